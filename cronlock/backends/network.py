@@ -1,0 +1,155 @@
+"""A TCP, TLS or Unix-socket stream with one time limit, for the protocols that cronlock speaks itself.
+
+Built on the interpreter's ``_socket``: ``import socket`` costs more than a request does.
+"""
+
+from __future__ import annotations
+
+import _socket
+import select
+import time
+
+from ..errors import BackendUnavailable, ConfigError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ssl
+
+TLS_PARAMS = ("ca", "cert", "key")
+
+
+def tls_context(url_text: str, params: dict[str, str]) -> ssl.SSLContext:
+    """Return a TLS context that verifies the server, from the parameters ca, cert and key.
+
+    Raises ConfigError when a file cannot be used.
+    """
+    import ssl
+
+    try:
+        context = ssl.create_default_context(cafile=params.get("ca"))
+        if "cert" in params or "key" in params:
+            if "cert" not in params:
+                raise ConfigError(f"{url_text}: key= is given without cert=")
+            context.load_cert_chain(params["cert"], params.get("key"))
+    except (OSError, ValueError) as error:
+        # ssl.SSLError is an OSError; its text names no file.
+        files = ", ".join(f"{name}={params[name]}" for name in TLS_PARAMS if name in params)
+        raise ConfigError(f"{url_text}: cannot use the TLS files ({files}): {error}") from error
+    return context
+
+
+class Stream:
+    """One connection. Every failure on it is BackendUnavailable, and it is of no use afterwards."""
+
+    __slots__ = ("_deadline", "_name", "_socket")
+
+    def __init__(self, name: str, deadline: float) -> None:
+        self._name = name
+        #: Monotonic time by which all that is asked must be done.
+        self._deadline = deadline
+        self._socket: _socket.socket | ssl.SSLSocket | None = None
+
+    @classmethod
+    def connect_tcp(cls, name: str, host: str, port: int, deadline: float, tls: ssl.SSLContext | None = None) -> Stream:
+        """Connect to the first address of `host` that answers, before monotonic time `deadline`."""
+        stream = cls(name, deadline)
+        try:
+            places = _socket.getaddrinfo(host, port, 0, _socket.SOCK_STREAM)
+        except OSError as error:
+            raise BackendUnavailable(f"{name}: cannot find the address of {host}: {error.strerror}") from error
+        failure: BackendUnavailable | None = None
+        for family, kind, protocol, _, address in places:
+            try:
+                stream._open(family, kind, protocol, address)
+                if tls is not None:
+                    stream._start_tls(tls, host)
+                return stream
+            except BackendUnavailable as error:
+                stream.close()
+                failure = error
+        assert failure is not None  # getaddrinfo raises rather than return nothing
+        raise failure
+
+    @classmethod
+    def connect_unix(cls, name: str, path: str, deadline: float) -> Stream:
+        """Connect to the Unix socket at `path`."""
+        stream = cls(name, deadline)
+        stream._open(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, path)
+        return stream
+
+    def limit(self, deadline: float) -> None:
+        """Let what is asked from now on be done by monotonic time `deadline`."""
+        self._deadline = deadline
+
+    def send(self, data: bytes) -> None:
+        """Send all of `data`."""
+        try:
+            self._timed().sendall(data)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def receive(self) -> bytes:
+        """Return the next bytes, at least one; the end of the stream is a failure."""
+        try:
+            data = self._timed().recv(65536)
+        except OSError as error:
+            raise self._failed(error) from error
+        if not data:
+            raise BackendUnavailable(f"{self._name}: the server closed the connection")
+        return data
+
+    def quiet(self) -> bool:
+        """Tell whether an idle connection still stands: the peer neither hung up nor said a word."""
+        assert self._socket is not None
+        poll = select.poll()
+        poll.register(self._socket.fileno(), select.POLLIN)
+        return not poll.poll(0)
+
+    def close(self) -> None:
+        """Close the connection; raises nothing."""
+        if self._socket is not None:
+            try:
+                self._socket.close()
+            except OSError:
+                pass  # It is of no use either way, and the descriptor is gone.
+            self._socket = None
+
+    def _open(self, family: int, kind: int, protocol: int, address: tuple[object, ...] | str) -> None:
+        try:
+            self._socket = _socket.socket(family, kind, protocol)
+            if family != _socket.AF_UNIX:
+                # A request is one small packet; do not let it wait for another.
+                self._socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+            self._timed().connect(address)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _start_tls(self, context: ssl.SSLContext, host: str) -> None:
+        import socket
+
+        assert self._socket is not None
+        plain = socket.socket(fileno=self._socket.detach())
+        self._socket = None
+        try:
+            plain.settimeout(self._left())
+            self._socket = context.wrap_socket(plain, server_hostname=host)
+        except (OSError, ValueError) as error:
+            plain.close()
+            raise BackendUnavailable(f"{self._name}: no TLS with the server: {error}") from error
+
+    def _timed(self) -> _socket.socket | ssl.SSLSocket:
+        assert self._socket is not None
+        self._socket.settimeout(self._left())
+        return self._socket
+
+    def _left(self) -> float:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise BackendUnavailable(f"{self._name}: no answer in time")
+        return left
+
+    def _failed(self, error: OSError) -> BackendUnavailable:
+        # Before Python 3.10 a socket's time-out is not a TimeoutError.
+        if isinstance(error, (TimeoutError, _socket.timeout)):
+            return BackendUnavailable(f"{self._name}: no answer in time")
+        return BackendUnavailable(f"{self._name}: {error.strerror or error}")

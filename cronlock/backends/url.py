@@ -1,0 +1,98 @@
+"""Backend URLs: ``scheme://[user[:password]@]host[:port][,host[:port]...][/path][?name=value&...]``."""
+
+from __future__ import annotations
+
+from ..errors import ConfigError
+from ..keys import unescape
+
+#: Where every backend keeps its keys unless told otherwise.
+DEFAULT_PREFIX = "cronlock"
+_PREFIX_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.")
+
+
+class URL:
+    """A parsed backend URL. Its text for people never holds the password."""
+
+    __slots__ = ("hosts", "params", "password", "path", "scheme", "user")
+
+    def __init__(self, text: str) -> None:
+        """Parse `text`; raise ConfigError, without showing a password, when it is no URL."""
+        if any(character <= " " or character == "\x7f" for character in text):
+            raise ConfigError("the backend's URL has a space or a control character; write it as %20")
+        scheme, separator, rest = text.partition("://")
+        if not separator or not scheme:
+            raise ConfigError("the backend is not a URL; write one such as redis://host or file:///var/lib/cronlock")
+        self.scheme = scheme.lower()
+        rest, _, query = rest.partition("?")
+        authority, slash, path = rest.partition("/")
+        credentials, at, places = authority.rpartition("@")
+        user, colon, password = credentials.partition(":")
+        self.user: str | None = self._decode(user) if user else None
+        self.password: str | None = self._decode(password) if at and colon else None
+        #: (host, port) in the order written; port None where not given.
+        self.hosts = [self._place(place) for place in places.split(",")] if places else []
+        #: Begins with a slash, or is empty.
+        self.path = self._decode(slash + path)
+        self.params: dict[str, str] = {}
+        for item in query.split("&") if query else ():
+            name, equals, value = item.partition("=")
+            if not equals or not name:
+                raise ConfigError(f"{self}: parameter {item.split('=')[0]!r} has no value; write name=value")
+            if name in self.params:
+                raise ConfigError(f"{self}: parameter {name!r} is given twice")
+            self.params[name] = self._decode(value)
+
+    def __str__(self) -> str:
+        """Return scheme and hosts only: what a message needs and what hides the rest."""
+        places = ",".join(
+            (f"[{host}]" if ":" in host else host) + (f":{port}" if port is not None else "")
+            for host, port in self.hosts
+        )
+        # Paths of remote backends (database, chroot) are no secret, and tell servers apart.
+        return f"{self.scheme}://{places}{self.path}"
+
+    def need_hosts(self, default_port: int) -> list[tuple[str, int]]:
+        """Return the hosts with their ports; raise ConfigError when the URL names none."""
+        if not self.hosts:
+            raise ConfigError(f"{self}: names no host; write {self.scheme}://HOST:{default_port}")
+        return [(host, default_port if port is None else port) for host, port in self.hosts]
+
+    def take_params(self, known: tuple[str, ...]) -> dict[str, str]:
+        """Return the parameters; raise ConfigError when one is not in `known`."""
+        for name in self.params:
+            if name not in known:
+                raise ConfigError(
+                    f"{self}: unknown parameter {name!r}; {self.scheme}:// knows {', '.join(sorted(known)) or 'none'}"
+                )
+        return self.params
+
+    def prefix(self) -> str:
+        """Return what names of keys begin with on the server; raise ConfigError for a bad one."""
+        prefix = self.params.get("prefix", DEFAULT_PREFIX)
+        if not 1 <= len(prefix) <= 64 or not set(prefix) <= _PREFIX_CHARACTERS:
+            raise ConfigError(f"{self}: prefix={prefix!r}: use 1 to 64 letters, digits, '-', '_' or '.'")
+        return prefix
+
+    def _place(self, place: str) -> tuple[str, int | None]:
+        if place.startswith("["):
+            host, bracket, rest = place[1:].partition("]")
+            if not bracket or (rest and not rest.startswith(":")):
+                raise ConfigError(f"{self.scheme}://: bad address {place!r}; write [ADDRESS]:PORT")
+            port = rest[1:]
+            separated = bool(rest)
+        else:
+            host, colon, port = place.partition(":")
+            separated = bool(colon)
+        if not host:
+            raise ConfigError(f"{self.scheme}://: a host is missing; write {self.scheme}://HOST")
+        if not separated:
+            return host, None
+        if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+            raise ConfigError(f"{self.scheme}://{host}: bad port; use a number from 1 to 65535")
+        return host, int(port)
+
+    def _decode(self, text: str) -> str:
+        try:
+            return unescape(text)
+        except ValueError:
+            raise ConfigError(f"{self.scheme}://: a bad %XX in the URL; write a percent sign as %25") from None

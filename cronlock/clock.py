@@ -1,0 +1,45 @@
+"""The clock that every deadline is measured on."""
+
+from __future__ import annotations
+
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Clock(Protocol):
+        """Time as the rules see it; tests bring one that they move."""
+
+        def now(self) -> float:
+            """Seconds on a clock that never goes back and counts suspension."""
+
+        def wall(self) -> float:
+            """Seconds since the epoch, for people and records only."""
+
+
+class SystemClock:
+    """CLOCK_BOOTTIME, which goes on while the machine is suspended; elsewhere the monotonic clock."""
+
+    __slots__ = ("_id",)
+
+    def __init__(self) -> None:
+        self._id: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+    def now(self) -> float:
+        """Seconds since boot."""
+        return time.clock_gettime(self._id)
+
+    def wall(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+
+def boot_id() -> str:
+    """Name this boot of this machine: readings of `now` compare only within one boot."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", "rb", buffering=0) as file:
+            return file.read(64).decode("ascii", "replace").strip()
+    except OSError:
+        # No such file outside of Linux: the moment of boot, to ten seconds, stands in.
+        return f"{(time.time() - SystemClock().now()) / 10:.0f}"

@@ -1,0 +1,58 @@
+"""The configuration file: lines of NAME=value, as systemd's EnvironmentFile= reads them."""
+
+from __future__ import annotations
+
+from .errors import ConfigError
+
+DEFAULT_PATH = "/etc/cronlock.conf"
+#: Far more than any configuration; keeps a wrong path from being read whole.
+_LARGEST = 1 << 16
+
+
+def read(path: str, known: frozenset[str], *, required: bool) -> dict[str, tuple[str, str]]:
+    """Return {name: (value, where it stands)} of the file at `path`, which may be missing unless `required`.
+
+    Raises ConfigError, with file and line, for a file that cannot be read, an unknown name or a bad line.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_LARGEST + 1)
+    except FileNotFoundError:
+        if not required:
+            return {}
+        raise ConfigError(f"{path}: no such file; name another with --config or CRONLOCK_CONFIG") from None
+    except OSError as error:
+        # Going on without it could run the job on every machine.
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; let this user read it") from error
+    if len(data) > _LARGEST:
+        raise ConfigError(f"{path}: too large for a configuration")
+    try:
+        lines = data.decode("utf-8").split("\n")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8 text") from None
+    values: dict[str, tuple[str, str]] = {}
+    for number, line in enumerate(lines, 1):
+        where = f"{path}:{number}"
+        text = line.strip()
+        if not text or text[0] in "#;":
+            continue
+        name, equals, value = text.partition("=")
+        name = name.strip()
+        if not equals:
+            raise ConfigError(f"{where}: not of the form NAME=value")
+        if name not in known:
+            raise ConfigError(f"{where}: unknown name {name!r}; known: {', '.join(sorted(known))}")
+        values[name] = (_unquote(value.strip(), where), where)
+    return values
+
+
+def _unquote(value: str, where: str) -> str:
+    if value[:1] not in ("'", '"'):
+        return value
+    quote = value[0]
+    if len(value) < 2 or value[-1] != quote:
+        raise ConfigError(f"{where}: a quote is not closed")
+    inner = value[1:-1]
+    if quote == '"':
+        inner = inner.replace('\\"', '"').replace("\\\\", "\\")
+    return inner

@@ -1,0 +1,150 @@
+"""The options of ``cronlock run``: one table behind the parsers, --help, manual page and README."""
+
+from __future__ import annotations
+
+#: What an option takes.
+TEXT = "text"
+DURATION = "duration"
+INTEGER = "integer"
+CHOICE = "choice"
+FLAG = "flag"
+
+
+class Option:
+    """One option, and by the same name its variable and its line in the configuration file."""
+
+    __slots__ = ("choices", "default", "help", "kind", "long", "metavar", "name", "settable", "short")
+
+    def __init__(
+        self,
+        long: str,
+        kind: str,
+        help: str,
+        *,
+        short: str | None = None,
+        metavar: str | None = None,
+        default: str | None = None,
+        choices: tuple[str, ...] = (),
+        settable: bool = True,
+    ) -> None:
+        self.long = long
+        self.short = short
+        self.kind = kind
+        self.metavar = metavar or ("|".join(choices) if choices else kind.upper())
+        #: As a person would write it, for the documentation; None if there is none.
+        self.default = default
+        self.choices = choices
+        self.help = help
+        #: Whether the environment and the configuration file may set it.
+        self.settable = settable
+        #: As it is called in Python.
+        self.name = long.lstrip("-").replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        """Return its name in the environment and in the configuration file."""
+        return "CRONLOCK_" + self.name.upper()
+
+
+OPTIONS = (
+    Option(
+        "--key",
+        TEXT,
+        "What must not run twice: any text of 1 to 200 characters without control characters. Required.",
+        short="-k",
+        metavar="KEY",
+        settable=False,
+    ),
+    Option(
+        "--ttl",
+        DURATION,
+        "How long after the holder's last sign of life the lease lapses.",
+        short="-t",
+        default="300",
+    ),
+    Option(
+        "--min-hold",
+        DURATION,
+        "The key is not free again before this long after the run started, however the run ended.",
+        default="the smaller of 45 s and the ttl; 0 with --wait",
+    ),
+    Option(
+        "--ignore-hold",
+        FLAG,
+        "Run although the last run's hold is not over. A lease that is held is respected all the same.",
+        settable=False,
+    ),
+    Option(
+        "--every",
+        DURATION,
+        "The line's schedule period; sets --min-hold to half of it, so that clocks may differ by almost as much.",
+        metavar="PERIOD",
+    ),
+    Option(
+        "--wait",
+        DURATION,
+        "Keep trying this long before skipping, then run after whoever held the key.",
+        default="0",
+    ),
+    Option("--jitter", DURATION, "Sleep a random time up to this before the first request.", default="0"),
+    Option(
+        "--timeout",
+        DURATION,
+        "The command's longest run time; then TERM, and KILL after --kill-after.",
+        default="none",
+    ),
+    Option("--kill-after", DURATION, "From TERM to KILL.", default="10"),
+    Option(
+        "--on-lost",
+        CHOICE,
+        "What to do with the command when the lease cannot be kept.",
+        default="stop",
+        choices=("stop", "continue"),
+    ),
+    Option(
+        "--on-error",
+        CHOICE,
+        "What to do when the backend cannot be asked at the start: fail with status 69, skip, or run without a lease.",
+        default="fail",
+        choices=("fail", "skip", "run"),
+    ),
+    Option("--skip-status", INTEGER, "Exit status of a skip.", metavar="N", default="0"),
+    Option(
+        "--backend",
+        TEXT,
+        "Where the lease is kept: file:, redis:, rediss:, redis+unix:, redis+sentinel:, redis+cluster:, memcached:, "
+        "memcacheds:, zookeeper: or zookeepers: URL.",
+        metavar="URL",
+        default="file: in the state directory, which guards this machine only",
+    ),
+    Option("--backend-timeout", DURATION, "Limit of one request, connecting included.", default="5"),
+    Option(
+        "--state-dir",
+        TEXT,
+        "Where this machine remembers what it saw of each key.",
+        metavar="DIR",
+        default="/var/lib/cronlock for root, else $XDG_STATE_HOME/cronlock or ~/.local/state/cronlock",
+    ),
+    Option("--verbose", FLAG, "Say what is done; also skips.", short="-v"),
+    Option("--quiet", FLAG, "Say nothing but errors, also at a terminal.", short="-q"),
+    Option("--log", CHOICE, "Where cronlock's own messages go.", default="stderr", choices=("stderr", "syslog")),
+    Option("--log-format", CHOICE, "How they are written.", default="text", choices=("text", "json")),
+    Option(
+        "--config",
+        TEXT,
+        "The configuration file.",
+        metavar="FILE",
+        default="/etc/cronlock.conf, if there is one",
+    ),
+)
+
+#: What the command finds in its environment.
+COMMAND_VARIABLES = (
+    ("CRONLOCK_KEY", "The key."),
+    ("CRONLOCK_OWNER", "This run's id: host, pid and a random part."),
+    (
+        "CRONLOCK_FENCE",
+        "The fencing token: a positive integer, larger for every later run of the key. "
+        "Unset where the backend cannot give one.",
+    ),
+)

@@ -1,0 +1,93 @@
+"""Records as text, for backends whose server does not know fields.
+
+One line a field, ``name=value``, names in the order written. A reader passes over names that it
+does not know, so that nodes with an older program can read what a newer one wrote.
+"""
+
+from __future__ import annotations
+
+from .errors import ForeignValue
+from .lease import Run
+
+#: The first line of every text, which says whose it is and in which layout.
+MAGIC = "cronlock=1"
+
+_RUN_FIELDS = ("owner", "host", "pid", "program", "started_at", "ttl", "fence", "ended_at", "outcome", "status")
+
+
+def encode(fields: dict[str, str]) -> bytes:
+    """Return the text of `fields`; values may be any text, names are plain words."""
+    lines = [MAGIC]
+    lines += [f"{name}={_quote(value)}" for name, value in fields.items()]
+    return ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
+
+
+def decode(data: bytes) -> dict[str, str]:
+    """Undo `encode`; raise ForeignValue for anything else."""
+    try:
+        lines = data.decode("utf-8").split("\n")
+        if lines[0] != MAGIC or lines[-1] != "":
+            raise ValueError("not a record")
+        fields = {}
+        for line in lines[1:-1]:
+            name, equals, value = line.partition("=")
+            if not equals:
+                raise ValueError("no =")
+            fields[name] = _unquote(value)
+    except ValueError:
+        raise ForeignValue(f"not a record of cronlock: {data[:40]!r}") from None
+    return fields
+
+
+def run_to_fields(run: Run, prefix: str = "") -> dict[str, str]:
+    """Return the fields of a run under `prefix`; what is None is left out."""
+    fields = {}
+    for name in _RUN_FIELDS:
+        value = getattr(run, name)
+        if value is not None:
+            fields[prefix + name] = f"{value:.3f}" if isinstance(value, float) else str(value)
+    return fields
+
+
+def run_from_fields(fields: dict[str, str], prefix: str = "") -> Run | None:
+    """Undo `run_to_fields`; None if there is no run under `prefix`.
+
+    Raises ForeignValue when a field is not of its kind.
+    """
+    owner = fields.get(prefix + "owner")
+    if not owner:
+        return None
+
+    def text(name: str) -> str:
+        return fields.get(prefix + name, "")
+
+    try:
+        return Run(
+            owner=owner,
+            host=text("host"),
+            pid=int(text("pid") or 0),
+            program=text("program"),
+            started_at=_finite(text("started_at") or "0"),
+            ttl=_finite(text("ttl") or "0"),
+            fence=int(text("fence")) if text("fence") else None,
+            ended_at=_finite(text("ended_at")) if text("ended_at") else None,
+            outcome=text("outcome") or None,
+            status=int(text("status")) if text("status") else None,
+        )
+    except ValueError:
+        raise ForeignValue(f"a record's run has a field of the wrong kind: {owner!r}") from None
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not -1e15 < value < 1e15:
+        raise ValueError(text)
+    return value
+
+
+def _quote(value: str) -> str:
+    return value.replace("%", "%25").replace("\n", "%0A")
+
+
+def _unquote(value: str) -> str:
+    return value.replace("%0A", "\n").replace("%25", "%")

@@ -1,0 +1,111 @@
+"""The rules of time, as pure functions; seconds on this machine's boot clock.
+
+The lease is good until D = sent + ttl less a margin, where `sent` is from before the request that
+granted or renewed it: the server counted from later, so it cannot have let go earlier. This is the
+lease rule of Gray and Cheriton (SOSP 1989): the holder stops on its own clock, before the server's
+time is over, and no two machines' clocks are compared.
+"""
+
+from __future__ import annotations
+
+# Two quartz clocks drift apart by some 100 ppm, and NTP slews by at most 500 ppm.
+CLOCK_RATE_MARGIN = 0.001
+# What a kill takes to reach everybody on a busy machine.
+FIXED_MARGIN = 0.1
+# TERM's grace takes at most a third of the ttl, so that renewals have the rest.
+GRACES_IN_TTL = 3
+
+#: Why the guard stops a command.
+BY_DEADLINE = "deadline"  # the lease could not be renewed in time
+BY_LOSS = "lost"  # the backend said that the lease is not ours
+BY_TIMEOUT = "timeout"
+BY_WRAPPER = "wrapper"  # the wrapper died
+BY_SIGNAL = "signal"  # the command died of a forwarded signal and left processes behind
+
+#: What to do next.
+WAIT = "wait"
+TERMINATE = "terminate"
+KILL = "kill"
+
+
+def deadline(sent: float, ttl: float, granularity: float) -> float:
+    """Return D: when a lease of `ttl` that was asked for at `sent` must count as over."""
+    return sent + ttl - (ttl * CLOCK_RATE_MARGIN + FIXED_MARGIN + granularity)
+
+
+def grace(kill_after: float, ttl: float) -> float:
+    """Return how long before D TERM is due: `kill_after`, or a third of a ttl too short for it."""
+    return min(kill_after, ttl / GRACES_IN_TTL)
+
+
+def kill_lead(ttl: float) -> float:
+    """Return how long before D KILL is sent, so that by D it *has been* sent to everybody."""
+    return min(FIXED_MARGIN, ttl / 20)
+
+
+def renew_after(ttl: float, noise: float) -> float:
+    """Return how long after the last successful send to renew: ttl/3, give or take 10 %.
+
+    `noise` is random, from 0 to 1: holders that started together do not stay together.
+    """
+    return ttl / 3 * (0.9 + 0.2 * noise)
+
+
+def retry_pause(failures: int, ttl: float, noise: float) -> float:
+    """Return the pause after the n-th failed request in a row: doubling, jittered, small against the ttl."""
+    return float(min(0.1 * 2 ** min(failures - 1, 10), max(0.1, ttl / 20), 5.0)) * (0.5 + noise)
+
+
+class Plan:
+    """What the guard keeps to; the wrapper moves `deadline`, the guard notes `stop`."""
+
+    __slots__ = ("deadline", "grace", "kill_after", "kill_lead", "limit", "stop", "stopped_at")
+
+    def __init__(
+        self,
+        *,
+        deadline: float | None,
+        grace: float,
+        kill_after: float,
+        kill_lead: float = 0.0,
+        limit: float | None = None,
+    ) -> None:
+        #: D, or None when nothing but the command's own end or `limit` ends it.
+        self.deadline = deadline
+        self.grace = grace
+        self.kill_after = kill_after
+        self.kill_lead = kill_lead
+        #: When --timeout is over, or None.
+        self.limit = limit
+        #: Why and since when the command is being stopped.
+        self.stop: str | None = None
+        self.stopped_at = 0.0
+
+    def begin_stop(self, why: str, now: float) -> None:
+        """Note that TERM goes out now; the first reason stays."""
+        if self.stop is None:
+            self.stop = why
+            self.stopped_at = now
+
+    def last_kill(self) -> float | None:
+        """Return when KILL must go out for the lease's sake."""
+        return None if self.deadline is None else self.deadline - self.kill_lead
+
+
+def decide(now: float, plan: Plan) -> tuple[str, str | None, float | None]:
+    """Return (what to do, why, when to look again at the latest; None: no time is set)."""
+    last_kill = plan.last_kill()
+    if plan.stop is not None:
+        kill_at = plan.stopped_at + (plan.kill_after if plan.stop == BY_TIMEOUT else plan.grace)
+        if last_kill is not None:
+            kill_at = min(kill_at, last_kill)
+        return (KILL, plan.stop, None) if now >= kill_at else (WAIT, plan.stop, kill_at)
+    wake = plan.limit
+    if last_kill is not None:
+        term_at = last_kill - plan.grace
+        if now >= term_at:
+            return TERMINATE, BY_DEADLINE, None
+        wake = term_at if wake is None else min(wake, term_at)
+    if plan.limit is not None and now >= plan.limit:
+        return TERMINATE, BY_TIMEOUT, None
+    return WAIT, None, wake

@@ -1,0 +1,133 @@
+"""Settings: command line over environment over configuration file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cronlock import settings
+from cronlock.errors import ConfigError, UsageError
+from cronlock.options import OPTIONS
+
+
+@pytest.fixture(name="file")
+def _file(tmp_path: Path) -> Path:
+    """Return the path of an empty configuration file."""
+    path = tmp_path / "cronlock.conf"
+    path.write_text("")
+    return path
+
+
+def load(file: Path, environ: dict[str, str] | None = None, **given: str | bool) -> settings.Settings:
+    """Return the settings of `cronlock run --key k [given] -- true`."""
+    return settings.load({"key": "k", "config": str(file), **given}, ["true"], environ or {})
+
+
+def test_defaults(file: Path) -> None:
+    """As the manual page has them."""
+    kept = load(file)
+    assert (kept.ttl, kept.min_hold, kept.wait, kept.kill_after, kept.backend_timeout) == (300, 45, 0, 10, 5)
+    assert (kept.timeout, kept.on_lost, kept.on_error, kept.skip_status) == (None, "stop", "fail", 0)
+
+
+def test_min_hold_follows_ttl_wait_and_every(file: Path) -> None:
+    """The smaller of 45 s and the ttl; 0 with --wait; half of --every."""
+    assert load(file, ttl="20").min_hold == 20
+    assert load(file, wait="60").min_hold == 0
+    assert load(file, wait="60", min_hold="5").min_hold == 5
+    assert load(file, every="1h").min_hold == 1800
+
+
+def test_precedence(file: Path) -> None:
+    """Flag over variable over file, each option on its own."""
+    file.write_text("CRONLOCK_TTL=10\nCRONLOCK_JITTER=1\nCRONLOCK_WAIT=7\n")
+    kept = load(file, {"CRONLOCK_TTL": "20", "CRONLOCK_JITTER": "2"}, ttl="30")
+    assert (kept.ttl, kept.jitter, kept.wait) == (30, 2, 7)
+
+
+def test_every_and_min_hold_meet_only_at_one_level(file: Path) -> None:
+    """Together on one level they contradict; else the higher level wins."""
+    with pytest.raises(UsageError, match="--every"):
+        load(file, every="60", min_hold="5")
+    file.write_text("CRONLOCK_EVERY=60\nCRONLOCK_MIN_HOLD=5\n")
+    with pytest.raises(ConfigError, match="CRONLOCK_EVERY"):
+        load(file)
+    assert load(file, every="100").min_hold == 50
+    assert load(file, min_hold="3").min_hold == 3
+
+
+def test_file_syntax(file: Path) -> None:
+    """Comments, blank lines, spaces and quotes, as systemd's EnvironmentFile= has them."""
+    file.write_text('# a\n; b\n\n CRONLOCK_TTL = \'1m\' \nCRONLOCK_BACKEND="redis://h/0?prefix=\\""\n')
+    kept = load(file)
+    assert (kept.ttl, kept.backend) == (60, 'redis://h/0?prefix="')
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("CRONLOCK_TTL=5\nCRONLOCK_TTTL=1\n", r":2: unknown name 'CRONLOCK_TTTL'"),
+        ("CRONLOCK_KEY=x\n", r":1: unknown name 'CRONLOCK_KEY'"),
+        ("\nCRONLOCK_TTL=soon\n", r":2: CRONLOCK_TTL: 'soon' is not a duration"),
+        ("CRONLOCK_ON_LOST=explode\n", r":1: CRONLOCK_ON_LOST: 'explode' is none of stop, continue"),
+        ("CRONLOCK_VERBOSE=perhaps\n", r":1: CRONLOCK_VERBOSE: 'perhaps' is neither yes nor no"),
+        ("CRONLOCK_SKIP_STATUS=256\n", r":1: CRONLOCK_SKIP_STATUS: '256' is not a whole number"),
+        ("CRONLOCK_BACKEND='redis://h\n", r":1: a quote is not closed"),
+        ("CRONLOCK_BACKEND=\n", r":1: CRONLOCK_BACKEND: is empty"),
+        ("hello\n", r":1: not of the form NAME=value"),
+    ],
+)
+def test_mistakes_in_the_file_name_file_and_line(file: Path, text: str, message: str) -> None:
+    """Status 78, and where to look."""
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"cronlock\.conf" + message):
+        load(file)
+
+
+def test_files_that_cannot_be_read_are_errors(tmp_path: Path, file: Path) -> None:
+    """Going on without a configuration could run the job everywhere."""
+    with pytest.raises(ConfigError, match="no such file"):
+        load(tmp_path / "missing")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(tmp_path)
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load(file)
+    file.write_bytes(b"#" * 70000)
+    with pytest.raises(ConfigError, match="too large"):
+        load(file)
+
+
+def test_mistakes_on_the_command_line_are_usage_errors(file: Path) -> None:
+    """Status 64, and the option's name."""
+    for name, value in (("ttl", "0"), ("ttl", "x"), ("on_error", "x"), ("skip_status", "x"), ("backend_timeout", "0")):
+        with pytest.raises(UsageError, match="--" + name.replace("_", "-")):
+            settings.load({"key": "k", "config": str(file), name: value}, ["true"], {})
+    with pytest.raises(UsageError, match="--key is missing"):
+        settings.load({}, ["true"], {})
+    with pytest.raises(UsageError, match="nothing to run"):
+        settings.load({"key": "k"}, [], {})
+
+
+def test_variables_of_other_names_are_left_alone(file: Path) -> None:
+    """CRONLOCK_KEY and the like are there in every nested run."""
+    assert load(file, {"CRONLOCK_KEY": "other", "CRONLOCK_FENCE": "1", "CRONLOCK_X": "y"}).key == "k"
+
+
+def test_flags_from_the_environment(file: Path) -> None:
+    """yes and no in the usual spellings."""
+    assert load(file, {"CRONLOCK_VERBOSE": "Yes"}).verbose
+    assert not load(file, {"CRONLOCK_VERBOSE": "0"}).verbose
+
+
+def test_settings_do_not_change(file: Path) -> None:
+    """Frozen: what was read is what is kept to."""
+    with pytest.raises(AttributeError):
+        load(file).ttl = 5.0
+
+
+def test_every_option_is_a_setting() -> None:
+    """Nothing of the table is forgotten."""
+    names = {option.name for option in OPTIONS} - {"config", "every"} | {"command"}
+    assert names == set(settings.Settings.__slots__)

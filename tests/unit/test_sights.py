@@ -1,0 +1,103 @@
+"""What a machine remembers of a key, across runs and reboots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cronlock import clock as clocks
+from cronlock.lease import FORGOTTEN, HELD, RETENTION, Conflict
+from cronlock.sights import Sights
+
+from .clocks import StillClock
+
+PLACE = "redis://h cronlock"
+
+
+def see(folder: Path, clock: StillClock, conflict: Conflict) -> None:
+    """Let a run of key `k` get `conflict` for an answer."""
+    sights = Sights(str(folder), PLACE, "k", clock)
+    sights.recall()
+    sights.remember(conflict)
+    assert sights.problem is None
+
+
+def test_a_sight_is_remembered_by_the_next_process(tmp_path: Path) -> None:
+    """Fence and age; nothing of another key or place."""
+    clock = StillClock()
+    assert Sights(str(tmp_path), PLACE, "k", clock).recall() is None
+    see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
+    clock.move(5)
+    sight = Sights(str(tmp_path), PLACE, "k", clock).recall()
+    assert sight is not None
+    assert (sight.floor, sight.age, sight.noticed_age) == (7, 5.0, None)
+    assert Sights(str(tmp_path), PLACE, "other", clock).recall() is None
+    assert Sights(str(tmp_path), "redis://h2 cronlock", "k", clock).recall() is None
+
+
+def test_the_fence_never_goes_down(tmp_path: Path) -> None:
+    """A server that shows less does not lower what was seen."""
+    clock = StillClock()
+    see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
+    see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=3))
+    sight = Sights(str(tmp_path), PLACE, "k", clock).recall()
+    assert sight is not None
+    assert sight.floor == 7
+
+
+def test_noticing_keeps_the_age_of_the_sight_and_of_the_first_notice(tmp_path: Path) -> None:
+    """Asking a forgetful server again and again does not begin the wait anew."""
+    clock = StillClock()
+    see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
+    clock.move(10)
+    for _ in range(3):
+        see(tmp_path, clock, Conflict(FORGOTTEN, remaining=1.0))
+        clock.move(4)
+    sight = Sights(str(tmp_path), PLACE, "k", clock).recall()
+    assert sight is not None
+    assert (sight.floor, sight.age, sight.noticed_age) == (7, 22.0, 12.0)
+    see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=9))
+    sight = Sights(str(tmp_path), PLACE, "k", clock).recall()
+    assert sight is not None
+    assert (sight.floor, sight.age, sight.noticed_age) == (9, 0.0, None)
+
+
+def test_after_a_reboot_the_age_is_at_least_the_uptime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Boot times of two boots do not compare; waiting begins anew, on the safe side."""
+    clock = StillClock(now=5000)
+    see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
+    see(tmp_path, clock, Conflict(FORGOTTEN, remaining=1.0))
+    monkeypatch.setattr(clocks, "boot_id", lambda: "another boot")
+    clock.reboot(uptime=30.0, wall=100.0)
+    sight = Sights(str(tmp_path), PLACE, "k", clock).recall()
+    assert sight is not None
+    assert (sight.floor, sight.age, sight.noticed_age) == (7, 30.0, None)
+
+
+def test_what_is_older_than_the_retention_is_no_evidence(tmp_path: Path) -> None:
+    """The server may have collected the record by itself."""
+    clock = StillClock()
+    see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
+    clock.move(RETENTION)
+    assert Sights(str(tmp_path), PLACE, "k", clock).recall() is None
+
+
+def test_garbage_in_the_file_is_as_nothing(tmp_path: Path) -> None:
+    """A damaged file costs this rule, not the run."""
+    clock = StillClock()
+    see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
+    (file,) = (tmp_path / "sights").iterdir()
+    for garbage in (b"", b"\xff" * 600, b"cronlock=1\nfence=x\n"):
+        file.write_bytes(garbage)
+        assert Sights(str(tmp_path), PLACE, "k", clock).recall() is None
+    see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=8))
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    """And nothing is raised."""
+    (tmp_path / "sights").write_text("in the way")
+    sights = Sights(str(tmp_path), PLACE, "k", StillClock())
+    assert sights.recall() is None
+    sights.remember(Conflict(HELD, remaining=1.0, fence=7))
+    assert sights.problem is not None

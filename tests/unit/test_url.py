@@ -1,0 +1,76 @@
+"""Backend URLs."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cronlock import backends
+from cronlock.backends.url import URL
+from cronlock.errors import ConfigError
+
+
+def test_all_parts() -> None:
+    """Credentials, several hosts, IPv6, path and parameters, each decoded."""
+    url = URL("redis://us%65r:p%40ss@one:1,[::1]:2,three/5?prefix=x&ca=%2Fa")
+    assert (url.scheme, url.user, url.password) == ("redis", "user", "p@ss")
+    assert url.hosts == [("one", 1), ("::1", 2), ("three", None)]
+    assert (url.path, url.params) == ("/5", {"prefix": "x", "ca": "/a"})
+
+
+def test_only_a_password() -> None:
+    """redis://:secret@host has no user."""
+    url = URL("redis://:secret@host")
+    assert (url.user, url.password) == (None, "secret")
+
+
+def test_its_text_hides_the_password() -> None:
+    """What messages show."""
+    assert str(URL("redis://user:geheim@host:1/2?prefix=a")) == "redis://host:1/2"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "redis", "redis:host", "://host", "redis://host:x", "redis://host:0", "redis://host:70000"),
+        *("redis://a,,b", "redis://[::1", "redis://h?x", "redis://h?a=1&a=2", "redis://h/%zz", "redis://a b"),
+        "redis://:secret@:1",
+    ],
+)
+def test_bad_urls_are_refused(text: str) -> None:
+    """One line, and never the password."""
+    with pytest.raises(ConfigError) as caught:
+        URL(text)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_url_or_a_config_error(text: str) -> None:
+    """No other exception."""
+    for candidate in (text, "redis://" + text):
+        try:
+            URL(candidate)
+        except ConfigError:
+            pass
+
+
+def test_unknown_scheme_names_the_known_ones() -> None:
+    """The remedy is in the message."""
+    with pytest.raises(ConfigError, match=r"unknown backend etcd://; known: file, redis"):
+        backends.open_backend("etcd://h", 5.0)
+
+
+def test_unknown_parameter_and_missing_host_are_refused() -> None:
+    """A typing mistake does not pass silently."""
+    with pytest.raises(ConfigError, match="unknown parameter 'prefx'"):
+        backends.open_backend("redis://h?prefx=a", 5.0)
+    with pytest.raises(ConfigError, match="names no host"):
+        backends.open_backend("redis://", 5.0)
+
+
+def test_place_tells_databases_and_prefixes_apart_but_not_passwords() -> None:
+    """What this machine remembers of a key belongs to one place on one server."""
+    assert backends.place("redis://a:b@h/1") == backends.place("redis://h/1")
+    assert len({backends.place(f"redis://h/{end}") for end in ("1", "2", "1?prefix=x")}) == 3
