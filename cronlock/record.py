@@ -25,7 +25,8 @@ def encode(fields: dict[str, str]) -> bytes:
 def decode(data: bytes) -> dict[str, str]:
     """Undo `encode`; raise ForeignValue for anything else."""
     try:
-        lines = data.decode("utf-8").split("\n")
+        # Names of programs and hosts may hold bytes that are no text.
+        lines = data.decode("utf-8", "surrogateescape").split("\n")
         if lines[0] != MAGIC or lines[-1] != "":
             raise ValueError("not a record")
         fields = {}

@@ -54,9 +54,13 @@ class Stream:
         """Connect to the first address of `host` that answers, before monotonic time `deadline`."""
         stream = cls(name, deadline)
         try:
-            places = _socket.getaddrinfo(host, port, 0, _socket.SOCK_STREAM)
-        except OSError as error:
-            raise BackendUnavailable(f"{name}: cannot find the address of {host}: {error.strerror}") from error
+            # As text, even "127.0.0.1" would have the interpreter import its IDNA codec.
+            name_or_address = host.encode("ascii") if host.isascii() else host
+            places = _socket.getaddrinfo(name_or_address, port, 0, _socket.SOCK_STREAM)
+        except (OSError, ValueError) as error:
+            # A ValueError is what a name gives that cannot be one.
+            reason = getattr(error, "strerror", None) or "not a host name"
+            raise BackendUnavailable(f"{name}: cannot find the address of {host!r}: {reason}") from error
         failure: BackendUnavailable | None = None
         for family, kind, protocol, _, address in places:
             try:

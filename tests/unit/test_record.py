@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,10 @@ from cronlock.errors import ForeignValue
 from cronlock.lease import Run
 
 NAMES = st.text(alphabet="abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12)
-VALUES = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=40)
+TEXTS = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=40)
+# What os.fsdecode makes of a program's name that is not UTF-8.
+UNDECODABLE = st.binary(max_size=20).map(os.fsdecode)
+VALUES = st.one_of(TEXTS, UNDECODABLE)
 
 
 @given(st.dictionaries(NAMES, VALUES, max_size=8))

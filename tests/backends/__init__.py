@@ -1,0 +1,1 @@
+"""Each backend on its real server."""

@@ -1,0 +1,242 @@
+"""What every server of the tests shares: ports, temporary directories, start, readiness, end."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import pytest
+
+_Self = TypeVar("_Self", bound="Service")
+
+HOST = "127.0.0.1"
+_SYSTEM_DIRECTORIES = ("/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/share/zookeeper/bin")
+_given_ports: set[int] = set()
+
+
+def free_port() -> int:
+    """Return a TCP port of loopback that nobody uses.
+
+    Below the range that the kernel takes for outgoing connections, so that no client sits on
+    it while its server is being restarted.
+    """
+    while True:
+        port = random.randint(10000, 31999)
+        if port in _given_ports:
+            continue
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+        _given_ports.add(port)
+        return port
+
+
+def need(program: str, package: str) -> str:
+    """Return the path of `program`; fail the test, naming what to install, when it is missing."""
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_SYSTEM_DIRECTORIES))
+    found = shutil.which(program, path=path)
+    if found is None:
+        pytest.fail(f"{program} is missing: apt-get install {package}", pytrace=False)
+    return found
+
+
+def eventually(condition: Callable[[], object], what: str, limit: float = 60.0, pause: float = 0.02) -> None:
+    """Wait until `condition` is true; fail, saying `what` never came, after `limit` seconds."""
+    end = time.monotonic() + limit
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail(f"within {limit:g} s not: {what}")
+        time.sleep(pause)
+
+
+def ask(port: int, request: bytes, *, end: bytes | None = None, tls: ssl.SSLContext | None = None) -> bytes:
+    """Send `request` to a server on loopback and return its answer.
+
+    The answer ends with `end`, or where the server closes the connection when that is None.
+    Raises OSError when the server is not there.
+    """
+    with socket.create_connection((HOST, port), timeout=5) as plain:
+        stream = tls.wrap_socket(plain, server_hostname="localhost") if tls else plain
+        stream.sendall(request)
+        answer = b""
+        while end is None or not answer.endswith(end):
+            data = stream.recv(65536)
+            if not data:
+                break
+            answer += data
+        return answer
+
+
+class Service:
+    """Something of one or more processes that is started, asked for readiness and ended."""
+
+    def launch(self) -> None:
+        """Start without waiting."""
+        raise NotImplementedError
+
+    def wait_ready(self) -> None:
+        """Wait until all of it answers."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End it and remove its files."""
+        raise NotImplementedError
+
+    def start(self: _Self) -> _Self:
+        """Start and wait until it answers."""
+        self.launch()
+        self.wait_ready()
+        return self
+
+    def __enter__(self: _Self) -> _Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Server(Service):
+    """One server process, in a directory of its own with a short path."""
+
+    #: Whether data may outlive the process.
+    keeps_data = False
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="cl-", dir="/tmp"))
+        self.data = self.directory / "data"
+        self.log = self.directory / "log"
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> list[str]:
+        """Return the command that starts the server in the foreground."""
+        raise NotImplementedError
+
+    def is_ready(self) -> bool:
+        """Ask the server itself whether it serves; may raise OSError while it does not."""
+        raise NotImplementedError
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        assert self._process is not None, "the server was not started"
+        return self._process.pid
+
+    def launch(self) -> None:
+        """Start the process, which the kernel kills when this one dies."""
+        assert self._process is None, "the server runs already"
+        self.data.mkdir(exist_ok=True)
+        leash = shutil.which("setpriv")
+        command = self.command()
+        if leash is not None:
+            command = [leash, "--pdeathsig", "SIGKILL", "--", *command]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory, start_new_session=True
+            )
+
+    def wait_ready(self) -> None:
+        """Wait until the server answers; fail with its output when it ends or never does."""
+        end = time.monotonic() + 90
+        while not self._asks_well():
+            assert self._process is not None
+            status = self._process.poll()
+            if status is not None or time.monotonic() > end:
+                name = type(self).__name__
+                why = f"ended with status {status}" if status is not None else "does not answer"
+                output = self.log.read_text(errors="replace")[-4000:]
+                self.kill()
+                pytest.fail(f"{name} on port {self.port} {why}; its output:\n{output}")
+            time.sleep(0.03)
+
+    def stop(self) -> None:
+        """End the server in an orderly way, by force if it takes longer than 15 seconds."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the server as a crash would."""
+        self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """Stop the process where it is: connections stay open and nothing answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+        # The signal reaches threads one by one; wait until the last one stands.
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED)
+
+    def resume(self) -> None:
+        """Let a paused server go on."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def restart(self, *, keep_data: bool) -> None:
+        """Stop and start again on the same port, with its data or as a new one."""
+        assert self.keeps_data or not keep_data, "this server keeps its data in memory only"
+        self.stop()
+        if not keep_data:
+            shutil.rmtree(self.data)
+        self.start()
+
+    def close(self) -> None:
+        """Kill the server and remove its directory."""
+        self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _asks_well(self) -> bool:
+        try:
+            return self.is_ready()
+        except OSError:
+            return False
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is None:
+            return
+        self._process.send_signal(how)
+        # A paused process acts on nothing but KILL until it goes on.
+        self._process.send_signal(signal.SIGCONT)
+        try:
+            self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+
+class Group(Service):
+    """Several servers that make one service."""
+
+    def __init__(self, servers: list[Server]) -> None:
+        self.servers = servers
+
+    def launch(self) -> None:
+        """Start all of them at once: some wait for each other."""
+        for server in self.servers:
+            server.launch()
+
+    def wait_ready(self) -> None:
+        """Wait for each of them."""
+        for server in self.servers:
+            server.wait_ready()
+
+    def close(self) -> None:
+        """End all of them."""
+        for server in self.servers:
+            server.close()

@@ -1,0 +1,141 @@
+"""ZooKeeper, alone and as an ensemble."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from .process import HOST, Group, Server, ask, eventually, free_port, need
+from .tls import query, tls
+
+_PACKAGE = "zookeeper"
+_JARS = "/usr/share/java"
+_MAIN_JAR = f"{_JARS}/zookeeper.jar"
+# The main jar names what it needs, but for a logger, without which a failed start says nothing,
+# and for two parts of netty, which it needs to serve TLS.
+_MORE_JARS = ("slf4j-simple", "netty-codec", "netty-resolver")
+
+
+class ZooKeeperServer(Server):
+    """One ZooKeeper server, which keeps its data over restarts.
+
+    `tick` is its tick in milliseconds: sessions last from 2 to 20 of them. With `tls` it serves
+    TLS on `port`. `settings` are more lines of its configuration.
+    """
+
+    keeps_data = True
+
+    def __init__(self, *, tick: int = 500, tls: bool = False, settings: Mapping[str, str] | None = None) -> None:
+        super().__init__()
+        self.tls = tls
+        #: Serves without TLS, to look at the server behind a backend's back.
+        self.plain_port = free_port() if tls else self.port
+        self.number = 1
+        self.peer_port, self.election_port = free_port(), free_port()
+        #: The servers of its ensemble; none when it is alone.
+        self.peers: Sequence[ZooKeeperServer] = ()
+        self._settings = {
+            "tickTime": str(tick),
+            "initLimit": "40",
+            "syncLimit": "10",
+            "dataDir": str(self.data),
+            "clientPort": str(self.plain_port),
+            "clientPortAddress": HOST,
+            "maxClientCnxns": "0",
+            "admin.enableServer": "false",
+            "4lw.commands.whitelist": "*",
+            **(self._tls_settings() if tls else {}),
+            **(settings or {}),
+        }
+
+    def command(self) -> list[str]:
+        """Write the configuration and return the command of a small virtual machine."""
+        java = need("java", "default-jre-headless")
+        if not os.path.exists(_MAIN_JAR):
+            need("zkServer.sh", _PACKAGE)
+        lines = [f"{name}={value}" for name, value in self._settings.items()]
+        lines += [f"server.{peer.number}={HOST}:{peer.peer_port}:{peer.election_port}" for peer in self.peers]
+        configuration = self.directory / "zoo.cfg"
+        configuration.write_text("\n".join(lines) + "\n")
+        (self.data / "myid").write_text(f"{self.number}\n")
+        machine = ["-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-XX:-UsePerfData"]
+        machine += ["-Djava.net.preferIPv4Stack=true", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
+        main = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
+        path = ":".join([_MAIN_JAR, *(f"{_JARS}/{name}.jar" for name in _MORE_JARS)])
+        return [java, *machine, "-cp", path, main, str(configuration)]
+
+    def is_ready(self) -> bool:
+        """Whether it serves clients: a server of an ensemble does so once there is a leader."""
+        return self.mode() in ("standalone", "leader", "follower")
+
+    def mode(self) -> str:
+        """Return ``standalone``, ``leader``, ``follower`` or, while it does not serve, an empty text."""
+        for line in self.ask("srvr").splitlines():
+            if line.startswith("Mode: "):
+                return line[6:]
+        return ""
+
+    def ask(self, word: str) -> str:
+        """Return the answer to a four-letter word such as ``srvr``, ``cons`` or ``wchp``."""
+        return ask(self.plain_port, word.encode()).decode()
+
+    def url(self, path: str = "", *, login: str = "", port: int = 0, **params: str) -> str:
+        """Return the backend's URL.
+
+        `path` is a chroot, `login` is ``user:password``, `port` another way to the server, such
+        as a proxy's.
+        """
+        if self.tls:
+            params = {**tls().params(client=True), **params}
+        scheme = "zookeepers" if self.tls else "zookeeper"
+        return f"{scheme}://{login + '@' if login else ''}{HOST}:{port or self.port}{path}{query(params)}"
+
+    def _tls_settings(self) -> dict[str, str]:
+        files = tls()
+        return {
+            "secureClientPort": str(self.port),
+            "secureClientPortAddress": HOST,
+            "serverCnxnFactory": "org.apache.zookeeper.server.NettyServerCnxnFactory",
+            "ssl.keyStore.location": str(files.chain),
+            "ssl.keyStore.type": "PEM",
+            "ssl.trustStore.location": str(files.ca),
+            "ssl.trustStore.type": "PEM",
+            "ssl.clientAuth": "want",
+        }
+
+
+class ZooKeeperEnsemble(Group):
+    """Several servers with a leader."""
+
+    def __init__(self, number: int = 3, *, tick: int = 500) -> None:
+        self.nodes = [ZooKeeperServer(tick=tick) for _ in range(number)]
+        for position, node in enumerate(self.nodes, 1):
+            node.number, node.peers = position, self.nodes
+        super().__init__(list(self.nodes))
+
+    def url(self, path: str = "", *, login: str = "", **params: str) -> str:
+        """Return the backend's URL, which names all servers; `path` is a chroot."""
+        places = ",".join(f"{HOST}:{node.port}" for node in self.nodes)
+        return f"zookeeper://{login + '@' if login else ''}{places}{path}{query(params)}"
+
+    def leader(self) -> ZooKeeperServer:
+        """Wait until there is a leader and return it."""
+        found: list[ZooKeeperServer] = []
+
+        def look() -> bool:
+            found[:] = [node for node in self.nodes if self._mode_of(node) == "leader"]
+            return len(found) == 1
+
+        eventually(look, "a leader", limit=120)
+        return found[0]
+
+    def follower(self) -> ZooKeeperServer:
+        """Return a server that is not the leader."""
+        leader = self.leader()
+        return next(node for node in self.nodes if node is not leader)
+
+    def _mode_of(self, node: ZooKeeperServer) -> str:
+        try:
+            return node.mode()
+        except OSError:
+            return ""
