@@ -30,7 +30,7 @@ RETENTION = 30 * 86400.0
 class Traits:
     """What a backend can keep; declared by it and asked by the rules, never by its type."""
 
-    __slots__ = ("fencing", "granularity", "lists_keys", "local", "longest_ttl", "shortest_ttl", "threaded")
+    __slots__ = ("fencing", "granularity", "lists_keys", "local", "longest_ttl", "shortest_ttl")
 
     def __init__(
         self,
@@ -40,7 +40,6 @@ class Traits:
         longest_ttl: float,
         granularity: float = 0.0,
         lists_keys: bool = True,
-        threaded: bool = False,
         local: bool = False,
     ) -> None:
         #: Whether grants carry a fencing token.
@@ -50,8 +49,6 @@ class Traits:
         #: How much earlier than asked the server may end a lease; taken off the deadline.
         self.granularity = granularity
         self.lists_keys = lists_keys
-        #: Whether its client starts threads: then the guard is forked before `acquire`.
-        self.threaded = threaded
         #: Whether it guards this machine only.
         self.local = local
 
@@ -213,8 +210,8 @@ if TYPE_CHECKING:
         acquire, renew and release are each one atomic step on the server and compare the owner.
         Each raises BackendUnavailable when it could not ask or cannot know the answer, and
         ForeignValue when something that is not cronlock's lies in the key's place. No method
-        retries on its own account, logs, or takes longer than the time limit that the backend
-        was opened with.
+        retries on its own account, logs, starts a thread (the guard is forked behind `acquire`), or
+        takes longer than the time limit that the backend was opened with.
         """
 
         traits: Traits
@@ -244,7 +241,7 @@ if TYPE_CHECKING:
             """Return what is known of the key, changing nothing; None if there is no record."""
 
         def keys(self) -> Iterator[str]:
-            """List the keys with a record, in no order, where `traits.lists_keys`."""
+            """List the keys with a record, in no order; raise BackendError unless `traits.lists_keys`."""
 
         def force_release(self, key: str, owner: str) -> bool:
             """Take the lease or the hold from `owner`, whoever asks; False if it was not theirs.
