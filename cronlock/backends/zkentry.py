@@ -1,0 +1,121 @@
+"""What a key's node in ZooKeeper says, and what to put in its place."""
+
+from __future__ import annotations
+
+from .. import record
+from ..errors import ForeignValue
+from ..keys import escape
+from ..lease import CANCELLED, FORGOTTEN, HELD, HOLD, Conflict
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..lease import Claim, Ending
+    from .zksession import Session
+
+
+class Entry:
+    """A key's record as it was at one version of its node; texts are what to put in its place."""
+
+    __slots__ = (
+        *("changed", "fence", "gone", "granted", "hold", "last", "live"),
+        *("now", "run", "session", "timeout", "version", "zxid"),
+    )
+
+    def __init__(self, text: bytes, names: list[str], stat: Any, *, now: int, zxid: int) -> None:
+        """Read a node; raise ForeignValue if it or one of the nodes below it is not cronlock's."""
+        self.version: int = stat.version
+        #: When the node was written, and when it was looked at: the leader's clock, milliseconds.
+        self.changed: int = stat.mtime
+        self.now = now
+        self.zxid = zxid
+        self.read_text(text)
+        #: Whether the lease of `run` is there.
+        self.live = bool(names)
+        if self.live and names != [escape(self.owner)]:
+            raise ForeignValue(f"the parent of nodes that are not cronlock's, such as {names[0]!r}")
+
+    def read_text(self, text: bytes) -> None:
+        """Take the fields of a node's text."""
+        fields = record.decode(text)
+        try:
+            #: The highest fence granted.
+            self.fence = int(fields["fence"])
+            #: The last owner that gave up: it gets nothing more.
+            self.gone = fields.get("gone", "")
+            #: Seconds of hold from the grant on, and when that was if not at the last change.
+            self.hold = float(fields.get("hold", "0"))
+            self.granted = int(fields["granted"]) if "granted" in fields else None
+            #: The session of the lease, and how many seconds it lasts.
+            self.session = int(fields.get("session", "0"), 16)
+            self.timeout = float(fields.get("timeout", "0"))
+        except (KeyError, ValueError):
+            raise ForeignValue("not a record of cronlock: a field is missing or of the wrong kind") from None
+        self.run = record.run_from_fields(fields, "run.")
+        self.last = record.run_from_fields(fields, "last.")
+
+    @property
+    def owner(self) -> str:
+        """The owner of the run granted last, until it ended."""
+        return self.run.owner if self.run is not None else ""
+
+    def holder(self) -> str:
+        """Return the owner of the lease or of the hold."""
+        run = self.run or self.last
+        return run.owner if run is not None else ""
+
+    def hold_left(self) -> float:
+        """Return the seconds until the hold is over, 0 when it is."""
+        return max(0.0, self.hold - (self.now - self._granted()) / 1000) if self.hold else 0.0
+
+    def ours(self, claim: Claim, session: Session) -> bool:
+        """Whether the lease there is the claim's own, in this session."""
+        return self.live and self.owner == claim.owner and self.session == session.id
+
+    def conflict(self, claim: Claim) -> Conflict | None:
+        """Return why the claim is not to be granted, None if it is; `remaining` of a lease is left open."""
+        if claim.owner == self.gone or (self.last is not None and self.last.owner == claim.owner):
+            return Conflict(CANCELLED, remaining=0.0, run=self.run, fence=self.fence)
+        if self.live:
+            return Conflict(HELD, remaining=0.0, run=self.run, fence=self.fence)
+        left = self.hold_left()
+        # A hold of its own: it was granted, did not hear of it, and its session ended.
+        if left and not claim.ignore_hold and self.owner != claim.owner:
+            return Conflict(HOLD, remaining=left, run=self.run or self.last, fence=self.fence)
+        sight = claim.sight
+        if sight is not None and self.fence < sight.floor:
+            noticed_age = sight.noticed_age or 0.0
+            if sight.noticed_age is None or noticed_age < claim.ttl:
+                return Conflict(FORGOTTEN, remaining=claim.ttl - noticed_age, run=self.run, fence=self.fence)
+        return None
+
+    def text(self, **changes: Any) -> bytes:
+        """Return the record with `changes`; `granted` None means when this text is written."""
+        values = {name: getattr(self, name) for name in ("fence", "gone", "hold", "session", "timeout", "run", "last")}
+        values["granted"] = self._granted()
+        values.update(changes)
+        fields = {
+            "fence": str(values["fence"]),
+            "gone": values["gone"],
+            "hold": f"{values['hold']:.3f}",
+            "session": f"{values['session']:x}",
+            "timeout": f"{values['timeout']:.3f}",
+        }
+        if values["granted"] is not None:
+            fields["granted"] = str(values["granted"])
+        for prefix in ("run", "last"):
+            if values[prefix] is not None:
+                fields.update(record.run_to_fields(values[prefix], f"{prefix}."))
+        # What is no UTF-8, such as a program's name, would not be read back.
+        return record.encode(fields).decode(errors="replace").encode()
+
+    def after_release(self, ending: Ending, ended_at: float, keep_hold: bool) -> bytes:
+        """Return the record once `run` has ended."""
+        run = self.run
+        assert run is not None
+        run.ended_at, run.outcome, run.status = ended_at, ending.outcome, ending.status
+        return self.text(run=None, last=run, hold=self.hold if keep_hold else 0.0)
+
+    def _granted(self) -> int:
+        return self.changed if self.granted is None else self.granted
