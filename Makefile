@@ -1,0 +1,68 @@
+# cronlock: what can be done with a checkout. `make` lists it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Byte code is written whatever the caller's environment says: starts are what is measured.
+export PYTHONDONTWRITEBYTECODE =
+
+.PHONY: help demo test check lint types docs unit pythons cron-test bench reference format clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: ## install into a virtual environment and race three runs of one key
+	@sh tools/need.sh venv
+	@$(MAKE) --no-print-directory -s $(VENV)/installed
+	@sh tools/demo.sh $(BIN)/cronlock
+
+test: ## install what the tests need, then check and test everything
+	sh tools/need.sh venv tests
+	$(MAKE) check pythons
+	$(BIN)/pytest tests
+
+check: lint types docs ## lint, formatting, types, manual page and shell scripts
+
+lint: $(VENV)/tools
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	shellcheck tools/*.sh .ci/run
+
+types: $(VENV)/tools
+	$(BIN)/mypy
+
+docs: $(VENV)/tools
+	$(BIN)/python tools/reference.py --check
+	sh tools/lint-manual.sh man/cronlock.1
+
+unit: $(VENV)/tools ## only the tests that need no server
+	$(BIN)/pytest tests/unit tests/test_cli.py tests/backends/test_file.py tests/backends/test_memory.py
+
+pythons: ## the same under the oldest and the newest supported Python that is found
+	sh tools/pythons.sh tests/unit tests/test_cli.py tests/backends/test_file.py tests/backends/test_memory.py
+
+cron-test: $(VENV)/tools ## the real cron on three machines over many ticks (takes minutes, as root)
+	CRONLOCK_CRON_TICKS=5 $(BIN)/pytest -v tests/fleet
+
+bench: $(VENV)/tools ## what a run costs on each backend, beside the bare interpreter
+	$(BIN)/python tools/bench.py
+
+reference: $(VENV)/installed ## write the parts of manual page and README that the program's tables give
+	$(BIN)/python tools/reference.py
+
+format: $(VENV)/tools ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove what make made
+	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/tools: pyproject.toml $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	touch $@

@@ -1,0 +1,261 @@
+"""The run's dealings with its backend: asking until there is an answer, renewing, giving back."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from . import backends, durations, keys, sights, timing
+from .errors import BackendError, BackendUnavailable, UsageError
+from .lease import FORGOTTEN, HELD, HOLD, NOT_STARTED, Claim, Conflict, Ending
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .clock import Clock
+    from .lease import Backend, Grant
+    from .log import Log
+    from .settings import Settings
+
+#: How often an acquire is tried that is not answered, within twice the time limit of one request.
+_ATTEMPTS = 3
+#: Pauses between looks at a held key, for --wait: from, up to, and growing by.
+_FIRST_LOOK, _LONGEST_LOOK, _LOOK_GROWTH = 0.1, 2.0, 1.5
+
+
+class Holding:
+    """A grant, and what this machine's clock says of it."""
+
+    __slots__ = ("deadline", "failure", "grant", "lost", "next_renewal")
+
+    def __init__(self, grant: Grant, deadline: float, next_renewal: float) -> None:
+        self.grant = grant
+        #: D: when the lease must count as over.
+        self.deadline = deadline
+        #: When to ask next; None when there is nothing more to ask.
+        self.next_renewal: float | None = next_renewal
+        #: Why the last renewals could not be asked, or None.
+        self.failure: BackendError | None = None
+        #: Whether the backend said that it is not ours.
+        self.lost = False
+
+    def reason(self) -> str:
+        """Say why the lease was lost."""
+        if self.failure is not None:
+            return str(self.failure)
+        if self.lost:
+            return "the backend says that it is not ours any more"
+        return "it could not be renewed in time"
+
+
+class Holder:
+    """One run as its backend knows it: a claim, and the rules for asking."""
+
+    def __init__(self, settings: Settings, clock: Clock, log: Log) -> None:
+        """Raises ConfigError or UsageError for what the backend cannot serve; asks nothing yet."""
+        self._settings = settings
+        self._clock = clock
+        self._log = log
+        url = settings.backend
+        if url is None:
+            url = "file://" + settings.state_dir.replace("%", "%25").replace("?", "%3F").replace(" ", "%20")
+            log.notice("no backend is configured: the file backend guards this machine only; see --backend")
+        self._backend: Backend = backends.open_backend(url, settings.backend_timeout)
+        self._check_ttl()
+        self._sights: sights.Sights | None = None
+        if not self._backend.traits.local:
+            self._sights = sights.Sights(settings.state_dir, backends.place(url), settings.key, clock)
+        self._claim = self._new_claim()
+        self._failures = 0
+        #: Whether a request may have been granted without our hearing of it.
+        self._in_doubt = False
+
+    @property
+    def owner(self) -> str:
+        """Return this run's id."""
+        return self._claim.owner
+
+    def acquire(self, pause: Callable[[float], None]) -> Holding | Conflict:
+        """Ask until the key is ours, or held when --wait is over. Raises BackendError for no answer.
+
+        `pause` sleeps so many seconds; what it raises ends the asking, and gives back what may be ours.
+        """
+        try:
+            return self._ask(pause)
+        except BaseException:
+            if self._in_doubt:
+                self._abandon()
+            raise
+
+    def _ask(self, pause: Callable[[float], None]) -> Holding | Conflict:
+        settings = self._settings
+        give_up = self._clock.now() + settings.wait
+        failures, look = 0, _FIRST_LOOK
+        # From the first request that may have been granted without our hearing of it.
+        first_sent: float | None = None
+        while True:
+            pause(0)
+            if first_sent is None:
+                first_sent = self._clock.now()
+            try:
+                answer = self._request(first_sent)
+            except BackendUnavailable as error:
+                failures += 1
+                now = self._clock.now()
+                tried = failures >= _ATTEMPTS or now - first_sent >= 2 * settings.backend_timeout
+                if tried and now >= give_up:
+                    raise
+                self._log.info(f"asking again: {error}")
+                pause(timing.retry_pause(failures, settings.ttl, noise()))
+                continue
+            now = self._clock.now()
+            if isinstance(answer, Holding) or now >= give_up:
+                return answer
+            failures, first_sent = 0, None
+            # A hold ends when it says; a lease may be released at any time.
+            seconds = look * (0.5 + noise()) if answer.why == HELD else answer.remaining + 0.01
+            look = min(look * _LOOK_GROWTH, _LONGEST_LOOK)
+            pause(min(max(seconds, 0.01), give_up - now))
+
+    def _request(self, first_sent: float) -> Holding | Conflict:
+        self._claim.sight = None if self._sights is None else self._sights.recall()
+        self._in_doubt = True
+        answer = self._backend.acquire(self._claim)
+        self._in_doubt = False
+        self._note(answer)
+        if isinstance(answer, Conflict):
+            return answer
+        holding = Holding(
+            answer,
+            timing.deadline(first_sent, answer.ttl, self._backend.traits.granularity),
+            first_sent + timing.renew_after(answer.ttl, noise()),
+        )
+        if timing.decide(self._clock.now(), self.plan(holding))[0] != timing.WAIT:
+            self.give_back(holding)
+            # What was given back is refused from then on.
+            self._claim = self._new_claim()
+            raise BackendUnavailable("the answer came too late for the lease to be of use")
+        self._log.info(f"acquired as {self.owner}, fence {answer.fence}, for {durations.show(answer.ttl)}")
+        return holding
+
+    def plan(self, holding: Holding) -> timing.Plan:
+        """Return what the guard will keep to under `holding`."""
+        ttl = holding.grant.ttl
+        return timing.Plan(
+            deadline=holding.deadline,
+            grace=timing.grace(self._settings.kill_after, ttl),
+            kill_after=self._settings.kill_after,
+            kill_lead=timing.kill_lead(ttl),
+        )
+
+    def renew(self, holding: Holding) -> bool:
+        """Ask for the lease to last, and note when to ask next. Returns whether the deadline moved."""
+        sent = self._clock.now()
+        try:
+            ours = self._backend.renew(holding.grant)
+        except BackendUnavailable as error:
+            self._failures += 1
+            holding.failure = error
+            pause = timing.retry_pause(self._failures, holding.grant.ttl, noise())
+            holding.next_renewal = self._clock.now() + pause
+            self._log.info(f"renewal failed, asking again: {error}")
+            return False
+        except BackendError as error:
+            holding.failure = error
+            ours = False
+        if not ours:
+            holding.lost = True
+            holding.next_renewal = None
+            return False
+        self._note(holding.grant)
+        self._failures = 0
+        holding.failure = None
+        holding.deadline = timing.deadline(sent, holding.grant.ttl, self._backend.traits.granularity)
+        holding.next_renewal = sent + timing.renew_after(holding.grant.ttl, noise())
+        return True
+
+    def release(self, holding: Holding, outcome: str, status: int | None) -> None:
+        """Release into the hold, saying how the run ended; a failure is said, not raised."""
+        self._release(holding.grant, outcome, status, keep_hold=True)
+
+    def give_back(self, holding: Holding) -> None:
+        """Release without a hold, since nothing was run."""
+        self._release(holding.grant, NOT_STARTED, None, keep_hold=False)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._backend.close()
+
+    def _release(self, grant: Grant, outcome: str, status: int | None, *, keep_hold: bool) -> None:
+        ending = Ending(outcome, status, self._clock.wall())
+        failure: BackendError | None = None
+        # A second time for a reply that was lost; asking twice does no harm, the owner is compared.
+        for _ in range(2):
+            try:
+                self._backend.release(grant, ending, keep_hold=keep_hold)
+                return
+            except BackendError as error:
+                failure = error
+        self._log.warning(f"could not release; the key stays held for up to {durations.show(grant.ttl)}: {failure}")
+
+    def _abandon(self) -> None:
+        try:
+            self._backend.abandon(self._claim)
+        except BackendError:
+            pass  # What may be ours lapses by itself; that nothing is run is said by the caller.
+
+    def _note(self, answer: Grant | Conflict) -> None:
+        """Remember what was seen, and say what the backend wants said."""
+        if self._sights is not None:
+            self._sights.remember(answer)
+            if self._sights.problem is not None:
+                self._log.info(f"cannot remember what was seen: {self._sights.problem}")
+        while self._backend.notices:
+            self._log.warning(self._backend.notices.pop(0))
+
+    def _check_ttl(self) -> None:
+        traits, ttl = self._backend.traits, self._settings.ttl
+        if not traits.shortest_ttl <= ttl <= traits.longest_ttl:
+            raise UsageError(
+                f"--ttl {durations.show(ttl)}: this backend keeps a lease for "
+                f"{durations.show(traits.shortest_ttl)} to {durations.show(traits.longest_ttl)}"
+            )
+
+    def _new_claim(self) -> Claim:
+        settings, host, pid = self._settings, os.uname().nodename, os.getpid()
+        return Claim(
+            key=settings.key,
+            owner=f"{keys.escape(host)}:{pid}:{os.urandom(8).hex()}",
+            host=host,
+            pid=pid,
+            program=os.path.basename(settings.command[0]),
+            ttl=settings.ttl,
+            hold=settings.min_hold,
+            ignore_hold=settings.ignore_hold,
+        )
+
+
+def describe(conflict: Conflict) -> str:
+    """Say for people why a key is not to be had."""
+    left = durations.show(conflict.remaining)
+    run = conflict.run
+    by = "another run" if run is None else f"{run.host} (pid {run.pid})"
+    if conflict.why == HELD:
+        return f"held by {by}" + ("" if run is None else f" since {_clock_time(run.started_at)}")
+    if conflict.why == HOLD:
+        return f"{by} ran it just now; held for another {left}"
+    if conflict.why == FORGOTTEN:
+        return f"the server shows less than this machine saw before: a lease may be out still; held for {left}"
+    return "this run gave the key back already"
+
+
+def _clock_time(started_at: float) -> str:
+    """Return local time, with the date if that is not today's."""
+    then, now = time.localtime(started_at), time.localtime()
+    return time.strftime("%H:%M:%S" if then[:3] == now[:3] else "%Y-%m-%d %H:%M:%S", then)
+
+
+def noise() -> float:
+    """Return a random number from 0 to 1."""
+    return int.from_bytes(os.urandom(4), "big") / 2**32

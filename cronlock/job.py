@@ -1,0 +1,277 @@
+"""One run: acquire the lease, start the command, renew while it runs, release, say how it ended."""
+
+from __future__ import annotations
+
+import os
+import select
+
+from . import guard, linux, process, signals, statuses, terminal, timing
+from .errors import BackendError, BackendUnavailable, CronlockError
+from .holding import Holder, Holding, describe, noise
+from .lease import EXITED, FORGOTTEN, LOST, TIMED_OUT, Conflict
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .clock import Clock
+    from .log import Log
+    from .settings import Settings
+
+# How soon to look again after the deadline, when the guard has not spoken.
+_SILENCE = 0.2
+
+
+class _Interrupted(Exception):
+    """A signal asked to end before the command was started."""
+
+
+class Job:
+    """A run of `settings.command` under a lease on `settings.key`."""
+
+    def __init__(self, settings: Settings, clock: Clock, log: Log) -> None:
+        """Raises ConfigError or UsageError for settings that cannot be served; asks nothing yet."""
+        self._settings = settings
+        self._clock = clock
+        self._log = log
+        self._holder = Holder(settings, clock, log)
+        self._signals = signals.Signals()
+        self._terminal = terminal.Terminal.open()
+        self._guard: guard.Guard | None = None
+        self._loss_said = False
+
+    def run(self) -> int:
+        """Return the exit status. Raises CronlockError for what kept the command from running."""
+        try:
+            if self._settings.jitter:
+                self._pause(self._settings.jitter * noise())
+            answer = self._holder.acquire(self._pause)
+            if isinstance(answer, Conflict):
+                return self._skip(answer)
+            return self._run_under(answer)
+        except _Interrupted:
+            return statuses.SIGNAL_BASE + (self._signals.caught or 0)
+        except BackendError as error:
+            return self._without_lease(error)
+        finally:
+            if self._guard is not None:
+                self._guard.wait()
+            self._holder.close()
+
+    def _pause(self, seconds: float) -> None:
+        self._signals.sleep(seconds)
+        if self._signals.caught is not None:
+            raise _Interrupted
+
+    def _skip(self, conflict: Conflict) -> int:
+        text = f"skipped: {describe(conflict)}"
+        if conflict.why == FORGOTTEN:
+            self._log.warning(text)  # Not another run's doing: somebody should know.
+        else:
+            self._log.notice(text)
+        return self._settings.skip_status
+
+    def _without_lease(self, error: BackendError) -> int:
+        if self._settings.on_error == "fail":
+            raise error
+        if self._settings.on_error == "skip":
+            self._log.notice(f"skipped, as --on-error says: {error}")
+            return self._settings.skip_status
+        self._log.warning(f"running without a lease, as --on-error says: {error}")
+        try:
+            return self._run_under(None)
+        except _Interrupted:
+            return statuses.SIGNAL_BASE + (self._signals.caught or 0)
+
+    # Running.
+
+    def _run_under(self, holding: Holding | None) -> int:
+        """Run the command, under `holding` if there is one, and return the exit status."""
+        started = False
+        try:
+            # From here on the guard passes signals on, the ones still in the pipe included.
+            if not self._signals.hand_over(self._on_continue):
+                raise _Interrupted
+            watcher = self._guard = self._fork_guard(holding)
+            try:
+                report = watcher.next_report()
+            except guard.GuardDied:
+                started = True  # For all that we know.
+                return self._after_guards_death(watcher, holding)
+            if report[0] != "started":
+                return self._not_started(report)
+            started = True
+        finally:
+            if not started and holding is not None:
+                self._holder.give_back(holding)
+        watcher.command_pid = int(report[1])
+        guard.silence_standard_streams()
+        try:
+            ended = self._watch(watcher, holding)
+        except guard.GuardDied:
+            return self._after_guards_death(watcher, holding)
+        self._leave_terminal(watcher.command_pid, ended)
+        return self._finish(ended, holding)
+
+    def _fork_guard(self, holding: Holding | None) -> guard.Guard:
+        """Return the guard, which starts the command. Raises CronlockError when there can be no process."""
+        settings = self._settings
+        stop_on_loss = settings.on_lost == "stop"
+        variables = {"CRONLOCK_KEY": settings.key, "CRONLOCK_OWNER": self._holder.owner}
+        if holding is not None and holding.grant.fence is not None:
+            variables["CRONLOCK_FENCE"] = str(holding.grant.fence)
+        foreground = self._terminal is not None and self._terminal.in_foreground()
+        command = process.Command(
+            settings.command,
+            process.environment(variables),
+            ignored=self._signals.ignored,
+            terminal=self._terminal.descriptor if self._terminal is not None and foreground else None,
+            descriptor=None if holding is None else holding.grant.descriptor,
+            die_with_guard=stop_on_loss,
+        )
+        plan = timing.Plan(deadline=None, grace=settings.kill_after, kill_after=settings.kill_after)
+        if holding is not None and stop_on_loss:
+            plan = self._holder.plan(holding)
+        orders = guard.Orders(
+            command=command,
+            plan=plan,
+            timeout=settings.timeout,
+            stop_on_loss=stop_on_loss,
+            signals=self._signals.reader,
+            clock=self._clock,
+            say=self._log.error,
+        )
+        # If the guard dies before the command, what that started must become ours to end.
+        linux.become_subreaper()
+        try:
+            return guard.Guard(orders)
+        except OSError as error:
+            raise CronlockError(f"cannot start a process: {error.strerror}; nothing was run") from error
+
+    def _not_started(self, report: list[str]) -> int:
+        if report[0] == "late":
+            raise BackendUnavailable("the lease was over before the command could be started")
+        number = int(report[1])
+        status = process.start_failure(number)
+        why = "command not found" if status == statuses.NOT_FOUND else f"cannot be executed: {os.strerror(number)}"
+        self._log.error(f"{self._settings.command[0]}: {why}; nothing was run")
+        return status
+
+    def _watch(self, watcher: guard.Guard, holding: Holding | None) -> guard.Ended:
+        """Renew until the guard says that the command ended. Raises GuardDied."""
+        alarm = linux.Alarm()
+        poll = select.poll()
+        for descriptor in (watcher.reports, alarm.descriptor):
+            if descriptor >= 0:
+                poll.register(descriptor, select.POLLIN)
+        ready: list[int] = []
+        while True:
+            now = self._clock.now()
+            alarm.set(None if holding is None else self._next_moment(holding, now))
+            limit = alarm.poll_limit(now)
+            if not watcher.has_reports:
+                ready = [descriptor for descriptor, _ in poll.poll(None if limit is None else limit * 1000 + 1)]
+            if watcher.has_reports or watcher.reports in ready:
+                for report in watcher.read_reports():
+                    if report[0] == "ended":
+                        return guard.Ended.from_report(report)
+                    if report[0] == "stopped":
+                        self._on_stopped(watcher, int(report[1]))
+            elif holding is not None:
+                self._act(watcher, holding)
+
+    def _next_moment(self, holding: Holding, now: float) -> float | None:
+        """Return when the wrapper has something to do even if nothing happens."""
+        moments = [] if holding.next_renewal is None else [holding.next_renewal]
+        if self._settings.on_lost == "stop":
+            moments.append(holding.deadline if now < holding.deadline else now + _SILENCE)
+        return min(moments) if moments else None
+
+    def _act(self, watcher: guard.Guard, holding: Holding) -> None:
+        now = self._clock.now()
+        if now >= holding.deadline and self._settings.on_lost == "stop":
+            # The guard has ended everything by now. If somebody stopped it, do its work and wake it.
+            holding.next_renewal = None
+            process.signal_all(signals.SIGKILL, watcher.command_pid or 0, but=watcher.pid)
+            watcher.wake()
+        elif holding.next_renewal is not None and now >= holding.next_renewal:
+            watcher.wake()
+            if self._holder.renew(holding):
+                watcher.renewed(holding.deadline)
+            elif self._settings.on_lost == "continue":
+                self._say_lost_once(holding)
+            elif holding.lost:
+                watcher.stop(timing.BY_LOSS)
+
+    def _say_lost_once(self, holding: Holding) -> None:
+        if not self._loss_said and (holding.lost or self._clock.now() >= holding.deadline):
+            self._loss_said = True
+            self._log.warning(f"lease lost ({holding.reason()}); the command goes on, as --on-lost says")
+
+    # Stops and the terminal.
+
+    def _on_stopped(self, watcher: guard.Guard, number: int) -> None:
+        """Stop with the command, as a shell expects of its job."""
+        by_terminal = self._terminal is not None and (
+            self._terminal.take_back(watcher.command_pid or 0)
+            or number in (signals.SIGTSTP, signals.SIGTTIN, signals.SIGTTOU)
+        )
+        if not by_terminal and not self._signals.stop_asked:
+            return  # Somebody stopped just the command; the lease is kept meanwhile.
+        self._signals.continued = False
+        if self._signals.stop_asked:
+            self._signals.stop_asked = False
+            os.kill(os.getpid(), signals.SIGSTOP)
+        else:
+            # The whole group is what the shell knows as the job.
+            signals.set_default(signals.SIGTSTP)
+            os.killpg(0, signals.SIGTSTP)
+            self._signals.handle(signals.SIGTSTP)
+        if not self._signals.continued:
+            # The kernel does not stop an orphaned group, since nobody could continue it.
+            self._on_continue()
+
+    def _on_continue(self) -> None:
+        if self._guard is not None and self._guard.command_pid is not None:
+            if self._terminal is not None:
+                self._terminal.give(self._guard.command_pid)
+            self._guard.let_continue()
+
+    def _leave_terminal(self, group: int, ended: guard.Ended) -> None:
+        """Leave the terminal as it was; what Ctrl-C ended, ends the rest of a pipeline or script too."""
+        if self._terminal is None or not self._terminal.take_back(group):
+            return
+        if ended.why is None and ended.wait_status is not None and os.WIFSIGNALED(ended.wait_status):
+            number = os.WTERMSIG(ended.wait_status)
+            if number in (signals.SIGINT, signals.SIGQUIT):
+                signals.set_ignored(number)
+                os.killpg(0, number)
+
+    # Ending.
+
+    def _finish(self, ended: guard.Ended, holding: Holding | None) -> int:
+        """Say how it ended, release, and return the exit status."""
+        status, outcome = _status(ended)
+        leftover = "" if ended.clean else ", but not all that it started could be; the lease is left to lapse"
+        if outcome == TIMED_OUT:
+            self._log.error("the command was stopped after --timeout" + leftover)
+        if holding is None:
+            return status
+        if outcome == LOST:
+            self._log.error(f"lease lost ({holding.reason()}); the command was stopped" + leftover)
+        if not holding.lost and (ended.clean or ended.why is None):
+            self._holder.release(holding, outcome, status)
+        return status
+
+    def _after_guards_death(self, watcher: guard.Guard, holding: Holding | None) -> int:
+        clean = process.kill_all(watcher.command_pid or watcher.pid)
+        if clean and holding is not None and not holding.lost:
+            self._holder.release(holding, LOST, statuses.FAULT)
+        raise CronlockError("the guard process was killed; the command was ended, too")
+
+
+def _status(ended: guard.Ended) -> tuple[int, str]:
+    """Return (exit status, outcome for the record)."""
+    if ended.why == timing.BY_TIMEOUT:
+        return statuses.TIMEOUT, TIMED_OUT
+    if ended.why in (None, timing.BY_SIGNAL) and ended.wait_status is not None:
+        return process.exit_status(ended.wait_status), EXITED
+    return statuses.LOST, LOST

@@ -1,0 +1,167 @@
+"""What Linux offers a guard beyond POSIX; each call says whether it was to be had.
+
+The interpreter's own ``_ctypes`` is called directly: ``import ctypes`` builds some hundred types
+and takes a fifth of an interpreter's start, for three calls of the C library.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+# <linux/prctl.h>
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
+# <time.h>, <sys/timerfd.h>
+_CLOCK_BOOTTIME = 7
+_TFD_TIMER_ABSTIME = 1
+_TFD_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK
+
+
+def _library() -> int | None:
+    if sys.platform != "linux":
+        return None
+    try:
+        import _ctypes
+    except ImportError:
+        # An interpreter built without libffi: the rest of cronlock works as on other systems.
+        return None
+    # None is the program itself, the C library included; typeshed knows only names of files.
+    return _ctypes.dlopen(None, os.RTLD_NOW)  # type: ignore[arg-type]
+
+
+_LIBC = _library()
+
+
+def _call(name: str, *arguments: int | bytes) -> int:
+    if _LIBC is None:
+        return -1
+    import _ctypes
+
+    try:
+        result: int = _ctypes.call_function(_ctypes.dlsym(_LIBC, name), arguments)
+    except OSError:
+        return -1  # A C library without this function.
+    return result
+
+
+def become_subreaper() -> bool:
+    """Adopt every orphan among this process's descendants (prctl(2), PR_SET_CHILD_SUBREAPER)."""
+    return _call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+
+
+def die_with_parent(signal: int) -> bool:
+    """Send `signal` to this process when its parent ends; holds across exec, not for children."""
+    return _call("prctl", _PR_SET_PDEATHSIG, signal, 0, 0, 0) == 0
+
+
+def set_name(name: str) -> bool:
+    """Let ``ps`` and ``top`` show this process as `name` (at most 15 bytes)."""
+    return _call("prctl", _PR_SET_NAME, name.encode()[:15], 0, 0, 0) == 0
+
+
+class Alarm:
+    """A descriptor that becomes readable at a moment of the boot clock, suspension included.
+
+    poll(2) counts its time-out on a clock that stands still while the machine is suspended; a
+    deadline passed in the meantime would be noticed late. Without timerfd(2) the poller wakes
+    once a second instead: see `poll_limit`.
+    """
+
+    __slots__ = ("_moment", "descriptor")
+
+    def __init__(self) -> None:
+        #: -1 where there is no timerfd, or an itimerspec of another layout than written below.
+        self.descriptor: int = -1
+        if sys.maxsize > 2**32:
+            self.descriptor = _call("timerfd_create", _CLOCK_BOOTTIME, _TFD_FLAGS)
+        self._moment: float | None = None
+
+    def set(self, moment: float | None) -> None:
+        """Become readable at boot time `moment` (seconds), never if it is None."""
+        if self.descriptor < 0 or moment == self._moment:
+            self._moment = moment
+            return
+        self._moment = moment
+        # All zeros disarms, so that a moment long past becomes the first nanosecond.
+        nanoseconds = 0 if moment is None else max(1, int(moment * 1e9))
+        value = b"".join(part.to_bytes(8, sys.byteorder) for part in (0, 0, nanoseconds // 10**9, nanoseconds % 10**9))
+        if _call("timerfd_settime", self.descriptor, _TFD_TIMER_ABSTIME, value, 0) != 0:
+            self.descriptor = -1
+
+    def poll_limit(self, now: float) -> float | None:
+        """Return how many seconds a poll may last that watches `descriptor` too; None: for ever."""
+        if self.descriptor >= 0 or self._moment is None:
+            return None
+        return min(1.0, max(0.0, self._moment - now))
+
+
+def children(pid: int) -> list[int]:
+    """Return the pids of the direct children of `pid` (of all its threads)."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:
+                data = b""
+                while chunk := file.read(65536):
+                    data += chunk
+            found += map(int, data.split())
+    except (FileNotFoundError, ProcessLookupError):
+        pass  # It ended meanwhile: its children are to be found with its reaper.
+    return found
+
+
+def has_proc() -> bool:
+    """Return whether /proc tells who descends from whom."""
+    return sys.platform == "linux" and os.path.exists("/proc/self/stat")
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the pids of all that descends from `pid`, without itself.
+
+    Only a moment's picture: whoever wants all of them ended repeats it until none is left.
+    """
+    if os.path.exists(f"/proc/{pid}/task/{pid}/children"):
+        level, found = children(pid), []
+        while level:
+            found += level
+            level = [child for parent in level for child in children(parent)]
+        return found
+    return _descendants_by_parent(pid)
+
+
+def _descendants_by_parent(pid: int) -> list[int]:
+    """Do the same on a kernel without CONFIG_PROC_CHILDREN, by each process's parent."""
+    by_parent: dict[int, list[int]] = {}
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return []
+    for name in names:
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb", buffering=0) as file:
+                # The command's name, in parentheses, may hold anything but the last ")".
+                parent = int(file.read(4096).rpartition(b")")[2].split()[1])
+        except (OSError, IndexError, ValueError):
+            continue  # Ended meanwhile.
+        by_parent.setdefault(parent, []).append(int(name))
+    found: list[int] = []
+    level = by_parent.get(pid, [])
+    while level:
+        found += level
+        level = [child for parent in level for child in by_parent.get(parent, [])]
+    return found
+
+
+def initial_environment() -> dict[bytes, bytes] | None:
+    """Return the environment as it was at exec, before the interpreter changed its own; or None."""
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            items = file.read().split(b"\0")
+    except OSError:
+        return None
+    pairs = (item.partition(b"=") for item in items if item)
+    return {name: value for name, equals, value in pairs if equals}

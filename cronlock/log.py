@@ -1,0 +1,88 @@
+"""cronlock's own messages: one line each, to stderr or syslog, as text or JSON."""
+
+from __future__ import annotations
+
+import os
+import time
+
+ERROR, WARNING, NOTICE, INFO = "error", "warning", "notice", "info"
+
+
+class Log:
+    """Says what a person should know, and is silent where cron would mail it.
+
+    Errors and warnings are always said; notices (a skip) to a person who looks, who asked, or to
+    syslog; the rest only to one who asked.
+    """
+
+    __slots__ = ("_json", "_key", "_shown", "_syslog")
+
+    def __init__(
+        self,
+        *,
+        key: str | None = None,
+        verbose: bool = False,
+        quiet: bool = False,
+        to: str = "stderr",
+        form: str = "text",
+    ) -> None:
+        self._key = key
+        self._syslog = to == "syslog"
+        self._json = form == "json"
+        self._shown = {ERROR}
+        if not quiet:
+            self._shown.add(WARNING)
+            if verbose or self._syslog or os.isatty(2):
+                self._shown.add(NOTICE)
+            if verbose:
+                self._shown.add(INFO)
+
+    def error(self, text: str) -> None:
+        """Say why the command did not run, or was stopped, or what else went wrong."""
+        self._say(ERROR, text)
+
+    def warning(self, text: str) -> None:
+        """Say what needs somebody's attention although the run goes on."""
+        self._say(WARNING, text)
+
+    def notice(self, text: str) -> None:
+        """Say what a person at the terminal wants to know."""
+        self._say(NOTICE, text)
+
+    def info(self, text: str) -> None:
+        """Say what was done, for --verbose."""
+        self._say(INFO, text)
+
+    def _say(self, level: str, text: str) -> None:
+        if level not in self._shown:
+            return
+        text = " ".join(text.split("\n"))
+        if self._json:
+            text = self._as_json(level, text)
+        elif self._key is not None:
+            text = f"{self._key}: {text}"
+        if self._syslog:
+            import syslog
+
+            priorities = {
+                ERROR: syslog.LOG_ERR,
+                WARNING: syslog.LOG_WARNING,
+                NOTICE: syslog.LOG_NOTICE,
+                INFO: syslog.LOG_INFO,
+            }
+            syslog.openlog("cronlock", syslog.LOG_PID, syslog.LOG_CRON)
+            syslog.syslog(priorities[level], text)
+            return
+        line = text if self._json else f"cronlock: {text}"
+        try:
+            os.write(2, (line + "\n").encode("utf-8", "backslashreplace"))
+        except OSError:
+            pass  # Nobody listens: no reason to fail a job.
+
+    def _as_json(self, level: str, text: str) -> str:
+        import json
+
+        fields = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "level": level, "message": text}
+        if self._key is not None:
+            fields["key"] = self._key
+        return json.dumps(fields, ensure_ascii=False)

@@ -1,0 +1,46 @@
+"""Help, manual page and README say what the program's own tables say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cronlock import statuses
+from cronlock.options import COMMAND_VARIABLES, OPTIONS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_manual_page_and_readme_are_not_stale() -> None:
+    """`make reference` would change nothing."""
+    answer = subprocess.run(
+        [sys.executable, ROOT / "tools" / "reference.py", "--check"], capture_output=True, text=True
+    )
+    assert answer.returncode == 0, answer.stdout
+
+
+@pytest.mark.parametrize("name", ["README.md", "man/cronlock.1"])
+def test_everything_is_documented(name: str) -> None:
+    """Each option, status and variable."""
+    text = (ROOT / name).read_text().replace("\\&", "").replace("\\-", "-")
+    for option in OPTIONS:
+        assert option.long.lstrip("-") in text
+    for status, _ in statuses.TABLE:
+        assert status in text
+    for variable, _ in COMMAND_VARIABLES:
+        assert variable in text
+
+
+def test_help_has_every_option_and_status() -> None:
+    """`cronlock run --help`, from the same table."""
+    answer = subprocess.run(
+        [sys.executable, "-m", "cronlock", "run", "--help"], capture_output=True, text=True, check=True
+    )
+    for option in OPTIONS:
+        assert option.long in answer.stdout
+    for status, meaning in statuses.TABLE:
+        assert f"{status} " in answer.stdout
+        assert meaning in answer.stdout

@@ -1,0 +1,28 @@
+#!/bin/sh
+# Three racing runs of one key on the file backend: one prints, two skip and say so.
+#     demo.sh PATH-OF-CRONLOCK
+set -eu
+
+cronlock=$1
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+export CRONLOCK_STATE_DIR="$folder"
+unset CRONLOCK_BACKEND CRONLOCK_CONFIG
+CRONLOCK_BACKEND=file://$folder
+export CRONLOCK_BACKEND
+
+# A skip is shown when a person looks, that is, when stderr is a terminal.
+look=
+[ -t 2 ] || look=--verbose
+
+run() {
+    # shellcheck disable=SC2086 # empty or one word
+    "$cronlock" run $look --key demo -- sh -c "echo 'racer $1: I have the lease, fence '\$CRONLOCK_FENCE; sleep 1"
+}
+
+echo '$ cronlock run --key demo -- sh -c "echo ...; sleep 1"     (three at once)'
+run one &
+run two &
+run three &
+wait
+echo 'One ran, two skipped. For many machines, set CRONLOCK_BACKEND=redis://HOST: see README.md.'

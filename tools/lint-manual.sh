@@ -1,0 +1,14 @@
+#!/bin/sh
+# Lints manual pages with mandoc; any remark is an error.
+set -eu
+
+status=0
+for page; do
+    # Which other pages this machine has indexed says nothing of the page.
+    remarks=$(mandoc -Tlint -Wall "$page" 2>&1 | grep -v 'outdated mandoc.db' || :)
+    if [ -n "$remarks" ]; then
+        printf '%s\n' "$remarks" >&2
+        status=1
+    fi
+done
+exit $status

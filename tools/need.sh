@@ -1,0 +1,56 @@
+#!/bin/sh
+# Installs the Debian packages that a target needs, or says which command does.
+#     need.sh venv     for a virtual environment
+#     need.sh tests    the servers and programs that the tests start
+set -eu
+
+missing=
+
+need() { # PROGRAM PACKAGE: PACKAGE brings PROGRAM
+    PATH=$PATH:/usr/sbin:/sbin:/usr/share/zookeeper/bin command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
+}
+
+for group; do
+    case $group in
+    venv)
+        need "${PYTHON:-python3}" python3
+        "${PYTHON:-python3}" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+        ;;
+    tests)
+        need redis-server redis-server
+        need redis-sentinel redis-sentinel
+        need memcached memcached
+        need zkServer.sh zookeeper
+        need cron cron
+        need ip iproute2
+        need unshare util-linux
+        need mandoc mandoc
+        need shellcheck shellcheck
+        need openssl openssl
+        need ps procps
+        need bash bash
+        ;;
+    *)
+        echo "need.sh: unknown group $group" >&2
+        exit 64
+        ;;
+    esac
+done
+
+[ -n "$missing" ] || exit 0
+if ! command -v apt-get >/dev/null 2>&1; then
+    echo "missing:$missing (Debian's names); install them and try again" >&2
+    exit 1
+fi
+if [ "$(id -u)" = 0 ]; then
+    as_root="env"
+elif sudo -n true 2>/dev/null; then
+    as_root='sudo -n env'
+else
+    echo "missing packages; as root:  apt-get update && apt-get install$missing" >&2
+    exit 1
+fi
+# shellcheck disable=SC2086 # lists of words
+$as_root apt-get -qq update
+# shellcheck disable=SC2086
+$as_root DEBIAN_FRONTEND=noninteractive apt-get -qq -y install $missing >/dev/null

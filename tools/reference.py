@@ -1,0 +1,87 @@
+"""Write the parts of the manual page and of the README that come from the program's own tables.
+
+python tools/reference.py          writes man/cronlock.1 and the marked parts of README.md
+python tools/reference.py --check  says which of them are stale, and fails if any is
+"""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from cronlock import statuses  # noqa: E402
+from cronlock.options import COMMAND_VARIABLES, FLAG, OPTIONS, Option  # noqa: E402
+
+
+def manual_page(source: str) -> str:
+    """Return cronlock.1 from its source."""
+    page = (
+        source.replace("@OPTIONS@", "\n".join(map(_mdoc_option, OPTIONS)))
+        .replace("@VARIABLES@", "\n".join(f".It Ev {name}\n{_roff(text)}" for name, text in COMMAND_VARIABLES))
+        .replace("@STATUSES@", "\n".join(f".It {_roff(status)}\n{_roff(text)}" for status, text in statuses.TABLE))
+    )
+    return "\n".join(wrapped for line in page.split("\n") for wrapped in _wrap(line))
+
+
+def readme(text: str) -> str:
+    """Return the README with its tables made anew."""
+    options = ["| option | default | meaning |", "|---|---|---|"]
+    options += [f"| `{_usage(option)}` | {option.default or ''} | {option.help} |" for option in OPTIONS]
+    exits = ["| status | meaning |", "|---|---|"]
+    exits += [f"| {status} | {meaning} |" for status, meaning in statuses.TABLE]
+    variables = ["| variable | meaning |", "|---|---|"]
+    variables += [f"| `{name}` | {meaning} |" for name, meaning in COMMAND_VARIABLES]
+    for name, lines in (("options", options), ("statuses", exits), ("variables", variables)):
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        head, _, rest = text.partition(begin)
+        _, _, tail = rest.partition(end)
+        text = head + begin + "\n".join(line.replace("|c", "\\|c") for line in lines) + "\n" + end + tail
+    return text
+
+
+def _usage(option: Option) -> str:
+    flags = option.long if option.short is None else f"{option.short}, {option.long}"
+    return flags if option.kind == FLAG else f"{flags} {option.metavar}".replace("|", "\\|")
+
+
+def _mdoc_option(option: Option) -> str:
+    flags = [] if option.short is None else [option.short.lstrip("-")]
+    flags.append("\\&-" + option.long.lstrip("-"))
+    argument = "" if option.kind == FLAG else " Ar " + option.metavar.lower().replace("|", " | ")
+    text = option.help + ("" if option.default is None else f"\nDefault: {option.default}.")
+    return ".It " + " , ".join(f"Fl {flag}{argument}" for flag in flags) + "\n" + _roff(text)
+
+
+def _wrap(line: str) -> list[str]:
+    # Lines of macros and of literal text are never so long.
+    return textwrap.wrap(line, 79, break_long_words=False, break_on_hyphens=False) if len(line) > 79 else [line]
+
+
+def _roff(text: str) -> str:
+    # A new sentence begins a new line; a hyphen that is typed is not one that is read.
+    return text.replace("\\", "\\e").replace("--", "\\-\\-").replace(". ", ".\n").replace("; ", ";\n")
+
+
+def main() -> int:
+    """Write, or check, and return the exit status."""
+    page, readme_file = ROOT / "man" / "cronlock.1", ROOT / "README.md"
+    made = {
+        page: manual_page((ROOT / "man" / "cronlock.1.in").read_text()),
+        readme_file: readme(readme_file.read_text()),
+    }
+    stale = [path for path, text in made.items() if not path.exists() or path.read_text() != text]
+    if "--check" in sys.argv[1:]:
+        for path in stale:
+            print(f"{path.relative_to(ROOT)} is stale: run `make reference`")
+        return 1 if stale else 0
+    for path in stale:
+        path.write_text(made[path])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
