@@ -7,16 +7,28 @@ import sys
 
 from . import __version__, statuses
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+else:
+    import _signal  # `signal` builds enums at import; see cronlock.signals.
+
 
 def main() -> None:
     """Run ``cronlock`` with the arguments of this process, and end it with the exit status."""
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        # Ctrl-C before there is anything to clean up: end, without a traceback.
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     reserve_standard_streams()
-    status = dispatch(sys.argv[1:])
     try:
+        status = dispatch(sys.argv[1:])
         if sys.stdout is not None:
             sys.stdout.flush()
-    except OSError:
-        pass  # Whoever read it has gone.
+    except OSError as error:
+        # Only what writes to stdout gets here. A reader that has gone is no reason to complain.
+        status = statuses.FAULT
+        if not isinstance(error, BrokenPipeError):
+            os.write(2, f"cronlock: cannot write to standard output: {error.strerror}\n".encode())
     # Nothing is left to be cleaned up, and tearing the interpreter down takes longer than a renewal.
     os._exit(status)
 

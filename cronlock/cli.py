@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
 from . import __version__, statuses
@@ -24,9 +22,6 @@ def main(arguments: list[str]) -> int:
         return statuses.USAGE
     except click.exceptions.Abort:
         return statuses.SIGNAL_BASE + 2
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
     return result if isinstance(result, int) else 0
 
 

@@ -54,5 +54,6 @@ def _unquote(value: str, where: str) -> str:
         raise ConfigError(f"{where}: a quote is not closed")
     inner = value[1:-1]
     if quote == '"':
-        inner = inner.replace('\\"', '"').replace("\\\\", "\\")
+        # Pairs from left to right: a backslash that was escaped escapes nothing.
+        inner = "\\".join(part.replace('\\"', '"') for part in inner.split("\\\\"))
     return inner

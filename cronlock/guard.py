@@ -18,6 +18,7 @@ Lines on the pipes, each written at once and shorter than PIPE_BUF:
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 
@@ -29,13 +30,14 @@ if TYPE_CHECKING:
 
     from .clock import Clock
     from .process import Command
+    from .terminal import Terminal
     from .timing import Plan
 
 
 class Orders:
     """What the guard is told at its birth; what changes comes through the pipe."""
 
-    __slots__ = ("clock", "command", "plan", "say", "signals", "stop_on_loss", "timeout")
+    __slots__ = ("clock", "command", "plan", "say", "signals", "stop_on_loss", "terminal", "timeout")
 
     def __init__(
         self,
@@ -45,6 +47,7 @@ class Orders:
         timeout: float | None,
         stop_on_loss: bool,
         signals: int,
+        terminal: Terminal | None,
         clock: Clock,
         say: Callable[[str], None],
     ) -> None:
@@ -57,6 +60,8 @@ class Orders:
         self.stop_on_loss = stop_on_loss
         #: Descriptor from which the numbers of signals for the command are read.
         self.signals = signals
+        #: To be given back for a wrapper that died.
+        self.terminal = terminal
         self.clock = clock
         #: Tells a person what the wrapper no longer can.
         self.say = say
@@ -205,6 +210,8 @@ class _Watch:
                 self._poll.register(descriptor, select.POLLIN)
         #: The command's, which is its group's too; None if it was not started.
         self._pid: int | None = None
+        #: Where to read whether it could be executed.
+        self._exec = -1
         self._wait_status: int | None = None
         self._forwarded: set[int] = set()
         self._plan = orders.plan
@@ -227,7 +234,9 @@ class _Watch:
 
     def _wait(self, limit: float | None) -> None:
         ready = {descriptor for descriptor, _ in self._poll.poll(None if limit is None else limit * 1000 + 1)}
-        if self._children in ready:
+        if self._exec in ready:
+            self._executed()
+        if self._children in ready and not self._over:
             signals.drain(self._children)
             self._collect()
         if self._control in ready and not self._over:
@@ -259,18 +268,29 @@ class _Watch:
             self._report("late")
             self._over = True
             return
-        pid, failure = orders.command.start()
-        if failure:
-            self._report("failed", failure)
-            self._over = True
+        try:
+            self._pid, self._exec = orders.command.start()
+        except OSError as error:
+            self._fail(error.errno or errno.EAGAIN)
             return
-        self._pid = pid
         if orders.timeout is not None:
             self._plan.limit = now + orders.timeout
-        self._report("started", pid)
-        self._poll.register(orders.signals, select.POLLIN)
+        self._poll.register(self._exec, select.POLLIN)
+
+    def _executed(self) -> None:
+        self._poll.unregister(self._exec)
+        failure = process.exec_failure(self._exec)
+        if failure:
+            self._fail(failure)
+            return
+        self._report("started", self._group())
+        self._poll.register(self._orders.signals, select.POLLIN)
         # Whoever reads what the command writes must see its end when the command closes it.
         silence_standard_streams()
+
+    def _fail(self, number: int) -> None:
+        self._report("failed", number)
+        self._over = True
 
     def _forward(self) -> None:
         for number in signals.drain(self._orders.signals):
@@ -323,6 +343,8 @@ class _Watch:
         status = "-" if self._wait_status is None else self._wait_status
         self._report("ended", why or "-", status, int(clean))
         if why == timing.BY_WRAPPER:
+            if self._orders.terminal is not None:
+                self._orders.terminal.take_back(self._group())
             self._orders.say(
                 "the cronlock process was killed; the command was stopped"
                 + ("" if clean else ", but not all that it started could be")

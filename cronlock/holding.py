@@ -6,8 +6,8 @@ import os
 import time
 
 from . import backends, durations, keys, sights, timing
-from .errors import BackendError, BackendUnavailable, UsageError
-from .lease import FORGOTTEN, HELD, HOLD, NOT_STARTED, Claim, Conflict, Ending
+from .errors import BackendError, BackendUnavailable
+from .lease import FORGOTTEN, HELD, HOLD, LOST, NOT_STARTED, Claim, Conflict, Ending
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -191,13 +191,16 @@ class Holder:
         ending = Ending(outcome, status, self._clock.wall())
         failure: BackendError | None = None
         # A second time for a reply that was lost; asking twice does no harm, the owner is compared.
-        for _ in range(2):
+        # When the lease was lost because nobody answers, that is said already.
+        lost = outcome == LOST
+        for _ in range(1 if lost else 2):
             try:
                 self._backend.release(grant, ending, keep_hold=keep_hold)
                 return
             except BackendError as error:
                 failure = error
-        self._log.warning(f"could not release; the key stays held for up to {durations.show(grant.ttl)}: {failure}")
+        say = self._log.info if lost else self._log.warning
+        say(f"could not release; the key stays held for up to {durations.show(grant.ttl)}: {failure}")
 
     def _abandon(self) -> None:
         try:
@@ -217,9 +220,10 @@ class Holder:
     def _check_ttl(self) -> None:
         traits, ttl = self._backend.traits, self._settings.ttl
         if not traits.shortest_ttl <= ttl <= traits.longest_ttl:
-            raise UsageError(
-                f"--ttl {durations.show(ttl)}: this backend keeps a lease for "
-                f"{durations.show(traits.shortest_ttl)} to {durations.show(traits.longest_ttl)}"
+            raise self._settings.wrong(
+                "ttl",
+                f"{durations.show(ttl)} is not what this backend can keep: write "
+                f"{durations.show(traits.shortest_ttl)} to {durations.show(traits.longest_ttl)}",
             )
 
     def _new_claim(self) -> Claim:

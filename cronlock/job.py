@@ -37,9 +37,19 @@ class Job:
         self._terminal = terminal.Terminal.open()
         self._guard: guard.Guard | None = None
         self._loss_said = False
+        #: Children from before this program was executed: not ours to end.
+        self._spared: frozenset[int] = frozenset()
+        #: The signal that Ctrl-C ended the command with, for cronlock to end by it as well.
+        self._die_of: int | None = None
 
     def run(self) -> int:
         """Return the exit status. Raises CronlockError for what kept the command from running."""
+        status = self._run()
+        if self._die_of is not None:
+            signals.die_of(self._die_of)
+        return status
+
+    def _run(self) -> int:
         try:
             if self._settings.jitter:
                 self._pause(self._settings.jitter * noise())
@@ -136,11 +146,14 @@ class Job:
             timeout=settings.timeout,
             stop_on_loss=stop_on_loss,
             signals=self._signals.reader,
+            terminal=self._terminal,
             clock=self._clock,
             say=self._log.error,
         )
-        # If the guard dies before the command, what that started must become ours to end.
+        # If the guard dies before the command, what that started must become ours to end; but not
+        # what a shell had started before it became cronlock by exec.
         linux.become_subreaper()
+        self._spared = frozenset(linux.children(os.getpid()))
         try:
             return guard.Guard(orders)
         except OSError as error:
@@ -190,7 +203,7 @@ class Job:
         if now >= holding.deadline and self._settings.on_lost == "stop":
             # The guard has ended everything by now. If somebody stopped it, do its work and wake it.
             holding.next_renewal = None
-            process.signal_all(signals.SIGKILL, watcher.command_pid or 0, but=watcher.pid)
+            process.signal_all(signals.SIGKILL, watcher.command_pid or 0, spared=self._spared, but=watcher.pid)
             watcher.wake()
         elif holding.next_renewal is not None and now >= holding.next_renewal:
             watcher.wake()
@@ -214,11 +227,12 @@ class Job:
             self._terminal.take_back(watcher.command_pid or 0)
             or number in (signals.SIGTSTP, signals.SIGTTIN, signals.SIGTTOU)
         )
-        if not by_terminal and not self._signals.stop_asked:
+        asked = self._signals.stop_asked and number == signals.SIGTSTP
+        self._signals.stop_asked = False
+        if not by_terminal and not asked:
             return  # Somebody stopped just the command; the lease is kept meanwhile.
         self._signals.continued = False
-        if self._signals.stop_asked:
-            self._signals.stop_asked = False
+        if asked:
             os.kill(os.getpid(), signals.SIGSTOP)
         else:
             # The whole group is what the shell knows as the job.
@@ -244,6 +258,9 @@ class Job:
             if number in (signals.SIGINT, signals.SIGQUIT):
                 signals.set_ignored(number)
                 os.killpg(0, number)
+            if number == signals.SIGINT:
+                # A shell ends its script only for a child that died of it.
+                self._die_of = number
 
     # Ending.
 
@@ -262,10 +279,13 @@ class Job:
         return status
 
     def _after_guards_death(self, watcher: guard.Guard, holding: Holding | None) -> int:
-        clean = process.kill_all(watcher.command_pid or watcher.pid)
+        group = watcher.command_pid or watcher.pid
+        clean = process.kill_all(group, self._spared)
+        if self._terminal is not None:
+            self._terminal.take_back(group)
         if clean and holding is not None and not holding.lost:
             self._holder.release(holding, LOST, statuses.FAULT)
-        raise CronlockError("the guard process was killed; the command was ended, too")
+        raise CronlockError("the guard process is gone; the command was ended, too")
 
 
 def _status(ended: guard.Ended) -> tuple[int, str]:

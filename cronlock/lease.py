@@ -56,15 +56,17 @@ class Traits:
 class Sight:
     """What this node last saw of a key on this backend; see `cronlock.sights`."""
 
-    __slots__ = ("age", "floor", "noticed_age")
+    __slots__ = ("age", "floor", "noticed_age", "ttl")
 
-    def __init__(self, floor: int, age: float, noticed_age: float | None) -> None:
+    def __init__(self, floor: int, age: float, noticed_age: float | None, ttl: float = 0.0) -> None:
         #: The highest fence seen; the next one must be larger.
         self.floor = floor
         #: At least so long ago was it seen.
         self.age = age
         #: How long ago it was first noticed that the server shows less than `floor`, if it was.
         self.noticed_age = noticed_age
+        #: The ttl of the lease that was seen, 0 if unknown.
+        self.ttl = ttl
 
 
 class Claim:
@@ -97,6 +99,11 @@ class Claim:
         #: Take the key although the last run's hold is not over.
         self.ignore_hold = ignore_hold
         self.sight = sight
+
+    @property
+    def doubt(self) -> float:
+        """For how long a lease that the server forgot may be out, in seconds."""
+        return self.ttl if self.sight is None else max(self.ttl, self.sight.ttl)
 
 
 class Grant:

@@ -9,6 +9,10 @@ from __future__ import annotations
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 # <linux/prctl.h>
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
@@ -117,28 +121,30 @@ def has_proc() -> bool:
     return sys.platform == "linux" and os.path.exists("/proc/self/stat")
 
 
-def descendants(pid: int) -> list[int]:
-    """Return the pids of all that descends from `pid`, without itself.
+def descendants(pid: int, without: frozenset[int] = frozenset()) -> list[int]:
+    """Return the pids of all that descends from `pid`, without itself and what `without` names and its own.
 
     Only a moment's picture: whoever wants all of them ended repeats it until none is left.
     """
     if os.path.exists(f"/proc/{pid}/task/{pid}/children"):
-        level, found = children(pid), []
-        while level:
-            found += level
-            level = [child for parent in level for child in children(parent)]
-        return found
-    return _descendants_by_parent(pid)
+        return _tree(pid, without, children)
+    by_parent = _children_by_parent()
+    return _tree(pid, without, lambda parent: by_parent.get(parent, []))
 
 
-def _descendants_by_parent(pid: int) -> list[int]:
-    """Do the same on a kernel without CONFIG_PROC_CHILDREN, by each process's parent."""
+def _tree(root: int, without: frozenset[int], children_of: Callable[[int], list[int]]) -> list[int]:
+    found: list[int] = []
+    level = [root]
+    while level:
+        level = [child for parent in level for child in children_of(parent) if child not in without]
+        found += level
+    return found
+
+
+def _children_by_parent() -> dict[int, list[int]]:
+    """Return all children by their parent, for a kernel without CONFIG_PROC_CHILDREN."""
     by_parent: dict[int, list[int]] = {}
-    try:
-        names = os.listdir("/proc")
-    except OSError:
-        return []
-    for name in names:
+    for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
         try:
@@ -148,12 +154,7 @@ def _descendants_by_parent(pid: int) -> list[int]:
         except (OSError, IndexError, ValueError):
             continue  # Ended meanwhile.
         by_parent.setdefault(parent, []).append(int(name))
-    found: list[int] = []
-    level = by_parent.get(pid, [])
-    while level:
-        found += level
-        level = [child for parent in level for child in by_parent.get(parent, [])]
-    return found
+    return by_parent
 
 
 def initial_environment() -> dict[bytes, bytes] | None:

@@ -25,8 +25,10 @@ def environment(extra: dict[str, str]) -> dict[str, str]:
         result.pop(name, None)  # A surrounding run's.
     if "LC_CTYPE" in result:
         initial = linux.initial_environment()
-        if initial is not None and b"LC_CTYPE" not in initial:
+        if initial is not None:
             del result["LC_CTYPE"]
+            if b"LC_CTYPE" in initial:
+                result["LC_CTYPE"] = os.fsdecode(initial[b"LC_CTYPE"])
     result.update(extra)
     return result
 
@@ -58,15 +60,19 @@ class Command:
         self.die_with_guard = die_with_guard
 
     def start(self) -> tuple[int, int]:
-        """Start the command in a process group of its own; return (pid, 0) or (0, errno)."""
+        """Fork the command into a process group of its own; return its pid and a descriptor. Raises OSError.
+
+        What can be read from the descriptor says whether it could be executed: see `exec_failure`. That
+        may take as long as the file system wants.
+        """
         reader, writer = os.pipe()
         try:
             parent = os.getpid()
             pid = os.fork()
-        except OSError as error:
+        except OSError:
             os.close(reader)
             os.close(writer)
-            return 0, error.errno or errno.EAGAIN
+            raise
         if pid == 0:
             try:
                 self._become(parent)
@@ -81,13 +87,7 @@ class Command:
         except OSError:
             pass  # It did, and is past exec already.
         os.close(writer)
-        # Closed by exec, so that this is the end of file or the reason why there was none.
-        report = os.read(reader, 16)
-        os.close(reader)
-        if report:
-            os.waitpid(pid, 0)
-            return 0, int(report)
-        return pid, 0
+        return pid, reader
 
     def _become(self, parent: int) -> None:
         os.setpgid(0, 0)
@@ -105,6 +105,14 @@ class Command:
             os.set_inheritable(self.descriptor, True)
         signals.become_a_commands(self.ignored)
         _exec(self.argv, self.env)
+
+
+def exec_failure(descriptor: int) -> int:
+    """Return errno of the exec behind a descriptor from `Command.start`, 0 if there was none, and close it."""
+    # Closed by exec, so that this is the end of file or the reason why there was no exec.
+    report = os.read(descriptor, 16)
+    os.close(descriptor)
+    return int(report or b"0")
 
 
 def _exec(argv: list[str], env: dict[str, str]) -> None:
@@ -151,15 +159,16 @@ def signal_group(group: int, number: int) -> None:
         pass  # All gone, or all of another user by now.
 
 
-def signal_all(number: int, group: int, *, but: int | None = None) -> None:
-    """Send signal `number` to all that descends from this process, but for process `but` itself.
+def signal_all(number: int, group: int, *, spared: frozenset[int] = frozenset(), but: int | None = None) -> None:
+    """Send signal `number` to all that descends from this process.
 
-    Without /proc only the command's process group `group` can be reached.
+    Left alone are the processes `spared` with their descendants, and `but` without its own. Without
+    /proc only the command's process group `group` can be reached.
     """
     if not linux.has_proc():
         signal_group(group, number)
         return
-    for pid in linux.descendants(os.getpid()):
+    for pid in linux.descendants(os.getpid(), spared):
         if pid != but:
             try:
                 os.kill(pid, number)
@@ -198,16 +207,17 @@ def group_is_gone(group: int) -> bool:
     return False
 
 
-def kill_all(group: int) -> bool:
-    """KILL all descendants of this process, again and again; True when none is left.
+def kill_all(group: int, spared: frozenset[int] = frozenset()) -> bool:
+    """KILL all descendants of this process but `spared`, again and again; True when none is left.
 
     Gives up after UNKILLABLE_AFTER: such are stuck in the kernel, or another user's.
     """
     give_up = time.monotonic() + UNKILLABLE_AFTER
     pause = 0.002
     while True:
-        signal_all(signals.SIGKILL, group)
-        if not reap({}) and (linux.has_proc() or group_is_gone(group)):
+        signal_all(signals.SIGKILL, group, spared=spared)
+        reap({})
+        if not linux.descendants(os.getpid(), spared) if linux.has_proc() else group_is_gone(group):
             return True
         if time.monotonic() >= give_up:
             return False

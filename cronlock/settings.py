@@ -44,6 +44,7 @@ class Settings:
         "ttl",
         "verbose",
         "wait",
+        "wheres",
     )
 
     key: str
@@ -67,13 +68,19 @@ class Settings:
     quiet: bool
     log: str
     log_format: str
+    #: Where each option was set, by its name; none for defaults.
+    wheres: dict[str, str]
 
-    def __init__(self, values: Mapping[str, Value | list[str]]) -> None:
+    def __init__(self, values: Mapping[str, object]) -> None:
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"settings do not change: {name}")
+
+    def wrong(self, name: str, reason: str) -> CronlockError:
+        """Return the error that option `name` cannot be as it is, of the kind that its source asks for."""
+        return _wrong(self.wheres.get(name, "--" + name.replace("_", "-")), reason)
 
 
 def load(given: Mapping[str, str | bool], command: list[str], environ: Mapping[str, str]) -> Settings:
@@ -95,7 +102,8 @@ def load(given: Mapping[str, str | bool], command: list[str], environ: Mapping[s
     _apply_defaults(values, environ)
     _check(values, sources)
     del values["config"], values["every"]
-    return Settings({**values, "key": key, "command": command})
+    wheres = {name: where for name, (_, _, where) in sources.items()}
+    return Settings({**values, "key": key, "command": command, "wheres": wheres})
 
 
 def _sources(given: Mapping[str, str | bool], environ: Mapping[str, str]) -> dict[str, tuple[int, str | bool, str]]:

@@ -35,7 +35,7 @@ class Sights:
     `recall` first: `remember` never writes a lower fence than was recalled.
     """
 
-    __slots__ = ("_boot", "_clock", "_fence", "_noticed", "_path", "problem")
+    __slots__ = ("_boot", "_clock", "_fence", "_noticed", "_path", "_ttl", "problem")
 
     def __init__(self, state_dir: str, place: str, key: str, clock: Clock) -> None:
         """Be the sight of `key` at `place`, which names the backend without its credentials."""
@@ -43,6 +43,8 @@ class Sights:
         self._clock = clock
         self._boot = clocks.boot_id()
         self._fence = 0
+        #: Of the lease seen last.
+        self._ttl = 0.0
         #: Boot time since which the server shows less than was seen, or None.
         self._noticed: float | None = None
         #: Why nothing could be remembered, or None.
@@ -55,6 +57,7 @@ class Sights:
             fence = int(fields["fence"])
             boot_time = float(fields["boot_time"])
             wall_age = self._clock.wall() - float(fields["seen_at"])
+            ttl = float(fields["ttl"])
             noticed = float(fields["noticed"]) if "noticed" in fields else None
         except (KeyError, ValueError):
             return None
@@ -65,9 +68,9 @@ class Sights:
         age = now - boot_time if same_boot else now
         if max(age, wall_age) > _TRUSTED:
             return None
-        self._fence = fence
+        self._fence, self._ttl = fence, ttl
         self._noticed = noticed if same_boot and noticed is not None and noticed <= now else None
-        return Sight(fence, age, None if self._noticed is None else now - self._noticed)
+        return Sight(fence, age, None if self._noticed is None else now - self._noticed, ttl)
 
     def remember(self, answer: Grant | Conflict) -> None:
         """Write down what `answer` showed of the key; failing costs only this rule."""
@@ -77,8 +80,13 @@ class Sights:
         else:
             self._noticed = None
         self._fence = max(self._fence, answer.fence or 0)
+        if not isinstance(answer, Conflict):
+            self._ttl = answer.ttl
+        elif answer.run is not None and answer.why != FORGOTTEN:
+            self._ttl = answer.run.ttl
         fields = {
             "fence": str(self._fence),
+            "ttl": f"{self._ttl:.3f}",
             "boot": self._boot,
             "boot_time": repr(self._clock.now()),
             "seen_at": repr(self._clock.wall()),

@@ -90,6 +90,13 @@ def set_default(number: int) -> None:
     _signal.signal(number, _signal.SIG_DFL)
 
 
+def die_of(number: int) -> None:
+    """End this process by signal `number`, as a shell's script expects of what Ctrl-C ended."""
+    set_default(number)
+    unblock_all()
+    os.kill(os.getpid(), number)
+
+
 def set_ignored(number: int) -> None:
     """Let signal `number` be ignored."""
     _signal.signal(number, _signal.SIG_IGN)
@@ -167,6 +174,8 @@ class Signals:
             self.handle(number)
         # A CHLD that was ignored by the caller would let the kernel reap the guard unseen.
         set_default(SIGCHLD)
+        # What the caller had blocked would not be heard.
+        unblock_all()
 
     def sleep(self, seconds: float) -> None:
         """Sleep so long, or until a signal asks to end."""
@@ -176,7 +185,8 @@ class Signals:
         poll = select.poll()
         poll.register(self.reader, select.POLLIN)
         while self.caught is None and (left := until - time.monotonic()) > 0:
-            if poll.poll(left * 1000 + 1):
+            # poll(2) takes at most 24 days.
+            if poll.poll(min(left, 86400.0) * 1000 + 1):
                 drain(self.reader)
 
     def hand_over(self, on_continue: Callable[[], None]) -> bool:

@@ -366,9 +366,9 @@ class MemcachedBackend:
         if sight is None or state.fence >= max(1, sight.floor):
             return None
         uptime: int = max(0, connection.statistics()["uptime"] - _FIRST_UPTIME)
-        if uptime >= min(sight.age, claim.ttl):
+        if uptime >= min(sight.age, claim.doubt):
             return None
-        return Conflict(FORGOTTEN, remaining=claim.ttl - uptime, fence=state.fence or None)
+        return Conflict(FORGOTTEN, remaining=claim.doubt - uptime, fence=state.fence or None)
 
     def _ask(self, place: tuple[str, int], work: Callable[[Connection], _T]) -> _T:
         """Do `work` on the connection to `place` within the time limit; drop it after any failure."""

@@ -128,6 +128,7 @@ class RedisBackend:
             str(sight.floor if sight else 0),
             _microseconds(sight.age if sight else 0),
             _microseconds((sight and sight.noticed_age) or 0),
+            _microseconds(claim.doubt),
             claim.host,
             str(claim.pid),
             claim.program,

@@ -17,7 +17,9 @@ An ACL user needs `ACL_RULE`.
 from __future__ import annotations
 
 #: The least that a user of a server with ACLs needs, for the default prefix and database 0.
-#: Another database: also +select. min_replicas: +wait. A cluster: +cluster|slots +asking.
+#: Another database: also +select. min_replicas: +wait. A cluster: +cluster|slots +asking (redis-py 5 asks
+#: for +info as well). The user of sentinels, who have rules of their own: +sentinel|masters. redis-py tells
+#: both of them its name: without +client|setinfo (7.2 and later) a refusal is left in the ACL log.
 #: Without +info a server that restarted empty is waited for longer, without +scan keys cannot be listed.
 ACL_RULE = "~cronlock:* +eval +hmget +hset +hdel +pexpire +time +exists +info +scan"
 
@@ -100,7 +102,8 @@ ACQUIRE = (
     + """
 local ttl, length, ignore_hold = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
 local floor, age, noticed = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-local host, pid, program, asked = ARGV[10], ARGV[11], ARGV[12], ARGV[13]
+local doubtful = tonumber(ARGV[10])
+local host, pid, program, asked = ARGV[11], ARGV[12], ARGV[13], ARGV[14]
 
 local function conflict(why, remaining) return describe(answer(why, text(remaining), text(fence))) end
 
@@ -110,9 +113,9 @@ local function doubt()
   local info = redis.pcall('INFO', 'server')
   local uptime = type(info) == 'string' and tonumber(string.match(info, 'uptime_in_seconds:(%d+)'))
   -- Both ends of the uptime are cut to seconds: it may be a second more or less.
-  if uptime and (uptime + 1) * 1000000 <= age then return ttl - math.max(uptime - 1, 0) * 1000000 end
+  if uptime and (uptime + 1) * 1000000 <= age then return doubtful - math.max(uptime - 1, 0) * 1000000 end
   -- Not restarted since: a failover or a flush, and when it was only this node can tell.
-  return ttl - noticed
+  return doubtful - noticed
 end
 
 if is_gone(owner) then return conflict('cancelled', 0) end

@@ -86,8 +86,8 @@ class Entry:
         sight = claim.sight
         if sight is not None and self.fence < sight.floor:
             noticed_age = sight.noticed_age or 0.0
-            if sight.noticed_age is None or noticed_age < claim.ttl:
-                return Conflict(FORGOTTEN, remaining=claim.ttl - noticed_age, run=self.run, fence=self.fence)
+            if sight.noticed_age is None or noticed_age < claim.doubt:
+                return Conflict(FORGOTTEN, remaining=claim.doubt - noticed_age, run=self.run, fence=self.fence)
         return None
 
     def text(self, **changes: Any) -> bytes:

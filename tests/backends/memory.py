@@ -188,9 +188,9 @@ class MemoryBackend:
         if sight is None or (entry is not None and entry.fence >= sight.floor):
             return None
         waited = self.server.uptime if self.server.uptime < sight.age else sight.noticed_age or 0.0
-        if waited >= claim.ttl:
+        if waited >= claim.doubt:
             return None
-        return Conflict(FORGOTTEN, remaining=claim.ttl - waited, fence=entry.fence if entry is not None else None)
+        return Conflict(FORGOTTEN, remaining=claim.doubt - waited, fence=entry.fence if entry is not None else None)
 
     def _grant(self, claim: Claim) -> Grant:
         entry, clock = self.server.entries.setdefault(claim.key, _Entry()), self.server.clock

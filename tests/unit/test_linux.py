@@ -64,8 +64,10 @@ def test_descendants_are_found_in_both_ways() -> None:
         while len(linux.descendants(child.pid)) < 3 and time.monotonic() < until:
             time.sleep(0.01)
         found = linux.descendants(child.pid)
-        assert sorted(found) == sorted(linux._descendants_by_parent(child.pid))
+        by_parent = linux._children_by_parent()
+        assert sorted(found) == sorted(linux._tree(child.pid, frozenset(), lambda pid: by_parent.get(pid, [])))
         assert len(found) == 3
+        assert linux.descendants(child.pid, frozenset(linux.children(child.pid))) == []
         process.signal_group(child.pid, 9)
     assert linux.descendants(child.pid) == []
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cronlock import clock as clocks
-from cronlock.lease import FORGOTTEN, HELD, RETENTION, Conflict
+from cronlock.lease import FORGOTTEN, HELD, RETENTION, Claim, Conflict, Run
 from cronlock.sights import Sights
 
 from .clocks import StillClock
@@ -34,6 +34,20 @@ def test_a_sight_is_remembered_by_the_next_process(tmp_path: Path) -> None:
     assert (sight.floor, sight.age, sight.noticed_age) == (7, 5.0, None)
     assert Sights(str(tmp_path), PLACE, "other", clock).recall() is None
     assert Sights(str(tmp_path), "redis://h2 cronlock", "k", clock).recall() is None
+
+
+def test_the_ttl_of_the_lease_that_was_seen(tmp_path: Path) -> None:
+    """It is that lease which may be out, not one of the ttl that is asked for now."""
+    run = Run(owner="h:1:a", host="h", pid=1, program="p", started_at=1.0, ttl=600.0, fence=7)
+    see(tmp_path, StillClock(), Conflict(HELD, remaining=1.0, fence=7, run=run))
+    see(tmp_path, StillClock(), Conflict(FORGOTTEN, remaining=1.0))
+    sight = Sights(str(tmp_path), PLACE, "k", StillClock()).recall()
+    assert sight is not None
+    assert sight.ttl == 600.0
+    claim = Claim(key="k", owner="o", host="h", pid=1, program="p", ttl=300.0, hold=0.0, sight=sight)
+    assert claim.doubt == 600.0
+    claim.sight = None
+    assert claim.doubt == 300.0
 
 
 def test_the_fence_never_goes_down(tmp_path: Path) -> None:
