@@ -1,0 +1,1 @@
+"""The real executable, driven from outside."""

@@ -1,0 +1,51 @@
+"""Servers for the session, and a node for each test, after which nothing may be left behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers.redis import RedisServer
+
+from .support import Node
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """Give one Redis that nobody stops."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """Give a Redis for one test, which keeps every write through a crash."""
+    with RedisServer(persistent=True) as server:
+        yield server
+
+
+@pytest.fixture
+def node(tmp_path: Path, redis_server: RedisServer) -> Iterator[Node]:
+    """Give a node on Redis, with keys of its own."""
+    node = Node(tmp_path, redis_server.url(prefix=f"t-{os.urandom(6).hex()}"))
+    yield node
+    node.check_nothing_left()
+
+
+@pytest.fixture
+def own_node(tmp_path: Path, own_redis: RedisServer) -> Iterator[Node]:
+    """Give a node on the Redis of this test alone."""
+    node = Node(tmp_path, own_redis.url())
+    yield node
+    node.check_nothing_left()
+
+
+@pytest.fixture
+def file_node(tmp_path: Path) -> Iterator[Node]:
+    """Give a node on the file backend."""
+    node = Node(tmp_path, f"file://{tmp_path}/leases")
+    yield node
+    node.check_nothing_left()

@@ -1,0 +1,311 @@
+"""What drives ``cronlock`` from outside: runs of it, commands that misbehave, and looks into /proc."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.servers.process import eventually
+
+#: In the environment of everything that a test starts: finds what was left behind.
+_MARK = "TESTS_OF_CRONLOCK"
+_CRONLOCKS_ARGUMENTS = b"\0cronlock\0run\0"
+
+
+def now() -> float:
+    """Return the time on the clock that counts suspension, as cronlock's rules do."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def python(code: str, *arguments: object) -> list[str]:
+    """Return a command that runs `code` in a bare interpreter."""
+    return [sys.executable, "-I", "-S", "-c", code, *map(str, arguments)]
+
+
+class Started:
+    """A started process whose output goes to files, so that nobody waits for its pipes."""
+
+    def __init__(self, command: Sequence[str], out: Path, err: Path, **options: Any) -> None:
+        self._out, self._err = out, err
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            settings: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": stdout, "stderr": stderr, **options}
+            self.process = subprocess.Popen(command, **settings)
+
+    @property
+    def pid(self) -> int:
+        """The wrapper's process id."""
+        return self.process.pid
+
+    @property
+    def out(self) -> str:
+        """What it wrote to standard output so far."""
+        return self._out.read_text(errors="replace")
+
+    @property
+    def err(self) -> str:
+        """What it wrote to standard error so far."""
+        return self._err.read_text(errors="replace")
+
+    @property
+    def messages(self) -> list[str]:
+        """The lines on standard error so far."""
+        return self.err.splitlines()
+
+    @property
+    def guard(self) -> int:
+        """The guard's process id: it is the wrapper's only child."""
+        (pid,) = children(self.pid)
+        return pid
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the wrapper."""
+        self.process.send_signal(number)
+
+    def wait(self, limit: float = 120) -> int:
+        """Return the exit status, negative for a signal."""
+        try:
+            return self.process.wait(limit)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"did not end; stdout {self.out[-500:]!r}, stderr {self.err[-2000:]!r}") from None
+
+    def wait_for(self, text: str, limit: float = 60) -> None:
+        """Wait until it wrote `text` to standard output."""
+        wait_until(lambda: text in self.out or self.process.poll() is not None, f"{text!r} on standard output", limit)
+        assert text in self.out, f"ended with {self.process.poll()}: {self.out!r} {self.err!r}"
+
+    def hears(self, text: str, limit: float = 60) -> None:
+        """Wait until `text` is on standard error."""
+        wait_until(lambda: text in self.err, f"{text!r} on standard error", limit)
+
+
+class Done:
+    """A run that ended."""
+
+    def __init__(self, started: Started) -> None:
+        self.status = started.wait()
+        self.out = started.out
+        self.err = started.err
+        self.messages = started.messages
+
+
+class Node:
+    """A place to run cronlock in: a state directory, an environment, a backend of its own."""
+
+    def __init__(self, directory: Path, backend: str) -> None:
+        self.directory = directory
+        self.state = directory / "state"
+        self.backend = backend
+        self.mark = os.urandom(8).hex()
+        self._count = 0
+        empty = directory / "empty.conf"
+        empty.touch()
+        self.environ = {name: value for name, value in os.environ.items() if not name.startswith("CRONLOCK_")}
+        # CRONLOCK_CONFIG: what the machine has in /etc is not for the tests.
+        self.environ.update(
+            {
+                _MARK: self.mark,
+                "CRONLOCK_STATE_DIR": str(self.state),
+                "CRONLOCK_BACKEND": backend,
+                "CRONLOCK_CONFIG": str(empty),
+            }
+        )
+
+    def line(self, *words: object, key: str = "job") -> list[str]:
+        """Return a command line of ``cronlock run`` for `key`."""
+        return [sys.executable, "-m", "cronlock", "run", "--key", key, *map(str, words)]
+
+    def start(self, *words: object, key: str = "job", env: dict[str, str] | None = None, **options: Any) -> Started:
+        """Start ``cronlock run`` with `words`, away from any terminal, with `env` over the node's."""
+        return self.spawn(self.line(*words, key=key), env=env, **options)
+
+    def run(self, *words: object, key: str = "job", env: dict[str, str] | None = None, **options: Any) -> Done:
+        """Run ``cronlock run`` with `words` to its end."""
+        return Done(self.start(*words, key=key, env=env, **options))
+
+    def spawn(self, command: Sequence[str], *, env: dict[str, str] | None = None, **options: Any) -> Started:
+        """Start any command in the node's environment."""
+        self._count += 1
+        out, err = (self.directory / f"{self._count}.{name}" for name in ("out", "err"))
+        settings: dict[str, Any] = {"cwd": self.directory, "start_new_session": True, **options}
+        return Started(command, out, err, env={**self.environ, **(env or {})}, **settings)
+
+    def left(self) -> list[int]:
+        """Return the processes of this node that live."""
+        mark = f"{_MARK}={self.mark}".encode()
+        return [pid for pid in pids() if mark in _read(pid, "environ") and is_alive(pid)]
+
+    def check_nothing_left(self) -> None:
+        """Fail when something that was started lives on, and end it."""
+        limit = time.monotonic() + 30
+        while (left := self.left()) and time.monotonic() < limit:
+            time.sleep(0.05)
+        told = [(pid, show(pid)) for pid in left]
+        for pid in left:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        assert not told, f"left behind: {told}"
+
+
+class Tree:
+    """A command that ignores TERM and starts processes in other sessions, orphans, a stopped one and a changing one.
+
+    Each notes the time again and again in a file of `folder`, so that it is known until when it lived.
+    """
+
+    _CODE = """
+import os, signal, sys, time
+folder = sys.argv[1]
+ways, size = sys.argv[3].split(","), int(sys.argv[4])
+def note(name):
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    with open(f"{folder}/{name}", "a") as file:
+        file.write(f"{now}\\n")
+def live(name):
+    while True:
+        note(name)
+        time.sleep(0.02)
+if "deaf" in ways:
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+def member(way):
+    if way != "plain":
+        os.setsid()
+    if way == "orphan" and os.fork():
+        os._exit(0)
+    if way == "stopped":
+        note("stopped")
+        os.kill(os.getpid(), signal.SIGSTOP)
+    while way == "changing":
+        note("changing")
+        time.sleep(0.005)
+        if os.fork():
+            os._exit(0)
+    live(f"{way}.{os.getpid()}")
+members = [way for way in ways if way != "deaf"] + ["plain", "session", "orphan"] * (size // 3)
+for way in members:
+    if os.fork() == 0:
+        member(way)
+note("leader")
+limit = time.monotonic() + 60
+while len(os.listdir(folder)) < len(members) + 1 and time.monotonic() < limit:
+    time.sleep(0.01)
+print("ready", flush=True)
+live("leader")
+"""
+
+    ALL = "deaf,plain,session,orphan,stopped,changing"
+
+    def __init__(self, folder: Path, ways: str = ALL, size: int = 0) -> None:
+        folder.mkdir()
+        self.folder = folder
+        self.name = "tree-" + os.urandom(8).hex()
+        self.command = python(self._CODE, folder, self.name, ways, size)
+
+    def alive(self) -> list[int]:
+        """Return which of its processes live."""
+        return [pid for pid in members_of(self.name) if is_alive(pid)]
+
+    def first_beat(self) -> float:
+        """Return when the command began."""
+        return min(float(path.read_text().split()[0]) for path in self.folder.iterdir() if path.stat().st_size)
+
+    def last_beat(self) -> float:
+        """Return until when something of it lived."""
+        return max(float(path.read_text().split()[-1]) for path in self.folder.iterdir() if path.stat().st_size)
+
+    def counter(self) -> list[str]:
+        """Return a command that prints how many of its processes live when it starts, and since when itself."""
+        return [sys.executable, "-c", _COUNTER, self.name]
+
+
+_COUNTER = """
+import sys, time
+from tests.process.support import is_alive, members_of, now
+began = now()
+print("alive:", sum(is_alive(pid) for pid in members_of(sys.argv[1])), "began:", began)
+"""
+
+
+def members_of(name: str) -> list[int]:
+    """Return the processes that have `name` among their arguments, but for cronlock's own and who counts."""
+    wanted = b"\0" + name.encode() + b"\0"
+    found = []
+    for pid in pids():
+        words = _read(pid, "cmdline")
+        if wanted in words and _CRONLOCKS_ARGUMENTS not in words and b"members_of" not in words:
+            found.append(pid)
+    return found
+
+
+def pids() -> list[int]:
+    """Return all processes of the machine."""
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether a process is there and no zombie."""
+    return _fields(pid)[:1] not in ([], [b"Z"], [b"X"])
+
+
+def is_stopped(pid: int) -> bool:
+    """Return whether a process is stopped."""
+    return _fields(pid)[:1] == [b"T"]
+
+
+def children(pid: int) -> list[int]:
+    """Return the children of a process, zombies included."""
+    return [other for other in pids() if _fields(other)[1:2] == [str(pid).encode()]]
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process used."""
+    fields = _fields(pid)
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def copied_bytes(pid: int) -> int:
+    """Return how many bytes a process read and wrote."""
+    counts = dict(line.split(b": ") for line in _read(pid, "io").splitlines())
+    return int(counts[b"rchar"]) + int(counts[b"wchar"])
+
+
+def show(pid: int) -> str:
+    """Return what a process is, for people."""
+    return _read(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace")[:300]
+
+
+def wait_until(condition: Callable[[], object], what: str, limit: float = 60) -> None:
+    """Wait for `condition`; fail, saying `what`, after `limit` seconds."""
+    eventually(condition, what, limit)
+
+
+def wait_stopped(pid: int) -> None:
+    """Wait until a process is stopped."""
+    wait_until(lambda: is_stopped(pid), f"process {pid} stopped")
+
+
+def wait_running(pid: int) -> None:
+    """Wait until a process is not stopped."""
+    wait_until(lambda: _fields(pid)[:1] in ([b"S"], [b"R"], [b"D"]), f"process {pid} going on")
+
+
+def _fields(pid: int) -> list[bytes]:
+    """Return the fields of /proc/PID/stat from the state on."""
+    # The name, in parentheses, may hold anything but the last ")".
+    return _read(pid, "stat").rpartition(b")")[2].split()
+
+
+def _read(pid: int, name: str) -> bytes:
+    try:
+        with open(f"/proc/{pid}/{name}", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""  # Gone, or another user's.

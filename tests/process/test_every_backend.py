@@ -1,0 +1,229 @@
+"""What must hold on every backend, shown with real servers and real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers.memcached import MemcachedServer
+from tests.servers.process import Server
+from tests.servers.redis import RedisServer
+from tests.servers.zookeeper import ZooKeeperServer
+
+from .support import Node, Tree, now, wait_stopped
+
+#: Long enough for every backend and a busy machine.
+_TTL = 5
+_RACERS = 50
+
+
+class Place:
+    """A node and the server that it uses, if there is one."""
+
+    def __init__(self, node: Node, server: Server | None) -> None:
+        self.node = node
+        self.server = server
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[dict[str, Server]]:
+    """Give one server of each kind, started when the first test of its kind needs it."""
+    running: dict[str, Server] = {}
+    yield running
+    for server in running.values():
+        server.close()
+
+
+def _server(kind: str, running: dict[str, Server]) -> Server | None:
+    makers: dict[str, Callable[[], Server]] = {
+        "redis": lambda: RedisServer(persistent=True),
+        "memcached": MemcachedServer,
+        "zookeeper": ZooKeeperServer,
+    }
+    if kind not in makers:
+        return None
+    if kind not in running:
+        running[kind] = makers[kind]().start()
+    return running[kind]
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, tmp_path: Path, servers: dict[str, Server]) -> Iterator[Place]:
+    """Give a node on the backend that the test names, with keys of its own."""
+    server = _server(request.param, servers)
+    url = f"file://{tmp_path}/leases" if server is None else server.url(prefix=f"t{os.urandom(6).hex()}")  # type: ignore[attr-defined]
+    node = Node(tmp_path, url)
+    yield Place(node, server)
+    node.check_nothing_left()
+
+
+def on(*kinds: str) -> pytest.MarkDecorator:
+    """Run a test on each of these backends."""
+    return pytest.mark.parametrize("place", kinds, indirect=True)
+
+
+EVERY = on("file", "redis", "memcached", "zookeeper")
+WITH_SERVER = on("redis", "memcached", "zookeeper")
+
+
+@EVERY
+def test_one_of_fifty_runs(place: Place) -> None:
+    """Of fifty runs that race for one key exactly one runs, the others are silent skips."""
+    node = place.node
+    code = 'while [ ! -e go ]; do sleep 0.1; done; exec "$@"'
+    line = node.line("--min-hold", 600, "--ttl", 60, "--backend-timeout", 60, "--", "echo", "ran")
+    racers = [node.spawn(["sh", "-c", code, "sh", *line]) for _ in range(_RACERS)]
+    (node.directory / "go").touch()
+    ends = [(racer.wait(300), racer.out, racer.err) for racer in racers]
+    assert sorted(ends) == [(0, "", "")] * (_RACERS - 1) + [(0, "ran\n", "")]
+
+
+@EVERY
+def test_second_start_right_after_a_short_job(place: Place) -> None:
+    """A second start right after a job of a millisecond is a skip."""
+    assert place.node.run("--", "echo", "ran").out == "ran\n"
+    done = place.node.run("--skip-status", 9, "--", "echo", "ran")
+    assert (done.status, done.out, done.err) == (9, "", "")
+
+
+@EVERY
+def test_no_hold(place: Place) -> None:
+    """Without a hold the key is free as soon as the job ended."""
+    for _ in range(3):
+        assert place.node.run("--min-hold", 0, "--", "echo", "ran").out == "ran\n"
+
+
+@EVERY
+def test_command_that_cannot_start_frees_the_key(place: Place) -> None:
+    """A command that is not there leaves no hold."""
+    assert place.node.run("--", "no-such-command").status == 127
+    assert place.node.run("--", "echo", "ran").out == "ran\n"
+
+
+@EVERY
+def test_fences_grow(place: Place) -> None:
+    """Each run has a larger fence than the one before."""
+    fences = [int(place.node.run("--min-hold", 0, "--", "sh", "-c", "echo $CRONLOCK_FENCE").out) for _ in range(4)]
+    assert fences == sorted(set(fences))
+
+
+# On Redis: test_leases.
+@on("file", "memcached", "zookeeper")
+def test_job_longer_than_three_ttls(place: Place) -> None:
+    """A job longer than three ttls keeps its lease, another run skips until it ends; then it is free."""
+    node = place.node
+    code = "echo ready; while [ ! -e go ]; do sleep 0.05; done; exit 5"
+    began = now()
+    started = node.start("--ttl", 2, "--min-hold", 0, "--", "sh", "-c", code)
+    started.wait_for("ready")
+    while now() < began + 6.5:
+        assert node.run("--skip-status", 9, "--", "echo", "ran").status == 9
+        time.sleep(0.5)
+    (node.directory / "go").touch()
+    assert (started.wait(), started.err) == (5, "")
+    assert node.run("--", "echo", "ran").out == "ran\n"
+
+
+@EVERY
+def test_sigkill_of_the_wrapper(place: Place) -> None:
+    """After SIGKILL of the wrapper all of the command is gone before another run starts."""
+    node = place.node
+    tree = Tree(node.directory / "tree")
+    started = node.start("--ttl", 4, "--min-hold", 0, "--", *tree.command)
+    started.wait_for("ready")
+    started.signal(signal.SIGKILL)
+    assert started.wait() == -signal.SIGKILL
+    next_run_finds_none(node, tree, 4)
+
+
+# On Redis and file: test_trees.
+@on("memcached", "zookeeper")
+def test_sigstop_of_the_wrapper(place: Place) -> None:
+    """A wrapper that stays stopped loses the command before another run starts."""
+    node = place.node
+    tree = Tree(node.directory / "tree")
+    started = node.start("--ttl", 4, "--min-hold", 0, "--", *tree.command)
+    started.wait_for("ready")
+    started.signal(signal.SIGSTOP)
+    wait_stopped(started.pid)
+    next_run_finds_none(node, tree, 4)
+    started.signal(signal.SIGCONT)
+    assert started.wait() == 75
+
+
+def next_run_finds_none(node: Node, tree: Tree, ttl: float) -> None:
+    """Check that nothing of the tree lives when the next run of the key, by the same line, starts."""
+    another = node.start("--ttl", ttl, "--min-hold", 0, "--wait", 120, "--", *tree.counter(), cwd=os.getcwd())
+    assert another.wait() == 0, another.err
+    _, alive, _, began = another.out.split()
+    assert int(alive) == 0
+    assert tree.last_beat() < float(began)
+
+
+@WITH_SERVER
+def test_server_that_hangs(place: Place) -> None:
+    """A server that hangs for longer than the ttl: all is over before the ttl is, status 75."""
+    assert place.server is not None
+    tree = Tree(place.node.directory / "tree")
+    started = place.node.start("--ttl", _TTL, "--backend-timeout", 1, "--", *tree.command)
+    started.wait_for("ready")
+    place.server.pause()
+    paused_at = now()
+    try:
+        assert started.wait() == 75
+    finally:
+        place.server.resume()
+    assert tree.alive() == []
+    assert tree.last_beat() < paused_at + _TTL
+    assert len(started.messages) == 1, started.err
+    assert "lease lost" in started.err
+
+
+@on("redis", "zookeeper")
+def test_server_that_restarts_with_its_data(place: Place) -> None:
+    """A server that is killed and started again within the ttl leaves the job undisturbed."""
+    assert place.server is not None
+    node = place.node
+    code = "echo ready; while [ ! -e go ]; do sleep 0.05; done; exit 5"
+    # ZooKeeper lets a session of 20 ticks live at most: 10 s with the tick of the tests.
+    started = node.start("--ttl", 10, "--min-hold", 0, "--backend-timeout", 2, "--", "sh", "-c", code)
+    started.wait_for("ready")
+    place.server.kill()
+    place.server.start()
+    # Two renewals fall into it, whatever was lost with the connection.
+    time.sleep(6)
+    assert node.run("--skip-status", 9, "--", "echo", "ran").status == 9
+    (node.directory / "go").touch()
+    assert (started.wait(), started.err) == (5, "")
+
+
+@on("memcached")
+def test_server_that_restarts_without_its_data(place: Place) -> None:
+    """A memcached that is restarted forgot the lease: the command is stopped, and no other starts meanwhile."""
+    assert place.server is not None
+    tree = Tree(place.node.directory / "tree")
+    started = place.node.start("--ttl", _TTL, "--min-hold", 0, "--", *tree.command)
+    started.wait_for("ready")
+    place.server.kill()
+    place.server.start()
+    next_run_finds_none(place.node, tree, _TTL)
+    assert started.wait() == 75
+
+
+@EVERY
+def test_holder_that_ends_while_others_look(place: Place) -> None:
+    """From lease to hold there is no gap: runs that look while the holder ends are skips."""
+    node = place.node
+    holder = node.start(
+        "--ttl", 30, "--min-hold", 60, "--", "sh", "-c", "echo ready; while [ ! -e go ]; do sleep 0.05; done"
+    )
+    holder.wait_for("ready")
+    others = [node.start("--skip-status", 9, "--", "echo", "ran") for _ in range(4)]
+    (node.directory / "go").touch()
+    assert [other.wait() for other in others] == [9] * 4
+    assert holder.wait() == 0

@@ -1,0 +1,217 @@
+"""Exit statuses of ``run``, and what is said with them."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+
+import pytest
+
+from tests.servers.process import free_port
+
+from .support import Done, Node, Tree, python
+
+
+def is_free(node: Node) -> bool:
+    """Whether the key can be had at once."""
+    return node.run("--", "echo", "free").out == "free\n"
+
+
+@pytest.mark.parametrize("status", [0, 1, 7, 64, 69, 255])
+def test_status_is_the_commands_own(node: Node, status: int) -> None:
+    """What the command exits with is what cronlock exits with."""
+    done = node.run("--", "sh", "-c", f"exit {status}")
+    assert (done.status, done.err) == (status, "")
+
+
+@pytest.mark.parametrize("name", ["SEGV", "KILL", "TERM", "ABRT", "PIPE", "USR1", "RTMAX"])
+def test_signal_that_ended_the_command(node: Node, name: str) -> None:
+    """A command that died of signal N gives 128 + N."""
+    done = node.run("--", "bash", "-c", f"ulimit -c 0; kill -{name} $$")
+    number = signal.SIGRTMAX if name == "RTMAX" else getattr(signal, f"SIG{name}")
+    assert (done.status, done.err) == (128 + number, "")
+
+
+@pytest.mark.parametrize(
+    "command", ["no-such-command-anywhere", "./no/such/file", "/etc/passwd/file", "", "./missing-interpreter"]
+)
+def test_not_found(node: Node, command: str) -> None:
+    """A command that is not there gives 127 and one line, and the key is free at once."""
+    script = node.directory / "missing-interpreter"
+    script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o755)
+    done = node.run("--", command)
+    assert done.status == 127
+    assert len(done.messages) == 1
+    assert "nothing was run" in done.err
+    assert is_free(node)
+
+
+@pytest.mark.parametrize("command", ["./plain", "/", "./broken"])
+def test_cannot_be_executed(node: Node, command: str) -> None:
+    """What is there but is no program gives 126 and one line, and the key is free at once."""
+    (node.directory / "plain").write_text("echo ran\n")
+    broken = node.directory / "broken"
+    broken.write_bytes(b"\x7fELF" + bytes(60))
+    broken.chmod(0o644)
+    done = node.run("--", command)
+    assert done.status == 126
+    assert len(done.messages) == 1
+    assert "nothing was run" in done.err
+    assert is_free(node)
+
+
+def test_unexecutable_in_path_is_passed_over(node: Node) -> None:
+    """PATH is searched on behind a file that may not be executed, as execvp(3) does."""
+    for name, mode in (("one", 0o644), ("two", 0o755)):
+        (node.directory / name).mkdir()
+        (node.directory / name / "tool").write_text(f"#!/bin/sh\necho {name}\n")
+        (node.directory / name / "tool").chmod(mode)
+    path = f"{node.directory}/one:{node.directory}/two:{node.environ['PATH']}"
+    assert node.run("--", "tool", env={"PATH": path}).out == "two\n"
+    path = f"{node.directory}/one"
+    assert node.run("--", "tool", env={"PATH": path}, key="other").status == 126
+
+
+def test_script_without_interpreter_line(node: Node) -> None:
+    """A script without ``#!`` is run by /bin/sh, as a shell would."""
+    script = node.directory / "script"
+    script.write_text('echo "script with $1"\nexit 3\n')
+    script.chmod(0o755)
+    done = node.run("--", "./script", "an argument")
+    assert (done.status, done.out, done.err) == (3, "script with an argument\n", "")
+
+
+def test_arguments_reach_the_command_as_they_are(node: Node) -> None:
+    """No shell comes between: spaces, quotes, empty words, options and bytes that are no text stay."""
+    words = ["", " two words ", "$HOME", "*", "--key", "-v", "--", "a\"b'c", "new\nline", "\udcff\udcfe"]
+    done = node.run("--", *python("import os, sys; os.write(1, ascii(sys.argv[1:]).encode())", *words))
+    assert done.out == ascii(words)
+
+
+def test_timeout_term_is_enough(node: Node) -> None:
+    """After --timeout the command gets TERM; the status is 124 and one line says why."""
+    done = node.run("--timeout", "0.5", "--", "sleep", "300")
+    assert done.status == 124
+    assert len(done.messages) == 1
+    assert "--timeout" in done.err
+
+
+def test_timeout_kills_who_ignores_term(node: Node) -> None:
+    """After --kill-after everything of the command is killed, what left its session too."""
+    tree = Tree(node.directory / "tree")
+    done = node.run("--timeout", "1", "--kill-after", "1", "--", *tree.command)
+    assert done.status == 124
+    assert tree.alive() == []
+    assert tree.last_beat() - tree.first_beat() > 1.5, "killed before --kill-after was over"
+
+
+def test_timeout_of_a_command_that_handles_term(node: Node) -> None:
+    """The status of a timeout is 124 whatever the command makes of TERM."""
+    code = "trap 'echo cleaned; exit 5' TERM; echo ready; while :; do sleep 0.05; done"
+    done = node.run("--timeout", "1", "--", "sh", "-c", code)
+    assert (done.status, done.out) == (124, "ready\ncleaned\n")
+
+
+def test_timeout_zero_is_none(node: Node) -> None:
+    """A timeout of 0 is no limit, as timeout(1) has it."""
+    assert node.run("--timeout", "0", "--", "sleep", "0.2").status == 0
+
+
+def test_skip_is_silent(node: Node) -> None:
+    """A skip has status 0 and prints nothing when nobody looks."""
+    assert node.run("--", "true").status == 0
+    done = node.run("--", "echo", "ran")
+    assert (done.status, done.out, done.err) == (0, "", "")
+
+
+def test_skip_status(node: Node) -> None:
+    """--skip-status is what a skip exits with, and nothing else."""
+    assert node.run("--skip-status", "99", "--", "sh", "-c", "exit 4").status == 4
+    done = node.run("--skip-status", "99", "--", "echo", "ran")
+    assert (done.status, done.out, done.err) == (99, "", "")
+
+
+def test_skip_says_so_when_asked(node: Node) -> None:
+    """With --verbose a skip says who ran."""
+    assert node.run("--", "true").status == 0
+    done = node.run("-v", "--", "echo", "ran")
+    assert (done.status, done.out) == (0, "")
+    assert [line for line in done.messages if "skipped" in line and os.uname().nodename in line]
+
+
+@pytest.mark.parametrize(("words", "speaks"), [((), True), (("-q",), False)])
+def test_skip_says_so_to_a_person(node: Node, words: tuple[str, ...], speaks: bool) -> None:
+    """When standard error is a terminal, a skip says so unless --quiet."""
+    assert node.run("--", "true").status == 0
+    master, slave = pty.openpty()
+    try:
+        started = node.start(*words, "--", "echo", "ran", stderr=slave)
+        assert started.wait() == 0
+        os.write(slave, b"end\n")
+        said = b""
+        while b"end" not in said:
+            said += os.read(master, 4096)
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert (b"skipped" in said) is speaks
+    assert started.out == ""
+
+
+def test_json_messages_parse(node: Node) -> None:
+    """With --log-format json each message is one JSON object that names the key."""
+    key = 'a "quoted" \\ kéy'
+    assert node.run("--", "true", key=key).status == 0
+    done = node.run("-v", "--log-format", "json", "--", "true", key=key)
+    assert done.messages
+    for line in done.messages:
+        fields = json.loads(line)
+        assert fields["key"] == key
+        assert {"time", "level", "message"} <= fields.keys()
+
+
+def test_syslog_instead_of_stderr(node: Node) -> None:
+    """With --log syslog standard error stays the command's own."""
+    assert node.run("--", "true").status == 0
+    done = node.run("-v", "--log", "syslog", "--", "true")
+    assert (done.status, done.err) == (0, "")
+
+
+def test_nothing_listens(node: Node) -> None:
+    """A backend that is not there gives 69 and one line, and nothing runs."""
+    ran = node.directory / "ran"
+    done = node.run("--backend", f"redis://127.0.0.1:{free_port()}", "--backend-timeout", "1", "--", "touch", str(ran))
+    assert_one_error(done, 69)
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("words", [("--no-such-option",), ("--ttl", "soon", "--", "true"), ("--ttl",), ()])
+def test_usage(node: Node, words: tuple[str, ...]) -> None:
+    """What is wrong on the command line gives 64 and one line."""
+    assert_one_error(node.run(*words), 64)
+
+
+def test_configuration(node: Node) -> None:
+    """What is wrong in the environment gives 78 and one line."""
+    assert_one_error(node.run("--", "true", env={"CRONLOCK_TTL": "soon"}), 78)
+
+
+def test_status_of_the_command_wins_over_a_failed_release(own_node: Node) -> None:
+    """When the backend is gone as the command ends, its own status stays, and one line says so."""
+    words = ("--backend-timeout", "1", "--", "sh", "-c", "redis-cli -p $0 shutdown nosave >/dev/null 2>&1; exit 7")
+    done = own_node.run(*words, own_node.backend.rpartition(":")[2])
+    assert done.status == 7
+    assert len(done.messages) == 1
+    assert "release" in done.err
+
+
+def assert_one_error(done: Done, status: int) -> None:
+    """Check for `status` and one line of cronlock's on standard error, and no traceback."""
+    assert (done.status, done.out) == (status, ""), done.err
+    assert len(done.messages) == 1, done.err
+    assert done.err.startswith("cronlock: ")
+    assert done.err.endswith("\n")
+    assert "Traceback" not in done.err

@@ -1,0 +1,303 @@
+"""Renewal, loss and the end of a lease, on Redis; the other backends are in test_every_backend."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from tests.proxy import Proxy
+from tests.servers.redis import RedisServer
+
+from .support import Node, Started, Tree, now, python, wait_stopped, wait_until
+from .test_signals import PRINTER
+
+_TTL = 4
+_WAITING = "echo ready; while [ ! -e go ]; do sleep 0.05; done; exit 5"
+
+
+def start_waiting(node: Node, *words: object) -> Started:
+    """Start a command that ends with status 5 once `let_go` was called."""
+    started = node.start(*words, "--", "sh", "-c", _WAITING)
+    started.wait_for("ready")
+    return started
+
+
+def let_go(node: Node) -> None:
+    """Let the waiting command end."""
+    (node.directory / "go").touch()
+
+
+def forget(server: RedisServer) -> None:
+    """Delete all that a server of one test holds."""
+    with server.client() as client:
+        client.flushall()
+
+
+def test_lease_lasts_longer_than_its_ttl(node: Node) -> None:
+    """A job longer than three ttls keeps its lease; then comes the hold, then the key is free."""
+    began = now()
+    started = start_waiting(node, "--ttl", 1.5, "--min-hold", 7)
+    while now() < began + 5:
+        assert node.run("--skip-status", 9, "--", "echo", "ran").status == 9
+        time.sleep(0.3)
+    let_go(node)
+    assert (started.wait(), started.err) == (5, "")
+    if now() < began + 6.5:
+        done = node.run("-v", "--skip-status", 9, "--", "echo", "ran")
+        assert (done.status, done.out) == (9, "")
+        assert "held for another" in done.err
+    waiter = node.run("--wait", 60, "--min-hold", 0, "--", "echo", "ran")
+    assert (waiter.status, waiter.out) == (0, "ran\n")
+    assert now() > began + 7, "the hold was cut short"
+
+
+def test_server_that_dies(own_node: Node, own_redis: RedisServer) -> None:
+    """When the server is gone, the command gets TERM and time to put things in order; status 75, one line."""
+    code = "trap 'sleep 0.3; echo cleaned; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
+    started = own_node.start("--ttl", _TTL, "--backend-timeout", 1, "--", "sh", "-c", code)
+    started.wait_for("ready")
+    own_redis.kill()
+    assert started.wait() == 75
+    assert started.out == "ready\ncleaned\n"
+    # TERM goes to every process of the command; the shell may have a word on its sleep.
+    assert len([line for line in started.messages if line.startswith("cronlock: ")]) == 1, started.err
+
+
+def test_hung_server_and_stopped_guard(own_node: Node, own_redis: RedisServer) -> None:
+    """A guard that somebody stopped is continued by the wrapper, and ends the command in time."""
+    tree = Tree(own_node.directory / "tree")
+    started = own_node.start("--ttl", _TTL, "--backend-timeout", 1, "--", *tree.command)
+    started.wait_for("ready")
+    own_redis.pause()
+    paused_at = now()
+    guard = started.guard
+    os.kill(guard, signal.SIGSTOP)
+    wait_stopped(guard)
+    assert started.wait() == 75
+    assert tree.alive() == []
+    assert tree.last_beat() < paused_at + _TTL
+
+
+def test_server_comes_back_within_the_ttl(own_node: Node, own_redis: RedisServer) -> None:
+    """A server that hung for less than the ttl leaves the job undisturbed."""
+    started = start_waiting(own_node, "--ttl", 6, "--backend-timeout", 1)
+    own_redis.pause()
+    time.sleep(2.5)
+    own_redis.resume()
+    time.sleep(4)
+    assert own_node.run("--skip-status", 9, "--", "true").status == 9
+    let_go(own_node)
+    assert (started.wait(), started.err) == (5, "")
+
+
+def test_server_forgets_the_lease(own_node: Node, own_redis: RedisServer) -> None:
+    """A lease that the server says is not ours stops the command: status 75 and one line."""
+    tree = Tree(own_node.directory / "tree")
+    started = own_node.start("--ttl", 3, "--", *tree.command)
+    started.wait_for("ready")
+    forget(own_redis)
+    assert started.wait() == 75
+    assert tree.alive() == []
+    assert len(started.messages) == 1
+    assert "not ours" in started.err
+
+
+def test_forgotten_lease_is_not_granted_again(own_node: Node, own_redis: RedisServer) -> None:
+    """A server that forgot a lease does not let this node run the key a second time meanwhile."""
+    started = start_waiting(own_node, "--ttl", 30)
+    forget(own_redis)
+    done = own_node.run("--skip-status", 9, "--ttl", 30, "--", "echo", "ran")
+    assert (done.status, done.out) == (9, "")
+    assert len(done.messages) == 1, "somebody should be told"
+    started.signal(signal.SIGTERM)
+    assert started.wait() == 143
+
+
+def test_on_lost_continue(own_node: Node, own_redis: RedisServer) -> None:
+    """With --on-lost continue the command goes on to its own status, and one warning is given."""
+    started = start_waiting(own_node, "--ttl", 2, "--on-lost", "continue", "--backend-timeout", 1)
+    forget(own_redis)
+    started.hears("lease lost")
+    time.sleep(2.5)
+    let_go(own_node)
+    assert started.wait() == 5
+    assert len(started.messages) == 1
+
+
+def test_on_lost_continue_with_a_hung_server(own_node: Node, own_redis: RedisServer) -> None:
+    """The same when the server hangs beyond the ttl."""
+    started = start_waiting(own_node, "--ttl", 2, "--on-lost", "continue", "--backend-timeout", 1)
+    own_redis.pause()
+    started.hears("lease lost")
+    time.sleep(1)
+    let_go(own_node)
+    assert started.wait() == 5
+    assert len([line for line in started.messages if "lease lost" in line]) == 1
+
+
+def test_hung_renewal_delays_no_signal(own_node: Node, own_redis: RedisServer) -> None:
+    """In the middle of a renewal that hangs, signals are passed on."""
+    with Proxy(own_redis.port) as proxy:
+        words = ("--backend", own_redis.url(port=proxy.port), "--ttl", 4.5, "--backend-timeout", 60)
+        started = own_node.start(*words, "--", *python(PRINTER))
+        started.wait_for("ready")
+        asked = proxy.requests
+        proxy.drop_replies()
+        wait_until(lambda: proxy.requests > asked, "a renewal")
+        started.signal(signal.SIGUSR1)
+        started.wait_for("SIGUSR1", limit=30)
+        proxy.pass_all()
+        own_redis.kill()
+        proxy.cut()
+    assert started.wait() in (9, 75)
+
+
+def test_hung_renewal_delays_no_timeout(own_node: Node, own_redis: RedisServer) -> None:
+    """In the middle of a renewal that hangs, --timeout's KILL is sent all the same."""
+    tree = Tree(own_node.directory / "tree")
+    words = ("--ttl", 9, "--backend-timeout", 60, "--timeout", 4, "--kill-after", 0.5)
+    started = own_node.start(*words, "--", *tree.command)
+    started.wait_for("ready")
+    own_redis.pause()
+    try:
+        wait_until(lambda: tree.alive() == [], "all killed", limit=30)
+        # The lease would have been good for longer, and the request hangs on.
+        assert tree.last_beat() - tree.first_beat() < 9
+        assert started.process.poll() is None
+    finally:
+        own_redis.resume()
+    assert started.wait() == 124
+
+
+def test_lost_reply_to_the_first_request(own_node: Node, own_redis: RedisServer) -> None:
+    """When the answer to acquire is lost, asking again finds the lease ours, and the command runs once."""
+    with Proxy(own_redis.port) as proxy:
+        proxy.drop_replies()
+        started = own_node.start(
+            "--backend", own_redis.url(port=proxy.port), "--backend-timeout", 1, "--", "echo", "ran"
+        )
+        wait_until(lambda: proxy.requests, "the first request")
+        time.sleep(0.3)
+        proxy.pass_all()
+        assert started.wait() == 0
+        assert (started.out, started.err) == ("ran\n", "")
+
+
+def test_lost_replies_until_it_gives_up(own_node: Node, own_redis: RedisServer) -> None:
+    """When no answer ever comes, nothing runs, status 69, and the key is not left taken."""
+    with Proxy(own_redis.port) as proxy:
+        proxy.drop_replies()
+        url = own_redis.url(port=proxy.port)
+        done = own_node.run("--backend", url, "--backend-timeout", 0.5, "--", "echo", "ran")
+    assert (done.status, done.out) == (69, "")
+    assert len(done.messages) == 1
+    assert own_node.run("--", "echo", "free").out == "free\n"
+
+
+@pytest.mark.parametrize(("choice", "status", "out"), [("fail", 69, ""), ("skip", 0, ""), ("run", 5, "ran\n")])
+def test_on_error(node: Node, choice: str, status: int, out: str) -> None:
+    """--on-error decides what is done when the backend cannot be asked."""
+    words = ("--backend", "redis://127.0.0.1:9", "--backend-timeout", 0.5, "--on-error", choice)
+    done = node.run(*words, "--", "sh", "-c", "echo ran; exit 5")
+    assert (done.status, done.out) == (status, out)
+    assert len(done.messages) == (0 if choice == "skip" else 1)
+
+
+def test_wait_runs_after_the_holder(node: Node) -> None:
+    """--wait runs once the holder ended, and not before."""
+    holder = start_waiting(node, "--min-hold", 0)
+    waiter = node.start("--wait", 120, "--", "sh", "-c", "[ -e go ] && echo after")
+    time.sleep(1)
+    assert waiter.process.poll() is None
+    let_go(node)
+    assert holder.wait() == 5
+    assert (waiter.wait(), waiter.out, waiter.err) == (0, "after\n", "")
+
+
+def test_wait_that_is_too_short(node: Node) -> None:
+    """--wait that ends before the holder does is a skip."""
+    holder = start_waiting(node)
+    done = node.run("--wait", 1, "--skip-status", 9, "--", "echo", "ran")
+    assert (done.status, done.out, done.err) == (9, "", "")
+    let_go(node)
+    assert holder.wait() == 5
+
+
+def test_wait_lets_each_run_in_turn(node: Node) -> None:
+    """Runs that wait for each other run one at a time, all of them."""
+    code = 'set -e; mkdir lock; sleep 0.05; rmdir lock; echo "$CRONLOCK_FENCE" >> fences'
+    runs = [node.start("--wait", 120, "--", "sh", "-c", code) for _ in range(6)]
+    assert [started.wait() for started in runs] == [0] * 6
+    fences = [int(line) for line in (node.directory / "fences").read_text().split()]
+    assert fences == sorted(set(fences))
+    assert len(fences) == 6
+
+
+def test_hold(node: Node) -> None:
+    """The hold counts from the start of the run and bars others until it is over."""
+    began = now()
+    assert node.run("--min-hold", 2, "--", "true").status == 0
+    assert node.run("--min-hold", 0, "--skip-status", 9, "--", "true").status == 9
+    assert node.run("--min-hold", 0, "--wait", 60, "--", "true").status == 0
+    assert now() - began > 2
+    # The second run asked for no hold.
+    assert node.run("--", "echo", "ran").out == "ran\n"
+
+
+def test_hold_of_a_run_that_failed(node: Node) -> None:
+    """The hold is kept however the run ended."""
+    assert node.run("--", "sh", "-c", "kill -KILL $$").status == 137
+    assert node.run("--skip-status", 9, "--", "true").status == 9
+
+
+def test_ignore_hold(node: Node) -> None:
+    """--ignore-hold runs within a hold, but never beside a holder."""
+    assert node.run("--", "true").status == 0
+    assert node.run("--", "echo", "ran").out == ""
+    assert node.run("--ignore-hold", "--", "echo", "ran").out == "ran\n"
+    holder = start_waiting(node, "--ignore-hold")
+    assert node.run("--ignore-hold", "--", "echo", "ran").out == ""
+    let_go(node)
+    assert holder.wait() == 5
+
+
+def test_every(node: Node) -> None:
+    """--every holds the key for half of the period."""
+    began = now()
+    assert node.run("--every", 4, "--", "true").status == 0
+    assert node.run("--skip-status", 9, "--", "true").status == 9
+    assert node.run("--wait", 60, "--", "true").status == 0
+    assert now() - began > 2
+
+
+def test_hold_outlives_a_dead_holder(node: Node) -> None:
+    """When a holder dies, the lease lapses with the ttl and the hold stays."""
+    started = start_waiting(node, "--ttl", 1.5, "--min-hold", 60)
+    started.signal(signal.SIGKILL)
+    started.wait()
+    done = node.run("--wait", 3, "--skip-status", 9, "--", "true")
+    assert done.status == 9
+    assert node.run("--ignore-hold", "--", "echo", "ran").out == "ran\n"
+
+
+def test_jitter_is_waited_before_asking(node: Node) -> None:
+    """--jitter sleeps at most so long, then runs."""
+    assert node.run("--jitter", 0.3, "--", "echo", "ran").out == "ran\n"
+
+
+def test_keys_are_independent(node: Node) -> None:
+    """Another key is another lease."""
+    holder = start_waiting(node)
+    assert node.run("--", "echo", "ran", key="other").out == "ran\n"
+    let_go(node)
+    assert holder.wait() == 5
+
+
+def test_unwritable_state_directory_costs_only_memory(node: Node) -> None:
+    """A state directory that cannot be made does not keep a job from running."""
+    node.state.write_text("in the way")
+    done = node.run("--", "echo", "ran")
+    assert (done.status, done.out, done.err) == (0, "ran\n", "")

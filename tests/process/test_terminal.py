@@ -1,0 +1,309 @@
+"""At a terminal, with a shell that does job control, cronlock is not to be noticed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import sys
+import termios
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from .support import Node, children, is_stopped, wait_until
+
+_PROMPT = "prompt> "
+
+
+class Shell:
+    """An interactive bash at a terminal of its own."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._seen = ""
+        #: All that the terminal showed.
+        self.shown = ""
+        self.pid, self._master = pty.fork()
+        if self.pid == 0:
+            os.chdir(node.directory)
+            environ = {**node.environ, "PS1": _PROMPT, "TERM": "dumb", "HISTFILE": "/dev/null"}
+            os.execve("/bin/bash", ["bash", "--norc", "--noprofile", "-i"], environ)
+        self.expect(_PROMPT)
+
+    def send(self, text: str) -> None:
+        """Type `text`."""
+        os.write(self._master, text.encode())
+
+    def do(self, line: str) -> None:
+        """Type a line."""
+        self.send(line + "\n")
+
+    def expect(self, text: str, limit: float = 60) -> None:
+        """Wait until `text` is shown, after what was waited for before."""
+        end = time.monotonic() + limit
+        while text not in self._seen:
+            ready, _, _ = select.select([self._master], [], [], max(0.0, end - time.monotonic()))
+            if not ready:
+                pytest.fail(f"{text!r} was not shown, but {self._seen[-2000:]!r}")
+            try:
+                data = os.read(self._master, 4096)
+            except OSError:
+                pytest.fail(f"the terminal closed before {text!r} was shown, but {self._seen[-2000:]!r}")
+            text_shown = data.decode(errors="replace").replace("\r", "")
+            self._seen += text_shown
+            self.shown += text_shown
+        self._seen = self._seen.partition(text)[2]
+
+    def ends_job_with(self, status: int) -> None:
+        """Check the exit status of the foreground job that just ended."""
+        self.expect(_PROMPT)
+        self.do("echo status=$?.")
+        self.expect(f"\nstatus={status}.")
+        self.expect(_PROMPT)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Change the size of the window."""
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def close(self) -> None:
+        """Hang up."""
+        os.close(self._master)
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+        finally:
+            os.waitpid(self.pid, 0)
+
+
+@pytest.fixture
+def shell(node: Node) -> Iterator[Shell]:
+    """Give a shell at a terminal, with ``locked`` as a short way to say cronlock run."""
+    words = " ".join(f"'{word}'" for word in node.line())
+    node.environ["CRONLOCK_MIN_HOLD"] = "0"
+    (node.directory / "locked").write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    (node.directory / "locked").chmod(0o755)
+    shell = Shell(node)
+    yield shell
+    shell.close()
+
+
+# No shell: one that is stopped between its vfork and its child's exec never shows as stopped.
+LOOP = f"""'{sys.executable}' -ISc 'import time; print("rea" "dy", flush=True); time.sleep(300)'"""
+BACKGROUND_LOOP = f"""'{sys.executable}' -ISc '
+import os, sys, time
+def wait(name):
+    while not os.path.exists(name):
+        time.sleep(0.05)
+print("rea" "dy", flush=True)
+wait("go")
+print("wor" "ked", flush=True)
+wait("go2")
+sys.exit(6)'"""
+
+
+def test_ctrl_c(shell: Shell) -> None:
+    """Ctrl-C ends the command, and the status says so."""
+    shell.do(f"./locked {LOOP}")
+    shell.expect("ready")
+    shell.send("\x03")
+    shell.ends_job_with(130)
+
+
+def test_ctrl_backslash(shell: Shell) -> None:
+    """Ctrl-\\ quits the command."""
+    shell.do("ulimit -c 0")
+    shell.expect(_PROMPT)
+    shell.do(f"./locked {LOOP}")
+    shell.expect("ready")
+    shell.send("\x1c")
+    shell.ends_job_with(131)
+
+
+def test_ctrl_c_that_the_command_handles(shell: Shell) -> None:
+    """A command that makes its own of Ctrl-C gives its own status, and gets it once."""
+    shell.do("./locked sh -c 'trap \"echo got''one; exit 4\" INT; echo rea''dy; while :; do sleep 0.1; done'")
+    shell.expect("ready")
+    shell.send("\x03")
+    shell.expect("gotone")
+    shell.ends_job_with(4)
+
+
+def test_ctrl_z_and_fg(shell: Shell) -> None:
+    """Ctrl-Z stops the job for the shell, fg continues it, more than once."""
+    shell.do(f"./locked {LOOP}")
+    shell.expect("ready")
+    for _ in range(2):
+        shell.send("\x1a")
+        shell.expect("Stopped")
+        shell.expect(_PROMPT)
+        shell.do("fg")
+        shell.expect("locked")
+        time.sleep(0.2)
+    shell.send("\x03")
+    shell.ends_job_with(130)
+
+
+def test_ctrl_z_and_bg(shell: Shell, node: Node) -> None:
+    """bg lets a stopped job go on in the background, fg brings it back."""
+    (node.directory / "job").write_text(f"#!/bin/sh\nexec {BACKGROUND_LOOP}\n")
+    (node.directory / "job").chmod(0o755)
+    shell.do("./locked ./job")
+    shell.expect("ready")
+    shell.send("\x1a")
+    shell.expect("Stopped")
+    shell.do("bg")
+    shell.expect("&")
+    (node.directory / "go").touch()
+    shell.expect("worked")
+    shell.do("fg")
+    shell.expect("locked")
+    (node.directory / "go2").touch()
+    shell.ends_job_with(6)
+
+
+def test_reading_from_the_terminal(shell: Shell) -> None:
+    """A foreground command reads what is typed."""
+    shell.do("./locked sh -c 'echo rea''dy; read x; echo got:$x; read y; echo got:$y'")
+    shell.expect("ready")
+    shell.do("hello")
+    shell.expect("got:hello")
+    shell.do("again")
+    shell.expect("got:again")
+    shell.ends_job_with(0)
+
+
+def test_reading_after_ctrl_z_and_fg(shell: Shell) -> None:
+    """A command that was stopped and brought back reads what is typed."""
+    shell.do("./locked sh -c 'echo rea''dy; read x; echo got:$x'")
+    shell.expect("ready")
+    shell.send("\x1a")
+    shell.expect("Stopped")
+    shell.expect(_PROMPT)
+    shell.do("fg")
+    shell.expect("locked")
+    time.sleep(0.3)
+    shell.do("hello")
+    shell.expect("got:hello")
+    shell.ends_job_with(0)
+
+
+def test_background_job_that_reads(shell: Shell) -> None:
+    """A background job that reads from the terminal is stopped, and reads once it is brought forward."""
+    shell.do("./locked sh -c 'read x; echo got:$x' &")
+    shell.expect(_PROMPT)
+    wait_until(lambda: any(is_stopped(pid) for pid in children(shell.pid)), "the job is stopped")
+    shell.do("fg")
+    shell.expect("locked")
+    time.sleep(0.3)
+    shell.do("hello")
+    shell.expect("got:hello")
+    shell.ends_job_with(0)
+
+
+def test_background_job_that_does_not_read(shell: Shell, node: Node) -> None:
+    """A background job runs and ends without the terminal, while the shell has it."""
+    shell.do("./locked sh -c 'while [ ! -e go ]; do sleep 0.1; done; echo do''ne; exit 8' & job=$!")
+    shell.expect(_PROMPT)
+    shell.do("read x; echo got:$x")
+    time.sleep(0.2)
+    shell.do("hello")
+    shell.expect("got:hello")
+    (node.directory / "go").touch()
+    shell.expect("done")
+    shell.do("wait $job; echo status=$?.")
+    shell.expect("\nstatus=8.")
+
+
+def test_window_size(shell: Shell) -> None:
+    """A change of the window's size reaches the command."""
+    shell.do("./locked bash -c 'trap \"echo size:\\$(stty size)\" WINCH; echo rea''dy; while :; do sleep 0.1; done'")
+    shell.expect("ready")
+    shell.resize(33, 77)
+    shell.expect("size:33 77")
+    shell.send("\x03")
+    shell.ends_job_with(130)
+
+
+def test_script_reads_on(shell: Shell, node: Node) -> None:
+    """A script at the terminal reads on after cronlock ended: the foreground is its own again."""
+    (node.directory / "script").write_text(
+        "./locked sh -c 'read x; echo command:$x'\nread y\necho script:$y\n./locked true\nread z\necho then:$z\n"
+    )
+    shell.do("sh script")
+    for word, what in (("one", "command"), ("two", "script"), ("three", "then")):
+        time.sleep(0.2)
+        shell.do(word)
+        shell.expect(f"{what}:{word}")
+    shell.ends_job_with(0)
+
+
+def test_script_reads_on_after_the_guards_death(shell: Shell, node: Node) -> None:
+    """A script at the terminal reads on although cronlock's guard was killed."""
+    (node.directory / "script").write_text(
+        "./locked sh -c 'echo rea''dy; exec sleep 300'\necho status=$?.\nread y\necho script:$y\n"
+    )
+    shell.do("sh script")
+    shell.expect("ready")
+    (script,) = children(shell.pid)
+    (wrapper,) = children(script)
+    (guard,) = children(wrapper)
+    os.kill(guard, signal.SIGKILL)
+    shell.expect("status=70.")
+    shell.do("hello")
+    shell.expect("script:hello")
+    shell.ends_job_with(0)
+
+
+def test_ctrl_c_ends_a_script(shell: Shell, node: Node) -> None:
+    """Ctrl-C at a command in a script ends the script too, as without cronlock."""
+    (node.directory / "script").write_text(f"./locked {LOOP}\necho went''on\n")
+    shell.do("bash script")
+    shell.expect("ready")
+    shell.send("\x03")
+    shell.ends_job_with(130)
+    assert "wenton" not in shell.shown
+
+
+def test_ctrl_z_stops_a_pipeline(shell: Shell) -> None:
+    """Ctrl-Z stops the whole pipeline that cronlock is part of, fg continues it, Ctrl-C ends it."""
+    shell.do(f"./locked {LOOP} | cat")
+    shell.expect("ready")
+    shell.send("\x1a")
+    shell.expect("Stopped")
+    shell.expect(_PROMPT)
+    shell.do("fg")
+    shell.expect("| cat")
+    time.sleep(0.3)
+    shell.send("\x03")
+    shell.expect(_PROMPT)
+    wait_until(lambda: children(shell.pid) == [], "the pipeline's end")
+
+
+def test_ctrl_c_while_waiting(shell: Shell, node: Node) -> None:
+    """Ctrl-C while it waits for another run ends cronlock with 130, and nothing runs."""
+    holder = node.start("--", "sh", "-c", "echo ready; while [ ! -e go ]; do sleep 0.1; done")
+    holder.wait_for("ready")
+    shell.do("CRONLOCK_WAIT=300 ./locked touch ran")
+    wait_until(lambda: children(shell.pid), "the waiting run")
+    time.sleep(0.5)
+    shell.send("\x03")
+    shell.ends_job_with(130)
+    assert not (node.directory / "ran").exists()
+    (node.directory / "go").touch()
+    assert holder.wait() == 0
+
+
+def test_skip_says_so(shell: Shell) -> None:
+    """A person at the terminal is told of a skip and by whom, unless --quiet."""
+    shell.do("CRONLOCK_MIN_HOLD=60 ./locked true")
+    shell.expect(_PROMPT)
+    shell.do("./locked -q echo r''an; echo en''d")
+    shell.expect("\nend\n")
+    shell.do("./locked echo r''an; echo en''d")
+    shell.expect(f"skipped: {os.uname().nodename}")
+    shell.expect("\nend\n")
+    assert "\nran" not in shell.shown

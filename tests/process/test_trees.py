@@ -1,0 +1,245 @@
+"""Process trees: whatever dies or is stopped, the command ends as a whole and in time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from .support import Node, Started, Tree, children, is_alive, python, wait_stopped, wait_until
+
+_TTL = 4
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    """Give a tree that does all it can to live on."""
+    return Tree(tmp_path / "tree")
+
+
+def start(node: Node, tree: Tree, *words: object) -> Started:
+    """Start a tree under a lease and wait until it is complete."""
+    started = node.start("--ttl", _TTL, "--min-hold", "0", *words, "--", *tree.command)
+    started.wait_for("ready")
+    assert len(tree.alive()) >= 5
+    return started
+
+
+def next_run_finds_none(node: Node, tree: Tree) -> None:
+    """Check that nothing of the tree lives when the next run of the key starts."""
+    started = node.start("--min-hold", "0", "--wait", "60", "--", *tree.counter(), cwd=os.getcwd())
+    assert started.wait() == 0, started.err
+    _, alive, _, began = started.out.split()
+    assert int(alive) == 0
+    assert tree.last_beat() < float(began)
+
+
+def all_end_in_time(tree: Tree) -> None:
+    """Wait for the end of the tree, and check that it came before the lease lapsed."""
+    wait_until(lambda: tree.alive() == [], "the end of the tree")
+    assert tree.last_beat() < tree.first_beat() + _TTL
+
+
+def test_sigkill_of_the_wrapper(node: Node, tree: Tree) -> None:
+    """After SIGKILL of the wrapper nothing is left when the next run starts, and somebody says why."""
+    started = start(node, tree)
+    started.signal(signal.SIGKILL)
+    assert started.wait() == -signal.SIGKILL
+    next_run_finds_none(node, tree)
+    assert tree.last_beat() < tree.first_beat() + _TTL
+    assert "killed" in started.err
+    assert len(started.messages) == 1
+
+
+def test_sigstop_of_the_wrapper(node: Node, tree: Tree) -> None:
+    """A wrapper that stays stopped beyond its deadline loses the command in time."""
+    started = start(node, tree)
+    started.signal(signal.SIGSTOP)
+    wait_stopped(started.pid)
+    stopped_at = time.clock_gettime(time.CLOCK_BOOTTIME)
+    next_run_finds_none(node, tree)
+    # Its last renewal was sent before it was stopped.
+    assert tree.last_beat() < stopped_at + _TTL
+    started.signal(signal.SIGCONT)
+    assert started.wait() == 75
+    assert len(started.messages) == 1
+
+
+def test_sigkill_of_the_guard(node: Node, tree: Tree) -> None:
+    """After SIGKILL of the guard the wrapper ends everything and says so with status 70."""
+    started = start(node, tree)
+    os.kill(started.guard, signal.SIGKILL)
+    assert started.wait() == 70
+    assert tree.alive() == []
+    assert len(started.messages) == 1
+    assert "guard" in started.err
+    next_run_finds_none(node, tree)
+
+
+def test_sigkill_of_both(node: Node) -> None:
+    """When wrapper and guard are killed at once, the command itself dies with them."""
+    started = node.start("--ttl", "5", "--", "sh", "-c", "echo ready; exec sleep 300")
+    started.wait_for("ready")
+    guard = started.guard
+    started.signal(signal.SIGSTOP)
+    wait_stopped(started.pid)
+    os.kill(guard, signal.SIGKILL)
+    started.signal(signal.SIGKILL)
+    assert started.wait() == -signal.SIGKILL
+    wait_until(lambda: node.left() == [], "the command's end")
+
+
+def test_group_kill_spares_nothing(node: Node, tree: Tree) -> None:
+    """SIGKILL to the wrapper's whole process group, as a supervisor sends it, ends all of the tree."""
+    started = start(node, tree)
+    os.killpg(started.pid, signal.SIGKILL)
+    assert started.wait() == -signal.SIGKILL
+    all_end_in_time(tree)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGTSTP", "SIGPIPE"])
+def test_guard_ignores_what_people_send(node: Node, name: str) -> None:
+    """Signals to the guard itself do not end the watch."""
+    started = node.start("--", "sh", "-c", "echo ready; while [ ! -e go ]; do sleep 0.05; done; exit 5")
+    started.wait_for("ready")
+    os.kill(started.guard, signal.Signals[name])
+    time.sleep(0.1)
+    assert is_alive(started.guard)
+    (node.directory / "go").touch()
+    assert (started.wait(), started.err) == (5, "")
+
+
+def test_sigstop_of_the_guard_is_undone(node: Node) -> None:
+    """A stopped guard is continued at the next renewal, so that it can keep its watch."""
+    started = node.start("--ttl", "3", "--", "sh", "-c", "echo ready; while [ ! -e go ]; do sleep 0.05; done; exit 5")
+    started.wait_for("ready")
+    guard = started.guard
+    os.kill(guard, signal.SIGSTOP)
+    wait_stopped(guard)
+    (node.directory / "go").touch()
+    assert (started.wait(), started.err) == (5, "")
+
+
+def test_fifty_processes(node: Node) -> None:
+    """A tree of fifty processes in many sessions that ignore TERM is ended as a whole."""
+    tree = Tree(node.directory / "tree", "deaf,plain", 48)
+    started = start(node, tree)
+    assert len(tree.alive()) >= 50
+    started.signal(signal.SIGKILL)
+    started.wait()
+    all_end_in_time(tree)
+
+
+def test_daemon_left_on_purpose_lives_on(node: Node) -> None:
+    """After a normal end a daemon lives on, and the key is released all the same."""
+    code = "setsid sh -c 'echo $$; exec sleep 300' & exit 3"
+    started = node.start("--min-hold", "0", "--", "sh", "-c", code)
+    assert started.wait() == 3
+    wait_until(lambda: started.out, "the daemon's pid")
+    daemon = int(started.out)
+    try:
+        assert node.run("--min-hold", "0", "--", "echo", "free").out == "free\n"
+        assert is_alive(daemon)
+        wait_until(lambda: node.left() == [daemon], "the end of all but the daemon")
+    finally:
+        os.kill(daemon, signal.SIGKILL)
+
+
+def test_daemon_keeps_no_lock_of_the_file_backend(file_node: Node) -> None:
+    """A daemon that inherited the file backend's descriptor does not keep the key after the run's end."""
+    test_daemon_left_on_purpose_lives_on(file_node)
+
+
+def test_orphans_are_reaped_while_it_runs(node: Node) -> None:
+    """The guard, to whom orphans fall, leaves none of them a zombie."""
+    code = """
+import os, time
+for _ in range(20):
+    if os.fork() == 0:
+        if os.fork() == 0:
+            time.sleep(0.05)
+        os._exit(0)
+    os.wait()
+print("ready", flush=True)
+while not os.path.exists("go"):
+    time.sleep(0.05)
+"""
+    started = node.start("--", *python(code))
+    started.wait_for("ready")
+    guard = started.guard
+    wait_until(lambda: len(children(guard)) == 1, "only the command is left of the guard's children")
+    assert children(started.pid) == [guard]
+    (node.directory / "go").touch()
+    assert started.wait() == 0
+
+
+def test_on_lost_continue_survives_the_wrapper(node: Node) -> None:
+    """With --on-lost continue the command goes on when the wrapper is killed."""
+    words = ("--on-lost", "continue", "--", "sh", "-c", "echo ready; while [ ! -e go ]; do sleep 0.05; done; echo end")
+    started = node.start(*words)
+    started.wait_for("ready")
+    started.signal(signal.SIGKILL)
+    started.process.wait()
+    time.sleep(0.5)
+    assert node.left()
+    (node.directory / "go").touch()
+    wait_until(lambda: node.left() == [], "the command's end")
+    assert started.out == "ready\nend\n"
+
+
+def test_file_backend_sigkill_of_everything_of_cronlocks(file_node: Node) -> None:
+    """On the file backend the key stays taken as long as a process of the job lives, whatever was killed."""
+    code = "setsid sh -c 'echo $$; exec sleep 300' & exec sleep 300"
+    started = file_node.start("--ttl", "3", "--min-hold", "0", "--", "sh", "-c", code)
+    wait_until(lambda: started.out, "the process of another session")
+    far = int(started.out)
+    guard = started.guard
+    started.signal(signal.SIGSTOP)
+    wait_stopped(started.pid)
+    os.kill(guard, signal.SIGKILL)
+    started.signal(signal.SIGKILL)
+    started.wait()
+    time.sleep(0.3)
+    assert is_alive(far)
+    assert file_node.run("--", "echo", "ran").out == ""
+    os.kill(far, signal.SIGKILL)
+    wait_until(lambda: file_node.left() == [], "the end of all")
+    assert file_node.run("--", "echo", "ran").out == "ran\n"
+
+
+def test_file_backend_sigstop_of_the_wrapper(file_node: Node, tree: Tree) -> None:
+    """A wrapper that stays stopped does not keep the file backend's key for ever."""
+    started = start(file_node, tree)
+    started.signal(signal.SIGSTOP)
+    wait_stopped(started.pid)
+    next_run_finds_none(file_node, tree)
+    started.signal(signal.SIGCONT)
+    assert started.wait() == 75
+
+
+def test_children_of_another_life_are_spared(node: Node) -> None:
+    """What the shell that became cronlock by exec had started before is not the command's, and lives on."""
+    line = node.line("--min-hold", "0", "--", "sh", "-c", "echo ready; exec sleep 300")
+    started = node.spawn(["sh", "-c", 'sleep 299 & echo $!; exec "$@"', "sh", *line])
+    started.wait_for("ready")
+    sibling = int(started.out.split()[0])
+    (guard,) = (pid for pid in children(started.pid) if pid != sibling)
+    os.kill(guard, signal.SIGKILL)
+    assert started.wait() == 70
+    try:
+        assert is_alive(sibling)
+    finally:
+        os.kill(sibling, signal.SIGKILL) if is_alive(sibling) else None
+
+
+def test_nested_runs_end_together(node: Node, tree: Tree) -> None:
+    """When the outer wrapper is killed, a run inside of it is ended too, with its command."""
+    inner = node.line("--min-hold", "0", "--", *tree.command, key="inner")
+    started = node.start("--ttl", _TTL, "--min-hold", "0", "--", *inner)
+    started.wait_for("ready")
+    started.signal(signal.SIGKILL)
+    started.wait()
+    all_end_in_time(tree)

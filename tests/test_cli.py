@@ -1,0 +1,185 @@
+"""The command line: the quick reader and click agree, help and version say what they should."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from cronlock import __version__, cli, quickargs, statuses
+from cronlock.options import COMMAND_VARIABLES, FLAG, OPTIONS
+
+
+def by_click(arguments: list[str]) -> tuple[dict[str, object], list[str]]:
+    """Return (options, command) of the words after ``run`` as click reads them; raises click.UsageError."""
+    command = cli.cronlock.commands["run"]
+    context = command.make_context("run", list(arguments), resilient_parsing=False)
+    values = dict(context.params)
+    words = values.pop("command")
+    return {name: value for name, value in values.items() if value is not None and value is not False}, list(words)
+
+
+_NAMES = [name for option in OPTIONS for name in (option.long, option.short) if name is not None]
+_ODD = ["", "-", "--", "---", "-h", "--help", "-kx", "-vq", "-qk", "-k=x", "--key=", "--key=a=b", "--verbose=1", "--ke"]
+_ODD += ["--no-verbose", "-5", "=", "a=b", "--=x", "-=", "\udcff", "--key\udcff", "a\nb", "5m", "true", "run", "é"]
+
+_WORDS = st.one_of(
+    st.sampled_from(_NAMES),
+    st.sampled_from(_ODD),
+    st.builds("{}={}".format, st.sampled_from(_NAMES), st.sampled_from([*_ODD, "5", "redis://h"])),
+    st.text(max_size=5),
+)
+
+
+@given(st.lists(_WORDS, max_size=9))
+@example(["--key", "--", "--", "true"])
+@example(["-k", "-v", "true", "-v"])
+@example(["-v", "-v", "--key", "a", "--key", "b", "--", "--", "x"])
+@settings(max_examples=1000, deadline=None)
+def test_quick_reader_agrees_with_click(arguments: list[str]) -> None:
+    """Whatever the quick reader reads, click reads alike; what click refuses, it leaves to click."""
+    quick = quickargs.read_run(arguments)
+    if quick is None:
+        return
+    assert by_click(arguments) == quick
+
+
+_VALUES = st.one_of(st.sampled_from(_ODD), st.text(max_size=4))
+
+
+@st.composite
+def _well_formed(draw: st.DrawFn) -> tuple[list[str], dict[str, object], list[str]]:
+    """Draw a line as documented, and what it means."""
+    words: list[str] = []
+    meaning: dict[str, object] = {}
+    for option in draw(st.lists(st.sampled_from(OPTIONS), max_size=6)):
+        flag = option.short if option.short is not None and draw(st.booleans()) else option.long
+        if option.kind == FLAG:
+            words.append(flag)
+            meaning[option.name] = True
+            continue
+        value = draw(_VALUES)
+        words += [f"{flag}={value}"] if flag.startswith("--") and draw(st.booleans()) else [flag, value]
+        meaning[option.name] = value
+    command = draw(st.lists(_VALUES, max_size=4))
+    return [*words, "--", *command], meaning, command
+
+
+@given(_well_formed())
+@settings(max_examples=500, deadline=None)
+def test_quick_reader_reads_every_documented_line(line: tuple[list[str], dict[str, object], list[str]]) -> None:
+    """A line of options, ``--`` and command never needs click."""
+    words, meaning, command = line
+    assert quickargs.read_run(words) == (meaning, command)
+    assert by_click(words) == (meaning, command)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["-h"], ["--key", "a", "-h"], ["--ttl"], ["--no-such"], ["-vq", "x"]]
+)
+def test_quick_reader_leaves_to_click(arguments: list[str]) -> None:
+    """Help, errors and short forms that are joined are left to click."""
+    assert quickargs.read_run(arguments) is None
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m cronlock``."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("CRONLOCK_")}
+    return subprocess.run(
+        [sys.executable, "-m", "cronlock", *words], env=environ, capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_help(word: str) -> None:
+    """Help is on standard output and names the commands."""
+    done = run(word)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "cronlock run --key" in done.stdout
+
+
+@pytest.mark.parametrize("words", [("--help",), ("-h",), ("--key", "a", "--help")])
+def test_help_of_run(words: tuple[str, ...]) -> None:
+    """Help of run names every option, status and variable."""
+    done = run("run", *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    for option in OPTIONS:
+        assert option.long in done.stdout
+    for status, _ in statuses.TABLE:
+        assert status in done.stdout
+    for name, _ in COMMAND_VARIABLES:
+        assert name in done.stdout
+
+
+def test_help_after_the_command_is_the_commands() -> None:
+    """An option behind the command's name is for the command."""
+    done = run(
+        "run", "--key", "a", "--backend", "redis://127.0.0.1:9", "--on-error", "run", "echo", "--help", "-h", "-v"
+    )
+    assert (done.returncode, done.stdout) == (0, "--help -h -v\n")
+
+
+def test_version() -> None:
+    """The version is one line."""
+    done = run("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"cronlock {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("no-such-command",), ("--no-such-option",), ("run",), ("run", "--key", "a"), ("run", "--", "true")]
+)
+def test_errors_are_one_line(words: tuple[str, ...]) -> None:
+    """What cannot be understood gives 64 and one line that says what to do."""
+    done = run(*words)
+    assert (done.returncode, done.stdout) == (64, "")
+    assert done.stderr.startswith("cronlock: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_console_script() -> None:
+    """The installed script is the same program."""
+    script = Path(sys.executable).with_name("cronlock")
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, timeout=120)
+    assert done.stdout == f"cronlock {__version__}\n"
+
+
+@pytest.mark.parametrize("words", [("--version",), ("--help",), ("run", "--help")])
+def test_output_that_nobody_takes(words: tuple[str, ...]) -> None:
+    """A reader that went away, or a full disk, is no reason for a traceback."""
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "wb") as broken, open("/dev/full", "wb") as full:
+        for out in (broken, full):
+            done = subprocess.run(
+                [sys.executable, "-m", "cronlock", *words], stdout=out, stderr=subprocess.PIPE, text=True, timeout=120
+            )
+            assert "Traceback" not in done.stderr
+
+
+def test_run_imports_little() -> None:
+    """A run on Redis loads none of the modules that cost more than the rest of the start."""
+    code = (
+        "import sys; before = set(sys.modules); from cronlock import __main__ as m;"
+        "m.dispatch(['run', '--key', 'a', '--backend', 'redis://127.0.0.1:9', '--', 'true']);"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("CRONLOCK_")}
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], env=environ, capture_output=True, text=True, timeout=120, check=True
+    )
+    loaded = set(done.stdout.split())
+    heavy = {"click", "redis", "kazoo", "pymemcache", "socket", "signal", "enum", "json", "typing", "logging", "re"}
+    heavy |= {"subprocess", "dataclasses", "threading", "random", "urllib", "ssl", "hashlib", "selectors", "contextlib"}
+    assert loaded & heavy == set()
+
+
+def test_usage_errors_of_click_are_in_its_words() -> None:
+    """The table gives click what it needs to name an option's value."""
+    with pytest.raises(click.UsageError):
+        by_click(["--ttl"])
