@@ -36,7 +36,7 @@ def main() -> None:
 def dispatch(arguments: list[str]) -> int:
     """Return the exit status of ``cronlock`` with `arguments`."""
     if arguments == ["--version"]:
-        sys.stdout.write(f"cronlock {__version__}\n")
+        os.write(1, f"cronlock {__version__}\n".encode())
         return 0
     if arguments[:1] == ["run"]:
         from .quickargs import read_run

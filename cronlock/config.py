@@ -27,7 +27,7 @@ def read(path: str, known: frozenset[str], *, required: bool) -> dict[str, tuple
     if len(data) > _LARGEST:
         raise ConfigError(f"{path}: too large for a configuration")
     try:
-        lines = data.decode("utf-8").split("\n")
+        lines = data.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not UTF-8 text") from None
     values: dict[str, tuple[str, str]] = {}
@@ -55,5 +55,11 @@ def _unquote(value: str, where: str) -> str:
     inner = value[1:-1]
     if quote == '"':
         # Pairs from left to right: a backslash that was escaped escapes nothing.
-        inner = "\\".join(part.replace('\\"', '"') for part in inner.split("\\\\"))
+        inner = "\\".join(_unescape(part) for part in inner.split("\\\\"))
     return inner
+
+
+def _unescape(text: str) -> str:
+    for character in ('"', "$", "`"):
+        text = text.replace("\\" + character, character)
+    return text

@@ -30,7 +30,7 @@ def parse(text: str) -> float:
     elif last < 0:
         raise _nonsense(text)
     if total > LONGEST:
-        raise ValueError(f"{text!r} is more than ten years")
+        raise ValueError(f"{text[:40]!r} is more than ten years")
     return total
 
 
@@ -56,4 +56,4 @@ def _number(digits: str, text: str) -> float:
 
 
 def _nonsense(text: str) -> ValueError:
-    return ValueError(f"{text!r} is not a duration; write 300, 90s, 5m, 1h30m, 0.5 or 1d")
+    return ValueError(f"{text[:40]!r} is not a duration; write 300, 90s, 5m, 1h30m, 0.5 or 1d")

@@ -40,6 +40,10 @@ class BackendUnavailable(BackendError):
     """
 
 
+class GivenBack(BackendUnavailable):
+    """The lease was granted, found to be of no use, and given back: ask again under a new owner."""
+
+
 class ForeignValue(BackendError):
     """Something that is not cronlock's lies under the key; nothing was overwritten.
 

@@ -9,9 +9,10 @@ Lines on the pipes, each written at once and shorter than PIPE_BUF:
     wrapper -> guard  deadline DEADLINE
                       stop WHY
                       continue
-    guard -> wrapper  started PID
-                      failed ERRNO
-                      late
+    guard -> wrapper  forked PID
+                      started               (the command was executed)
+                      failed ERRNO          (it could not be)
+                      late                  (the deadline had passed before)
                       stopped SIGNAL
                       ended WHY WAIT-STATUS CLEAN   (WHY: - for by itself)
 """
@@ -93,14 +94,13 @@ class GuardDied(Exception):
 class Guard:
     """The wrapper's hold on its guard."""
 
-    __slots__ = ("_buffer", "_control", "_lines", "command_pid", "pid", "reports")
+    __slots__ = ("_buffer", "_control", "command_pid", "pid", "reports")
 
     def __init__(self, orders: Orders) -> None:
         """Fork the guard, which starts the command. There may be no other thread. Raises OSError."""
         theirs, self._control = os.pipe()
         self.reports, reports = os.pipe()
         self._buffer = b""
-        self._lines: list[list[str]] = []
         self.command_pid: int | None = None
         # No signal may find the child with the wrapper's handlers.
         signals.block_all()
@@ -127,22 +127,8 @@ class Guard:
         """Send CONT to the command."""
         self._tell("continue")
 
-    def next_report(self) -> list[str]:
-        """Wait for a report, and return its words; raise GuardDied when there will be none."""
-        while not self._lines:
-            self._lines = self.read_reports()
-        return self._lines.pop(0)
-
-    @property
-    def has_reports(self) -> bool:
-        """Whether reports were read from the pipe already, so that no poll would show them."""
-        return bool(self._lines)
-
     def read_reports(self) -> list[list[str]]:
         """Return the words of each report that is there; raise GuardDied when there will be none."""
-        if self._lines:
-            lines, self._lines = self._lines, []
-            return lines
         data = os.read(self.reports, 4096)
         if not data:
             raise GuardDied
@@ -202,7 +188,9 @@ class _Watch:
         self._children = signals.watch_children()
         signals.unblock_all()
         linux.set_name("cronlock-guard")
-        linux.become_subreaper()
+        self._adopts = linux.become_subreaper()
+        # A wrapper that is stopped reads nothing; that must not stop the guard as well.
+        os.set_blocking(reports, False)
         self._alarm = linux.Alarm()
         self._poll = select.poll()
         for descriptor in (control, self._children, self._alarm.descriptor):
@@ -227,7 +215,7 @@ class _Watch:
             if action == timing.TERMINATE and why is not None:
                 self._terminate(why)
             elif action == timing.KILL:
-                self._finish(clean=process.kill_all(self._group()))
+                self._finish(clean=process.kill_all(self._group(), adopts=self._adopts))
             else:
                 self._alarm.set(wake)
                 self._wait(self._alarm.poll_limit(now))
@@ -259,8 +247,8 @@ class _Watch:
                     self._plan.deadline = float(words[1])
             elif words[0] == "stop":
                 self._terminate(words[1])
-            elif words[0] == "continue" and self._wait_status is None:
-                process.signal_group(self._group(), signals.SIGCONT)
+            elif words[0] == "continue":
+                self._signal_group(signals.SIGCONT)
 
     def _start(self) -> None:
         orders, now = self._orders, self._orders.clock.now()
@@ -273,9 +261,11 @@ class _Watch:
         except OSError as error:
             self._fail(error.errno or errno.EAGAIN)
             return
+        self._report("forked", self._pid)
         if orders.timeout is not None:
             self._plan.limit = now + orders.timeout
         self._poll.register(self._exec, select.POLLIN)
+        self._poll.register(orders.signals, select.POLLIN)
 
     def _executed(self) -> None:
         self._poll.unregister(self._exec)
@@ -283,8 +273,7 @@ class _Watch:
         if failure:
             self._fail(failure)
             return
-        self._report("started", self._group())
-        self._poll.register(self._orders.signals, select.POLLIN)
+        self._report("started")
         # Whoever reads what the command writes must see its end when the command closes it.
         silence_standard_streams()
 
@@ -295,9 +284,14 @@ class _Watch:
     def _forward(self) -> None:
         for number in signals.drain(self._orders.signals):
             # Reaped: its pid may belong to somebody else by now.
-            if number in signals.FORWARDED and self._wait_status is None:
+            if number in signals.FORWARDED:
                 self._forwarded.add(number)
-                process.signal_group(self._group(), number)
+                self._signal_group(number)
+
+    def _signal_group(self, number: int) -> None:
+        group = self._group()
+        if group is not None:
+            process.signal_group(group, number)
 
     def _collect(self) -> None:
         ended: dict[int, int] = {}
@@ -315,11 +309,9 @@ class _Watch:
                     self._finish(clean=not children_left)
                     return
                 self._terminate(timing.BY_SIGNAL)
-        if self._plan.stop is not None and self._wait_status is not None and not children_left:
-            if linux.has_proc():
-                self._finish(clean=True)
-            else:
-                self._finish(clean=process.kill_all(self._group()))
+        stopping = self._plan.stop is not None and self._wait_status is not None
+        if stopping and process.none_left(children_left, self._pid, adopts=self._adopts):
+            self._finish(clean=True)
 
     def _died_of_forwarded(self) -> bool:
         assert self._wait_status is not None
@@ -328,9 +320,9 @@ class _Watch:
     def _terminate(self, why: str) -> None:
         if self._plan.stop is None and self._pid is not None:
             self._plan.begin_stop(why, self._orders.clock.now())
-            process.signal_all(signals.SIGTERM, self._pid)
+            process.signal_all(signals.SIGTERM, self._group())
             # A stopped process takes notice only when it goes on.
-            process.signal_all(signals.SIGCONT, self._pid)
+            process.signal_all(signals.SIGCONT, self._group())
 
     def _finish(self, *, clean: bool) -> None:
         why = self._plan.stop
@@ -343,23 +335,25 @@ class _Watch:
         status = "-" if self._wait_status is None else self._wait_status
         self._report("ended", why or "-", status, int(clean))
         if why == timing.BY_WRAPPER:
-            if self._orders.terminal is not None:
-                self._orders.terminal.take_back(self._group())
+            if self._orders.terminal is not None and self._pid is not None:
+                self._orders.terminal.take_back(self._pid)
             self._orders.say(
                 "the cronlock process was killed; the command was stopped"
                 + ("" if clean else ", but not all that it started could be")
             )
         self._over = True
 
-    def _group(self) -> int:
-        assert self._pid is not None
-        return self._pid
+    def _group(self) -> int | None:
+        """Return the command's process group, None once its number may be somebody else's."""
+        return self._pid if self._wait_status is None else None
 
     def _report(self, *words: object) -> None:
         try:
             os.write(self._reports, (" ".join(map(str, words)) + "\n").encode())
         except BrokenPipeError:
             pass  # The wrapper died; its pipe's end says the same.
+        except BlockingIOError:
+            pass  # It has thousands to read before, and sees the pipe's end behind them.
 
 
 def silence_standard_streams() -> None:

@@ -6,8 +6,8 @@ import os
 import time
 
 from . import backends, durations, keys, sights, timing
-from .errors import BackendError, BackendUnavailable
-from .lease import FORGOTTEN, HELD, HOLD, LOST, NOT_STARTED, Claim, Conflict, Ending
+from .errors import BackendError, BackendUnavailable, ConfigError, GivenBack
+from .lease import CANCELLED, FORGOTTEN, HELD, HOLD, LOST, NOT_STARTED, Claim, Conflict, Ending
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,16 +59,20 @@ class Holder:
         self._log = log
         url = settings.backend
         if url is None:
+            if settings.state_dir is None:
+                raise ConfigError("no backend is configured, and no HOME to keep files in; see --backend, --state-dir")
             url = "file://" + settings.state_dir.replace("%", "%25").replace("?", "%3F").replace(" ", "%20")
             log.notice("no backend is configured: the file backend guards this machine only; see --backend")
         self._backend: Backend = backends.open_backend(url, settings.backend_timeout)
         self._check_ttl()
         self._sights: sights.Sights | None = None
-        if not self._backend.traits.local:
+        if not self._backend.traits.local and settings.state_dir is not None:
             self._sights = sights.Sights(settings.state_dir, backends.place(url), settings.key, clock)
         self._claim = self._new_claim()
         self._failures = 0
-        #: Whether a request may have been granted without our hearing of it.
+        #: When the claim was asked for first, by boot time.
+        self._first_sent: float | None = None
+        #: Whether it may have been granted without our hearing of it.
         self._in_doubt = False
 
     @property
@@ -83,27 +87,26 @@ class Holder:
         """
         try:
             return self._ask(pause)
-        except BaseException:
+        finally:
             if self._in_doubt:
                 self._abandon()
-            raise
 
     def _ask(self, pause: Callable[[float], None]) -> Holding | Conflict:
         settings = self._settings
         give_up = self._clock.now() + settings.wait
-        failures, look = 0, _FIRST_LOOK
-        # From the first request that may have been granted without our hearing of it.
-        first_sent: float | None = None
+        look = _FIRST_LOOK
+        # Attempts in a row without an answer, and since when.
+        failures, began = 0, 0.0
         while True:
             pause(0)
-            if first_sent is None:
-                first_sent = self._clock.now()
+            now = self._clock.now()
+            began = began if failures else now
             try:
-                answer = self._request(first_sent)
+                answer = self._request()
             except BackendUnavailable as error:
                 failures += 1
                 now = self._clock.now()
-                tried = failures >= _ATTEMPTS or now - first_sent >= 2 * settings.backend_timeout
+                tried = failures >= _ATTEMPTS or now - began >= 2 * settings.backend_timeout
                 if tried and now >= give_up:
                     raise
                 self._log.info(f"asking again: {error}")
@@ -112,32 +115,52 @@ class Holder:
             now = self._clock.now()
             if isinstance(answer, Holding) or now >= give_up:
                 return answer
-            failures, first_sent = 0, None
+            failures = 0
             # A hold ends when it says; a lease may be released at any time.
             seconds = look * (0.5 + noise()) if answer.why == HELD else answer.remaining + 0.01
             look = min(look * _LOOK_GROWTH, _LONGEST_LOOK)
             pause(min(max(seconds, 0.01), give_up - now))
 
-    def _request(self, first_sent: float) -> Holding | Conflict:
+    def _request(self) -> Holding | Conflict:
+        """Ask once. What may have been granted without our hearing of it stays in doubt."""
+        if self._first_sent is None:
+            self._first_sent = self._clock.now()
         self._claim.sight = None if self._sights is None else self._sights.recall()
-        self._in_doubt = True
-        answer = self._backend.acquire(self._claim)
-        self._in_doubt = False
+        try:
+            answer = self._backend.acquire(self._claim)
+        except GivenBack:
+            self._start_over()
+            raise
+        except BackendUnavailable:
+            self._in_doubt = True
+            raise
         self._note(answer)
         if isinstance(answer, Conflict):
+            if self._in_doubt:
+                # A duplicate of an earlier request may still be on its way, and find the key free.
+                self._abandon()
+            self._start_over()
+            if answer.why == CANCELLED:
+                raise BackendUnavailable("the backend says that this run gave up already")
             return answer
         holding = Holding(
             answer,
-            timing.deadline(first_sent, answer.ttl, self._backend.traits.granularity),
-            first_sent + timing.renew_after(answer.ttl, noise()),
+            timing.deadline(self._first_sent, answer.ttl, self._backend.traits.granularity),
+            self._first_sent + timing.renew_after(answer.ttl, noise()),
         )
+        self._in_doubt = False
         if timing.decide(self._clock.now(), self.plan(holding))[0] != timing.WAIT:
             self.give_back(holding)
-            # What was given back is refused from then on.
-            self._claim = self._new_claim()
-            raise BackendUnavailable("the answer came too late for the lease to be of use")
+            self._start_over()
+            raise GivenBack("the answer came too late for the lease to be of use")
         self._log.info(f"acquired as {self.owner}, fence {answer.fence}, for {durations.show(answer.ttl)}")
         return holding
+
+    def _start_over(self) -> None:
+        """Be a new owner, of whom no earlier request is on its way."""
+        self._claim = self._new_claim()
+        self._first_sent = None
+        self._in_doubt = False
 
     def plan(self, holding: Holding) -> timing.Plan:
         """Return what the guard will keep to under `holding`."""

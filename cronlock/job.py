@@ -39,6 +39,8 @@ class Job:
         self._loss_said = False
         #: Children from before this program was executed: not ours to end.
         self._spared: frozenset[int] = frozenset()
+        #: Whether orphans of the guard's become ours.
+        self._adopts = False
         #: The signal that Ctrl-C ended the command with, for cronlock to end by it as well.
         self._die_of: int | None = None
 
@@ -95,30 +97,25 @@ class Job:
 
     def _run_under(self, holding: Holding | None) -> int:
         """Run the command, under `holding` if there is one, and return the exit status."""
-        started = False
         try:
             # From here on the guard passes signals on, the ones still in the pipe included.
             if not self._signals.hand_over(self._on_continue):
                 raise _Interrupted
             watcher = self._guard = self._fork_guard(holding)
-            try:
-                report = watcher.next_report()
-            except guard.GuardDied:
-                started = True  # For all that we know.
-                return self._after_guards_death(watcher, holding)
-            if report[0] != "started":
-                return self._not_started(report)
-            started = True
-        finally:
-            if not started and holding is not None:
+        except (_Interrupted, CronlockError):
+            if holding is not None:
                 self._holder.give_back(holding)
-        watcher.command_pid = int(report[1])
-        guard.silence_standard_streams()
+            raise
         try:
-            ended = self._watch(watcher, holding)
+            report = self._watch(watcher, holding)
         except guard.GuardDied:
             return self._after_guards_death(watcher, holding)
-        self._leave_terminal(watcher.command_pid, ended)
+        if report[0] != "ended":
+            if holding is not None:
+                self._holder.give_back(holding)
+            return self._not_started(report)
+        ended = guard.Ended.from_report(report)
+        self._leave_terminal(watcher, ended)
         return self._finish(ended, holding)
 
     def _fork_guard(self, holding: Holding | None) -> guard.Guard:
@@ -128,7 +125,7 @@ class Job:
         variables = {"CRONLOCK_KEY": settings.key, "CRONLOCK_OWNER": self._holder.owner}
         if holding is not None and holding.grant.fence is not None:
             variables["CRONLOCK_FENCE"] = str(holding.grant.fence)
-        foreground = self._terminal is not None and self._terminal.in_foreground()
+        foreground = self._terminal is not None and self._terminal.is_ours_to_give()
         command = process.Command(
             settings.command,
             process.environment(variables),
@@ -152,7 +149,7 @@ class Job:
         )
         # If the guard dies before the command, what that started must become ours to end; but not
         # what a shell had started before it became cronlock by exec.
-        linux.become_subreaper()
+        self._adopts = linux.become_subreaper()
         self._spared = frozenset(linux.children(os.getpid()))
         try:
             return guard.Guard(orders)
@@ -168,28 +165,33 @@ class Job:
         self._log.error(f"{self._settings.command[0]}: {why}; nothing was run")
         return status
 
-    def _watch(self, watcher: guard.Guard, holding: Holding | None) -> guard.Ended:
-        """Renew until the guard says that the command ended. Raises GuardDied."""
+    def _watch(self, watcher: guard.Guard, holding: Holding | None) -> list[str]:
+        """Renew until the guard says how it ended, and return its words. Raises GuardDied."""
         alarm = linux.Alarm()
         poll = select.poll()
         for descriptor in (watcher.reports, alarm.descriptor):
             if descriptor >= 0:
                 poll.register(descriptor, select.POLLIN)
-        ready: list[int] = []
         while True:
             now = self._clock.now()
             alarm.set(None if holding is None else self._next_moment(holding, now))
             limit = alarm.poll_limit(now)
-            if not watcher.has_reports:
-                ready = [descriptor for descriptor, _ in poll.poll(None if limit is None else limit * 1000 + 1)]
-            if watcher.has_reports or watcher.reports in ready:
+            ready = [descriptor for descriptor, _ in poll.poll(None if limit is None else limit * 1000 + 1)]
+            if watcher.reports in ready:
                 for report in watcher.read_reports():
-                    if report[0] == "ended":
-                        return guard.Ended.from_report(report)
-                    if report[0] == "stopped":
-                        self._on_stopped(watcher, int(report[1]))
+                    if report[0] in ("ended", "failed", "late"):
+                        return report
+                    self._heed(watcher, report)
             elif holding is not None:
                 self._act(watcher, holding)
+
+    def _heed(self, watcher: guard.Guard, report: list[str]) -> None:
+        if report[0] == "forked":
+            watcher.command_pid = int(report[1])
+        elif report[0] == "started":
+            guard.silence_standard_streams()
+        elif report[0] == "stopped":
+            self._on_stopped(watcher, int(report[1]))
 
     def _next_moment(self, holding: Holding, now: float) -> float | None:
         """Return when the wrapper has something to do even if nothing happens."""
@@ -203,7 +205,9 @@ class Job:
         if now >= holding.deadline and self._settings.on_lost == "stop":
             # The guard has ended everything by now. If somebody stopped it, do its work and wake it.
             holding.next_renewal = None
-            process.signal_all(signals.SIGKILL, watcher.command_pid or 0, spared=self._spared, but=watcher.pid)
+            # The guard may have reaped the command: its group's number is a last resort.
+            group = None if linux.has_proc() else watcher.command_pid
+            process.signal_all(signals.SIGKILL, group, spared=self._spared, but=watcher.pid)
             watcher.wake()
         elif holding.next_renewal is not None and now >= holding.next_renewal:
             watcher.wake()
@@ -223,6 +227,10 @@ class Job:
 
     def _on_stopped(self, watcher: guard.Guard, number: int) -> None:
         """Stop with the command, as a shell expects of its job."""
+        wants_terminal = number in (signals.SIGTTIN, signals.SIGTTOU)
+        if wants_terminal and self._terminal is not None and self._terminal.lend(watcher.command_pid or 0):
+            watcher.let_continue()
+            return
         by_terminal = self._terminal is not None and (
             self._terminal.take_back(watcher.command_pid or 0)
             or number in (signals.SIGTSTP, signals.SIGTTIN, signals.SIGTTOU)
@@ -249,9 +257,9 @@ class Job:
                 self._terminal.give(self._guard.command_pid)
             self._guard.let_continue()
 
-    def _leave_terminal(self, group: int, ended: guard.Ended) -> None:
+    def _leave_terminal(self, watcher: guard.Guard, ended: guard.Ended) -> None:
         """Leave the terminal as it was; what Ctrl-C ended, ends the rest of a pipeline or script too."""
-        if self._terminal is None or not self._terminal.take_back(group):
+        if self._terminal is None or not self._terminal.take_back(watcher.command_pid or 0):
             return
         if ended.why is None and ended.wait_status is not None and os.WIFSIGNALED(ended.wait_status):
             number = os.WTERMSIG(ended.wait_status)
@@ -279,10 +287,9 @@ class Job:
         return status
 
     def _after_guards_death(self, watcher: guard.Guard, holding: Holding | None) -> int:
-        group = watcher.command_pid or watcher.pid
-        clean = process.kill_all(group, self._spared)
+        clean = process.kill_all(watcher.command_pid, adopts=self._adopts, spared=self._spared)
         if self._terminal is not None:
-            self._terminal.take_back(group)
+            self._terminal.take_back(watcher.command_pid or 0)
         if clean and holding is not None and not holding.lost:
             self._holder.release(holding, LOST, statuses.FAULT)
         raise CronlockError("the guard process is gone; the command was ended, too")

@@ -105,20 +105,28 @@ def children(pid: int) -> list[int]:
     """Return the pids of the direct children of `pid` (of all its threads)."""
     found: list[int] = []
     try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []  # It ended meanwhile, so its children are with its reaper; or it is another user's.
+    for thread in threads:
+        try:
             with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:
                 data = b""
                 while chunk := file.read(65536):
                     data += chunk
             found += map(int, data.split())
-    except (FileNotFoundError, ProcessLookupError):
-        pass  # It ended meanwhile: its children are to be found with its reaper.
+        except OSError:
+            continue  # Likewise, of the thread.
     return found
 
 
 def has_proc() -> bool:
-    """Return whether /proc tells who descends from whom."""
-    return sys.platform == "linux" and os.path.exists("/proc/self/stat")
+    """Return whether /proc tells who descends from whom, in the numbers that this process is known by."""
+    try:
+        # In a pid namespace without a /proc of its own the numbers there are other processes'.
+        return sys.platform == "linux" and os.readlink("/proc/self") == str(os.getpid())
+    except OSError:
+        return False
 
 
 def descendants(pid: int, without: frozenset[int] = frozenset()) -> list[int]:

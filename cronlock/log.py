@@ -71,7 +71,7 @@ class Log:
                 INFO: syslog.LOG_INFO,
             }
             syslog.openlog("cronlock", syslog.LOG_PID, syslog.LOG_CRON)
-            syslog.syslog(priorities[level], text)
+            syslog.syslog(priorities[level], text.encode("utf-8", "backslashreplace").decode())
             return
         line = text if self._json else f"cronlock: {text}"
         try:

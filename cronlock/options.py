@@ -66,7 +66,7 @@ OPTIONS = (
         "--min-hold",
         DURATION,
         "The key is not free again before this long after the run started, however the run ended.",
-        default="the smaller of 45 s and the ttl; 0 with --wait",
+        default="the smaller of 45 s and the ttl, and --jitter on top; 0 with --wait",
     ),
     Option(
         "--ignore-hold",

@@ -66,12 +66,15 @@ class Command:
         may take as long as the file system wants.
         """
         reader, writer = os.pipe()
+        parent = os.getpid()
+        # What comes for the command before it has its own dispositions waits until it has.
+        signals.block_all()
         try:
-            parent = os.getpid()
             pid = os.fork()
         except OSError:
             os.close(reader)
             os.close(writer)
+            signals.unblock_all()
             raise
         if pid == 0:
             try:
@@ -82,6 +85,7 @@ class Command:
                 os.write(writer, str(errno.EINVAL).encode())
             finally:
                 os._exit(statuses.FAULT)
+        signals.unblock_all()
         try:
             os.setpgid(pid, pid)  # Both sides do it, so that neither finds it undone.
         except OSError:
@@ -159,21 +163,23 @@ def signal_group(group: int, number: int) -> None:
         pass  # All gone, or all of another user by now.
 
 
-def signal_all(number: int, group: int, *, spared: frozenset[int] = frozenset(), but: int | None = None) -> None:
-    """Send signal `number` to all that descends from this process.
+def signal_all(number: int, group: int | None, *, spared: frozenset[int] = frozenset(), but: int | None = None) -> None:
+    """Send signal `number` to all that descends from this process, and to process group `group`.
 
-    Left alone are the processes `spared` with their descendants, and `but` without its own. Without
-    /proc only the command's process group `group` can be reached.
+    Left alone are the processes `spared` with their descendants, and `but` without its own. The
+    group is all that can be reached without /proc; it must be None once its leader was reaped,
+    since its number may be another's by then.
     """
-    if not linux.has_proc():
+    if group is not None:
         signal_group(group, number)
+    if not linux.has_proc():
         return
     for pid in linux.descendants(os.getpid(), spared):
         if pid != but:
             try:
                 os.kill(pid, number)
             except (ProcessLookupError, PermissionError):
-                pass  # Ended meanwhile, or of another user: UNKILLABLE_AFTER's limit is for those.
+                pass  # Ended meanwhile, or of another user: UNKILLABLE_AFTER is for those.
 
 
 def reap(on_ended: dict[int, int], on_stopped: dict[int, int] | None = None) -> bool:
@@ -207,22 +213,34 @@ def group_is_gone(group: int) -> bool:
     return False
 
 
-def kill_all(group: int, spared: frozenset[int] = frozenset()) -> bool:
+def kill_all(group: int | None, *, adopts: bool, spared: frozenset[int] = frozenset()) -> bool:
     """KILL all descendants of this process but `spared`, again and again; True when none is left.
 
+    `adopts` says whether this process is a subreaper: only then is the lack of children a proof.
     Gives up after UNKILLABLE_AFTER: such are stuck in the kernel, or another user's.
     """
     give_up = time.monotonic() + UNKILLABLE_AFTER
     pause = 0.002
     while True:
         signal_all(signals.SIGKILL, group, spared=spared)
-        reap({})
-        if not linux.descendants(os.getpid(), spared) if linux.has_proc() else group_is_gone(group):
+        ended: dict[int, int] = {}
+        if none_left(reap(ended), group, adopts=adopts, spared=spared):
             return True
+        if adopts and group in ended:
+            group = None  # What is left of it is among the descendants.
         if time.monotonic() >= give_up:
             return False
         time.sleep(pause)
         pause = min(pause * 2, 0.5)
+
+
+def none_left(children: bool, group: int | None, *, adopts: bool, spared: frozenset[int] = frozenset()) -> bool:
+    """Return whether every process of the command is known dead, when `reap` left `children` or not."""
+    if group is not None and not adopts and not group_is_gone(group):
+        return False
+    if spared and linux.has_proc():
+        return not linux.descendants(os.getpid(), spared)
+    return not children
 
 
 def exit_status(wait_status: int) -> int:

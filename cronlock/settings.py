@@ -63,7 +63,8 @@ class Settings:
     #: None: none was configured; the file backend in the state directory is used.
     backend: str | None
     backend_timeout: float
-    state_dir: str
+    #: None: there is no place for it, as without HOME.
+    state_dir: str | None
     verbose: bool
     quiet: bool
     log: str
@@ -99,6 +100,7 @@ def load(given: Mapping[str, str | bool], command: list[str], environ: Mapping[s
         option.name: _parse(option, *sources[option.name][1:]) if option.name in sources else None for option in OPTIONS
     }
     _apply_every(values, sources)
+    _apply_quiet(values, sources)
     _apply_defaults(values, environ)
     _check(values, sources)
     del values["config"], values["every"]
@@ -110,7 +112,7 @@ def _sources(given: Mapping[str, str | bool], environ: Mapping[str, str]) -> dic
     """Return {name: (rank, value, where it stands)}, the highest rank of each."""
     settable = {option.variable: option for option in OPTIONS if option.settable and option.name != "config"}
     path = given.get("config") or environ.get("CRONLOCK_CONFIG")
-    lines = config.read(str(path or config.DEFAULT_PATH), frozenset(settable), required=path is not None)
+    lines = config.read(str(path or config.DEFAULT_PATH), frozenset(settable), required=bool(path))
     found: dict[str, tuple[int, str | bool, str]] = {}
     for variable, (value, where) in lines.items():
         found[settable[variable].name] = (_FILE, value, f"{where}: {variable}")
@@ -167,6 +169,14 @@ def _apply_every(values: dict[str, Value | list[str]], sources: dict[str, tuple[
         values["min_hold"] = period / 2
 
 
+def _apply_quiet(values: dict[str, Value | list[str]], sources: dict[str, tuple[int, str | bool, str]]) -> None:
+    """Let the one of --quiet and --verbose count that stands higher."""
+    if values["quiet"] and values["verbose"]:
+        lower = min(("quiet", "verbose"), key=lambda name: sources[name][0])
+        if sources["quiet"][0] != sources["verbose"][0]:
+            values[lower] = False
+
+
 def _apply_defaults(values: dict[str, Value | list[str]], environ: Mapping[str, str]) -> None:
     plain: tuple[tuple[str, Value], ...] = (
         ("ttl", 300.0),
@@ -189,19 +199,24 @@ def _apply_defaults(values: dict[str, Value | list[str]], environ: Mapping[str, 
     if values["min_hold"] is None:
         ttl = values["ttl"]
         assert isinstance(ttl, float)
-        values["min_hold"] = 0.0 if values["wait"] else min(_DEFAULT_MIN_HOLD, ttl)
+        jitter = values["jitter"]
+        assert isinstance(jitter, float)
+        # Who sleeps the longest must still find the key held by who slept the least.
+        values["min_hold"] = 0.0 if values["wait"] else min(_DEFAULT_MIN_HOLD, ttl) + jitter
     if values["state_dir"] is None:
         values["state_dir"] = _default_state_dir(environ)
     if not values["timeout"]:
         values["timeout"] = None  # As timeout(1) has it, 0 is no limit.
 
 
-def _default_state_dir(environ: Mapping[str, str]) -> str:
+def _default_state_dir(environ: Mapping[str, str]) -> str | None:
     if os.geteuid() == 0:
         return "/var/lib/cronlock"
     base = environ.get("XDG_STATE_HOME", "")
     if not base.startswith("/"):  # The XDG specification has relative paths ignored.
         home = environ.get("HOME") or os.path.expanduser("~")
+        if not home.startswith("/"):
+            return None
         base = os.path.join(home, ".local/state")
     return os.path.join(base, "cronlock")
 
@@ -214,6 +229,5 @@ def _check(values: dict[str, Value | list[str]], sources: dict[str, tuple[int, s
         if not values[name]:
             raise _wrong(sources[name][2], reason)
     state_dir = values["state_dir"]
-    if not (isinstance(state_dir, str) and state_dir.startswith("/")):
-        where = sources["state_dir"][2] if "state_dir" in sources else "HOME"
-        raise _wrong(where, f"{state_dir!r} is not an absolute path")
+    if isinstance(state_dir, str) and not state_dir.startswith("/"):
+        raise _wrong(sources["state_dir"][2], f"{state_dir!r} is not an absolute path")

@@ -79,7 +79,12 @@ class Sights:
                 self._noticed = self._clock.now()
         else:
             self._noticed = None
-        self._fence = max(self._fence, answer.fence or 0)
+        earlier = self._read()
+        try:
+            # Another run on this machine may have written meanwhile.
+            self._fence = max(self._fence, answer.fence or 0, int(earlier.get("fence", "0")))
+        except ValueError:
+            self._fence = max(self._fence, answer.fence or 0)
         if not isinstance(answer, Conflict):
             self._ttl = answer.ttl
         elif answer.run is not None and answer.why != FORGOTTEN:
@@ -94,7 +99,6 @@ class Sights:
         if self._noticed is not None:
             fields["noticed"] = repr(self._noticed)
             # The sight itself stays as old as it was: the server started after *that*.
-            earlier = self._read()
             fields.update({name: earlier[name] for name in ("boot", "boot_time", "seen_at") if name in earlier})
             if fields["boot"] != self._boot:
                 fields.update(boot=self._boot, boot_time="0.0")
@@ -102,7 +106,8 @@ class Sights:
 
     def _read(self) -> dict[str, str]:
         try:
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW)
+            # What cannot be written back would be noticed anew each time, and never be over.
+            descriptor = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW)
         except OSError:
             return {}
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from . import signals
 
@@ -15,11 +16,12 @@ class Terminal:
     group that cronlock is in, as the shell left it.
     """
 
-    __slots__ = ("_own", "descriptor")
+    __slots__ = ("_own", "_piped", "descriptor")
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self._own = os.getpgrp()
+        self._piped = _is_pipe(1)
 
     @classmethod
     def open(cls) -> Terminal | None:
@@ -29,14 +31,26 @@ class Terminal:
         except OSError:
             return None
 
-    def in_foreground(self) -> bool:
-        """Return whether the group that cronlock is in has the terminal's foreground."""
-        return self._foreground() == self._own
+    def is_ours_to_give(self) -> bool:
+        """Return whether the command is to have the foreground.
+
+        Not in front of a pipe, unless it asks (see `lend`): a pager behind it is in the group that
+        cronlock is in, and reads from the terminal.
+        """
+        return self._foreground() == self._own and not self._piped
 
     def give(self, group: int) -> None:
         """Give the foreground to process group `group`, if it is ours to give."""
-        if self.in_foreground():
+        if self.is_ours_to_give():
             self._set(group)
+
+    def lend(self, group: int) -> bool:
+        """Give the foreground to process group `group`, which was stopped for want of it; False if it is not ours."""
+        if self._foreground() != self._own:
+            return False
+        self._piped = False
+        self._set(group)
+        return True
 
     def take_back(self, group: int) -> bool:
         """Take the foreground from process group `group`; False if that did not have it."""
@@ -58,3 +72,10 @@ class Terminal:
                 os.tcsetpgrp(self.descriptor, group)
             except OSError:
                 pass  # The group ended, or the terminal hung up.
+
+
+def _is_pipe(descriptor: int) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+    except OSError:
+        return False

@@ -17,14 +17,20 @@ class URL:
 
     def __init__(self, text: str) -> None:
         """Parse `text`; raise ConfigError, without showing a password, when it is no URL."""
-        if any(character <= " " or character == "\x7f" for character in text):
-            raise ConfigError("the backend's URL has a space or a control character; write it as %20")
+        if any(character <= " " or character == "\x7f" or "\ud800" <= character <= "\udfff" for character in text):
+            raise ConfigError("the backend's URL has a space, a control character or no UTF-8; write it as %XX")
         scheme, separator, rest = text.partition("://")
         if not separator or not scheme:
             raise ConfigError("the backend is not a URL; write one such as redis://host or file:///var/lib/cronlock")
         self.scheme = scheme.lower()
         rest, _, query = rest.partition("?")
         authority, slash, path = rest.partition("/")
+        if self.scheme != "file" and "@" in path + query:
+            # What stands before it is a password's, so no message may show the parts.
+            raise ConfigError(
+                f"{self.scheme}://: an '@' behind the first '/' or '?'; in user and password write / as %2F, ? as %3F, "
+                "@ as %40"
+            )
         credentials, at, places = authority.rpartition("@")
         user, colon, password = credentials.partition(":")
         self.user: str | None = self._decode(user) if user else None
@@ -34,10 +40,11 @@ class URL:
         #: Begins with a slash, or is empty.
         self.path = self._decode(slash + path)
         self.params: dict[str, str] = {}
-        for item in query.split("&") if query else ():
+        for position, item in enumerate(query.split("&") if query else (), 1):
             name, equals, value = item.partition("=")
             if not equals or not name:
-                raise ConfigError(f"{self}: parameter {item.split('=')[0]!r} has no value; write name=value")
+                # Its text may be the rest of a password with an '&' in it.
+                raise ConfigError(f"{self}: parameter {position} is not of the form name=value; write & as %26")
             if name in self.params:
                 raise ConfigError(f"{self}: parameter {name!r} is given twice")
             self.params[name] = self._decode(value)
