@@ -3,6 +3,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Most tests wait for something, so that more of them than cores can run at once.
+PARALLEL := -n 4 --dist loadfile
+WITHOUT_SERVERS := tests/unit tests/test_cli.py tests/backends/test_file.py tests/backends/test_memory.py
 # Byte code is written whatever the caller's environment says: starts are what is measured.
 export PYTHONDONTWRITEBYTECODE =
 
@@ -19,7 +22,7 @@ demo: ## install into a virtual environment and race three runs of one key
 test: ## install what the tests need, then check and test everything
 	sh tools/need.sh venv tests
 	$(MAKE) check pythons
-	$(BIN)/pytest tests
+	$(BIN)/pytest $(PARALLEL) tests
 
 check: lint types docs ## lint, formatting, types, manual page and shell scripts
 
@@ -36,10 +39,10 @@ docs: $(VENV)/tools
 	sh tools/lint-manual.sh man/cronlock.1
 
 unit: $(VENV)/tools ## only the tests that need no server
-	$(BIN)/pytest tests/unit tests/test_cli.py tests/backends/test_file.py tests/backends/test_memory.py
+	$(BIN)/pytest $(PARALLEL) $(WITHOUT_SERVERS)
 
 pythons: ## the same under the oldest and the newest supported Python that is found
-	sh tools/pythons.sh tests/unit tests/test_cli.py tests/backends/test_file.py tests/backends/test_memory.py
+	sh tools/pythons.sh $(PARALLEL) $(WITHOUT_SERVERS)
 
 cron-test: $(VENV)/tools ## the real cron on three machines over many ticks (takes minutes, as root)
 	CRONLOCK_CRON_TICKS=5 $(BIN)/pytest -v tests/fleet

@@ -2,6 +2,7 @@
 # Installs the Debian packages that a target needs, or says which command does.
 #     need.sh venv     for a virtual environment
 #     need.sh tests    the servers and programs that the tests start
+#     need.sh bench    the rivals that are measured beside cronlock
 set -eu
 
 missing=
@@ -27,8 +28,13 @@ for group; do
         need mandoc mandoc
         need shellcheck shellcheck
         need openssl openssl
+        need strace strace
         need ps procps
         need bash bash
+        ;;
+    bench)
+        need etcd etcd-server
+        need etcdctl etcd-client
         ;;
     *)
         echo "need.sh: unknown group $group" >&2
