@@ -47,8 +47,9 @@ pythons: ## the same under the oldest and the newest supported Python that is fo
 cron-test: $(VENV)/tools ## the real cron on three machines over many ticks (takes minutes, as root)
 	CRONLOCK_CRON_TICKS=5 $(BIN)/pytest -v tests/fleet
 
-bench: $(VENV)/tools ## what a run costs on each backend, beside the bare interpreter
-	$(BIN)/python tools/bench.py
+bench: $(VENV)/tools ## what a run costs, beside the bare interpreter and its rivals (WRITE=1: into docs/)
+	sh tools/need.sh venv tests bench
+	$(BIN)/python -m bench.performance $(if $(WRITE),--write) $(BENCH)
 
 reference: $(VENV)/installed ## write the parts of manual page and README that the program's tables give
 	$(BIN)/python tools/reference.py

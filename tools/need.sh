@@ -35,6 +35,7 @@ for group; do
     bench)
         need etcd etcd-server
         need etcdctl etcd-client
+        need flock util-linux
         ;;
     *)
         echo "need.sh: unknown group $group" >&2

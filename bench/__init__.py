@@ -1,0 +1,1 @@
+"""What cronlock costs, measured beside the bare interpreter: ``python -m bench.performance``."""

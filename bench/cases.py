@@ -1,0 +1,189 @@
+"""What is timed: runs on each backend, their rivals, and the bare interpreter, which is the unit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from . import proc
+from .installation import Installation
+from .measure import Case, Cost, finish, run, spawn
+from .services import Services
+
+F = "python3 -I -c pass"
+FILE = "run -- true, file"
+REDIS = "run -- true, Redis"
+PASSWORD = "run -- true, Redis with password"
+TLS = "run -- true, Redis with TLS"
+SKIP = "a skip, Redis"
+MEMCACHED = "run -- true, memcached"
+ZOOKEEPER = "run -- true, ZooKeeper"
+VERSION = "--version"
+EXEC = "from start to the command's exec, Redis"
+FLOCK = "flock FILE true"
+ETCD = "etcdctl lock x -- true"
+CONSUL = "consul lock x true"
+
+#: In F, wall and CPU; rivals have no limit.
+LIMITS: dict[str, float | None] = {
+    FILE: 2.0,
+    REDIS: 2.2,
+    PASSWORD: 2.2,
+    TLS: 3.4,
+    SKIP: 1.9,
+    MEMCACHED: 3.5,
+    ZOOKEEPER: 6.5,
+    VERSION: 1.4,
+    EXEC: 2.0,
+    FLOCK: None,
+    ETCD: None,
+    CONSUL: None,
+}
+#: In `etcdctl lock x -- true`.
+ETCD_LIMIT = 1.4
+ETCD_LIMITED = (REDIS, PASSWORD)
+_LASTING = ("sleep", "86400")
+
+
+class Lab:
+    """An installation, the servers, and a directory for what runs leave."""
+
+    def __init__(self, installation: Installation, services: Services, directory: Path) -> None:
+        self.installation = installation
+        self.services = services
+        self._directory = directory
+        self._keys = 0
+        self._held = f"held-{installation.version}"
+        # As cron has it: no locale, nothing of the caller's.
+        self.environ = {
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(directory),
+            "SHELL": "/bin/sh",
+            "CRONLOCK_STATE_DIR": str(directory / "state"),
+            "CRONLOCK_CONFIG": os.devnull,
+        }
+        self.backends = {
+            FILE: f"file://{directory}/leases",
+            REDIS: services.redis.url(),
+            PASSWORD: services.redis_password.url(),
+            TLS: services.redis_tls.url(),
+            MEMCACHED: services.memcached.url(),
+            ZOOKEEPER: services.zookeeper.url(),
+        }
+
+    def line(self, backend: str, *command: str, key: str | None = None, ttl: float = 300) -> list[str]:
+        """Return a run of `command`, by default under a key that nothing used before."""
+        if key is None:
+            self._keys += 1
+            key = f"job-{self.installation.version}-{self._keys}"
+        options = ["--key", key, "--ttl", str(ttl), "--backend", self.backends[backend]]
+        return [self.installation.cronlock, "run", *options, "--", *command]
+
+    def start(self, backend: str, ttl: float = 300) -> Running:
+        """Start a run that lasts until it is ended."""
+        return Running(self.line(backend, *_LASTING, ttl=ttl), self.environ)
+
+    def cases(self) -> list[Case]:
+        """Return all that can be timed here, F first."""
+        python, cronlock = self.installation.python, self.installation.cronlock
+        cases = [self._case(F, lambda: [python, "-I", "-c", "pass"])]
+        for name in self.backends:
+            cases.append(self._case(name, self._run_line(name)))
+        cases.append(self._case(SKIP, lambda: self.line(REDIS, "true", key=self._held)))
+        cases.append(self._case(VERSION, lambda: [cronlock, "--version"]))
+        cases.append(Case(EXEC, self._until_exec))
+        return cases + self._rivals()
+
+    def holder(self) -> Running:
+        """Start the run because of which the others are skipped."""
+        return Running(self.line(REDIS, *_LASTING, key=self._held, ttl=86400), self.environ)
+
+    def _case(self, name: str, line: Callable[[], list[str]]) -> Case:
+        return Case(name, lambda: run(line(), self.environ))
+
+    def _run_line(self, backend: str) -> Callable[[], list[str]]:
+        return lambda: self.line(backend, "true")
+
+    def _rivals(self) -> list[Case]:
+        found: list[Case] = []
+        flock, etcdctl, consul = (shutil.which(name) for name in ("flock", "etcdctl", "consul"))
+        if flock is not None:
+            locked = str(self._directory / "flocked")
+            found.append(self._case(FLOCK, lambda: [flock, locked, "true"]))
+        etcd = self.services.etcd
+        if etcdctl is not None and etcd is not None:
+            environ = {**self.environ, "ETCDCTL_API": "3"}
+            line = [etcdctl, "--endpoints", etcd.url, "lock", "x", "--", "true"]
+            found.append(Case(ETCD, lambda: run(line, environ)))
+        agent = self.services.consul
+        if consul is not None and agent is not None:
+            address = f"-http-addr={agent.url}"
+            found.append(self._case(CONSUL, lambda: [consul, "lock", address, "x", "true"]))
+        return found
+
+    def _until_exec(self) -> Cost:
+        """Measure until the command says its first word, less what the command itself takes for that."""
+        word = self._directory / "word"
+        word.write_text("x")
+        command = (shutil.which("cat") or "/bin/cat", str(word), "-")
+        ours = _until_word(self.line(REDIS, *command), self.environ, proc.family)
+        alone = _until_word(command, self.environ, _sleeper)
+        return Cost(ours.wall - alone.wall, ours.cpu - alone.cpu)
+
+
+class Running:
+    """A run of cronlock that lasts: wrapper, guard and command."""
+
+    def __init__(self, line: list[str], environ: dict[str, str], **streams: int) -> None:
+        self._line = line
+        self.pid, self._errors = spawn(line, environ, **streams)
+        self.wrapper, self.guard, self.command = proc.family(self.pid)
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    @property
+    def ours(self) -> tuple[int, int]:
+        """The processes that are cronlock's."""
+        return self.wrapper, self.guard
+
+    def end(self) -> None:
+        """End the command, and wait for the rest."""
+        os.kill(self.command, 9)
+        self.wait(of_killed=True)
+
+    def wait(self, *, of_killed: bool = False) -> None:
+        """Wait until all of it has ended."""
+        _, status = os.waitpid(self.pid, 0)
+        if os.waitstatus_to_exitcode(status) != (128 + 9 if of_killed else 0):
+            with open(self._errors, encoding="utf-8", errors="replace") as file:
+                raise SystemExit(f"{' '.join(self._line)}: wait status {status}: {file.read()}")
+        os.unlink(self._errors)
+
+
+def _sleeper(pid: int) -> list[int]:
+    proc.wait_until(lambda: proc.is_asleep(pid), "the command waits")
+    return [pid]
+
+
+def _until_word(command: Sequence[str], environ: dict[str, str], who: Callable[[int], list[int]]) -> Cost:
+    """Measure from start to the first byte of output; CPU is that of all, read when they wait for input."""
+    theirs_in, ours_in = os.pipe()
+    ours_out, theirs_out = os.pipe()
+    began = time.perf_counter()
+    pid, errors = spawn(command, environ, stdin=theirs_in, stdout=theirs_out)
+    os.close(theirs_in)
+    os.close(theirs_out)
+    os.read(ours_out, 1)
+    wall = time.perf_counter() - began
+    cpu = sum(map(proc.cpu, who(pid)))
+    os.close(ours_in)
+    os.close(ours_out)
+    finish(pid, errors, command)
+    return Cost(wall, cpu)

@@ -1,0 +1,60 @@
+"""What servers count of what is asked of them."""
+
+from __future__ import annotations
+
+from tests.servers.memcached import MemcachedServer
+from tests.servers.redis import RedisServer
+
+_CONNECTIONS = "total_connections"
+#: Commands that clients send; INFO counts those of scripts as well.
+_SENT = ("auth", "client", "eval", "evalsha", "hello", "ping", "select", "wait")
+
+
+class _Count:
+    """What clients asked of a server since this was made, without what it takes to look."""
+
+    def __init__(self) -> None:
+        before = self._read()
+        self._before = self._read()
+        self._look = {name: number - before.get(name, 0) for name, number in self._before.items()}
+
+    def since(self) -> tuple[dict[str, int], int]:
+        """Return {command: times} and the number of connections."""
+        now = self._read()
+        grown = {name: now[name] - self._before.get(name, 0) - self._look.get(name, 0) for name in now}
+        connections = grown.pop(_CONNECTIONS)
+        return {name: number for name, number in grown.items() if number}, connections
+
+    def _read(self) -> dict[str, int]:
+        raise NotImplementedError
+
+
+class RedisCount(_Count):
+    """Commands that clients sent to a Redis; what scripts call is not among them."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._server = server
+        super().__init__()
+
+    def _read(self) -> dict[str, int]:
+        with self._server.client() as client:
+            told = client.info("commandstats")
+            counts = {_CONNECTIONS: int(client.info("stats")["total_connections_received"])}
+        for name, numbers in told.items():
+            command = name.partition("_")[2].partition("|")[0]
+            if command in _SENT:
+                counts[command] = counts.get(command, 0) + int(numbers["calls"])
+        return counts
+
+
+class MemcachedCount(_Count):
+    """Commands that clients sent to a memcached, by its counters."""
+
+    def __init__(self, server: MemcachedServer) -> None:
+        self._server = server
+        super().__init__()
+
+    def _read(self) -> dict[str, int]:
+        words = [line.split() for line in self._server.ask("stats", "END\r\n").splitlines()]
+        wanted = ("cmd_get", "cmd_set", "cmd_meta", "cmd_touch", _CONNECTIONS)
+        return {word[1]: int(word[2]) for word in words if len(word) == 3 and word[1] in wanted}

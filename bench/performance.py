@@ -1,0 +1,77 @@
+"""Measures what cronlock costs, and says what is beyond its limit (docs/performance.md)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from . import plot, watched
+from .cases import Lab
+from .installation import ROOT, installations
+from .measure import rounds
+from .report import Report, Table, machine, markdown
+from .services import Services
+
+
+def main() -> None:
+    """Measure for each interpreter, print the tables, and write the documentation if asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=30, help="how often each case is timed (30)")
+    parser.add_argument(
+        "--soak", type=float, default=600, help="seconds of renewing for a day's CPU (600; 0: leave out)"
+    )
+    parser.add_argument("--write", action="store_true", help="write docs/performance.md and docs/performance.svg")
+    arguments = parser.parse_args()
+    print(machine())
+    with Services() as services, tempfile.TemporaryDirectory(prefix="cronlock-bench-") as directory:
+        missing = services.missing()
+        for line in missing:
+            print(f"not available: {line}")
+        labs = [Lab(installation, services, Path(directory)) for installation in installations()]
+        reports = [measure(lab, arguments.rounds) for lab in labs]
+        if arguments.soak > 0:
+            soak(labs, reports, arguments.soak)
+    short = [line for report in reports for line in report.short()]
+    print("\nbeyond its limit:", *(short or ["nothing"]), sep="\n  ")
+    if arguments.write:
+        (ROOT / "docs/performance.md").write_text(markdown(reports, missing))
+        (ROOT / "docs/performance.svg").write_text(plot.svg(reports))
+
+
+def measure(lab: Lab, number: int) -> Report:
+    """Return all tables for one interpreter but the last, and print them as they come."""
+    print(f"\nPython {lab.installation.version}, load {os.getloadavg()[0]:.2f}", flush=True)
+    lab.installation.install()
+    report = Report(lab.installation.version)
+    with lab.holder():
+        report.add_times(rounds(lab.cases(), number))
+    _show(report.tables)
+    shown = len(report.tables)
+    report.add_memory(watched.memory(lab))
+    report.add_requests(watched.requests(lab))
+    report.add_copied(watched.copied(lab))
+    report.add_wakeups(watched.wakeups(lab))
+    _show(report.tables[shown:])
+    return report
+
+
+def soak(labs: list[Lab], reports: list[Report], seconds: float) -> None:
+    """Let jobs renew on all backends and interpreters at once, and add what a day of it takes."""
+    soaks = [watched.Soak(lab) for lab in labs]
+    time.sleep(seconds)
+    for report, running in zip(reports, soaks):
+        report.add_day(running.end(), seconds)
+        print(f"\nPython {report.version}")
+        _show(report.tables[-1:])
+
+
+def _show(tables: list[Table]) -> None:
+    for table in tables:
+        print(f"\n{table.text()}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

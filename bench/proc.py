@@ -1,0 +1,80 @@
+"""What /proc tells of the processes of one run while it lasts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+def children(pid: int) -> list[int]:
+    """Return the pids of the direct children of `pid`."""
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def wait_until(condition: Callable[[], object], what: str, limit: float = 60) -> None:
+    """Wait until `condition` holds; SystemExit after `limit` seconds."""
+    end = time.monotonic() + limit
+    while not condition():
+        if time.monotonic() > end:
+            raise SystemExit(f"within {limit:g} s not: {what}")
+        time.sleep(0.001)
+
+
+def family(wrapper: int) -> list[int]:
+    """Return wrapper, guard and command, once all of them run and wait."""
+    found: list[int] = []
+
+    def complete() -> bool:
+        guards = children(wrapper)
+        commands = children(guards[0]) if guards else []
+        found[:] = [wrapper, *guards[:1], *commands[:1]]
+        return len(found) == 3 and not _is_starting(found[2]) and all(map(is_asleep, found))
+
+    wait_until(complete, "the command started under its guard")
+    return found
+
+
+def is_asleep(pid: int) -> bool:
+    """Return whether all threads of the process wait for something."""
+    return all(_state(stat) == "S" for stat in Path(f"/proc/{pid}/task").glob("*/stat"))
+
+
+def cpu(pid: int) -> float:
+    """Return CPU seconds of all threads, to the nanosecond where they sleep."""
+    return sum(int(file.read_text().split()[0]) for file in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+
+
+def pss(pid: int) -> float:
+    """Return the proportional set size in MB."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "Pss":
+            return int(value.split()[0]) * 1024 / 1e6
+    raise SystemExit("the kernel does not tell Pss")
+
+
+def switches(pid: int) -> int:
+    """Return how often all threads were put on a processor, by context switches."""
+    total = 0
+    for file in Path(f"/proc/{pid}/task").glob("*/status"):
+        for line in file.read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.endswith("ctxt_switches"):
+                total += int(value)
+    return total
+
+
+def io(pid: int) -> dict[str, int]:
+    """Return the counters of read(2) and write(2)."""
+    lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+    return {name: int(value) for name, _, value in (line.partition(":") for line in lines)}
+
+
+def _is_starting(pid: int) -> bool:
+    # Until exec the command's process is the guard's image.
+    return Path(f"/proc/{pid}/comm").read_text().startswith("cronlock")
+
+
+def _state(stat: Path) -> str:
+    return stat.read_text().rpartition(")")[2].split()[0]

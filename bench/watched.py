@@ -1,0 +1,130 @@
+"""What is counted while runs last: memory, CPU by renewals, wake-ups, requests, copied output."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from . import proc
+from .cases import FILE, MEMCACHED, PASSWORD, REDIS, ZOOKEEPER, Lab, Running
+from .counts import MemcachedCount, RedisCount
+from .measure import run
+
+#: MB of PSS, wrapper and guard together.
+MEMORY_LIMITS = {FILE: 13.0, REDIS: 13.0, MEMCACHED: 18.0, ZOOKEEPER: 26.0}
+#: Renewals of a day-long job with ttl 300: one each 100 s. By default ZooKeeper's servers let no
+#: session last longer than 40 s, hence no lease.
+DAILY = {FILE: 864, REDIS: 864, MEMCACHED: 864, ZOOKEEPER: 6480}
+#: Seconds in which nothing is due, with ttl 300.
+QUIET = {ZOOKEEPER: 10, FILE: 20, REDIS: 20, MEMCACHED: 20}
+#: CPU seconds of such a job.
+DAY_LIMIT = 1.0
+#: Round trips, on one connection.
+REQUEST_LIMITS = {"run": 2, "skip": 1}
+OUTPUT = 100_000_000
+#: Commands by name, and the number of connections.
+Counted = tuple[dict[str, int], int]
+_SHORT = 3.0
+
+
+def memory(lab: Lab) -> dict[str, float]:
+    """Return MB of PSS by backend, after a renewal."""
+    found = {}
+    for backend in MEMORY_LIMITS:
+        job = lab.start(backend, _SHORT)
+        _wait_renewal(job, backend)
+        found[backend] = sum(map(proc.pss, job.ours))
+        job.end()
+    return found
+
+
+class Soak:
+    """Jobs of one lab that renew for long, one on each backend."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._jobs = {backend: lab.start(backend, _SHORT) for backend in MEMORY_LIMITS}
+        self._before = {backend: (_renewals(job), sum(map(proc.cpu, job.ours))) for backend, job in self._jobs.items()}
+
+    def end(self) -> dict[str, tuple[int, float]]:
+        """Return, by backend, how often the job renewed and what CPU its processes took for it."""
+        found = {}
+        for backend, job in self._jobs.items():
+            number, used = self._before[backend]
+            found[backend] = _renewals(job) - number, sum(map(proc.cpu, job.ours)) - used
+            job.end()
+        return found
+
+
+def wakeups(lab: Lab) -> dict[str, int]:
+    """Return, by backend, how often wrapper and guard ran within QUIET, when nothing was due."""
+    jobs = {backend: lab.start(backend) for backend in MEMORY_LIMITS}
+    before = {backend: sum(map(proc.switches, job.ours)) for backend, job in jobs.items()}
+    began = time.monotonic()
+    found = {}
+    for backend, seconds in sorted(QUIET.items(), key=lambda item: item[1]):
+        time.sleep(max(0.0, began + seconds - time.monotonic()))
+        found[backend] = sum(map(proc.switches, jobs[backend].ours)) - before[backend]
+        jobs[backend].end()
+    return found
+
+
+def requests(lab: Lab) -> dict[tuple[str, str], Counted]:
+    """Return, by backend and ``run`` or ``skip``, what the servers counted."""
+    services = lab.services
+    counts: dict[str, Callable[[], RedisCount | MemcachedCount]] = {
+        REDIS: lambda: RedisCount(services.redis),
+        PASSWORD: lambda: RedisCount(services.redis_password),
+        MEMCACHED: lambda: MemcachedCount(services.memcached),
+    }
+    found = {}
+    for backend, begin in counts.items():
+        key = f"counted-{os.urandom(8).hex()}"
+        for what in ("run", "skip"):  # The second finds the key in its hold.
+            count = begin()
+            run(lab.line(backend, "true", key=key), lab.environ)
+            found[backend, what] = count.since()
+    return found
+
+
+def copied(lab: Lab) -> int:
+    """Return how many bytes wrapper and guard read and wrote while the command put out 100 MB."""
+    script = f"read line; head -c {OUTPUT} /dev/zero; read line"
+    theirs_in, ours_in = os.pipe()
+    ours_out, theirs_out = os.pipe()
+    job = Running(lab.line(REDIS, "sh", "-c", script), lab.environ, stdin=theirs_in, stdout=theirs_out)
+    os.close(theirs_in)
+    os.close(theirs_out)
+    before = _copied(job)
+    os.write(ours_in, b"go\n")
+    left = OUTPUT
+    while left > 0:
+        left -= len(os.read(ours_out, 1 << 20))
+    after = _copied(job)
+    os.write(ours_in, b"end\n")
+    job.wait()
+    os.close(ours_in)
+    os.close(ours_out)
+    return after - before
+
+
+def _copied(job: Running) -> int:
+    return sum(counts["rchar"] + counts["wchar"] for counts in map(proc.io, job.ours))
+
+
+def _renewals(job: Running) -> int:
+    # The guard reads nothing but the wrapper's word of each renewal.
+    return proc.io(job.guard)["syscr"]
+
+
+def _wait_renewal(job: Running, backend: str) -> None:
+    before = _renewals(job)
+    proc.wait_until(lambda: _renewals(job) > before, f"a renewal: {backend}")
+    proc.wait_until(lambda: all(map(proc.is_asleep, job.ours)), f"an end of the renewal: {backend}")
+
+
+def round_trips(commands: dict[str, int]) -> int:
+    """Return how many requests these were, without the login that goes along in the first one's packet."""
+    if "cmd_get" in commands:
+        return commands["cmd_get"]  # Each is one, or begins one that goes on with a write.
+    return sum(number for name, number in commands.items() if name != "auth")

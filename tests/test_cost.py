@@ -1,0 +1,269 @@
+"""What a run may cost, in things that can be counted: modules, system calls, requests, byte code.
+
+Time is measured by ``make bench``; here no slow machine can make a test fail.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.counts import MemcachedCount, RedisCount
+from bench.installation import ROOT, clean_environment, copy_checkout
+from tests.servers.memcached import MemcachedServer
+from tests.servers.process import need
+from tests.servers.redis import RedisServer
+from tests.servers.zookeeper import ZooKeeperServer
+
+_LAUNCHER = ROOT / "bin/cronlock"
+_TRUE = shutil.which("true") or "/bin/true"
+
+
+def _names(text: str) -> set[str]:
+    return set(text.split())
+
+
+# What `import os` does not bring, by what brings it. Python 3.9 opens text files with the first line.
+_START = {"__future__", "_locale", "_bootlocale"}
+_RUN = _START | {"_ctypes", "errno", "select"}
+_SOCKET = _RUN | {"_socket"}
+_ENUM = _names("_collections _functools _operator collections enum functools itertools keyword operator reprlib")
+_ENUM |= {"_heapq", "heapq", "types"}
+_RE = _names("_sre copyreg re re._casefix re._compiler re._constants re._parser")
+_RE |= {"sre_compile", "sre_constants", "sre_parse"}
+_BASE64 = {"_struct", "base64", "binascii", "struct"}
+_SSL = _names("_ssl array collections.abc math selectors socket ssl warnings")
+_KAZOO = _names("kazoo kazoo.exceptions kazoo.protocol kazoo.protocol.serialization kazoo.protocol.states")
+_KAZOO |= {"_blake2", "_hashlib", "hashlib", "kazoo.security", "kazoo.version"}
+_FOREIGN = {
+    "version": _START,
+    "file": _RUN | {"binascii", "fcntl"},
+    "redis": _SOCKET,
+    "rediss": _SOCKET | _ENUM | _RE | _BASE64 | _SSL,
+    "memcached": _SOCKET,
+    "zookeeper": _SOCKET | _ENUM | _RE | _BASE64 | _KAZOO,
+}
+
+_JOB = _names("clock config durations errors guard holding job keys lease linux log options process quickargs")
+_JOB |= _names("record run settings sights signals statuses terminal timing backends backends.url")
+_REDIS = _JOB | {"backends.network", "backends.redis", "backends.redis_scripts", "backends.resp"}
+_OWN = {
+    "version": {"statuses"},
+    "file": _JOB | {"backends.file", "backends.lockfile", "backends.mounts"},
+    "redis": _REDIS,
+    "rediss": _REDIS,
+    "memcached": _JOB | {"backends.memcached", "backends.meta", "backends.network"},
+    "zookeeper": _JOB | {"backends.network", "backends.zkentry", "backends.zksession", "backends.zookeeper"},
+}
+_BACKENDS = ("file", "redis", "rediss", "memcached", "zookeeper")
+
+
+class Servers:
+    """What the URLs lead to, started when one is first asked for."""
+
+    def __init__(self, directory: Path) -> None:
+        self.redis = RedisServer()
+        self.rediss = RedisServer(tls=True)
+        self.redis_password = RedisServer(password="secret")
+        self.memcached = MemcachedServer()
+        self.zookeeper = ZooKeeperServer()
+        self.all = (self.redis, self.rediss, self.redis_password, self.memcached, self.zookeeper)
+        self._directory = directory
+
+    def url(self, backend: str) -> str:
+        """Return the URL of a backend by the name of its server here."""
+        if backend == "file":
+            return f"file://{self._directory}"
+        server = getattr(self, backend)
+        assert isinstance(server, (RedisServer, MemcachedServer, ZooKeeperServer))
+        return server.url()
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Give servers that have not heard of any key."""
+    servers = Servers(tmp_path_factory.mktemp("leases"))
+    try:
+        for server in servers.all:
+            server.launch()
+        for server in servers.all:
+            server.wait_ready()
+        yield servers
+    finally:
+        for server in servers.all:
+            server.close()
+
+
+class Starter:
+    """Starts cronlock by its launcher, in an interpreter without a site: editable installs bring modules."""
+
+    def __init__(self, servers: Servers, directory: Path) -> None:
+        self._servers = servers
+        self._paths = [str(ROOT), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+        self.environ = {
+            "PATH": os.environ["PATH"],
+            "CRONLOCK_STATE_DIR": str(directory / "state"),
+            "CRONLOCK_CONFIG": os.devnull,
+        }
+
+    def line(self, *words: str, options: tuple[str, ...] = ()) -> list[str]:
+        """Return the command line of ``cronlock`` with `words`; `options` are the interpreter's."""
+        number = len(self._paths)
+        code = (
+            f"import sys; sys.path[:0] = sys.argv[1:{number + 1}]; del sys.argv[:{number + 1}];"
+            " exec(compile(open(sys.argv[0]).read(), sys.argv[0], 'exec'))"
+        )
+        return [sys.executable, "-I", "-S", *options, "-c", code, *self._paths, str(_LAUNCHER), *words]
+
+    def words(self, backend: str, key: str = "job") -> list[str]:
+        """Return the words of a run of ``true`` on `backend`, or of ``--version``."""
+        if backend == "version":
+            return ["--version"]
+        return ["run", "--key", key, "--backend", self._servers.url(backend), "--", _TRUE]
+
+    def run(self, command: list[str]) -> str:
+        """Run `command`, which must end with status 0, and return what it wrote to standard error."""
+        done = subprocess.run(command, env=self.environ, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    def modules(self, backend: str, key: str = "job") -> set[str]:
+        """Return what is imported, in the guard and the command's process too."""
+        told = self.run(self.line(*self.words(backend, key), options=("-X", "importtime")))
+        bare = self.run([sys.executable, "-I", "-S", "-X", "importtime", "-c", "import os"])
+        return _imported(told) - _imported(bare)
+
+    def calls(self, backend: str, log: Path, key: str = "job") -> dict[str, int]:
+        """Return how often the system calls that matter were made, in all processes."""
+        calls = "execve,connect,clone,clone3,fork,vfork"
+        told = ["-f", "-qq", "-o", str(log), "-e", f"trace={calls}", "-e", "signal=none"]
+        self.run([need("strace", "strace"), *told, "--", *self.line(*self.words(backend, key))])
+        # A call that another interrupts has a second line, "<... clone resumed>".
+        found = re.findall(r"^\d+ +(\w+)\(", log.read_text(), re.MULTILINE)
+        forks = sum(found.count(name) for name in ("clone", "clone3", "fork", "vfork"))
+        return {"execve": found.count("execve"), "connect": found.count("connect"), "fork": forks}
+
+
+@pytest.fixture
+def starter(servers: Servers, tmp_path: Path) -> Starter:
+    """Give what starts cronlock, with a state directory of its own."""
+    return Starter(servers, tmp_path)
+
+
+def _imported(told: str) -> set[str]:
+    return {line.rpartition("|")[2].strip() for line in told.splitlines() if line.startswith("import time:")}
+
+
+def _key() -> str:
+    return f"job-{os.urandom(8).hex()}"
+
+
+class TestModules:
+    """What may be imported on the way of a run: most of what a start costs."""
+
+    @pytest.mark.parametrize("backend", ["version", *_BACKENDS])
+    def test_a_run_imports_nothing_new(self, starter: Starter, backend: str) -> None:
+        """Neither a run that gets its lease nor --version imports what is not on the list."""
+        assert _beyond(starter.modules(backend, _key()), backend) == set()
+
+    @pytest.mark.parametrize("backend", _BACKENDS)
+    def test_a_skip_imports_nothing_more(self, starter: Starter, backend: str) -> None:
+        """A run that finds the key in its hold imports no more than one that gets it."""
+        key = _key()
+        starter.run(starter.line(*starter.words(backend, key)))
+        assert _beyond(starter.modules(backend, key), backend) == set()
+
+    def test_the_list_would_notice(self, starter: Starter) -> None:
+        """A line that is left to click does go beyond the list."""
+        told = starter.run(starter.line("run", "--help", options=("-X", "importtime")))
+        assert {"click", "cronlock.cli"} <= _beyond(_imported(told), "version")
+
+
+def _beyond(imported: set[str], backend: str) -> set[str]:
+    own = {"cronlock", "cronlock.__main__"} | {f"cronlock.{name}" for name in _OWN[backend]}
+    return imported - own - _FOREIGN[backend]
+
+
+class TestSystemCalls:
+    """Processes and connections of a run."""
+
+    @pytest.mark.parametrize("backend", _BACKENDS)
+    def test_a_run_starts_a_guard_and_the_command(self, starter: Starter, tmp_path: Path, backend: str) -> None:
+        """Two processes are forked, the interpreter and the command executed, and one connection made."""
+        connections = 0 if backend == "file" else 1
+        expected = {"execve": 2, "connect": connections, "fork": 2}
+        assert starter.calls(backend, tmp_path / "calls", _key()) == expected
+
+    @pytest.mark.parametrize("backend", _BACKENDS)
+    def test_a_skip_starts_nothing(self, starter: Starter, tmp_path: Path, backend: str) -> None:
+        """A run that finds the key in its hold makes one connection and no process."""
+        key = _key()
+        starter.run(starter.line(*starter.words(backend, key)))
+        connections = 0 if backend == "file" else 1
+        expected = {"execve": 1, "connect": connections, "fork": 0}
+        assert starter.calls(backend, tmp_path / "calls", key) == expected
+
+    def test_version_starts_nothing(self, starter: Starter, tmp_path: Path) -> None:
+        """--version makes neither process nor connection."""
+        assert starter.calls("version", tmp_path / "calls") == {"execve": 1, "connect": 0, "fork": 0}
+
+
+class TestRequests:
+    """Requests as the server counts them."""
+
+    @pytest.mark.parametrize("server", ["redis", "rediss", "redis_password"])
+    def test_redis(self, starter: Starter, servers: Servers, server: str) -> None:
+        """A run is two scripts on one connection, a skip one; a password is said once besides."""
+        redis = getattr(servers, server)
+        login = {"auth": 1} if redis.password is not None else {}
+        key = _key()
+        for scripts in (2, 1):
+            count = RedisCount(redis)
+            starter.run(starter.line(*starter.words(server, key)))
+            assert count.since() == ({"eval": scripts, **login}, 1)
+
+    def test_memcached(self, starter: Starter, servers: Servers) -> None:
+        """A run is a look and two swaps, each of which looks too, on one connection; a skip is one look."""
+        key = _key()
+        for expected in ({"cmd_get": 3, "cmd_set": 2}, {"cmd_get": 1}):
+            count = MemcachedCount(servers.memcached)
+            starter.run(starter.line(*starter.words("memcached", key)))
+            assert count.since() == (expected, 1)
+
+
+class TestByteCode:
+    """A start compiles nothing: cron's user often could not keep what it compiled."""
+
+    def test_installed_byte_code_is_complete(self, starter: Starter, tmp_path: Path) -> None:
+        """pip compiles every module, and a run of the installed program neither adds nor renews any."""
+        source, target = tmp_path / "source", tmp_path / "installed"
+        copy_checkout(str(source))
+        pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
+        done = subprocess.run(
+            [*pip, "--no-deps", "--target", str(target), str(source)],
+            env=clean_environment(),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        compiled = _files(target, "*.pyc")
+        assert len(compiled) == len(_files(target / "cronlock", "*.py"))
+        starter.environ["PYTHONPATH"] = str(target)
+        line = [sys.executable, str(target / "bin/cronlock"), *starter.words("redis", _key())]
+        told = subprocess.run([*line[:1], "-v", *line[1:]], env=starter.environ, capture_output=True, text=True)
+        assert told.returncode == 0, told.stderr
+        assert f"{target}/cronlock/job.py" in told.stderr, "another installation was started"
+        assert _files(target, "*.pyc") == compiled
+
+
+def _files(directory: Path, pattern: str) -> dict[Path, int]:
+    """Return the files below `directory`, and when each was written."""
+    return {path: path.stat().st_mtime_ns for path in directory.rglob(pattern)}
