@@ -363,6 +363,95 @@ class BackendContract:
         assert a.release(grant, make_ending(), keep_hold=True)
         granted(b.acquire(make_claim(key)))
 
+    @pytest.mark.parametrize("end", ["hold kept", "no hold kept", "abandoned"])
+    def test_ignored_hold_goes_on(self, a: Backend, b: Backend, key: str, end: str) -> None:
+        """A run by hand within a hold leaves that hold as it was, however it ends."""
+        first = granted(a.acquire(make_claim(key, hold=LONG)))
+        assert a.release(first, make_ending(), keep_hold=True)
+        by_hand = granted(b.acquire(make_claim(key, hold=2.0, ignore_hold=True)))
+        record = a.read(key)
+        assert record is not None
+        assert record.hold_remaining > LONG / 2
+        self._end(b, by_hand, end)
+        record = a.read(key)
+        assert record is not None
+        assert LONG / 2 < record.hold_remaining <= LONG + 2
+        conflict = refused(a.acquire(make_claim(key)), HOLD)
+        assert LONG / 2 < conflict.remaining <= LONG + 2
+        holder = first if end == "abandoned" else by_hand
+        assert conflict.run is not None
+        assert conflict.run.owner == holder.claim.owner
+        assert a.force_release(key, holder.claim.owner)
+        granted(a.acquire(make_claim(key)))
+
+    @pytest.mark.parametrize("end", ["hold kept", "no hold kept", "abandoned"])
+    def test_ignored_hold_of_the_dead_goes_on(self, hooks: Hooks, a: Backend, b: Backend, key: str, end: str) -> None:
+        """So does the hold of a run that died, which is shown again when the run by hand gave up."""
+        first = granted(a.acquire(make_claim(key, ttl=hooks.short_ttl, hold=LONG)))
+        hooks.lapse(a, first)
+        by_hand = granted(b.acquire(make_claim(key, ignore_hold=True)))
+        self._end(b, by_hand, end)
+        conflict = refused(a.acquire(make_claim(key)), HOLD)
+        holder = first if end == "abandoned" else by_hand
+        assert conflict.run is not None
+        assert conflict.run.owner == holder.claim.owner
+        record = b.read(key)
+        assert record is not None
+        assert (record.run is None) == (record.last is not None) == (end != "abandoned")
+        assert b.force_release(key, holder.claim.owner)
+        granted(b.acquire(make_claim(key)))
+
+    def test_longer_hold_of_a_run_by_hand(self, a: Backend, b: Backend, key: str) -> None:
+        """A run by hand may hold the key for longer than before; without that hold the old one is left."""
+        first = granted(a.acquire(make_claim(key, hold=LONG)))
+        assert a.release(first, make_ending(), keep_hold=True)
+        second = granted(b.acquire(make_claim(key, hold=3 * LONG, ignore_hold=True)))
+        assert b.release(second, make_ending(), keep_hold=True)
+        assert refused(a.acquire(make_claim(key)), HOLD).remaining > 2 * LONG
+        third = granted(b.acquire(make_claim(key, hold=6 * LONG, ignore_hold=True)))
+        assert b.release(third, make_ending(), keep_hold=False)
+        assert 2 * LONG < refused(a.acquire(make_claim(key)), HOLD).remaining <= 3 * LONG + 2
+
+    def test_ignored_hold_ends_in_its_time(self, hooks: Hooks, a: Backend, b: Backend, key: str) -> None:
+        """An ignored hold that ends during the run by hand does not come back."""
+        first = granted(a.acquire(make_claim(key, hold=hooks.short_hold)))
+        assert a.release(first, make_ending(), keep_hold=True)
+        by_hand = granted(b.acquire(make_claim(key, ignore_hold=True)))
+        hooks.end_hold(b, key)
+        assert b.release(by_hand, make_ending(), keep_hold=False)
+        granted(a.acquire(make_claim(key)))
+
+    def test_forced_release_ends_an_ignored_hold(self, hooks: Hooks, a: Backend, b: Backend, key: str) -> None:
+        """A forced release of a run by hand leaves no hold, whatever that run does then."""
+        first = granted(a.acquire(make_claim(key, hold=LONG)))
+        assert a.release(first, make_ending(), keep_hold=True)
+        by_hand = granted(b.acquire(make_claim(key, hold=LONG, ignore_hold=True)))
+        assert a.force_release(key, by_hand.claim.owner)
+        b.abandon(by_hand.claim)
+        granted(a.acquire(make_claim(key)))
+
+    def test_own_hold_is_in_nobodys_way(self, hooks: Hooks, a: Backend, b: Backend, key: str) -> None:
+        """A grant that lapsed before its owner heard of it is granted anew when that asks again."""
+        claim = make_claim(key, ttl=max(hooks.short_ttl, 5.0) if hooks.forces_time else hooks.short_ttl, hold=LONG)
+        unheard = granted(a.acquire(claim))
+        hooks.lapse(a, unheard)
+        grant = granted(a.acquire(claim))
+        _assert_rising(unheard, grant)
+        assert a.renew(grant)
+        refused(b.acquire(make_claim(key)), HELD)
+        assert a.release(grant, make_ending(), keep_hold=False)
+        granted(b.acquire(make_claim(key)))
+
+    def test_ignored_hold_outlasts_asking_again(self, hooks: Hooks, a: Backend, b: Backend, key: str) -> None:
+        """A run by hand that is granted anew after its lease lapsed still leaves the hold that it ignored."""
+        first = granted(a.acquire(make_claim(key, hold=LONG)))
+        assert a.release(first, make_ending(), keep_hold=True)
+        claim = make_claim(key, ttl=hooks.short_ttl, hold=3 * LONG, ignore_hold=True)
+        hooks.lapse(b, granted(b.acquire(claim)))
+        granted(b.acquire(claim))
+        b.abandon(claim)
+        assert LONG / 2 < refused(a.acquire(make_claim(key)), HOLD).remaining <= LONG + 2
+
     # The record
 
     def test_unused_key_has_no_record(self, a: Backend, key: str) -> None:
@@ -567,6 +656,13 @@ class BackendContract:
         assert all(isinstance(answer, Grant) or answer.why == FORGOTTEN for answer in answers)
 
     # The rest
+
+    @staticmethod
+    def _end(node: Backend, grant: Grant, how: str) -> None:
+        if how == "abandoned":
+            node.abandon(grant.claim)
+        else:
+            assert node.release(grant, make_ending(), keep_hold=how == "hold kept")
 
     def test_close_can_be_repeated(self, a: Backend, b: Backend, open_node: Callable[[], Backend], key: str) -> None:
         """Closing can be repeated, raises nothing, and a node that never asked may close too."""

@@ -55,6 +55,8 @@ class LeaseMachine(RuleBasedStateMachine):
         self.revoked = False
         #: Whose hold is not over.
         self.hold_owner: str | None = None
+        #: `hold_owner` and `current` as they were before the grant, if that hold was ignored and is not over.
+        self.before: tuple[str | None, Claim | None] = (None, None)
         #: The run that was granted the key last, unless it ended by its own word.
         self.current: Claim | None = None
         self.last_ended: Claim | None = None
@@ -110,8 +112,9 @@ class LeaseMachine(RuleBasedStateMachine):
         assert run.node.release(self.live.grant, make_ending(status), keep_hold=keep_hold) == (not self.revoked)
         if not self.revoked:
             self.last_ended, self.current = run.claim, None
-            if not keep_hold:
-                self.hold_owner = None
+            # What is left of a hold goes by the name of the run that ended last.
+            left = self.hold_owner if keep_hold else self.before[0]
+            self.hold_owner = run.claim.owner if left is not None else None
         self._end(run)
 
     @precondition(lambda self: self.live is not None and not self.revoked)
@@ -120,7 +123,7 @@ class LeaseMachine(RuleBasedStateMachine):
         """The holder gives up before it ran anything."""
         assert self.live is not None
         self.live.node.abandon(self.live.claim)
-        self.hold_owner = self.current = None
+        self.hold_owner, self.current = self.before
         self._end(self.live)
 
     @precondition(lambda self: self.finished is not None)
@@ -148,7 +151,7 @@ class LeaseMachine(RuleBasedStateMachine):
     def end_hold(self) -> None:
         """Time passes until the hold is over."""
         self.hooks.end_hold(self.nodes[0], self.key)
-        self.hold_owner = None
+        self.hold_owner, self.before = None, (None, None)
 
     @precondition(lambda self: self.live is not None or self.hold_owner is not None)
     @rule()
@@ -161,7 +164,7 @@ class LeaseMachine(RuleBasedStateMachine):
             self.hold_owner = None
             return
         assert self.nodes[1].force_release(self.key, self.live.claim.owner)
-        self.hold_owner = None
+        self.hold_owner, self.before = None, (None, None)
         if self.hooks.force_waits:
             self.revoked = True
         else:
@@ -223,8 +226,9 @@ class LeaseMachine(RuleBasedStateMachine):
             self.fence = grant.fence
         run.grant = grant
         self.slots[slot] = self.live = run
+        self.before = (None, None) if self.hold_owner is None else (self.hold_owner, self.current)
         self.current = run.claim
-        self.hold_owner = run.claim.owner if run.claim.hold else None
+        self.hold_owner = run.claim.owner if run.claim.hold or self.before[0] is not None else None
 
     def _end(self, run: _Run) -> None:
         # An owner that ended but was taken the lease from before is not the last of the record.

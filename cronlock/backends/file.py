@@ -94,6 +94,8 @@ class FileBackend:
         #: (key, owner) of runs that released or gave up. Only this process asks in their names,
         #: so that owners that gave up need not be in the file.
         self._finished: set[tuple[str, str]] = set()
+        #: (key, owner) -> the end of the hold that our lease ignores, and the run that left it, if that died.
+        self._kept: dict[tuple[str, str], tuple[float, Run | None]] = {}
 
     def acquire(self, claim: Claim) -> Grant | Conflict:
         """Lock the key's file and write the record of the run."""
@@ -134,7 +136,7 @@ class FileBackend:
             state.last, state.run = state.run, None
             state.last.ended_at, state.last.outcome, state.last.status = ending.ended_at, ending.outcome, ending.status
             if not keep_hold:
-                state.hold_until = 0.0
+                state.hold_until = self._kept[grant.claim.key, grant.claim.owner][0]
             self._write(grant.descriptor, grant.claim.key, state)
             return True
         except OSError as error:
@@ -152,7 +154,7 @@ class FileBackend:
             state = self._check(grant)
             if state is not None:
                 assert grant.descriptor is not None
-                state.run, state.hold_until = None, 0.0
+                state.hold_until, state.run = self._kept[claim.key, claim.owner]
                 self._write(grant.descriptor, claim.key, state)
         except OSError as error:
             raise _failure(error, self._path(claim.key)) from error
@@ -271,7 +273,8 @@ class FileBackend:
         if state.last is not None and state.last.owner == claim.owner:
             return Conflict(CANCELLED, remaining=0.0)
         hold = self._hold_left(state)
-        if not hold or claim.ignore_hold:
+        # Our own lock may have been lost before we asked again: that leaves a hold of our own.
+        if not hold or claim.ignore_hold or (state.run is not None and state.run.owner == claim.owner):
             return None
         return Conflict(HOLD, remaining=hold, run=state.run or state.last, fence=state.fence or None)
 
@@ -279,6 +282,7 @@ class FileBackend:
         wall = self._clock.wall()
         floor = claim.sight.floor if claim.sight is not None else 0
         state.fence = max(state.fence + 1, floor + 1, int(wall * 1e6))
+        ignored = self._ignored(claim, state)
         state.run = Run(
             owner=claim.owner,
             host=_short(claim.host),
@@ -289,9 +293,16 @@ class FileBackend:
             fence=state.fence,
         )
         state.boot = self._boot
-        state.hold_until = self._clock.now() + claim.hold if claim.hold else 0.0
+        state.hold_until = max(self._clock.now() + claim.hold if claim.hold else 0.0, ignored[0])
         self._write(descriptor, claim.key, state)
+        self._kept[claim.key, claim.owner] = ignored
         return Grant(claim, fence=state.fence, ttl=claim.ttl, descriptor=descriptor)
+
+    def _ignored(self, claim: Claim, state: State) -> tuple[float, Run | None]:
+        """Return the end of the hold that `claim` ignores, 0 if there is none, and its run unless that ended."""
+        if state.run is not None and state.run.owner == claim.owner:
+            return self._kept.get((claim.key, claim.owner), (0.0, None))
+        return (state.hold_until, state.run) if self._hold_left(state) else (0.0, None)
 
     def _check(self, grant: Grant) -> State | None:
         """Return the key's record if the lease is still ours."""

@@ -84,7 +84,7 @@ def open_backend(url: URL, timeout: float) -> MemcachedBackend:
 class _State:
     """What an item says. `lease` and `hold` are seconds from now on the server's clock, slack included."""
 
-    __slots__ = ("fence", "gone", "hold", "last", "lease", "run")
+    __slots__ = ("fence", "gone", "hold", "kept", "kept_run", "last", "lease", "run")
 
     def __init__(
         self,
@@ -94,6 +94,8 @@ class _State:
         last: Run | None = None,
         lease: float = 0.0,
         hold: float = 0.0,
+        kept: float = 0.0,
+        kept_run: Run | None = None,
         gone: tuple[str, ...] = (),
     ) -> None:
         #: The highest fence that was ever granted.
@@ -103,6 +105,9 @@ class _State:
         self.last = last
         self.lease = lease
         self.hold = hold
+        #: The rest of a hold that `run` was told to ignore, and the run that left it, if that died.
+        self.kept = kept
+        self.kept_run = kept_run
         #: Owners that ended or gave up: no request of theirs takes the key again.
         self.gone = gone
 
@@ -110,21 +115,22 @@ class _State:
     def decode(cls, data: bytes) -> _State:
         """Undo `encode`; raise ForeignValue for anything else."""
         fields = record.decode(data)
-        numbers = [fields.get(name, "") for name in ("fence", "lease", "hold")]
+        numbers = [fields.get("fence", ""), fields.get("lease", ""), fields.get("hold", ""), fields.get("kept", "0")]
         if not all(number.isascii() and number.isdigit() and len(number) < 20 for number in numbers):
             raise ForeignValue("not a record of cronlock: a number is missing or bad")
-        fence, lease, hold = (int(number) for number in numbers)
+        fence, lease, hold, kept = (int(number) for number in numbers)
         gone = tuple(owner for owner in fields.get("gone", "").split("\n") if owner)
-        run, last = record.run_from_fields(fields, "run."), record.run_from_fields(fields, "last.")
-        return cls(fence=fence, run=run, last=last, lease=lease, hold=hold, gone=gone)
+        run, last, kept_run = (record.run_from_fields(fields, prefix) for prefix in ("run.", "last.", "kept."))
+        return cls(fence=fence, run=run, last=last, lease=lease, hold=hold, kept=kept, kept_run=kept_run, gone=gone)
 
     def encode(self) -> bytes:
         """Return the item's text; times are rounded up to the server's whole seconds."""
         fields = {"fence": str(self.fence), "lease": str(_ceil(self.lease)), "hold": str(_ceil(self.hold))}
-        if self.run is not None:
-            fields.update(record.run_to_fields(self.run, "run."))
-        if self.last is not None:
-            fields.update(record.run_to_fields(self.last, "last."))
+        if self.kept:
+            fields["kept"] = str(_ceil(self.kept))
+        for prefix, run in (("run.", self.run), ("last.", self.last), ("kept.", self.kept_run)):
+            if run is not None:
+                fields.update(record.run_to_fields(run, prefix))
         fields["gone"] = "\n".join(self.gone)
         return record.encode(fields)
 
@@ -134,7 +140,13 @@ class _State:
 
     def after(self, seconds: float) -> _State:
         """Return this state as it is so much later."""
-        return self.but(lease=max(0.0, self.lease - seconds), hold=max(0.0, self.hold - seconds))
+        left = {name: max(0.0, getattr(self, name) - seconds) for name in ("lease", "hold", "kept")}
+        return self.but(**left)
+
+    def freed(self, owner: str, **changes: Any) -> _State:
+        """Return this state once its run, of `owner`, is over, with no more hold than there was before it."""
+        over: dict[str, Any] = {"run": None, "lease": 0.0, "hold": self.kept, "gone": self.without(owner)}
+        return self.but(**{**over, "kept": 0.0, "kept_run": None, **changes})
 
     def without(self, owner: str) -> tuple[str, ...]:
         """Return who is gone when `owner` is too."""
@@ -177,7 +189,16 @@ class MemcachedBackend:
         self._connections: dict[tuple[str, int], Connection] = {}
 
     def acquire(self, claim: Claim) -> Grant | Conflict:
-        """Take the key if it is free, by a read and a swap."""
+        """Take the key if it is free, by a read and a swap.
+
+        Raises ConfigError for a hold that would outlast the item that keeps it.
+        """
+        longest = self.traits.longest_ttl
+        if claim.hold > longest:
+            raise ConfigError(
+                f"--min-hold {claim.hold:.0f} is longer than memcached can keep: at most {longest:.0f} s"
+                f" ({longest / 86400:.0f}d); shorten it (or --every, whose half it is), or use another backend"
+            )
         place, name = self._place(claim.key)
         # A server that was paused may answer an old connection before it sets its clock; a new
         # one it accepts in the thread that keeps the clock.
@@ -220,8 +241,7 @@ class MemcachedBackend:
             run = state.run
             if run is None or not state.is_run_of(owner):
                 return None
-            hold = state.hold if keep_hold else 0.0
-            return state.but(run=None, last=_ended(run, ending), lease=0.0, hold=hold, gone=state.without(owner))
+            return state.freed(owner, last=_ended(run, ending), **({"hold": state.hold} if keep_hold else {}))
 
         return self._change_held(grant, end)
 
@@ -236,8 +256,9 @@ class MemcachedBackend:
         def forget(state: _State) -> _State | None:
             if owner in state.gone:
                 return None
-            left = state.but(run=None, lease=0.0, hold=0.0) if state.is_run_of(owner) else state
-            return left.but(gone=state.without(owner))
+            if state.is_run_of(owner):
+                return state.freed(owner, run=state.kept_run)
+            return state.but(gone=state.without(owner))
 
         self._change_read(claim.key, forget)
 
@@ -261,7 +282,7 @@ class MemcachedBackend:
             holder = state.run or state.last
             if holder is None or holder.owner != owner or not (state.lease or state.hold):
                 return None
-            return state.but(lease=0.0, hold=0.0, gone=state.without(owner))
+            return state.but(lease=0.0, hold=0.0, kept=0.0, gone=state.without(owner))
 
         return self._change_read(key, free)
 
@@ -432,8 +453,12 @@ def _taken(state: _State, claim: Claim) -> _State:
         ttl=claim.ttl,
         fence=fence,
     )
-    hold = claim.hold + _SLACK if claim.hold > 0 else 0.0
-    return state.but(fence=fence, run=run, lease=claim.ttl + _SLACK, hold=hold)
+    kept, kept_run = state.kept, state.kept_run
+    # Its own lease may have lapsed before it heard of it: what that left is not another's hold.
+    if not state.is_run_of(claim.owner):
+        kept, kept_run = state.hold, state.run if state.hold else None
+    hold = max(kept, claim.hold + _SLACK if claim.hold > 0 else 0.0)
+    return state.but(fence=fence, run=run, lease=claim.ttl + _SLACK, hold=hold, kept=kept, kept_run=kept_run)
 
 
 def _ended(run: Run, ending: Ending) -> Run:

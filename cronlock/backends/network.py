@@ -51,7 +51,10 @@ class Stream:
 
     @classmethod
     def connect_tcp(cls, name: str, host: str, port: int, deadline: float, tls: ssl.SSLContext | None = None) -> Stream:
-        """Connect to the first address of `host` that answers, before monotonic time `deadline`."""
+        """Connect to the first address of `host` that answers, before monotonic time `deadline`.
+
+        One that does not answer at all costs its share of the time only.
+        """
         stream = cls(name, deadline)
         try:
             # As text, even "127.0.0.1" would have the interpreter import its IDNA codec.
@@ -62,11 +65,14 @@ class Stream:
             reason = getattr(error, "strerror", None) or "not a host name"
             raise BackendUnavailable(f"{name}: cannot find the address of {host!r}: {reason}") from error
         failure: BackendUnavailable | None = None
-        for family, kind, protocol, _, address in places:
+        for position, (family, kind, protocol, _, address) in enumerate(places):
+            now = time.monotonic()
+            stream.limit(now + (deadline - now) / (len(places) - position))
             try:
                 stream._open(family, kind, protocol, address)
                 if tls is not None:
                     stream._start_tls(tls, host)
+                stream.limit(deadline)
                 return stream
             except BackendUnavailable as error:
                 stream.close()
@@ -136,7 +142,9 @@ class Stream:
         self._socket = None
         try:
             plain.settimeout(self._left())
-            self._socket = context.wrap_socket(plain, server_hostname=host)
+            # As bytes, for the same reason as in `connect_tcp`.
+            name: str | bytes = host.encode("ascii") if host.isascii() else host
+            self._socket = context.wrap_socket(plain, server_hostname=name)
         except (OSError, ValueError) as error:
             plain.close()
             raise BackendUnavailable(f"{self._name}: no TLS with the server: {error}") from error

@@ -17,7 +17,7 @@ from __future__ import annotations
 import time
 
 from ..clock import SystemClock
-from ..errors import BackendUnavailable, ConfigError, ForeignValue
+from ..errors import BackendUnavailable, ConfigError, ForeignValue, GivenBack
 from ..lease import CANCELLED, FORGOTTEN, HELD, HOLD, RETENTION, Conflict, Grant, Record, Traits
 from ..record import run_from_fields
 from . import redis_scripts as scripts
@@ -27,7 +27,7 @@ from .resp import ReplyError, Server
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Protocol
+    from typing import NoReturn, Protocol
 
     from ..clock import Clock
     from ..lease import Claim, Ending
@@ -113,10 +113,18 @@ class RedisBackend:
         self._clock: Clock = clock or SystemClock()
         # Owner, before sending, after receiving (both our clock) and the server's time.
         self._seen: tuple[str, float, float, float] | None = None
+        #: Whose lease was granted last and not acknowledged.
+        self._unwanted: str | None = None
 
     def acquire(self, claim: Claim) -> Grant | Conflict:
-        """Take the key if it is free; see `Backend.acquire`."""
+        """Take the key if it is free; see `Backend.acquire`.
+
+        Raises GivenBack when too few replicas acknowledged the grant.
+        """
         deadline = self._deadline()
+        if claim.owner == self._unwanted:
+            # Giving it back failed, or seemed to: then the server might refuse this owner for good.
+            self._give_back(claim, deadline)
         sight = claim.sight
         answer, acknowledged = self._write(
             scripts.ACQUIRE,
@@ -139,8 +147,7 @@ class RedisBackend:
             last = run_from_fields(_pairs(answer[4:]), "last_")
             return Conflict(answer[0], remaining=_seconds(answer[2]), run=run or last, fence=int(answer[3]) or None)
         if not acknowledged:
-            self._evaluate(scripts.ABANDON, claim.key, claim.owner, deadline, _retention(claim))
-            raise self._unacknowledged("the lease was given back")
+            self._give_back(claim, deadline)
         return Grant(claim, fence=int(answer[2]), ttl=claim.ttl)
 
     def renew(self, grant: Grant) -> bool:
@@ -151,7 +158,7 @@ class RedisBackend:
         deadline = self._deadline()
         answer, acknowledged = self._write(scripts.RENEW, grant.claim, deadline, _microseconds(grant.ttl))
         if answer[0] == "yes" and not acknowledged:
-            raise self._unacknowledged("the renewal does not count")
+            raise BackendUnavailable(self._unacknowledged("the renewal does not count"))
         return answer[0] == "yes"
 
     def release(self, grant: Grant, ending: Ending, *, keep_hold: bool) -> bool:
@@ -276,8 +283,13 @@ class RedisBackend:
                 )
         self._seen = (owner, sent, received, server)
 
-    def _unacknowledged(self, consequence: str) -> BackendUnavailable:
-        return BackendUnavailable(
+    def _give_back(self, claim: Claim, deadline: float) -> NoReturn:
+        self._unwanted = claim.owner
+        self._evaluate(scripts.ABANDON, claim.key, claim.owner, deadline, _retention(claim))
+        raise GivenBack(self._unacknowledged("the lease was given back"))
+
+    def _unacknowledged(self, consequence: str) -> str:
+        return (
             f"{self._transport.name}: fewer than min_replicas={self._min_replicas} replicas acknowledged in time;"
             f" {consequence}"
         )

@@ -235,6 +235,11 @@ class Sentinels:
             raise BackendUnavailable(
                 f"{name}: knows no service {self._service!r} whose master is up: check the name in the URL"
             ) from None
+        except redis_errors.ResponseError as error:
+            # "unknown command 'SENTINEL', with args ...", and not what AUTH might give.
+            if "unknown command" not in str(error) or "SENTINEL" not in str(error).partition(",")[0]:
+                raise
+            raise BackendUnavailable(f"{name}: is not a Sentinel: use redis://, or check the port") from None
         finally:
             client.connection_pool.disconnect()
         return _place(name, host, port)

@@ -5,6 +5,8 @@ Fields of the hash: ``cronlock`` (1, the layout), ``fence`` (the highest granted
 gave the key back last, each between line ends), the run that was granted the key last and has not
 ended by its own word (``owner``, ``host``, ``pid``, ``program``, ``started_at``, ``ttl``), and the
 last one that has (the same under ``last_``, with ``fence``, ``ended_at``, ``outcome``, ``status``).
+Of a hold that the present run was told to ignore, ``kept`` is the end, and ``kept_owner`` and so on
+are the run that it belonged to, if that died.
 
 Every script takes the key, and as arguments the database, the owner and how many milliseconds the
 hash outlives this step if nobody uses it: for the rules alone lapse and hold count. It answers a
@@ -28,11 +30,12 @@ local key, database, owner, retention = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 -- Here and not as a request of its own: a refused SELECT would let this run in database 0.
 if database ~= '0' then redis.call('SELECT', database) end
 local RUN = {'owner', 'host', 'pid', 'program', 'started_at', 'ttl'}
-local NAMES = {'cronlock', 'fence', 'lapse', 'hold', 'gone',
+local NAMES = {'cronlock', 'fence', 'lapse', 'hold', 'gone', 'kept',
   'last_fence', 'last_ended_at', 'last_outcome', 'last_status'}
 for _, name in ipairs(RUN) do
   NAMES[#NAMES + 1] = name
   NAMES[#NAMES + 1] = 'last_' .. name
+  NAMES[#NAMES + 1] = 'kept_' .. name
 end
 local values = redis.pcall('HMGET', key, unpack(NAMES))
 if values.err then
@@ -44,7 +47,7 @@ for i, name in ipairs(NAMES) do record[name] = values[i] or nil end
 if record.cronlock ~= '1' and (record.cronlock or redis.call('EXISTS', key) == 1) then
   return {'foreign', 'a hash without the mark of cronlock'}
 end
-for _, name in ipairs({'fence', 'lapse', 'hold', 'last_fence', 'pid', 'started_at', 'ttl'}) do
+for _, name in ipairs({'fence', 'lapse', 'hold', 'kept', 'last_fence', 'pid', 'started_at', 'ttl'}) do
   local value = record[name]
   -- Above 2^53 a number would no longer grow by one.
   if value and not (#value < 25 and string.match(value, '^%d+%.?%d*$') and tonumber(value) < 2^53) then
@@ -56,6 +59,7 @@ local now = clock[1] * 1000000 + clock[2]
 local fence = tonumber(record.fence or 0)
 local lapse = tonumber(record.lapse or 0)
 local hold = tonumber(record.hold or 0)
+local kept = tonumber(record.kept or 0)
 
 local function text(number) return string.format('%.0f', number) end
 
@@ -65,7 +69,21 @@ local function is_gone(who) return string.find(record.gone or '', '\\n' .. who .
 
 local function ours() return record.owner == owner and not is_gone(owner) end
 
-local function keep() redis.call('PEXPIRE', key, retention) end
+-- Whoever writes last may have asked for less than a lease or a hold that is still on.
+local function keep()
+  redis.call('PEXPIRE', key, text(math.max(tonumber(retention), (math.max(lapse, hold) - now) / 1000)))
+end
+
+-- Ends the hold of the present run; one that it was told to ignore goes on.
+local function end_hold()
+  if kept > now then redis.call('HSET', key, 'hold', text(kept)) else redis.call('HDEL', key, 'hold') end
+end
+
+local function drop_kept()
+  if not record.kept then return end
+  redis.call('HDEL', key, 'kept')
+  for _, name in ipairs(RUN) do redis.call('HDEL', key, 'kept_' .. name) end
+end
 
 -- A late duplicate of the acquire of an owner that has gone must not take the key.
 local function go(who)
@@ -88,7 +106,8 @@ local function describe(list)
     list[#list + 1] = text(fence)
   end
   for _, name in ipairs(NAMES) do
-    if record[name] and (string.sub(name, 1, 5) == 'last_' or (record.owner and name ~= 'fence')) then
+    local prefix = string.sub(name, 1, 5)
+    if record[name] and prefix ~= 'kept_' and (prefix == 'last_' or (record.owner and name ~= 'fence')) then
       list[#list + 1] = name
       list[#list + 1] = record[name]
     end
@@ -120,14 +139,31 @@ end
 
 if is_gone(owner) then return conflict('cancelled', 0) end
 if lapse > now then
-  if record.owner == owner then return answer('granted', text(fence)) end
+  if record.owner == owner then
+    -- A write, since 7.2 and later WAIT for this connection's last one: none would be acknowledged at once.
+    keep()
+    return answer('granted', text(fence))
+  end
   return conflict('held', lapse - now)
 end
-if hold > now and not ignore_hold then return conflict('hold', hold - now) end
+-- Its own lease may have lapsed before it heard of it: that leaves a hold of its own.
+local again = record.owner == owner
+if hold > now and not (ignore_hold or again) then return conflict('hold', hold - now) end
 local wait = doubt()
 if wait > 0 then return conflict('forgotten', wait) end
+if not again then
+  drop_kept()
+  kept = hold
+  if hold > now then
+    redis.call('HSET', key, 'kept', text(hold))
+    if record.owner then
+      for _, name in ipairs(RUN) do redis.call('HSET', key, 'kept_' .. name, record[name] or '') end
+    end
+  end
+end
 fence = math.max(fence + 1, now, floor + 1)
-redis.call('HSET', key, 'cronlock', '1', 'fence', text(fence), 'lapse', text(now + ttl), 'hold', text(now + length),
+redis.call('HSET', key, 'cronlock', '1', 'fence', text(fence), 'lapse', text(now + ttl),
+  'hold', text(math.max(now + length, kept)),
   'owner', owner, 'host', host, 'pid', pid, 'program', program, 'started_at', seconds(now), 'ttl', asked)
 keep()
 return answer('granted', text(fence))
@@ -154,7 +190,8 @@ if was_ours then
   redis.call('HSET', key, 'last_fence', text(fence), 'last_ended_at', seconds(now),
     'last_outcome', outcome, 'last_status', status)
   redis.call('HDEL', key, 'lapse', unpack(RUN))
-  if not keep_hold then redis.call('HDEL', key, 'hold') end
+  if not keep_hold then end_hold() end
+  drop_kept()
 end
 go(owner)
 return answer(was_ours and 'yes' or 'no')
@@ -164,7 +201,14 @@ return answer(was_ours and 'yes' or 'no')
 ABANDON = (
     _COMMON
     + """
-if ours() then redis.call('HDEL', key, 'lapse', 'hold', unpack(RUN)) end
+if ours() then
+  redis.call('HDEL', key, 'lapse', unpack(RUN))
+  end_hold()
+  if record.kept_owner then
+    for _, name in ipairs(RUN) do redis.call('HSET', key, name, record['kept_' .. name] or '') end
+  end
+  drop_kept()
+end
 go(owner)
 return answer('yes')
 """
@@ -176,6 +220,7 @@ FORCE_RELEASE = (
     + """
 if ours() then
   redis.call('HDEL', key, 'lapse', 'hold')
+  drop_kept()
 elseif not record.owner and record.last_owner == owner and hold > now then
   redis.call('HDEL', key, 'hold')
 else

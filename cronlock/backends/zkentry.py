@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..lease import Claim, Ending
+    from ..lease import Claim, Ending, Run
     from .zksession import Session
 
 
@@ -19,7 +19,7 @@ class Entry:
     """A key's record as it was at one version of its node; texts are what to put in its place."""
 
     __slots__ = (
-        *("changed", "fence", "gone", "granted", "hold", "last", "live"),
+        *("changed", "fence", "gone", "granted", "hold", "kept", "kept_run", "last", "live"),
         *("now", "run", "session", "timeout", "version", "zxid"),
     )
 
@@ -47,13 +47,20 @@ class Entry:
             #: Seconds of hold from the grant on, and when that was if not at the last change.
             self.hold = float(fields.get("hold", "0"))
             self.granted = int(fields["granted"]) if "granted" in fields else None
+            #: When a hold ends that `run` was told to ignore: the leader's clock, milliseconds; else 0.
+            self.kept = int(fields.get("kept", "0"))
             #: The session of the lease, and how many seconds it lasts.
             self.session = int(fields.get("session", "0"), 16)
             self.timeout = float(fields.get("timeout", "0"))
+            # Nonsense that could not be counted with.
+            if not all(abs(number) < 1e15 for number in (self.hold, self.granted or 0, self.kept, self.timeout)):
+                raise ValueError
         except (KeyError, ValueError):
             raise ForeignValue("not a record of cronlock: a field is missing or of the wrong kind") from None
         self.run = record.run_from_fields(fields, "run.")
         self.last = record.run_from_fields(fields, "last.")
+        #: The run that left the hold that was ignored, if it died.
+        self.kept_run = record.run_from_fields(fields, "kept.")
 
     @property
     def owner(self) -> str:
@@ -92,7 +99,8 @@ class Entry:
 
     def text(self, **changes: Any) -> bytes:
         """Return the record with `changes`; `granted` None means when this text is written."""
-        values = {name: getattr(self, name) for name in ("fence", "gone", "hold", "session", "timeout", "run", "last")}
+        names = ("fence", "gone", "hold", "kept", "session", "timeout", "run", "last", "kept_run")
+        values = {name: getattr(self, name) for name in names}
         values["granted"] = self._granted()
         values.update(changes)
         fields = {
@@ -104,18 +112,53 @@ class Entry:
         }
         if values["granted"] is not None:
             fields["granted"] = str(values["granted"])
-        for prefix in ("run", "last"):
-            if values[prefix] is not None:
-                fields.update(record.run_to_fields(values[prefix], f"{prefix}."))
+        if values["kept"]:
+            fields["kept"] = str(values["kept"])
+        for name, prefix in (("run", "run."), ("last", "last."), ("kept_run", "kept.")):
+            if values[name] is not None:
+                fields.update(record.run_to_fields(values[name], prefix))
         # What is no UTF-8, such as a program's name, would not be read back.
         return record.encode(fields).decode(errors="replace").encode()
+
+    def after_grant(self, run: Run, session: Session, hold: float) -> bytes:
+        """Return the record once `run` has the lease; a hold that it ignores goes on if it is the longer one."""
+        kept, kept_run = self.kept, self.kept_run
+        # Its own session may have ended before it heard of its grant: that is not another's hold.
+        if self.owner != run.owner:
+            left = self.hold_left()
+            kept, kept_run = (self._granted() + round(self.hold * 1000), self.run) if left else (0, None)
+        return self.text(
+            run=run,
+            fence=run.fence,
+            hold=max(hold, (kept - self.now) / 1000),
+            granted=None,
+            kept=kept,
+            kept_run=kept_run,
+            session=session.id,
+            timeout=session.timeout,
+        )
+
+    def after_abandon(self, owner: str) -> bytes:
+        """Return the record once `owner` has given up, as it was before its grant if it had one."""
+        if self.owner != owner:
+            return self.text(gone=owner)
+        return self.text(gone=owner, run=self.kept_run, hold=self._hold_before(), kept=0, kept_run=None)
+
+    def after_force(self) -> bytes:
+        """Return the record once the lease and every hold are over."""
+        return self.text(hold=0.0, kept=0, kept_run=None)
 
     def after_release(self, ending: Ending, ended_at: float, keep_hold: bool) -> bytes:
         """Return the record once `run` has ended."""
         run = self.run
         assert run is not None
         run.ended_at, run.outcome, run.status = ended_at, ending.outcome, ending.status
-        return self.text(run=None, last=run, hold=self.hold if keep_hold else 0.0)
+        hold = self.hold if keep_hold else self._hold_before()
+        return self.text(run=None, last=run, hold=hold, kept=0, kept_run=None)
+
+    def _hold_before(self) -> float:
+        """Return the hold that the run was told to ignore, in seconds from the run's grant on."""
+        return max(0.0, (self.kept - self._granted()) / 1000)
 
     def _granted(self) -> int:
         return self.changed if self.granted is None else self.granted

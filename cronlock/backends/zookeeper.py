@@ -166,11 +166,10 @@ class ZooKeeper:
         with self._opened(session, claim.ttl):
             while True:
                 entry = self._look(session, claim.key)
-                mine = entry.owner == claim.owner
-                remove = [Delete(self._lease_path(claim.key, claim.owner), -1)] if mine and entry.live else []
+                leased = entry.owner == claim.owner and entry.live
+                remove = [Delete(self._lease_path(claim.key, claim.owner), -1)] if leased else []
                 # Writing also moves the version on, so that a transaction still under way is refused.
-                changes: dict[str, Any] = {"run": None, "hold": 0.0} if mine else {}
-                if self._change(session, claim.key, entry, entry.text(gone=claim.owner, **changes), *remove) == _OK:
+                if self._change(session, claim.key, entry, entry.after_abandon(claim.owner), *remove) == _OK:
                     break
             self._finish(session, claim.owner)
 
@@ -211,7 +210,7 @@ class ZooKeeper:
                 if entry is None or not (entry.live or entry.hold_left()) or entry.holder() != owner:
                     break
                 remove = [Delete(self._lease_path(key, owner), -1)] if entry.live else []
-                done = self._change(session, key, entry, entry.text(hold=0.0), *remove) == _OK
+                done = self._change(session, key, entry, entry.after_force(), *remove) == _OK
             session.end()
         return done
 
@@ -312,9 +311,7 @@ class ZooKeeper:
             ttl=min(claim.ttl, session.timeout),
             fence=fence,
         )
-        text = entry.text(
-            run=run, fence=fence, hold=claim.hold, granted=None, session=session.id, timeout=session.timeout
-        )
+        text = entry.after_grant(run, session, claim.hold)
         lease = Create(self._lease_path(claim.key, claim.owner), b"", self._acl, _EPHEMERAL)
         if self._change(session, claim.key, entry, text, lease) != _OK:
             return False

@@ -40,6 +40,8 @@ class _Entry:
         self.run: Run | None = None
         self.lapse = 0.0
         self.hold_until = 0.0
+        #: The end of a hold that `run` was told to ignore, and the run that left it, if that died.
+        self.kept: tuple[float, Run | None] = (0.0, None)
         self.last: Run | None = None
         self.fence = 0
 
@@ -107,7 +109,7 @@ class MemoryBackend:
                 entry.last, entry.run, entry.lapse = entry.run, None, 0.0
                 entry.last.ended_at = self.server.clock.wall()
                 entry.last.outcome, entry.last.status = ending.outcome, ending.status
-                entry.hold_until = entry.hold_until if keep_hold else 0.0
+                entry.hold_until = entry.hold_until if keep_hold else entry.kept[0]
             self.server.finished.add((claim.key, claim.owner))
         return self._reply(entry is not None)
 
@@ -116,7 +118,8 @@ class MemoryBackend:
         with self._request("abandon"):
             entry = self._ours(claim)
             if entry is not None:
-                entry.run, entry.lapse, entry.hold_until = None, 0.0, 0.0
+                entry.lapse = 0.0
+                entry.hold_until, entry.run = entry.kept
             self.server.finished.add((claim.key, claim.owner))
         self._reply(None)
 
@@ -178,7 +181,9 @@ class MemoryBackend:
                 if entry.run.owner == claim.owner:
                     return None
                 return Conflict(HELD, remaining=entry.lapse - now, run=run, fence=entry.fence)
-            if entry.hold_until > now and not claim.ignore_hold:
+            # A lease of its own that lapsed before it heard of it leaves a hold of its own.
+            mine = entry.run is not None and entry.run.owner == claim.owner
+            if entry.hold_until > now and not claim.ignore_hold and not mine:
                 return Conflict(HOLD, remaining=entry.hold_until - now, run=run, fence=entry.fence)
         return self._forgotten(claim, entry)
 
@@ -197,7 +202,10 @@ class MemoryBackend:
         if entry.run is None or entry.run.owner != claim.owner or entry.lapse <= clock.now():
             floor = claim.sight.floor if claim.sight is not None else 0
             entry.fence = max(entry.fence + 1, floor + 1, int(clock.wall() * 1e6))
-            entry.lapse, entry.hold_until = clock.now() + claim.ttl, clock.now() + claim.hold
+            if entry.run is None or entry.run.owner != claim.owner:
+                entry.kept = (entry.hold_until, entry.run) if entry.hold_until > clock.now() else (0.0, None)
+            entry.lapse = clock.now() + claim.ttl
+            entry.hold_until = max(clock.now() + claim.hold, entry.kept[0])
             entry.run = Run(
                 owner=claim.owner,
                 host=claim.host,

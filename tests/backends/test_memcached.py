@@ -106,7 +106,7 @@ class _MemcachedHooks(Hooks):
 
     def end_hold(self, node: Backend, key: str) -> None:
         """Take the hold out of the item."""
-        self._rewrite(key, lambda state: state.but(hold=0.0))
+        self._rewrite(key, lambda state: state.but(hold=0.0, kept=0.0))
 
     def _rewrite(self, key: str, alter: Callable[[_State], _State]) -> None:
         with _Wire(self.server.port) as wire:
@@ -200,6 +200,17 @@ def test_a_hold_is_not_made_longer_by_renewals(node: MemcachedBackend, key: str)
         return record.hold_remaining == 0
 
     eventually(over, "the hold ended", pause=0.1)
+
+
+def test_hold_that_outlasts_the_item(node: MemcachedBackend, key: str) -> None:
+    """A hold longer than an item can live is refused rather than cut short."""
+    longest = node.traits.longest_ttl
+    with pytest.raises(ConfigError, match=r"--min-hold .* at most 2505600 s \(29d\)"):
+        node.acquire(make_claim(key, hold=longest + 1))
+    assert node.read(key) is None
+    grant = granted(node.acquire(make_claim(key, hold=longest)))
+    assert node.release(grant, make_ending(), keep_hold=True)
+    assert refused(node.acquire(make_claim(key)), HOLD).remaining > longest - 600
 
 
 def test_a_clock_that_stood_still_is_noticed(node: MemcachedBackend, key: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cronlock.errors import BackendUnavailable
-from cronlock.lease import FORGOTTEN, HELD, Conflict, Grant, Sight
+from cronlock.lease import FORGOTTEN, HELD, Claim, Conflict, Grant, Sight
 from tests.backends.memory import ManualClock, MemoryBackend, MemoryServer
 from tests.contract import BackendContract, Hooks, fresh_key, granted, make_claim, make_ending, refused
 from tests.machine import run_machine
@@ -35,7 +35,8 @@ class MemoryHooks(Hooks):
 
     def end_hold(self, node: Backend, key: str) -> None:
         """End the hold now."""
-        self.server.entries[key].hold_until = self.clock.now()
+        entry = self.server.entries[key]
+        entry.hold_until, entry.kept = self.clock.now(), (0.0, None)
 
 
 class TestMemory(BackendContract):
@@ -116,7 +117,16 @@ class _HoldDiesWithLease(MemoryBackend):
         return super().release(grant, ending, keep_hold=False)
 
 
-@pytest.mark.parametrize("broken", [_TwoHolders, _AnyoneRenews, _HoldDiesWithLease])
+class _IgnoredHoldEnds(MemoryBackend):
+    """Takes a hold that was ignored for one that is over."""
+
+    def _grant(self, claim: Claim) -> Grant:
+        if claim.key in self.server.entries:
+            self.server.entries[claim.key].hold_until = 0.0
+        return super()._grant(claim)
+
+
+@pytest.mark.parametrize("broken", [_TwoHolders, _AnyoneRenews, _HoldDiesWithLease, _IgnoredHoldEnds])
 def test_machine_finds_a_broken_backend(broken: type[MemoryBackend]) -> None:
     """The state machine fails on backends that break a rule."""
 

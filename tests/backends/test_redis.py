@@ -19,16 +19,18 @@ import redis
 import cronlock
 from cronlock.backends import open_backend, redis_scripts
 from cronlock.backends.redis import RedisBackend
-from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
+from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue, GivenBack
 from cronlock.lease import CANCELLED, EXITED, FORGOTTEN, HELD, HOLD, RETENTION, Claim, Conflict, Ending, Grant, Sight
 
-from ..contract import BackendContract, Hooks
+from ..contract import BackendContract, Hooks, make_claim
 from ..proxy import Proxy
 from ..servers.process import HOST, eventually, free_port
 from ..servers.redis import RedisServer
 from ..servers.tls import query, tls
 
 if TYPE_CHECKING:
+    from cronlock.backends.redis import Transport
+    from cronlock.backends.resp import Command, Reply
     from cronlock.lease import Backend
 
 PASSWORD = "Pass:w/rd%1"
@@ -134,15 +136,15 @@ class RedisHooks(Hooks):
 
     def lapse(self, node: Backend, grant: Grant) -> None:
         """Put the end of the lease into the past."""
-        self._set(grant.claim.key, "lapse")
+        self._set(grant.claim.key, lapse="1")
 
     def end_hold(self, node: Backend, key: str) -> None:
         """Put the end of the hold into the past."""
-        self._set(key, "hold")
+        self._set(key, hold="1", kept="1")
 
-    def _set(self, key: str, field: str) -> None:
+    def _set(self, key: str, **fields: str) -> None:
         with self._client_of(f"cronlock:{key}") as client:
-            client.hset(f"cronlock:{key}", field, "1")
+            client.hset(f"cronlock:{key}", mapping=fields)
 
 
 @pytest.fixture(scope="module")
@@ -515,6 +517,19 @@ class TestLostReplies:
         assert record is None or record.run is None
         granted(backend.acquire(another(ours)))
 
+    def test_lapsed_unheard(self, far: RedisBackend, server: RedisServer, backend: RedisBackend, proxy: Proxy) -> None:
+        """A grant whose answer was lost and whose lease lapsed since is granted anew, whatever hold it left."""
+        ours = claim(hold=20)
+        proxy.drop_replies()
+        with pytest.raises(BackendUnavailable):
+            far.acquire(ours)
+        proxy.pass_all()
+        with server.client() as client:
+            client.hset(f"cronlock:{ours.key}", "lapse", "1")
+        assert refused(backend.acquire(another(ours))).why == HOLD
+        grant = granted(_patiently(lambda: far.acquire(ours)))
+        assert far.release(grant, ENDING, keep_hold=True)
+
     def test_late_duplicate_after_release(self, server: RedisServer, backend: RedisBackend, proxy: Proxy) -> None:
         """A duplicate of an acquire that arrives after the run ended takes nothing."""
         ours = claim()
@@ -592,6 +607,21 @@ class TestLostReplies:
         with server.client() as client:
             client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         assert backend.renew(grant)
+
+
+class TestRetention:
+    """How long the server keeps what it knows of a key."""
+
+    def test_long_hold_outlives_short_claims(self, server: RedisServer, backend: RedisBackend) -> None:
+        """A hold of a year is not cut short by a run by hand, nor by another that gives up."""
+        year = 365 * 86400
+        first = claim(hold=year)
+        assert backend.release(granted(backend.acquire(first)), ENDING, keep_hold=True)
+        by_hand = make_claim(first.key, ignore_hold=True)
+        assert backend.release(granted(backend.acquire(by_hand)), ENDING, keep_hold=False)
+        backend.abandon(another(first))
+        with server.client() as client:
+            assert client.ttl(f"cronlock:{first.key}") > year - 600
 
 
 class TestLostData:
@@ -686,8 +716,9 @@ class TestReplicas:
         """Without replicas the lease is given back and nothing runs."""
         strict = opened(server.url(min_replicas="1"), timeout=1)
         ours = claim(hold=20)
-        with pytest.raises(BackendUnavailable, match="min_replicas=1 replicas acknowledged"):
-            strict.acquire(ours)
+        for _ in range(2):  # Whoever asks again under the same owner is told the same.
+            with pytest.raises(GivenBack, match="min_replicas=1 replicas acknowledged"):
+                strict.acquire(ours)
         ours = another(ours)
         grant = granted(backend.acquire(ours))
         with pytest.raises(BackendUnavailable, match="the renewal does not count"):
@@ -709,6 +740,50 @@ class TestReplicas:
             with pytest.raises(BackendUnavailable, match="does not count"):
                 hasty.renew(grant)
             replica.resume()
+
+    def test_asking_again_is_acknowledged_too(self, server: RedisServer, backend: RedisBackend) -> None:
+        """A lease that is there already counts only if the replicas know of it."""
+        with RedisServer(extra=["--replicaof", HOST, str(server.port)]) as replica:
+            with replica.client() as client:
+                eventually(lambda: client.info("replication")["master_link_status"] == "up", "replica in step")
+            replica.pause()
+            ours = claim()
+            granted(backend.acquire(ours))
+            with pytest.raises(GivenBack):
+                opened(server.url(min_replicas="1"), timeout=1).acquire(ours)
+            replica.resume()
+
+    @pytest.mark.parametrize("lost", ["request", "reply"])
+    def test_loss_while_giving_back(self, server: RedisServer, backend: RedisBackend, lost: str) -> None:
+        """Where giving back could not be seen to work, asking again gives back first."""
+        strict = opened(server.url(min_replicas="1"), timeout=1)
+        strict._transport = LosesAbandon(strict._transport, lost)
+        ours = claim()
+        with pytest.raises(BackendUnavailable, match="lost"):
+            strict.acquire(ours)
+        with pytest.raises(GivenBack):
+            strict.acquire(ours)
+        granted(backend.acquire(another(ours)))
+
+
+class LosesAbandon:
+    """A way to a real server that loses the first abandon or its reply."""
+
+    def __init__(self, real: Transport, lost: str) -> None:
+        self.name = real.name
+        self.masters = real.masters
+        self.close = real.close
+        self._real = real
+        self._lost: str | None = lost
+
+    def ask(self, commands: list[Command], deadline: float) -> list[Reply]:
+        """Ask, or not, and hear the answer, or not."""
+        lost = self._lost if commands[0][1] == redis_scripts.ABANDON.encode() else None
+        answers = self._real.ask(commands, deadline) if lost != "request" else []
+        if lost is not None:
+            self._lost = None
+            raise BackendUnavailable("lost on the way")
+        return answers
 
 
 class MovedClock:

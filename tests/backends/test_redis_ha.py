@@ -91,9 +91,8 @@ class TestSentinel:
     def test_not_a_sentinel(self, sentinel: RedisSentinel) -> None:
         """A plain Redis where a sentinel should be is no sentinel."""
         port = sentinel.master().port
-        assert "does not know the command" in unavailable(
-            opened(f"redis+sentinel://{HOST}:{port}/jobs?sentinel_password={quote(PASSWORD, safe='')}")
-        )
+        text = unavailable(opened(f"redis+sentinel://{HOST}:{port}/jobs?sentinel_password={quote(PASSWORD, safe='')}"))
+        assert "is not a Sentinel: use redis://, or check the port" in text
 
     def test_nobody_there(self) -> None:
         """No sentinel at all is unavailable, and the reason is the last one's."""

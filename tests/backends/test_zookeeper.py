@@ -133,7 +133,7 @@ class ZooKeeperHooks(Hooks):
         """Write a hold of nothing into the record."""
         path = f"/cronlock/{escape(key)}"
         text, _ = self.client.get(path)
-        self.client.set(path, re.sub(rb"(?m)^hold=.*$", b"hold=0", text))
+        self.client.set(path, re.sub(rb"(?m)^(hold|kept)=.*$", rb"\1=0", text))
 
 
 class TestZooKeeper(BackendContract):
@@ -581,7 +581,12 @@ def _impostor(answer: bytes, *, closes: bool) -> Iterator[int]:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"garbage", b"cronlock=1\n", b"cronlock=1\nfence=x\n", b"\xff\xfe", b"cronlock=2\n"]
+    "data",
+    [
+        *(b"", b"garbage", b"cronlock=1\n", b"cronlock=1\nfence=x\n", b"\xff\xfe", b"cronlock=2\n"),
+        *(b"cronlock=1\nfence=1\n%s\n" % field for field in (b"hold=inf", b"hold=nan", b"kept=1e3")),
+        *(b"cronlock=1\nfence=1\n%s=%s\n" % (name, b"9" * 400) for name in (b"kept", b"granted")),
+    ],
 )
 def test_foreign_value_is_left_alone(server: ZooKeeperServer, key: str, data: bytes) -> None:
     """A node in the key's place that is not cronlock's is reported and not overwritten."""
