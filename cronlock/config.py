@@ -50,9 +50,10 @@ def _unquote(value: str, where: str) -> str:
     if value[:1] not in ("'", '"'):
         return value
     quote = value[0]
-    if len(value) < 2 or value[-1] != quote:
-        raise ConfigError(f"{where}: a quote is not closed")
     inner = value[1:-1]
+    escaped = quote == '"' and (len(inner) - len(inner.rstrip("\\"))) % 2 == 1
+    if len(value) < 2 or value[-1] != quote or escaped:
+        raise ConfigError(f"{where}: a quote is not closed")
     if quote == '"':
         # Pairs from left to right: a backslash that was escaped escapes nothing.
         inner = "\\".join(_unescape(part) for part in inner.split("\\\\"))

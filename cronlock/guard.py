@@ -345,7 +345,11 @@ class _Watch:
 
     def _group(self) -> int | None:
         """Return the command's process group, None once its number may be somebody else's."""
-        return self._pid if self._wait_status is None else None
+        if self._wait_status is None or not (self._adopts and linux.has_proc()):
+            # Where descendants cannot be found, it is the only way to what is left of the group;
+            # and as long as anything is, nobody else gets the number.
+            return self._pid
+        return None
 
     def _report(self, *words: object) -> None:
         try:

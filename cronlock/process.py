@@ -226,7 +226,7 @@ def kill_all(group: int | None, *, adopts: bool, spared: frozenset[int] = frozen
         ended: dict[int, int] = {}
         if none_left(reap(ended), group, adopts=adopts, spared=spared):
             return True
-        if adopts and group in ended:
+        if adopts and group in ended and linux.has_proc():
             group = None  # What is left of it is among the descendants.
         if time.monotonic() >= give_up:
             return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -195,6 +196,27 @@ def test_lost_replies_until_it_gives_up(own_node: Node, own_redis: RedisServer) 
     assert (done.status, done.out) == (69, "")
     assert len(done.messages) == 1
     assert own_node.run("--", "echo", "free").out == "free\n"
+
+
+def test_too_few_replicas(own_node: Node, own_redis: RedisServer) -> None:
+    """A grant that min_replicas does not accept is a failure of the backend, no skip, and the key stays free."""
+    words = ("--backend", own_redis.url(min_replicas="1"), "--backend-timeout", 1, "--skip-status", 9)
+    done = own_node.run(*words, "--", "echo", "ran")
+    assert (done.status, done.out) == (69, "")
+    assert len(done.messages) == 1
+    assert "min_replicas=1" in done.err
+    assert own_node.run("--", "echo", "free").out == "free\n"
+
+
+def test_wait_for_a_server_that_comes_after_the_ttl(tmp_path: Path) -> None:
+    """--wait that began while nobody listened runs once the server is there, however short the ttl."""
+    server = RedisServer()
+    node = Node(tmp_path, server.url())
+    started = node.start("--wait", 30, "--ttl", 3, "--backend-timeout", 1, "--", "echo", "ran")
+    time.sleep(5)
+    with server:
+        assert (started.wait(), started.out, started.err) == (0, "ran\n", "")
+    node.check_nothing_left()
 
 
 @pytest.mark.parametrize(("choice", "status", "out"), [("fail", 69, ""), ("skip", 0, ""), ("run", 5, "ran\n")])

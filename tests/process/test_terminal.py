@@ -283,6 +283,41 @@ def test_ctrl_z_stops_a_pipeline(shell: Shell) -> None:
     wait_until(lambda: children(shell.pid) == [], "the pipeline's end")
 
 
+_PAGER = """
+import sys
+line = sys.stdin.readline().strip()
+with open("/dev/tty") as terminal:
+    print(f"page:{line}", flush=True)
+    print(f"key:{terminal.readline().strip()}", flush=True)
+print(f"rest:{sys.stdin.read().strip()}", flush=True)
+"""
+
+
+def test_pager_behind_it_reads_its_keys(shell: Shell, node: Node) -> None:
+    """A pager at the end of the pipeline reads from the terminal while the command runs, and nothing is stopped."""
+    (node.directory / "pager.py").write_text(_PAGER)
+    job = "echo hello; while [ ! -e go ]; do sleep 0.05; done; echo more"
+    shell.do(f"./locked sh -c '{job}' | '{sys.executable}' -IS pager.py")
+    shell.expect("page:hello")
+    shell.do("q")
+    shell.expect("key:q")
+    (node.directory / "go").touch()
+    shell.expect("rest:more")
+    shell.ends_job_with(0)
+    assert "Stopped" not in shell.shown
+
+
+def test_reading_from_the_terminal_in_front_of_a_pipe(shell: Shell) -> None:
+    """A command whose output goes to a pipe is lent the terminal when it reads, and the shell gets it back."""
+    shell.do("./locked sh -c 'read x; echo got:$x; read y; echo got:$y' | cat")
+    shell.do("hello")
+    shell.expect("got:hello")
+    shell.do("again")
+    shell.expect("got:again")
+    shell.ends_job_with(0)
+    assert "Stopped" not in shell.shown
+
+
 def test_ctrl_c_while_waiting(shell: Shell, node: Node) -> None:
     """Ctrl-C while it waits for another run ends cronlock with 130, and nothing runs."""
     holder = node.start("--", "sh", "-c", "echo ready; while [ ! -e go ]; do sleep 0.1; done")

@@ -243,3 +243,20 @@ def test_nested_runs_end_together(node: Node, tree: Tree) -> None:
     started.signal(signal.SIGKILL)
     started.wait()
     all_end_in_time(tree)
+
+
+@pytest.mark.parametrize("on_term", ["exit 3", ":"], ids=["leader ends", "leader stays"])
+def test_proc_of_another_pid_namespace(node: Node, on_term: str) -> None:
+    """Where /proc shows other processes, the command's group is gone before the key is free."""
+    if os.geteuid() != 0:
+        pytest.skip("not run: a pid namespace needs root")
+    tree = Tree(node.directory / "tree", "deaf,plain")
+    leader = f"trap '{on_term}' TERM; \"$@\" & while :; do wait; done"
+    words = ("--ttl", _TTL, "--min-hold", "0", "--timeout", "5", "--kill-after", "1")
+    line = node.line(*words, "--", "sh", "-c", leader, "sh", *tree.command)
+    # Not as the namespace's first process, with whose end the kernel ends all others.
+    started = node.spawn(["unshare", "-pf", "sh", "-c", '"$@"; exit $?', "sh", *line])
+    started.wait_for("ready")
+    next_run_finds_none(node, tree)
+    assert started.wait() == 124
+    assert len(started.messages) == 1

@@ -7,6 +7,7 @@ import select
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 
@@ -79,3 +80,65 @@ def test_the_command_does_not_see_what_the_interpreter_sets_for_itself() -> None
         env = {"PATH": os.environ["PATH"], **variables}
         answer = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
         assert answer.stdout.strip() == expected
+
+
+def test_children_of_what_cannot_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process of another user, or one that ended meanwhile, shows no children and raises nothing."""
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise PermissionError(13, "refused")
+
+    with subprocess.Popen(["sleep", "600"]) as child:
+        try:
+            assert child.pid in linux.children(os.getpid())
+            monkeypatch.setattr(linux, "open", refuse, raising=False)
+            assert linux.children(os.getpid()) == []
+            monkeypatch.setattr(os, "listdir", refuse)
+            assert linux.children(os.getpid()) == []
+        finally:
+            child.kill()
+
+
+def test_proc_of_another_pid_namespace_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What /proc shows there are other processes by the same numbers, which nobody may signal."""
+    assert linux.has_proc()
+    monkeypatch.setattr(os, "readlink", lambda _path: str(os.getpid() + 1))
+    assert not linux.has_proc()
+
+
+def test_no_proc_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without /proc nothing is looked for in it."""
+
+    def missing(_path: str) -> str:
+        raise FileNotFoundError(2, "no /proc")
+
+    monkeypatch.setattr(os, "readlink", missing)
+    assert not linux.has_proc()
+
+
+_SPARES = """
+import os, subprocess, sys
+from cronlock import linux, process
+def start():
+    child = subprocess.Popen(["sh", "-c", "sleep 600 & echo; wait"], stdout=subprocess.PIPE, start_new_session=True)
+    child.stdout.readline()
+    return child
+elder = start()
+spared = frozenset([elder.pid])
+linux.become_subreaper()
+mine = start()
+its = linux.descendants(mine.pid)
+print(process.none_left(True, None, adopts=True, spared=spared), process.none_left(True, None, adopts=True))
+print(process.kill_all(mine.pid, adopts=True, spared=spared), linux.descendants(os.getpid(), spared))
+print(process.none_left(True, None, adopts=True, spared=spared), process.none_left(True, None, adopts=True))
+print(elder.poll(), len(linux.descendants(elder.pid)))
+os.killpg(elder.pid, 9)
+"""
+
+
+def test_what_was_there_before_is_spared() -> None:
+    """All is killed but the children from before, with their own; and they keep it from being none."""
+    answer = subprocess.run(
+        [sys.executable, "-c", _SPARES], capture_output=True, text=True, timeout=100, stdin=subprocess.DEVNULL
+    )
+    assert (answer.stdout.splitlines(), answer.stderr) == (["False False", "True []", "True False", "None 1"], "")

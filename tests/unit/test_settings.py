@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from cronlock import settings
+from cronlock import config, settings
 from cronlock.errors import ConfigError, UsageError
 from cronlock.options import OPTIONS
 
@@ -74,6 +75,7 @@ def test_file_syntax(file: Path) -> None:
         ("CRONLOCK_VERBOSE=perhaps\n", r":1: CRONLOCK_VERBOSE: 'perhaps' is neither yes nor no"),
         ("CRONLOCK_SKIP_STATUS=256\n", r":1: CRONLOCK_SKIP_STATUS: '256' is not a whole number"),
         ("CRONLOCK_BACKEND='redis://h\n", r":1: a quote is not closed"),
+        ('CRONLOCK_BACKEND="redis://h\\"\n', r":1: a quote is not closed"),
         ("CRONLOCK_BACKEND=\n", r":1: CRONLOCK_BACKEND: is empty"),
         ("hello\n", r":1: not of the form NAME=value"),
     ],
@@ -138,3 +140,73 @@ def test_every_option_is_a_setting() -> None:
     """Nothing of the table is forgotten."""
     names = {option.name for option in OPTIONS} - {"config", "every"} | {"command", "wheres"}
     assert names == set(settings.Settings.__slots__)
+
+
+def test_min_hold_covers_the_jitter(file: Path) -> None:
+    """Who slept longest still finds the key held by who did not sleep at all; what was asked for stays."""
+    assert load(file, jitter="20").min_hold == 65
+    assert load(file, jitter="20", ttl="30").min_hold == 50
+    assert load(file, jitter="20", min_hold="5").min_hold == 5
+    assert load(file, jitter="20", wait="60").min_hold == 0
+
+
+def test_no_home_at_all_is_no_state_directory(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without HOME and passwd entry, as in a container: nothing is kept in a directory called ~."""
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    assert load(file).state_dir is None
+    assert load(file, {"HOME": ""}).state_dir is None
+    assert load(file, {"HOME": "relative"}).state_dir is None
+    assert load(file, {"XDG_STATE_HOME": "relative", "HOME": "/h"}).state_dir == "/h/.local/state/cronlock"
+    assert load(file, {"XDG_STATE_HOME": "/x"}).state_dir == "/x/cronlock"
+    monkeypatch.setattr(os.path, "expanduser", lambda _path: "/of/passwd")
+    assert load(file).state_dir == "/of/passwd/.local/state/cronlock"
+
+
+def test_of_verbose_and_quiet_the_higher_source_counts(file: Path) -> None:
+    """A person who asks for more than the file says gets it; two on one level go together."""
+    file.write_text("CRONLOCK_QUIET=yes\n")
+    kept = load(file, verbose=True)
+    assert (kept.verbose, kept.quiet) == (True, False)
+    kept = load(file, {"CRONLOCK_VERBOSE": "yes"})
+    assert (kept.verbose, kept.quiet) == (True, False)
+    kept = load(file, {"CRONLOCK_VERBOSE": "yes"}, quiet=True)
+    assert (kept.verbose, kept.quiet) == (False, True)
+
+
+def test_empty_variable_for_the_file_means_the_default_one(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CRONLOCK_CONFIG= is as not set: the default file counts, and may be missing."""
+    monkeypatch.setattr(config, "DEFAULT_PATH", str(file))
+    file.write_text("CRONLOCK_TTL=7\n")
+    assert settings.load({"key": "k"}, ["true"], {"CRONLOCK_CONFIG": ""}).ttl == 7
+    assert settings.load({"key": "k"}, ["true"], {}).ttl == 7
+    monkeypatch.setattr(config, "DEFAULT_PATH", str(tmp_path / "missing"))
+    assert settings.load({"key": "k"}, ["true"], {"CRONLOCK_CONFIG": ""}).ttl == 300
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (r'"redis://:a\$b@h"', "redis://:a$b@h"),
+        (r'"redis://:a\\$b@h"', r"redis://:a\$b@h"),
+        (r'"redis://:a\\\$b@h"', r"redis://:a\$b@h"),
+        (r'"redis://:a\\\\@h"', r"redis://:a\\@h"),
+        (r'"redis://:a\`\"\\"', r"redis://:a`" + '"' + "\\"),
+        (r'"redis://:a\n@h"', r"redis://:a\n@h"),
+        (r"'redis://:a\$\\@h'", r"redis://:a\$\\@h"),
+        (r"redis://:a\$\\@h", r"redis://:a\$\\@h"),
+    ],
+)
+def test_backslashes_in_the_file(file: Path, written: str, meant: str) -> None:
+    """Undone in pairs from the left within double quotes, and kept elsewhere."""
+    file.write_text(f"CRONLOCK_BACKEND={written}\n")
+    assert load(file).backend == meant
+
+
+def test_file_of_an_editor_that_writes_a_mark_first(file: Path) -> None:
+    """A byte order mark is not part of the first name."""
+    file.write_bytes(b"\xef\xbb\xbfCRONLOCK_TTL=7\r\nCRONLOCK_WAIT=5\r\n")
+    kept = load(file)
+    assert (kept.ttl, kept.wait) == (7, 5)

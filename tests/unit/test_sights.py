@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,3 +118,50 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     assert sights.recall() is None
     sights.remember(Conflict(HELD, remaining=1.0, fence=7))
     assert sights.problem is not None
+
+
+def test_what_cannot_be_written_back_is_no_sight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system that became read-only a doubt would begin anew each time, and never be over."""
+    clock = StillClock()
+    see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
+    really_open = os.open
+
+    def read_only(path: Any, flags: int, mode: int = 0o777, **more: Any) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            raise OSError(errno.EROFS, "Read-only file system")
+        return really_open(path, flags, mode, **more)
+
+    monkeypatch.setattr(os, "open", read_only)
+    sights = Sights(str(tmp_path), PLACE, "k", clock)
+    assert sights.recall() is None
+    sights.remember(Conflict(FORGOTTEN, remaining=1.0))
+    assert sights.problem is not None
+    assert "Read-only" in sights.problem
+
+
+@pytest.mark.parametrize(("first", "second"), [(8, 9), (9, 8)])
+def test_two_writers_at_once_never_lower_the_fence(tmp_path: Path, first: int, second: int) -> None:
+    """Both recalled the same; whoever writes last, the higher fence stays."""
+    clock = StillClock()
+    see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
+    writers = [Sights(str(tmp_path), PLACE, "k", clock) for _ in range(2)]
+    for sights in writers:
+        sights.recall()
+    for sights, fence in zip(writers, (first, second)):
+        sights.remember(Conflict(HELD, remaining=1.0, fence=fence))
+    sight = Sights(str(tmp_path), PLACE, "k", clock).recall()
+    assert sight is not None
+    assert sight.floor == 9
+
+
+def test_a_forgetful_answer_does_not_lower_what_another_run_wrote(tmp_path: Path) -> None:
+    """A run in doubt writes last, after one that saw more."""
+    clock = StillClock()
+    see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
+    in_doubt = Sights(str(tmp_path), PLACE, "k", clock)
+    in_doubt.recall()
+    see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=9))
+    in_doubt.remember(Conflict(FORGOTTEN, remaining=1.0, fence=3))
+    sight = Sights(str(tmp_path), PLACE, "k", clock).recall()
+    assert sight is not None
+    assert sight.floor == 9

@@ -74,3 +74,76 @@ def test_place_tells_databases_and_prefixes_apart_but_not_passwords() -> None:
     """What this machine remembers of a key belongs to one place on one server."""
     assert backends.place("redis://a:b@h/1") == backends.place("redis://h/1")
     assert len({backends.place(f"redis://h/{end}") for end in ("1", "2", "1?prefix=x")}) == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("redis://u:xyzzy/plugh@h", "redis://u:xyzzy?plugh@h", "redis://u:xyzzy&plugh@h", "redis://u:xyzzy@plugh@h"),
+        *("redis://:xyzzy/plugh@h:1/2", "redis://:xyzzy/@plugh@h", "redis://:xyzzy?plugh=@h/0", "redis://:1/xyzzy@h"),
+        *(
+            "redis://u:1?xyzzy",
+            "redis://h/0?prefix=a&plugh",
+            "redis://u:1?xyzzy&plugh@h",
+            "redis://u:1/2?a=xyzzy&b=plugh@h",
+            "redis://u:xyzzy&plugh@h?x",
+            "redis://:xyzzy",
+        ),
+        *(
+            "redis://u:xyzzy plugh@h",
+            "redis://u:xyzzy%plugh@h",
+            "redis://u:xyzzy[plugh@h:x",
+            "redis://u:[xyzzy]plugh@h",
+        ),
+        *(
+            "redis://u:xyzzy,plugh@h,,",
+            "redis://u:xyzzy,plugh",
+            "redis://u:xyzzy:plugh@:1",
+            "redis://u:xyzzy#plugh@h?a",
+        ),
+        *(
+            "redis://u:xyzzy%FFplugh@h",
+            "redis://u:xyzzy\udcffplugh@h",
+            "redis+unix://u:xyzzy/plugh@/s",
+            "u:xyzzy@plugh",
+        ),
+        *(
+            "memcached://u:xyzzy?plugh@h",
+            "zookeeper://u:xyzzy/plugh@h/a",
+            "etcd://u:xyzzy:plugh@h",
+            "redis:u:xyzzy@plugh",
+        ),
+    ],
+)
+def test_a_password_that_was_not_escaped_is_in_no_message(text: str) -> None:
+    """Whatever its parts were taken for."""
+    shown = ""
+    try:
+        shown = str(URL(text)) + backends.place(text)
+        backends.open_backend(text, 1.0).close()
+    except ConfigError as error:
+        shown += str(error)
+    assert shown
+    assert "xyzzy" not in shown
+    assert "plugh" not in shown
+
+
+@pytest.mark.parametrize("character", ["/", "?"])
+def test_an_unescaped_separator_in_the_password_is_refused_with_the_remedy(character: str) -> None:
+    """Else its first half would be looked up as a host, or its second half be sent as a parameter."""
+    with pytest.raises(ConfigError, match=r"write / as %2F, [?] as %3F, @ as %40"):
+        URL(f"redis://user:1234{character}5678@host")
+    assert URL("redis://user:1%2F2%3F3%404%265@host").password == "1/2?3@4&5"
+
+
+def test_a_path_of_files_may_have_an_at_sign() -> None:
+    """There is no password in it."""
+    assert URL("file:///srv/jobs@home").path == "/srv/jobs@home"
+
+
+@pytest.mark.parametrize("text", ["redis://h/\udcff", "redis://\udce4:a@h", "redis://h?prefix=\udcff", "redis://h/%ff"])
+def test_a_url_that_is_not_utf_8_is_refused(text: str) -> None:
+    """Bytes that came by the environment, raw or as %XX."""
+    with pytest.raises(ConfigError, match=r"%XX|percent") as caught:
+        URL(text)
+    assert str(caught.value).isascii()

@@ -1,0 +1,276 @@
+"""A real guard with a real command, in the hand of a wrapper that is slow, deaf or gone."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cronlock import guard, linux, process, timing
+from cronlock.clock import SystemClock
+
+#: Far more than anything takes here.
+LIMIT = 60.0
+
+
+class NeverExecuted(process.Command):
+    """A command whose file system does not answer: its exec takes for ever."""
+
+    __slots__ = ()
+
+    def _become(self, parent: int) -> None:
+        os.setpgid(0, 0)
+        while True:
+            time.sleep(600)
+
+
+def command(*argv: str, kind: type[process.Command] = process.Command) -> process.Command:
+    """Return a command without terminal and lease."""
+    return kind(list(argv), dict(os.environ), ignored=frozenset(), terminal=None, descriptor=None, die_with_guard=False)
+
+
+class Watched:
+    """A guard, and what it says."""
+
+    def __init__(self, what: process.Command, *, seconds: float, grace: float = 0.5, folder: Path) -> None:
+        self._heard: list[list[str]] = []
+        self._said = folder / "said"
+        self._said.touch()
+        self._signals, self._signals_writer = os.pipe()
+        clock = SystemClock()
+        self.deadline = clock.now() + seconds
+        orders = guard.Orders(
+            command=what,
+            plan=timing.Plan(deadline=self.deadline, grace=grace, kill_after=grace, kill_lead=0.05),
+            timeout=None,
+            stop_on_loss=True,
+            signals=self._signals,
+            terminal=None,
+            clock=clock,
+            say=self._say,
+        )
+        self.guard = guard.Guard(orders)
+        self._ended = False
+
+    @property
+    def said(self) -> str:
+        """What the guard told people."""
+        return self._said.read_text()
+
+    def hear(self, word: str) -> list[str]:
+        """Wait for the report that begins with `word`, and return it."""
+        poll = select.poll()
+        poll.register(self.guard.reports, select.POLLIN)
+        until = time.monotonic() + LIMIT
+        while True:
+            for report in self._heard:
+                if report[0] == word:
+                    return report
+            assert poll.poll(max(0.0, until - time.monotonic()) * 1000), f"no {word!r}, but {self._heard}"
+            self._heard += self.guard.read_reports()
+
+    def fill_pipe(self) -> None:
+        """Let no further report have room in the pipe."""
+        writer = os.open(f"/proc/self/fd/{self.guard.reports}", os.O_WRONLY | os.O_NONBLOCK)
+        try:
+            for size in (4096, 1):
+                try:
+                    while True:
+                        os.write(writer, b"x" * size)
+                except BlockingIOError:
+                    pass
+        finally:
+            os.close(writer)
+
+    def wait_end(self) -> None:
+        """Wait until the guard ended by itself."""
+        until = time.monotonic() + LIMIT
+        while os.waitpid(self.guard.pid, os.WNOHANG) == (0, 0):
+            assert time.monotonic() < until, "the guard goes on for ever"
+            time.sleep(0.01)
+        self._ended = True
+
+    def close(self) -> None:
+        """End what is left."""
+        if not self._ended:
+            for pid in (*linux.descendants(self.guard.pid), self.guard.pid):
+                os.kill(pid, signal.SIGKILL)
+            os.waitpid(self.guard.pid, 0)
+        self.guard.dismiss()
+        for descriptor in (self.guard.reports, self._signals, self._signals_writer):
+            os.close(descriptor)
+
+    def _say(self, text: str) -> None:
+        with self._said.open("a") as file:
+            file.write(text + "\n")
+
+
+class Guards:
+    """Starts guards for one test."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._all: list[Watched] = []
+
+    def start(self, what: process.Command, *, seconds: float = LIMIT, grace: float = 0.5) -> Watched:
+        """Start a guard of `what` whose lease is good for `seconds`."""
+        watched = Watched(what, seconds=seconds, grace=grace, folder=self._folder)
+        self._all.append(watched)
+        return watched
+
+    def close(self) -> None:
+        """End all of them."""
+        for watched in self._all:
+            watched.close()
+
+
+@pytest.fixture(name="guards")
+def _guards(tmp_path: Path) -> Iterator[Guards]:
+    """Give a starter of guards, of which nothing is left behind."""
+    guards = Guards(tmp_path)
+    yield guards
+    guards.close()
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether a process is there and no zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except OSError:
+        return False
+
+
+def is_stopped(pid: int) -> bool:
+    """Return whether a process is stopped."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()[0] == b"T"
+
+
+def number_in(path: Path) -> int:
+    """Return the number that a command writes into a file, once it did."""
+    until = time.monotonic() + LIMIT
+    while not (path.exists() and path.read_text().endswith("\n")):
+        assert time.monotonic() < until, f"nothing in {path.name}"
+        time.sleep(0.01)
+    return int(path.read_text())
+
+
+def test_exec_that_never_returns(guards: Guards) -> None:
+    """A command on a dead file system is ended at the deadline like any other."""
+    watched = guards.start(command("none", kind=NeverExecuted), seconds=1.0)
+    pid = int(watched.hear("forked")[1])
+    assert watched.hear("ended")[1::2] == [timing.BY_DEADLINE, "1"]
+    assert not is_alive(pid)
+    watched.wait_end()
+
+
+def test_exec_that_never_returns_and_a_wrapper_that_stops_it(guards: Guards) -> None:
+    """What the wrapper orders is heard although the command was not executed yet."""
+    watched = guards.start(command("none", kind=NeverExecuted))
+    watched.hear("forked")
+    watched.guard.stop(timing.BY_LOSS)
+    assert watched.hear("ended")[1::2] == [timing.BY_LOSS, "1"]
+
+
+def test_nobody_reads_the_reports(guards: Guards) -> None:
+    """A full pipe to a wrapper that hangs does not keep the guard from its deadline."""
+    watched = guards.start(command("sleep", "600"), seconds=4.0)
+    pid = int(watched.hear("forked")[1])
+    watched.hear("started")
+    watched.fill_pipe()
+    # A report is due of it, and has no room.
+    os.kill(pid, signal.SIGSTOP)
+    watched.wait_end()
+    assert not is_alive(pid)
+    assert SystemClock().now() < watched.deadline + LIMIT
+
+
+def test_deadline_that_passed_before_the_start(guards: Guards) -> None:
+    """Nothing is started then."""
+    watched = guards.start(command("sleep", "600"), seconds=-1.0)
+    assert watched.hear("late") == ["late"]
+    watched.wait_end()
+    with pytest.raises(guard.GuardDied):
+        watched.guard.read_reports()
+
+
+def test_grace_that_reaches_back_before_the_start(guards: Guards) -> None:
+    """A lease with less left than TERM's grace is late as well."""
+    watched = guards.start(command("sleep", "600"), seconds=5.0, grace=6.0)
+    assert watched.hear("late") == ["late"]
+    watched.wait_end()
+
+
+def test_wrapper_that_is_gone(guards: Guards) -> None:
+    """The end of the control pipe ends the command, and somebody says why."""
+    watched = guards.start(command("sleep", "600"))
+    pid = int(watched.hear("forked")[1])
+    watched.hear("started")
+    watched.guard.dismiss()
+    assert watched.hear("ended") == ["ended", timing.BY_WRAPPER, str(int(signal.SIGTERM)), "1"]
+    assert not is_alive(pid)
+    watched.wait_end()
+    assert "was killed; the command was stopped" in watched.said
+    assert len(watched.said.splitlines()) == 1
+
+
+def test_renewals_move_the_deadline(guards: Guards) -> None:
+    """A command lives as long as it is renewed, and ends on the last word."""
+    watched = guards.start(command("sleep", "600"), seconds=2.0)
+    pid = int(watched.hear("forked")[1])
+    watched.guard.renewed(watched.deadline + 600)
+    time.sleep(2.5)
+    assert is_alive(pid)
+    watched.guard.renewed(SystemClock().now())
+    assert watched.hear("ended")[1::2] == [timing.BY_DEADLINE, "1"]
+
+
+#: A shell that goes on in spite of TERM or ends of it, in front of one that ignores it.
+_DEAF = "sh -c 'trap \"\" TERM; echo $$ > orphan; while :; do sleep 0.05; done' & while :; do wait; done"
+_LEADERS = {"stays": "trap : TERM; " + _DEAF, "ends": "trap 'exit 3' TERM; " + _DEAF}
+
+
+@pytest.mark.parametrize("leader", _LEADERS)
+@pytest.mark.parametrize("adopts", [True, False])
+@pytest.mark.parametrize("has_proc", [True, False])
+def test_what_ignores_term_in_the_commands_group(
+    guards: Guards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leader: str, adopts: bool, has_proc: bool
+) -> None:
+    """It is gone before the end is called clean: with no way to adopt orphans and without /proc too."""
+    if not adopts:
+        monkeypatch.setattr(linux, "become_subreaper", lambda: False)
+    if not has_proc:
+        monkeypatch.setattr(linux, "has_proc", lambda: False)
+    monkeypatch.setattr(process, "UNKILLABLE_AFTER", 5.0)
+    monkeypatch.chdir(tmp_path)
+    watched = guards.start(command("sh", "-c", _LEADERS[leader]))
+    orphan = number_in(tmp_path / "orphan")
+    watched.guard.stop(timing.BY_LOSS)
+    try:
+        assert watched.hear("ended")[1::2] == [timing.BY_LOSS, "1"]
+        assert not is_alive(orphan)
+    finally:
+        if is_alive(orphan):
+            os.kill(orphan, signal.SIGKILL)
+
+
+def test_group_that_ends_by_itself_is_clean_at_once(
+    guards: Guards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a way to adopt orphans the group is asked, and one that is gone is not waited for."""
+    monkeypatch.setattr(linux, "become_subreaper", lambda: False)
+    monkeypatch.chdir(tmp_path)
+    script = "sh -c 'echo $$ > orphan; exec sleep 600' & wait"
+    watched = guards.start(command("sh", "-c", script), grace=LIMIT / 3)
+    orphan = number_in(tmp_path / "orphan")
+    asked = time.monotonic()
+    watched.guard.stop(timing.BY_LOSS)
+    assert watched.hear("ended")[3] == "1"
+    assert not is_alive(orphan)
+    assert time.monotonic() < asked + LIMIT

@@ -1,0 +1,360 @@
+"""How a run deals with its backend: doubts after a lost answer, waiting, renewing, giving back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from cronlock import backends, settings, timing
+from cronlock.errors import BackendUnavailable, GivenBack
+from cronlock.holding import Holder, Holding
+from cronlock.lease import CANCELLED, EXITED, HELD, Claim, Conflict, Ending, Grant
+from cronlock.log import Log
+from tests.backends.memory import ManualClock, MemoryBackend, MemoryServer
+
+_Answer = TypeVar("_Answer")
+
+TTL = 30.0
+#: What becomes of a request. A late one is carried out by the server when the next one was.
+FINE, LOST_REQUEST, LOST_REPLY, LATE, GIVEN_BACK = "fine", "lost request", "lost reply", "late", "given back"
+
+
+class Interrupted(Exception):
+    """A signal came while the run waited."""
+
+
+class Way(MemoryBackend):
+    """A way to the server on which single requests go wrong; each takes a second."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(MemoryServer(clock))
+        self.clock = clock
+        #: What becomes of the next requests of each kind; FINE when used up.
+        self.acquires: list[str] = []
+        self.renewals: list[str] = []
+        self.releases: list[str] = []
+        #: The owners that asked, in order, and those that were abandoned.
+        self.owners: list[str] = []
+        self.abandoned: list[str] = []
+        self._delayed: list[Claim] = []
+
+    def acquire(self, claim: Claim) -> Grant | Conflict:
+        """Take the key, unless the way to it fails."""
+        fate = self._sent(self.acquires)
+        self.owners.append(claim.owner)
+        if fate == LATE:
+            self._delayed.append(claim)
+            raise BackendUnavailable("no answer in time")
+        answer = super().acquire(claim)
+        if fate == GIVEN_BACK:
+            self.server.entries.pop(claim.key)
+            self.server.finished.add((claim.key, claim.owner))
+            raise GivenBack("too few replicas; the lease was given back")
+        return self._answered(fate, answer)
+
+    def renew(self, grant: Grant) -> bool:
+        """Renew, unless the way to it fails."""
+        fate = self._sent(self.renewals)
+        return self._answered(fate, super().renew(grant))
+
+    def release(self, grant: Grant, ending: Ending, *, keep_hold: bool) -> bool:
+        """Release, unless the way to it fails."""
+        fate = self._sent(self.releases)
+        return self._answered(fate, super().release(grant, ending, keep_hold=keep_hold))
+
+    def abandon(self, claim: Claim) -> None:
+        """Give up."""
+        self.abandoned.append(claim.owner)
+        super().abandon(claim)
+
+    def late_requests_arrive(self) -> list[Grant | Conflict]:
+        """Let the server carry out what was under way, and return its answers."""
+        answers = [super(Way, self).acquire(claim) for claim in self._delayed]
+        self._delayed.clear()
+        return answers
+
+    def _sent(self, fates: list[str]) -> str:
+        fate = fates.pop(0) if fates else FINE
+        self.clock.advance(1.0)
+        if fate == LOST_REQUEST:
+            raise BackendUnavailable("unreachable")
+        return fate
+
+    def _answered(self, fate: str, answer: _Answer) -> _Answer:
+        if fate == LOST_REPLY:
+            raise BackendUnavailable("no answer in time")
+        return answer
+
+
+class Lines(Log):
+    """A log that keeps what is said."""
+
+    __slots__ = ("said",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[tuple[str, str]] = []
+
+    def _say(self, level: str, text: str) -> None:
+        self.said.append((level, text))
+
+    def of(self, level: str) -> list[str]:
+        """Return what was said at `level`."""
+        return [text for its, text in self.said if its == level]
+
+
+class Bench:
+    """A holder between a way to the server and a clock that it moves by its pauses."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, **given: str) -> None:
+        self.clock = ManualClock()
+        self.way = Way(self.clock)
+        self.log = Lines()
+        self.pauses: list[float] = []
+        monkeypatch.setattr(backends, "open_backend", lambda *_: self.way)
+        (folder / "conf").touch()
+        options = {"ttl": f"{TTL}", "key": "k", "config": f"{folder}/conf", "state_dir": f"{folder}", **given}
+        kept = settings.load({"backend": "memory://here", **options}, ["true"], {})
+        self.holder = Holder(kept, self.clock, self.log)
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass; a run that waits for ever fails."""
+        self.pauses.append(seconds)
+        assert len(self.pauses) < 10_000, "asks without an end"
+        self.clock.advance(seconds)
+
+    def acquire(self) -> Holding | Conflict:
+        """Acquire."""
+        return self.holder.acquire(self.pause)
+
+    def acquired(self) -> Holding:
+        """Acquire a lease that is to be had."""
+        answer = self.acquire()
+        assert isinstance(answer, Holding), answer.why
+        return answer
+
+    def other_holds(self) -> Grant:
+        """Let another run have the key."""
+        claim = Claim(key="k", owner="other", host="o", pid=1, program="p", ttl=TTL, hold=0.0)
+        grant = MemoryBackend(self.way.server).acquire(claim)
+        assert isinstance(grant, Grant)
+        return grant
+
+    def owner_of_the_key(self) -> str | None:
+        """Return who has the key by the server's word."""
+        entry = self.way.server.entries.get("k")
+        live = entry is not None and entry.run is not None and entry.lapse > self.clock.now()
+        return entry.run.owner if live and entry is not None and entry.run is not None else None
+
+
+@pytest.fixture(name="bench")
+def _bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """Give a bench without --wait."""
+    return Bench(tmp_path, monkeypatch)
+
+
+def waiting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """Return a bench with --wait 10m."""
+    return Bench(folder, monkeypatch, wait="600")
+
+
+def deadline_of(sent: float) -> float:
+    """Return when a lease that was asked for at `sent` counts as over."""
+    return timing.deadline(sent, TTL, 0.0)
+
+
+def test_asking_again_after_a_lost_reply_finds_the_lease_ours(bench: Bench) -> None:
+    """One owner, and the deadline counts from the first request, which may be the one that was granted."""
+    bench.way.acquires = [LOST_REPLY, LOST_REPLY]
+    began = bench.clock.now()
+    holding = bench.acquired()
+    assert holding.deadline == deadline_of(began)
+    assert set(bench.way.owners) == {holding.grant.claim.owner} == {bench.holder.owner}
+    assert len(bench.way.owners) == 3
+    assert bench.way.abandoned == []
+
+
+def test_no_answer_at_all_is_abandoned(bench: Bench) -> None:
+    """What may have been granted unheard is given back, and the failure is what the caller hears."""
+    bench.way.acquires = [LOST_REPLY] * 99
+    with pytest.raises(BackendUnavailable, match="no answer"):
+        bench.acquire()
+    assert bench.way.abandoned == [bench.holder.owner]
+    assert bench.owner_of_the_key() is None
+
+
+def test_given_back_is_asked_for_as_a_new_owner(bench: Bench) -> None:
+    """The server refuses the owner that gave back; another one gets the lease, counted from its own request."""
+    bench.way.acquires = [GIVEN_BACK]
+    holding = bench.acquired()
+    assert len(set(bench.way.owners)) == 2
+    assert holding.grant.claim.owner == bench.way.owners[1]
+    assert holding.deadline > deadline_of(1000.0 + 1.0)
+
+
+def test_given_back_each_time_is_a_failure_and_no_skip(bench: Bench) -> None:
+    """Too few replicas all the time: status 69, never a conflict with ourselves."""
+    bench.way.acquires = [GIVEN_BACK] * 99
+    with pytest.raises(BackendUnavailable) as caught:
+        bench.acquire()
+    assert caught.value.status == 69
+    assert len(set(bench.way.owners)) == len(bench.way.owners) > 1
+
+
+@pytest.mark.parametrize("fate", [LOST_REQUEST, LATE])
+def test_an_outage_longer_than_the_ttl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fate: str) -> None:
+    """Under --wait a lease is granted and of use once the server is back, however long it was gone."""
+    bench = waiting(tmp_path, monkeypatch)
+    bench.way.acquires = [fate] * 60
+    holding = bench.acquired()
+    assert bench.clock.now() > 1000.0 + TTL
+    assert timing.decide(bench.clock.now(), bench.holder.plan(holding))[0] == timing.WAIT
+    assert bench.owner_of_the_key() == holding.grant.claim.owner == bench.holder.owner
+    assert len(bench.way.owners) < 70
+
+
+def test_a_duplicate_after_a_conflict_takes_nothing(bench: Bench) -> None:
+    """A request that stayed unanswered arrives after the other run is gone, and finds its owner refused."""
+    bench.way.acquires = [LATE]
+    held = bench.other_holds()
+    answer = bench.acquire()
+    assert isinstance(answer, Conflict)
+    assert answer.why == HELD
+    assert bench.way.abandoned == [bench.way.owners[0]]
+    bench.way.server.entries["k"].lapse = 0.0
+    (late,) = bench.way.late_requests_arrive()
+    assert isinstance(late, Conflict)
+    assert late.why == CANCELLED
+    assert bench.owner_of_the_key() is None
+    assert held.claim.owner == "other"
+
+
+def test_each_look_at_a_held_key_leaves_no_doubt_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under --wait the owner of an unanswered request is abandoned, and the lease goes to another of ours."""
+    bench = waiting(tmp_path, monkeypatch)
+    bench.other_holds()
+    bench.way.acquires = [LATE]
+    holding = bench.acquired()
+    assert bench.way.abandoned == [bench.way.owners[0]]
+    assert holding.grant.claim.owner != bench.way.owners[0]
+    (late,) = bench.way.late_requests_arrive()
+    assert isinstance(late, Conflict)
+    assert bench.owner_of_the_key() == holding.grant.claim.owner
+
+
+@pytest.mark.parametrize("fate", [LOST_REPLY, LATE])
+def test_interrupted_while_in_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fate: str) -> None:
+    """A signal between two requests: what may be ours, or may become ours yet, is given back."""
+    bench = waiting(tmp_path, monkeypatch)
+    bench.way.acquires = [fate]
+
+    def interrupt(seconds: float) -> None:
+        if seconds > 0:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        bench.holder.acquire(interrupt)
+    assert bench.way.abandoned == bench.way.owners
+    bench.way.late_requests_arrive()
+    assert bench.owner_of_the_key() is None
+
+
+def test_interrupted_without_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal while another run holds the key leaves nothing to give back."""
+    bench = waiting(tmp_path, monkeypatch)
+    bench.other_holds()
+
+    def interrupt(seconds: float) -> None:
+        if seconds > 0:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        bench.holder.acquire(interrupt)
+    assert bench.way.abandoned == []
+
+
+def test_a_cancelled_owner_is_no_skip(bench: Bench) -> None:
+    """Somebody forced the release of what we had not heard of: asked again as a new owner, never a skip."""
+    bench.way.acquires = [LOST_REPLY]
+    pauses = 0
+
+    def pause(seconds: float) -> None:
+        nonlocal pauses
+        if seconds > 0 and pauses == 0:
+            pauses += 1
+            assert bench.way.force_release("k", bench.holder.owner)
+
+    answer = bench.holder.acquire(pause)
+    assert isinstance(answer, Holding)
+    assert answer.grant.claim.owner == bench.way.owners[-1] != bench.way.owners[0]
+
+
+def test_always_cancelled_is_a_failure(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that refuses each owner as one that gave up is told as a failure: status 69."""
+    monkeypatch.setattr(bench.way, "acquire", lambda _claim: Conflict(CANCELLED, remaining=0.0))
+    with pytest.raises(BackendUnavailable, match="gave up already"):
+        bench.acquire()
+
+
+def test_renewed(bench: Bench) -> None:
+    """The deadline counts from before the renewal was sent."""
+    holding = bench.acquired()
+    bench.clock.advance(5)
+    sent = bench.clock.now()
+    assert bench.holder.renew(holding)
+    assert bench.clock.now() > sent
+    assert holding.deadline == deadline_of(sent)
+    assert holding.next_renewal is not None
+    assert sent < holding.next_renewal < sent + TTL / 2
+
+
+def test_a_renewal_that_cannot_be_asked(bench: Bench) -> None:
+    """The deadline stays, the lease is not lost yet, and the next try is soon."""
+    holding = bench.acquired()
+    before = holding.deadline
+    bench.way.renewals = [LOST_REQUEST, LOST_REPLY]
+    for _ in range(2):
+        assert not bench.holder.renew(holding)
+        assert (holding.deadline, holding.lost) == (before, False)
+        assert holding.failure is not None
+        assert holding.next_renewal is not None
+        assert bench.clock.now() < holding.next_renewal < bench.clock.now() + TTL / 10
+    assert bench.holder.renew(holding)
+    assert (holding.deadline > before, holding.failure) == (True, None)
+
+
+def test_a_renewal_that_is_refused(bench: Bench) -> None:
+    """Not ours any more is lost at once, and asked no more; the deadline does not move."""
+    holding = bench.acquired()
+    before = holding.deadline
+    bench.way.server.restart(lose=True)
+    assert not bench.holder.renew(holding)
+    assert (holding.lost, holding.next_renewal, holding.deadline) == (True, None, before)
+    assert "not ours" in holding.reason()
+
+
+def test_a_release_that_fails_once_is_not_told(bench: Bench) -> None:
+    """A second request does it."""
+    holding = bench.acquired()
+    bench.way.releases = [LOST_REPLY]
+    bench.holder.release(holding, EXITED, 0)
+    assert bench.log.of("warning") == []
+    assert bench.owner_of_the_key() is None
+
+
+def test_a_release_that_fails_twice_is_told_once(bench: Bench) -> None:
+    """With how long the key stays held at the most."""
+    holding = bench.acquired()
+    bench.way.releases = [LOST_REQUEST, LOST_REQUEST]
+    bench.holder.release(holding, EXITED, 0)
+    (warning,) = bench.log.of("warning")
+    assert "held for up to 30s" in warning
+    assert bench.way.releases == [], "asked twice"
+
+
+def test_what_is_given_back_leaves_no_hold(bench: Bench) -> None:
+    """Nothing was run: another machine may run at once."""
+    bench.holder.give_back(bench.acquired())
+    assert bench.other_holds()
