@@ -175,11 +175,14 @@ def signal_all(number: int, group: int | None, *, spared: frozenset[int] = froze
     if not linux.has_proc():
         return
     for pid in linux.descendants(os.getpid(), spared):
-        if pid != but:
-            try:
+        if pid == but:
+            continue
+        try:
+            # Once each: a second TERM may mean something else to a program.
+            if group is None or os.getpgid(pid) != group:
                 os.kill(pid, number)
-            except (ProcessLookupError, PermissionError):
-                pass  # Ended meanwhile, or of another user: UNKILLABLE_AFTER is for those.
+        except (ProcessLookupError, PermissionError):
+            pass  # Ended meanwhile, or of another user: UNKILLABLE_AFTER is for those.
 
 
 def reap(on_ended: dict[int, int], on_stopped: dict[int, int] | None = None) -> bool:

@@ -381,3 +381,25 @@ def test_term_ends_a_stopped_command(node: Node) -> None:
     started.signal(signal.SIGTERM)
     started.signal(signal.SIGCONT)
     assert started.wait() == 143
+
+
+def test_stop_sends_term_once_to_each(node: Node) -> None:
+    """A second TERM may mean something else to a program: neither the command nor its child gets one."""
+    code = """
+import os, signal, time
+os.fork()
+terms = []
+def note(number, frame):
+    terms.append(number)
+    os.write(1, signal.Signals(number).name.encode() + b"\\n")
+signal.signal(signal.SIGTERM, note)
+signal.signal(signal.SIGCONT, note)
+os.write(1, b"ready\\n")
+while signal.SIGCONT not in terms:
+    time.sleep(0.01)
+# Whatever was sent after CONT would have come by now, or comes before the end of this.
+time.sleep(0.5)
+"""
+    done = node.run("--timeout", 2, "--", *python(code))
+    assert done.status == 124
+    assert sorted(done.out.split()) == ["SIGCONT"] * 2 + ["SIGTERM"] * 2 + ["ready"] * 2
