@@ -8,29 +8,9 @@ from typing import TypeVar
 
 from cronlock.errors import BackendUnavailable
 from cronlock.lease import CANCELLED, FORGOTTEN, HELD, HOLD, Claim, Conflict, Ending, Grant, Record, Run, Traits
+from tests.clocks import ManualClock
 
 _T = TypeVar("_T")
-
-
-class ManualClock:
-    """A clock that stands still until it is told otherwise; see `cronlock.clock.Clock`."""
-
-    def __init__(self, now: float = 1000.0, wall: float = 1.7e9) -> None:
-        self._now = now
-        self._wall = wall
-
-    def now(self) -> float:
-        """Seconds since boot."""
-        return self._now
-
-    def wall(self) -> float:
-        """Seconds since the epoch."""
-        return self._wall
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass."""
-        self._now += seconds
-        self._wall += seconds
 
 
 class _Entry:

@@ -8,7 +8,8 @@ import pytest
 
 from cronlock.errors import BackendUnavailable
 from cronlock.lease import FORGOTTEN, HELD, Claim, Conflict, Grant, Sight
-from tests.backends.memory import ManualClock, MemoryBackend, MemoryServer
+from tests.backends.memory import MemoryBackend, MemoryServer
+from tests.clocks import ManualClock
 from tests.contract import BackendContract, Hooks, fresh_key, granted, make_claim, make_ending, refused
 from tests.machine import run_machine
 

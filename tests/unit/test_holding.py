@@ -12,7 +12,8 @@ from cronlock.errors import BackendUnavailable, GivenBack
 from cronlock.holding import Holder, Holding
 from cronlock.lease import CANCELLED, EXITED, HELD, Claim, Conflict, Ending, Grant
 from cronlock.log import Log
-from tests.backends.memory import ManualClock, MemoryBackend, MemoryServer
+from tests.backends.memory import MemoryBackend, MemoryServer
+from tests.clocks import ManualClock
 
 _Answer = TypeVar("_Answer")
 

@@ -12,13 +12,12 @@ import pytest
 from cronlock import clock as clocks
 from cronlock.lease import FORGOTTEN, HELD, RETENTION, Claim, Conflict, Run
 from cronlock.sights import Sights
-
-from .clocks import StillClock
+from tests.clocks import ManualClock
 
 PLACE = "redis://h cronlock"
 
 
-def see(folder: Path, clock: StillClock, conflict: Conflict) -> None:
+def see(folder: Path, clock: ManualClock, conflict: Conflict) -> None:
     """Let a run of key `k` get `conflict` for an answer."""
     sights = Sights(str(folder), PLACE, "k", clock)
     sights.recall()
@@ -28,10 +27,10 @@ def see(folder: Path, clock: StillClock, conflict: Conflict) -> None:
 
 def test_a_sight_is_remembered_by_the_next_process(tmp_path: Path) -> None:
     """Fence and age; nothing of another key or place."""
-    clock = StillClock()
+    clock = ManualClock()
     assert Sights(str(tmp_path), PLACE, "k", clock).recall() is None
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
-    clock.move(5)
+    clock.advance(5)
     sight = Sights(str(tmp_path), PLACE, "k", clock).recall()
     assert sight is not None
     assert (sight.floor, sight.age, sight.noticed_age) == (7, 5.0, None)
@@ -42,9 +41,9 @@ def test_a_sight_is_remembered_by_the_next_process(tmp_path: Path) -> None:
 def test_the_ttl_of_the_lease_that_was_seen(tmp_path: Path) -> None:
     """It is that lease which may be out, not one of the ttl that is asked for now."""
     run = Run(owner="h:1:a", host="h", pid=1, program="p", started_at=1.0, ttl=600.0, fence=7)
-    see(tmp_path, StillClock(), Conflict(HELD, remaining=1.0, fence=7, run=run))
-    see(tmp_path, StillClock(), Conflict(FORGOTTEN, remaining=1.0))
-    sight = Sights(str(tmp_path), PLACE, "k", StillClock()).recall()
+    see(tmp_path, ManualClock(), Conflict(HELD, remaining=1.0, fence=7, run=run))
+    see(tmp_path, ManualClock(), Conflict(FORGOTTEN, remaining=1.0))
+    sight = Sights(str(tmp_path), PLACE, "k", ManualClock()).recall()
     assert sight is not None
     assert sight.ttl == 600.0
     claim = Claim(key="k", owner="o", host="h", pid=1, program="p", ttl=300.0, hold=0.0, sight=sight)
@@ -55,7 +54,7 @@ def test_the_ttl_of_the_lease_that_was_seen(tmp_path: Path) -> None:
 
 def test_the_fence_never_goes_down(tmp_path: Path) -> None:
     """A server that shows less does not lower what was seen."""
-    clock = StillClock()
+    clock = ManualClock()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=3))
     sight = Sights(str(tmp_path), PLACE, "k", clock).recall()
@@ -65,12 +64,12 @@ def test_the_fence_never_goes_down(tmp_path: Path) -> None:
 
 def test_noticing_keeps_the_age_of_the_sight_and_of_the_first_notice(tmp_path: Path) -> None:
     """Asking a forgetful server again and again does not begin the wait anew."""
-    clock = StillClock()
+    clock = ManualClock()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
-    clock.move(10)
+    clock.advance(10)
     for _ in range(3):
         see(tmp_path, clock, Conflict(FORGOTTEN, remaining=1.0))
-        clock.move(4)
+        clock.advance(4)
     sight = Sights(str(tmp_path), PLACE, "k", clock).recall()
     assert sight is not None
     assert (sight.floor, sight.age, sight.noticed_age) == (7, 22.0, 12.0)
@@ -82,7 +81,7 @@ def test_noticing_keeps_the_age_of_the_sight_and_of_the_first_notice(tmp_path: P
 
 def test_after_a_reboot_the_age_is_at_least_the_uptime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Boot times of two boots do not compare; waiting begins anew, on the safe side."""
-    clock = StillClock(now=5000)
+    clock = ManualClock(now=5000)
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
     see(tmp_path, clock, Conflict(FORGOTTEN, remaining=1.0))
     monkeypatch.setattr(clocks, "boot_id", lambda: "another boot")
@@ -94,15 +93,15 @@ def test_after_a_reboot_the_age_is_at_least_the_uptime(tmp_path: Path, monkeypat
 
 def test_what_is_older_than_the_retention_is_no_evidence(tmp_path: Path) -> None:
     """The server may have collected the record by itself."""
-    clock = StillClock()
+    clock = ManualClock()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
-    clock.move(RETENTION)
+    clock.advance(RETENTION)
     assert Sights(str(tmp_path), PLACE, "k", clock).recall() is None
 
 
 def test_garbage_in_the_file_is_as_nothing(tmp_path: Path) -> None:
     """A damaged file costs this rule, not the run."""
-    clock = StillClock()
+    clock = ManualClock()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
     (file,) = (tmp_path / "sights").iterdir()
     for garbage in (b"", b"\xff" * 600, b"cronlock=1\nfence=x\n"):
@@ -114,7 +113,7 @@ def test_garbage_in_the_file_is_as_nothing(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     """And nothing is raised."""
     (tmp_path / "sights").write_text("in the way")
-    sights = Sights(str(tmp_path), PLACE, "k", StillClock())
+    sights = Sights(str(tmp_path), PLACE, "k", ManualClock())
     assert sights.recall() is None
     sights.remember(Conflict(HELD, remaining=1.0, fence=7))
     assert sights.problem is not None
@@ -122,7 +121,7 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 def test_what_cannot_be_written_back_is_no_sight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a file system that became read-only a doubt would begin anew each time, and never be over."""
-    clock = StillClock()
+    clock = ManualClock()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
     really_open = os.open
 
@@ -142,7 +141,7 @@ def test_what_cannot_be_written_back_is_no_sight(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(("first", "second"), [(8, 9), (9, 8)])
 def test_two_writers_at_once_never_lower_the_fence(tmp_path: Path, first: int, second: int) -> None:
     """Both recalled the same; whoever writes last, the higher fence stays."""
-    clock = StillClock()
+    clock = ManualClock()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
     writers = [Sights(str(tmp_path), PLACE, "k", clock) for _ in range(2)]
     for sights in writers:
@@ -156,7 +155,7 @@ def test_two_writers_at_once_never_lower_the_fence(tmp_path: Path, first: int, s
 
 def test_a_forgetful_answer_does_not_lower_what_another_run_wrote(tmp_path: Path) -> None:
     """A run in doubt writes last, after one that saw more."""
-    clock = StillClock()
+    clock = ManualClock()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
     in_doubt = Sights(str(tmp_path), PLACE, "k", clock)
     in_doubt.recall()

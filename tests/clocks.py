@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 
-class StillClock:
-    """The Clock of the rules, in a test's hand."""
+class ManualClock:
+    """The clock of the rules in a test's hand; see `cronlock.clock.Clock`."""
 
-    def __init__(self, now: float = 1000.0, wall: float = 1_700_000_000.0) -> None:
+    def __init__(self, now: float = 1000.0, wall: float = 1.7e9) -> None:
         self._now = now
         self._wall = wall
 
@@ -18,8 +18,8 @@ class StillClock:
         """Return epoch time, in seconds."""
         return self._wall
 
-    def move(self, seconds: float) -> None:
-        """Let both clocks go on by `seconds`."""
+    def advance(self, seconds: float) -> None:
+        """Let time pass on both clocks."""
         self._now += seconds
         self._wall += seconds
 
