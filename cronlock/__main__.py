@@ -39,12 +39,15 @@ def dispatch(arguments: list[str]) -> int:
         os.write(1, f"cronlock {__version__}\n".encode())
         return 0
     if arguments[:1] == ["run"]:
+        from .errors import UsageError
         from .quickargs import read_run
+        from .run import refuse, run
 
-        quick = read_run(arguments[1:])
+        try:
+            quick = read_run(arguments[1:])
+        except UsageError as error:
+            return refuse(error)
         if quick is not None:
-            from .run import run
-
             return run(*quick)
     try:
         from .cli import main as cli_main

@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
     except click.UsageError as error:
         where = "cronlock run" if arguments[:1] == ["run"] else "cronlock"
         text = " ".join(error.format_message().split())
-        click.echo(f"cronlock: {text.rstrip('.')}; see {where} --help", err=True)
+        click.echo(f"cronlock: {text.rstrip('.')} (see {where} --help)", err=True)
         return statuses.USAGE
     except click.exceptions.Abort:
         return statuses.SIGNAL_BASE + 2
@@ -34,7 +34,7 @@ def cronlock(context: click.Context) -> None:
     Put it before the command of a crontab line:
 
     \b
-    */5 * * * * root cronlock run --key billing --ttl 300 -- /usr/local/bin/billing
+    */5 * * * * root cronlock run --key billing -- /usr/local/bin/billing
     """
     if context.invoked_subcommand is None:
         raise click.UsageError("nothing to do; try: cronlock run --key KEY -- COMMAND", context)
@@ -45,17 +45,17 @@ def _epilog() -> str:
     lines = ["Exit status:", "", "\b"]
     lines += [f"{status:<{width}}  {meaning}" for status, meaning in statuses.TABLE]
     lines += ["", "For the command:", "", "\b"]
-    lines += [f"{name}  {_first_sentence(meaning)}" for name, meaning in COMMAND_VARIABLES]
+    width = max(len(name) for name, _ in COMMAND_VARIABLES)
+    lines += [
+        f"{name:<{width}}  {meaning.replace('. ', f'.{chr(10)}{chr(32) * (width + 2)}')}"
+        for name, meaning in COMMAND_VARIABLES
+    ]
     lines += [
         "",
         "Every option but --key and --ignore-hold can be set in the environment and in the configuration file: "
-        "--min-hold is CRONLOCK_MIN_HOLD.",
+        "--min-hold is CRONLOCK_MIN_HOLD. (--config in the environment only.)",
     ]
     return "\n".join(lines)
-
-
-def _first_sentence(text: str) -> str:
-    return text.partition(". ")[0].rstrip(".") + "."
 
 
 def _click_option(index: int) -> click.Option:
@@ -90,6 +90,7 @@ cronlock.add_command(
             click.Argument(["command"], nargs=-1, type=click.UNPROCESSED, metavar="COMMAND [ARG]..."),
         ],
         help=_run.__doc__,
+        short_help="Run a command if no other machine holds its key.",
         epilog=_epilog(),
         options_metavar="--key KEY [OPTIONS] --",
         context_settings={**_CONTEXT, "allow_interspersed_args": False},

@@ -23,7 +23,8 @@ def read(path: str, known: frozenset[str], *, required: bool) -> dict[str, tuple
         raise ConfigError(f"{path}: no such file; name another with --config or CRONLOCK_CONFIG") from None
     except OSError as error:
         # Going on without it could run the job on every machine.
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}; let this user read it") from error
+        remedy = "name a file" if isinstance(error, IsADirectoryError) else "let this user read it"
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; {remedy}") from error
     if len(data) > _LARGEST:
         raise ConfigError(f"{path}: too large for a configuration")
     try:
@@ -41,9 +42,24 @@ def read(path: str, known: frozenset[str], *, required: bool) -> dict[str, tuple
         if not equals:
             raise ConfigError(f"{where}: not of the form NAME=value")
         if name not in known:
-            raise ConfigError(f"{where}: unknown name {name!r}; known: {', '.join(sorted(known))}")
+            raise ConfigError(f"{where}: unknown name {name!r}; {advice(name, known)}")
         values[name] = (_unquote(value.strip(), where), where)
     return values
+
+
+def advice(name: str, known: frozenset[str]) -> str:
+    """Return what to write instead of the unknown `name`."""
+    if name.startswith("export "):
+        return "leave out 'export'"
+    likely = likeliest(name, known)
+    return f"did you mean {likely}?" if likely is not None else f"known: {', '.join(sorted(known))}"
+
+
+def likeliest(name: str, known: frozenset[str]) -> str | None:
+    """Return which of `known` the name is a slip of the keyboard for, or None."""
+    import difflib
+
+    return next(iter(difflib.get_close_matches(name, sorted(known), 1, 0.85)), None)
 
 
 def _unquote(value: str, where: str) -> str:

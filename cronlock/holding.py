@@ -63,7 +63,10 @@ class Holder:
                 raise ConfigError("no backend is configured, and no HOME to keep files in; see --backend, --state-dir")
             url = "file://" + settings.state_dir.replace("%", "%25").replace("?", "%3F").replace(" ", "%20")
             log.notice("no backend is configured: the file backend guards this machine only; see --backend")
-        self._backend: Backend = backends.open_backend(url, settings.backend_timeout)
+        try:
+            self._backend: Backend = backends.open_backend(url, settings.backend_timeout)
+        except ConfigError as error:
+            raise ConfigError(f"{settings.wheres['backend']}: {error}" if settings.backend else str(error)) from error
         self._check_ttl()
         self._sights: sights.Sights | None = None
         if not self._backend.traits.local and settings.state_dir is not None:
@@ -236,7 +239,7 @@ class Holder:
         if self._sights is not None:
             self._sights.remember(answer)
             if self._sights.problem is not None:
-                self._log.info(f"cannot remember what was seen: {self._sights.problem}")
+                self._log.info(f"cannot remember what was seen: {self._sights.problem}; see --state-dir")
         while self._backend.notices:
             self._log.warning(self._backend.notices.pop(0))
 
@@ -273,7 +276,7 @@ def describe(conflict: Conflict) -> str:
     if conflict.why == HOLD:
         return f"{by} ran it just now; held for another {left}"
     if conflict.why == FORGOTTEN:
-        return f"the server shows less than this machine saw before: a lease may be out still; held for {left}"
+        return f"the server lost data that this machine had seen; a lost lease may be out; held for another {left}"
     return "this run gave the key back already"
 
 

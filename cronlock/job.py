@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 
-from . import guard, linux, process, signals, statuses, terminal, timing
+from . import durations, guard, linux, process, signals, statuses, terminal, timing
 from .errors import BackendError, BackendUnavailable, CronlockError
 from .holding import Holder, Holding, describe, noise
 from .lease import EXITED, FORGOTTEN, LOST, TIMED_OUT, Conflict
@@ -161,8 +161,17 @@ class Job:
             raise BackendUnavailable("the lease was over before the command could be started")
         number = int(report[1])
         status = process.start_failure(number)
-        why = "command not found" if status == statuses.NOT_FOUND else f"cannot be executed: {os.strerror(number)}"
-        self._log.error(f"{self._settings.command[0]}: {why}; nothing was run")
+        name = self._settings.command[0]
+        if not name:
+            why = "the command is empty"
+        elif status == statuses.NOT_FOUND:
+            interpreter = "/" in name and os.path.exists(name)
+            why = (
+                f"{name}: its interpreter (the #! line) was not found" if interpreter else f"{name}: command not found"
+            )
+        else:
+            why = f"{name}: cannot be executed: {'Is a directory' if os.path.isdir(name) else os.strerror(number)}"
+        self._log.error(f"{why}; nothing was run")
         return status
 
     def _watch(self, watcher: guard.Guard, holding: Holding | None) -> list[str]:
@@ -277,7 +286,8 @@ class Job:
         status, outcome = _status(ended)
         leftover = "" if ended.clean else ", but not all that it started could be; the lease is left to lapse"
         if outcome == TIMED_OUT:
-            self._log.error("the command was stopped after --timeout" + leftover)
+            after = durations.show(self._settings.timeout or 0.0)
+            self._log.error(f"the command was stopped after --timeout {after}" + leftover)
         if holding is None:
             return status
         if outcome == LOST:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 ERROR, WARNING, NOTICE, INFO = "error", "warning", "notice", "info"
@@ -61,7 +62,9 @@ class Log:
             text = self._as_json(level, text)
         elif self._key is not None:
             text = f"{self._key}: {text}"
-        if self._syslog:
+        # Without a syslog daemon, as in a container, an error would be lost without a trace.
+        heard = sys.platform != "linux" or level != ERROR or os.path.exists("/dev/log")
+        if self._syslog and heard:
             import syslog
 
             priorities = {

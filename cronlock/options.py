@@ -60,7 +60,7 @@ OPTIONS = (
         DURATION,
         "How long after the holder's last sign of life the lease lapses.",
         short="-t",
-        default="300",
+        default="300s",
     ),
     Option(
         "--min-hold",
@@ -93,7 +93,7 @@ OPTIONS = (
         "The command's longest run time; then TERM, and KILL after --kill-after.",
         default="none",
     ),
-    Option("--kill-after", DURATION, "From TERM to KILL.", default="10"),
+    Option("--kill-after", DURATION, "From TERM to KILL.", default="10s"),
     Option(
         "--on-lost",
         CHOICE,
@@ -117,7 +117,12 @@ OPTIONS = (
         metavar="URL",
         default="file: in the state directory, which guards this machine only",
     ),
-    Option("--backend-timeout", DURATION, "Limit of one request, connecting included.", default="5"),
+    Option(
+        "--backend-timeout",
+        DURATION,
+        "Limit of one request, connecting included. At the start up to three are made within twice this.",
+        default="5s",
+    ),
     Option(
         "--state-dir",
         TEXT,

@@ -6,13 +6,17 @@ option, a missing value) it leaves to click, which has the messages.
 
 from __future__ import annotations
 
+from .errors import UsageError
 from .options import FLAG, OPTIONS
 
 _BY_FLAG = {flag: option for option in OPTIONS for flag in (option.long, option.short) if flag is not None}
 
 
 def read_run(arguments: list[str]) -> tuple[dict[str, str | bool], list[str]] | None:
-    """Return (options by Python name, command) of the words after ``run``, or None to leave it to click."""
+    """Return (options by Python name, command) of the words after ``run``, or None to leave it to click.
+
+    Raises UsageError for an option whose value seems to have been forgotten.
+    """
     given: dict[str, str | bool] = {}
     position = 0
     while position < len(arguments):
@@ -37,5 +41,10 @@ def read_run(arguments: list[str]) -> tuple[dict[str, str | bool], list[str]] | 
                 return None
             value = arguments[position]
             position += 1
+            if value == "--" or value.partition("=")[0] in _BY_FLAG:
+                # An empty variable in `--key $JOB --`: taken for a key, it would be one for all such lines.
+                raise UsageError(
+                    f"{flag} has no value: next is {value!r}; if that is the value, write {option.long}={value}"
+                )
         given[option.name] = value
     return given, []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from .errors import CronlockError
+from .errors import BackendError, CronlockError
 from .log import Log
 
 
@@ -27,10 +27,16 @@ def run(given: dict[str, str | bool], command: list[str]) -> int:
 
         return Job(settings, SystemClock(), log).run()
     except CronlockError as error:
-        log.error(str(error))
-        return error.status
+        return refuse(error, log)
     except Exception as error:
         return _fault(error, log)
+
+
+def refuse(error: CronlockError, log: Log | None = None) -> int:
+    """Say why nothing was run, and return the exit status for it."""
+    unavailable = isinstance(error, BackendError)
+    (log or Log()).error(f"{error}; nothing was run" if unavailable else str(error))
+    return error.status
 
 
 def _fault(error: Exception, log: Log) -> int:

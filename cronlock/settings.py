@@ -6,7 +6,7 @@ import os
 
 from . import config, durations, keys
 from .errors import ConfigError, CronlockError, UsageError
-from .options import CHOICE, DURATION, FLAG, INTEGER, OPTIONS, Option
+from .options import CHOICE, COMMAND_VARIABLES, DURATION, FLAG, INTEGER, OPTIONS, Option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _DEFAULT_MIN_HOLD = 45.0
 _YES = ("1", "yes", "true", "on")
 _NO = ("0", "no", "false", "off", "")
+# Variables that are there for other ends: see the option --config, and what a surrounding run hands down.
+_NOT_SETTINGS = frozenset(("CRONLOCK_CONFIG", "CRONLOCK_TAKEOVER", *(name for name, _ in COMMAND_VARIABLES)))
 # By how much a source stands over another.
 _COMMAND_LINE, _ENVIRONMENT, _FILE = 3, 2, 1
 
@@ -116,6 +118,7 @@ def _sources(given: Mapping[str, str | bool], environ: Mapping[str, str]) -> dic
     found: dict[str, tuple[int, str | bool, str]] = {}
     for variable, (value, where) in lines.items():
         found[settable[variable].name] = (_FILE, value, f"{where}: {variable}")
+    _refuse_slips(environ, frozenset(settable))
     for variable, option in settable.items():
         if variable in environ:
             found[option.name] = (_ENVIRONMENT, environ[variable], variable)
@@ -123,6 +126,18 @@ def _sources(given: Mapping[str, str | bool], environ: Mapping[str, str]) -> dic
         if option.name in given:
             found[option.name] = (_COMMAND_LINE, given[option.name], option.long)
     return found
+
+
+def _refuse_slips(environ: Mapping[str, str], known: frozenset[str]) -> None:
+    """Raise ConfigError for a variable that is almost one of `known`.
+
+    Others of the prefix may be anybody's; but CRONLOCK_BAKEND would let every machine run the job.
+    """
+    for name in environ:
+        if name.startswith("CRONLOCK_") and name not in known and name not in _NOT_SETTINGS:
+            likely = config.likeliest(name, known)
+            if likely is not None:
+                raise ConfigError(f"{name} in the environment: unknown; did you mean {likely}?")
 
 
 def _wrong(where: str, reason: str) -> CronlockError:
@@ -160,7 +175,7 @@ def _apply_every(values: dict[str, Value | list[str]], sources: dict[str, tuple[
     rank, _, where = sources["every"]
     other = sources.get("min_hold", (0, "", ""))
     if rank == other[0]:
-        raise _wrong(where, "cannot go together with min-hold; give one of them")
+        raise _wrong(where, "cannot go together with --min-hold; give one of them")
     period = values["every"]
     assert isinstance(period, float)
     if period <= 0:

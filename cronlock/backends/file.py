@@ -50,11 +50,11 @@ _PAUSE = 0.001
 _REMEDIES = {
     errno.ENOSPC: "free some space on its disk",
     errno.EDQUOT: "free some space or raise the quota",
-    errno.EROFS: "make its file system writable, or name another directory in the URL",
-    errno.EACCES: "run as the directory's owner, or name another directory in the URL",
-    errno.EPERM: "run as the directory's owner, or name another directory in the URL",
-    errno.ENOTDIR: "name a directory in the URL",
-    errno.ENOENT: "someone removes it: let it be",
+    errno.EROFS: "make its file system writable, or name another directory (--backend file:///DIR)",
+    errno.EACCES: "run as the directory's owner, or name another one (--backend file:///DIR)",
+    errno.EPERM: "run as the directory's owner, or name another one (--backend file:///DIR)",
+    errno.ENOTDIR: "name a directory (--backend file:///DIR)",
+    errno.ENOENT: "it cannot be made there, or someone removes it: name another directory",
 }
 
 

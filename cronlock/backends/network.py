@@ -34,7 +34,7 @@ def tls_context(url_text: str, params: dict[str, str]) -> ssl.SSLContext:
     except (OSError, ValueError) as error:
         # ssl.SSLError is an OSError; its text names no file.
         files = ", ".join(f"{name}={params[name]}" for name in TLS_PARAMS if name in params)
-        raise ConfigError(f"{url_text}: cannot use the TLS files ({files}): {error}") from error
+        raise ConfigError(f"{url_text}: cannot use the TLS files ({files}): {_without_source(error)}") from error
     return context
 
 
@@ -147,7 +147,7 @@ class Stream:
             self._socket = context.wrap_socket(plain, server_hostname=name)
         except (OSError, ValueError) as error:
             plain.close()
-            raise BackendUnavailable(f"{self._name}: no TLS with the server: {error}") from error
+            raise BackendUnavailable(f"{self._name}: no TLS with the server: {_without_source(error)}") from error
 
     def _timed(self) -> _socket.socket | ssl.SSLSocket:
         assert self._socket is not None
@@ -164,4 +164,16 @@ class Stream:
         # Before Python 3.10 a socket's time-out is not a TimeoutError.
         if isinstance(error, (TimeoutError, _socket.timeout)):
             return BackendUnavailable(f"{self._name}: no answer in time")
+        if isinstance(error, ConnectionRefusedError):
+            return BackendUnavailable(
+                f"{self._name}: connection refused: check host and port, and that the server is up"
+            )
         return BackendUnavailable(f"{self._name}: {error.strerror or error}")
+
+
+def _without_source(error: Exception) -> str:
+    """Return the text of an error of OpenSSL without the line of C that it comes from."""
+    text = str(error).partition(" (_ssl.c")[0]
+    if text.startswith("_ssl.c:"):
+        text = text.partition(": ")[2]
+    return getattr(error, "strerror", None) or text if text.startswith("[Errno") else text

@@ -118,7 +118,7 @@ class Node:
 
     def line(self, *words: object, key: str = "job") -> list[str]:
         """Return a command line of ``cronlock run`` for `key`."""
-        return [sys.executable, "-m", "cronlock", "run", "--key", key, *map(str, words)]
+        return [sys.executable, "-m", "cronlock", "run", f"--key={key}", *map(str, words)]
 
     def start(self, *words: object, key: str = "job", env: dict[str, str] | None = None, **options: Any) -> Started:
         """Start ``cronlock run`` with `words`, away from any terminal, with `env` over the node's."""

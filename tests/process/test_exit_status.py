@@ -173,6 +173,15 @@ def test_json_messages_parse(node: Node) -> None:
         assert {"time", "level", "message"} <= fields.keys()
 
 
+@pytest.mark.skipif(os.path.exists("/dev/log"), reason="this machine has a syslog daemon, which takes the message")
+def test_error_without_a_syslog_daemon(node: Node) -> None:
+    """Where nobody listens to syslog, as in a container, an error is said on standard error all the same."""
+    done = node.run("--log", "syslog", "--backend", "redis://127.0.0.1:1", "--backend-timeout", "1", "--", "true")
+    assert done.status == 69
+    assert done.err.startswith("cronlock: ")
+    assert "nothing was run" in done.err
+
+
 def test_syslog_instead_of_stderr(node: Node) -> None:
     """With --log syslog standard error stays the command's own."""
     assert node.run("--", "true").status == 0

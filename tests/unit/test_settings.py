@@ -117,6 +117,18 @@ def test_variables_of_other_names_are_left_alone(file: Path) -> None:
     assert load(file, {"CRONLOCK_KEY": "other", "CRONLOCK_FENCE": "1", "CRONLOCK_X": "y"}).key == "k"
 
 
+def test_a_slip_in_a_name_is_refused_with_what_was_meant(file: Path) -> None:
+    """CRONLOCK_BAKEND would let every machine run the job."""
+    with pytest.raises(ConfigError, match="CRONLOCK_BAKEND in the environment: unknown; did you mean CRONLOCK_BACKEND"):
+        load(file, {"CRONLOCK_BAKEND": "redis://h"})
+    file.write_text("CRONLOCK_BAKEND=redis://h\n")
+    with pytest.raises(ConfigError, match=":1: unknown name 'CRONLOCK_BAKEND'; did you mean CRONLOCK_BACKEND"):
+        load(file)
+    file.write_text("export CRONLOCK_BACKEND=redis://h\n")
+    with pytest.raises(ConfigError, match="leave out 'export'"):
+        load(file)
+
+
 def test_flags_from_the_environment(file: Path) -> None:
     """yes and no in the usual spellings."""
     assert load(file, {"CRONLOCK_VERBOSE": "Yes"}).verbose
