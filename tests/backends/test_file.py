@@ -571,7 +571,7 @@ except BackendUnavailable as error:
     done = subprocess.run([sys.executable, "-c", program, _ROOT, "/etc/cronlock-test"], capture_output=True, text=True)
     assert done.stdout == (
         "/etc/cronlock-test/x.lock: Permission denied; "
-        "run as the directory's owner, or name another directory in the URL\n"
+        "run as the directory's owner, or name another one (--backend file:///DIR)\n"
     ), done.stderr
 
 
