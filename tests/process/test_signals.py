@@ -146,7 +146,9 @@ def test_command_starts_with_a_clean_slate(node: Node) -> None:
     started = node.start("--", "grep", "^Sig", "/proc/self/status", preexec_fn=block)
     assert started.wait() == 0
     masks = dict(line.split(":\t") for line in started.out.splitlines())
-    assert [int(masks[name], 16) for name in ("SigPnd", "SigBlk", "SigIgn")] == [0, 0, 0]
+    # What the C library keeps for itself (32, 33) may come ignored from whoever started the tests, as make does.
+    settable = sum(1 << (number - 1) for number in signal.valid_signals())
+    assert [int(masks[name], 16) & settable for name in ("SigPnd", "SigBlk", "SigIgn")] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("blocked", [False, True])
