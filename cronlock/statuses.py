@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-SKIPPED = 0
 USAGE = 64
 UNAVAILABLE = 69
 FAULT = 70

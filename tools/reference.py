@@ -14,13 +14,15 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from cronlock import statuses  # noqa: E402
+from cronlock.backends.redis_scripts import ACL_RULE  # noqa: E402
 from cronlock.options import COMMAND_VARIABLES, FLAG, OPTIONS, Option  # noqa: E402
 
 
 def manual_page(source: str) -> str:
     """Return cronlock.1 from its source."""
     page = (
-        source.replace("@OPTIONS@", "\n".join(map(_mdoc_option, OPTIONS)))
+        source.replace("@ACL@", ACL_RULE)
+        .replace("@OPTIONS@", "\n".join(map(_mdoc_option, OPTIONS)))
         .replace("@VARIABLES@", "\n".join(f".It Ev {name}\n{_roff(text)}" for name, text in COMMAND_VARIABLES))
         .replace("@STATUSES@", "\n".join(f".It {_roff(status)}\n{_roff(text)}" for status, text in statuses.TABLE))
     )
