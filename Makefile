@@ -9,7 +9,7 @@ WITHOUT_SERVERS := tests/unit tests/test_cli.py tests/backends/test_file.py test
 # Byte code is written whatever the caller's environment says: starts are what is measured.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help demo test check lint types docs unit pythons cron-test bench reference format clean
+.PHONY: help demo test check lint types docs unit pythons cron-test takeover-test bench fleet bench-standby reference format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -36,7 +36,7 @@ types: $(VENV)/tools
 
 docs: $(VENV)/tools
 	$(BIN)/python tools/reference.py --check
-	sh tools/lint-manual.sh man/cronlock.1
+	sh tools/lint-manual.sh man/*.[157]
 
 unit: $(VENV)/tools ## only the tests that need no server
 	$(BIN)/pytest $(PARALLEL) $(WITHOUT_SERVERS)
@@ -50,6 +50,17 @@ cron-test: $(VENV)/tools ## the real cron on three machines over many ticks (tak
 bench: $(VENV)/tools ## what a run costs, beside the bare interpreter and its rivals (WRITE=1: into docs/)
 	sh tools/need.sh venv tests bench
 	$(BIN)/python -m bench.performance $(if $(WRITE),--write) $(BENCH)
+
+bench-standby: $(VENV)/tools ## what a thousand runs in standby on one key cost a Redis server
+	sh tools/need.sh venv tests
+	$(BIN)/python -m bench.standby
+
+takeover-test: $(VENV)/tools ## ten machines, one dies in the middle of the job, fifty times on each backend
+	CRONLOCK_TAKEOVERS=50 $(BIN)/pytest -n 4 tests/fleet/test_takeover.py
+
+fleet: $(VENV)/tools ## what a whole fleet at second zero costs its server (WRITE=1: into docs/; FLEET='--soak 600')
+	sh tools/need.sh venv tests
+	$(BIN)/python -m bench.fleet $(if $(WRITE),--write) $(FLEET)
 
 reference: $(VENV)/installed ## write the parts of manual page and README that the program's tables give
 	$(BIN)/python tools/reference.py

@@ -2,30 +2,66 @@
 
 from __future__ import annotations
 
-import click
+import importlib
+from collections.abc import Callable
 
-from . import __version__, statuses
-from .options import COMMAND_VARIABLES, FLAG, OPTIONS
+import click
+from click.shell_completion import CompletionItem
+
+from . import __version__, completion, statuses
+from .errors import CronlockError
+from .options import CHOICE, COMMAND_VARIABLES, FLAG, OPTIONS, Option
 from .run import run as run_command
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+#: The commands besides run, in the order of --help: each a module of `cronlock.commands`.
+COMMANDS = ("status", "history", "check", "release")
+# Of the monitoring plugins' statuses: nothing can be said.
+_CHECK_UNKNOWN = 3
+
+
+class _Commands(click.Group):
+    """`run`, and the commands of their own modules, each loaded when it is named."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as click calls it
+        return ["run", *COMMANDS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in COMMANDS:
+            command = importlib.import_module(f"cronlock.commands.{cmd_name}").command
+            command.name = cmd_name
+            command.context_settings = _CONTEXT
+            assert isinstance(command, click.Command)
+            return command
+        return super().get_command(ctx, cmd_name)
 
 
 def main(arguments: list[str]) -> int:
-    """Return the exit status of ``cronlock`` with `arguments`; errors of usage are one line and status 64."""
+    """Return the exit status of ``cronlock`` with `arguments`; errors are one line."""
     try:
         result = cronlock.main(arguments, prog_name="cronlock", standalone_mode=False)
     except click.UsageError as error:
-        where = "cronlock run" if arguments[:1] == ["run"] else "cronlock"
+        known = arguments[:1] != [] and arguments[0] in ("run", *COMMANDS)
+        where = f"cronlock {arguments[0]}" if known else "cronlock"
         text = " ".join(error.format_message().split())
-        click.echo(f"cronlock: {text.rstrip('.')} (see {where} --help)", err=True)
-        return statuses.USAGE
+        return _failed(arguments, f"{text.rstrip('.')} (see {where} --help)", statuses.USAGE)
     except click.exceptions.Abort:
         return statuses.SIGNAL_BASE + 2
+    except CronlockError as error:
+        return _failed(arguments, str(error), error.status)
     return result if isinstance(result, int) else 0
 
 
-@click.group(context_settings=_CONTEXT, no_args_is_help=False, invoke_without_command=True)
+def _failed(arguments: list[str], text: str, status: int) -> int:
+    """Say why, where whoever called reads it, and return the exit status."""
+    if arguments[:1] == ["check"]:
+        click.echo(f"CRONLOCK UNKNOWN - {text.replace('|', '/')}")
+        return _CHECK_UNKNOWN
+    click.echo(f"cronlock: {text}", err=True)
+    return status
+
+
+@click.group(cls=_Commands, context_settings=_CONTEXT, no_args_is_help=False, invoke_without_command=True)
 @click.version_option(__version__, message="cronlock %(version)s")
 @click.pass_context
 def cronlock(context: click.Context) -> None:
@@ -58,13 +94,19 @@ def _epilog() -> str:
     return "\n".join(lines)
 
 
-def _click_option(index: int) -> click.Option:
-    option = OPTIONS[index]
+def _click_option(option: Option) -> click.Option:
     names = [option.long] if option.short is None else [option.short, option.long]
     text = option.help + (f" Default: {option.default}." if option.default is not None else "")
     if option.kind == FLAG:
         return click.Option([*names, option.name], is_flag=True, help=text)
-    return click.Option([*names, option.name], metavar=option.metavar, help=text)
+    return click.Option([*names, option.name], metavar=option.metavar, help=text, shell_complete=_completer(option))
+
+
+def _completer(option: Option) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]] | None:
+    """Return what completes the option's value; None where nothing can."""
+    if option.kind == CHOICE:
+        return lambda _context, _option, begun: [CompletionItem(c) for c in option.choices if c.startswith(begun)]
+    return {"key": completion.keys, "config": completion.files, "state_dir": completion.directories}.get(option.name)
 
 
 def _run(command: tuple[str, ...], **values: str | bool | None) -> int:
@@ -86,8 +128,14 @@ cronlock.add_command(
         "run",
         callback=_run,
         params=[
-            *(_click_option(index) for index in range(len(OPTIONS))),
-            click.Argument(["command"], nargs=-1, type=click.UNPROCESSED, metavar="COMMAND [ARG]..."),
+            *map(_click_option, OPTIONS),
+            click.Argument(
+                ["command"],
+                nargs=-1,
+                type=click.UNPROCESSED,
+                metavar="COMMAND [ARG]...",
+                shell_complete=completion.command,
+            ),
         ],
         help=_run.__doc__,
         short_help="Run a command if no other machine holds its key.",

@@ -6,15 +6,30 @@ import os
 import time
 
 from . import backends, durations, keys, sights, timing
-from .errors import BackendError, BackendUnavailable, ConfigError, GivenBack
-from .lease import CANCELLED, FORGOTTEN, HELD, HOLD, LOST, NOT_STARTED, Claim, Conflict, Ending
+from .errors import BackendError, BackendUnavailable, GivenBack
+from .lease import (
+    CANCELLED,
+    DIED,
+    ENDED,
+    EXITED,
+    FORGOTTEN,
+    HELD,
+    HOLD,
+    LOST,
+    NOT_STARTED,
+    RELEASED,
+    TIMED_OUT,
+    Claim,
+    Conflict,
+    Ending,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .clock import Clock
-    from .lease import Backend, Grant
+    from .lease import Backend, Grant, Run
     from .log import Log
     from .settings import Settings
 
@@ -40,6 +55,17 @@ class Holding:
         #: Whether the backend said that it is not ours.
         self.lost = False
 
+    def variables(self) -> dict[str, str]:
+        """Return what the command is told of its lease."""
+        grant, variables = self.grant, {}
+        if grant.fence is not None:
+            variables["CRONLOCK_FENCE"] = str(grant.fence)
+        if grant.claim.standby_for is not None:
+            variables["CRONLOCK_TAKEOVER"] = "1"
+            if grant.took_over is not None:
+                variables["CRONLOCK_TAKEOVER_FENCE"] = str(grant.took_over)
+        return variables
+
     def reason(self) -> str:
         """Say why the lease was lost."""
         if self.failure is not None:
@@ -57,20 +83,15 @@ class Holder:
         self._settings = settings
         self._clock = clock
         self._log = log
-        url = settings.backend
-        if url is None:
-            if settings.state_dir is None:
-                raise ConfigError("no backend is configured, and no HOME to keep files in; see --backend, --state-dir")
-            url = "file://" + settings.state_dir.replace("%", "%25").replace("?", "%3F").replace(" ", "%20")
+        self._backend: Backend = backends.open_configured(settings)
+        if settings.backend is None:
             log.notice("no backend is configured: the file backend guards this machine only; see --backend")
-        try:
-            self._backend: Backend = backends.open_backend(url, settings.backend_timeout)
-        except ConfigError as error:
-            raise ConfigError(f"{settings.wheres['backend']}: {error}" if settings.backend else str(error)) from error
         self._check_ttl()
         self._sights: sights.Sights | None = None
         if not self._backend.traits.local and settings.state_dir is not None:
-            self._sights = sights.Sights(settings.state_dir, backends.place(url), settings.key, clock)
+            self._sights = sights.Sights(settings.state_dir, backends.place(settings.backend_url), settings.key, clock)
+        #: The tick that is only to be taken over.
+        self._standby_for: str | None = None
         self._claim = self._new_claim()
         self._failures = 0
         #: When the claim was asked for first, by boot time.
@@ -93,6 +114,26 @@ class Holder:
         finally:
             if self._in_doubt:
                 self._abandon()
+
+    def stand_by_for(self, tick: str) -> None:
+        """From now on ask to take over a run of `tick` that died, and nothing else."""
+        self._standby_for = tick
+        self._start_over()
+
+    def until_it_changes(self) -> int | None:
+        """Get ready to wait. Return a descriptor that can be read once the key may have changed, None if nothing tells.
+
+        Raises BackendError when the backend does not answer. Where nothing tells, no connection is kept.
+        """
+        descriptor = self._backend.watch(self._settings.key)
+        if descriptor is None:
+            self._backend.close()
+        return descriptor
+
+    @property
+    def local(self) -> bool:
+        """Whether the backend guards this machine only."""
+        return self._backend.traits.local
 
     def _ask(self, pause: Callable[[float], None]) -> Holding | Conflict:
         settings = self._settings
@@ -157,7 +198,20 @@ class Holder:
             self._start_over()
             raise GivenBack("the answer came too late for the lease to be of use")
         self._log.info(f"acquired as {self.owner}, fence {answer.fence}, for {durations.show(answer.ttl)}")
+        if answer.claim.standby_for is not None:
+            self._log.warning("taking over from a run that died")
+        self._say_drift(answer)
         return holding
+
+    def _say_drift(self, grant: Grant) -> None:
+        """Warn when the run before was started in another way, as by an image that is older or newer."""
+        run, claim = grant.previous, grant.claim
+        if run is not None and (run.program != claim.program or run.ttl != grant.ttl):
+            from .drift import describe_drift
+
+            text = describe_drift(run, claim.program, grant.ttl)
+            if text is not None:
+                self._log.warning(text)
 
     def _start_over(self) -> None:
         """Be a new owner, of whom no earlier request is on its way."""
@@ -263,6 +317,7 @@ class Holder:
             ttl=settings.ttl,
             hold=settings.min_hold,
             ignore_hold=settings.ignore_hold,
+            standby_for=self._standby_for,
         )
 
 
@@ -275,9 +330,26 @@ def describe(conflict: Conflict) -> str:
         return f"held by {by}" + ("" if run is None else f" since {_clock_time(run.started_at)}")
     if conflict.why == HOLD:
         return f"{by} ran it just now; held for another {left}"
+    if conflict.why == ENDED:
+        return "the run that it stood by for is over" if run is None else f"{by} ran it: {ending(run)}"
     if conflict.why == FORGOTTEN:
         return f"the server lost data that this machine had seen; a lost lease may be out; held for another {left}"
     return "this run gave the key back already"
+
+
+def ending(run: Run) -> str:
+    """Say for people how a run ended."""
+    if run.outcome == EXITED:
+        return f"exited with status {run.status}"
+    words = {
+        LOST: "lost its lease and was stopped",
+        TIMED_OUT: "stopped after --timeout",
+        NOT_STARTED: "could not be started",
+        DIED: "died",
+        RELEASED: "released by hand",
+        None: "did not say its end",
+    }
+    return words.get(run.outcome, str(run.outcome))
 
 
 def _clock_time(started_at: float) -> str:

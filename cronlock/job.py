@@ -8,7 +8,8 @@ import select
 from . import durations, guard, linux, process, signals, statuses, terminal, timing
 from .errors import BackendError, BackendUnavailable, CronlockError
 from .holding import Holder, Holding, describe, noise
-from .lease import EXITED, FORGOTTEN, LOST, TIMED_OUT, Conflict
+from .lease import EXITED, FORGOTTEN, LOST, NOT_STARTED, TIMED_OUT, Conflict
+from .log import NOTICE, WARNING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Job:
         self._spared: frozenset[int] = frozenset()
         #: Whether orphans of the guard's become ours.
         self._adopts = False
+        #: By boot time: when cronlock started, and when the command was about to.
+        self._began = self._running_since = clock.now()
         #: The signal that Ctrl-C ended the command with, for cronlock to end by it as well.
         self._die_of: int | None = None
 
@@ -56,6 +59,8 @@ class Job:
             if self._settings.jitter:
                 self._pause(self._settings.jitter * noise())
             answer = self._holder.acquire(self._pause)
+            if isinstance(answer, Conflict) and self._settings.standby:
+                answer = self._stand_by(answer)
             if isinstance(answer, Conflict):
                 return self._skip(answer)
             return self._run_under(answer)
@@ -68,24 +73,45 @@ class Job:
                 self._guard.wait()
             self._holder.close()
 
-    def _pause(self, seconds: float) -> None:
-        self._signals.sleep(seconds)
+    def _pause(self, seconds: float, wake: int | None = None) -> None:
+        self._signals.sleep(seconds, wake)
         if self._signals.caught is not None:
             raise _Interrupted
 
+    def _stand_by(self, conflict: Conflict) -> Holding | Conflict:
+        from .standby import Standby
+
+        standby = Standby(self._holder, self._clock, self._log, self._settings.standby, self._pause)
+        answer = standby.wait(conflict)
+        if standby.failure is not None:
+            self._log.warning(f"standing by, the backend could not be asked, and nothing was run: {standby.failure}")
+        return answer
+
     def _skip(self, conflict: Conflict) -> int:
-        text = f"skipped: {describe(conflict)}"
-        if conflict.why == FORGOTTEN:
-            self._log.warning(text)  # Not another run's doing: somebody should know.
+        # Not another run's doing: somebody should know.
+        level = WARNING if conflict.why == FORGOTTEN else NOTICE
+        if self._log.tells_outcomes:
+            from . import outcome
+
+            self._log.outcome(*outcome.of_skip(self._settings, conflict, self._waited()), level=level)
         else:
-            self._log.notice(text)
+            say = self._log.warning if level == WARNING else self._log.notice
+            say(f"skipped: {describe(conflict)}")
         return self._settings.skip_status
+
+    def _waited(self) -> float:
+        return self._clock.now() - self._began
 
     def _without_lease(self, error: BackendError) -> int:
         if self._settings.on_error == "fail":
             raise error
         if self._settings.on_error == "skip":
-            self._log.notice(f"skipped, as --on-error says: {error}")
+            if self._log.tells_outcomes:
+                from . import outcome
+
+                self._log.outcome(*outcome.of_error(self._settings, error, self._waited()))
+            else:
+                self._log.notice(f"skipped, as --on-error says: {error}")
             return self._settings.skip_status
         self._log.warning(f"running without a lease, as --on-error says: {error}")
         try:
@@ -97,6 +123,7 @@ class Job:
 
     def _run_under(self, holding: Holding | None) -> int:
         """Run the command, under `holding` if there is one, and return the exit status."""
+        self._running_since = self._clock.now()
         try:
             # From here on the guard passes signals on, the ones still in the pipe included.
             if not self._signals.hand_over(self._on_continue):
@@ -113,7 +140,9 @@ class Job:
         if report[0] != "ended":
             if holding is not None:
                 self._holder.give_back(holding)
-            return self._not_started(report)
+            status = self._not_started(report)
+            self._tell(holding, NOT_STARTED, status)
+            return status
         ended = guard.Ended.from_report(report)
         self._leave_terminal(watcher, ended)
         return self._finish(ended, holding)
@@ -123,8 +152,8 @@ class Job:
         settings = self._settings
         stop_on_loss = settings.on_lost == "stop"
         variables = {"CRONLOCK_KEY": settings.key, "CRONLOCK_OWNER": self._holder.owner}
-        if holding is not None and holding.grant.fence is not None:
-            variables["CRONLOCK_FENCE"] = str(holding.grant.fence)
+        if holding is not None:
+            variables.update(holding.variables())
         foreground = self._terminal is not None and self._terminal.is_ours_to_give()
         command = process.Command(
             settings.command,
@@ -284,17 +313,30 @@ class Job:
     def _finish(self, ended: guard.Ended, holding: Holding | None) -> int:
         """Say how it ended, release, and return the exit status."""
         status, outcome = _status(ended)
+        ran_for = self._clock.now() - self._running_since
         leftover = "" if ended.clean else ", but not all that it started could be; the lease is left to lapse"
         if outcome == TIMED_OUT:
             after = durations.show(self._settings.timeout or 0.0)
             self._log.error(f"the command was stopped after --timeout {after}" + leftover)
         if holding is None:
+            self._tell(None, outcome, status, ran_for)
             return status
         if outcome == LOST:
             self._log.error(f"lease lost ({holding.reason()}); the command was stopped" + leftover)
         if not holding.lost and (ended.clean or ended.why is None):
             self._holder.release(holding, outcome, status)
+        self._tell(holding, outcome, status, ran_for)
         return status
+
+    def _tell(self, holding: Holding | None, outcome: str, status: int, ran_for: float = 0.0) -> None:
+        """Write the run's line of the outcome log, where one is asked for."""
+        if self._log.tells_outcomes:
+            from . import outcome as outcomes
+
+            waited = self._running_since - self._began
+            self._log.outcome(
+                *outcomes.of_run(self._settings, holding, outcome, status, waited=waited, ran_for=ran_for)
+            )
 
     def _after_guards_death(self, watcher: guard.Guard, holding: Holding | None) -> int:
         clean = process.kill_all(watcher.command_pid, adopts=self._adopts, spared=self._spared)

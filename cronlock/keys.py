@@ -32,7 +32,8 @@ def escape(text: str) -> str:
     No two texts give the same name. A leading dot is escaped too, so that a name is never
     ``.``, ``..`` or a hidden file.
     """
-    data = text.encode()
+    # Owners that others wrote may hold bytes that are no text; keys may not.
+    data = text.encode("utf-8", "surrogateescape")
     name = "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in data)
     return "%2E" + name[1:] if name.startswith(".") else name
 

@@ -16,15 +16,23 @@ HELD = "held"  # another run's lease
 HOLD = "hold"  # the last run's min-hold is not over
 FORGOTTEN = "forgotten"  # the server may have lost a lease that is still out
 CANCELLED = "cancelled"  # this owner released or gave up already: a late duplicate
+ENDED = "ended"  # the run that a standby waits for needs nobody to take it over
 
 #: How a run ended, as its record says it.
 EXITED = "exited"
 LOST = "lost"
 TIMED_OUT = "timeout"
 NOT_STARTED = "not-started"
+# What others say of a run that did not say it itself, once the next one started.
+DIED = "died"
+RELEASED = "released"  # by `cronlock release`
+#: With these the job was not done: a standby may still take it over.
+UNDONE = (LOST, NOT_STARTED)
 
 #: Keys that nobody used for so long may vanish from the backend.
 RETENTION = 30 * 86400.0
+#: How many runs a key's history has, besides the last successful one.
+HISTORY = 20
 
 
 class Traits:
@@ -72,7 +80,7 @@ class Sight:
 class Claim:
     """What one run asks for. The owner is fresh for each run and the same on every retry."""
 
-    __slots__ = ("hold", "host", "ignore_hold", "key", "owner", "pid", "program", "sight", "ttl")
+    __slots__ = ("hold", "host", "ignore_hold", "key", "owner", "pid", "program", "sight", "standby_for", "ttl")
 
     def __init__(
         self,
@@ -86,6 +94,7 @@ class Claim:
         hold: float,
         ignore_hold: bool = False,
         sight: Sight | None = None,
+        standby_for: str | None = None,
     ) -> None:
         self.key = key
         self.owner = owner
@@ -99,6 +108,8 @@ class Claim:
         #: Take the key although the last run's hold is not over.
         self.ignore_hold = ignore_hold
         self.sight = sight
+        #: Take the key only over from a run of this tick (`Run.tick`) that died, whatever its hold.
+        self.standby_for = standby_for
 
     @property
     def doubt(self) -> float:
@@ -109,7 +120,7 @@ class Claim:
 class Grant:
     """A lease that is ours."""
 
-    __slots__ = ("claim", "descriptor", "fence", "token", "ttl")
+    __slots__ = ("claim", "descriptor", "fence", "previous", "token", "took_over", "ttl")
 
     def __init__(
         self,
@@ -119,6 +130,8 @@ class Grant:
         ttl: float,
         token: object = None,
         descriptor: int | None = None,
+        previous: Run | None = None,
+        took_over: int | None = None,
     ) -> None:
         self.claim = claim
         #: Larger for every later run of the key; None where the backend cannot say.
@@ -129,12 +142,19 @@ class Grant:
         self.token = token
         #: A descriptor that the command inherits, since the lease lives in it (file backend).
         self.descriptor = descriptor
+        #: The run before this one, ended or not; None if there was none, or when asked again.
+        self.previous = previous
+        #: The fence of the dead run in whose place this one is, for a claim that stood by.
+        self.took_over = took_over
 
 
 class Run:
     """One run, as a record keeps it."""
 
-    __slots__ = ("ended_at", "fence", "host", "outcome", "owner", "pid", "program", "started_at", "status", "ttl")
+    __slots__ = (
+        *("ended_at", "fence", "host", "outcome", "owner", "pid"),
+        *("program", "stands_for", "started_at", "status", "took_over", "ttl"),
+    )
 
     def __init__(
         self,
@@ -149,6 +169,8 @@ class Run:
         ended_at: float | None = None,
         outcome: str | None = None,
         status: int | None = None,
+        stands_for: str | None = None,
+        took_over: int | None = None,
     ) -> None:
         self.owner = owner
         self.host = host
@@ -161,6 +183,24 @@ class Run:
         self.ended_at = ended_at
         self.outcome = outcome
         self.status = status
+        #: Of a takeover: the tick that it runs, and the fence of the dead run before it.
+        self.stands_for = stands_for
+        self.took_over = took_over
+
+    @property
+    def tick(self) -> str:
+        """The owner of the first run of this tick: one that died and those that took over from it are one tick."""
+        return self.stands_for or self.owner
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether its command ended by itself, with status 0."""
+        return self.outcome == EXITED and self.status == 0
+
+    @property
+    def undone(self) -> bool:
+        """Whether it did not end, or was stopped or not started by no doing of its command."""
+        return self.outcome is None or self.outcome in UNDONE
 
 
 class Conflict:
@@ -169,11 +209,11 @@ class Conflict:
     __slots__ = ("fence", "remaining", "run", "why")
 
     def __init__(self, why: str, *, remaining: float, run: Run | None = None, fence: int | None = None) -> None:
-        #: HELD, HOLD, FORGOTTEN or CANCELLED.
+        #: HELD, HOLD, FORGOTTEN, CANCELLED or ENDED.
         self.why = why
         #: Seconds until the key can be free; for a lease, if it is not renewed.
         self.remaining = remaining
-        #: The holder's run, or the last run for a hold.
+        #: The holder's run, or the last run for a hold or an end.
         self.run = run
         #: The highest fence that the server shows, for this node's sight.
         self.fence = fence
@@ -196,9 +236,18 @@ class Ending:
 class Record:
     """All that a backend knows of a key, as it was when it was read."""
 
-    __slots__ = ("hold_remaining", "last", "remaining", "run")
+    __slots__ = ("history", "hold_remaining", "last", "remaining", "run", "success")
 
-    def __init__(self, *, run: Run | None, remaining: float, hold_remaining: float, last: Run | None) -> None:
+    def __init__(
+        self,
+        *,
+        run: Run | None,
+        remaining: float,
+        hold_remaining: float,
+        last: Run | None,
+        history: list[Run] | None = None,
+        success: Run | None = None,
+    ) -> None:
         #: The run that was granted the key last and has not ended by its own word.
         self.run = run
         #: Seconds until `run`'s lease lapses unless renewed; 0 when it lapsed or there is none.
@@ -207,6 +256,11 @@ class Record:
         self.hold_remaining = hold_remaining
         #: The last run that ended by its own word.
         self.last = last
+        #: Runs before `run`, the newest first, at most HISTORY; one that never said its end is DIED,
+        #: or RELEASED.
+        self.history = history or []
+        #: The last run that succeeded, however long ago.
+        self.success = success
 
 
 if TYPE_CHECKING:
@@ -226,13 +280,19 @@ if TYPE_CHECKING:
         notices: list[str]
 
         def acquire(self, claim: Claim) -> Grant | Conflict:
-            """Take the key if it is free. The same owner asking again gets the same lease."""
+            """Take the key if it is free. The same owner asking again gets the same lease.
+
+            A claim with `standby_for` gets it only if the last run is of that tick, its lease lapsed
+            (or it ended UNDONE), and nobody released it by force. Its hold is left as it is: the
+            takeover is of the same tick. While a run of that tick has the lease the answer is HELD,
+            else ENDED.
+            """
 
         def renew(self, grant: Grant) -> bool:
             """Let the lease last `grant.ttl` from now on; False when it is no longer ours."""
 
         def release(self, grant: Grant, ending: Ending, *, keep_hold: bool) -> bool:
-            """End our lease and record how the run ended; False when it was not ours.
+            """End our lease and record how the run ended, in the history too; False when it was not ours.
 
             With `keep_hold` the key stays taken for what is left of the hold that the claim
             asked for; without it, the key is free at once.
@@ -246,6 +306,13 @@ if TYPE_CHECKING:
 
         def read(self, key: str) -> Record | None:
             """Return what is known of the key, changing nothing; None if there is no record."""
+
+        def watch(self, key: str) -> int | None:
+            """Return a descriptor that can be read once the key may have changed since it was asked for.
+
+            None where the server cannot tell: ask again in time. It is the backend's to close, and
+            holds until the next request.
+            """
 
         def keys(self) -> Iterator[str]:
             """List the keys with a record, in no order; raise BackendError unless `traits.lists_keys`."""

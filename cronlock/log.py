@@ -16,7 +16,7 @@ class Log:
     syslog; the rest only to one who asked.
     """
 
-    __slots__ = ("_json", "_key", "_shown", "_syslog")
+    __slots__ = ("_json", "_key", "_shown", "_syslog", "tells_outcomes")
 
     def __init__(
         self,
@@ -37,6 +37,8 @@ class Log:
                 self._shown.add(NOTICE)
             if verbose:
                 self._shown.add(INFO)
+        #: Whether `outcome` is asked for: a line for each run and each skip.
+        self.tells_outcomes = not quiet and (self._syslog or self._json)
 
     def error(self, text: str) -> None:
         """Say why the command did not run, or was stopped, or what else went wrong."""
@@ -54,12 +56,23 @@ class Log:
         """Say what was done, for --verbose."""
         self._say(INFO, text)
 
+    def outcome(self, text: str, fields: dict[str, str | int | float | bool], *, level: str = NOTICE) -> None:
+        """Say how a run or a skip ended, with its `fields`; see `cronlock.outcome`."""
+        if not self._json:
+            from .outcome import as_text
+
+            text, fields = f"{text} ({as_text(fields)})", {}
+        self._write(level, text, fields)
+
     def _say(self, level: str, text: str) -> None:
-        if level not in self._shown:
-            return
-        text = " ".join(text.split("\n"))
+        if level in self._shown:
+            self._write(level, text, {})
+
+    def _write(self, level: str, text: str, fields: dict[str, str | int | float | bool]) -> None:
+        # What others wrote may hold what a terminal or a reader of lines would obey.
+        text = "".join(" " if letter < " " or "\x7f" <= letter <= "\x9f" else letter for letter in text)
         if self._json:
-            text = self._as_json(level, text)
+            text = self._as_json(level, text, fields)
         elif self._key is not None:
             text = f"{self._key}: {text}"
         # Without a syslog daemon, as in a container, an error would be lost without a trace.
@@ -82,10 +95,10 @@ class Log:
         except OSError:
             pass  # Nobody listens: no reason to fail a job.
 
-    def _as_json(self, level: str, text: str) -> str:
+    def _as_json(self, level: str, text: str, fields: dict[str, str | int | float | bool]) -> str:
         import json
 
-        fields = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "level": level, "message": text}
+        line = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "level": level, "message": text}
         if self._key is not None:
-            fields["key"] = self._key
-        return json.dumps(fields, ensure_ascii=False)
+            line["key"] = self._key
+        return json.dumps({**line, **fields}, ensure_ascii=False)

@@ -86,6 +86,13 @@ OPTIONS = (
         "Keep trying this long before skipping, then run after whoever held the key.",
         default="0",
     ),
+    Option(
+        "--standby",
+        DURATION,
+        "If another run holds the key, stay ready this long: run only if that run dies, that is if its lease "
+        "lapses without its having ended. Exit as a skip as soon as it ends.",
+        default="0",
+    ),
     Option("--jitter", DURATION, "Sleep a random time up to this before the first request.", default="0"),
     Option(
         "--timeout",
@@ -152,4 +159,6 @@ COMMAND_VARIABLES = (
         "The fencing token: a positive integer, larger for every later run of the key. "
         "Unset where the backend cannot give one.",
     ),
+    ("CRONLOCK_TAKEOVER", "1 when it runs in place of a run that died (see --standby), else unset."),
+    ("CRONLOCK_TAKEOVER_FENCE", "With it, the fencing token of the run that died."),
 )

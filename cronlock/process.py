@@ -7,6 +7,7 @@ import os
 import time
 
 from . import linux, signals, statuses
+from .options import COMMAND_VARIABLES
 
 #: How long processes that even KILL does not end are waited for, before the lease is left to lapse.
 UNKILLABLE_AFTER = 60.0
@@ -21,7 +22,7 @@ def environment(extra: dict[str, str]) -> dict[str, str]:
     538); the command must not see that.
     """
     result = dict(os.environ)
-    for name in ("CRONLOCK_KEY", "CRONLOCK_OWNER", "CRONLOCK_FENCE", "CRONLOCK_TAKEOVER"):
+    for name, _ in COMMAND_VARIABLES:
         result.pop(name, None)  # A surrounding run's.
     if "LC_CTYPE" in result:
         initial = linux.initial_environment()

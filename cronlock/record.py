@@ -7,12 +7,19 @@ does not know, so that nodes with an older program can read what a newer one wro
 from __future__ import annotations
 
 from .errors import ForeignValue
-from .lease import Run
+from .lease import DIED, HISTORY, RELEASED, Run
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 #: The first line of every text, which says whose it is and in which layout.
 MAGIC = "cronlock=1"
 
-_RUN_FIELDS = ("owner", "host", "pid", "program", "started_at", "ttl", "fence", "ended_at", "outcome", "status")
+_RUN_FIELDS = (
+    *("owner", "host", "pid", "program", "started_at", "ttl", "fence", "ended_at", "outcome", "status"),
+    *("stands_for", "took_over"),
+)
 
 
 def encode(fields: dict[str, str]) -> bytes:
@@ -74,9 +81,61 @@ def run_from_fields(fields: dict[str, str], prefix: str = "") -> Run | None:
             ended_at=_finite(text("ended_at")) if text("ended_at") else None,
             outcome=text("outcome") or None,
             status=int(text("status")) if text("status") else None,
+            stands_for=text("stands_for") or None,
+            took_over=int(text("took_over")) if text("took_over") else None,
         )
     except ValueError:
-        raise ForeignValue(f"a record's run has a field of the wrong kind: {owner!r}") from None
+        raise ForeignValue(f"a record's run has a field of the wrong kind: {owner[:60]!r}") from None
+
+
+def run_to_line(run: Run) -> str:
+    """Return a run as one line, for a list of runs: fields between tabs."""
+    return "\t".join(f"{name}={_quote_line(value)}" for name, value in run_to_fields(run).items())
+
+
+def run_from_line(line: str) -> Run | None:
+    """Undo `run_to_line`; None for what is not a run, which a list passes over."""
+    try:
+        parts = (part.partition("=") for part in line.split("\t"))
+        return run_from_fields({name: _unquote_line(value) for name, _, value in parts})
+    except ForeignValue:
+        return None
+
+
+def runs_from_lines(text: str, but: Run | None = None) -> list[Run]:
+    """Return the runs of `text`, one a line, without the one of the same owner as `but`."""
+    runs = [run for run in map(run_from_line, text.split("\n")) if run is not None]
+    return [run for run in runs if but is None or run.owner != but.owner]
+
+
+def with_run(history: list[Run], run: Run) -> list[Run]:
+    """Return `history`, the newest first, with `run` as its newest, at the length that is kept."""
+    return [run, *(other for other in history if other.owner != run.owner)][:HISTORY]
+
+
+def put_together(kept: list[Run], *, run: Run | None, last: Run | None) -> tuple[list[Run], Run | None]:
+    """Return (history, last success) of runs that lie in several places, in any order and perhaps twice."""
+    found = {one.owner: one for one in kept}
+    if last is not None:
+        found[last.owner] = last
+    if run is not None:
+        found.pop(run.owner, None)
+    newest_first = sorted(found.values(), key=lambda one: one.fence or 0, reverse=True)
+    return newest_first[:HISTORY], next((one for one in newest_first if one.succeeded), None)
+
+
+def cut_off(run: Run, *, by_force: bool) -> Run:
+    """Return a run that never said its end as the history has it: it died, or was released by force."""
+    values: dict[str, Any] = {name: getattr(run, name) for name in Run.__slots__}
+    return Run(**{**values, "outcome": RELEASED if by_force else DIED})
+
+
+def _quote_line(value: str) -> str:
+    return _quote(value).replace("\t", "%09")
+
+
+def _unquote_line(value: str) -> str:
+    return _unquote(value.replace("%09", "\t"))
 
 
 def _finite(text: str) -> float:

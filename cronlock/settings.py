@@ -18,7 +18,7 @@ _DEFAULT_MIN_HOLD = 45.0
 _YES = ("1", "yes", "true", "on")
 _NO = ("0", "no", "false", "off", "")
 # Variables that are there for other ends: see the option --config, and what a surrounding run hands down.
-_NOT_SETTINGS = frozenset(("CRONLOCK_CONFIG", "CRONLOCK_TAKEOVER", *(name for name, _ in COMMAND_VARIABLES)))
+_NOT_SETTINGS = frozenset(("CRONLOCK_CONFIG", *(name for name, _ in COMMAND_VARIABLES)))
 # By how much a source stands over another.
 _COMMAND_LINE, _ENVIRONMENT, _FILE = 3, 2, 1
 
@@ -41,6 +41,7 @@ class Settings:
         "on_lost",
         "quiet",
         "skip_status",
+        "standby",
         "state_dir",
         "timeout",
         "ttl",
@@ -55,6 +56,7 @@ class Settings:
     min_hold: float
     ignore_hold: bool
     wait: float
+    standby: float
     jitter: float
     #: None: no limit.
     timeout: float | None
@@ -81,6 +83,15 @@ class Settings:
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"settings do not change: {name}")
 
+    @property
+    def backend_url(self) -> str:
+        """The backend's URL, configured or not. Raises ConfigError where there is no place for the default one."""
+        if self.backend is not None:
+            return self.backend
+        if self.state_dir is None:
+            raise ConfigError("no backend is configured, and no HOME to keep files in; see --backend, --state-dir")
+        return "file://" + self.state_dir.replace("%", "%25").replace("?", "%3F").replace(" ", "%20")
+
     def wrong(self, name: str, reason: str) -> CronlockError:
         """Return the error that option `name` cannot be as it is, of the kind that its source asks for."""
         return _wrong(self.wheres.get(name, "--" + name.replace("_", "-")), reason)
@@ -97,11 +108,21 @@ def load(given: Mapping[str, str | bool], command: list[str], environ: Mapping[s
     key = keys.check(str(given["key"]))
     if not command:
         raise UsageError("there is nothing to run; put the command after --")
+    return _load(given, environ, key, command)
+
+
+def load_for_looking(given: Mapping[str, str | bool], environ: Mapping[str, str]) -> Settings:
+    """Return the settings as `load` does, for a command that runs nothing and has no key of its own."""
+    return _load(given, environ, "", [])
+
+
+def _load(given: Mapping[str, str | bool], environ: Mapping[str, str], key: str, command: list[str]) -> Settings:
     sources = _sources(given, environ)
     values: dict[str, Value | list[str]] = {
         option.name: _parse(option, *sources[option.name][1:]) if option.name in sources else None for option in OPTIONS
     }
     _apply_every(values, sources)
+    _apply_standby(values, sources)
     _apply_quiet(values, sources)
     _apply_defaults(values, environ)
     _check(values, sources)
@@ -184,6 +205,17 @@ def _apply_every(values: dict[str, Value | list[str]], sources: dict[str, tuple[
         values["min_hold"] = period / 2
 
 
+def _apply_standby(values: dict[str, Value | list[str]], sources: dict[str, tuple[int, str | bool, str]]) -> None:
+    """Let the one of --standby and --wait count that stands higher: after the end, one runs and the other does not."""
+    if not (values["standby"] and values["wait"]):
+        return
+    rank, _, where = sources["standby"]
+    other = sources["wait"][0]
+    if rank == other:
+        raise _wrong(where, "cannot go together with --wait; give one of them")
+    values["wait" if rank > other else "standby"] = 0.0
+
+
 def _apply_quiet(values: dict[str, Value | list[str]], sources: dict[str, tuple[int, str | bool, str]]) -> None:
     """Let the one of --quiet and --verbose count that stands higher."""
     if values["quiet"] and values["verbose"]:
@@ -196,6 +228,7 @@ def _apply_defaults(values: dict[str, Value | list[str]], environ: Mapping[str, 
     plain: tuple[tuple[str, Value], ...] = (
         ("ttl", 300.0),
         ("wait", 0.0),
+        ("standby", 0.0),
         ("jitter", 0.0),
         ("kill_after", 10.0),
         ("on_lost", "stop"),

@@ -54,7 +54,7 @@ class Sights:
         """Return what was seen, or None if nothing was or it is too old to matter."""
         fields = self._read()
         try:
-            fence = int(fields["fence"])
+            fence = _fence(fields["fence"])
             boot_time = float(fields["boot_time"])
             wall_age = self._clock.wall() - float(fields["seen_at"])
             ttl = float(fields["ttl"])
@@ -82,7 +82,7 @@ class Sights:
         earlier = self._read()
         try:
             # Another run on this machine may have written meanwhile.
-            self._fence = max(self._fence, answer.fence or 0, int(earlier.get("fence", "0")))
+            self._fence = max(self._fence, answer.fence or 0, _fence(earlier.get("fence", "0")))
         except ValueError:
             self._fence = max(self._fence, answer.fence or 0)
         if not isinstance(answer, Conflict):
@@ -131,3 +131,10 @@ class Sights:
                 os.close(descriptor)
         except OSError as error:
             self.problem = f"{self._path}: {error.strerror}"
+
+
+def _fence(text: str) -> int:
+    """Return the fence that `text` is; raise ValueError for one that no backend gives, since it would not fit."""
+    if len(text) > 20:
+        raise ValueError(text[:20])
+    return int(text)

@@ -177,16 +177,20 @@ class Signals:
         # What the caller had blocked would not be heard.
         unblock_all()
 
-    def sleep(self, seconds: float) -> None:
-        """Sleep so long, or until a signal asks to end."""
+    def sleep(self, seconds: float, wake: int | None = None) -> None:
+        """Sleep so long, or until a signal asks to end or the descriptor `wake` can be read."""
         import time
 
         until = time.monotonic() + seconds
         poll = select.poll()
         poll.register(self.reader, select.POLLIN)
+        if wake is not None:
+            poll.register(wake, select.POLLIN)
         while self.caught is None and (left := until - time.monotonic()) > 0:
             # poll(2) takes at most 24 days.
-            if poll.poll(min(left, 86400.0) * 1000 + 1):
+            for descriptor, _ in poll.poll(min(left, 86400.0) * 1000 + 1):
+                if descriptor == wake:
+                    return
                 drain(self.reader)
 
     def hand_over(self, on_continue: Callable[[], None]) -> bool:

@@ -13,6 +13,7 @@ hooks say so, with the reason as the value.
 
 from __future__ import annotations
 
+import select
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -21,7 +22,24 @@ import pytest
 
 from cronlock import keys
 from cronlock.errors import BackendError
-from cronlock.lease import CANCELLED, FORGOTTEN, HELD, HOLD, TIMED_OUT, Claim, Conflict, Grant, Sight
+from cronlock.lease import (
+    CANCELLED,
+    DIED,
+    ENDED,
+    EXITED,
+    FORGOTTEN,
+    HELD,
+    HISTORY,
+    HOLD,
+    LOST,
+    NOT_STARTED,
+    RELEASED,
+    TIMED_OUT,
+    Claim,
+    Conflict,
+    Grant,
+    Sight,
+)
 
 from .hooks import LONG, Hooks, fresh_key, granted, make_claim, make_ending, refused
 from .machine import run_machine
@@ -533,6 +551,249 @@ class BackendContract:
         assert {held, ended} <= set(listed)
         assert len(listed) == len(set(listed))
 
+    # Standing by
+
+    def test_standby_waits_for_the_living(self, a: Backend, b: Backend, key: str) -> None:
+        """While the run that it stands by for has its lease, a standby is refused like anybody."""
+        grant = granted(a.acquire(make_claim(key)))
+        conflict = refused(b.acquire(make_claim(key, standby_for=grant.claim.owner)), HELD)
+        assert conflict.remaining > 0
+        assert conflict.run is not None
+        assert conflict.run.tick == grant.claim.owner
+
+    def test_standby_takes_over_from_the_dead(self, hooks: Hooks, a: Backend, b: Backend, key: str) -> None:
+        """Within the hold of a run that died only a standby gets the key, and leaves the hold as it was."""
+        dead = granted(a.acquire(make_claim(key, ttl=hooks.short_ttl, hold=LONG)))
+        hooks.lapse(a, dead)
+        refused(b.acquire(make_claim(key)), HOLD)
+        grant = granted(b.acquire(make_claim(key, hold=3 * LONG, standby_for=dead.claim.owner)))
+        _assert_rising(dead, grant)
+        assert grant.took_over == dead.fence
+        record = a.read(key)
+        assert record is not None
+        assert record.run is not None
+        assert (record.run.stands_for, record.run.took_over) == (dead.claim.owner, dead.fence)
+        assert record.run.tick == dead.claim.owner
+        assert 0 < record.hold_remaining <= LONG + 2
+        assert b.renew(grant)
+        assert b.release(grant, make_ending(), keep_hold=True)
+        assert refused(a.acquire(make_claim(key)), HOLD).remaining <= LONG + 2
+
+    def test_takeover_after_the_hold(self, hooks: Hooks, a: Backend, b: Backend, key: str) -> None:
+        """A takeover of a run whose hold is over holds the key no longer than its lease."""
+        dead = granted(a.acquire(make_claim(key, ttl=hooks.short_ttl)))
+        hooks.lapse(a, dead)
+        grant = granted(b.acquire(make_claim(key, hold=LONG, standby_for=dead.claim.owner)))
+        assert b.release(grant, make_ending(), keep_hold=True)
+        granted(a.acquire(make_claim(key)))
+
+    @pytest.mark.parametrize("outcome", [EXITED, TIMED_OUT])
+    @pytest.mark.parametrize("keep_hold", [True, False])
+    def test_standby_leaves_at_the_end(self, a: Backend, b: Backend, key: str, outcome: str, keep_hold: bool) -> None:
+        """Once the run ended, whatever its status, nobody runs it again for that tick."""
+        grant = granted(a.acquire(make_claim(key, hold=LONG)))
+        assert a.release(grant, make_ending(3, outcome), keep_hold=keep_hold)
+        conflict = refused(b.acquire(make_claim(key, standby_for=grant.claim.owner)), ENDED)
+        assert conflict.run is not None
+        assert (conflict.run.owner, conflict.run.outcome, conflict.run.status) == (grant.claim.owner, outcome, 3)
+
+    @pytest.mark.parametrize("outcome", [LOST, NOT_STARTED])
+    def test_standby_takes_over_what_was_not_done(self, a: Backend, b: Backend, key: str, outcome: str) -> None:
+        """A run that lost its lease, or could not be started, may still be taken over."""
+        grant = granted(a.acquire(make_claim(key, hold=LONG)))
+        assert a.release(grant, make_ending(75, outcome), keep_hold=outcome == LOST)
+        heir = granted(b.acquire(make_claim(key, standby_for=grant.claim.owner)))
+        assert heir.took_over == grant.fence
+        assert b.release(heir, make_ending(), keep_hold=True)
+        refused(a.acquire(make_claim(key, standby_for=grant.claim.owner)), ENDED)
+
+    def test_standby_leaves_a_later_run_alone(self, hooks: Hooks, a: Backend, b: Backend, key: str) -> None:
+        """A later tick is not the one that it stood by for, be its run alive or dead."""
+        first = granted(a.acquire(make_claim(key)))
+        assert a.release(first, make_ending(), keep_hold=False)
+        second = granted(a.acquire(make_claim(key, ttl=hooks.short_ttl)))
+        refused(b.acquire(make_claim(key, standby_for=first.claim.owner)), ENDED)
+        hooks.lapse(a, second)
+        refused(b.acquire(make_claim(key, standby_for=first.claim.owner)), ENDED)
+
+    def test_standby_for_nobody(self, a: Backend, key: str) -> None:
+        """Where no record says that a run died, none is taken over."""
+        refused(a.acquire(make_claim(key, standby_for="nobody")), ENDED)
+        assert a.read(key) is None
+
+    def test_takeover_of_a_takeover(self, hooks: Hooks, a: Backend, b: Backend, key: str) -> None:
+        """Who takes over and dies is taken over as well, for the same tick."""
+        first = granted(a.acquire(make_claim(key, ttl=hooks.short_ttl, hold=LONG)))
+        hooks.lapse(a, first)
+        second = granted(b.acquire(make_claim(key, ttl=hooks.short_ttl, standby_for=first.claim.owner)))
+        conflict = refused(a.acquire(make_claim(key, standby_for=first.claim.owner)), HELD)
+        assert conflict.run is not None
+        assert conflict.run.tick == first.claim.owner
+        hooks.lapse(b, second)
+        third = granted(a.acquire(make_claim(key, standby_for=first.claim.owner)))
+        assert third.took_over == second.fence
+        record = b.read(key)
+        assert record is not None
+        assert record.run is not None
+        assert record.run.tick == first.claim.owner
+        assert [run.outcome for run in record.history] == [DIED, DIED]
+        assert a.release(third, make_ending(), keep_hold=True)
+        refused(b.acquire(make_claim(key, standby_for=first.claim.owner)), ENDED)
+
+    def test_takeover_asked_for_again(self, hooks: Hooks, a: Backend, b: Backend, key: str) -> None:
+        """A takeover whose answer was lost is the same one when it is asked for again."""
+        dead = granted(a.acquire(make_claim(key, ttl=hooks.short_ttl, hold=LONG)))
+        hooks.lapse(a, dead)
+        claim = make_claim(key, standby_for=dead.claim.owner)
+        first, second = granted(b.acquire(claim)), granted(b.acquire(claim))
+        assert (first.fence, first.took_over) == (second.fence, second.took_over)
+        assert second.took_over == dead.fence
+
+    def test_one_of_many_takes_over(self, hooks: Hooks, open_node: Callable[[], Backend], key: str) -> None:
+        """Of many in standby exactly one takes over, and the others go on standing by."""
+        nodes = [open_node() for _ in range(hooks.racers)]
+        dead = granted(nodes[0].acquire(make_claim(key, ttl=hooks.short_ttl, hold=LONG)))
+        hooks.lapse(nodes[0], dead)
+        answers = _race(nodes, [make_claim(key, standby_for=dead.claim.owner) for _ in nodes])
+        assert len([answer for answer in answers if isinstance(answer, Grant)]) == 1
+        assert {answer.why for answer in answers if isinstance(answer, Conflict)} == {HELD}
+
+    @pytest.mark.parametrize("hold", [0.0, LONG])
+    def test_abandoned_takeover_leaves_the_dead(
+        self, hooks: Hooks, a: Backend, b: Backend, key: str, hold: float
+    ) -> None:
+        """Who gives a takeover up leaves the dead run to the next in standby, and its hold."""
+        dead = granted(a.acquire(make_claim(key, ttl=hooks.short_ttl, hold=hold)))
+        hooks.lapse(a, dead)
+        claim = make_claim(key, standby_for=dead.claim.owner)
+        granted(b.acquire(claim))
+        b.abandon(claim)
+        if hold:
+            refused(a.acquire(make_claim(key)), HOLD)
+        heir = granted(a.acquire(make_claim(key, standby_for=dead.claim.owner)))
+        assert heir.took_over == dead.fence
+
+    def test_nobody_takes_over_what_was_released(self, hooks: Hooks, a: Backend, b: Backend, key: str) -> None:
+        """A run that an operator released by force is not done again by a standby."""
+        grant = granted(a.acquire(make_claim(key, hold=LONG)))
+        assert b.force_release(key, grant.claim.owner)
+        assert not a.renew(grant)
+        assert not a.release(grant, make_ending(), keep_hold=True)
+        refused(b.acquire(make_claim(key, standby_for=grant.claim.owner)), ENDED)
+        granted(b.acquire(make_claim(key)))
+
+    def test_a_change_is_told(self, a: Backend, b: Backend, key: str) -> None:
+        """A backend that can tell of changes does, when the run ends."""
+        grant = granted(a.acquire(make_claim(key)))
+        refused(b.acquire(make_claim(key)), HELD)
+        descriptor = b.watch(key)
+        assert a.release(grant, make_ending(), keep_hold=False)
+        if descriptor is not None:
+            assert select.select([descriptor], [], [], 60.0)[0]
+        refused(b.acquire(make_claim(key, standby_for=grant.claim.owner)), ENDED)
+
+    # The history
+
+    def test_history_has_the_last_runs(self, a: Backend, b: Backend, key: str) -> None:
+        """The last runs are kept, the newest first, and the last success however long ago it was."""
+        grants = [self._run(a, key, 0)] + [self._run(a if n % 2 else b, key, n) for n in range(1, HISTORY + 6)]
+        record = b.read(key)
+        assert record is not None
+        assert [run.status for run in record.history] == list(range(HISTORY + 5, 5, -1))
+        assert [run.fence for run in record.history] == [grant.fence for grant in reversed(grants[6:])]
+        assert record.success is not None
+        assert (record.success.owner, record.success.fence) == (grants[0].claim.owner, grants[0].fence)
+        assert record.success.succeeded
+        assert record.success.ended_at is not None
+        self._run(a, key, 0)
+        record = a.read(key)
+        assert record is not None
+        assert record.success is not None
+        assert record.success.owner == record.history[0].owner != grants[0].claim.owner
+
+    def test_history_tells_a_run_whole(self, a: Backend, b: Backend, key: str) -> None:
+        """Each run of the history has host, pid, program, start, end and how it ended, nasty words included."""
+        program = "naïve \"job\"\n%0A%09=\t\\ '{}' \U0001f512"
+        grant = granted(a.acquire(make_claim(key, host="a=b\tc", program=program)))
+        assert a.release(grant, make_ending(124, TIMED_OUT), keep_hold=False)
+        record = b.read(key)
+        assert record is not None
+        (run,) = record.history
+        assert (run.owner, run.host, run.pid, run.program) == (grant.claim.owner, "a=b\tc", 4711, program)
+        assert (run.outcome, run.status, run.ttl, run.fence) == (TIMED_OUT, 124, grant.ttl, grant.fence)
+        assert run.ended_at is not None
+        assert 1e9 < run.started_at <= run.ended_at
+        assert (run.stands_for, run.took_over, record.success) == (None, None, None)
+
+    def test_history_is_of_the_past(self, a: Backend, b: Backend, key: str) -> None:
+        """The run that goes on is not history yet, nor is one that gave up."""
+        claim = make_claim(key)
+        granted(a.acquire(claim))
+        a.abandon(claim)
+        record = b.read(key)
+        assert record is None or record.history == []
+        grant = granted(a.acquire(make_claim(key)))
+        record = b.read(key)
+        assert record is not None
+        assert record.history == []
+        assert a.release(grant, make_ending(), keep_hold=False)
+        record = b.read(key)
+        assert record is not None
+        assert [run.owner for run in record.history] == [grant.claim.owner]
+
+    def test_dead_run_in_the_history(self, hooks: Hooks, a: Backend, b: Backend, key: str) -> None:
+        """A run that died is shown as such once the next one starts, also by those after that."""
+        dead = granted(a.acquire(make_claim(key, ttl=hooks.short_ttl)))
+        hooks.lapse(a, dead)
+        heir = granted(b.acquire(make_claim(key)))
+        for _ in range(2):
+            record = a.read(key)
+            assert record is not None
+            run = record.history[-1]
+            assert (run.owner, run.outcome, run.ended_at) == (dead.claim.owner, DIED, None)
+            assert (run.host, run.fence) == (dead.claim.host, dead.fence)
+            b.release(heir, make_ending(), keep_hold=False)
+        record = a.read(key)
+        assert record is not None
+        assert [run.outcome for run in record.history] == [EXITED, DIED]
+
+    def test_released_run_in_the_history(self, a: Backend, b: Backend, key: str) -> None:
+        """A run that lost its lease to `cronlock release` is shown as released once the next one starts."""
+        grant = granted(a.acquire(make_claim(key)))
+        assert b.force_release(key, grant.claim.owner)
+        assert not a.renew(grant)
+        assert not a.release(grant, make_ending(), keep_hold=True)
+        granted(b.acquire(make_claim(key)))
+        record = a.read(key)
+        assert record is not None
+        assert [(run.owner, run.outcome) for run in record.history] == [(grant.claim.owner, RELEASED)]
+
+    def test_takeover_in_the_history(self, hooks: Hooks, a: Backend, b: Backend, key: str) -> None:
+        """A takeover is known as one, and from which run, after its end."""
+        dead = granted(a.acquire(make_claim(key, ttl=hooks.short_ttl)))
+        hooks.lapse(a, dead)
+        heir = granted(b.acquire(make_claim(key, standby_for=dead.claim.owner)))
+        assert b.release(heir, make_ending(), keep_hold=False)
+        record = a.read(key)
+        assert record is not None
+        assert [(run.outcome, run.stands_for, run.took_over) for run in record.history] == [
+            (EXITED, dead.claim.owner, dead.fence),
+            (DIED, None, None),
+        ]
+
+    def test_grant_tells_the_run_before(self, hooks: Hooks, a: Backend, b: Backend, key: str) -> None:
+        """A grant says how the run before it was started, whether that ended or died."""
+        first = granted(a.acquire(make_claim(key, program="old", ttl=hooks.short_ttl)))
+        assert first.previous is None
+        assert a.release(first, make_ending(), keep_hold=False)
+        second = granted(b.acquire(make_claim(key, program="new", ttl=hooks.short_ttl)))
+        assert second.previous is not None
+        assert (second.previous.program, second.previous.ttl) == ("old", first.ttl)
+        hooks.lapse(b, second)
+        third = granted(a.acquire(make_claim(key)))
+        assert third.previous is not None
+        assert (third.previous.program, third.previous.fence) == ("new", second.fence)
+
     # Fences
 
     def test_fences_rise(self, hooks: Hooks, a: Backend, b: Backend, key: str) -> None:
@@ -663,6 +924,12 @@ class BackendContract:
             node.abandon(grant.claim)
         else:
             assert node.release(grant, make_ending(), keep_hold=how == "hold kept")
+
+    @staticmethod
+    def _run(node: Backend, key: str, status: int) -> Grant:
+        grant = granted(node.acquire(make_claim(key)))
+        assert node.release(grant, make_ending(status), keep_hold=False)
+        return grant
 
     def test_close_can_be_repeated(self, a: Backend, b: Backend, open_node: Callable[[], Backend], key: str) -> None:
         """Closing can be repeated, raises nothing, and a node that never asked may close too."""

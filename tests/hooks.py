@@ -77,6 +77,7 @@ def make_claim(
     sight: Sight | None = None,
     host: str = "node-a",
     program: str = "backup.sh",
+    standby_for: str | None = None,
 ) -> Claim:
     """Return a claim of a new run, with a fresh owner unless one is given."""
     return Claim(
@@ -89,6 +90,7 @@ def make_claim(
         hold=hold,
         ignore_hold=ignore_hold,
         sight=sight,
+        standby_for=standby_for,
     )
 
 

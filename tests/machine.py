@@ -16,7 +16,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from cronlock.lease import CANCELLED, HELD, HOLD, Claim, Conflict, Grant
+from cronlock.lease import CANCELLED, ENDED, HELD, HOLD, Claim, Conflict, Grant
 
 from .hooks import LONG, Hooks, fresh_key, granted, make_claim, make_ending, refused
 
@@ -55,11 +55,18 @@ class LeaseMachine(RuleBasedStateMachine):
         self.revoked = False
         #: Whose hold is not over.
         self.hold_owner: str | None = None
-        #: `hold_owner` and `current` as they were before the grant, if that hold was ignored and is not over.
+        #: `hold_owner` and `current` as they were before the grant, if that hold was ignored and is not over,
+        #: or `current` was taken over.
         self.before: tuple[str | None, Claim | None] = (None, None)
         #: The run that was granted the key last, unless it ended by its own word.
         self.current: Claim | None = None
         self.last_ended: Claim | None = None
+        #: Of `current`: whether somebody took lease or hold from it by force.
+        self.forced = False
+        #: Runs that said their end too late; backends may remember it, and then nobody takes them over.
+        self.spoke: list[Claim] = []
+        #: Whether it is open if `current` is still known, since it was not there when its hold ended.
+        self.unsure = False
         #: The owner that released or gave up last, which must not get the key again.
         self.finished: _Run | None = None
         self.fence = 0
@@ -81,6 +88,24 @@ class LeaseMachine(RuleBasedStateMachine):
             self._names(refused(answer, HELD), self.live.claim.owner)
         elif self.hold_owner is not None and not ignore_hold:
             self._names(refused(answer, HOLD), self.hold_owner)
+        else:
+            self._take(slot, run, granted(answer))
+
+    @precondition(lambda self: not self.unsure)
+    @rule(slot=_SLOTS, hold=st.sampled_from([0.0, LONG]))
+    def stand_by(self, slot: int, hold: float) -> None:
+        """A run in standby for the last tick asks for the key: it is for the dead only, and keeps their hold."""
+        if self.slots[slot] is not None:
+            return
+        node = self.nodes[slot % 2]
+        tick = "nobody" if self.current is None else _tick(self.current)
+        run = _Run(node, make_claim(self.key, hold=hold, standby_for=tick, host=f"node-{slot}"))
+        answer = node.acquire(run.claim)
+        if self.current is None or self.forced or self.revoked:
+            assert isinstance(answer, Conflict)
+            assert answer.why in ((HELD, ENDED) if self.revoked else (ENDED,))
+        elif self.live is not None:
+            self._names(refused(answer, HELD), self.live.claim.owner)
         else:
             self._take(slot, run, granted(answer))
 
@@ -124,6 +149,8 @@ class LeaseMachine(RuleBasedStateMachine):
         assert self.live is not None
         self.live.node.abandon(self.live.claim)
         self.hold_owner, self.current = self.before
+        self.forced = False
+        self.unsure = self.unsure or self.current in self.spoke
         self._end(self.live)
 
     @precondition(lambda self: self.finished is not None)
@@ -151,7 +178,9 @@ class LeaseMachine(RuleBasedStateMachine):
     def end_hold(self) -> None:
         """Time passes until the hold is over."""
         self.hooks.end_hold(self.nodes[0], self.key)
-        self.hold_owner, self.before = None, (None, None)
+        takeover = self.live is not None and self.live.claim.standby_for is not None
+        self.unsure = self.before[1] is not None and not takeover
+        self.hold_owner, self.before = None, (None, self.before[1] if takeover else None)
 
     @precondition(lambda self: self.live is not None or self.hold_owner is not None)
     @rule()
@@ -161,10 +190,11 @@ class LeaseMachine(RuleBasedStateMachine):
             assert self.hold_owner is not None
             # Where this had to wait for the holder, the hold ended with the lease.
             assert self.nodes[1].force_release(self.key, self.hold_owner)
-            self.hold_owner = None
+            self.hold_owner, self.forced = None, self.current is not None
             return
         assert self.nodes[1].force_release(self.key, self.live.claim.owner)
         self.hold_owner, self.before = None, (None, None)
+        self.forced = True
         if self.hooks.force_waits:
             self.revoked = True
         else:
@@ -184,6 +214,7 @@ class LeaseMachine(RuleBasedStateMachine):
         assert run.grant is not None
         assert not run.node.renew(run.grant)
         assert not run.node.release(run.grant, make_ending(), keep_hold=keep_hold)
+        self.spoke.append(run.claim)
 
     @invariant()
     def record_agrees(self) -> None:
@@ -226,9 +257,11 @@ class LeaseMachine(RuleBasedStateMachine):
             self.fence = grant.fence
         run.grant = grant
         self.slots[slot] = self.live = run
-        self.before = (None, None) if self.hold_owner is None else (self.hold_owner, self.current)
-        self.current = run.claim
-        self.hold_owner = run.claim.owner if run.claim.hold or self.before[0] is not None else None
+        takeover = run.claim.standby_for is not None
+        self.before = (self.hold_owner, self.current) if self.hold_owner is not None or takeover else (None, None)
+        self.current, self.forced, self.unsure = run.claim, False, False
+        asked = bool(run.claim.hold) and not takeover
+        self.hold_owner = run.claim.owner if asked or self.before[0] is not None else None
 
     def _end(self, run: _Run) -> None:
         # An owner that ended but was taken the lease from before is not the last of the record.
@@ -239,6 +272,10 @@ class LeaseMachine(RuleBasedStateMachine):
     def _empty_slot(self, run: _Run) -> None:
         self.live, self.revoked = None, False
         self.slots[self.slots.index(run)] = None
+
+
+def _tick(claim: Claim) -> str:
+    return claim.standby_for or claim.owner
 
 
 def machine_for(hooks: Hooks, nodes: tuple[Backend, Backend]) -> type[LeaseMachine]:

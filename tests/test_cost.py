@@ -55,13 +55,15 @@ _FOREIGN = {
 _JOB = _names("clock config durations errors guard holding job keys lease linux log options process quickargs")
 _JOB |= _names("record run settings sights signals statuses terminal timing backends backends.url")
 _REDIS = _JOB | {"backends.network", "backends.redis", "backends.redis_scripts", "backends.resp"}
+_ZOOKEEPER = _names("backends.network backends.zkentry backends.zkhistory backends.zksession backends.zktree")
+_ZOOKEEPER |= {"backends.zookeeper"}
 _OWN = {
     "version": {"statuses"},
-    "file": _JOB | {"backends.file", "backends.lockfile", "backends.mounts"},
+    "file": _JOB | _names("backends.file backends.filestate backends.lockfile backends.mounts backends.runsfile"),
     "redis": _REDIS,
     "rediss": _REDIS,
-    "memcached": _JOB | {"backends.memcached", "backends.meta", "backends.network"},
-    "zookeeper": _JOB | {"backends.network", "backends.zkentry", "backends.zksession", "backends.zookeeper"},
+    "memcached": _JOB | _names("backends.memcached backends.memcached_item backends.meta backends.network"),
+    "zookeeper": _JOB | _ZOOKEEPER,
 }
 _BACKENDS = ("file", "redis", "rediss", "memcached", "zookeeper")
 

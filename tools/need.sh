@@ -31,6 +31,8 @@ for group; do
         need strace strace
         need ps procps
         need bash bash
+        need zsh zsh
+        need fish fish
         ;;
     bench)
         need etcd etcd-server

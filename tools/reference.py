@@ -1,6 +1,6 @@
-"""Write the parts of the manual page and of the README that come from the program's own tables.
+"""Write the parts of the manual pages and of the README that come from the program's own tables.
 
-python tools/reference.py          writes man/cronlock.1 and the marked parts of README.md
+python tools/reference.py          writes man/*.1 to *.7 and the marked parts of README.md
 python tools/reference.py --check  says which of them are stale, and fails if any is
 """
 
@@ -13,18 +13,26 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from cronlock import statuses  # noqa: E402
+import click  # noqa: E402
+
+from cronlock import cli, outcome, statuses  # noqa: E402
 from cronlock.backends.redis_scripts import ACL_RULE  # noqa: E402
+from cronlock.commands.common import SHARED  # noqa: E402
 from cronlock.options import COMMAND_VARIABLES, FLAG, OPTIONS, Option  # noqa: E402
+from cronlock.views import prometheus  # noqa: E402
 
 
 def manual_page(source: str) -> str:
-    """Return cronlock.1 from its source."""
+    """Return a manual page from its source."""
     page = (
         source.replace("@ACL@", ACL_RULE)
         .replace("@OPTIONS@", "\n".join(map(_mdoc_option, OPTIONS)))
+        .replace("@SETTINGS@", "\n".join(_mdoc_setting(option) for option in OPTIONS if _is_setting(option)))
+        .replace("@COMMANDS@", "\n".join(map(_mdoc_command, cli.COMMANDS)))
         .replace("@VARIABLES@", "\n".join(f".It Ev {name}\n{_roff(text)}" for name, text in COMMAND_VARIABLES))
         .replace("@STATUSES@", "\n".join(f".It {_roff(status)}\n{_roff(text)}" for status, text in statuses.TABLE))
+        .replace("@FIELDS@", "\n".join(f".It Ql {name}\n{_roff(text)}" for name, text in outcome.FIELDS))
+        .replace("@METRICS@", "\n".join(f".It Ql {name}\n{_roff(text)}" for name, text in prometheus.METRICS))
     )
     return "\n".join(wrapped for line in page.split("\n") for wrapped in _wrap(line))
 
@@ -41,7 +49,7 @@ def readme(text: str) -> str:
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         head, _, rest = text.partition(begin)
         _, _, tail = rest.partition(end)
-        text = head + begin + "\n".join(line.replace("|c", "\\|c") for line in lines) + "\n" + end + tail
+        text = head + begin + "\n".join(lines) + "\n" + end + tail
     return text
 
 
@@ -58,6 +66,37 @@ def _mdoc_option(option: Option) -> str:
     return ".It " + " , ".join(f"Fl {flag}{argument}" for flag in flags) + "\n" + _roff(text)
 
 
+def _is_setting(option: Option) -> bool:
+    return option.settable and option.name != "config"
+
+
+def _mdoc_setting(option: Option) -> str:
+    kind = "flag" if option.kind == FLAG else option.metavar.lower().replace("|", " | ")
+    default = "" if option.default is None else f"\nDefault: {_roff(option.default)}."
+    return f".It Ev {option.variable} Ns = Ns Ar {kind}\nAs\n.Fl \\&-{option.long.lstrip('-')} .{default}"
+
+
+def _mdoc_command(name: str) -> str:
+    """Return the section of a command besides run, from what its --help says."""
+    command = cli.cronlock.get_command(click.Context(cli.cronlock), name)
+    assert command is not None
+    words = [param.metavar or "" for param in command.params if isinstance(param, click.Argument)]
+    lines = [f".Ss cronlock {name}", f".Dl cronlock {' '.join([name, '[options]', *words])}"]
+    paragraphs = (command.help or "").split("\n\n")
+    for number, paragraph in enumerate(paragraphs):
+        lines += [*([".Pp"] if number else []), _roff(" ".join(paragraph.split()))]
+    own = [param for param in command.params if isinstance(param, click.Option) and param.name not in SHARED]
+    if own:
+        lines += [".Bl -tag -width Ds", *map(_mdoc_own_option, own), ".El"]
+    return "\n".join(lines)
+
+
+def _mdoc_own_option(option: click.Option) -> str:
+    argument = "" if option.is_flag else f" Ar {(option.metavar or 'value').lower()}"
+    flags = [flag.lstrip("-") if not flag.startswith("--") else "\\&-" + flag.lstrip("-") for flag in option.opts]
+    return ".It " + " , ".join(f"Fl {flag}{argument}" for flag in flags) + "\n" + _roff(option.help or "")
+
+
 def _wrap(line: str) -> list[str]:
     # Lines of macros and of literal text are never so long.
     return textwrap.wrap(line, 79, break_long_words=False, break_on_hyphens=False) if len(line) > 79 else [line]
@@ -70,11 +109,9 @@ def _roff(text: str) -> str:
 
 def main() -> int:
     """Write, or check, and return the exit status."""
-    page, readme_file = ROOT / "man" / "cronlock.1", ROOT / "README.md"
-    made = {
-        page: manual_page((ROOT / "man" / "cronlock.1.in").read_text()),
-        readme_file: readme(readme_file.read_text()),
-    }
+    readme_file = ROOT / "README.md"
+    made = {source.with_suffix(""): manual_page(source.read_text()) for source in (ROOT / "man").glob("*.in")}
+    made[readme_file] = readme(readme_file.read_text())
     stale = [path for path, text in made.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv[1:]:
         for path in stale:

@@ -7,7 +7,10 @@ from .url import DEFAULT_PREFIX, URL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from ..lease import Backend
+    from ..settings import Settings
 
 #: scheme -> (module with ``open_backend(url, timeout)``, client package it needs or None)
 SCHEMES: dict[str, tuple[str, str | None]] = {
@@ -22,6 +25,14 @@ SCHEMES: dict[str, tuple[str, str | None]] = {
     "zookeeper": ("cronlock.backends.zookeeper", "kazoo"),
     "zookeepers": ("cronlock.backends.zookeeper", "kazoo"),
 }
+
+
+def open_configured(settings: Settings) -> Backend:
+    """Return the backend that `settings` name. Raises ConfigError, saying where it is set."""
+    try:
+        return open_backend(settings.backend_url, settings.backend_timeout)
+    except ConfigError as error:
+        raise ConfigError(f"{settings.wheres['backend']}: {error}" if settings.backend else str(error)) from error
 
 
 def open_backend(text: str, timeout: float) -> Backend:
@@ -43,6 +54,22 @@ def open_backend(text: str, timeout: float) -> Backend:
         raise ConfigError(f"{url.scheme}:// needs the Python package {package}: pip install {package}") from error
     backend: Backend = module.open_backend(url, timeout)
     return backend
+
+
+def open_doctor(text: str) -> ModuleType | None:
+    """Return the module that examines servers for ``cronlock doctor``, None if the URL's backend has none.
+
+    It is called as the backend's module and ``_doctor``, and has `reach`, `examine` and `forget`, each of
+    which takes a `cronlock.probe.Case`: see ``docs/architecture.md``.
+    """
+    name = f"{SCHEMES[URL(text).scheme][0]}_doctor"
+    try:
+        module: ModuleType = __import__(name, fromlist=["examine"])
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        return None
+    return module
 
 
 def place(text: str) -> str:

@@ -12,6 +12,8 @@ of a live lease is its whole ttl. All else about the key is a record in the file
   by whoever asks, since the lock of a living process cannot be taken. Its next renewal is
   answered "no longer ours", its run stops, and then the key is free.
 
+The runs before lie in a file of their own beside it, see `runsfile`.
+
 A reader tests the lock by taking it shared for an instant. So whoever fails to take it for
 himself tests again, shared: only if that fails too, someone holds the key.
 """
@@ -21,15 +23,16 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import stat
 import time
 
 from .. import record
 from ..clock import SystemClock, boot_id
-from ..errors import BackendError, BackendUnavailable, ConfigError, ForeignValue
+from ..errors import BackendUnavailable, ConfigError, ForeignValue
 from ..keys import bounded
-from ..lease import CANCELLED, HELD, HOLD, Conflict, Grant, Record, Run, Traits
-from .lockfile import REVOKED_AT, SIZE, SLOT, State, encode_slot, is_at, is_locked, load, lock, open_plain, pwrite
+from ..lease import CANCELLED, ENDED, HELD, Conflict, Grant, Record, Traits
+from . import runsfile
+from .filestate import State, load, revoke, save
+from .lockfile import failure, is_at, is_locked, lock, open_plain, prepare_directory
 from .mounts import refuse_network
 from .url import URL
 
@@ -38,24 +41,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..clock import Clock
-    from ..lease import Claim, Ending
+    from ..lease import Claim, Ending, Run
 
 _DAY = 86400.0
 _SUFFIX = ".lock"
 # A file name has at most 255 bytes.
-_LONGEST_NAME = 255 - len(_SUFFIX)
+_LONGEST_NAME = 255 - max(len(_SUFFIX), len(runsfile.SUFFIX))
 # Long enough for another process to go the few steps from its lock to its record.
 _PAUSE = 0.001
-
-_REMEDIES = {
-    errno.ENOSPC: "free some space on its disk",
-    errno.EDQUOT: "free some space or raise the quota",
-    errno.EROFS: "make its file system writable, or name another directory (--backend file:///DIR)",
-    errno.EACCES: "run as the directory's owner, or name another one (--backend file:///DIR)",
-    errno.EPERM: "run as the directory's owner, or name another one (--backend file:///DIR)",
-    errno.ENOTDIR: "name a directory (--backend file:///DIR)",
-    errno.ENOENT: "it cannot be made there, or someone removes it: name another directory",
-}
 
 
 def open_backend(url: URL, timeout: float) -> FileBackend:
@@ -94,7 +87,7 @@ class FileBackend:
         #: (key, owner) of runs that released or gave up. Only this process asks in their names,
         #: so that owners that gave up need not be in the file.
         self._finished: set[tuple[str, str]] = set()
-        #: (key, owner) -> the end of the hold that our lease ignores, and the run that left it, if that died.
+        #: (key, owner) -> the end of the hold that our lease ignores, and the run that it replaced, if that died.
         self._kept: dict[tuple[str, str], tuple[float, Run | None]] = {}
 
     def acquire(self, claim: Claim) -> Grant | Conflict:
@@ -108,17 +101,17 @@ class FileBackend:
                 if self._check(held) is not None:
                     return held
                 self._drop(held)
-            _prepare_directory(self._directory)
+            prepare_directory(self._directory)
             return self._take(claim, path)
         except OSError as error:
-            raise _failure(error, path) from error
+            raise failure(error, path) from error
 
     def renew(self, grant: Grant) -> bool:
         """Look whether the lock is still ours, and still the one of the key's file."""
         try:
             return self._check(grant) is not None
         except OSError as error:
-            raise _failure(error, self._path(grant.claim.key)) from error
+            raise failure(error, self._path(grant.claim.key)) from error
 
     def release(self, grant: Grant, ending: Ending, *, keep_hold: bool) -> bool:
         """Write how the run ended and unlock, for the command's descendants too.
@@ -140,7 +133,7 @@ class FileBackend:
             self._write(grant.descriptor, grant.claim.key, state)
             return True
         except OSError as error:
-            raise _failure(error, path) from error
+            raise failure(error, path) from error
         finally:
             self._drop(grant)
 
@@ -157,7 +150,7 @@ class FileBackend:
                 state.hold_until, state.run = self._kept[claim.key, claim.owner]
                 self._write(grant.descriptor, claim.key, state)
         except OSError as error:
-            raise _failure(error, self._path(claim.key)) from error
+            raise failure(error, self._path(claim.key)) from error
         finally:
             self._drop(grant)
 
@@ -169,19 +162,29 @@ class FileBackend:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _failure(error, path) from error
+            raise failure(error, path) from error
         try:
             # The lock first: a run that ends in between has then written its record already.
             locked = is_locked(descriptor)
             state = load(descriptor, path)
         except OSError as error:
-            raise _failure(error, path) from error
+            raise failure(error, path) from error
         finally:
             os.close(descriptor)
         if state.number == 0:
             return None
-        remaining = state.run.ttl if locked and state.run is not None else 0.0
-        return Record(run=state.run, remaining=remaining, hold_remaining=self._hold_left(state), last=state.last)
+        history, success = record.put_together(runsfile.read(_beside(path)), run=state.run, last=state.last)
+        return Record(
+            run=state.run,
+            remaining=state.run.ttl if locked and state.run is not None else 0.0,
+            hold_remaining=self._hold_left(state),
+            last=state.last,
+            history=history,
+            success=success,
+        )
+
+    def watch(self, key: str) -> None:
+        """Return None: the end of a lock wakes only who waits in flock(2)."""
 
     def keys(self) -> Iterator[str]:
         """List the keys that the records in the directory name."""
@@ -190,7 +193,7 @@ class FileBackend:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise _failure(error, self._directory) from error
+            raise failure(error, self._directory) from error
         for name in names:
             if name.endswith(_SUFFIX):
                 key = self._key_of(os.path.join(self._directory, name))
@@ -208,19 +211,18 @@ class FileBackend:
         except FileNotFoundError:
             return False
         except OSError as error:
-            raise _failure(error, path) from error
+            raise failure(error, path) from error
         try:
             locked = is_locked(descriptor)
             state = load(descriptor, path)
-            latest = state.run or state.last
-            if latest is None or latest.owner != owner:
+            if state.latest is None or state.latest.owner != owner:
                 return False
             if not (locked and state.run is not None) and not self._hold_left(state):
                 return False
-            pwrite(descriptor, encode_slot({"revoked": owner}), REVOKED_AT)
+            revoke(descriptor, owner)
             return True
         except OSError as error:
-            raise _failure(error, path) from error
+            raise failure(error, path) from error
         finally:
             os.close(descriptor)
 
@@ -259,50 +261,46 @@ class FileBackend:
             state = load(descriptor, path)
             refusal = self._refusal(claim, state)
             if refusal is None and is_at(descriptor, path):
-                return self._grant(claim, descriptor, state)
+                return self._grant(claim, descriptor, state, path)
             # The open file's end unlocks it. Without a refusal, the file was replaced just now.
             return refusal
-        if not is_locked(descriptor):
+        if (refusal is not None and refusal.why == ENDED) or not is_locked(descriptor):
             return refusal  # None: only readers were in the way.
         state = load(descriptor, path)
-        if state.run is None:
-            return None  # Between its lock and its record, or between the end's record and unlocking.
+        if state.run is None or (claim.standby_for is not None and not state.awaits(claim.standby_for)):
+            return None  # Between its lock and its record, between the end's record and unlocking, or just changed.
         return Conflict(HELD, remaining=state.run.ttl, run=state.run, fence=state.fence or None)
 
     def _refusal(self, claim: Claim, state: State) -> Conflict | None:
-        if state.last is not None and state.last.owner == claim.owner:
-            return Conflict(CANCELLED, remaining=0.0)
-        hold = self._hold_left(state)
-        # Our own lock may have been lost before we asked again: that leaves a hold of our own.
-        if not hold or claim.ignore_hold or (state.run is not None and state.run.owner == claim.owner):
-            return None
-        return Conflict(HOLD, remaining=hold, run=state.run or state.last, fence=state.fence or None)
+        return state.refusal(claim, self._boot, self._clock.now())
 
-    def _grant(self, claim: Claim, descriptor: int, state: State) -> Grant:
-        wall = self._clock.wall()
-        floor = claim.sight.floor if claim.sight is not None else 0
-        state.fence = max(state.fence + 1, floor + 1, int(wall * 1e6))
-        ignored = self._ignored(claim, state)
-        state.run = Run(
-            owner=claim.owner,
-            host=_short(claim.host),
-            pid=claim.pid,
-            program=_short(claim.program),
-            started_at=wall,
-            ttl=claim.ttl,
-            fence=state.fence,
-        )
-        state.boot = self._boot
-        state.hold_until = max(self._clock.now() + claim.hold if claim.hold else 0.0, ignored[0])
+    def _grant(self, claim: Claim, descriptor: int, state: State, path: str) -> Grant:
+        again, previous = state.is_run_of(claim.owner), state.latest
+        kept = self._to_keep(claim, state)
+        if previous is not None and not again:
+            self._keep_history(path, state.past())
+        state.begin(claim, self._boot, self._clock.wall())
+        assert state.run is not None
+        # A takeover is of the same tick: it leaves the hold as it is.
+        asked = self._clock.now() + claim.hold if claim.hold and claim.standby_for is None else 0.0
+        state.hold_until = max(asked, kept[0])
         self._write(descriptor, claim.key, state)
-        self._kept[claim.key, claim.owner] = ignored
-        return Grant(claim, fence=state.fence, ttl=claim.ttl, descriptor=descriptor)
+        self._kept[claim.key, claim.owner] = kept
+        return Grant(
+            claim,
+            fence=state.fence,
+            ttl=claim.ttl,
+            descriptor=descriptor,
+            previous=None if again else previous,
+            took_over=state.run.took_over,
+        )
 
-    def _ignored(self, claim: Claim, state: State) -> tuple[float, Run | None]:
-        """Return the end of the hold that `claim` ignores, 0 if there is none, and its run unless that ended."""
-        if state.run is not None and state.run.owner == claim.owner:
+    def _to_keep(self, claim: Claim, state: State) -> tuple[float, Run | None]:
+        """Return the end of the hold that `claim` ignores, 0 if there is none, and the run that it replaces for now."""
+        if state.is_run_of(claim.owner):
             return self._kept.get((claim.key, claim.owner), (0.0, None))
-        return (state.hold_until, state.run) if self._hold_left(state) else (0.0, None)
+        hold = self._hold_left(state)
+        return (state.hold_until if hold else 0.0, state.run if hold or claim.standby_for is not None else None)
 
     def _check(self, grant: Grant) -> State | None:
         """Return the key's record if the lease is still ours."""
@@ -337,27 +335,19 @@ class FileBackend:
             os.close(grant.descriptor)
 
     def _write(self, descriptor: int, key: str, state: State) -> None:
-        state.number += 1
-        fields = {"number": str(state.number), "key": key, "fence": str(state.fence), "boot": state.boot}
-        fields["hold_until"] = f"{state.hold_until:.6f}"
-        if state.hold_until:
-            # For people.
-            fields["hold_until_at"] = f"{self._clock.wall() + state.hold_until - self._clock.now():.3f}"
-        for prefix, run in (("run.", state.run), ("last.", state.last)):
-            if run is not None:
-                fields.update(record.run_to_fields(run, prefix))
-        if state.new:
-            # All of the file's space now, so that a disk that fills up later stops no release.
-            pwrite(descriptor, b" " * SIZE, 0)
-            os.ftruncate(descriptor, SIZE)
-            state.new = False
-        pwrite(descriptor, encode_slot(fields), state.number % 2 * SLOT)
+        save(descriptor, state, key, self._clock.wall() + state.hold_until - self._clock.now())
+
+    def _keep_history(self, path: str, runs: list[Run]) -> None:
+        """Keep past runs; that it cannot be done keeps no run from starting."""
+        try:
+            runsfile.keep(_beside(path), runs)
+        except OSError as error:
+            self.notices.append(f"no history is kept: {failure(error, _beside(path))}")
+        except ForeignValue as error:
+            self.notices.append(f"no history is kept: {error}")
 
     def _hold_left(self, state: State) -> float:
-        latest = state.run or state.last
-        if latest is None or state.boot != self._boot or latest.owner == state.revoked:
-            return 0.0
-        return max(0.0, state.hold_until - self._clock.now())
+        return state.hold_left(self._boot, self._clock.now())
 
     def _key_of(self, path: str) -> str | None:
         try:
@@ -370,36 +360,6 @@ class FileBackend:
             return None  # Not ours, or not for us to read: not in the list.
 
 
-def _short(text: str) -> str:
-    """Cut `text` so that two runs and the longest key fit into a slot, and into UTF-8."""
-    return text[:100].encode("utf-8", "replace").decode()
-
-
-def _prepare_directory(directory: str) -> None:
-    """Make the directory if it is not there; raise BackendError when others could meddle in it."""
-    try:
-        found = os.lstat(directory)
-    except FileNotFoundError:
-        _make_directory(directory)
-        found = os.lstat(directory)
-    if stat.S_ISLNK(found.st_mode):
-        raise BackendError(f"{directory} is a symbolic link; name the directory that it leads to in the URL")
-    if found.st_uid not in (0, os.geteuid()):
-        raise BackendError(f"{directory} belongs to another user; chown it, or name another directory in the URL")
-    if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
-        raise BackendError(f"{directory} can be written by everyone: chmod o-w {directory}")
-
-
-def _make_directory(directory: str) -> None:
-    parent = os.path.dirname(directory)
-    if not os.path.exists(parent):
-        _make_directory(parent)
-    try:
-        os.mkdir(directory, 0o700)
-    except FileExistsError:
-        pass  # Another run made it just now.
-
-
-def _failure(error: OSError, path: str) -> BackendUnavailable:
-    remedy = _REMEDIES.get(error.errno or 0, "")
-    return BackendUnavailable(f"{path}: {error.strerror or error}" + (f"; {remedy}" if remedy else ""))
+def _beside(path: str) -> str:
+    """Return the path of the history beside a key's file."""
+    return path[: -len(_SUFFIX)] + runsfile.SUFFIX

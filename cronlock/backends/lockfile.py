@@ -1,74 +1,25 @@
-"""The file of one key: two slots for the record, one for a forced release, and a lock on the whole."""
+"""The file of one key as a plain file with a lock on it, and the directory that it lies in."""
 
 from __future__ import annotations
 
-import binascii
 import errno
 import fcntl
 import os
 import stat
 
-from .. import record
-from ..errors import ForeignValue
+from ..errors import BackendError, BackendUnavailable, ForeignValue
 
-SLOT = 4096
-REVOKED_AT = 2 * SLOT
-SIZE = 3 * SLOT
+_REMEDIES = {
+    errno.ENOSPC: "free some space on its disk",
+    errno.EDQUOT: "free some space or raise the quota",
+    errno.EROFS: "make its file system writable, or name another directory (--backend file:///DIR)",
+    errno.EACCES: "run as the directory's owner, or name another one (--backend file:///DIR)",
+    errno.EPERM: "run as the directory's owner, or name another one (--backend file:///DIR)",
+    errno.ENOTDIR: "name a directory (--backend file:///DIR)",
+    errno.ENOENT: "it cannot be made there, or someone removes it: name another directory",
+}
 # NONBLOCK: a pipe that lies in the file's place must not make us wait for its other end.
 _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-
-
-class State:
-    """What a key's file says."""
-
-    __slots__ = ("boot", "fence", "hold_until", "key", "last", "new", "number", "revoked", "run")
-
-    def __init__(self, fields: dict[str, str], revoked: str, *, new: bool) -> None:
-        #: How often the record was written; 0 if there is none.
-        self.number = int(fields.get("number", "0"))
-        self.key = fields.get("key", "")
-        self.fence = int(fields.get("fence", "0"))
-        #: The hold's end on the boot clock of the boot of this id.
-        self.boot = fields.get("boot", "")
-        self.hold_until = float(fields.get("hold_until", "0"))
-        self.run = record.run_from_fields(fields, "run.")
-        self.last = record.run_from_fields(fields, "last.")
-        #: The owner that the lease or the hold was taken from.
-        self.revoked = revoked
-        #: Nothing of the file was ever written.
-        self.new = new
-
-
-def load(descriptor: int, path: str) -> State:
-    """Return what the file says; raise ForeignValue when another program wrote it."""
-    data = os.pread(descriptor, SIZE + 1, 0)
-    slots = [data[:SLOT], data[SLOT:REVOKED_AT], data[REVOKED_AT:SIZE]]
-    blank = not data.strip(b"\0 ")
-    try:
-        # A file without any slot of ours, whole or torn, is somebody else's.
-        if len(data) > SIZE or not (blank or any(slot.startswith(record.MAGIC.encode()) for slot in slots)):
-            raise ForeignValue("")
-        first, second, taken = (_decode_slot(slot) for slot in slots)
-        newest = max((first, second), key=lambda fields: int(fields.get("number", "0")))
-        return State(newest, taken.get("revoked", ""), new=len(data) < SIZE)
-    except (ForeignValue, ValueError):
-        raise ForeignValue(f"{path}: not a file of cronlock; remove it, or name another directory in the URL") from None
-
-
-def encode_slot(fields: dict[str, str]) -> bytes:
-    """Return the text of one slot, whole and with its checksum."""
-    body = record.encode(fields)
-    slot = body + b"crc=%08x\n" % binascii.crc32(body)
-    assert len(slot) <= SLOT, "a record is too long for its slot"
-    return slot.ljust(SLOT)
-
-
-def _decode_slot(slot: bytes) -> dict[str, str]:
-    """Return a slot's fields; none if it was not written as a whole."""
-    body, _, checksum = slot.rpartition(b"crc=")
-    if checksum[:8] != b"%08x" % binascii.crc32(body) or not body:
-        return {}
-    return record.decode(body)
 
 
 def pwrite(descriptor: int, data: bytes, offset: int) -> None:
@@ -122,3 +73,34 @@ def is_at(descriptor: int, path: str) -> bool:
     except FileNotFoundError:
         return False
     return (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)
+
+
+def prepare_directory(directory: str) -> None:
+    """Make the directory if it is not there; raise BackendError when others could meddle in it."""
+    try:
+        found = os.lstat(directory)
+    except FileNotFoundError:
+        _make_directory(directory)
+        found = os.lstat(directory)
+    if stat.S_ISLNK(found.st_mode):
+        raise BackendError(f"{directory} is a symbolic link; name the directory that it leads to in the URL")
+    if found.st_uid not in (0, os.geteuid()):
+        raise BackendError(f"{directory} belongs to another user; chown it, or name another directory in the URL")
+    if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+        raise BackendError(f"{directory} can be written by everyone: chmod o-w {directory}")
+
+
+def _make_directory(directory: str) -> None:
+    parent = os.path.dirname(directory)
+    if not os.path.exists(parent):
+        _make_directory(parent)
+    try:
+        os.mkdir(directory, 0o700)
+    except FileExistsError:
+        pass  # Another run made it just now.
+
+
+def failure(error: OSError, path: str) -> BackendUnavailable:
+    """Return what is raised for an error of the file system at `path`."""
+    remedy = _REMEDIES.get(error.errno or 0, "")
+    return BackendUnavailable(f"{path}: {error.strerror or error}" + (f"; {remedy}" if remedy else ""))

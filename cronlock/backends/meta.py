@@ -8,10 +8,11 @@ is BackendUnavailable. The protocol took its lasting form in memcached 1.6.10
 from __future__ import annotations
 
 from ..errors import BackendUnavailable
-from .network import Stream
+from .network import Busy, Stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
 #: The longest value that is read or written, in bytes.
@@ -55,7 +56,15 @@ class Connection:
 
     def get(self, name: bytes) -> Item | None:
         """Return the item `name`; None if there is none."""
-        self._stream.send(b"mg %b v t c\r\n" % name)
+        (item,) = self.get_all([name])
+        return item
+
+    def get_all(self, names: list[bytes]) -> list[Item | None]:
+        """Return the items of `names`, asked for in one packet; None in the place of one that is not there."""
+        self._stream.send(b"".join(b"mg %b v t c\r\n" % name for name in names))
+        return [self._item(name) for name in names]
+
+    def _item(self, name: bytes) -> Item | None:
         code, words = self._answer()
         if code == b"EN":
             return None
@@ -70,16 +79,26 @@ class Connection:
             raise self._nonsense(block[-60:])
         return Item(block[:-2], self._left(flags), self._cas(flags))
 
-    def swap(self, name: bytes, value: bytes, cas: int, seconds: int) -> tuple[int | None, int | None]:
+    def swap(
+        self, name: bytes, value: bytes, cas: int, seconds: int, beside: Sequence[tuple[bytes, bytes, int]] = ()
+    ) -> tuple[int | None, int | None, bool]:
         """Put `value` in the place of the item that has `cas`, or of none for 0, for so many seconds.
 
-        Returns the new item's CAS, or None when another was faster, and how many seconds the
-        item that was there just before would have had left.
+        With it go the items `beside`, (name, value, seconds or date), which are stored anyway.
+
+        Returns the new item's CAS, or None when another was faster; how many seconds the item
+        that was there just before would have had left; and whether all items beside were stored.
         """
         condition = b"C%d" % cas if cas else b"ME"
-        self._stream.send(
-            b"mg %b t\r\nms %b %d %b T%d c\r\n%b\r\n" % (name, name, len(value), condition, seconds, value)
-        )
+        packet = b"mg %b t\r\nms %b %d %b T%d c\r\n%b\r\n" % (name, name, len(value), condition, seconds, value)
+        for item in beside:
+            packet += b"ms %b %d T%d\r\n%b\r\n" % (item[0], len(item[1]), item[2], item[1])
+        self._stream.send(packet)
+        new_cas, left = self._swapped()
+        stored = [self._stored() for _ in beside]
+        return new_cas, left, all(stored)
+
+    def _swapped(self) -> tuple[int | None, int | None]:
         code, words = self._answer()
         if code not in (b"HD", b"EN"):
             raise self._nonsense(code)
@@ -90,6 +109,15 @@ class Connection:
         if code != b"HD":
             raise self._nonsense(code)
         return self._cas(self._flags(words)), left
+
+    def _stored(self) -> bool:
+        """Read the answer to one item beside: what the server has no room for is not worth a failure."""
+        line = self._line()
+        if line.startswith(b"SERVER_ERROR"):
+            return False
+        if line not in (b"HD", b"NS"):
+            raise self._nonsense(line)
+        return line == b"HD"
 
     def statistics(self) -> dict[str, Any]:
         """Return what ``stats`` says, by name; numbers as numbers."""
@@ -111,6 +139,8 @@ class Connection:
     def _answer(self) -> tuple[bytes, list[bytes]]:
         line = self._line()
         words = line.split()
+        if line.startswith(b"ERROR Too many open connections"):
+            raise Busy(f"{self._name}: the server has no room for another connection: raise its limit (-c)")
         if line == b"ERROR":
             raise BackendUnavailable(f"{self._name}: the server does not know the meta commands: {_NEEDED}")
         if words and words[0] in (b"CLIENT_ERROR", b"SERVER_ERROR"):

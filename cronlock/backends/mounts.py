@@ -26,7 +26,9 @@ def refuse_network(directory: str, mountinfo: str) -> None:
     mounts = []
     for line in table.splitlines():
         before, _, after = line.partition(" - ")
-        mounts.append((_unescape_mount(before.split(" ")[4]), after.split(" ")[0]))
+        fields = before.split(" ")
+        if len(fields) > 4:  # Others are not of the form that proc(5) describes.
+            mounts.append((_unescape_mount(fields[4]), after.split(" ")[0]))
     # As written first: following links on a server that does not answer would never return.
     _refuse_network_mount(directory, directory, mounts)
     _refuse_network_mount(directory, os.path.realpath(directory), mounts)

@@ -6,6 +6,8 @@ Built on the interpreter's ``_socket``: ``import socket`` costs more than a requ
 from __future__ import annotations
 
 import _socket
+import errno
+import os
 import select
 import time
 
@@ -14,8 +16,45 @@ from ..errors import BackendUnavailable, ConfigError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    _T = TypeVar("_T")
 
 TLS_PARAMS = ("ca", "cert", "key")
+#: Seconds, give or take half of them at random: what the first attempt to connect is given, and by how much
+#: that grows from one to the next.
+_PATIENCE = 0.3
+#: Pauses before a busy server is asked again, likewise: from, and up to.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 0.8
+_GROWTH = 1.5
+# A full backlog of a Unix socket, and no local port left.
+_TRY_AGAIN = (errno.EAGAIN, errno.EADDRNOTAVAIL)
+
+
+class Busy(BackendUnavailable):
+    """The connection was turned away before a request was taken, for want of room: nothing was done."""
+
+
+class HungUp(BackendUnavailable):
+    """The server closed or reset the connection."""
+
+
+def patiently(deadline: float, work: Callable[[], _T]) -> _T:
+    """Return what `work` returns; call it again while it raises Busy and monotonic time `deadline` is not near.
+
+    The pauses are random, since whoever is turned away is one of many that came at the same moment.
+    """
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            return work()
+        except Busy:
+            seconds = pause * (0.5 + _noise())
+            if time.monotonic() + seconds >= deadline:
+                raise
+        time.sleep(seconds)
+        pause = min(pause * _GROWTH, _LONGEST_PAUSE)
 
 
 def tls_context(url_text: str, params: dict[str, str]) -> ssl.SSLContext:
@@ -92,9 +131,11 @@ class Stream:
         self._deadline = deadline
 
     def send(self, data: bytes) -> None:
-        """Send all of `data`."""
+        """Send all of `data`. That the server hung up shows in `receive`, behind what it said before."""
         try:
             self._timed().sendall(data)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # "Too many connections", perhaps, which is still there to be read.
         except OSError as error:
             raise self._failed(error) from error
 
@@ -105,7 +146,7 @@ class Stream:
         except OSError as error:
             raise self._failed(error) from error
         if not data:
-            raise BackendUnavailable(f"{self._name}: the server closed the connection")
+            raise HungUp(f"{self._name}: the server closed the connection")
         return data
 
     def quiet(self) -> bool:
@@ -114,6 +155,16 @@ class Stream:
         poll = select.poll()
         poll.register(self._socket.fileno(), select.POLLIN)
         return not poll.poll(0)
+
+    def fileno(self) -> int:
+        """Return the descriptor, to wait on."""
+        assert self._socket is not None
+        return self._socket.fileno()
+
+    def buffers(self) -> bool:
+        """Whether bytes were taken from the descriptor that are still to be received: TLS can."""
+        pending = getattr(self._socket, "pending", None)
+        return pending is not None and pending() > 0
 
     def close(self) -> None:
         """Close the connection; raises nothing."""
@@ -125,14 +176,32 @@ class Stream:
             self._socket = None
 
     def _open(self, family: int, kind: int, protocol: int, address: tuple[object, ...] | str) -> None:
-        try:
-            self._socket = _socket.socket(family, kind, protocol)
-            if family != _socket.AF_UNIX:
-                # A request is one small packet; do not let it wait for another.
-                self._socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
-            self._timed().connect(address)
-        except OSError as error:
-            raise self._failed(error) from error
+        """Connect, by several attempts if need be.
+
+        A server whose queue of connections is full drops the request for another, and the kernel
+        repeats that after exactly 1 s, for all who came together: another attempt is made sooner,
+        at a random moment.
+        """
+        patience = _PATIENCE
+        while True:
+            left = self._left()
+            share = left if family == _socket.AF_UNIX else patience * (0.5 + _noise())
+            try:
+                self._socket = _socket.socket(family, kind, protocol)
+                if family != _socket.AF_UNIX:
+                    # A request is one small packet; do not let it wait for another.
+                    self._socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+                self._socket.settimeout(min(left, share))
+                self._socket.connect(address)
+                return
+            except (TimeoutError, _socket.timeout) as error:
+                # ETIMEDOUT, the kernel's own word, is a TimeoutError too.
+                if share >= left or error.errno is not None:
+                    raise self._failed(error) from error
+            except OSError as error:
+                raise self._failed(error) from error
+            self.close()
+            patience *= _GROWTH
 
     def _start_tls(self, context: ssl.SSLContext, host: str) -> None:
         import socket
@@ -168,7 +237,16 @@ class Stream:
             return BackendUnavailable(
                 f"{self._name}: connection refused: check host and port, and that the server is up"
             )
+        if isinstance(error, ConnectionResetError):
+            return HungUp(f"{self._name}: {error.strerror}")
+        if error.errno in _TRY_AGAIN:
+            return Busy(f"{self._name}: busy: {error.strerror}")
         return BackendUnavailable(f"{self._name}: {error.strerror or error}")
+
+
+def _noise() -> float:
+    """Return a random number from 0 to 1."""
+    return int.from_bytes(os.urandom(4), "big") / 2**32
 
 
 def _without_source(error: Exception) -> str:

@@ -18,8 +18,8 @@ import time
 
 from ..clock import SystemClock
 from ..errors import BackendUnavailable, ConfigError, ForeignValue, GivenBack
-from ..lease import CANCELLED, FORGOTTEN, HELD, HOLD, RETENTION, Conflict, Grant, Record, Traits
-from ..record import run_from_fields
+from ..lease import CANCELLED, ENDED, FORGOTTEN, HELD, HOLD, RETENTION, Conflict, Grant, Record, Traits
+from ..record import run_from_fields, run_from_line, runs_from_lines
 from . import redis_scripts as scripts
 from .network import TLS_PARAMS, tls_context
 from .resp import ReplyError, Server
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from typing import NoReturn, Protocol
 
     from ..clock import Clock
-    from ..lease import Claim, Ending
+    from ..lease import Claim, Ending, Run
     from .resp import Command, Reply
     from .url import URL
 
@@ -49,10 +49,12 @@ if TYPE_CHECKING:
             """Close all connections; raises nothing."""
 
 
-_CONFLICTS = (HELD, HOLD, FORGOTTEN, CANCELLED)
+_CONFLICTS = (HELD, HOLD, FORGOTTEN, CANCELLED, ENDED)
 # The words of each script, and how many numbers follow; the time is the first.
-_ANSWERS = {scripts.ACQUIRE: {"granted": 2, **dict.fromkeys(_CONFLICTS, 3)}, scripts.READ: {"record": 3, "none": 1}}
+_ANSWERS = {scripts.ACQUIRE: {"granted": 3, **dict.fromkeys(_CONFLICTS, 3)}, scripts.READ: {"record": 3, "none": 1}}
 _YES_OR_NO = {"yes": 1, "no": 1}
+# Characters of a host's or a program's name that are kept, so that a history stays small.
+_LONGEST_TEXT = 100
 # Of a listing, so that it ends whatever the server says; a page passes over a hundred names.
 _MOST_PAGES = 1_000_000
 # The server's clock and ours may differ by so much between two renewals, besides the time on the way.
@@ -137,18 +139,19 @@ class RedisBackend:
             _microseconds(sight.age if sight else 0),
             _microseconds((sight and sight.noticed_age) or 0),
             _microseconds(claim.doubt),
-            claim.host,
+            claim.host[:_LONGEST_TEXT],
             str(claim.pid),
-            claim.program,
+            claim.program[:_LONGEST_TEXT],
             f"{claim.ttl:.3f}",
+            *(() if claim.standby_for is None else (claim.standby_for,)),
         )
         if answer[0] in _CONFLICTS:
-            run = run_from_fields(_pairs(answer[4:]))
-            last = run_from_fields(_pairs(answer[4:]), "last_")
-            return Conflict(answer[0], remaining=_seconds(answer[2]), run=run or last, fence=int(answer[3]) or None)
+            run = _latest(answer[4:])
+            return Conflict(answer[0], remaining=_seconds(answer[2]), run=run, fence=int(answer[3]) or None)
         if not acknowledged:
             self._give_back(claim, deadline)
-        return Grant(claim, fence=int(answer[2]), ttl=claim.ttl)
+        fence, took_over = int(answer[2]), int(answer[3]) or None
+        return Grant(claim, fence=fence, ttl=claim.ttl, previous=_previous(answer[4:]), took_over=took_over)
 
     def renew(self, grant: Grant) -> bool:
         """Let the lease last `grant.ttl` from now on; False when it is no longer ours.
@@ -183,12 +186,18 @@ class RedisBackend:
         if answer[0] == "none":
             return None
         fields = _pairs(answer[4:])
+        run = run_from_fields(fields)
         return Record(
-            run=run_from_fields(fields),
+            run=run,
             remaining=_seconds(answer[2]),
             hold_remaining=_seconds(answer[3]),
             last=run_from_fields(fields, "last_"),
+            history=runs_from_lines(fields.get("history", ""), but=run),
+            success=run_from_line(fields.get("success", "")),
         )
+
+    def watch(self, key: str) -> None:
+        """Return None: servers tell of changes only where they were configured to."""
 
     def keys(self) -> Iterator[str]:
         """List the keys, in requests of about a hundred; `timeout` limits each of these."""
@@ -206,6 +215,11 @@ class RedisBackend:
                     break
                 if cursor == before:
                     raise self._senseless()
+
+    @property
+    def transport(self) -> Transport:
+        """The way to the servers, for who looks at these rather than at keys."""
+        return self._transport
 
     def close(self) -> None:
         """Close the connections; raises nothing."""
@@ -243,7 +257,7 @@ class RedisBackend:
         told = [_text(word) if isinstance(word, bytes) else "" for word in answer] if isinstance(answer, list) else []
         if told[:1] == ["foreign"] and told[-1].isprintable():
             raise ForeignValue(
-                f"{self._transport.name}: {self._prefix}{key} holds {told[-1]}; nothing was changed:"
+                f"{self._transport.name}: {self._prefix}{key} holds {told[-1][:60]}; nothing was changed:"
                 " remove it, or use another key or prefix="
             )
         if not _well_formed(told, script):
@@ -322,6 +336,20 @@ def _retention(claim: Claim) -> str:
 
 def _pairs(words: list[str]) -> dict[str, str]:
     return dict(zip(words[::2], words[1::2]))
+
+
+def _latest(words: list[str]) -> Run | None:
+    """Return the run that an answer tells, be it one that ended or not."""
+    fields = _pairs(words)
+    return run_from_fields(fields) or run_from_fields(fields, "last_")
+
+
+def _previous(words: list[str]) -> Run | None:
+    """Return the run before a grant; what is wrong with its fields does not undo the grant."""
+    try:
+        return _latest(words)
+    except ForeignValue:
+        return None
 
 
 def _well_formed(answer: list[str], script: str) -> bool:

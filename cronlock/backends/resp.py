@@ -6,7 +6,7 @@ https://redis.io/docs/latest/develop/reference/protocol-spec/
 from __future__ import annotations
 
 from ..errors import BackendUnavailable
-from .network import Stream
+from .network import Busy, Stream, patiently
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ _HINTS = (
     ("max number of clients", "the server has no room for another client (maxclients)"),
 )
 
+_FULL = "ERR max number of clients"
+
 
 class ReplyError:
     """An error that the server answered, as a value."""
@@ -60,13 +62,19 @@ class ReplyError:
         #: What the server was told and may repeat, but a person is not told.
         self._secret = secret
 
+    @property
+    def turned_away(self) -> bool:
+        """Whether the server had no room for the connection, and took no request from it."""
+        return self.text.startswith(_FULL)
+
     def refusal(self, name: str) -> BackendUnavailable:
         """Return the exception that says what it means and what to do, of the server `name`."""
         text = self.text.replace(self._secret, "***") if self._secret else self.text
         text = "".join([character if character.isprintable() else "?" for character in text[:200]])
         for sign, hint in _HINTS:
             if sign in self.text:
-                return BackendUnavailable(f"{name}: {hint} ({text})")
+                kind = Busy if self.turned_away else BackendUnavailable
+                return kind(f"{name}: {hint} ({text})")
         return BackendUnavailable(f"{name}: the server refused: {text}")
 
 
@@ -199,7 +207,13 @@ class Server:
         self._replies: Replies | None = None
 
     def ask(self, commands: list[Command], deadline: float) -> list[Reply]:
-        """Send all `commands` at once and return their replies, before monotonic time `deadline`."""
+        """Send all `commands` at once and return their replies, before monotonic time `deadline`.
+
+        A server that has no room is asked again until then; Busy when it never has.
+        """
+        return patiently(deadline, lambda: self._ask_once(commands, deadline))
+
+    def _ask_once(self, commands: list[Command], deadline: float) -> list[Reply]:
         fresh = self._stream is None
         try:
             return self._exchange(commands, deadline)
@@ -238,7 +252,12 @@ class Server:
             answer = replies.next()
             if isinstance(answer, ReplyError):
                 raise self._login_refused(answer)
-        answers = [replies.next() for _ in commands]
+        answers = []
+        for _ in commands:
+            answer = replies.next()
+            if isinstance(answer, ReplyError) and answer.turned_away:
+                raise answer.refusal(self.name)
+            answers.append(answer)
         replies.expect_end()
         return answers
 
@@ -253,7 +272,7 @@ class Server:
         return [[b"AUTH", *[word.encode() for word in self._credentials if word is not None]]]
 
     def _login_refused(self, error: ReplyError) -> BackendUnavailable:
-        if error.text.startswith(("DENIED", "LOADING", "ERR max number of clients")):
+        if error.text.startswith(("DENIED", "LOADING", _FULL)):
             return error.refusal(self.name)
         # Not the server's words: an "unknown command" repeats what it was sent.
         return BackendUnavailable(f"{self.name}: authentication failed: check user and password in the URL")

@@ -8,7 +8,7 @@ import time
 from kazoo.protocol.serialization import Auth, CloseInstance, Connect, ReplyHeader
 
 from ..errors import BackendUnavailable
-from .network import Stream
+from .network import Busy, HungUp, Stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,8 +19,15 @@ LARGEST_REPLY = 4 << 20
 #: A connection left alone for longer, in seconds, is opened anew rather than trusted.
 FRESH = 1.0
 
-_AUTH_XID = -4
+# The servers' error codes that mean something here.
+OK, ROLLED_BACK, NOT_TRIED = 0, 0, -2
+NO_NODE, NO_AUTH, BAD_VERSION, EPHEMERAL_PARENT, NODE_EXISTS = -101, -102, -103, -108, -110
+EXPIRED = -112
 _AUTH_FAILED = -115
+
+_AUTH_XID = -4
+# Of what servers say unasked: a watch's event.
+_EVENT_XID = -1
 
 
 class SessionOver(BackendUnavailable):
@@ -41,7 +48,7 @@ class Reply:
 class Session:
     """One session, and its connection while there is one. A failure drops the connection only."""
 
-    __slots__ = ("_buffer", "_greeting", "_name", "_password", "_stream", "_used", "_xid", "id", "timeout")
+    __slots__ = ("_buffer", "_greeting", "_name", "_password", "_stream", "_used", "_xid", "id", "timeout", "warned")
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -49,6 +56,8 @@ class Session:
         #: What is still to be said first on the connection.
         self._greeting: tuple[Any, ...] = ()
         self._used = 0.0
+        #: Whether an event came since this was last set to False.
+        self.warned = False
         self.forget()
 
     def __enter__(self) -> Session:
@@ -74,13 +83,19 @@ class Session:
         self.drop()
         return False
 
+    def go_on(self, deadline: float) -> None:
+        """Trust the connection, however long it was left alone; BackendUnavailable if there is none."""
+        if self._stream is None:
+            raise BackendUnavailable(f"{self._name}: the connection is closed")
+        self._stream.limit(deadline)
+
     def open(self, stream: Stream, lasting: float, credentials: str | None) -> None:
         """Begin or go on with the session over `stream`; raise SessionOver if it ended.
 
         `lasting` is how many seconds it should last without a sign of life.
         """
         self._stream = stream
-        self._buffer = bytearray()
+        self.warned = False
         self._xid = 0
         milliseconds = min(int(lasting * 1000), 2**31 - 1)
         # No transaction number is claimed as seen: a look at a key is current by itself, and a
@@ -88,6 +103,9 @@ class Session:
         self._send(Connect(0, 0, milliseconds, self.id, self._password, False).serialize())
         try:
             reply, _ = Connect.deserialize(self._receive(), 0)
+        except HungUp as error:
+            # All that it says where one address has as many connections as it may have.
+            raise Busy(f"{error}; are there too many from this machine (maxClientCnxns)?") from error
         except (struct.error, TypeError) as error:
             raise self._nonsense() from error
         if reply.time_out <= 0:
@@ -111,10 +129,20 @@ class Session:
         self._used = time.monotonic()
         return replies[len(greeting) :]
 
+    def told(self) -> bool:
+        """Whether the servers said something unasked that was received already."""
+        return self.warned or bool(self._buffer) or (self._stream is not None and self._stream.buffers())
+
+    def descriptor(self) -> int:
+        """Return the connection's descriptor: it can be read once there is more than `told` knows."""
+        assert self._stream is not None
+        return self._stream.fileno()
+
     def end(self) -> None:
         """Close session and connection; raises nothing. What is not heard ends by its timeout."""
         if self._stream is not None:
             try:
+                self._stream.limit(time.monotonic() + FRESH)
                 self._send(_header(self._xid + 1, CloseInstance))
             except BackendUnavailable:
                 pass  # All that the session was for is done.
@@ -122,6 +150,7 @@ class Session:
 
     def drop(self) -> None:
         """Close the connection; the session and its lease live on for its timeout."""
+        self._buffer = bytearray()
         if self._stream is not None:
             self._stream.close()
             self._stream = None
@@ -148,9 +177,13 @@ class Session:
         return data
 
     def _reply(self, xid: int, request: Any) -> Reply:
-        data = self._receive()
         try:
-            header, offset = ReplyHeader.deserialize(data, 0)
+            while True:
+                data = self._receive()
+                header, offset = ReplyHeader.deserialize(data, 0)
+                if header.xid != _EVENT_XID:
+                    break
+                self.warned = True
             if header.xid != xid:
                 raise self._nonsense()
             if header.err == _AUTH_FAILED:

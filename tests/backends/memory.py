@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator
 from typing import TypeVar
 
 from cronlock.errors import BackendUnavailable
-from cronlock.lease import CANCELLED, FORGOTTEN, HELD, HOLD, Claim, Conflict, Ending, Grant, Record, Run, Traits
+from cronlock.lease import (
+    CANCELLED,
+    ENDED,
+    FORGOTTEN,
+    HELD,
+    HOLD,
+    Claim,
+    Conflict,
+    Ending,
+    Grant,
+    Record,
+    Run,
+    Traits,
+)
+from cronlock.record import cut_off, with_run
 from tests.clocks import ManualClock
 
 _T = TypeVar("_T")
@@ -23,6 +38,8 @@ class _Entry:
         #: The end of a hold that `run` was told to ignore, and the run that left it, if that died.
         self.kept: tuple[float, Run | None] = (0.0, None)
         self.last: Run | None = None
+        self.history: list[Run] = []
+        self.success: Run | None = None
         self.fence = 0
 
 
@@ -89,6 +106,8 @@ class MemoryBackend:
                 entry.last, entry.run, entry.lapse = entry.run, None, 0.0
                 entry.last.ended_at = self.server.clock.wall()
                 entry.last.outcome, entry.last.status = ending.outcome, ending.status
+                entry.history = with_run(entry.history, entry.last)
+                entry.success = entry.last if entry.last.succeeded else entry.success
                 entry.hold_until = entry.hold_until if keep_hold else entry.kept[0]
             self.server.finished.add((claim.key, claim.owner))
         return self._reply(entry is not None)
@@ -111,7 +130,20 @@ class MemoryBackend:
             return self._reply(None)
         remaining = max(0.0, entry.lapse - now) if entry.run else 0.0
         hold = max(0.0, entry.hold_until - now)
-        return self._reply(Record(run=entry.run, remaining=remaining, hold_remaining=hold, last=entry.last))
+        history = [run for run in entry.history if entry.run is None or run.owner != entry.run.owner]
+        return self._reply(
+            Record(
+                run=entry.run,
+                remaining=remaining,
+                hold_remaining=hold,
+                last=entry.last,
+                history=history,
+                success=entry.success,
+            )
+        )
+
+    def watch(self, key: str) -> None:
+        """Tell nothing."""
 
     def keys(self) -> Iterator[str]:
         """List the keys."""
@@ -128,8 +160,7 @@ class MemoryBackend:
             if entry is not None and latest is not None and latest.owner == owner:
                 taken = entry.lapse > now or entry.hold_until > now
                 entry.lapse = entry.hold_until = 0.0
-                if taken and entry.run is not None:
-                    entry.run, entry.last = None, entry.run
+                entry.kept = (0.0, None)
                 self.server.finished.add((key, owner))
         return self._reply(taken)
 
@@ -149,7 +180,12 @@ class MemoryBackend:
 
     def _ours(self, claim: Claim) -> _Entry | None:
         entry = self.server.entries.get(claim.key)
-        return entry if entry is not None and entry.run is not None and entry.run.owner == claim.owner else None
+        gone = (claim.key, claim.owner) in self.server.finished
+        return (
+            entry
+            if entry is not None and entry.run is not None and entry.run.owner == claim.owner and not gone
+            else None
+        )
 
     def _refusal(self, claim: Claim) -> Conflict | None:
         if (claim.key, claim.owner) in self.server.finished:
@@ -157,15 +193,27 @@ class MemoryBackend:
         entry, now = self.server.entries.get(claim.key), self.server.clock.now()
         if entry is not None:
             run = entry.run or entry.last
-            if entry.run is not None and entry.lapse > now:
-                if entry.run.owner == claim.owner:
-                    return None
+            live = entry.run is not None and entry.lapse > now
+            if live and entry.run is not None and entry.run.owner == claim.owner:
+                return None
+            if claim.standby_for is not None and not self._may_take_over(claim, entry, live=live):
+                return Conflict(ENDED, remaining=0.0, run=run, fence=entry.fence)
+            if live:
                 return Conflict(HELD, remaining=entry.lapse - now, run=run, fence=entry.fence)
             # A lease of its own that lapsed before it heard of it leaves a hold of its own.
             mine = entry.run is not None and entry.run.owner == claim.owner
-            if entry.hold_until > now and not claim.ignore_hold and not mine:
+            if entry.hold_until > now and not (claim.ignore_hold or mine or claim.standby_for):
                 return Conflict(HOLD, remaining=entry.hold_until - now, run=run, fence=entry.fence)
+        elif claim.standby_for is not None:
+            return Conflict(ENDED, remaining=0.0)
         return self._forgotten(claim, entry)
+
+    def _may_take_over(self, claim: Claim, entry: _Entry, *, live: bool) -> bool:
+        run = entry.run or entry.last
+        if run is None or run.tick != claim.standby_for or not run.undone:
+            return False
+        # Who gave back what it did not run has ended by its own word; who has not, was forced out.
+        return live or entry.run is None or (claim.key, run.owner) not in self.server.finished
 
     def _forgotten(self, claim: Claim, entry: _Entry | None) -> Conflict | None:
         """The rule of the server that may have lost a lease that is still out."""
@@ -182,10 +230,21 @@ class MemoryBackend:
         if entry.run is None or entry.run.owner != claim.owner or entry.lapse <= clock.now():
             floor = claim.sight.floor if claim.sight is not None else 0
             entry.fence = max(entry.fence + 1, floor + 1, int(clock.wall() * 1e6))
-            if entry.run is None or entry.run.owner != claim.owner:
-                entry.kept = (entry.hold_until, entry.run) if entry.hold_until > clock.now() else (0.0, None)
+            previous = entry.run or entry.last
+            again = entry.run is not None and entry.run.owner == claim.owner
+            took_over = None if claim.standby_for is None or previous is None else previous.fence
+            if again:
+                assert entry.run is not None
+                took_over = entry.run.took_over
+            else:
+                holds = entry.hold_until > clock.now() or claim.standby_for is not None
+                entry.kept = (entry.hold_until, entry.run) if holds else (0.0, None)
+                if entry.run is not None:
+                    forced = (claim.key, entry.run.owner) in self.server.finished
+                    entry.history = with_run(entry.history, cut_off(copy.copy(entry.run), by_force=forced))
             entry.lapse = clock.now() + claim.ttl
-            entry.hold_until = max(clock.now() + claim.hold, entry.kept[0])
+            asked = 0.0 if claim.standby_for is not None else clock.now() + claim.hold
+            entry.hold_until = max(asked, entry.kept[0])
             entry.run = Run(
                 owner=claim.owner,
                 host=claim.host,
@@ -194,5 +253,8 @@ class MemoryBackend:
                 started_at=clock.wall(),
                 ttl=claim.ttl,
                 fence=entry.fence,
+                stands_for=claim.standby_for,
+                took_over=took_over,
             )
-        return Grant(claim, fence=entry.fence, ttl=claim.ttl)
+            return Grant(claim, fence=entry.fence, ttl=claim.ttl, previous=previous, took_over=took_over)
+        return Grant(claim, fence=entry.fence, ttl=claim.ttl, took_over=entry.run.took_over)

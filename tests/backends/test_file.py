@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cronlock.backends import open_backend
+from cronlock import keys
+from cronlock.backends import filestate, open_backend, runsfile
 from cronlock.backends.file import FileBackend
 from cronlock.clock import SystemClock
 from cronlock.errors import BackendError, BackendUnavailable, ConfigError, ForeignValue
-from cronlock.lease import CANCELLED, HELD, HOLD, Conflict, Grant, Sight
+from cronlock.lease import CANCELLED, DIED, ENDED, EXITED, HELD, HISTORY, HOLD, NOT_STARTED, Conflict, Grant, Sight
 from tests.contract import LONG, BackendContract, Hooks, fresh_key, granted, make_claim, make_ending, refused
 from tests.servers.process import eventually
 
@@ -94,9 +95,14 @@ def backend(directory: Path) -> FileBackend:
 
 
 def _file(directory: Path) -> Path:
-    """Return the only file of the directory."""
-    (path,) = directory.iterdir()
+    """Return the only key's file of the directory."""
+    (path,) = directory.glob("*.lock")
     return path
+
+
+def _beside(directory: Path) -> Path:
+    """Return where the history of the only key lies."""
+    return _file(directory).with_suffix(".runs")
 
 
 def _python(program: str, *arguments: object, pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[str]:
@@ -310,14 +316,22 @@ def test_every_cut_of_a_write_leaves_a_usable_file(backend: FileBackend, directo
         assert conflict.fence == first.fence
 
 
-def test_longest_record_fits(backend: FileBackend) -> None:
-    """The longest key, host and program fit, twice."""
-    key, wide = "\U0001f512" * 200, "\U0001f512" * 1000
-    for number in range(2):
-        owner = f"{wide[:64]}-4194304-0123456789abcdef-{number}"
-        grant = granted(backend.acquire(make_claim(key, owner=owner, host=wide, program=wide, hold=LONG)))
-        backend.release(grant, make_ending(), keep_hold=False)
+@pytest.mark.parametrize("character", ["\U0001f512", "%", "\udcff"])
+def test_longest_record_fits(backend: FileBackend, character: str) -> None:
+    """The longest key, owner, host and program fit, twice, a takeover's too."""
+    key, wide = ("\U0001f512" if character > "\ud7ff" else character) * 200, character * 1000
+    # A node's name has at most 64 bytes.
+    host = wide.encode("utf-8", "ignore")[:64].decode("utf-8", "ignore")
+    tick = f"{keys.escape(host)}:4194304:0123456789abcdef"
+    for number in range(3):
+        owner = f"{tick}-{number}" if number else tick
+        claim = make_claim(key, owner=owner, host=wide, program=wide, hold=LONG, standby_for=tick if number else None)
+        grant = granted(backend.acquire(claim))
+        backend.release(grant, make_ending(outcome=NOT_STARTED), keep_hold=False)
     assert list(backend.keys()) == [key]
+    record = backend.read(key)
+    assert record is not None
+    assert [run.tick for run in record.history] == [tick] * 3
 
 
 def test_hold_of_an_earlier_boot_is_over(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,6 +349,116 @@ def test_wiped_directory_respects_the_floor(backend: FileBackend) -> None:
     """Where the record is gone the key is free, and its fence above what this node saw."""
     floor = int(time.time() * 1e6) + 10**9
     assert (granted(backend.acquire(make_claim("x", sight=Sight(floor, 5.0, None)))).fence or 0) > floor
+
+
+# The history
+
+
+def _ran(backend: FileBackend, statuses: range) -> list[int]:
+    """Run once for each of `statuses`, and return which statuses the history has then."""
+    for status in statuses:
+        assert backend.release(granted(backend.acquire(make_claim("x"))), make_ending(status), keep_hold=False)
+    record = backend.read("x")
+    assert record is not None
+    return [run.status or 0 for run in record.history]
+
+
+def test_history_lies_beside(backend: FileBackend, directory: Path) -> None:
+    """The history has a private file of its own, which never grows; the key's file is as long as it ever was."""
+    assert _ran(backend, range(1)) == [0]
+    assert not _beside(directory).exists()
+    for count in range(2, 3 * HISTORY):
+        assert len(_ran(backend, range(count - 1, count))) == min(count, HISTORY)
+        assert _beside(directory).stat().st_size == runsfile.SIZE
+    assert _beside(directory).stat().st_mode & 0o777 == 0o600
+    assert _file(directory).stat().st_size == 12288
+    assert list(backend.keys()) == ["x"]
+    assert not backend.notices
+
+
+def test_dead_runs_over_and_over(directory: Path) -> None:
+    """However often a takeover is given up, the dead run stands once in the history, and no other is lost for it."""
+    hooks = FileHooks(directory)
+    backend = hooks.open()
+    _ran(backend, range(HISTORY))
+    dead = granted(backend.acquire(make_claim("x")))
+    hooks.lapse(backend, dead)
+    for _ in range(2 * HISTORY):
+        other, claim = hooks.open(), make_claim("x", standby_for=dead.claim.owner)
+        assert granted(other.acquire(claim)).took_over == dead.fence
+        other.abandon(claim)
+    assert _ran(backend, range(99, 100)) == [99, 0, *range(HISTORY - 1, 1, -1)]
+
+
+def test_torn_entry_costs_one_run(backend: FileBackend, directory: Path) -> None:
+    """Where a crash left half an entry, that run is missing and all others are there, and it goes on."""
+    _ran(backend, range(1, 6))
+    data = bytearray(_beside(directory).read_bytes())
+    data[2 * runsfile.ENTRY + 60 : 2 * runsfile.ENTRY + 90] = b"#" * 30
+    _beside(directory).write_bytes(data)
+    assert _ran(backend, range(6, 8)) == [7, 6, 5, 4, 2, 1]
+    assert not backend.notices
+
+
+def test_run_stands_in_both(backend: FileBackend, directory: Path) -> None:
+    """A crash after the history was written and before the record leaves nothing twice, and nothing too early."""
+    _ran(backend, range(1, 3))
+    hooks = FileHooks(directory)
+    dead = granted(backend.acquire(make_claim("x")))
+    hooks.lapse(backend, dead)
+    before = _file(directory).read_bytes()
+    granted(hooks.open().acquire(make_claim("x")))
+    _file(directory).write_bytes(before)
+    record = backend.read("x")
+    assert record is not None
+    assert record.run is not None
+    assert record.run.owner == dead.claim.owner
+    assert [run.status for run in record.history] == [2, 1]
+
+
+def test_lost_history_begins_anew(backend: FileBackend, directory: Path) -> None:
+    """Who removes the history's file removes the history only; the key's record has the last run."""
+    _ran(backend, range(5))
+    _beside(directory).unlink()
+    assert _ran(backend, range(7, 8)) == [7, 4]
+    _beside(directory).write_bytes(_beside(directory).read_bytes()[:5000])
+    assert _ran(backend, range(8, 9))[:2] == [8, 7]
+    assert _beside(directory).stat().st_size == runsfile.SIZE
+
+
+def test_two_past_runs_at_once(directory: Path) -> None:
+    """Where the history knows neither the last run nor the dead one after it, it has both then."""
+    hooks = FileHooks(directory)
+    backend = hooks.open()
+    _ran(backend, range(1, 3))
+    dead = granted(backend.acquire(make_claim("x")))
+    hooks.lapse(backend, dead)
+    _beside(directory).unlink()
+    heir = granted(backend.acquire(make_claim("x")))
+    assert backend.release(heir, make_ending(5), keep_hold=False)
+    record = backend.read("x")
+    assert record is not None
+    assert [(run.outcome, run.status) for run in record.history] == [(EXITED, 5), (DIED, None), (EXITED, 2)]
+
+
+@pytest.mark.parametrize("data", [b"#!/bin/sh\n", b"x" * 40000, b"cronlock=2\n", b"cronlock=1\n" + b" " * 40000])
+def test_foreign_history_is_left_alone(backend: FileBackend, directory: Path, data: bytes) -> None:
+    """A strange file in the history's place is not written to; the runs go on, and say so."""
+    _ran(backend, range(1))
+    _beside(directory).write_bytes(data)
+    assert _ran(backend, range(1, 3)) == [2]
+    assert _beside(directory).read_bytes() == data
+    assert set(backend.notices) == {f"no history is kept: {_beside(directory)}: not a file of cronlock; remove it"}
+
+
+def test_history_follows_no_link(backend: FileBackend, directory: Path, tmp_path: Path) -> None:
+    """A link in the history's place is not followed; the runs go on, and say so."""
+    _ran(backend, range(1))
+    (tmp_path / "victim").write_text("")
+    _beside(directory).symlink_to(tmp_path / "victim")
+    assert _ran(backend, range(1, 2)) == [1]
+    assert (tmp_path / "victim").read_text() == ""
+    assert "not a plain file" in backend.notices[0]
 
 
 # The lock
@@ -474,6 +598,26 @@ def test_readers_never_stand_in_the_way(directory: Path) -> None:
             reader.join()
 
 
+def test_standby_that_another_overtakes(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later run that begins while a standby looks at the dead one is not taken for that one's tick."""
+    hooks = FileHooks(directory)
+    backend = hooks.open()
+    dead = granted(backend.acquire(make_claim("x")))
+    hooks.lapse(backend, dead)
+    real, looks = filestate.load, 0
+
+    def load_slowly(descriptor: int, path: str) -> filestate.State:
+        nonlocal looks
+        looks += 1
+        state = real(descriptor, path)
+        if looks == 1:
+            granted(hooks.open().acquire(make_claim("x")))
+        return state
+
+    monkeypatch.setattr("cronlock.backends.file.load", load_slowly)
+    refused(hooks.open().acquire(make_claim("x", standby_for=dead.claim.owner)), ENDED)
+
+
 def test_racing_processes_have_one_winner(directory: Path) -> None:
     """Of eight processes that ask at once for a new key one runs, and all others hear why not."""
     racers = [_python(_RACER, _ROOT, directory) for _ in range(8)]
@@ -530,6 +674,26 @@ def test_full_disk(small_disk: Path) -> None:
     granted(backend.acquire(make_claim("early")))
     filler.unlink()
     granted(backend.acquire(make_claim("late")))
+
+
+@needs_root
+def test_full_disk_costs_the_history(small_disk: Path) -> None:
+    """Where there is space for the key only it runs without a history, takes none of the rest, and says so."""
+    backend = FileBackend(str(small_disk), 1.0)
+    assert _ran(backend, range(1)) == [0]
+    filler = small_disk / "filler"
+    filler.write_bytes(b"x" * 32768)
+    assert _ran(backend, range(1, 3)) == [2]
+    assert _beside(small_disk).stat().st_blocks == 0
+    assert [notice.partition("; ")[2] for notice in backend.notices] == ["free some space on its disk"] * 2
+    backend.notices.clear()
+    filler.unlink()
+    assert _ran(backend, range(3, 5)) == [4, 3, 2]
+    # Its space is its own from then on.
+    with pytest.raises(OSError, match="No space"):
+        filler.write_bytes(b"x" * 65536)
+    assert _ran(backend, range(5, 10)) == list(range(9, 1, -1))
+    assert not backend.notices
 
 
 @needs_root

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,11 +17,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cronlock.backends import memcached, open_backend
-from cronlock.backends.memcached import MemcachedBackend, _Held, _State
+from cronlock.backends.memcached import MemcachedBackend, _Held
+from cronlock.backends.memcached_item import RING, State
+from cronlock.backends.meta import LONGEST_VALUE, Connection
 from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
-from cronlock.lease import CANCELLED, FORGOTTEN, HELD, HOLD, Claim, Conflict, Grant, Sight
+from cronlock.keys import escape
+from cronlock.lease import CANCELLED, EXITED, FORGOTTEN, HELD, HOLD, LOST, Claim, Conflict, Grant, Sight
 
-from ..contract import BackendContract
+from ..contract import NASTY_KEYS, BackendContract
 from ..hooks import LONG, Hooks, fresh_key, granted, make_claim, make_ending, refused
 from ..proxy import Proxy
 from ..servers.memcached import MemcachedServer, MemcachedServers
@@ -108,12 +112,12 @@ class _MemcachedHooks(Hooks):
         """Take the hold out of the item."""
         self._rewrite(key, lambda state: state.but(hold=0.0, kept=0.0))
 
-    def _rewrite(self, key: str, alter: Callable[[_State], _State]) -> None:
+    def _rewrite(self, key: str, alter: Callable[[State], State]) -> None:
         with _Wire(self.server.port) as wire:
             found = wire.get(_name(key))
             assert found is not None
             value, left = found
-            wire.set(_name(key), alter(_State.decode(value)).encode(), left)
+            wire.set(_name(key), alter(State.decode(value)).encode(), left)
 
 
 @pytest.fixture(scope="module")
@@ -466,12 +470,168 @@ def test_release_with_a_loss(far: MemcachedBackend, node: MemcachedBackend, loss
 
 
 def test_what_a_run_costs(far: MemcachedBackend, lossy: _Lossy, key: str) -> None:
-    """A run is a read, a swap and a swap on one connection; a refusal is a read."""
-    grant = granted(far.acquire(make_claim(key, hold=60.0)))
-    assert far.release(grant, make_ending(), keep_hold=True)
-    assert (lossy.connections, lossy.requests) == (1, 3)
+    """A run is a read, a swap and a swap on one connection, runs before it or not; a refusal is a read."""
+    for number in (1, 2):
+        grant = granted(far.acquire(make_claim(key, hold=60.0, ignore_hold=True)))
+        assert far.release(grant, make_ending(), keep_hold=True)
+        assert (lossy.connections, lossy.requests) == (number, 3 * number)
     refused(far.acquire(make_claim(key)), HOLD)
-    assert lossy.requests == 4
+    assert lossy.requests == 7
+
+
+# The history
+
+
+def _past(key: str, number: int) -> bytes:
+    return b"%b:%d" % (_name(key), number)
+
+
+def _ran(node: MemcachedBackend, key: str, statuses: Iterable[int]) -> list[int | None]:
+    """Run once for each of `statuses`, and return which statuses the history has then."""
+    for status in statuses:
+        assert node.release(granted(node.acquire(make_claim(key))), make_ending(status), keep_hold=False)
+    record = node.read(key)
+    assert record is not None
+    return [run.status for run in record.history]
+
+
+def test_losers_read_no_history(node: MemcachedBackend, server: MemcachedServer, key: str) -> None:
+    """However many runs there were, the item that a refused node reads is as long as after two of them."""
+    with _Wire(server.port) as wire:
+        sizes = []
+        for count in (2, 3, 30):
+            _ran(node, key, range(1, count + 1))
+            found = wire.get(_name(key))
+            assert found is not None
+            # Owners that are gone are remembered up to a number.
+            sizes.append(len(found[0].partition(b"gone=")[0]))
+    assert max(sizes) - min(sizes) <= 2
+
+
+def test_past_runs_outlast_a_month(node: MemcachedBackend, server: MemcachedServer, key: str) -> None:
+    """The history of a job that runs each week is as long as any other's."""
+    _ran(node, key, range(2))
+    with _Wire(server.port) as wire:
+        kept = [found[1] for found in (wire.get(_past(key, number)) for number in range(RING)) if found is not None]
+    assert len(kept) == 1
+    assert kept[0] > 20 * 7 * 86400
+
+
+def test_eviction_of_a_past_run_costs_that_run(node: MemcachedBackend, server: MemcachedServer, key: str) -> None:
+    """What the server dropped, or somebody overwrote, is missing from the history, and nothing else is."""
+    _ran(node, key, range(1, 6))
+    record = node.read(key)
+    assert record is not None
+    fences = {run.status: run.fence or 0 for run in record.history}
+    with _Wire(server.port) as wire:
+        assert wire.say(b"md " + _past(key, fences[2] % RING)) == b"HD"
+        wire.set(_past(key, fences[3] % RING), b"{}", 1000)
+        wire.set(_past(key, fences[4] % RING), b"cronlock=1\nowner=x\npid=y\n", 1000)
+    assert _ran(node, key, []) == [5, 1]
+    assert _ran(node, key, [6]) == [6, 5, 1]
+
+
+@pytest.mark.parametrize("renews", [True, False])
+def test_past_run_that_was_not_stored(
+    node: MemcachedBackend, server: MemcachedServer, key: str, renews: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A past run that the server had no room for goes along again, with the renewal or the release, and once."""
+    _ran(node, key, [1])
+    with monkeypatch.context() as patch:
+        stored = Connection._stored
+        # It reads the answer, and takes it for a refusal.
+        patch.setattr(Connection, "_stored", lambda connection: stored(connection) and False)
+        grant = granted(node.acquire(make_claim(key)))
+    name = _past(key, ((grant.fence or 0) - 1) % RING)
+    with _Wire(server.port) as wire:
+        assert wire.say(b"md " + name) == b"HD"
+        if renews:
+            assert node.renew(grant)
+            assert wire.get(name) is not None
+            assert wire.say(b"md " + name) == b"HD"
+        assert node.release(grant, make_ending(2), keep_hold=False)
+        assert (wire.get(name) is None) == renews
+    assert _ran(node, key, []) == ([2] if renews else [2, 1])
+
+
+def test_history_after_a_lost_reply(
+    far: MemcachedBackend, node: MemcachedBackend, server: MemcachedServer, lossy: _Lossy, key: str
+) -> None:
+    """Who never heard whether the run before was stored stores it with its own release."""
+    _ran(node, key, [1])
+    claim = make_claim(key)
+    lossy.on(2, lossy.drop_replies)
+    with pytest.raises(BackendUnavailable):
+        far.acquire(claim)
+    lossy.pass_all()
+    grant = granted(far.acquire(claim))
+    with _Wire(server.port) as wire:
+        assert wire.say(b"md " + _past(key, ((grant.fence or 0) - 1) % RING)) == b"HD"
+    assert far.release(grant, make_ending(2), keep_hold=False)
+    assert _ran(node, key, []) == [2, 1]
+
+
+def test_taken_for_dead_in_a_race(
+    far: MemcachedBackend, node: MemcachedBackend, server: MemcachedServer, lossy: _Lossy, key: str
+) -> None:
+    """A run that renewed in the moment when another took it for dead is not one that died."""
+    grant = granted(node.acquire(make_claim(key)))
+    _MemcachedHooks(server).lapse(node, grant)
+    renewed: list[bool] = []
+    lossy.on(2, lambda: renewed.append(node.renew(grant)))
+    refused(far.acquire(make_claim(key)), HELD)
+    assert renewed == [True]
+    assert node.release(grant, make_ending(3), keep_hold=False)
+    record = node.read(key)
+    assert record is not None
+    assert [(run.outcome, run.status) for run in record.history] == [(EXITED, 3)]
+    granted(node.acquire(make_claim(key)))
+    record = node.read(key)
+    assert record is not None
+    assert [(run.outcome, run.status) for run in record.history] == [(EXITED, 3)]
+
+
+def test_no_two_items_have_one_name() -> None:
+    """Neither a key's item nor those of its past runs can be another key's, and all fit."""
+    plain = ["x" * count for count in range(1, 201)]
+    wide = ["x" * (200 - count) + "\U0001f512" * count for count in range(1, 30)]
+    edges = ["-" * count + "%" * 60 for count in range(141)]
+    keys = {*NASTY_KEYS, *plain, *wide, *edges, "x:1", "x:31", "x%3A1"}
+    for prefix in ("p", "p" * 64):
+        node = MemcachedBackend("memcached", [(HOST, 1)], prefix, 1.0)
+        names = [name for key in keys for name in (node._place(key)[1], *map(partial(node._beside, key), range(RING)))]
+        assert len(set(names)) == len(names)
+        assert max(map(len, names)) <= 250
+        assert not any(set(name) & set(b" \t\r\n\0") for name in names)
+
+
+@pytest.mark.parametrize("character", ["x", "%", "\U0001f512"])
+def test_longest_item_can_be_read(node: MemcachedBackend, server: MemcachedServer, key: str, character: str) -> None:
+    """With the longest names everywhere, an item is still no longer than what is read of one."""
+    wide = character * 1000
+    host = escape(wide.encode()[:64].decode("utf-8", "ignore"))
+    hooks = _MemcachedHooks(server)
+    tick = ""
+    for number in range(20):
+        claim = make_claim(key, owner=f"{host}:4194304:{number:016d}", host=wide, program=wide, ignore_hold=True)
+        grant = granted(node.acquire(claim))
+        if number < 18:
+            outcome = EXITED if number == 16 else LOST
+            assert node.release(grant, make_ending(0, outcome), keep_hold=False)
+        else:
+            hooks.lapse(node, grant)
+            tick = claim.owner
+    claim = make_claim(key, owner=f"{host}:4194304:takes-over", host=wide, program=wide, standby_for=tick)
+    assert granted(node.acquire(claim)).took_over is not None
+    with _Wire(server.port) as wire:
+        found = wire.get(_name(key))
+    assert found is not None
+    assert all(name in found[0] for name in (b"\nsuccess=", b"\nlast.", b"\nkept.", b"\nrun.stands_for="))
+    assert len(found[0]) <= LONGEST_VALUE
+    record = node.read(key)
+    assert record is not None
+    assert record.success is not None
+    assert record.success.owner == f"{host}:4194304:{16:016d}"
 
 
 # Servers that stop, forget or die
@@ -674,7 +834,7 @@ def test_foreign_value_is_left_alone(node: MemcachedBackend, server: MemcachedSe
 def test_item_for_ever_is_foreign(node: MemcachedBackend, server: MemcachedServer, key: str) -> None:
     """An item that somebody made last for ever tells no time, so it is not judged."""
     claim = make_claim(key)
-    _assert_foreign(node, server, claim, _State(fence=3).encode(), 0)
+    _assert_foreign(node, server, claim, State(fence=3).encode(), 0)
 
 
 def _assert_foreign(node: MemcachedBackend, server: MemcachedServer, claim: Claim, value: bytes, seconds: int) -> None:

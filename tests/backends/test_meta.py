@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cronlock.backends.memcached import _State
+from cronlock.backends.memcached_item import State
 from cronlock.backends.meta import Connection
 from cronlock.backends.network import Stream
 from cronlock.errors import BackendUnavailable, ForeignValue
@@ -59,6 +59,8 @@ def test_no_answer_raises_anything_else(pieces: list[bytes]) -> None:
     requests: list[_Ask] = [
         lambda connection: connection.get(b"name"),
         lambda connection: connection.swap(b"name", b"value", 3, 60),
+        lambda connection: connection.swap(b"name", b"value", 3, 60, [(b"one", b"1", 60)]),
+        lambda connection: connection.get_all([b"name", b"one"]),
         lambda connection: connection.statistics(),
     ]
     for ask in requests:
@@ -69,7 +71,7 @@ def test_no_answer_raises_anything_else(pieces: list[bytes]) -> None:
 
 
 _FIELDS = st.sampled_from(
-    [b"fence=1", b"lease=1", b"hold=x", b"hold=0", b"run.owner=a", b"run.pid=x", b"gone=", b"=", b""]
+    [b"fence=1", b"lease=1", b"hold=x", b"hold=0", b"run.owner=a", b"run.pid=x", b"gone=", b"success=a", b"=", b""]
 )
 
 
@@ -79,7 +81,7 @@ _FIELDS = st.sampled_from(
 def test_no_value_raises_anything_else(data: bytes) -> None:
     """Whatever lies under a name is a state or foreign."""
     try:
-        _State.decode(data)
+        State.decode(data)
     except ForeignValue:
         pass
 
@@ -90,6 +92,35 @@ def test_answers_may_come_in_pieces() -> None:
     item = _connection(*pieces).get(b"name")
     assert item is not None
     assert (item.value, item.left, item.cas) == (b"a\r\nb", 12, 7)
+
+
+@pytest.mark.parametrize(
+    ("answer", "stored"),
+    [
+        (b"HD\r\nHD\r\n", True),
+        (b"HD\r\nNS\r\n", False),
+        (b"SERVER_ERROR out of memory storing object\r\nHD\r\n", False),
+    ],
+)
+def test_items_beside_need_not_be_stored(answer: bytes, stored: bool) -> None:
+    """What becomes of the items beside is told, and does not count for the swap."""
+    connection = _connection(b"HD t5\r\nHD c7\r\n" + answer + b"EN\r\n")
+    beside = [(b"one", b"1", 60), (b"two", b"2", 60)]
+    assert connection.swap(b"name", b"value", 3, 60, beside) == (7, 5, stored)
+    # Nothing of the answer is left for the next request.
+    assert connection.get(b"name") is None
+
+
+def test_what_is_sent_is_one_packet() -> None:
+    """A swap with items beside, and a look at several, are each sent at once."""
+    tape = _Tape([b"EN\r\nHD c7\r\nHD\r\n", b"EN\r\nVA 1 t5 c8\r\nx\r\n"])
+    connection = Connection("tape", cast(Stream, tape))
+    assert connection.swap(b"n", b"value", 0, 60, [(b"one", b"1", 90)]) == (7, None, True)
+    assert tape.sent == b"mg n t\r\nms n 5 ME T60 c\r\nvalue\r\nms one 1 T90\r\n1\r\n"
+    nothing, item = connection.get_all([b"a", b"b"])
+    assert nothing is None
+    assert item is not None
+    assert item.value == b"x"
 
 
 @pytest.mark.parametrize("endless", [b"x", b"VA 16384 t1 c1\r\n" + b"x" * 20000, b"STAT a b\r\n", b"HD t"])

@@ -130,6 +130,12 @@ class Fleet:
         machine.launch()
         return machine
 
+    def connect(self, machine: Machine) -> None:
+        """Give `machine`, which has no network yet, the interface eth0."""
+        port = ["ip", "link", "add", machine.name, "type", "veth", "peer", "name", "eth0", "netns", str(machine.pid)]
+        self.on_switch(*port)
+        self.on_switch("ip", "link", "set", machine.name, "master", "bridge", "up")
+
     def enter(self) -> list[str]:
         """Return the start of a command that is to run on the network itself."""
         assert self._switch is not None
@@ -166,9 +172,7 @@ class Machine:
         self._boot = self._fleet.boot(self)
         children = Path(f"/proc/{self._boot.pid}/task/{self._boot.pid}/children")
         self._init = int(children.read_text())
-        port = ["ip", "link", "add", self.name, "type", "veth", "peer", "name", "eth0", "netns", str(self._init)]
-        self._fleet.on_switch(*port)
-        self._fleet.on_switch("ip", "link", "set", self.name, "master", "bridge", "up")
+        self._fleet.connect(self)
         self.run("ip", "address", "add", f"{self.address}/24", "dev", "eth0")
         self.run("ip", "link", "set", "eth0", "up")
 
@@ -176,17 +180,18 @@ class Machine:
         """Run `command` here to its end and return what it printed; fail the test if it fails."""
         return _run([*self._enter(), *command], stdin)
 
-    def start(self, *command: str) -> subprocess.Popen[bytes]:
+    def start(self, *command: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
         """Start `command` here and return without waiting; see output() for what it prints.
 
-        The process returned stands for the command and ends with it, but is not the command: a
-        signal to the command itself takes ``run("kill", ...)`` with its pid on this machine.
+        `stdin` is as subprocess has it. The process returned stands for the command and ends with it, but is
+        not the command: a signal to the command itself takes ``run("kill", ...)`` with its pid on this
+        machine.
         """
         with self._output.open("ab") as output:
             process = subprocess.Popen(
                 # It stops when the command does, and could then not end with the test's process.
                 ["setpriv", "--pdeathsig", "KILL", "--", *self._enter(), *command],
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=output,
                 stderr=output,
                 env=_ENVIRONMENT,
@@ -224,6 +229,11 @@ class Machine:
     def pid(self) -> int:
         """The process id of its first process, as the test's process sees it."""
         return self._init
+
+    @property
+    def way_in(self) -> tuple[str, ...]:
+        """The start of a command that is to run here; it becomes the command by exec."""
+        return tuple(self._enter())
 
     @property
     def is_alive(self) -> bool:

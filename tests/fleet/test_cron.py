@@ -227,6 +227,30 @@ def test_each_tick_runs_on_one_machine(nodes: Nodes) -> None:
     assert {_body(mail) for mail in nodes.mails(killed)} <= {f"printed on {killed.name}\n"}
 
 
+if _TICKS > 1:
+
+    def test_check_alarms_when_the_line_is_gone(nodes: Nodes) -> None:
+        """Without the line on any machine ``cronlock check`` turns critical by itself, and OK again with it."""
+        first = nodes.start_cron()
+        nodes.wait_started(first)
+        nodes.wait_over(first)
+        limit = 2 * _MINUTE
+        assert _check(nodes).startswith("0 CRONLOCK OK - report: succeeded ")
+        for node in nodes.all:
+            node.write("/etc/crontab", "")
+        eventually(lambda: _check(nodes).startswith("2 CRONLOCK CRITICAL - report: "), "the alarm", limit + _LIMIT)
+        for node in nodes.all:
+            node.write("/etc/crontab", _CRONTAB)
+        eventually(lambda: _check(nodes).startswith("0 CRONLOCK OK - report: "), "the end of the alarm", limit + _LIMIT)
+
+
+def _check(nodes: Nodes) -> str:
+    """Return status and output of ``cronlock check`` on one machine."""
+    words = ["check", "report", "--max-age", "90s", "--backend", f"redis://{nodes.redis.address}"]
+    line = [sys.executable, "-m", "cronlock", *words]
+    return nodes.all[0].run("sh", "-c", 'out=$("$@"); echo "$? $out"', "sh", *line)
+
+
 def _cronlock(late: bool) -> str:
     """Return the program; a machine whose clock is `late` starts a tick when the others have done its short job."""
     return f'#!/bin/sh\n{"sleep 2; " if late else ""}exec {sys.executable} -m cronlock "$@"\n'

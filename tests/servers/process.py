@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import pytest
 
@@ -63,13 +63,15 @@ def eventually(condition: Callable[[], object], what: str, limit: float = 60.0, 
         time.sleep(pause)
 
 
-def ask(port: int, request: bytes, *, end: bytes | None = None, tls: ssl.SSLContext | None = None) -> bytes:
-    """Send `request` to a server on loopback and return its answer.
+def ask(
+    port: int, request: bytes, *, end: bytes | None = None, tls: ssl.SSLContext | None = None, host: str = HOST
+) -> bytes:
+    """Send `request` to a server, on loopback unless `host` says where, and return its answer.
 
     The answer ends with `end`, or where the server closes the connection when that is None.
     Raises OSError when the server is not there.
     """
-    with socket.create_connection((HOST, port), timeout=5) as plain:
+    with socket.create_connection((host, port), timeout=5) as plain:
         stream = tls.wrap_socket(plain, server_hostname="localhost") if tls else plain
         stream.sendall(request)
         answer = b""
@@ -79,6 +81,18 @@ def ask(port: int, request: bytes, *, end: bytes | None = None, tls: ssl.SSLCont
                 break
             answer += data
         return answer
+
+
+class Place(NamedTuple):
+    """Where a server runs."""
+
+    #: Its address there.
+    host: str = HOST
+    #: The start of a command that is to run there; it becomes the command by exec.
+    enter: tuple[str, ...] = ()
+
+
+LOOPBACK = Place()
 
 
 class Service:
@@ -121,7 +135,8 @@ class Server(Service):
     #: Whether data may outlive the process.
     keeps_data = False
 
-    def __init__(self) -> None:
+    def __init__(self, place: Place = LOOPBACK) -> None:
+        self.place = place
         self.directory = Path(tempfile.mkdtemp(prefix="cl-", dir="/tmp"))
         self.data = self.directory / "data"
         self.log = self.directory / "log"
@@ -147,7 +162,7 @@ class Server(Service):
         assert self._process is None, "the server runs already"
         self.data.mkdir(exist_ok=True)
         leash = shutil.which("setpriv")
-        command = self.command()
+        command = [*self.place.enter, *self.command()]
         if leash is not None:
             command = [leash, "--pdeathsig", "SIGKILL", "--", *command]
         with self.log.open("ab") as log:

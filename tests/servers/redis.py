@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import redis
 
-from .process import HOST, Group, Server, eventually, free_port, need
+from .process import LOOPBACK, Group, Place, Server, eventually, free_port, need
 from .tls import query, tls
 
 _PACKAGE = "redis-server"
@@ -30,8 +30,9 @@ class RedisServer(Server):
         users: Mapping[str, str] | None = None,
         persistent: bool = False,
         extra: Sequence[str] = (),
+        place: Place = LOOPBACK,
     ) -> None:
-        super().__init__()
+        super().__init__(place)
         self.tls = tls
         self.socket = self.directory / "socket" if unix else None
         self.password = password
@@ -41,8 +42,10 @@ class RedisServer(Server):
 
     def command(self) -> list[str]:
         """Return the command line of redis-server, without a configuration file."""
-        command = [need("redis-server", _PACKAGE), "--bind", HOST, "--dir", str(self.data), "--save", ""]
+        command = [need("redis-server", _PACKAGE), "--bind", self.place.host, "--dir", str(self.data), "--save", ""]
         command += ["--repl-diskless-sync-delay", "0"]
+        # Beyond loopback, who has no password is refused otherwise.
+        command += ["--protected-mode", "no"]
         command += ["--appendonly", "yes", "--appendfsync", "always"] if self.keeps_data else ["--appendonly", "no"]
         command += self._tls_options() if self.tls else ["--port", str(self.port)]
         if self.socket is not None:
@@ -67,7 +70,7 @@ class RedisServer(Server):
             files = tls()
             options.update(ssl=True, ssl_ca_certs=str(files.ca))
         settings: dict[str, Any] = {"password": self.password, "socket_timeout": 10, **options}
-        return redis.Redis(HOST, self.port, decode_responses=True, **settings)
+        return redis.Redis(self.place.host, self.port, decode_responses=True, **settings)
 
     def url(
         self, db: int | None = None, *, user: str = "", password: str | None = None, port: int = 0, **params: str
@@ -83,7 +86,7 @@ class RedisServer(Server):
         if self.tls:
             params = {**tls().params(), **params}
         scheme = "rediss" if self.tls else "redis"
-        return f"{scheme}://{login}{HOST}:{port or self.port}{path}{query(params)}"
+        return f"{scheme}://{login}{self.place.host}:{port or self.port}{path}{query(params)}"
 
     def unix_url(self, **params: str) -> str:
         """Return the backend's URL for its Unix socket."""
@@ -101,15 +104,15 @@ class RedisServer(Server):
 class _Sentinel(RedisServer):
     """One redis-sentinel, which knows the master and finds the rest by itself."""
 
-    def __init__(self, service: str, master: RedisServer, quorum: int) -> None:
-        super().__init__()
+    def __init__(self, service: str, master: RedisServer, quorum: int, place: Place) -> None:
+        super().__init__(place=place)
         self._service = service
         login = f"sentinel auth-pass {service} {master.password}\n" if master.password else ""
         # Sentinels write down in this file what they learn.
         self._configuration = self.directory / "sentinel.conf"
         self._configuration.write_text(
-            f"bind {HOST}\nport {self.port}\ndir {self.directory}\n"
-            f"sentinel monitor {service} {HOST} {master.port} {quorum}\n{login}"
+            f"bind {place.host}\nprotected-mode no\nport {self.port}\ndir {self.directory}\n"
+            f"sentinel monitor {service} {master.place.host} {master.port} {quorum}\n{login}"
             f"sentinel down-after-milliseconds {service} 1500\n"
             f"sentinel failover-timeout {service} 5000\n"
         )
@@ -131,13 +134,21 @@ class RedisSentinel(Group):
 
     service = "jobs"
 
-    def __init__(self, *, password: str | None = None, persistent: bool = False, extra: Sequence[str] = ()) -> None:
-        first = RedisServer(password=password, persistent=persistent, extra=extra)
-        follow = ["--replicaof", f"{HOST} {first.port}", *(["--masterauth", password] if password else [])]
+    def __init__(
+        self,
+        *,
+        password: str | None = None,
+        persistent: bool = False,
+        extra: Sequence[str] = (),
+        places: Sequence[Place] = (LOOPBACK,) * 3,
+    ) -> None:
+        first = RedisServer(password=password, persistent=persistent, extra=extra, place=places[0])
+        follow = ["--replicaof", f"{first.place.host} {first.port}", *(["--masterauth", password] if password else [])]
         self.nodes = [first] + [
-            RedisServer(password=password, persistent=persistent, extra=[*follow, *extra]) for _ in range(2)
+            RedisServer(password=password, persistent=persistent, extra=[*follow, *extra], place=place)
+            for place in places[1:]
         ]
-        self.sentinels = [_Sentinel(self.service, first, 2) for _ in range(3)]
+        self.sentinels = [_Sentinel(self.service, first, 2, place) for place in places]
         super().__init__([*self.nodes, *self.sentinels])
 
     def wait_ready(self) -> None:
@@ -146,11 +157,16 @@ class RedisSentinel(Group):
         eventually(lambda: self._replicas_of(self.nodes[0]) == 2, "two replicas in step with the master")
         eventually(lambda: all(self._sees_all(sentinel) for sentinel in self.sentinels), "sentinels know each other")
 
+    def is_whole(self) -> bool:
+        """Whether all sentinels know one master and each other, and that has two replicas in step."""
+        ports = {int(sentinel.master()["port"]) for sentinel in self.sentinels}
+        return len(ports) == 1 and self._replicas_of(self.master()) == 2 and all(map(self._sees_all, self.sentinels))
+
     def url(self, db: int | None = None, **params: str) -> str:
         """Return the backend's URL, which names the sentinels and the service."""
         password = self.nodes[0].password
         login = f":{quote(password, safe='')}@" if password is not None else ""
-        places = ",".join(f"{HOST}:{sentinel.port}" for sentinel in self.sentinels)
+        places = ",".join(f"{sentinel.place.host}:{sentinel.port}" for sentinel in self.sentinels)
         path = f"/{self.service}" + ("" if db is None else f"/{db}")
         return f"redis+sentinel://{login}{places}{path}{query(params)}"
 
@@ -186,10 +202,10 @@ class RedisSentinel(Group):
 
 
 class _ClusterNode(RedisServer):
-    """One master of a Cluster."""
+    """One node of a Cluster."""
 
-    def __init__(self, extra: Sequence[str]) -> None:
-        super().__init__(extra=extra)
+    def __init__(self, extra: Sequence[str], place: Place, persistent: bool) -> None:
+        super().__init__(extra=extra, place=place, persistent=persistent)
         self.bus_port = free_port()
 
     def command(self) -> list[str]:
@@ -199,27 +215,34 @@ class _ClusterNode(RedisServer):
 
 
 class RedisCluster(Group):
-    """Three masters that share the slots evenly."""
+    """Three masters that share the slots evenly; the fourth node and each further one is a replica of one of them."""
 
-    def __init__(self, *, extra: Sequence[str] = ()) -> None:
-        self.nodes = [_ClusterNode(extra) for _ in range(3)]
+    def __init__(
+        self, *, extra: Sequence[str] = (), places: Sequence[Place] = (LOOPBACK,) * 3, persistent: bool = False
+    ) -> None:
+        self.nodes = [_ClusterNode(extra, place, persistent) for place in places]
         super().__init__(list(self.nodes))
 
     def wait_ready(self) -> None:
         """Make the nodes one cluster and wait until each of them calls it whole."""
         super().wait_ready()
         for number, node in enumerate(self.nodes):
-            first, last = 16384 * number // 3, 16384 * (number + 1) // 3 - 1
             with node.client() as client:
                 client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
-                client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
+                if number < 3:
+                    first, last = 16384 * number // 3, 16384 * (number + 1) // 3 - 1
+                    client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
                 for other in self.nodes[:number]:
-                    client.execute_command("CLUSTER MEET", HOST, other.port, other.bus_port)
-        eventually(lambda: all(self._is_whole(node) for node in self.nodes), "the cluster is whole")
+                    client.execute_command("CLUSTER MEET", other.place.host, other.port, other.bus_port)
+        eventually(lambda: all(self.is_whole(node) for node in self.nodes), "the cluster is whole")
+        masters = [self._id_of(node) for node in self.nodes[:3]]
+        for number, node in enumerate(self.nodes[3:]):
+            with node.client() as client:
+                client.execute_command("CLUSTER REPLICATE", masters[number % 3])
 
     def url(self, **params: str) -> str:
         """Return the backend's URL, which names all nodes."""
-        return f"redis+cluster://{','.join(f'{HOST}:{node.port}' for node in self.nodes)}{query(params)}"
+        return f"redis+cluster://{','.join(f'{node.place.host}:{node.port}' for node in self.nodes)}{query(params)}"
 
     def node_of(self, name: str) -> RedisServer:
         """Return the node that holds the Redis key `name`."""
@@ -227,8 +250,13 @@ class RedisCluster(Group):
             slot = int(client.execute_command("CLUSTER KEYSLOT", name))
         return self.nodes[min(number for number in range(3) if slot < 16384 * (number + 1) // 3)]
 
-    def _is_whole(self, node: RedisServer) -> bool:
+    def is_whole(self, node: RedisServer) -> bool:
+        """Whether `node` knows all nodes, and all slots are served."""
         with node.client() as client:
             state = client.execute_command("CLUSTER INFO")
         known = state if isinstance(state, dict) else dict(line.split(":", 1) for line in state.split() if ":" in line)
-        return bool(known["cluster_state"] == "ok" and known["cluster_known_nodes"] == "3")
+        return bool(known["cluster_state"] == "ok" and known["cluster_known_nodes"] == str(len(self.nodes)))
+
+    def _id_of(self, node: RedisServer) -> str:
+        with node.client() as client:
+            return str(client.execute_command("CLUSTER MYID"))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping, Sequence
 
-from .process import HOST, Group, Server, ask, eventually, free_port, need
+from .process import LOOPBACK, Group, Place, Server, ask, eventually, free_port, need
 from .tls import query, tls
 
 _PACKAGE = "zookeeper"
@@ -25,8 +26,15 @@ class ZooKeeperServer(Server):
 
     keeps_data = True
 
-    def __init__(self, *, tick: int = 500, tls: bool = False, settings: Mapping[str, str] | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        *,
+        tick: int = 500,
+        tls: bool = False,
+        settings: Mapping[str, str] | None = None,
+        place: Place = LOOPBACK,
+    ) -> None:
+        super().__init__(place)
         self.tls = tls
         #: Serves without TLS, to look at the server behind a backend's back.
         self.plain_port = free_port() if tls else self.port
@@ -40,7 +48,7 @@ class ZooKeeperServer(Server):
             "syncLimit": "10",
             "dataDir": str(self.data),
             "clientPort": str(self.plain_port),
-            "clientPortAddress": HOST,
+            "clientPortAddress": place.host,
             "maxClientCnxns": "0",
             "admin.enableServer": "false",
             "4lw.commands.whitelist": "*",
@@ -54,7 +62,9 @@ class ZooKeeperServer(Server):
         if not os.path.exists(_MAIN_JAR):
             need("zkServer.sh", _PACKAGE)
         lines = [f"{name}={value}" for name, value in self._settings.items()]
-        lines += [f"server.{peer.number}={HOST}:{peer.peer_port}:{peer.election_port}" for peer in self.peers]
+        lines += [
+            f"server.{peer.number}={peer.place.host}:{peer.peer_port}:{peer.election_port}" for peer in self.peers
+        ]
         configuration = self.directory / "zoo.cfg"
         configuration.write_text("\n".join(lines) + "\n")
         (self.data / "myid").write_text(f"{self.number}\n")
@@ -66,6 +76,9 @@ class ZooKeeperServer(Server):
 
     def is_ready(self) -> bool:
         """Whether it serves clients: a server of an ensemble does so once there is a leader."""
+        if self.tls:
+            # Opened after the plain port.
+            socket.create_connection((self.place.host, self.port), timeout=5).close()
         return self.mode() in ("standalone", "leader", "follower")
 
     def mode(self) -> str:
@@ -77,7 +90,7 @@ class ZooKeeperServer(Server):
 
     def ask(self, word: str) -> str:
         """Return the answer to a four-letter word such as ``srvr``, ``cons`` or ``wchp``."""
-        return ask(self.plain_port, word.encode()).decode()
+        return ask(self.plain_port, word.encode(), host=self.place.host).decode()
 
     def url(self, path: str = "", *, login: str = "", port: int = 0, **params: str) -> str:
         """Return the backend's URL.
@@ -88,13 +101,13 @@ class ZooKeeperServer(Server):
         if self.tls:
             params = {**tls().params(client=True), **params}
         scheme = "zookeepers" if self.tls else "zookeeper"
-        return f"{scheme}://{login + '@' if login else ''}{HOST}:{port or self.port}{path}{query(params)}"
+        return f"{scheme}://{login + '@' if login else ''}{self.place.host}:{port or self.port}{path}{query(params)}"
 
     def _tls_settings(self) -> dict[str, str]:
         files = tls()
         return {
             "secureClientPort": str(self.port),
-            "secureClientPortAddress": HOST,
+            "secureClientPortAddress": self.place.host,
             "serverCnxnFactory": "org.apache.zookeeper.server.NettyServerCnxnFactory",
             "ssl.keyStore.location": str(files.chain),
             "ssl.keyStore.type": "PEM",
@@ -107,15 +120,15 @@ class ZooKeeperServer(Server):
 class ZooKeeperEnsemble(Group):
     """Several servers with a leader."""
 
-    def __init__(self, number: int = 3, *, tick: int = 500) -> None:
-        self.nodes = [ZooKeeperServer(tick=tick) for _ in range(number)]
+    def __init__(self, number: int = 3, *, tick: int = 500, places: Sequence[Place] = ()) -> None:
+        self.nodes = [ZooKeeperServer(tick=tick, place=place) for place in places or [LOOPBACK] * number]
         for position, node in enumerate(self.nodes, 1):
             node.number, node.peers = position, self.nodes
         super().__init__(list(self.nodes))
 
     def url(self, path: str = "", *, login: str = "", **params: str) -> str:
         """Return the backend's URL, which names all servers; `path` is a chroot."""
-        places = ",".join(f"{HOST}:{node.port}" for node in self.nodes)
+        places = ",".join(f"{node.place.host}:{node.port}" for node in self.nodes)
         return f"zookeeper://{login + '@' if login else ''}{places}{path}{query(params)}"
 
     def leader(self) -> ZooKeeperServer:

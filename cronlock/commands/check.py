@@ -1,0 +1,138 @@
+"""``cronlock check``: the dead man's switch, as a monitoring plugin.
+
+Statuses, output and performance data are those of the Monitoring Plugins Development Guidelines
+(https://www.monitoring-plugins.org/doc/guidelines.html).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+
+import click
+
+from .. import completion, durations
+from ..errors import UsageError
+from ..lease import Record, Run
+from ..views import state
+from ..views.table import how_it_ended, printable
+from . import common
+
+OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
+NAMES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+# Of several keys, what is known to be wrong is worse than what is not known.
+_WORSE = (OK, UNKNOWN, WARNING, CRITICAL)
+
+
+class Limits:
+    """What is asked of each key, in seconds."""
+
+    __slots__ = ("max_age", "max_run", "warn_age")
+
+    def __init__(self, max_age: float, warn_age: float | None, max_run: float | None) -> None:
+        """Raises UsageError when `warn_age` comes after `max_age`."""
+        if warn_age is not None and warn_age > max_age:
+            raise UsageError("--warn-age: is longer than --max-age, so that it would never warn; make it shorter")
+        self.max_age = max_age
+        self.warn_age = warn_age
+        #: A run under way counts as long as it is no older; None: it does not count.
+        self.max_run = max_run
+
+
+@click.command(short_help="Alarm when a key had no successful run for too long.")
+@click.argument("keys", nargs=-1, required=True, metavar="KEY...", shell_complete=completion.keys)
+@click.option("--max-age", required=True, metavar="DURATION", help="CRITICAL when the last success is older. Required.")
+@click.option("--warn-age", metavar="DURATION", help="WARNING when the last success is older.")
+@click.option(
+    "--max-run",
+    metavar="DURATION",
+    help="OK all the same while a run is under way that is not older. Default: it does not count.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the line.")
+@common.backend_options
+def command(
+    keys: tuple[str, ...],
+    max_age: str,
+    warn_age: str | None,
+    max_run: str | None,
+    as_json: bool,
+    **values: str | None,
+) -> int:
+    """Check that the last successful run of each KEY is younger than --max-age, or that one is under way.
+
+    Prints one line and exits as a monitoring plugin does: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN (the backend
+    cannot be asked, or bad options). The age counts from the end of the run.
+    """
+    limits = Limits(
+        _duration("--max-age", max_age),
+        None if warn_age is None else _duration("--warn-age", warn_age),
+        None if max_run is None else _duration("--max-run", max_run),
+    )
+    with common.opened(common.read_settings(values)) as backend:
+        records = [(key, backend.read(key)) for key in common.check_keys(keys)]
+    now = time.time()
+    results = [(key, record, *judge(record, now, limits)) for key, record in records]
+    worst = max((status for _, _, status, _ in results), key=_WORSE.index)
+    if as_json:
+        found = [
+            {"key": key, "status": NAMES[status], "text": text, "last_success_age": age_of(record, now)}
+            for key, record, status, text in results
+        ]
+        click.echo(json.dumps({"schema": state.SCHEMA, "status": NAMES[worst], "keys": found}, indent=2))
+        return worst
+    # The worst first: that is what a pager shows.
+    results.sort(key=lambda result: -_WORSE.index(result[2]))
+    texts = "; ".join(f"{printable(key)}: {text}" for key, _, _, text in results)
+    click.echo(
+        f"CRONLOCK {NAMES[worst]} - {texts} | {' '.join(_performance(*one[:2], now, limits) for one in results)}"
+    )
+    return worst
+
+
+def judge(record: Record | None, now: float, limits: Limits) -> tuple[int, str]:
+    """Return (status, why) of one key; `now` is since the epoch."""
+    age = age_of(record, now)
+    if age is not None and age <= (limits.max_age if limits.warn_age is None else limits.warn_age):
+        return OK, f"succeeded {durations.show(age)} ago"
+    text = "no successful run is known" if age is None else f"last success {durations.show(age)} ago"
+    under_way = _under_way(record)
+    if under_way is not None:
+        running = max(0.0, now - under_way.started_at)
+        if limits.max_run is not None and running <= limits.max_run:
+            return OK, f"running for {durations.show(running)}, {text}"
+        text += f", running for {durations.show(running)}"
+    elif record is not None and record.run is not None:
+        text += f", the last run, on {printable(record.run.host)}, died"
+    elif record is not None and record.history and not record.history[0].succeeded:
+        text += (
+            f", the last run, on {printable(record.history[0].host)}, {click.unstyle(how_it_ended(record.history[0]))}"
+        )
+    if age is None or age > limits.max_age:
+        return CRITICAL, f"{text} (limit {durations.show(limits.max_age)})"
+    return WARNING, f"{text} (limit {durations.show(limits.warn_age or 0.0)})"
+
+
+def age_of(record: Record | None, now: float) -> float | None:
+    """Return how long ago the last successful run ended, in seconds; None if none is known."""
+    success = None if record is None else record.success
+    return None if success is None or success.ended_at is None else max(0.0, now - success.ended_at)
+
+
+def _under_way(record: Record | None) -> Run | None:
+    return record.run if record is not None and state.state_of(record) == state.RUNNING else None
+
+
+def _performance(key: str, record: Record | None, now: float, limits: Limits) -> str:
+    # An apostrophe within quotes is doubled; the equals sign is not allowed at all.
+    label = printable(key).replace("'", "''").replace("=", "_").replace("|", "_")
+    age = age_of(record, now)
+    value = "U" if age is None else f"{age:.0f}s"
+    warn = "" if limits.warn_age is None else f"{limits.warn_age:.0f}"
+    return f"'{label}'={value};{warn};{limits.max_age:.0f};0;"
+
+
+def _duration(option: str, text: str) -> float:
+    try:
+        return durations.parse(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None

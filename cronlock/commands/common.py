@@ -1,0 +1,80 @@
+"""What the commands that ask the backend have in common: its options, and opening it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import click
+
+from .. import backends, keys, settings
+from ..backends.url import URL
+from ..errors import UsageError
+from ..options import OPTIONS, Option
+from ..settings import Settings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..lease import Backend
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+#: By their Python names.
+SHARED = ("backend", "backend_timeout", "state_dir", "config")
+
+
+def backend_options(function: _F) -> _F:
+    """Add the options that say which backend is asked; the command gets their values by name."""
+    for option in reversed(OPTIONS):
+        if option.name in SHARED:
+            function = click.option(option.long, metavar=option.metavar, help=_help(option))(function)
+    return function
+
+
+def read_settings(values: dict[str, str | None]) -> Settings:
+    """Return the settings for the options `values`. Raises ConfigError or UsageError."""
+    given: dict[str, str | bool] = {name: value for name, value in values.items() if value is not None}
+    return settings.load_for_looking(given, os.environ)
+
+
+@contextlib.contextmanager
+def opened(chosen: Settings) -> Iterator[Backend]:
+    """Open the backend that is configured, and close it. Raises ConfigError for a bad URL."""
+    backend = backends.open_configured(chosen)
+    try:
+        yield backend
+    finally:
+        backend.close()
+
+
+def name_of(chosen: Settings) -> str:
+    """Return the backend's URL without its credentials."""
+    return str(URL(chosen.backend_url))
+
+
+def check_keys(names: tuple[str, ...]) -> list[str]:
+    """Return the keys, each once, in the order given. Raises UsageError for what can be none."""
+    return list(dict.fromkeys(keys.check(name) for name in names))
+
+
+def keys_to_show(backend: Backend, names: tuple[str, ...], command: str) -> list[str]:
+    """Return the keys `names`, or if there are none all that the backend knows.
+
+    Raises UsageError where the backend cannot list its keys.
+    """
+    if names:
+        return check_keys(names)
+    if not backend.traits.lists_keys:
+        raise UsageError(f"this backend cannot list its keys; name them: cronlock {command} KEY...")
+    return sorted(backend.keys())
+
+
+def colored() -> bool | None:
+    """Return whether to color: None leaves it to whether a terminal reads; see https://no-color.org."""
+    return False if os.environ.get("NO_COLOR") else None
+
+
+def _help(option: Option) -> str:
+    return option.help + (f" Default: {option.default}." if option.default is not None else "")

@@ -1,0 +1,55 @@
+"""``cronlock history``: the last runs of a key."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import click
+
+from .. import completion
+from ..lease import HISTORY
+from ..views import state, table
+from . import common
+
+
+@click.command(short_help="Show the last runs of a key.")
+@click.argument("key", metavar="KEY", shell_complete=completion.keys)
+@click.option(
+    "-n",
+    "--count",
+    type=click.IntRange(1),
+    default=HISTORY,
+    metavar="N",
+    help=f"How many. Default: {HISTORY}, which is all that is kept.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, in the schema of the manual page.")
+@common.backend_options
+def command(key: str, count: int, as_json: bool, **values: str | None) -> int:
+    """Show the last runs of KEY, the newest first: start, duration, host, and how each ended.
+
+    A run that is under way is shown first. One that died shows as such once the next one started.
+    """
+    (key,) = common.check_keys((key,))
+    chosen = common.read_settings(values)
+    with common.opened(chosen) as backend:
+        record = backend.read(key)
+    now = time.time()
+    runs = [] if record is None else ([record.run] if record.run is not None else []) + record.history
+    if as_json:
+        document = {
+            "schema": state.SCHEMA,
+            "backend": common.name_of(chosen),
+            "read_at": round(now, 3),
+            "key": key,
+            "state": state.state_of(record),
+            "runs": [state.run_as_json(run) for run in runs[:count]],
+        }
+        click.echo(json.dumps(document, indent=2))
+        return 0
+    lines = [f"no run of {table.printable(key)} is known"]
+    if runs:
+        lines = table.history_table(runs[:count], now, what=state.state_of(record))
+    for line in lines:
+        click.echo(line, color=common.colored())
+    return 0

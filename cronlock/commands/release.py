@@ -1,0 +1,82 @@
+"""``cronlock release``: take a lease, or what is left of a hold, from whoever has it."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import click
+
+from .. import completion, durations
+from ..errors import UsageError
+from ..lease import Record, Run
+from ..views import state
+from ..views.table import how_it_ended, moment, printable
+from . import common
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..lease import Backend
+
+#: Nothing was released: it was free, somebody declined, or it was another run's meanwhile.
+NOTHING_DONE = 1
+
+
+@click.command(short_help="Free a key that is held, or end its hold.")
+@click.argument("key", metavar="KEY", shell_complete=completion.keys)
+@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@common.backend_options
+def command(key: str, force: bool, **values: str | None) -> int:
+    """Free KEY: show who has it, ask, and take the lease or the hold from that run and from no later one.
+
+    A run that is under way is stopped as when its lease is lost, when it renews the next time; until then
+    another can start beside it, so make sure first that it is dead, or that this does no harm. Exits with 0
+    when the key was freed, 1 when not.
+    """
+    (key,) = common.check_keys((key,))
+    with common.opened(common.read_settings(values)) as backend:
+        record = backend.read(key)
+        what = state.state_of(record)
+        held = what in (state.RUNNING, state.HELD) or (record is not None and record.hold_remaining > 0)
+        if record is None or not held:
+            click.echo(f"{printable(key)}: is free; nothing to release")
+            return NOTHING_DONE
+        run = record.run or record.last
+        assert run is not None
+        click.echo(_describe(key, record, run, backend), err=not force)
+        if not force and not _confirmed():
+            click.echo("nothing was released", err=True)
+            return NOTHING_DONE
+        if not backend.force_release(key, run.owner):
+            click.echo(f"{printable(key)}: is not that run's any more; nothing was released", err=True)
+            return NOTHING_DONE
+        click.echo(_done(key, what, run, backend))
+    return 0
+
+
+def _describe(key: str, record: Record, run: Run, backend: Backend) -> str:
+    now = time.time()
+    who = f"{printable(run.host)} (pid {run.pid})"
+    if state.state_of(record) == state.RUNNING:
+        text = f"held by {who}, {printable(run.program)}, since {moment(run.started_at, now)}"
+        if not backend.traits.local:
+            text += f"; if it lives it stops within {durations.show(run.ttl / 2)}, and another can start before that"
+    else:
+        text = f"{who} {click.unstyle(how_it_ended(run))}; held for another {durations.show(record.hold_remaining)}"
+    return f"{printable(key)}: {text}"
+
+
+def _done(key: str, what: str, run: Run, backend: Backend) -> str:
+    name = printable(key)
+    if what != state.RUNNING:
+        return f"{name}: the hold is over; the key is free"
+    if backend.traits.local:
+        return f"{name}: told the run of pid {run.pid} to stop when it renews the next time; then the key is free"
+    return f"{name}: released; the run of pid {run.pid} on {printable(run.host)} stops when it renews the next time"
+
+
+def _confirmed() -> bool:
+    """Ask at the terminal. Raises UsageError when nobody is there to answer."""
+    if not sys.stdin.isatty():
+        raise UsageError("nobody is there to be asked; if you are sure: cronlock release --force KEY")
+    return click.confirm("release it?", err=True)

@@ -1,0 +1,111 @@
+"""``cronlock status``: who holds what, and how each key's last run ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import click
+
+from .. import completion
+from ..errors import BackendError, UsageError
+from ..lease import Record
+from ..settings import Settings
+from ..views import prometheus, state, table
+from . import common
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..lease import Backend
+
+#: How often --watch looks, in seconds.
+_WATCH = 2.0
+
+
+@click.command(short_help="Show who holds what, and how each key's last run ended.")
+@click.argument("keys", nargs=-1, metavar="[KEY]...", shell_complete=completion.keys)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, in the schema of the manual page.")
+@click.option("--prometheus", "as_metrics", is_flag=True, help="Print metrics in Prometheus' text format.")
+@click.option("--output", metavar="FILE", help="With --prometheus: replace FILE, which readers never see half-written.")
+@click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
+@common.backend_options
+def command(
+    keys: tuple[str, ...], as_json: bool, as_metrics: bool, output: str | None, watch: bool, **values: str | None
+) -> int:
+    """Show the state of each KEY, or of all keys where the backend can list them.
+
+    STATE is running; held (the last run's hold is not over); lapsed (the run died: its lease lapsed
+    without its having ended); or free.
+    """
+    if sum((as_json, as_metrics, watch)) > 1:
+        raise UsageError("--json, --prometheus and --watch do not go together; give one of them")
+    if output is not None and not as_metrics:
+        raise UsageError("--output goes with --prometheus")
+    chosen = common.read_settings(values)
+    if as_metrics:
+        return _metrics(chosen, keys, output)
+    with common.opened(chosen) as backend:
+        while True:
+            records = _read(backend, keys)
+            now = time.time()
+            if as_json:
+                click.echo(json.dumps(_as_json(chosen, records, now), indent=2))
+                return 0
+            if watch:
+                click.clear()
+                click.echo(f"{common.name_of(chosen)}  {table.moment(now, now)}\n")
+            for line in table.status_table(records, now) if records else ["no key has been used yet"]:
+                click.echo(line, color=common.colored())
+            if not watch:
+                return 0
+            time.sleep(_WATCH)
+
+
+def _read(backend: Backend, names: tuple[str, ...]) -> list[tuple[str, Record | None]]:
+    return [(key, backend.read(key)) for key in common.keys_to_show(backend, names, "status")]
+
+
+def _as_json(chosen: Settings, records: list[tuple[str, Record | None]], now: float) -> dict[str, object]:
+    return {
+        "schema": state.SCHEMA,
+        "backend": common.name_of(chosen),
+        "read_at": round(now, 3),
+        "keys": [state.key_as_json(key, record) for key, record in records],
+    }
+
+
+def _metrics(chosen: Settings, names: tuple[str, ...], output: str | None) -> int:
+    """Print or write the metrics; without an answer, that there is none, so that an alarm can be set on it."""
+    failure: BackendError | None = None
+    records: list[tuple[str, Record | None]] | None = None
+    try:
+        with common.opened(chosen) as backend:
+            records = _read(backend, names)
+    except BackendError as error:
+        failure = error
+    text = prometheus.exposition(records)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        _replace(output, text)
+    if failure is not None:
+        raise failure
+    return 0
+
+
+def _replace(path: str, text: str) -> None:
+    """Put `text` in the place of the file `path`, whole. Raises UsageError."""
+    # The node exporter reads *.prom: this name is none.
+    partial = f"{path}.{os.getpid()}.tmp"
+    try:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(partial, path)
+    except OSError as error:
+        try:
+            os.unlink(partial)
+        except OSError:
+            pass  # It was not made.
+        raise UsageError(f"--output: cannot write {path}: {error.strerror}; name a file that you may write") from None

@@ -1,0 +1,297 @@
+"""The commands that look at keys, driven from outside on every backend."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from .places import EVERY, WITH_SERVER, Place, on
+from .places import place_fixture as place_fixture
+from .places import servers_fixture as servers_fixture
+from .support import Node, Started, children, wait_until
+
+_SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "status.schema.json").read_text())
+_WAITS = "echo ready; while [ ! -e go ]; do sleep 0.05; done"
+
+
+def call(node: Node, *words: object, stdin: Any = subprocess.DEVNULL) -> tuple[int, str, str]:
+    """Return (status, stdout, stderr) of ``cronlock`` with `words`."""
+    started = node.spawn([sys.executable, "-m", "cronlock", *map(str, words)], stdin=stdin)
+    return started.wait(), started.out, started.err
+
+
+def shown(node: Node, *keys: str) -> dict[str, Any]:
+    """Return what ``status --json`` says of one key, after a look at the schema."""
+    status, out, err = call(node, "status", "--json", *keys)
+    assert (status, err) == (0, "")
+    document: dict[str, Any] = json.loads(out)
+    jsonschema.validate(document, _SCHEMA)
+    return {key["key"]: key for key in document["keys"]}
+
+
+def hold(node: Node, *options: object, key: str = "job") -> Started:
+    """Start a run that has the key until the file go is there."""
+    started = node.start("--ttl", 10, *options, "--", "sh", "-c", _WAITS, key=key)
+    started.wait_for("ready")
+    return started
+
+
+def let_go(node: Node, started: Started) -> None:
+    """Let a run of `hold` end."""
+    (node.directory / "go").touch()
+    assert started.wait() == 0
+
+
+@EVERY
+def test_status_follows_a_key(place: Place) -> None:
+    """From free over running to held: each state, with who and how it ended."""
+    node = place.node
+    assert shown(node, "job")["job"]["state"] == "free"
+    holder = hold(node, "--min-hold", 600)
+    running = shown(node, "job")["job"]
+    assert running["state"] == "running"
+    assert running["run"]["host"] == os.uname().nodename
+    assert running["run"]["pid"] == holder.pid
+    assert running["run"]["program"] == "sh"
+    assert 0 < running["remaining"] <= 13
+    let_go(node, holder)
+    held = shown(node, "job")["job"]
+    assert held["state"] == "held"
+    assert 0 < held["hold_remaining"] <= 603
+    assert (held["run"], held["last"]["outcome"], held["last"]["status"]) == (None, "exited", 0)
+    assert held["last_success"] == held["last"]
+
+
+@EVERY
+def test_status_of_the_dead(place: Place) -> None:
+    """A run that died is lapsed, until the next one makes history of it."""
+    node = place.node
+    holder = node.start("--ttl", 3, "--min-hold", 0, "--", "sh", "-c", _WAITS)
+    holder.wait_for("ready")
+    guard = holder.guard
+    for pid in (holder.pid, guard, *children(guard)):
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: shown(node, "job")["job"]["state"] == "lapsed", "the lease lapsed")
+    assert node.run("--ttl", 3, "--min-hold", 0, "--", "true").status == 0
+    status, out, _ = call(node, "history", "job")
+    assert status == 0
+    assert [line.rsplit("  ", 1)[-1].strip() for line in out.splitlines()[1:]] == ["exited with status 0", "died"]
+
+
+@on("file", "redis", "zookeeper")
+def test_status_of_all_keys(place: Place) -> None:
+    """Without keys it lists all that were used, also for people."""
+    node = place.node
+    assert call(node, "status")[1] == "no key has been used yet\n"
+    for key in ("billing", "a/b c%", "-rf"):
+        assert node.run("--", "true", key=key).status == 0
+    assert set(shown(node)) == {"billing", "a/b c%", "-rf"}
+    status, out, err = call(node, "status")
+    assert (status, err, len(out.splitlines())) == (0, "", 4)
+    assert re.search(r"^billing +held until \d\d:\d\d:\d\d .* exited with status 0", out, re.M)
+    assert "\x1b" not in out
+
+
+@on("memcached")
+def test_status_where_keys_cannot_be_listed(place: Place) -> None:
+    """memcached cannot list: a line says to name the keys."""
+    status, out, err = call(place.node, "status")
+    assert (status, out) == (64, "")
+    assert "cannot list its keys; name them: cronlock status KEY..." in err
+
+
+@EVERY
+def test_history_of_many_runs(place: Place) -> None:
+    """Twenty runs and no more, the newest first, in JSON by the schema and as a table."""
+    node = place.node
+    for number in range(23):
+        assert node.run("--min-hold", 0, "--", "sh", "-c", f"exit {number}").status == number
+    status, out, err = call(node, "history", "--json", "job")
+    assert (status, err) == (0, "")
+    document = json.loads(out)
+    jsonschema.validate(document, _SCHEMA)
+    assert [run["status"] for run in document["runs"]] == list(range(22, 2, -1))
+    assert shown(node, "job")["job"]["last_success"]["status"] == 0
+    assert len(call(node, "history", "-n", 5, "job")[1].splitlines()) == 6
+    assert call(node, "history", "unused")[1] == "no run of unused is known\n"
+
+
+@EVERY
+def test_a_short_job_that_could_not_start_is_in_the_history(place: Place) -> None:
+    """So is one that --timeout stopped."""
+    node = place.node
+    assert node.run("--", "no-such-program").status == 127
+    assert node.run("--timeout", 0.2, "--min-hold", 0, "--", "sleep", 60).status == 124
+    runs = json.loads(call(node, "history", "--json", "job")[1])["runs"]
+    assert [run["outcome"] for run in runs] == ["timeout", "not-started"]
+
+
+@EVERY
+def test_check_alarms_and_calms_down(place: Place) -> None:
+    """Critical without a success, OK after one, critical again as time goes by, and UNKNOWN for nonsense."""
+    node = place.node
+    status, out, err = call(node, "check", "job", "--max-age", "1h")
+    assert (status, err) == (2, "")
+    assert out == "CRONLOCK CRITICAL - job: no successful run is known (limit 1h00m) | 'job'=U;;3600;0;\n"
+    assert node.run("--min-hold", 0, "--", "true").status == 0
+    status, out, _ = call(node, "check", "job", "--max-age", "1h", "--warn-age", "30m")
+    assert status == 0
+    assert re.fullmatch(r"CRONLOCK OK - job: succeeded \S+ ago \| 'job'=\d+s;1800;3600;0;\n", out)
+    wait_until(lambda: call(node, "check", "job", "--max-age", "1s")[0] == 2, "the success is too old")
+    assert call(node, "check", "job", "--max-age", "1h", "--warn-age", "0.001s")[0] == 1
+    status, out, _ = call(node, "check", "job", "other", "--max-age", "1h")
+    assert (status, out.startswith("CRONLOCK CRITICAL - other: ")) == (2, True)
+    assert node.run("--min-hold", 0, "--", "false").status == 1
+    assert call(node, "check", "job", "--max-age", "1h")[0] == 0
+    for words in (["job"], ["job", "--max-age", "soon"], ["--max-age", "1h"], ["job", "--max-age", "1", "--nonsense"]):
+        status, out, err = call(node, "check", *words)
+        assert (status, err) == (3, "")
+        assert out.startswith("CRONLOCK UNKNOWN - ")
+
+
+@EVERY
+def test_check_of_a_run_under_way(place: Place) -> None:
+    """A run under way counts with --max-run, as long as it is not older."""
+    node = place.node
+    holder = hold(node)
+    assert call(node, "check", "job", "--max-age", "1h")[0] == 2
+    assert call(node, "check", "job", "--max-age", "1h", "--max-run", "1h")[0] == 0
+    wait_until(lambda: call(node, "check", "job", "--max-age", "1h", "--max-run", "1s")[0] == 2, "it runs for too long")
+    let_go(node, holder)
+    assert call(node, "check", "job", "--max-age", "1h")[0] == 0
+
+
+@WITH_SERVER
+def test_a_server_that_does_not_answer(place: Place) -> None:
+    """Each command says so in its own way, within the time limit."""
+    assert place.server is not None
+    node = place.node
+    output = node.directory / "metrics.prom"
+    place.server.pause()
+    try:
+        limit = ("--backend-timeout", 0.5)
+        for words in (["status", "job"], ["history", "job"], ["release", "--force", "job"]):
+            status, out, err = call(node, *words, *limit)
+            assert (status, out, len(err.splitlines())) == (69, "", 1)
+            assert err.startswith("cronlock: ")
+        status, out, _ = call(node, "check", "job", "--max-age", 60, *limit)
+        assert (status, out.startswith("CRONLOCK UNKNOWN - ")) == (3, True)
+        assert call(node, "status", "--prometheus", "job", "--output", output, *limit)[0] == 69
+        assert "cronlock_up 0" in output.read_text()
+    finally:
+        place.server.resume()
+
+
+@EVERY
+def test_metrics_in_a_file(place: Place) -> None:
+    """--output replaces the file as a whole; Prometheus' parser reads what it has."""
+    node = place.node
+    output = node.directory / "metrics.prom"
+    assert node.run("--min-hold", 600, "--", "sh", "-c", "exit 3").status == 3
+    for _ in range(2):
+        assert call(node, "status", "--prometheus", "job", "--output", output) == (0, "", "")
+    found = {family.name: family.samples for family in text_string_to_metric_families(output.read_text())}
+    assert [sample.value for sample in found["cronlock_last_status"]] == [3]
+    assert [sample.value for sample in found["cronlock_up"]] == [1]
+    assert "cronlock_last_success_timestamp_seconds" not in found
+    assert list(node.directory.glob("metrics.prom.*")) == []
+    assert output.stat().st_mode & 0o777 == 0o644
+    status, _, err = call(node, "status", "--prometheus", "job", "--output", "/nowhere/metrics.prom")
+    assert (status, len(err.splitlines())) == (64, 1)
+
+
+@EVERY
+def test_release_of_a_hold(place: Place) -> None:
+    """The hold ends, and it says whose it was."""
+    node = place.node
+    assert call(node, "release", "--force", "job")[:2] == (1, "job: is free; nothing to release\n")
+    assert node.run("--min-hold", 600, "--", "true").status == 0
+    status, out, err = call(node, "release", "job")
+    assert (status, out) == (64, "")
+    assert err.splitlines()[-1].startswith("cronlock: nobody is there to be asked")
+    status, out, err = call(node, "release", "--force", "job")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[-1] == "job: the hold is over; the key is free"
+    assert node.run("--", "echo", "ran").out == "ran\n"
+
+
+@EVERY
+def test_release_of_a_run(place: Place) -> None:
+    """The run that has the key is stopped as for any lost lease, and nobody in standby does it again."""
+    node = place.node
+    holder = hold(node, "--min-hold", 600)
+    standby = node.start("--ttl", 10, "--standby", 300, "--skip-status", 9, "-v", "--", "echo", "ran")
+    standby.hears("standing by")
+    status, out, err = call(node, "release", "--force", "job")
+    assert (status, err) == (0, "")
+    assert f"(pid {holder.pid})" in out
+    assert holder.wait() == 75
+    assert "lease lost" in holder.err
+    assert (standby.wait(), standby.out) == (9, "")
+    assert node.run("--", "echo", "ran").out == "ran\n"
+
+
+@EVERY
+def test_outcome_log(place: Place) -> None:
+    """With --log-format json one line per run and per skip says how it went."""
+    node = place.node
+    options = ("--log-format", "json", "--min-hold", 600)
+    lines = [json.loads(line) for line in node.run(*options, "--", "sh", "-c", "exit 3").messages]
+    (ran,) = lines
+    assert (ran["key"], ran["outcome"], ran["status"], ran["program"]) == ("job", "exited", 3, "sh")
+    assert ran["host"] == os.uname().nodename
+    assert ran["fence"] > 0
+    assert 0 <= ran["waited"] < 60
+    assert 0 <= ran["ran_for"] < 60
+    (skip,) = [json.loads(line) for line in node.run(*options, "--skip-status", 9, "--", "true").messages]
+    assert (skip["outcome"], skip["status"], skip["why"]) == ("skipped", 9, "hold")
+    assert (skip["holder"], skip["fence"]) == (ran["host"], ran["fence"])
+    assert 0 < skip["remaining"] <= 603
+    assert node.run(*options, "-q", "--", "true").err == ""
+
+
+@EVERY
+def test_drift_is_warned_of(place: Place) -> None:
+    """A run that finds another program or another ttl before it says so, and status does."""
+    node = place.node
+    assert node.run("--ttl", 10, "--min-hold", 0, "--", "true").err == ""
+    assert node.run("--ttl", 10, "--min-hold", 0, "--", "true").err == ""
+    done = node.run("--ttl", 5, "--min-hold", 0, "--", "true")
+    assert "another ttl: 10s, now 5s" in done.err
+    assert "another ttl" in shown(node, "job")["job"]["drift"]
+    assert "warning" in call(node, "status", "job")[1]
+    done = node.run("--ttl", 5, "--min-hold", 0, "--", "echo")
+    assert "another program: true, now echo" in done.err
+    assert node.run("--ttl", 10, "--min-hold", 0, "-q", "--", "true").err == ""
+
+
+@on("file")
+def test_bad_words(place: Place) -> None:
+    """Nonsense is one line and status 64, nonsense in the configuration one line and 78."""
+    node = place.node
+    for words in (["status", "--json", "--prometheus"], ["status", "--output", "x"], ["history"], ["release"]):
+        status, out, err = call(node, *words)
+        assert (status, out, len(err.splitlines())) == (64, "", 1)
+        assert err.startswith("cronlock: ")
+    assert call(node, "status", "a\nb")[0] == 64
+    status, _, err = call(node, "status", "job", "--backend", "nonsense://x")
+    assert (status, len(err.splitlines())) == (64, 1) or status == 78
+
+
+@pytest.mark.parametrize("command", ["status", "history", "check", "release"])
+@on("file")
+def test_each_command_has_help(place: Place, command: str) -> None:
+    """--help of each command is there and names its options."""
+    status, out, err = call(place.node, command, "--help")
+    assert (status, err) == (0, "")
+    assert out.startswith(f"Usage: cronlock {command} ")

@@ -1,0 +1,169 @@
+"""Standing by, driven from outside on every backend: who takes over, who leaves, what the command is told."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from .places import EVERY, WITH_SERVER, Place
+from .places import place_fixture as place_fixture
+from .places import servers_fixture as servers_fixture
+from .support import Node, Started, children, is_alive, now, wait_until
+
+#: Long enough for every backend and a busy machine.
+_TTL = 5
+_STANDBYS = 6
+_WAITS = "echo ready; while [ ! -e go ]; do sleep 0.05; done; exit ${1:-0}"
+
+
+def hold(node: Node, *options: object) -> Started:
+    """Start a run that has the key until the file go is there."""
+    started = node.start("--ttl", _TTL, *options, "--", "sh", "-c", _WAITS)
+    started.wait_for("ready")
+    return started
+
+
+def stand_by(node: Node, *options: object, count: int = _STANDBYS) -> list[Started]:
+    """Start runs that stand by for the key, and wait until they do."""
+    line = ["--ttl", _TTL, "--standby", 300, "--skip-status", 9, "-v", *options]
+    code = "echo took over $CRONLOCK_TAKEOVER $CRONLOCK_TAKEOVER_FENCE $CRONLOCK_FENCE"
+    standbys = [node.start(*line, "--", "sh", "-c", code) for _ in range(count)]
+    for standby in standbys:
+        standby.hears("standing by for")
+    return standbys
+
+
+def kill_all_of(started: Started) -> None:
+    """Kill a run as the end of its machine does: all processes at once, with no time to release anything."""
+    guard = started.guard
+    family = [started.pid, guard, *children(guard)]
+    for pid in family:
+        os.kill(pid, signal.SIGSTOP)
+    for pid in family:
+        os.kill(pid, signal.SIGKILL)
+    started.wait()
+    wait_until(lambda: not any(is_alive(pid) for pid in family), "all of the run is dead")
+
+
+@EVERY
+def test_one_takes_over_from_the_dead(place: Place) -> None:
+    """Of many in standby exactly one runs the job of a holder that died, the others leave when it ended."""
+    node = place.node
+    holder = hold(node, "--min-hold", 600)
+    standbys = stand_by(node, "--min-hold", 600)
+    kill_all_of(holder)
+    ends = sorted(standby.wait() for standby in standbys)
+    assert ends == [0] + [9] * (_STANDBYS - 1), [standby.err for standby in standbys]
+    (winner,) = [standby for standby in standbys if standby.process.returncode == 0]
+    words = winner.out.split()
+    assert words[:3] == ["took", "over", "1"]
+    assert int(words[3]) < int(words[4])
+    assert [standby.out for standby in standbys if standby is not winner] == [""] * (_STANDBYS - 1)
+    assert "taking over from a run that died" in winner.err
+    # The hold of the dead run's tick stays.
+    assert node.run("--skip-status", 9, "--", "echo", "ran").status == 9
+
+
+@EVERY
+@pytest.mark.parametrize("status", [0, 3])
+def test_all_leave_when_the_run_ended(place: Place, status: int) -> None:
+    """A run that ends, well or badly, is not done again; whoever stood by is a skip that says so."""
+    node = place.node
+    code = _WAITS.replace("${1:-0}", str(status))
+    holder = node.start("--ttl", _TTL, "--min-hold", 0, "--", "sh", "-c", code)
+    holder.wait_for("ready")
+    standbys = stand_by(node, "--min-hold", 0)
+    (node.directory / "go").touch()
+    assert holder.wait() == status
+    assert [standby.wait() for standby in standbys] == [9] * _STANDBYS
+    assert [standby.out for standby in standbys] == [""] * _STANDBYS
+    assert all(f"exited with status {status}" in standby.err for standby in standbys)
+
+
+@EVERY
+def test_the_time_in_standby_ends(place: Place) -> None:
+    """A run that goes on for longer than --standby is left alone."""
+    node = place.node
+    holder = hold(node)
+    standby = node.run("--ttl", _TTL, "--standby", 2, "--skip-status", 9, "--", "echo", "ran")
+    assert (standby.status, standby.out, standby.err) == (9, "", "")
+    (node.directory / "go").touch()
+    assert holder.wait() == 0
+
+
+@EVERY
+def test_a_free_key_needs_no_standby(place: Place) -> None:
+    """Where nobody holds the key --standby changes nothing, and after a run that ended it is a plain skip."""
+    node = place.node
+    code = "echo ran $CRONLOCK_TAKEOVER"
+    assert node.run("--standby", 300, "--", "sh", "-c", code).out == "ran\n"
+    done = node.run("--standby", 300, "--skip-status", 9, "--", "sh", "-c", code)
+    assert (done.status, done.out, done.err) == (9, "", "")
+
+
+@EVERY
+def test_who_comes_after_the_death_takes_over_at_once(place: Place) -> None:
+    """Within the hold of a run whose lease lapsed already, only who stands by gets the key."""
+    node = place.node
+    kill_all_of(hold(node, "--min-hold", 600))
+    died_at = now()
+    wait_until(lambda: now() > died_at + _TTL + 4, "the lease lapsed")
+    assert node.run("--skip-status", 9, "--", "echo", "ran").status == 9
+    done = node.run("--ttl", _TTL, "--standby", 60, "--", "sh", "-c", "echo ran $CRONLOCK_TAKEOVER")
+    assert (done.status, done.out) == (0, "ran 1\n")
+
+
+@EVERY
+def test_a_command_that_could_not_start_is_taken_over(place: Place) -> None:
+    """A node that has the lease and not the program leaves the tick to those in standby."""
+    node = place.node
+    line = node.line("--ttl", _TTL, "--min-hold", 600, "--", "no-such-program")
+    # Stopped after the lease, before the command: --jitter cannot do that, so the program is missing and slow to miss.
+    assert node.spawn(line).wait() == 127
+    assert node.run("--standby", 60, "--", "echo", "ran").out == "ran\n"
+
+
+@EVERY
+def test_signal_ends_a_standby(place: Place) -> None:
+    """TERM ends it at once, nothing ran, and the key is as it was."""
+    node = place.node
+    holder = hold(node, "--min-hold", 600)
+    (standby,) = stand_by(node, count=1)
+    standby.signal(signal.SIGTERM)
+    assert (standby.wait(), standby.out) == (128 + signal.SIGTERM, "")
+    (node.directory / "go").touch()
+    assert holder.wait() == 0
+
+
+@WITH_SERVER
+def test_standby_without_a_server(place: Place) -> None:
+    """A server that is gone until the end of the standby: nothing runs, and a line says why."""
+    assert place.server is not None
+    node = place.node
+    holder = hold(node)
+    standby = node.start(
+        *("--ttl", _TTL, "--standby", 12, "--backend-timeout", 0.5, "--skip-status", 9, "-v", "--", "echo", "ran")
+    )
+    standby.hears("standing by for")
+    place.server.pause()
+    try:
+        assert (standby.wait(), standby.out) == (9, "")
+        assert "the backend could not be asked, and nothing was run" in standby.err
+    finally:
+        place.server.resume()
+    assert holder.wait() == 75
+
+
+@EVERY
+def test_timeout_and_status_of_a_takeover(place: Place) -> None:
+    """A takeover is a run like any other: --timeout stops it, and its status is the standby's own."""
+    node = place.node
+    holder = hold(node)
+    line = ["--ttl", _TTL, "--standby", 300, "--timeout", 1, "-v", "--", "sh", "-c", "echo began; sleep 600"]
+    standby = node.start(*line)
+    standby.hears("standing by for")
+    kill_all_of(holder)
+    assert standby.wait() == 124
+    assert standby.out == "began\n"

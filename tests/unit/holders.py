@@ -1,0 +1,161 @@
+"""A run's dealings with a backend in memory, on a way where single requests go wrong, and by a clock in hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from cronlock import backends, settings
+from cronlock.errors import BackendUnavailable, GivenBack
+from cronlock.holding import Holder, Holding
+from cronlock.lease import Claim, Conflict, Ending, Grant
+from cronlock.log import Log
+from tests.backends.memory import MemoryBackend, MemoryServer
+from tests.clocks import ManualClock
+
+_Answer = TypeVar("_Answer")
+
+TTL = 30.0
+#: What becomes of a request. A late one is carried out by the server when the next one was.
+FINE, LOST_REQUEST, LOST_REPLY, LATE, GIVEN_BACK = "fine", "lost request", "lost reply", "late", "given back"
+
+
+class Interrupted(Exception):
+    """A signal came while the run waited."""
+
+
+class Way(MemoryBackend):
+    """A way to the server on which single requests go wrong; each takes a second."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(MemoryServer(clock))
+        self.clock = clock
+        #: What becomes of the next requests of each kind; FINE when used up.
+        self.acquires: list[str] = []
+        self.renewals: list[str] = []
+        self.releases: list[str] = []
+        #: The owners that asked, in order, and those that were abandoned.
+        self.owners: list[str] = []
+        self.abandoned: list[str] = []
+        self._delayed: list[Claim] = []
+
+    def acquire(self, claim: Claim) -> Grant | Conflict:
+        """Take the key, unless the way to it fails."""
+        fate = self._sent(self.acquires)
+        self.owners.append(claim.owner)
+        if fate == LATE:
+            self._delayed.append(claim)
+            raise BackendUnavailable("no answer in time")
+        answer = super().acquire(claim)
+        if fate == GIVEN_BACK:
+            self.server.entries.pop(claim.key)
+            self.server.finished.add((claim.key, claim.owner))
+            raise GivenBack("too few replicas; the lease was given back")
+        return self._answered(fate, answer)
+
+    def renew(self, grant: Grant) -> bool:
+        """Renew, unless the way to it fails."""
+        fate = self._sent(self.renewals)
+        return self._answered(fate, super().renew(grant))
+
+    def release(self, grant: Grant, ending: Ending, *, keep_hold: bool) -> bool:
+        """Release, unless the way to it fails."""
+        fate = self._sent(self.releases)
+        return self._answered(fate, super().release(grant, ending, keep_hold=keep_hold))
+
+    def abandon(self, claim: Claim) -> None:
+        """Give up."""
+        self.abandoned.append(claim.owner)
+        super().abandon(claim)
+
+    def late_requests_arrive(self) -> list[Grant | Conflict]:
+        """Let the server carry out what was under way, and return its answers."""
+        answers = [super(Way, self).acquire(claim) for claim in self._delayed]
+        self._delayed.clear()
+        return answers
+
+    def _sent(self, fates: list[str]) -> str:
+        fate = fates.pop(0) if fates else FINE
+        self.clock.advance(1.0)
+        if fate == LOST_REQUEST:
+            raise BackendUnavailable("unreachable")
+        return fate
+
+    def _answered(self, fate: str, answer: _Answer) -> _Answer:
+        if fate == LOST_REPLY:
+            raise BackendUnavailable("no answer in time")
+        return answer
+
+
+class Lines(Log):
+    """A log that keeps what is said."""
+
+    __slots__ = ("said",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[tuple[str, str]] = []
+
+    def _say(self, level: str, text: str) -> None:
+        self.said.append((level, text))
+
+    def of(self, level: str) -> list[str]:
+        """Return what was said at `level`."""
+        return [text for its, text in self.said if its == level]
+
+
+class Bench:
+    """A holder between a way to the server and a clock that it moves by its pauses."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, **given: str) -> None:
+        self.clock = ManualClock()
+        self.way = Way(self.clock)
+        self.log = Lines()
+        self.pauses: list[float] = []
+        #: What the world does while the run waits.
+        self.meanwhile: Callable[[], object] = lambda: None
+        monkeypatch.setattr(backends, "open_backend", lambda *_: self.way)
+        (folder / "conf").touch()
+        options = {"ttl": f"{TTL}", "key": "k", "config": f"{folder}/conf", "state_dir": f"{folder}", **given}
+        kept = settings.load({"backend": "memory://here", **options}, ["true"], {})
+        self.holder = Holder(kept, self.clock, self.log)
+
+    def pause(self, seconds: float, wake: int | None = None) -> None:
+        """Let time pass, and `meanwhile` happen; a run that waits for ever fails."""
+        self.pauses.append(seconds)
+        assert len(self.pauses) < 10_000, "asks without an end"
+        self.clock.advance(seconds)
+        if seconds:
+            self.meanwhile()
+
+    def acquire(self) -> Holding | Conflict:
+        """Acquire."""
+        return self.holder.acquire(self.pause)
+
+    def acquired(self) -> Holding:
+        """Acquire a lease that is to be had."""
+        answer = self.acquire()
+        assert isinstance(answer, Holding), answer.why
+        return answer
+
+    def other_holds(self, hold: float = 0.0) -> Grant:
+        """Let another run have the key."""
+        claim = Claim(key="k", owner="other", host="o", pid=1, program="p", ttl=TTL, hold=hold)
+        grant = MemoryBackend(self.way.server).acquire(claim)
+        assert isinstance(grant, Grant)
+        return grant
+
+    def owner_of_the_key(self) -> str | None:
+        """Return who has the key by the server's word."""
+        entry = self.way.server.entries.get("k")
+        live = entry is not None and entry.run is not None and entry.lapse > self.clock.now()
+        return entry.run.owner if live and entry is not None and entry.run is not None else None
+
+
+@pytest.fixture(name="bench")
+def _bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """Give a bench without --wait."""
+    return Bench(tmp_path, monkeypatch)

@@ -1,0 +1,228 @@
+"""How the state of a key is shown: as data, to people, and to Prometheus."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import click
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from cronlock.commands.check import CRITICAL, OK, WARNING, Limits, judge
+from cronlock.drift import describe_drift
+from cronlock.errors import UsageError
+from cronlock.lease import DIED, EXITED, LOST, NOT_STARTED, RELEASED, TIMED_OUT, Record, Run
+from cronlock.views import prometheus, state, table
+
+NOW = 1_700_000_000.0
+_SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "status.schema.json").read_text())
+
+
+def make_run(ago: float = 60.0, took: float | None = 10.0, *, outcome: str | None = EXITED, status: int = 0) -> Run:
+    """Return a run that started `ago` seconds before NOW; one with `took` None did not say its end."""
+    return Run(
+        owner="web-1:4242:ab",
+        host="web-1",
+        pid=4242,
+        program="billing",
+        started_at=NOW - ago,
+        ttl=300.0,
+        fence=17,
+        ended_at=None if took is None else NOW - ago + took,
+        outcome=None if took is None and outcome == EXITED else outcome,
+        status=None if took is None else status,
+    )
+
+
+def make_record(
+    run: Run | None = None, remaining: float = 0.0, hold: float = 0.0, history: list[Run] | None = None
+) -> Record:
+    """Return a record whose success is the newest of its history."""
+    history = history or []
+    success = next((one for one in history if one.succeeded), None)
+    ended = next((one for one in history if one.ended_at is not None), None)
+    return Record(run=run, remaining=remaining, hold_remaining=hold, last=ended, history=history, success=success)
+
+
+RUNNING = make_record(make_run(took=None), 200.0, 30.0, [make_run(360.0)])
+HELD = make_record(hold=30.0, history=[make_run()])
+LAPSED = make_record(make_run(took=None), 0.0, 30.0)
+FREE = make_record(history=[make_run(status=3), make_run(700.0)])
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [(None, "free"), (RUNNING, "running"), (HELD, "held"), (LAPSED, "lapsed"), (FREE, "free")],
+)
+def test_states(record: Record | None, expected: str) -> None:
+    """Each state is told from the record, and the JSON that shows it keeps to its schema."""
+    assert state.state_of(record) == expected
+    document = {"schema": 1, "backend": "memory", "read_at": NOW, "keys": [state.key_as_json("k", record)]}
+    jsonschema.validate(document, _SCHEMA)
+    assert document["keys"][0]["state"] == expected  # type: ignore[index]
+
+
+def test_json_says_what_the_record_says() -> None:
+    """The last run over is the newest of the history, the last success may be older."""
+    shown = state.key_as_json("k", FREE)
+    assert (shown["last"]["status"], shown["last"]["duration"], shown["last"]["outcome"]) == (3, 10.0, "exited")
+    assert (shown["last_success"]["status"], shown["last_success"]["started_at"]) == (0, NOW - 700)
+    assert (shown["run"], shown["remaining"], shown["hold_remaining"]) == (None, None, 0.0)
+    running = state.key_as_json("k", RUNNING)
+    assert (running["run"]["ended_at"], running["run"]["outcome"], running["remaining"]) == (None, None, 200.0)
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        (None, ["free", "none known"]),
+        (RUNNING, ["running", "web-1 (4242)", "(1m00s)", "3m20s", "exited with status 0 after 10s"]),
+        (HELD, ["held until", "30s", "exited with status 0"]),
+        (LAPSED, ["lapsed, held until", "web-1 (4242)", "none known"]),
+        (FREE, ["free", "exited with status 3"]),
+    ],
+)
+def test_table_tells_people(record: Record | None, words: list[str]) -> None:
+    """The table has a line for each key with what a person asks for first."""
+    head, line = (click.unstyle(text) for text in table.status_table([("billing", record)], NOW)[:2])
+    assert head.split() == ["KEY", "STATE", "HOLDER", "SINCE", "REMAINING", "LAST", "RUN"]
+    assert line.startswith("billing")
+    for word in words:
+        assert word in line
+
+
+def test_columns_stand_under_each_other() -> None:
+    """Colors and wide cells do not shift a column."""
+    lines = table.columns([["A", "B"], [click.style("long cell", fg="red"), "x"], ["s", "y"]])
+    assert [click.unstyle(line).index(letter) for line, letter in zip(lines, "Bxy")] == [11, 11, 11]
+
+
+def test_nothing_a_terminal_obeys_is_shown() -> None:
+    """A host or program with escape sequences in its name is shown without them."""
+    run = make_run(took=None)
+    run.host = run.program = "a\x1b[2Jb\nc"
+    lines = table.status_table([("k", make_record(run, 10.0))], NOW) + table.history_table(
+        [run], NOW, what=state.RUNNING
+    )
+    text = click.unstyle("\n".join(lines))
+    assert "\x1b" not in text
+    assert len(text.split("\n")) == 4
+
+
+@pytest.mark.parametrize("outcome", [EXITED, TIMED_OUT, LOST, NOT_STARTED, DIED, RELEASED])
+def test_history_tells_every_end(outcome: str) -> None:
+    """Each way to end has its words."""
+    line = click.unstyle(table.history_table([make_run(outcome=outcome)], NOW, what=state.FREE)[1])
+    words = {
+        EXITED: "exited with status 0",
+        TIMED_OUT: "stopped after --timeout",
+        LOST: "lost its lease",
+        NOT_STARTED: "could not be started",
+        DIED: "died",
+        RELEASED: "released by hand",
+    }
+    assert words[outcome] in line
+
+
+def test_drift_is_a_line_of_its_own() -> None:
+    """Another program or ttl than the run before is warned of under the key, and in the JSON."""
+    run = make_run(took=None)
+    run.ttl = 60.0
+    record = make_record(run, 10.0, history=[make_run(360.0)])
+    assert "another ttl: 5m00s, now 1m00s" in click.unstyle(table.status_table([("k", record)], NOW)[2])
+    assert "another ttl" in state.key_as_json("k", record)["drift"]
+    assert state.key_as_json("k", RUNNING)["drift"] is None
+    assert state.drift_of(make_record(run, 10.0)) is None
+
+
+def test_drift_of_program_comes_first() -> None:
+    """Two jobs under one key are the likelier mistake; names that are no text are not compared to the byte."""
+    assert "another program: billing, now report" in (describe_drift(make_run(), "report", 300.0) or "")
+    assert describe_drift(make_run(), "billing", 300.0) is None
+    run = make_run()
+    run.program = "job-??"
+    assert describe_drift(run, "job-\udcff\udc80", 300.0) is None
+
+
+def _samples(text: str) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
+    """Return {name: {labels: value}} as Prometheus' own parser reads it."""
+    found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+    for family in text_string_to_metric_families(text):
+        assert family.type == "gauge"
+        assert family.documentation
+        for sample in family.samples:
+            found.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
+    return found
+
+
+def test_metrics_are_read_by_prometheus() -> None:
+    """Its parser finds each value under its name, and only what is known."""
+    found = _samples(prometheus.exposition([("billing", RUNNING), ("report", FREE), ("new", None)]))
+    billing, report, new = ((("key", name),) for name in ("billing", "report", "new"))
+    assert found["cronlock_up"] == {(): 1}
+    assert found["cronlock_running"] == {billing: 1, report: 0, new: 0}
+    assert found["cronlock_lease_remaining_seconds"][billing] == 200
+    assert found["cronlock_holder"] == {(("host", "web-1"), ("key", "billing")): 1}
+    assert found["cronlock_last_start_timestamp_seconds"] == {billing: NOW - 60, report: NOW - 60}
+    assert found["cronlock_last_success_timestamp_seconds"] == {billing: NOW - 350, report: NOW - 690}
+    assert found["cronlock_last_status"] == {billing: 0, report: 3}
+    assert found["cronlock_last_duration_seconds"] == {billing: 10, report: 10}
+    assert set(found) <= {name for name, _ in prometheus.METRICS}
+
+
+def test_metrics_without_an_answer() -> None:
+    """A backend that does not answer is one sample, to set an alarm on."""
+    assert _samples(prometheus.exposition(None)) == {"cronlock_up": {(): 0}}
+
+
+@given(key=st.text(min_size=1, max_size=30), host=st.text(max_size=30))
+def test_metrics_with_nasty_names(key: str, host: str) -> None:
+    """Whatever a key or host is called, the parser reads it back."""
+    run = make_run(took=None)
+    run.host = host
+    found = _samples(prometheus.exposition([(key, make_record(run, 10.0))]))
+    ((labels, value),) = found["cronlock_holder"].items()
+    assert dict(labels) == {"key": key, "host": host}
+    assert value == 1
+
+
+@pytest.mark.parametrize(
+    ("record", "limits", "expected", "words"),
+    [
+        (FREE, Limits(1000, None, None), OK, "succeeded 11m30s ago"),
+        (FREE, Limits(600, None, None), CRITICAL, "last success 11m30s ago"),
+        (FREE, Limits(1000, 600, None), WARNING, "(limit 10m00s)"),
+        (FREE, Limits(600, None, None), CRITICAL, "exited with status 3"),
+        (None, Limits(600, None, None), CRITICAL, "no successful run is known"),
+        (RUNNING, Limits(100, None, None), CRITICAL, "running for 1m00s"),
+        (RUNNING, Limits(100, None, 60), OK, "running for 1m00s"),
+        (RUNNING, Limits(100, None, 59), CRITICAL, "running for 1m00s"),
+        (LAPSED, Limits(100, None, 600), CRITICAL, "the last run, on web-1, died"),
+    ],
+)
+def test_check_judges(record: Record | None, limits: Limits, expected: int, words: str) -> None:
+    """Success or a run under way within the limits is OK; else the reason says what is known."""
+    status, text = judge(record, NOW, limits)
+    assert status == expected
+    assert words in text
+
+
+def test_a_warning_after_the_alarm_is_refused() -> None:
+    """--warn-age beyond --max-age would never warn."""
+    with pytest.raises(UsageError, match="--warn-age"):
+        Limits(10, 20, None)
+
+
+@given(age=st.floats(0, 1e6), limit=st.floats(0.1, 1e6))
+def test_check_alarms_exactly_beyond_the_limit(age: float, limit: float) -> None:
+    """One that took no time and ended `age` ago is critical if and only if that is more than the limit."""
+    record = make_record(history=[make_run(age, 0.0)])
+    status, _ = judge(record, NOW, Limits(limit, None, None))
+    measured = NOW - (NOW - age)
+    if not math.isclose(measured, limit):
+        assert (status == CRITICAL) == (measured > limit)
