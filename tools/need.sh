@@ -23,6 +23,8 @@ for group; do
         need memcached memcached
         need zkServer.sh zookeeper
         need cron cron
+        need crontab cron
+        need patch patch
         need ip iproute2
         need unshare util-linux
         need mandoc mandoc

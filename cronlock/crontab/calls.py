@@ -1,0 +1,120 @@
+"""Where a command calls ``cronlock run``, and what of it runs outside of the lock."""
+
+from __future__ import annotations
+
+import posixpath
+
+from .. import quickargs
+from ..errors import UsageError
+from .shell import POSIX_SHELLS, Command, commands, word_set
+
+# They only show or look for what their arguments say.
+_QUOTING = word_set("echo egrep fgrep grep logger pgrep pkill printf")
+# What may run on every machine before the lock is asked for, since it changes nothing but this shell.
+_HARMLESS = word_set(": . [ [[ cd export false hash pwd read return set sleep source test true type ulimit umask unset")
+# `sh -c 'cronlock run ... -- sh -c "..."'`, and deeper than this nobody reads.
+_DEEPEST = 5
+
+
+class Call:
+    """One ``cronlock run`` of a line."""
+
+    __slots__ = ("backgrounds", "command", "expands", "options", "outside", "problem")
+
+    def __init__(self) -> None:
+        #: The options by their Python names, without those whose value the shell has yet to expand.
+        self.options: dict[str, str | bool] = {}
+        #: The names of the latter.
+        self.expands: set[str] = set()
+        #: The words of the command that it runs.
+        self.command: list[str] = []
+        #: What runs, or is done, without the lock, in words.
+        self.outside: list[str] = []
+        #: Why the options cannot be read, or None.
+        self.problem: str | None = None
+        #: Whether the command leaves something behind that runs on without the lock.
+        self.backgrounds = False
+
+
+def find(text: str, programs: frozenset[str], depth: int = 0) -> list[Call]:
+    """Return the calls in the shell command `text`; `programs` are the names that cronlock goes by."""
+    found: list[Call] = []
+    parts = commands(text)
+    for index, part in enumerate(parts):
+        calls = _of_command(part, programs, depth)
+        for call in calls:
+            call.outside += _outside(parts, index)
+        found += calls
+    return found
+
+
+def is_background(text: str) -> bool:
+    """Return whether the shell command `text` ends while something that it started with ``&`` runs on."""
+    parts = commands(text)
+    if not any(part.after == "&" for part in parts):
+        return False
+    return not any(part.program == "wait" for part in parts)
+
+
+def _of_command(part: Command, programs: frozenset[str], depth: int) -> list[Call]:
+    found: list[Call] = []
+    for word in part.words:
+        for inner in word.inner:
+            if depth < _DEEPEST:
+                found += find(inner, programs, depth + 1)
+    if part.program in _QUOTING:
+        return found
+    words = part.arguments
+    values = [word.value for word in words]
+    for position, value in enumerate(values):
+        following = values[position + 1 : position + 2]
+        if following == ["run"] and posixpath.basename(value) in programs:
+            dynamic = [word.value for word in words[position + 2 :] if word.expands]
+            return [*found, _read(values[position + 2 :], dynamic)]
+        if value == "-c" and position and posixpath.basename(values[position - 1]) in POSIX_SHELLS:
+            if following and depth < _DEEPEST:
+                found += find(following[0], programs, depth + 1)
+            return found
+    return found
+
+
+def _read(words: list[str], dynamic: list[str]) -> Call:
+    call = Call()
+    try:
+        read = quickargs.read_run(words)
+    except UsageError as error:
+        call.problem = str(error)
+        return call
+    if read is None:
+        call.problem = "its options cannot be read; see cronlock run --help"
+        return call
+    options, call.command = read
+    for name, value in options.items():
+        if any(word == value or word.endswith(f"={value}") for word in dynamic):
+            call.expands.add(name)
+        else:
+            call.options[name] = value
+    if len(call.command) >= 3 and posixpath.basename(call.command[0]) in POSIX_SHELLS and call.command[1] == "-c":
+        call.backgrounds = is_background(call.command[2])
+    return call
+
+
+def _outside(parts: list[Command], index: int) -> list[str]:
+    """Return, in words, what is done beside the call in `parts[index]`, whoever holds the key."""
+    others = [part for other, part in enumerate(parts) if other != index and not _is_harmless(part)]
+    outside = [f"`{part.text[:60]}` runs outside of the lock" for part in others]
+    for part in parts:
+        # The shell empties a file before it starts anything.
+        outside += [
+            f"`{operator} {target}` empties the file on a skip, too"
+            for operator, target in part.redirections
+            if operator in (">", ">|", "&>") and not target.startswith("/dev/")
+        ]
+    return outside
+
+
+def _is_harmless(part: Command) -> bool:
+    if part.before == "||" and part.program == "exit":
+        return True
+    # What a pipe is fed into gets its empty input on each machine that skips.
+    return part.before not in ("|", "|&") and (not part.arguments or part.program in _HARMLESS)

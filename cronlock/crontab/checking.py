@@ -1,0 +1,142 @@
+"""What is wrong with a crontab whose lines should each run once."""
+
+from __future__ import annotations
+
+from .. import durations
+from . import calls
+from .calls import Call
+from .lines import Crontab, Job, unescape
+from .wrapping import Options, Remark, cannot_wrap, check_key, compact
+
+# By how much a tick may come early or late without being taken for the one before or after.
+_SLACK = 5.0
+_DEFAULT_TTL = 300.0
+_DEFAULT_HOLD = 45.0
+_DURATIONS = ("ttl", "min_hold", "every", "wait", "jitter")
+
+
+def check(crontab: Crontab, options: Options) -> list[Remark]:
+    """Return what is wrong, in the order of the lines; raises CrontabError for a ``# key:`` that cannot be one."""
+    remarks: list[Remark] = []
+    first_uses: dict[str, int] = {}
+    for job in crontab.jobs:
+        if job.key is not None:
+            check_key(crontab, job)
+        found = calls.find(unescape(job.command), options.programs)
+        texts = _check_unwrapped(job) if not found else []
+        for call in found:
+            texts += _check_call(call, job)
+            texts += _check_key_once(call, job, first_uses)
+        remarks += [Remark(job.number, text) for text in texts]
+    return remarks
+
+
+def _check_unwrapped(job: Job) -> list[str]:
+    if job.off or job.schedule.reboot:
+        return []
+    reason = cannot_wrap(job)
+    return [f"not wrapped: every machine runs it{f' ({reason})' if reason else ''}"]
+
+
+def _check_call(call: Call, job: Job) -> list[str]:
+    if call.problem is not None:
+        return [call.problem]
+    texts = list(call.outside)
+    if not call.command:
+        texts.append("cronlock run has no command")
+    if call.backgrounds:
+        texts.append("leaves something running with &, which the lock does not cover")
+    if "key" not in call.options and "key" not in call.expands:
+        texts.append("cronlock run has no --key")
+    try:
+        texts += _check_times(_read_times(call, job), call, job)
+    except ValueError as error:
+        texts.append(str(error))
+    return texts
+
+
+def _check_key_once(call: Call, job: Job, first_uses: dict[str, int]) -> list[str]:
+    key = call.options.get("key")
+    if not isinstance(key, str):
+        return []
+    texts = []
+    if job.key is not None and job.key != key:
+        texts.append(f"the key is {key!r}, but {job.key!r} in the comment above")
+    first = first_uses.setdefault(key, job.number)
+    if first != job.number:
+        texts.append(f"shares the key {key!r} with line {first}: each keeps the other from running")
+    return texts
+
+
+def _read_times(call: Call, job: Job) -> dict[str, float]:
+    """Return the durations that are known, by option, those of the crontab's variables included, in seconds.
+
+    Raises ValueError for what is no duration.
+    """
+    times: dict[str, float] = {}
+    given = call.options
+    holds = given.keys() | call.expands
+    for name in _DURATIONS:
+        if name in call.expands:
+            continue
+        value = given.get(name)
+        if value is None and name in ("min_hold", "every") and holds & {"min_hold", "every"}:
+            continue
+        where = f"--{name.replace('_', '-')}" if value is not None else f"CRONLOCK_{name.upper()}"
+        value = value if value is not None else job.variables.get(where)
+        if value is not None:
+            try:
+                times[name] = durations.parse(str(value))
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from None
+    return times
+
+
+def _check_times(times: dict[str, float], call: Call, job: Job) -> list[str]:
+    gap = job.schedule.gap
+    texts = _check_ttl(times, gap)
+    if "min_hold" in times and "every" in times:
+        return [*texts, "--every cannot go together with --min-hold; give one of them"]
+    if call.expands & {"min_hold", "every", "wait", "jitter"}:
+        return texts
+    hold, source = _hold(times)
+    if gap is not None and hold + _SLACK > gap:
+        texts.append(
+            f"{source}: the key stays held for {compact(hold)}, but the line fires again after {compact(gap)}: "
+            f"ticks are lost; write --every {compact(gap)}"
+        )
+    jitter = times.get("jitter", 0.0)
+    spread = max(jitter, job.delay)
+    # With a hold of less than the slack the machines' clocks alone are enough to run a tick twice.
+    if not times.get("wait") and hold < spread + _SLACK:
+        name = "--jitter" if jitter >= job.delay else "RANDOM_DELAY"
+        reason = f"{name} spreads the machines over" if spread else "the machines' clocks may differ by"
+        texts.append(
+            f"{source}: the key stays held for {compact(hold)} only, and {reason} more: a tick may run twice"
+            + (f"; write --every {compact(gap)}" if gap is not None and gap / 2 > spread + _SLACK else "")
+        )
+    return texts
+
+
+def _check_ttl(times: dict[str, float], gap: float | None) -> list[str]:
+    ttl = times.get("ttl", _DEFAULT_TTL)
+    if ttl < 1:
+        return [f"a ttl of {durations.show(ttl)} is shorter than any backend keeps"]
+    if gap is not None and ttl > max(gap, _DEFAULT_TTL):
+        lost = int(ttl // gap)
+        return [
+            f"a ttl of {compact(ttl)} on a line that fires every {compact(gap)}: after a machine died in a run, "
+            f"{lost} tick{'s are' if lost > 1 else ' is'} lost; write --ttl {compact(max(gap, _DEFAULT_TTL))} or less"
+        ]
+    return []
+
+
+def _hold(times: dict[str, float]) -> tuple[float, str]:
+    """Return how long the key stays held, in seconds, and what says so."""
+    if "min_hold" in times:
+        return times["min_hold"], "--min-hold"
+    if "every" in times:
+        return times["every"] / 2, f"--every {compact(times['every'])}"
+    if times.get("wait"):
+        return 0.0, "--wait"
+    return min(_DEFAULT_HOLD, times.get("ttl", _DEFAULT_TTL)) + times.get("jitter", 0.0), "no --every"

@@ -1,0 +1,72 @@
+"""Reading a crontab's file, and changing it so that cron never sees half of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+
+from ..errors import ConfigError
+
+
+def read(file: str | None) -> str:
+    """Return the text of `file`, or of standard input; a byte that is not UTF-8 becomes a lone surrogate.
+
+    Raises ConfigError.
+    """
+    try:
+        if file is None:
+            data = sys.stdin.buffer.read()
+        else:
+            with open(file, "rb") as opened:
+                data = opened.read()
+    except OSError as error:
+        raise ConfigError(f"cannot read {file or 'standard input'}: {error.strerror}") from None
+    return data.decode("utf-8", "surrogateescape")
+
+
+def replace(file: str, text: str) -> str:
+    """Make `text` the content of `file`; return the name of the backup. Raises ConfigError."""
+    target = os.path.realpath(file)
+    # cron takes a file in /etc/cron.d for a crontab, but not with a dot in front or ~ at the end.
+    fresh = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{os.getpid()}~")
+    try:
+        backup = _back_up(target)
+        # Its time must be new: cron goes by it.
+        _write(fresh, text.encode("utf-8", "surrogateescape"), target)
+        os.rename(fresh, target)
+    except OSError as error:
+        if os.path.lexists(fresh):
+            os.unlink(fresh)
+        raise ConfigError(f"cannot change {file}: {error.strerror}") from None
+    return backup
+
+
+def _back_up(target: str) -> str:
+    """Copy `target` to a name with ``~`` at its end that nothing has yet, and return that."""
+    with open(target, "rb") as opened:
+        data = opened.read()
+    backup, count = f"{target}~", 1
+    while True:
+        try:
+            _write(backup, data, target)
+        except FileExistsError:
+            count += 1
+            backup = f"{target}.~{count}~"
+        else:
+            shutil.copystat(target, backup)
+            return backup
+
+
+def _write(path: str, data: bytes, like: str) -> None:
+    """Make the new file `path`, with owner and mode of the file `like`, and get it onto the disk."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as opened:
+        status = os.stat(like)
+        try:
+            os.fchown(opened.fileno(), status.st_uid, status.st_gid)
+        except PermissionError:
+            pass  # Of a group that one is no member of; the owner is who changes it.
+        os.fchmod(opened.fileno(), status.st_mode & 0o7777)
+        opened.write(data)
+        opened.flush()
+        os.fsync(opened.fileno())

@@ -1,0 +1,218 @@
+"""The lines of a crontab, read as cron reads them."""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import ConfigError
+from . import schedule
+from .schedule import Schedule
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# What isspace(3) of the C locale takes for white space.
+_SPACE = " \t\n\v\f\r"
+_FIELDS = re.compile(r"((?:[^ \t]+[ \t]+){4}[^ \t]+)[ \t]*")
+_WORD = re.compile(r"([^ \t]+)[ \t]*")
+_KEY_COMMENT = re.compile(r"#+[ \t]*key:[ \t]*(.*?)[ \t\r]*$", re.IGNORECASE)
+_OFF_COMMENT = re.compile(r"#+[ \t]*cronlock:[ \t]*off[ \t\r]*$", re.IGNORECASE)
+_EMPTY_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*[ \t]*=[ \t\r]*$")
+
+
+class CrontabError(ConfigError):
+    """A crontab that cannot be read; says where (``FILE:LINE:``) and why."""
+
+
+class Job:
+    """A line that starts a command; texts are as they stand in the file."""
+
+    __slots__ = ("command", "head", "key", "number", "off", "schedule", "stdin", "user", "variables")
+
+    def __init__(
+        self,
+        number: int,
+        head: str,
+        schedule: Schedule,
+        user: str | None,
+        rest: str,
+        variables: Mapping[str, str],
+    ) -> None:
+        #: Its line number, from 1.
+        self.number = number
+        #: All that stands before the command, blanks included.
+        self.head = head
+        self.schedule = schedule
+        #: None in a crontab without a user field.
+        self.user = user
+        end = end_of_command(rest)
+        #: The command; its ``%`` are escaped as in the file.
+        self.command = rest[:end]
+        #: The first unescaped ``%`` and what follows it, which cron gives to the command's stdin; or empty.
+        self.stdin = rest[end:]
+        #: The variables set above the line.
+        self.variables = variables
+        #: From a comment ``# key: NAME`` directly above.
+        self.key: str | None = None
+        #: Whether a comment ``# cronlock: off`` stands directly above.
+        self.off = False
+
+    @property
+    def shell(self) -> str:
+        """Return the shell that cron gives the command to."""
+        return self.variables.get("SHELL", "/bin/sh")
+
+    @property
+    def delay(self) -> float:
+        """Return by how many seconds cronie may delay it, on each machine by another time (RANDOM_DELAY)."""
+        minutes = self.variables.get("RANDOM_DELAY", "")
+        return int(minutes) * 60.0 if minutes.isdecimal() and len(minutes) < 6 else 0.0
+
+
+class Crontab:
+    """A crontab: its lines, and which of them are jobs."""
+
+    __slots__ = ("ends_with_newline", "jobs", "lines", "name", "stray_keys")
+
+    def __init__(self, name: str) -> None:
+        #: As messages call it.
+        self.name = name
+        #: The lines without their newline.
+        self.lines: list[str] = []
+        self.ends_with_newline = True
+        self.jobs: list[Job] = []
+        #: Numbers of ``# key:`` comments that are not directly above a job.
+        self.stray_keys: list[int] = []
+
+
+def parse(text: str, name: str, *, system: bool) -> Crontab:
+    """Return the crontab `text`; with `system` its jobs have a user field. Raises CrontabError."""
+    crontab = Crontab(name)
+    crontab.ends_with_newline = text.endswith("\n") or not text
+    crontab.lines = text.split("\n")
+    if crontab.ends_with_newline:
+        crontab.lines.pop()
+    variables: dict[str, str] = {}
+    comment: tuple[str | None, bool] = (None, False)
+    for number, line in enumerate(crontab.lines, 1):
+        above, comment = comment, (None, False)
+        stripped = line.lstrip(" \t")
+        if not stripped or stripped.startswith("#"):
+            comment = _read_comment(stripped)
+        else:
+            try:
+                variable = read_variable(stripped)
+                if variable is None:
+                    job = _read_job(line, number, system, variables)
+                    job.key, job.off = above
+                    crontab.jobs.append(job)
+                    continue
+            except ValueError as error:
+                raise CrontabError(f"{name}:{number}: {error}") from None
+            variables = {**variables, variable[0]: variable[1]}
+        if above[0] is not None:
+            crontab.stray_keys.append(number - 1)
+    if comment[0] is not None:
+        crontab.stray_keys.append(len(crontab.lines))
+    return crontab
+
+
+def end_of_command(text: str) -> int:
+    """Return where the first ``%`` stands that no backslash escapes, or the end of `text`."""
+    escaped = False
+    for position, character in enumerate(text):
+        if escaped:
+            escaped = False
+        elif character == "\\":
+            escaped = True
+        elif character == "%":
+            return position
+    return len(text)
+
+
+def unescape(command: str) -> str:
+    r"""Return `command` as the shell gets it: ``\%`` has become ``%``.
+
+    Debian's cron makes ``\\`` one backslash as well, cronie does not.
+    """
+    return re.sub(r"\\(.)", lambda pair: "%" if pair[1] == "%" else pair[0], command, flags=re.DOTALL)
+
+
+def read_variable(text: str) -> tuple[str, str] | None:
+    """Return (name, value) if cron takes `text`, without leading blanks, for a setting; else None."""
+    name, position = _read_part(text, 0, "=" + _SPACE)
+    if name is None:
+        return None
+    position = _skip(text, position)
+    if text[position : position + 1] != "=":
+        return None
+    position = _skip(text, position + 1)
+    if position == len(text):
+        return None  # `NAME=` is none: an empty value wants quotes.
+    if text[position] in "\"'":
+        value, position = _read_part(text, position, "")
+        return (name, value) if value is not None and _skip(text, position) == len(text) else None
+    return name, text[position:].rstrip(_SPACE)
+
+
+def _read_part(text: str, position: int, ends: str) -> tuple[str | None, int]:
+    """Read a quoted text, or one up to a character of `ends`; return None for what has no end."""
+    if text[position] in "\"'":
+        end = text.find(text[position], position + 1)
+        part = text[position + 1 : end]
+        return (None, position) if end < 0 or (ends and "=" in part) else (part, end + 1)
+    end = position
+    while end < len(text) and text[end] not in ends:
+        end += 1
+    return text[position:end], end
+
+
+def _skip(text: str, position: int) -> int:
+    while position < len(text) and text[position] in _SPACE:
+        position += 1
+    return position
+
+
+def _read_comment(text: str) -> tuple[str | None, bool]:
+    key = _KEY_COMMENT.match(text)
+    return (key[1] if key else None), _OFF_COMMENT.match(text) is not None
+
+
+def _read_job(line: str, number: int, system: bool, variables: Mapping[str, str]) -> Job:
+    """Return the job of `line`; raises ValueError with a reason."""
+    if "\0" in line:
+        raise ValueError("has a NUL byte, which ends the line for cron")
+    start = len(line) - len(line.lstrip(" \t"))
+    # cronie: a minus before the schedule keeps the job out of the log.
+    if line.startswith("-", start):
+        start += 1
+    match = (_WORD if line.startswith("@", start) else _FIELDS).match(line, start)
+    if match is None:
+        raise ValueError(_no_fields(line))
+    when = schedule.read(match[1])
+    position, user = match.end(), None
+    if system:
+        name = _WORD.match(line, position)
+        if name is None:
+            raise ValueError("has neither a user nor a command")
+        user, position = name[1], name.end()
+        if "/" in user or "*" in user:
+            raise ValueError(f"{user!r} stands where the user's name should; is this a crontab without users (--user)?")
+    rest = line[position:]
+    if rest.startswith("*"):
+        raise ValueError("the command begins with '*', as if there were a sixth time field")
+    job = Job(number, line[:position], when, user, rest, variables)
+    if not job.command.strip(_SPACE):
+        raise ValueError("has no command")
+    return job
+
+
+def _no_fields(line: str) -> str:
+    if line.startswith("\ufeff"):
+        return "begins with a byte order mark, which cron refuses; save the file without it"
+    if not line.strip(_SPACE):
+        return "has a carriage return, for cron no blank line; remove it: sed -i 's/\\r$//' FILE"
+    if _EMPTY_VARIABLE.match(line.lstrip(" \t")):
+        return 'sets a variable to nothing, which cron refuses; write NAME=""'
+    return "is neither a comment, nor NAME=value, nor five time fields (or @daily and the like) and a command"

@@ -1,0 +1,259 @@
+"""The language of sh, as far as it takes to see which commands a text holds and where words end.
+
+Nothing is expanded. What cannot be read (a quote without an end) is no error here: the shell will
+say so, as it does now.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def word_set(text: str) -> frozenset[str]:
+    """Return the words of `text`."""
+    return frozenset(text.split())
+
+
+#: Shells whose quoting is that of sh.
+POSIX_SHELLS = word_set("ash bash dash ksh ksh93 lksh mksh posh rbash sh yash zsh")
+# What bash, dash, ksh or zsh have built in or reserved, and a program of the same name might do otherwise.
+_BUILTINS = word_set(
+    """
+    ! . : [ [[ ]] { } alias autoload bg bind break builtin caller case cd chdir command compgen complete compopt
+    continue coproc declare dirs disown do done echo elif else enable esac eval exec exit export false fc fg fi
+    float for foreach function functions getopts hash help hist history if in integer jobs kill let limit local
+    logout mapfile nocorrect noglob nohup popd print printf pushd pwd r read readarray readonly redirect repeat
+    return select set shift shopt sleep source stop suspend test then time times trap true type typeset ulimit
+    umask unalias unlimit unset until wait whence where which while
+    """
+)
+#: What begins or ends a compound command; the command itself comes after.
+_RESERVED = word_set("! { } do done elif else esac fi if then time until while")
+_PLAIN_WORD = re.compile(r"""(?:[A-Za-z0-9_./:,+@%=\x80-\U0010ffff-]|'[^']*'|"[^"$`\\!]*")+""")
+_PLAIN_PROGRAM = re.compile(r"[A-Za-z0-9_./:,+@%-]+")
+_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\+?=")
+_OPERATORS = ("&>>", "<<<", "<<-", "&&", "||", ";;", "|&", "&>", ">>", "<<", ">&", "<&", "<>", ">|", *";&|()<>\n")
+_REDIRECTIONS = frozenset(("&>>", "<<<", "<<-", "&>", ">>", "<<", ">&", "<&", "<>", ">|", "<", ">"))
+_CLOSING = {"$(": ")", "${": "}", "`": "`"}
+
+
+class Word:
+    """A word of a command."""
+
+    __slots__ = ("expands", "inner", "text", "value")
+
+    def __init__(self, text: str) -> None:
+        #: As it is written.
+        self.text = text
+        #: Without its quotes; what the shell would expand stands as written.
+        self.value = ""
+        #: Whether it holds a variable or a substitution.
+        self.expands = False
+        #: The texts of its command substitutions.
+        self.inner: list[str] = []
+
+
+class Command:
+    """A simple command, with the operators around it."""
+
+    __slots__ = ("after", "before", "redirections", "words")
+
+    def __init__(self, before: str) -> None:
+        self.words: list[Word] = []
+        #: (operator, target) such as (">", "/dev/null").
+        self.redirections: list[tuple[str, str]] = []
+        #: The operator in front of it, and the one that ends it; empty where there is none.
+        self.before = before
+        self.after = ""
+
+    @property
+    def program(self) -> str:
+        """Return the name of what it runs, without directories; empty if nothing is run."""
+        words = self.arguments
+        return posixpath.basename(words[0].value) if words else ""
+
+    @property
+    def arguments(self) -> list[Word]:
+        """Return its words from the program on, without what comes before: assignments, reserved words."""
+        for index, word in enumerate(self.words):
+            if word.text not in _RESERVED and not _ASSIGNMENT.match(word.text):
+                return self.words[index:]
+        return []
+
+    @property
+    def text(self) -> str:
+        """Return its words as they are written."""
+        return " ".join(word.text for word in self.words)
+
+
+def quote(text: str) -> str:
+    r"""Return `text` as one word for sh, always in single quotes.
+
+    The result goes through cron, which knows backslashes and ``%``: since each ``'`` becomes
+    ``'\''`` and all else stays, cron makes of the quoted text what it makes of the text itself.
+    """
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def quote_if_needed(text: str) -> str:
+    """Return `text` as one word for sh, in quotes only where it must be."""
+    return text if re.fullmatch(r"[A-Za-z0-9_./:,+@=-]+", text) else quote(text)
+
+
+def plain_words(text: str) -> list[str] | None:
+    """Return the words of `text` if it is one command of plain and quoted words, else None.
+
+    Such words mean the same wherever they stand in a line. A command that the shell has built in is
+    none of these.
+    """
+    words, position = [], 0
+    text = text.strip(" \t")
+    while position < len(text):
+        match = _PLAIN_WORD.match(text, position)
+        if match is None or (match.end() < len(text) and text[match.end()] not in " \t"):
+            return None
+        words.append(re.sub(r"""'([^']*)'|"([^"]*)\"""", lambda quoted: quoted[1] or quoted[2] or "", match[0]))
+        position = match.end()
+        while text[position : position + 1] in (" ", "\t"):
+            position += 1
+    if not words or not _PLAIN_PROGRAM.fullmatch(words[0]) or words[0] in _BUILTINS:
+        return None
+    return words
+
+
+def commands(text: str) -> list[Command]:
+    """Return the simple commands of `text` in order, those in parentheses and braces included.
+
+    None of a text with hundreds of substitutions inside of each other.
+    """
+    try:
+        return _read_commands(text)
+    except RecursionError:
+        return []
+
+
+def _read_commands(text: str) -> list[Command]:
+    found = [Command("")]
+    redirection = ""
+    for token, is_glued in _tokens(text):
+        words = found[-1].words
+        if isinstance(token, Word):
+            if redirection:
+                found[-1].redirections.append((redirection, token.value))
+            else:
+                words.append(token)
+            redirection = ""
+        elif token in _REDIRECTIONS:
+            if is_glued and words and words[-1].text.isdigit():
+                words.pop()  # The 2 of `2>`.
+            redirection = token
+        else:
+            redirection = ""
+            found[-1].after = token
+            found.append(Command(token))
+    return [command for command in found if command.words or command.redirections]
+
+
+def _tokens(text: str) -> Iterator[tuple[Word | str, bool]]:
+    """Yield each word and operator, and whether it follows the one before without a blank."""
+    position, is_glued = 0, False
+    while position < len(text):
+        character = text[position]
+        if character in " \t\r":
+            position, is_glued = position + 1, False
+        elif character == "#" and not is_glued:
+            return
+        elif character in ";&|()<>\n":
+            operator = next(each for each in _OPERATORS if text.startswith(each, position))
+            position += len(operator)
+            yield operator, is_glued
+            # A comment may follow an operator at once, and a number belongs to words only.
+            is_glued = False
+        else:
+            word, position = _read_word(text, position)
+            yield word, is_glued
+            is_glued = True
+
+
+def _read_word(text: str, start: int) -> tuple[Word, int]:
+    word, position = Word(""), start
+    while position < len(text) and text[position] not in " \t\n;&|()<>":
+        character = text[position]
+        if character == "\\":
+            word.value += text[position + 1 : position + 2]
+            position += 2
+        elif character == "'":
+            end = _find(text, "'", position + 1)
+            word.value += text[position + 1 : end]
+            position = end + 1
+        elif character == '"':
+            position = _read_double(word, text, position + 1)
+        elif character in "$`":
+            position = _read_expansion(word, text, position)
+        else:
+            word.value += character
+            position += 1
+    position = min(position, len(text))
+    word.text = text[start:position]
+    return word, position
+
+
+def _read_double(word: Word, text: str, position: int) -> int:
+    """Read on after a double quote; return the position after its end."""
+    while position < len(text) and text[position] != '"':
+        character = text[position]
+        if character == "\\" and text[position + 1 : position + 2] in tuple('$`"\\\n'):
+            word.value += text[position + 1 : position + 2]
+            position += 2
+        elif character in "$`":
+            position = _read_expansion(word, text, position)
+        else:
+            word.value += character
+            position += 1
+    return position + 1
+
+
+def _read_expansion(word: Word, text: str, start: int) -> int:
+    """Read what begins with ``$`` or a backquote; return the position after it."""
+    opening = "`" if text[start] == "`" else text[start : start + 2]
+    if opening in _CLOSING:
+        inside = start + len(opening)
+        end = _find_closing(text, _CLOSING[opening], inside)
+        if opening != "${":
+            word.inner.append(text[inside:end])
+        end += 1
+    else:
+        end = start + 1
+    word.value += text[start:end]
+    # `$'...'` and `$"..."` are quotes; `$` before anything but a name stands for itself, at no harm.
+    word.expands = True
+    return min(end, len(text))
+
+
+def _find_closing(text: str, closing: str, position: int) -> int:
+    """Return where what was opened before `position` ends, quotes and what is nested passed over."""
+    while position < len(text) and text[position] != closing:
+        character = text[position]
+        if character == "\\":
+            position += 2
+        elif character == "'" and closing != "`":
+            position = _find(text, "'", position + 1) + 1
+        elif character == '"':
+            position = _read_double(Word(""), text, position + 1)
+        elif text.startswith(("$(", "${"), position):
+            position = _find_closing(text, _CLOSING[text[position : position + 2]], position + 2) + 1
+        elif character == "(" and closing == ")":
+            position = _find_closing(text, ")", position + 1) + 1
+        else:
+            position += 1
+    return min(position, len(text))
+
+
+def _find(text: str, character: str, position: int) -> int:
+    found = text.find(character, position)
+    return len(text) if found < 0 else found
