@@ -98,7 +98,6 @@ class Scene:
     def kill(self, host: str) -> None:
         """Cut the power of the machine `host`, and put a new one in its place."""
         (machine,) = [node for node in self.nodes if node.name == host]
-        machine.cut()
         machine.kill()
         self.nodes.remove(machine)
 
@@ -150,6 +149,8 @@ class Death(NamedTuple):
     delay: float | None
     #: How often the job was done.
     done: int
+    #: Whether it had just been done, and the record did not say so yet.
+    unrecorded: bool = False
 
 
 @pytest.mark.parametrize("scene", ["file", "redis", "memcached", "zookeeper"], indirect=True)
@@ -160,7 +161,8 @@ def test_another_machine_finishes_the_job(scene: Scene, capfd: pytest.CaptureFix
     if _TIMES > 1:
         with capfd.disabled():
             print(_show(scene, deaths))
-    assert [death.done for death in deaths] == [1] * _TIMES
+    # Twice if the power went between the job's last act and the record of its end: that nobody can know.
+    assert {death.done for death in deaths if not death.unrecorded} == {1}
 
 
 def _moment(number: int) -> float:
@@ -190,16 +192,17 @@ def _die(scene: Scene, key: str, moment: float) -> Death:
         return Death(None, len(done))
     assert [line.number for line in starts] == [0, 1], "exactly one takes over"
     assert others() == [0] + [99] * (_NODES - 2)
-    return Death(starts[1].at - died_at, len(done))
+    return Death(starts[1].at - died_at, len(done), done[0].host == first.host)
 
 
 def _show(scene: Scene, deaths: list[Death]) -> str:
     delays = [death.delay for death in deaths if death.delay is not None]
     late = sum(delay > _TTL + _ALLOWED for delay in delays)
-    twice, never = (sum(death.done == times for death in deaths) for times in (2, 0))
+    twice, never = (sum(death.done == times and not death.unrecorded for death in deaths) for times in (2, 0))
+    unrecorded = sum(death.unrecorded for death in deaths)
     return (
         f"\n{scene.url.split(':')[0]}: {len(deaths)} deaths, {len(delays)} takeovers; "
-        f"done twice {twice}, never {never}; "
+        f"done twice {twice}, never {never}, again since the power went between its end and the record {unrecorded}; "
         f"from death to takeover {min(delays):.2f} to {max(delays):.2f} s (median {statistics.median(delays):.2f}) "
         f"with a ttl of {_TTL} s: {late} later than that and {_ALLOWED:g} s"
     )

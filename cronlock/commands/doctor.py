@@ -1,0 +1,174 @@
+"""``cronlock doctor``: whether backend, configuration and this machine are fit for runs, and what to do if not."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import click
+
+from .. import backends, findings, probe, settings, surroundings
+from ..backends.url import URL
+from ..errors import BackendError, ConfigError
+from ..findings import BAD, NOTE, OK, WARNING, Finding
+from ..views.table import columns, printable
+from . import common
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
+    from ..settings import Settings
+
+#: The version of the JSON, whose schema is docs/doctor.schema.json.
+SCHEMA = 1
+_STATUSES = {OK: 0, WARNING: 1, BAD: 2}
+_WORDS = {OK: "ok", NOTE: "note", WARNING: "WARNING", BAD: "WRONG"}
+_COLORS = {OK: "green", NOTE: None, WARNING: "yellow", BAD: "red"}
+
+
+@click.command(short_help="Say whether backend, configuration and this machine are all right, and what to do.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, in the schema of the manual page.")
+@click.option(
+    "-t", "--ttl", metavar="DURATION", help="The ttl to check against. Default: what is configured, else 300s."
+)
+@common.backend_options
+def command(as_json: bool, **values: str | None) -> int:
+    """Look at the configured backend, the configuration and this machine, and say what is wrong and what to do.
+
+    To prove permissions it acquires, renews and releases a lease on a key of its own, `cronlock doctor HOST PID`,
+    and removes it again where it may; keys of others are left alone. What cannot be told, such as on a managed
+    service that hides its settings, is a note.
+
+    Exits with 0 when all is well, 1 when there are warnings, 2 when something is wrong.
+    """
+    chosen, found = _load(values)
+    found += surroundings.machine()
+    if chosen is not None:
+        found += surroundings.configuration(values, os.environ, chosen)
+        found += _of_backend(chosen)
+    if as_json:
+        click.echo(json.dumps(_as_json(chosen, found), indent=2))
+    else:
+        _show(found)
+    return _STATUSES[findings.worst(found)]
+
+
+def _load(values: dict[str, str | None]) -> tuple[Settings | None, list[Finding]]:
+    """Return the settings, or what is wrong with the configuration. Raises UsageError."""
+    given: dict[str, str | bool] = {name: value for name, value in values.items() if value is not None}
+    try:
+        return settings.load_for_looking(given, os.environ), []
+    except ConfigError as error:
+        return None, [Finding("configuration", BAD, str(error))]
+
+
+def _of_backend(chosen: Settings) -> Iterator[Finding]:
+    try:
+        named = surroundings.backend_url(chosen)
+        backend = backends.open_configured(chosen)
+        module = backends.open_doctor(chosen.backend_url)
+    except ConfigError as error:
+        yield Finding("backend", BAD, str(error))
+        return
+    yield named
+    case = probe.Case(
+        URL(chosen.backend_url), backend, timeout=chosen.backend_timeout, ttl=chosen.ttl, hold=chosen.min_hold
+    )
+    try:
+        unfit = findings.judge_ttl(chosen.ttl, backend.traits)
+        if unfit is not None:
+            yield unfit
+            case.ttl = min(max(chosen.ttl, backend.traits.shortest_ttl), backend.traits.longest_ttl)
+        yield from _of_servers(case, module)
+        if unfit is None and case.kept is not None:
+            yield findings.judge_kept(chosen.ttl, case.kept, chosen="ttl" in chosen.wheres)
+        yield from findings.judge_timing(case.kept or case.ttl, chosen.backend_timeout, chosen.kill_after)
+        if not backend.traits.local:
+            yield from surroundings.state_directory(chosen)
+    finally:
+        backend.close()
+
+
+def _of_servers(case: probe.Case, module: ModuleType | None) -> Iterator[Finding]:
+    """Look at the servers: none of them is asked more once it did not answer."""
+    step = "answer"
+    tried = False
+    try:
+        for finding in module.reach(case) if module is not None else ():
+            yield finding
+            if finding.level == BAD:
+                return
+        if not case.backend.traits.local:
+            yield probe.round_trip(case)
+        step, tried = "lease", True
+        yield from probe.lease(case)
+        step = "server"
+        if module is not None:
+            yield from module.examine(case)
+    except BackendError as error:
+        yield Finding(step, BAD, str(error))
+    finally:
+        if tried and module is not None:
+            _forget(case, module)
+
+
+def _forget(case: probe.Case, module: ModuleType) -> None:
+    try:
+        module.forget(case)
+    except BackendError:
+        pass  # It lapses by itself.
+
+
+def _as_json(chosen: Settings | None, found: list[Finding]) -> dict[str, object]:
+    return {
+        "schema": SCHEMA,
+        "checked_at": round(time.time(), 3),
+        "host": os.uname().nodename,
+        "backend": _name_of(chosen),
+        "ttl": None if chosen is None else chosen.ttl,
+        "level": findings.worst(found),
+        "findings": [
+            {
+                "name": finding.name,
+                "place": finding.place or None,
+                "level": finding.level,
+                "text": finding.text,
+                "remedy": finding.remedy,
+                "values": {name: round(value, 6) for name, value in finding.values.items()},
+            }
+            for finding in found
+        ],
+    }
+
+
+def _name_of(chosen: Settings | None) -> str | None:
+    try:
+        return None if chosen is None else common.name_of(chosen)
+    except ConfigError:
+        return None
+
+
+def _show(found: list[Finding]) -> None:
+    rows = [
+        [_WORDS[finding.level], f"{finding.name} {printable(finding.place)}".rstrip(), printable(finding.text)]
+        for finding in found
+    ]
+    colored = common.colored()
+    lines = columns(rows)
+    indent = " " * (max(len(row[0]) for row in rows) + max(len(row[1]) for row in rows) + 4)
+    for finding, line in zip(found, lines):
+        color = _COLORS[finding.level]
+        word = _WORDS[finding.level]
+        click.echo((click.style(word, fg=color) if color else word) + line[len(word) :], color=colored)
+        if finding.remedy is not None:
+            click.echo(f"{indent}do: {printable(finding.remedy)}", color=colored)
+    warnings = sum(finding.level == WARNING for finding in found)
+    wrongs = sum(finding.level == BAD for finding in found)
+    if warnings or wrongs:
+        told = [f"{wrongs} wrong"] * bool(wrongs) + [f"{warnings} warning{'s' * (warnings > 1)}"] * bool(warnings)
+        click.echo(", ".join(told))
+    else:
+        click.echo("all is well")
