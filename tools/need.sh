@@ -2,6 +2,8 @@
 # Installs the Debian packages that a target needs, or says which command does.
 #     need.sh venv     for a virtual environment
 #     need.sh tests    the servers and programs that the tests start
+#     need.sh deb, rpm  what builds those packages
+#     need.sh packages  what their tests start
 #     need.sh bench    the rivals that are measured beside cronlock
 set -eu
 
@@ -35,6 +37,23 @@ for group; do
         need bash bash
         need zsh zsh
         need fish fish
+        ;;
+    deb)
+        need dpkg-deb dpkg
+        ;;
+    rpm)
+        need rpmbuild rpm
+        ;;
+    packages)
+        need dpkg-deb dpkg
+        need rpmbuild rpm
+        need cpio cpio
+        need lintian lintian
+        need rpmlint rpmlint
+        need mmdebstrap mmdebstrap
+        need git git
+        need redis-cli redis-tools
+        need unzip unzip
         ;;
     bench)
         need etcd etcd-server

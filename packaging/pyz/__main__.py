@@ -1,0 +1,19 @@
+# The first thing that runs of cronlock.pyz; any Python must be able to read it, down to the oldest.
+# ruff: noqa: UP031, UP036
+import sys
+
+if sys.version_info < (3, 9):
+    sys.stderr.write(
+        "cronlock: needs Python 3.9 or later, and this is %d.%d (%s); run it as: python3.9 %s\n"
+        % (sys.version_info[0], sys.version_info[1], sys.executable, sys.path[0])
+    )
+    sys.exit(70)
+
+from _frozen_importlib_external import MAGIC_NUMBER
+
+# Byte code that this interpreter can run, if it is in here; else it compiles at each start.
+sys.path.insert(0, "%s/%s" % (sys.path[0], MAGIC_NUMBER[:2].hex()))
+
+from cronlock.__main__ import main
+
+main()

@@ -1,0 +1,1 @@
+"""What users install: packages, the one file, the wheel, and `make install`."""

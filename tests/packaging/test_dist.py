@@ -1,0 +1,33 @@
+"""The wheel and the source archive: the same bytes from the same commit, and all that packages are made of."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.installation import clean_environment
+
+from .support import Build, run
+
+
+@pytest.mark.parametrize("kind", ["wheel", "sdist"])
+def test_reproducible(build: Build, other_build: Build, kind: str) -> None:
+    """Directory, umask, time zone, locale and hash seed do not matter."""
+    one, other = getattr(build, kind), getattr(other_build, kind)
+    assert one != other
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_packages_from_the_source_archive(build: Build, tmp_path: Path) -> None:
+    """Packages made from the unpacked archive are those made from the checkout."""
+    run("tar", "-xzf", build.sdist, "-C", tmp_path)
+    (sources,) = tmp_path.iterdir()
+    shutil.copytree(build.sources / "build/wheels", sources / "build/wheels")
+    environ = {**clean_environment(), "SOURCE_DATE_EPOCH": "1700000000"}
+    for package in (build.deb, build.rpm, build.pyz):
+        kind = package.suffix.lstrip(".")
+        run(sys.executable, sources / f"packaging/{kind}.py", "--output", tmp_path / "made", environ=environ)
+        assert (tmp_path / "made" / package.name).read_bytes() == package.read_bytes()

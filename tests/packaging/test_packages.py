@@ -1,0 +1,230 @@
+"""What is in the packages, what the tools of their distributions say of it, and that it is always the same."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from bench.installation import ROOT
+from tests.servers.process import need
+
+from .support import Build, attempt, run, unpack_deb, unpack_rpm
+
+sys.path.insert(0, str(ROOT / "packaging"))
+vendor = importlib.import_module("vendor")
+source = importlib.import_module("source")
+
+_LIBRARY = "usr/lib/cronlock"
+
+
+@pytest.fixture(scope="module")
+def deb(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give what the Debian package installs, unpacked."""
+    return unpack_deb(build.deb, tmp_path_factory.mktemp("deb") / "root")
+
+
+@pytest.fixture(scope="module")
+def rpm(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give what the RPM package installs, unpacked."""
+    need("rpmbuild", "rpm")
+    return unpack_rpm(build.rpm, tmp_path_factory.mktemp("rpm") / "root")
+
+
+@pytest.fixture(params=["deb", "rpm"])
+def payload(request: pytest.FixtureRequest) -> Path:
+    """Give what each package installs."""
+    found = request.getfixturevalue(request.param)
+    assert isinstance(found, Path)
+    return found
+
+
+def _files(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*") if not path.is_dir()}
+
+
+def _modules_of_checkout(build: Build) -> set[str]:
+    return {str(path.relative_to(build.sources)) for path in (build.sources / "cronlock").rglob("*.py")}
+
+
+class TestContents:
+    """Files, owners and modes."""
+
+    def test_carries_the_program_and_all_that_is_pinned(self, payload: Path, build: Build) -> None:
+        """Every module of cronlock is there, and every pinned dependency with its licence; no byte code is."""
+        files = _files(payload)
+        assert {f"{_LIBRARY}/{name}" for name in _modules_of_checkout(build)} <= files
+        for pin in vendor.pins():
+            about = f"{_LIBRARY}/{pin.name.replace('-', '_')}-{pin.version}.dist-info/"
+            assert any(name.startswith(about) and "LICENSE" in name for name in files), pin.name
+        assert not [name for name in files if name.endswith((".pyc", ".so", "RECORD")) or "/tests/" in name]
+
+    def test_manual_pages_and_completions(self, payload: Path, build: Build) -> None:
+        """Every manual page and completion of the checkout is where the system looks, pages as small as can be."""
+        pages = sorted((build.sources / "man").glob("*.[1-9]"))
+        assert pages
+        for page in pages:
+            packed = payload / f"usr/share/man/man{page.suffix[1:]}/{page.name}.gz"
+            assert run("gzip", "-cd", packed) == page.read_text()
+            # Neither a name nor a time, and the best compression.
+            assert packed.read_bytes()[3:9] == b"\0\0\0\0\0\x02"
+        kinds = {_shell(path.name) for path in (build.sources / "completions").glob("*")}
+        assert {
+            _shell(name)
+            for name in _files(payload / "usr/share")
+            if "/complet" in name or "zsh" in name or "fish" in name
+        } == kinds
+
+    def test_configuration_is_private_and_all_comments(self, payload: Path) -> None:
+        """Root alone may read what may come to hold a password, and nothing is set in it."""
+        configuration = payload / "etc/cronlock.conf"
+        assert configuration.stat().st_mode & 0o7777 == 0o640
+        assert all(line.startswith("#") for line in configuration.read_text().splitlines() if line)
+
+    def test_state_directory_has_the_mode_that_the_program_gives_it(self, payload: Path) -> None:
+        """Leases of the file backend and what was seen of keys are nobody's business."""
+        assert (payload / "var/lib/cronlock").stat().st_mode & 0o7777 == 0o700
+
+    def test_nothing_else(self, payload: Path) -> None:
+        """No file lies outside of the places that are said."""
+        places = ("etc/cronlock.conf", "usr/bin/cronlock", f"{_LIBRARY}/", "usr/share/")
+        assert [name for name in _files(payload) if not name.startswith(places)] == []
+
+    def test_deb_depends_on_python_alone(self, build: Build) -> None:
+        """The control file wants no other package, on any architecture; the configuration is known as such."""
+        fields = run("dpkg-deb", "-f", build.deb, "Package", "Architecture", "Depends", "Pre-Depends", "Recommends")
+        assert fields == "Package: cronlock\nArchitecture: all\nDepends: python3 (>= 3.9)\n"
+        assert run("dpkg-deb", "-I", build.deb, "conffiles") == "/etc/cronlock.conf\n"
+        owners = {line.split()[1] for line in run("dpkg-deb", "-c", build.deb).splitlines()}
+        assert owners == {"root/root"}
+
+    def test_rpm_depends_on_python_alone(self, build: Build) -> None:
+        """The package wants no other, provides itself alone, and its configuration is not replaced."""
+        need("rpm", "rpm")
+        wanted = set(run("rpm", "-qp", "--requires", build.rpm).splitlines())
+        assert {each for each in wanted if not each.startswith("rpmlib(")} == {"/bin/sh", "python3 >= 3.9"}
+        provided = run("rpm", "-qp", "--provides", build.rpm).split()
+        assert provided[0] == "cronlock"
+        assert len(provided) == 3
+        flags = run("rpm", "-qp", "--queryformat", "[%{FILENAMES} %{FILEFLAGS:fflags} %{FILEUSERNAME}\n]", build.rpm)
+        assert "/etc/cronlock.conf cn root" in flags
+        assert {line.split()[-1] for line in flags.splitlines()} == {"root"}
+
+    def test_wheel_has_every_module(self, build: Build) -> None:
+        """No module, manual page or package was forgotten in pyproject.toml; the source archive has the tests."""
+        with zipfile.ZipFile(build.wheel) as wheel:
+            names = set(wheel.namelist())
+        assert {name for name in names if name.endswith(".py")} == _modules_of_checkout(build)
+        shared = {name.partition(".data/data/share/man/")[2] for name in names}
+        pages = {f"man{page.suffix[1:]}/{page.name}" for page in (build.sources / "man").glob("*.[1-9]")}
+        assert shared - {""} == pages
+        archived = run("tar", "-tzf", build.sdist).splitlines()
+        assert any(name.endswith("/tests/packaging/test_packages.py") for name in archived)
+
+
+def _shell(name: str) -> str:
+    if "fish" in name:
+        return "fish"
+    return "zsh" if Path(name).name.startswith("_") or "zsh" in name else "bash"
+
+
+class TestPins:
+    """What is carried, against what is asked for."""
+
+    def test_every_dependency_is_pinned(self, build: Build) -> None:
+        """pip finds all that the wheel needs in the pins alone, for the interpreter of these tests."""
+        options = ["--dry-run", "--quiet", "--ignore-installed", "--no-index", "--find-links", str(vendor.WHEELS)]
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install"]
+        status, said = attempt(*pip, *options, build.wheel)
+        assert status == 0, f"{said}\npackaging/requirements.txt is stale: make lock"
+
+    def test_a_wheel_that_is_not_the_pinned_one_is_refused(self, build: Build, tmp_path: Path) -> None:
+        """One flipped bit in a fetched wheel, and it is fetched again: what is built does not change."""
+        (wheel,) = (build.sources / "build/wheels").glob("click-*.whl")
+        good = wheel.read_bytes()
+        wheel.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+        build.make("deb", tmp_path)
+        assert wheel.read_bytes() == good
+
+
+class TestConfiguration:
+    """The file that packages install."""
+
+    def test_every_line_works_when_it_is_taken(self, tmp_path: Path) -> None:
+        """Each commented line is accepted by the program without its comment sign."""
+        lines = re.findall(r"^#(CRONLOCK_[A-Z_]+=.*)$", (ROOT / "packaging/cronlock.conf").read_text(), re.MULTILINE)
+        assert len(lines) > 5
+        for line in lines:
+            configuration = tmp_path / "cronlock.conf"
+            configuration.write_text(line + "\n")
+            status, said = attempt(
+                *(sys.executable, "-m", "cronlock", "run", "--key", "k", "--backend", f"file://{tmp_path}/leases"),
+                *("--config", configuration, "--", "echo", "ran"),
+            )
+            assert (status, said) == (0, "ran\n"), line
+            for each in (tmp_path / "leases").iterdir():
+                each.unlink()
+
+
+class TestLint:
+    """The distributions' own checks."""
+
+    def test_lintian(self, build: Build) -> None:
+        """lintian has nothing to say, warnings included."""
+        need("lintian", "lintian")
+        assert run("lintian", "--allow-root", "--fail-on", "error,warning", build.deb).strip() == ""
+
+    def test_rpmlint(self, build: Build) -> None:
+        """rpmlint finds no error beyond those that packaging/rpm/rpmlint.toml gives a reason for."""
+        need("rpmlint", "rpmlint")
+        said = run("rpmlint", "--config", ROOT / "packaging/rpm/rpmlint.toml", build.rpm)
+        assert re.search(r" 0 errors,", said), said
+
+    def test_maintainer_scripts(self, build: Build, tmp_path: Path) -> None:
+        """Every script of the packages is a good shell script."""
+        need("shellcheck", "shellcheck")
+        scripts = sorted((build.sources / "packaging/deb").glob("p*"))
+        scripts += [build.sources / "packaging/pyz/start.sh", build.sources / "packaging/rpm/compile"]
+        assert len(scripts) == 5
+        run("shellcheck", "--shell", "sh", *scripts)
+
+
+class TestReproducible:
+    """Two builds of one commit are the same bytes."""
+
+    @pytest.mark.parametrize("kind", ["deb", "rpm", "pyz"])
+    def test_elsewhere_and_otherwise(self, build: Build, other_build: Build, kind: str) -> None:
+        """Directory, umask, time zone, locale, hash seed and the files' own times do not matter."""
+        for path in (other_build.sources / "cronlock").rglob("*.py"):
+            path.touch()
+        one, other = getattr(build, kind), getattr(other_build, kind)
+        assert one != other
+        assert one.read_bytes() == other.read_bytes()
+
+    def test_time_is_that_of_the_commit(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """Without SOURCE_DATE_EPOCH the time of the last commit counts; without one, that of pyproject.toml."""
+        need("git", "git")
+        (tmp_path / "pyproject.toml").write_text("")
+        monkeypatch.setattr(source, "ROOT", tmp_path)
+        monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+        assert source.epoch() == int((tmp_path / "pyproject.toml").stat().st_mtime)
+        author = {"GIT_COMMITTER_DATE": "@1234567890 +0000", "GIT_CONFIG_GLOBAL": "/dev/null", "PATH": "/usr/bin:/bin"}
+        names = ["-c", "user.name=test", "-c", "user.email=test@invalid"]
+        run("git", "init", "--quiet", cwd=tmp_path, environ=author)
+        assert source.epoch() == int((tmp_path / "pyproject.toml").stat().st_mtime)
+        run("git", *names, "commit", "--quiet", "--allow-empty", "--message", "x", cwd=tmp_path, environ=author)
+        assert source.epoch() == 1234567890
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", "7")
+        assert source.epoch() == 7
+
+
+def test_missing_tool_is_named(build: Build, tmp_path: Path) -> None:
+    """A build without its tool says in one line what to install."""
+    line = [sys.executable, str(build.sources / "packaging/rpm.py"), "--output", str(tmp_path)]
+    done = subprocess.run(line, capture_output=True, text=True, env={"PATH": str(tmp_path)})
+    assert (done.returncode, done.stderr) == (1, "rpmbuild is missing: apt-get install rpm\n")

@@ -1,0 +1,205 @@
+"""Packages installed by their own tools: installed, run, upgraded, removed and purged in a clean Debian.
+
+It is the same one for all, and each test has changes of its own. It has no network: what a package
+needs beyond what it carries must be python3, which apt finds in its cache.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fleet.machines import Fleet
+from tests.servers.process import eventually, need
+
+from .debian import clean_root
+from .support import Build, Root, run
+
+_LIBRARY = "/usr/lib/cronlock"
+_APT = "apt-get -q -y --no-install-recommends -o Dpkg::Options::=--force-confold"
+_OLD = "0.0.9"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[Root]:
+    """Give a clean Debian on a machine of its own."""
+    with Fleet(tmp_path / "fleet") as fleet:
+        yield Root(fleet.machine("debian"), clean_root())
+
+
+@pytest.fixture(scope="session")
+def old(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a directory with packages of an earlier version, which had another configuration and a module more."""
+    directory = tmp_path_factory.mktemp("old")
+    earlier = Build(directory)
+    earlier.make_sources(build.sources)
+    configuration = earlier.sources / "packaging/cronlock.conf"
+    configuration.write_text("# The configuration of an earlier version.\n" + configuration.read_text())
+    (earlier.sources / "cronlock/earlier.py").write_text("")
+    for kind in ("deb", "rpm"):
+        earlier.make(kind, directory, "--version", _OLD)
+    return directory
+
+
+def _version(root: Root) -> str:
+    return root.run("cronlock", "--version").split()[1]
+
+
+def _byte_code(root: Root) -> set[str]:
+    return {path for path in root.files(_LIBRARY) if path.endswith(".pyc")}
+
+
+def _check_byte_code(root: Root) -> None:
+    """Every module is compiled, by the interpreter that is there, and a run finds nothing to renew."""
+    tag = root.run("/usr/bin/python3", "-c", "import sys; print(sys.implementation.cache_tag)").strip()
+    compiled = _byte_code(root)
+    assert compiled
+    assert all(path.endswith(f".{tag}.pyc") for path in compiled)
+    assert len(compiled) == len([path for path in root.files(_LIBRARY) if path.endswith(".py")])
+    times = root.sh(f"find {_LIBRARY} -name '*.pyc' -printf '%p %T@\\n' | sort")
+    assert root.run("cronlock", "run", "--key", "compiled", "--min-hold", "0", "--", "echo", "ran") == "ran\n"
+    assert root.sh(f"find {_LIBRARY} -name '*.pyc' -printf '%p %T@\\n' | sort") == times
+
+
+class TestDeb:
+    """By apt and dpkg."""
+
+    def test_from_install_to_purge(self, root: Root, build: Build) -> None:
+        """A clean Debian gets the program by one command, and after a purge nothing of it is left."""
+        package = root.copy(build.deb)
+        root.sh(f"{_APT} install python3")
+        before = root.files("/etc", "/usr", "/var/lib")
+        said = root.sh(f"{_APT} install {package}")
+        assert "The following NEW packages will be installed:\n  cronlock\n" in said
+        _check_byte_code(root)
+        assert root.run("stat", "-c", "%a %U:%G", "/etc/cronlock.conf", "/var/lib/cronlock").split("\n")[:2] == [
+            "640 root:root",
+            "700 root:root",
+        ]
+        assert root.run("dpkg", "--verify", "cronlock") == ""
+
+        root.sh(f"{_APT} remove cronlock")
+        assert root.has("/etc/cronlock.conf")
+        assert root.has("/var/lib/cronlock/compiled.lock")
+        assert not root.has(_LIBRARY)
+        assert not root.has("/usr/bin/cronlock")
+        root.sh(f"{_APT} purge cronlock")
+        left = root.files("/etc", "/usr", "/var/lib") - before
+        # What dpkg and apt write for themselves.
+        assert {path for path in left if not path.startswith(("/var/lib/dpkg/", "/var/lib/apt/"))} == set()
+
+    def test_apt_brings_python_and_nothing_else(self, root: Root, build: Build) -> None:
+        """On a Debian without Python apt installs it with the package, and nothing that Python does not need."""
+        package = root.copy(build.deb)
+        for_python = _new_packages(root.sh(f"{_APT} --simulate install python3"))
+        assert _new_packages(root.sh(f"{_APT} install {package}")) == for_python | {"cronlock"}
+        _check_byte_code(root)
+
+    def test_upgrade(self, root: Root, build: Build, old: Path) -> None:
+        """A changed configuration is kept, an unchanged one replaced; nothing of the earlier version stays."""
+        root.sh(f"{_APT} install {root.copy(old / f'cronlock_{_OLD}_all.deb')}")
+        assert _version(root) == _OLD
+        root.sh("echo CRONLOCK_TTL=61 >>/etc/cronlock.conf; chmod 604 /etc/cronlock.conf")
+        root.run("cronlock", "run", "--key", "kept", "--", "true")
+        root.sh(f"{_APT} install {root.copy(build.deb)}")
+        assert _version(root) != _OLD
+        assert root.run("head", "-1", "/etc/cronlock.conf") == "# The configuration of an earlier version.\n"
+        assert "CRONLOCK_TTL=61" in root.run("cat", "/etc/cronlock.conf")
+        assert root.run("stat", "-c", "%a", "/etc/cronlock.conf") == "604\n"
+        assert root.has("/var/lib/cronlock/kept.lock")
+        assert not [path for path in root.files(_LIBRARY) if "earlier" in path]
+        _check_byte_code(root)
+
+    def test_upgrade_with_unchanged_configuration(self, root: Root, build: Build, old: Path) -> None:
+        """Nobody is asked about a file that nobody changed."""
+        root.sh(f"{_APT} install {root.copy(old / f'cronlock_{_OLD}_all.deb')}")
+        root.sh(f"apt-get -q -y install {root.copy(build.deb)}")
+        assert "earlier" not in root.run("cat", "/etc/cronlock.conf")
+
+    def test_another_python(self, root: Root, build: Build) -> None:
+        """When the distribution's python3 changes, all is compiled again."""
+        root.sh(f"{_APT} install {root.copy(build.deb)}")
+        root.sh(f"find {_LIBRARY} -name __pycache__ -exec rm -r {{}} +")
+        root.sh("dpkg -i /var/cache/apt/archives/python3-minimal_*.deb")
+        _check_byte_code(root)
+
+    def test_byte_code_that_cannot_be_written(self, root: Root, build: Build) -> None:
+        """The package is installed all the same, and says what that costs."""
+        root.sh(f"{_APT} install python3; mkdir -p {_LIBRARY}/click; : >{_LIBRARY}/click/__pycache__")
+        said = root.sh(f"{_APT} install {root.copy(build.deb)}")
+        assert "cronlock: byte code could not be written to /usr/lib/cronlock; each start takes longer" in said
+        assert "--min-hold" in root.run("cronlock", "run", "--help")
+
+    def test_a_run_outlives_the_package(self, root: Root, build: Build) -> None:
+        """A job that runs while the package is removed ends as ever, and its key is free again."""
+        root.sh(f"{_APT} install {root.copy(build.deb)}; mkfifo /root/go")
+        job = "echo started >>/root/said; read word </root/go"
+        line = f"cronlock run --key job --min-hold 0 --ttl 3 -- sh -c '{job}'; echo $? >>/root/said"
+        process = root.start("sh", "-c", line)
+        eventually(lambda: root.has("/root/said"), "the job runs")
+        root.sh(f"{_APT} remove cronlock")
+        # Longer than a renewal is away.
+        root.run("sleep", "2")
+        root.run("sh", "-c", "echo word >/root/go")
+        process.wait(60)
+        assert (root.run("cat", "/root/said"), root.machine.output()) == ("started\n0\n", "")
+        root.sh(f"{_APT} install /root/{build.deb.name}")
+        assert root.run("cronlock", "run", "--key", "job", "--", "echo", "free") == "free\n"
+
+
+def _new_packages(said: str) -> set[str]:
+    _, _, rest = said.partition("The following NEW packages will be installed:\n")
+    return set(rest.partition("\n0 upgraded")[0].split())
+
+
+class TestRpm:
+    """By rpm, in the same Debian: it has a shell and a Python, of which rpm's list does not know."""
+
+    @pytest.fixture
+    def rpm_root(self, root: Root) -> Root:
+        """Give the root with Python in it."""
+        need("rpm", "rpm")
+        root.sh(f"{_APT} install python3")
+        return root
+
+    def test_from_install_to_erase(self, rpm_root: Root, build: Build, old: Path) -> None:
+        """Installed, upgraded with a changed configuration, and erased: what was changed is left, and no more."""
+        before = rpm_root.files("/etc", "/usr")
+        _rpm(rpm_root, "-i", old / f"cronlock-{_OLD}-1.noarch.rpm")
+        assert _version(rpm_root) == _OLD
+        _check_byte_code(rpm_root)
+        rpm_root.sh("echo CRONLOCK_TTL=61 >>/etc/cronlock.conf")
+        _rpm(rpm_root, "-U", build.rpm)
+        assert _version(rpm_root) != _OLD
+        _check_byte_code(rpm_root)
+        assert not [path for path in rpm_root.files(_LIBRARY) if "earlier" in path]
+        assert "CRONLOCK_TTL=61" in rpm_root.run("cat", "/etc/cronlock.conf")
+        # With what was changed aside, all is as the package has it.
+        verified = _rpm(rpm_root, "-V", "cronlock")
+        assert [line.split()[-1] for line in verified.splitlines() if "Unsatisfied" not in line] in (
+            ["/etc/cronlock.conf"],
+            ["python3", "/etc/cronlock.conf"],
+        )
+        _rpm(rpm_root, "-e", "cronlock")
+        left = rpm_root.files("/etc", "/usr") - before
+        assert left == {"/etc/cronlock.conf.rpmnew", "/etc/cronlock.conf.rpmsave"} & left
+        assert "/etc/cronlock.conf.rpmsave" in left
+
+
+def _rpm(root: Root, *words: str | Path) -> str:
+    """Run rpm on the machine for its root, since the root has none."""
+    checks = [] if words[0] == "-e" else ["--nodeps"]
+    script = 'exec 2>&1; "$@" || [ "$4" = -V ]'
+    return root.machine.run("sh", "-c", script, "sh", "rpm", "--root", root.path, *map(str, words), *checks)
+
+
+def test_make_install(root: Root, build: Build, tmp_path: Path) -> None:
+    """What `make install` puts into an image runs there, on the image's Python."""
+    root.sh(f"{_APT} install python3")
+    script = ["packaging/install.py", "install", "--python", "/usr/bin/python3", "--destdir", str(tmp_path / "image")]
+    run(shutil.which("python3") or "python3", *script, cwd=build.sources)
+    root.machine.run("cp", "-a", f"{tmp_path}/image/.", root.path)
+    assert root.run("cronlock", "run", "--key", "k", "--", "echo", "ran") == "ran\n"

@@ -1,0 +1,85 @@
+"""From three clean Debians to a job that runs on one of them, as the manual says it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.fleet.machines import SHARED, Fleet, Machine
+from tests.servers.process import eventually, need
+
+from .debian import clean_root
+from .support import Build, Root
+
+_TICKS = int(os.environ.get("CRONLOCK_CRON_TICKS", "2"))
+_LIMIT = 240.0
+_JOB = f'sh -c "hostname >>{SHARED}/ran"'
+_LINE = f"* * * * * root cronlock run --key hello -- {_JOB}"
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    """Give a network for the machines."""
+    with Fleet(tmp_path / "fleet") as fleet:
+        yield fleet
+
+
+def _start_redis(fleet: Fleet) -> Machine:
+    need("redis-server", "redis-server")
+    machine = fleet.machine("redis")
+    options = ["--bind", machine.address, "--save", "", "--dir", "/run", "--protected-mode", "no"]
+    machine.start("redis-server", *options)
+    ask = ["sh", "-c", 'redis-cli -h "$1" ping 2>&1; :', "sh", machine.address]
+    eventually(lambda: "PONG" in machine.run(*ask), "Redis answers")
+    return machine
+
+
+def _prepare(root: Root) -> None:
+    """Give a clean Debian cron, and what a machine that is a container lacks for it."""
+    root.sh("apt-get -q -y --no-install-recommends install cron")
+    # Setting the login id takes a capability that containers do not have.
+    root.sh("sed -i /pam_loginuid/d /etc/pam.d/cron")
+
+
+def _fired(root: Root) -> int:
+    """Return how often cron here has started the line."""
+    return sum(" CMD (" in message and "cronlock run" in message for _, message in root.machine.syslog())
+
+
+def _is_idle(root: Root) -> bool:
+    return root.machine.programs().count("cron") == 1
+
+
+def test_three_machines_one_run(fleet: Fleet, build: Build) -> None:
+    """apt install, one line of configuration, one of cron: each tick runs on exactly one of three machines."""
+    redis = _start_redis(fleet)
+    roots = [Root(fleet.machine(name), clean_root()) for name in ("alpha", "beta", "gamma")]
+    for root in roots:
+        _prepare(root)
+        package = root.copy(build.deb)
+        # As the manual has it, from here on.
+        root.sh(f"cd /root; apt-get -y install ./{Path(package).name}")
+        root.sh(f"echo CRONLOCK_BACKEND=redis://{redis.address} >>/etc/cronlock.conf")
+        root.run("sh", "-c", "cat >/etc/cron.d/hello", stdin=f"{_LINE}\n")
+    ran = fleet.shared / "ran"
+    ran.touch()
+    for root in roots:
+        root.start("cron", "-f", "-L", "15")
+    try:
+        for tick in range(1, _TICKS + 1):
+            for root in roots:
+                eventually(partial(lambda root, tick: _fired(root) >= tick, root, tick), "cron fires", _LIMIT)
+                eventually(partial(_is_idle, root), "all that cron started ended", _LIMIT)
+            assert len(ran.read_text().splitlines()) == tick
+    finally:
+        for root in roots:
+            print(root.machine.name, root.machine.output(), root.machine.syslog(), sep="\n")
+    # Nothing was there to be mailed, that is, nobody printed.
+    complaints = ("discarding output", "MAIL", "failed with exit status")
+    said = [message for root in roots for _, message in root.machine.syslog()]
+    assert not [message for message in said if any(words in message for words in complaints)]
+    assert set(ran.read_text().split()) <= {root.machine.name for root in roots}

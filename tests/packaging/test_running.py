@@ -1,0 +1,179 @@
+"""What was installed runs: under every Python of this machine, for anybody, whatever is in the way."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.installation import ROOT
+from tests.fleet.machines import Fleet
+
+from .support import Build, Root, attempt, run, unpack_deb, unpack_rpm
+
+sys.path.insert(0, str(ROOT / "packaging"))
+_PYTHONS: dict[int, str] = importlib.import_module("interpreters").found()
+_OLDEST = min(_PYTHONS)
+if _OLDEST != 9:
+    warnings.warn(f"no Python 3.9 on this machine: the oldest found is 3.{_OLDEST}", stacklevel=1)
+
+_LIBRARY = "/usr/lib/cronlock"
+# Each of them ends the program that takes it for what it is called.
+_TRAPS = ("click", "redis", "kazoo", "cronlock", "os", "select", "_ctypes", "sitecustomize", "usercustomize")
+_ALL_MODULES = (
+    "import sys; sys.path.append(%r); import click, kazoo.client, pymemcache, redis.cluster; print(redis.__file__)"
+)
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    """Give a place for machines."""
+    with Fleet(tmp_path / "fleet") as fleet:
+        yield fleet
+
+
+def _root(fleet: Fleet, payload: Path, minor: int) -> Root:
+    """Return this machine's root with a package laid over it, where python3 is of a minor version."""
+    root = Root(fleet.machine(f"python3{minor}"), Path("/"))
+    root.machine.run("cp", "-a", f"{payload}/.", root.path)
+    # A link, since an interpreter looks for its library from where it really is.
+    root.run("ln", "-sfn", os.path.realpath(_PYTHONS[minor]), "/usr/bin/python3")
+    root.sh("chmod 711 /root")
+    return root
+
+
+def _check(root: Root, minor: int) -> None:
+    """Short and long ways through the program work, with the modules of the package alone."""
+    assert root.run("/usr/bin/python3", "--version").startswith(f"Python 3.{minor}.")
+    assert root.run("cronlock", "--version").startswith("cronlock ")
+    assert "--min-hold" in root.run("cronlock", "run", "--help")
+    assert root.sh("cronlock run --key k -- echo ran; cronlock run --key k -- echo again") == "ran\n"
+    assert root.run("/usr/bin/python3", "-IS", "-c", _ALL_MODULES % _LIBRARY).startswith(_LIBRARY)
+
+
+@pytest.mark.parametrize("minor", _PYTHONS)
+def test_deb_payload(fleet: Fleet, build: Build, tmp_path: Path, minor: int) -> None:
+    """What the Debian package installs runs under each Python, from its place."""
+    _check(_root(fleet, unpack_deb(build.deb, tmp_path / "payload"), minor), minor)
+
+
+def test_rpm_payload(fleet: Fleet, build: Build, tmp_path: Path) -> None:
+    """What the RPM package installs runs under the oldest Python, 3.9 where there is one."""
+    _check(_root(fleet, unpack_rpm(build.rpm, tmp_path / "payload"), _OLDEST), _OLDEST)
+
+
+def test_package_imports_nothing_of_the_user(fleet: Fleet, build: Build, tmp_path: Path) -> None:
+    """Neither PYTHON* variables, nor the user's site, nor the current directory get a module in."""
+    root = _root(fleet, unpack_deb(build.deb, tmp_path / "payload"), max(_PYTHONS))
+    traps = f"/root/.local/lib/python3.{max(_PYTHONS)}/site-packages"
+    root.sh(f"mkdir -p {traps}; chmod 755 /root")
+    for name in _TRAPS:
+        root.run("sh", "-c", f'echo "raise SystemExit({name!r})" >{traps}/{name}.py')
+    environ = {"PYTHONPATH": traps, "PYTHONHOME": traps, "PYTHONSTARTUP": f"{traps}/os.py", "PYTHONVERBOSE": "1"}
+    for words in ("--version", "run --help", "run --key trapped -- echo ran"):
+        plain = root.sh(f"cd /; cronlock {words}")
+        root.sh("rm -rf /var/lib/cronlock/*")
+        assert root.sh(f"cd {traps}; cronlock {words}", **environ) == plain
+        root.sh("rm -rf /var/lib/cronlock/*")
+
+
+def test_package_without_byte_code(fleet: Fleet, build: Build, tmp_path: Path) -> None:
+    """A user who may not write there runs it all the same and leaves nothing; root makes what is missing."""
+    root = _root(fleet, unpack_deb(build.deb, tmp_path / "payload"), _OLDEST)
+    as_user = "chmod 644 /etc/cronlock.conf; cd /; HOME=/tmp/user setpriv --reuid 4711 --regid 4711 --clear-groups"
+    root.sh("mkdir -m 777 /tmp/user")
+    assert root.sh(f"{as_user} cronlock run --key k -- echo ran") == "ran\n"
+    assert root.run("find", _LIBRARY, "-name", "*.pyc") == ""
+    root.run("cronlock", "run", "--key", "k", "--", "true")
+    assert "job" in root.run("find", f"{_LIBRARY}/cronlock/__pycache__", "-name", "*.pyc")
+
+
+def test_configuration_that_a_user_may_not_read(fleet: Fleet, build: Build, tmp_path: Path) -> None:
+    """A user to whom the configuration is closed is told so, and nothing runs."""
+    root = _root(fleet, unpack_deb(build.deb, tmp_path / "payload"), _OLDEST)
+    root.sh("mkdir -m 777 /tmp/user")
+    as_user = "cd /; HOME=/tmp/user setpriv --reuid 4711 --regid 4711 --clear-groups"
+    said = root.sh(f"{as_user} cronlock run --key k -- echo ran || echo $?")
+    assert said.startswith("cronlock: /etc/cronlock.conf: cannot be read: Permission denied")
+    assert said.endswith("\n78\n")
+
+
+def _environ(directory: Path) -> dict[str, str]:
+    """Return the environment of a user with nothing configured, whose leases lie in `directory`."""
+    own = {"HOME": str(directory), "CRONLOCK_STATE_DIR": f"{directory}/state", "CRONLOCK_CONFIG": os.devnull}
+    return {"PATH": os.defpath, "CRONLOCK_BACKEND": f"file://{directory}/leases", **own}
+
+
+class TestPyz:
+    """The program in one file."""
+
+    @pytest.mark.parametrize("minor", _PYTHONS)
+    def test_runs(self, build: Build, tmp_path: Path, minor: int) -> None:
+        """Each Python runs it, also in isolation, and finds its own byte code in it."""
+        state = _environ(tmp_path)
+        python = _PYTHONS[minor]
+        assert run(python, build.pyz, "--version", environ=state).startswith("cronlock ")
+        assert "--min-hold" in run(python, build.pyz, "run", "--help", environ=state)
+        assert run(python, "-IS", build.pyz, "run", "--key", "k", "--", "echo", "ran", environ=state) == "ran\n"
+        told = run(python, "-v", build.pyz, "--version", environ=state)
+        assert re.search(rf"{re.escape(str(build.pyz))}/[0-9a-f]{{4}}/cronlock/", told), "its byte code is not used"
+        modules = _ALL_MODULES % str(build.pyz)
+        assert run(python, "-IS", "-c", modules, environ=state).startswith(str(build.pyz))
+
+    def test_starts_by_itself_where_nothing_may_be_written(self, build: Build, fleet: Fleet) -> None:
+        """Run as a program, with all file systems read-only but the state's, it works and writes nothing at home."""
+        root = Root(fleet.machine("readonly"), Path("/"))
+        pyz = root.copy(build.pyz)
+        root.sh(
+            f"mkdir -p /opt /var/lib/cronlock; cp {pyz} /opt/cronlock.pyz; ln -sfn {sys.executable} /usr/bin/python3"
+        )
+        root.machine.run("sh", "-c", f"mount -t tmpfs tmpfs {root.path}/var/lib && mount -o remount,ro {root.path}")
+        assert root.sh("echo >/root/x || echo refused").endswith("refused\n")
+        home = {"HOME": "/root", "PATH": "/usr/bin:/bin"}
+        assert root.sh("/opt/cronlock.pyz run --key k -- echo ran", **home) == "ran\n"
+        assert "skipped" in root.sh("/opt/cronlock.pyz run --key k --verbose -- echo ran", **home)
+        assert "--key" in root.sh("/opt/cronlock.pyz run --help", **home)
+
+    def test_without_byte_code_for_this_python(self, build: Build, tmp_path: Path) -> None:
+        """A Python whose byte code is not in it compiles the sources."""
+        stripped = tmp_path / "stripped.pyz"
+        code = (
+            "import sys, zipfile\nwith zipfile.ZipFile(sys.argv[1]) as old, zipfile.ZipFile(sys.argv[2], 'w') as new:\n"
+        )
+        code += "    [new.writestr(name, old.read(name)) for name in old.namelist() if not name.endswith('.pyc')]"
+        run(sys.executable, "-c", code, build.pyz, stripped)
+        state = _environ(tmp_path)
+        assert run(sys.executable, stripped, "run", "--key", "k", "--", "echo", "ran", environ=state) == "ran\n"
+
+    def test_a_python_that_is_too_old_says_so(self, build: Build) -> None:
+        """One line and status 70; Python 2 reads it, too."""
+        code = "import runpy, sys; sys.version_info = (3, 6, 15); sys.path.insert(0, sys.argv[1]); "
+        code += "runpy.run_path(sys.argv[1], run_name='__main__')"
+        status, said = attempt(sys.executable, "-c", code, build.pyz)
+        assert status == 70
+        assert said.startswith("cronlock: needs Python 3.9 or later, and this is 3.6 (")
+        assert said.count("\n") == 1
+
+    def test_manual_page_comes_out_of_it(self, build: Build, tmp_path: Path) -> None:
+        """The pages are inside, for whoever has nothing else."""
+        run(sys.executable, "-m", "zipfile", "-e", build.pyz, tmp_path)
+        for page in (build.sources / "man").glob("*.[1-9]"):
+            assert (tmp_path / f"share/man/man{page.suffix[1:]}/{page.name}").read_text() == page.read_text()
+
+    def test_is_a_program_of_the_shell(self, build: Build, tmp_path: Path) -> None:
+        """Arguments arrive as they were given; the path may have spaces, and be found in PATH."""
+        place = tmp_path / "a b"
+        place.mkdir()
+        shutil.copy(build.pyz, place / "cronlock")
+        environ = {**_environ(tmp_path), "PATH": f"{place}:{os.path.dirname(sys.executable)}:{os.defpath}"}
+        words = ["one two", "", "$HOME", "*"]
+        line = ["cronlock", "run", "--key", "k", "--", "printf", "<%s>", *words]
+        assert subprocess.run(line, env=environ, capture_output=True, text=True).stdout == "<one two><><$HOME><*>"
