@@ -9,7 +9,7 @@ WITHOUT_SERVERS := tests/unit tests/test_cli.py tests/backends/test_file.py test
 # Byte code is written whatever the caller's environment says: starts are what is measured.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help demo test check lint types docs unit pythons cron-test takeover-test bench bench-standby reference format clean
+.PHONY: help demo test check lint types docs unit pythons cron-test takeover-test torture teeth soak fuzz bench bench-standby reference format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,6 +37,7 @@ types: $(VENV)/tools
 docs: $(VENV)/tools
 	$(BIN)/python tools/reference.py --check
 	sh tools/lint-manual.sh man/*.[157]
+	$(BIN)/python -m tests.torture.report --check
 
 unit: $(VENV)/tools ## only the tests that need no server
 	$(BIN)/pytest $(PARALLEL) $(WITHOUT_SERVERS)
@@ -46,6 +47,21 @@ pythons: ## the same under the oldest and the newest supported Python that is fo
 
 cron-test: $(VENV)/tools ## the real cron on three machines over many ticks (takes minutes, as root)
 	CRONLOCK_CRON_TICKS=5 $(BIN)/pytest -v tests/fleet
+
+torture: $(VENV)/tools ## break everything while runs go on, and check what came of it (TORTURE='--backend redis ...')
+	sh tools/need.sh venv tests
+	$(BIN)/python -m tests.torture $(if $(TORTURE),$(TORTURE),--backend all --seconds 300)
+
+teeth: $(VENV)/tools ## put bugs into copies of the program: the torture must catch each one
+	sh tools/need.sh venv tests
+	$(BIN)/python -m tests.torture.teeth $(TEETH)
+
+soak: $(VENV)/tools ## an hour of renewals on each backend: nothing may grow (SOAK='--seconds 60')
+	sh tools/need.sh venv tests
+	$(BIN)/python -m tests.torture.soak --seconds 3600 --backend all $(SOAK)
+
+fuzz: $(VENV)/tools ## nonsense for everything that reads what others wrote (INPUTS=1000000)
+	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000)
 
 bench: $(VENV)/tools ## what a run costs, beside the bare interpreter and its rivals (WRITE=1: into docs/)
 	sh tools/need.sh venv tests bench

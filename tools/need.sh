@@ -35,6 +35,13 @@ for group; do
         need strace strace
         need ps procps
         need bash bash
+        need script bsdutils
+        need pgrep procps
+        need setpriv util-linux
+        need flock util-linux
+        need systemd-analyze systemd
+        need redis-cli redis-tools
+        need gcc gcc
         need zsh zsh
         need fish fish
         ;;

@@ -1,0 +1,77 @@
+"""A connection that answers what the fuzzer thinks of."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
+
+from cronlock.backends.network import Stream
+from cronlock.errors import BackendUnavailable
+
+from .data import Data
+
+#: Bytes that a program may take of one answer before it has to see that it does not end.
+MOST = 8 << 20
+
+
+class Answering(Stream):
+    """A stream that answers each request with what `answer` returns, in pieces, and then hangs up, or never stops.
+
+    It keeps to the real one's contract: every failure is BackendUnavailable.
+    """
+
+    __slots__ = ("_answer", "_chunks", "_endless", "_waiting", "received")
+
+    def __init__(self, data: Data, answer: Callable[[bytes], bytes]) -> None:
+        super().__init__("server", time.monotonic() + 60)
+        self._answer = answer
+        self._waiting = b""
+        self._chunks = 1 if data.chance(16) else data.pick((3, 17, 65536, 65536))
+        #: What comes again and again behind the answer.
+        self._endless = b""
+        if data.chance(64):
+            self._chunks, self._endless = 65536, (data.blob(8) or b"\0") * 8192
+        self.received = 0
+
+    def send(self, data: bytes) -> None:
+        """Take a request."""
+        self._waiting += self._answer(data)
+
+    def receive(self) -> bytes:
+        """Return the next piece of the answer."""
+        piece, self._waiting = self._waiting[: self._chunks], self._waiting[self._chunks :]
+        piece = piece or self._endless
+        if not piece:
+            raise BackendUnavailable("server: the server closed the connection")
+        self.received += len(piece)
+        assert self.received < MOST, "it takes an answer without end"
+        return piece
+
+    def quiet(self) -> bool:
+        """Tell whether nothing is there to be read."""
+        return not self._waiting
+
+    def buffers(self) -> bool:
+        """Tell whether something is there to be read."""
+        return bool(self._waiting)
+
+    def fileno(self) -> int:
+        """Return a descriptor that stands for the connection."""
+        return 0
+
+    def close(self) -> None:
+        """Hang up."""
+        self._waiting = b""
+
+
+@contextmanager
+def served(data: Data, answer: Callable[[bytes], bytes]) -> Iterator[None]:
+    """Let each connection that is made lead to a server that answers so."""
+
+    def connect(*_words: object, **_options: object) -> Answering:
+        return Answering(data, answer)
+
+    with patch.object(Stream, "connect_tcp", connect), patch.object(Stream, "connect_unix", connect):
+        yield

@@ -1,0 +1,117 @@
+"""The command of a torture run: it notes its start, that it is alive, and its end. Runs as a script of its own.
+
+    python -I -S command.py HISTORY RUN NODE TICK SECONDS [STATUS [WAYS]]
+
+TICK `-` is none. WAYS, comma-separated: `deaf` ignores TERM; `child`, `session`, `orphan` each start a
+process that beats for as long as it lives (in the group, in a session of its own, double-forked).
+
+It writes its lines by hand: importing json, or signal, would take longer than the rest. See history.py.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+else:
+    import _signal
+
+_BEAT = 0.015
+
+
+def main(arguments: list[str]) -> int:
+    """Be the command; return its exit status."""
+    path, run, node, tick, seconds, *rest = arguments
+    status = int(rest[0]) if rest else 0
+    ways = rest[1].split(",") if len(rest) > 1 else []
+    out = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    leader = os.getpid()
+    caught: list[int] = []
+    if "deaf" in ways:
+        _signal.signal(_signal.SIGTERM, _signal.SIG_IGN)
+    else:
+        for number in (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP):
+            _signal.signal(number, lambda number, _: caught.append(number))
+    key, owner = (os.environ.get(name) for name in ("CRONLOCK_KEY", "CRONLOCK_OWNER"))
+    fence = os.environ.get("CRONLOCK_FENCE", "null")
+    takeover = "true" if os.environ.get("CRONLOCK_TAKEOVER") == "1" else "false"
+    who = f'"run":{_text(run)},"pid":{leader}'
+    place = f'"key":{_text(key)},"tick":{_text(None if tick == "-" else tick)},"node":{_text(node)}'
+    _note(out, "start", f'{who},{place},"owner":{_text(owner)},"fence":{fence},"takeover":{takeover}')
+    others = _Others([way for way in ways if way != "deaf"], out, run)
+    over = _now() + float(seconds)
+    while _now() < over and not caught:
+        time.sleep(min(_BEAT, max(0.0, over - _now())))
+        _note(out, "beat", who)
+    if not caught:
+        # The run ends as a whole: nothing of it is meant to live on.
+        others.dismiss()
+    why = f"signal {caught[0]}" if caught else "done"
+    status = 128 + caught[0] if caught else status
+    _note(out, "end", f'{who},"status":{status},"why":"{why}"')
+    return status
+
+
+class _Others:
+    """The processes that the command starts; they end when dismissed, not when the command dies."""
+
+    def __init__(self, ways: list[str], out: int, run: str) -> None:
+        self._size = len(ways)
+        listener, self._orders = os.pipe()
+        self._life, alive = os.pipe()
+        for way in ways:
+            if os.fork() == 0:
+                os.close(self._orders)
+                os.close(self._life)
+                _live(way, out, run, listener)
+        os.close(listener)
+        os.close(alive)
+
+    def dismiss(self) -> None:
+        """End them, and wait until they have."""
+        os.write(self._orders, b"." * self._size)
+        # The end of file: nobody holds the other end any more.
+        os.read(self._life, 1)
+
+
+def _live(way: str, out: int, run: str, listener: int) -> None:
+    """Be one of the others, and never return."""
+    if way != "child":
+        os.setsid()
+    if way == "orphan" and os.fork():
+        os._exit(0)
+    who = f'"run":{_text(run)},"pid":{os.getpid()}'
+    while True:
+        _note(out, "beat", who)
+        if select.select([listener], [], [], _BEAT)[0]:
+            if os.read(listener, 1):
+                os._exit(0)
+            # The command was killed: what it started is cronlock's to end.
+            listener = _never()
+
+
+def _never() -> int:
+    """Return a descriptor that stays silent; its other end lives as long as this process."""
+    return os.pipe()[0]
+
+
+def _note(out: int, what: str, fields: str) -> None:
+    os.write(out, f'{{"t":{_now():.6f},"what":"{what}",{fields}}}\n'.encode())
+
+
+def _now() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _text(value: str | None) -> str:
+    """Return JSON of a text without control characters."""
+    return "null" if value is None else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

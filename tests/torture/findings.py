@@ -1,0 +1,259 @@
+"""What is wrong with a history: pure functions, one for each promise."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from .expected import allowed
+from .history import Attempt, Fault, History
+from .occupancy import Occupancy, Surroundings, alive_until
+
+OVERLAP = "overlap"
+FENCE = "fence"
+DOUBLE = "double"
+HOLD = "hold"
+LOST = "lost"
+STATUS = "status"
+OUTLIVE = "outlive"
+LEFT = "left"
+STUCK = "stuck"
+#: Kind -> what it means.
+KINDS = {
+    OVERLAP: "two runs of a key at the same time",
+    FENCE: "a later run with a fence that is not larger",
+    DOUBLE: "a tick run twice within the hold",
+    HOLD: "a run before the last one's hold was over",
+    LOST: "a tick run by nobody although a healthy node asked for a free key",
+    STATUS: "an exit status that the manual does not allow",
+    OUTLIVE: "processes that outlived their lease or their wrapper",
+    LEFT: "processes found alive after all",
+    STUCK: "a skip although nobody can have held the key",
+}
+
+
+@dataclass
+class Finding:
+    """One promise broken once."""
+
+    kind: str
+    key: str
+    #: The runs concerned; the last one is the one that should not have been.
+    runs: list[str]
+    #: The stretch of time in which it came about.
+    begin: float
+    end: float
+    text: str
+    #: Seconds, where it has a length.
+    length: float | None = None
+    #: The fault that it is counted under, if there is one.
+    fault: str | None = None
+    #: Whether that fault excuses it.
+    apart: bool = False
+
+
+def find(history: History, around: Surroundings) -> list[Finding]:
+    """Return all that is wrong, in the order of time."""
+    found: list[Finding] = []
+    for attempts in history.by_key().values():
+        started = sorted((a for a in attempts if a.life), key=_start)
+        occupancy = Occupancy(attempts, around)
+        found += overlaps(started, around)
+        found += fences(started)
+        found += early(started)
+        found += stuck(attempts, occupancy, around)
+    found += lost(history, around)
+    found += wrong_statuses(history, around)
+    found += outliving(history, around)
+    found += _left(history)
+    return sorted(found, key=lambda finding: finding.begin)
+
+
+def overlaps(started: Sequence[Attempt], around: Surroundings) -> Iterator[Finding]:
+    """Yield the pairs that lived at the same time, of runs in the order of their starts."""
+    living: list[tuple[float, int, Attempt]] = []
+    for number, attempt in enumerate(started):
+        start, end = _start(attempt), alive_until(attempt, around)
+        while living and living[0][0] < start:
+            heapq.heappop(living)
+        for last, _, other in sorted(living):
+            length = min(last, end) - start
+            text = f"{_name(attempt)} started while {_name(other)} was alive, which it was for {length:.3f} s more"
+            yield Finding(OVERLAP, attempt.key, [other.run, attempt.run], other.at, start, text, length)
+        heapq.heappush(living, (end, number, attempt))
+
+
+def fences(started: Sequence[Attempt]) -> Iterator[Finding]:
+    """Yield the runs whose fence is not larger than all before, of runs in the order of their starts."""
+    largest: Attempt | None = None
+    for attempt in started:
+        fence = _fence(attempt)
+        if fence is None:
+            continue
+        before = None if largest is None else _fence(largest)
+        if largest is not None and before is not None and fence <= before:
+            text = f"{_name(attempt)} has fence {fence}; {_name(largest)} before it had {before}"
+            yield Finding(FENCE, attempt.key, [largest.run, attempt.run], largest.at, _start(attempt), text)
+        else:
+            largest = attempt
+
+
+def early(started: Sequence[Attempt]) -> Iterator[Finding]:
+    """Yield the runs that began within an earlier one's hold, of runs in the order of their starts.
+
+    The hold counts from when the lease was granted, so at least from the start of the earlier process.
+    """
+    longest = max((attempt.hold for attempt in started), default=0.0)
+    first = 0
+    for index, attempt in enumerate(started):
+        start = _start(attempt)
+        while start - _start(started[first]) >= longest and first < index:
+            first += 1
+        if attempt.ignore_hold or (attempt.life is not None and attempt.life.takeover):
+            continue
+        seen: set[str] = set()
+        for other in reversed(started[first:index]):
+            if start - other.at >= other.hold:
+                continue
+            kind = DOUBLE if other.tick is not None and other.tick == attempt.tick else HOLD
+            if kind not in seen:
+                seen.add(kind)
+                text = f"{_name(attempt)} started {start - other.at:.3f} s after {_name(other)}, hold {other.hold:g} s"
+                yield Finding(kind, attempt.key, [other.run, attempt.run], other.at, start, text)
+
+
+def stuck(attempts: Sequence[Attempt], occupancy: Occupancy, around: Surroundings) -> Iterator[Finding]:
+    """Yield the skips of a key that nobody can have held, by nodes that nothing ailed."""
+    for ask in attempts:
+        if ask.life is not None or ask.ended is None or ask.status != ask.skip_status:
+            continue
+        if around.impairing(ask.node, ask.at, ask.ended):
+            continue
+        since = occupancy.free_since(ask)
+        if since is not None:
+            length = None if since == float("-inf") else ask.at - since
+            how = "although nobody had it before" if length is None else f"{length:.1f} s after it must be free"
+            text = f"{_name(ask)} was refused {how}: {ask.stderr.strip()[-200:]}"
+            yield Finding(STUCK, ask.key, [ask.run], ask.at, ask.ended, text, length)
+
+
+def asked(history: History, around: Surroundings) -> Iterator[tuple[str, list[Attempt], list[Attempt]]]:
+    """Yield (tick, all attempts at it, those by nodes that were healthy all the time) of each tick."""
+    by_tick: dict[tuple[str, str], list[Attempt]] = {}
+    for attempt in history.attempts.values():
+        if attempt.tick is not None:
+            by_tick.setdefault((attempt.key, attempt.tick), []).append(attempt)
+    for tick in history.ticks:
+        attempts = by_tick.get((tick.key, tick.tick), [])
+        yield (
+            tick.tick,
+            attempts,
+            [
+                attempt
+                for attempt in attempts
+                if attempt.node in tick.healthy
+                and attempt.ended is not None
+                and not around.hits(attempt)
+                and not around.impairing(attempt.node, attempt.at, attempt.ended)
+            ],
+        )
+
+
+def lost(history: History, around: Surroundings) -> Iterator[Finding]:
+    """Yield the ticks that nobody ran although a healthy node asked and the key was free."""
+    occupancies = {key: Occupancy(attempts, around) for key, attempts in history.by_key().items()}
+    for tick, attempts, healthy in asked(history, around):
+        if any(attempt.life for attempt in attempts):
+            continue
+        for ask in healthy:
+            if not occupancies[ask.key].by_another(ask):
+                assert ask.ended is not None
+                text = f"tick {tick} of {ask.key} was run by nobody; {_name(ask)} asked and ended with {ask.status}"
+                yield Finding(LOST, ask.key, [ask.run], ask.at, ask.ended, text)
+                break
+
+
+def wrong_statuses(history: History, around: Surroundings) -> Iterator[Finding]:
+    """Yield the exits with a status that cannot be."""
+    for attempt in history.attempts.values():
+        if attempt.ended is None or attempt.status is None:
+            continue
+        may = allowed(attempt, around)
+        if attempt.status not in may:
+            text = f"{_name(attempt)} ended with {attempt.status}, not {sorted(may)}: {attempt.stderr.strip()[-200:]}"
+            yield Finding(STATUS, attempt.key, [attempt.run], attempt.at, attempt.ended, text)
+
+
+def outliving(history: History, around: Surroundings) -> Iterator[Finding]:
+    """Yield the runs with processes alive after the lease, or after a wrapper that ended by itself."""
+    for attempt in history.attempts.values():
+        if attempt.life is None:
+            continue
+        last, death = alive_until(attempt, around), around.death(attempt)
+        by_itself = attempt.ended is not None and attempt.status is not None and attempt.status >= 0
+        limit = death + attempt.ttl
+        if by_itself and attempt.ended is not None:
+            limit = min(limit, attempt.ended)
+        if last > limit:
+            what = "its wrapper" if by_itself and limit == attempt.ended else "its lease"
+            text = f"{_name(attempt)} was alive {last - limit:.3f} s after {what}"
+            yield Finding(OUTLIVE, attempt.key, [attempt.run], attempt.at, last, text, last - limit)
+
+
+def takeovers(history: History, around: Surroundings) -> Iterator[tuple[Attempt, Attempt, float]]:
+    """Yield (run that died, the next run of the key if it is on another node, seconds between)."""
+    for attempts in history.by_key().values():
+        started = sorted((a for a in attempts if a.life), key=_start)
+        for earlier, later in zip(started, started[1:]):
+            life = earlier.life
+            assert life is not None
+            if life.why == "done" or earlier.node == later.node:
+                continue
+            yield earlier, later, _start(later) - min(life.last, around.death(earlier))
+
+
+def _left(history: History) -> Iterator[Finding]:
+    for left in history.left:
+        attempt = history.attempts[left.run]
+        text = f"{_name(attempt)} left behind {left.pids}: {left.text}"
+        yield Finding(LEFT, attempt.key, [left.run], attempt.at, left.at, text)
+
+
+def seen(finding: Finding, fault: Fault, history: History, what: str) -> bool:
+    """Return whether the node of the later run had asked before the fault, and so must know better.
+
+    `what` is "lease": while the earlier run's lease was out; or "key": at any time.
+    """
+    later = history.attempts[finding.runs[-1]]
+    earlier = history.attempts[finding.runs[0]]
+    since = _start(earlier) if what == "lease" and earlier.life is not None else float("-inf")
+    for attempt in history.attempts.values():
+        if attempt.key != later.key or attempt.node != later.node or attempt is later:
+            continue
+        sight = _sight(attempt)
+        if sight is not None and sight < fault.begin and (attempt is earlier or attempt.at >= since):
+            return True
+    return False
+
+
+def _sight(attempt: Attempt) -> float | None:
+    """Return since when an attempt's node knows what the server showed it; None if it was shown nothing."""
+    if attempt.life is not None:
+        return attempt.life.start
+    return attempt.ended if attempt.status == attempt.skip_status else None
+
+
+def _start(attempt: Attempt) -> float:
+    assert attempt.life is not None
+    return attempt.life.start
+
+
+def _fence(attempt: Attempt) -> int | None:
+    assert attempt.life is not None
+    return attempt.life.fence
+
+
+def _name(attempt: Attempt) -> str:
+    tick = "" if attempt.tick is None else f", tick {attempt.tick}"
+    return f"{attempt.run} ({attempt.node}, {attempt.key}{tick})"

@@ -1,0 +1,128 @@
+"""How long a key may have been held by each cronlock process, as far as can be told from outside."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from .history import BOTH, COMMAND, WRAPPER, Attempt, Fault, History
+
+#: What a busy machine and the granularity of the backend's clock may add, in seconds.
+SLACK = 3.0
+_NEVER = float("inf")
+_KILL, _STOP = 9, 19
+
+
+class Surroundings:
+    """The faults of a history, by what they hit."""
+
+    def __init__(self, history: History) -> None:
+        self._all = sorted(history.faults.values(), key=lambda fault: fault.begin)
+        self._by_run: dict[str, list[Fault]] = {}
+        for fault in self._all:
+            if fault.run is not None:
+                self._by_run.setdefault(fault.run, []).append(fault)
+
+    def hits(self, attempt: Attempt) -> list[Fault]:
+        """Return the faults that hit a process of this run."""
+        return self._by_run.get(attempt.run, [])
+
+    def during(self, begin: float, end: float) -> list[Fault]:
+        """Return the faults that were not over yet at some moment from `begin` to `end`."""
+        return [fault for fault in self._all if fault.begin <= end and fault.until() >= begin]
+
+    def impairing(self, node: str, begin: float, end: float) -> list[Fault]:
+        """Return those of them under which a node cannot be expected to do well."""
+        return [fault for fault in self.during(begin, end) if fault.touches(node)]
+
+    def near(self, attempt: Attempt) -> list[Fault]:
+        """Return the faults that may have changed how an attempt ended."""
+        end = _NEVER if attempt.ended is None else attempt.ended
+        return [
+            fault
+            for fault in self.during(attempt.at, end)
+            if fault.run in (None, attempt.run)
+            and (not fault.nodes or fault.touches(attempt.node) or attempt.node in fault.nodes)
+        ]
+
+    def death(self, attempt: Attempt) -> float:
+        """Return since when the wrapper cannot have renewed any more; infinity if the history does not say."""
+        moments = [_NEVER if attempt.ended is None else attempt.ended]
+        for fault in self.hits(attempt):
+            if fault.process not in (WRAPPER, BOTH):
+                continue
+            if attempt.life is not None and attempt.life.start > fault.begin + attempt.ttl:
+                continue  # It was stopped before it got the key, and went on.
+            stopped = _NEVER if fault.end is None else fault.end - fault.begin
+            if fault.signal == _KILL or (fault.signal == _STOP and stopped >= attempt.ttl):
+                moments.append(fault.begin)
+        return min(moments)
+
+
+def alive_until(attempt: Attempt, around: Surroundings) -> float:
+    """Return the last sign of life of a run whose command was started.
+
+    Once a fault killed the command itself, the run is over: what it leaves lives on, as under plain cron.
+    """
+    assert attempt.life is not None
+    hit = any(fault.process == COMMAND and fault.signal == _KILL for fault in around.hits(attempt))
+    return attempt.life.leader_last if hit else attempt.life.last
+
+
+def held_until(attempt: Attempt, around: Surroundings) -> float:
+    """Return when the key must be free of an attempt, at the latest and without slack.
+
+    `attempt.at` itself if it cannot have got the key.
+    """
+    death = around.death(attempt)
+    if death == _NEVER:
+        return _NEVER
+    lapse = death + attempt.ttl
+    life = attempt.life
+    if life is None:
+        if attempt.status == attempt.skip_status:
+            return attempt.at
+        # It may have had the key, and died or lost touch before it could give it back.
+        return max(lapse, death + attempt.hold)
+    held = life.start + attempt.hold
+    by_itself = life.why == "done" and life.end is not None and attempt.status == life.end_status
+    if by_itself and attempt.ended is not None and not around.impairing(attempt.node, life.start, attempt.ended):
+        return max(attempt.ended, held)
+    return max(lapse, held)
+
+
+class Occupancy:
+    """When one key may have been held by whom."""
+
+    def __init__(self, attempts: Sequence[Attempt], around: Surroundings) -> None:
+        """Of `attempts`, all of one key and in the order in which they were made."""
+        self._attempts = attempts
+        self._begins = [attempt.at for attempt in attempts]
+        self._ends = [held_until(attempt, around) for attempt in attempts]
+        # From here backwards nobody can have reached further than this.
+        self._reach: list[float] = []
+        reach = 0.0
+        for end in self._ends:
+            reach = max(reach, end)
+            self._reach.append(reach)
+
+    def by_another(self, ask: Attempt) -> bool:
+        """Return whether somebody else may have held the key while `ask` asked."""
+        return self.free_since(ask) is None
+
+    def free_since(self, ask: Attempt) -> float | None:
+        """Return since when nobody else can have held the key when `ask` asked; None if somebody may have.
+
+        Minus infinity if nobody had before.
+        """
+        end = _NEVER if ask.ended is None else ask.ended
+        last = -_NEVER
+        for index in range(bisect_right(self._begins, end) - 1, -1, -1):
+            if self._reach[index] <= last:
+                break
+            if self._attempts[index] is ask or self._ends[index] <= self._begins[index]:
+                continue
+            last = max(last, self._ends[index])
+            if self._ends[index] + SLACK >= ask.at:
+                return None
+        return last

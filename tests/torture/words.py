@@ -1,0 +1,60 @@
+"""What backends, faults and moments are called where people read of them."""
+
+from __future__ import annotations
+
+#: Name of a system -> what it is, in the order in which they are shown.
+BACKENDS = {
+    "file": "file",
+    "redis": "Redis, every write synced to disk",
+    "redis-memory": "Redis, without persistence",
+    "redis-sentinel": "Redis, two replicas and three Sentinels",
+    "redis-cluster": "Redis Cluster",
+    "memcached": "memcached",
+    "memcached-three": "memcached, three servers",
+    "zookeeper": "ZooKeeper, three servers",
+}
+#: Name of a fault -> what it does.
+FAULTS = {
+    "no fault": "nothing",
+    "busy": "a machine with too much to do",
+    "kill-anytime": "a process killed at a random moment",
+    "kill-wrapper": "wrapper killed",
+    "kill-guard": "guard killed",
+    "kill-both": "wrapper and guard killed",
+    "kill-command": "command killed",
+    "stop-wrapper-shortly": "wrapper stopped, shorter than the ttl",
+    "stop-wrapper-long": "wrapper stopped, longer than the ttl",
+    "stop-guard-shortly": "guard stopped, shorter than the ttl",
+    "stop-guard-long": "guard stopped, longer than the ttl",
+    "stop-command-shortly": "command stopped, shorter than the ttl",
+    "stop-command-long": "command stopped, longer than the ttl",
+    "stop-both-shortly": "wrapper and guard stopped, shorter than the ttl",
+    "stop-both-long": "wrapper and guard stopped, longer than the ttl",
+    "cut": "node cut off from the servers",
+    "cut-requests": "what a node sends is dropped",
+    "cut-replies": "what a node is sent is dropped",
+    "slow": "a slow link",
+    "slow-then-cut": "a slow link, then none",
+    "lose-requests": "single requests dropped",
+    "lose-replies": "single replies dropped",
+    "node-clock": "a node's clock set by two minutes",
+    "few-descriptors": "too few file descriptors",
+    "few-processes": "too few processes",
+    "disk-full": "disk full",
+    "disk-read-only": "disk read-only",
+    "server-kill": "server killed and restarted",
+    "server-restart": "server restarted",
+    "server-restart-empty": "server restarted without its data",
+    "server-stop-shortly": "server stopped, shorter than the ttl",
+    "server-stop-long": "server stopped, longer than the ttl",
+    "leader-kill": "leader or master killed",
+    "leader-stop": "leader or master stopped",
+    "isolate-leader": "leader or master cut off from all",
+    "isolate-server": "another server cut off from all",
+    "failover": "failover asked for",
+    "flush": "everything flushed",
+    "evict": "leases evicted for want of memory",
+    "server-clock": "the server's clock set by two minutes",
+}
+#: When in a run's life a process was killed.
+MOMENTS = ("before the command", "during the run", "during release")
