@@ -44,6 +44,10 @@ class GivenBack(BackendUnavailable):
     """The lease was granted, found to be of no use, and given back: ask again under a new owner."""
 
 
+class LeaseOver(BackendUnavailable):
+    """The lease was ours and is over before anything ran under it: another run may have the key by now."""
+
+
 class ForeignValue(BackendError):
     """Something that is not cronlock's lies under the key; nothing was overwritten.
 

@@ -158,6 +158,8 @@ class Guard:
             pass  # Its reports' end says so.
 
     def _tell(self, *words: str) -> None:
+        if self._control < 0:
+            return  # A CONT that comes while its end is waited for.
         try:
             os.write(self._control, (" ".join(words) + "\n").encode())
         except BrokenPipeError:

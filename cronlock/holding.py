@@ -92,6 +92,8 @@ class Holder:
             self._sights = sights.Sights(settings.state_dir, backends.place(settings.backend_url), settings.key, clock)
         #: The tick that is only to be taken over.
         self._standby_for: str | None = None
+        #: The highest fence that this run was shown.
+        self._shown = 0
         self._claim = self._new_claim()
         self._failures = 0
         #: When the claim was asked for first, by boot time.
@@ -178,6 +180,8 @@ class Holder:
         except BackendUnavailable:
             self._in_doubt = True
             raise
+        if isinstance(answer, Conflict):
+            answer = self._unless_forgotten(answer)
         self._note(answer)
         if isinstance(answer, Conflict):
             if self._in_doubt:
@@ -202,6 +206,15 @@ class Holder:
             self._log.warning("taking over from a run that died")
         self._say_drift(answer)
         return holding
+
+    def _unless_forgotten(self, conflict: Conflict) -> Conflict:
+        """Return `conflict`, or FORGOTTEN for an end that the server made up by losing the run stood by for."""
+        fence = conflict.fence or 0
+        if conflict.why == ENDED and fence < self._shown:
+            # Whether the run ended is not known: its lease may be out, and the sight of it must stay as it is.
+            return Conflict(FORGOTTEN, remaining=self._claim.doubt, run=conflict.run, fence=conflict.fence)
+        self._shown = max(self._shown, fence)
+        return conflict
 
     def _say_drift(self, grant: Grant) -> None:
         """Warn when the run before was started in another way, as by an image that is older or newer."""

@@ -6,7 +6,7 @@ import os
 import select
 
 from . import durations, guard, linux, process, signals, statuses, terminal, timing
-from .errors import BackendError, BackendUnavailable, CronlockError
+from .errors import BackendError, CronlockError, LeaseOver
 from .holding import Holder, Holding, describe, noise
 from .lease import EXITED, FORGOTTEN, LOST, NOT_STARTED, TIMED_OUT, Conflict
 from .log import NOTICE, WARNING
@@ -103,7 +103,9 @@ class Job:
         return self._clock.now() - self._began
 
     def _without_lease(self, error: BackendError) -> int:
-        if self._settings.on_error == "fail":
+        # That the backend could be asked is known then: who asks to run without it does not mean beside another.
+        over = self._settings.on_error == "run" and isinstance(error, LeaseOver)
+        if over or self._settings.on_error == "fail":
             raise error
         if self._settings.on_error == "skip":
             if self._log.tells_outcomes:
@@ -187,7 +189,7 @@ class Job:
 
     def _not_started(self, report: list[str]) -> int:
         if report[0] == "late":
-            raise BackendUnavailable("the lease was over before the command could be started")
+            raise LeaseOver("the lease was over before the command could be started")
         number = int(report[1])
         status = process.start_failure(number)
         name = self._settings.command[0]

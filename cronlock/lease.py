@@ -116,6 +116,15 @@ class Claim:
         """For how long a lease that the server forgot may be out, in seconds."""
         return self.ttl if self.sight is None else max(self.ttl, self.sight.ttl)
 
+    def hold_after(self, latest: Run | None) -> float:
+        """Return the hold that begins with a grant of this claim, in seconds; `latest` is the key's last run.
+
+        A takeover is of the same tick as the dead run, whose hold goes on. Only a run that was never
+        started left none: the tick's hold begins with the takeover.
+        """
+        unheld = latest is not None and latest.outcome == NOT_STARTED
+        return self.hold if self.standby_for is None or unheld else 0.0
+
 
 class Grant:
     """A lease that is ours."""
@@ -283,9 +292,8 @@ if TYPE_CHECKING:
             """Take the key if it is free. The same owner asking again gets the same lease.
 
             A claim with `standby_for` gets it only if the last run is of that tick, its lease lapsed
-            (or it ended UNDONE), and nobody released it by force. Its hold is left as it is: the
-            takeover is of the same tick. While a run of that tick has the lease the answer is HELD,
-            else ENDED.
+            (or it ended UNDONE), and nobody released it by force. Of the hold, see
+            `Claim.hold_after`. While a run of that tick has the lease the answer is HELD, else ENDED.
             """
 
         def renew(self, grant: Grant) -> bool:

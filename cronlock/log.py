@@ -7,6 +7,7 @@ import sys
 import time
 
 ERROR, WARNING, NOTICE, INFO = "error", "warning", "notice", "info"
+_CONTROLS = frozenset(map(chr, (*range(0x7F, 0xA0), 0x2028, 0x2029)))
 
 
 class Log:
@@ -101,4 +102,6 @@ class Log:
         line = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "level": level, "message": text}
         if self._key is not None:
             line["key"] = self._key
-        return json.dumps({**line, **fields}, ensure_ascii=False)
+        text = json.dumps({**line, **fields}, ensure_ascii=False)
+        # What is no control to JSON may be one to a terminal, and an end of line to a reader of lines.
+        return "".join(f"\\u{ord(letter):04x}" if letter in _CONTROLS else letter for letter in text)

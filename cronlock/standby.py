@@ -57,9 +57,9 @@ class Standby:
             try:
                 answer = self._holder.acquire(self._pause)
             except BackendError as error:
-                # Nobody is asked to run anything: look again at the next beat.
+                # Nobody is asked to run anything: look again when the lease can have lapsed, or at the next beat.
                 self._log.info(f"still standing by: {error}")
-                self.failure, lapse = error, None
+                self.failure, lapse = error, _if_to_come(lapse, self._clock.now())
                 # Whatever became of the request, it is not to be taken for the next one's.
                 self._holder.stand_by_for(tick)
                 continue
@@ -75,7 +75,7 @@ class Standby:
         try:
             wake = self._holder.until_it_changes()
         except BackendError as error:
-            self.failure, lapse = error, None
+            self.failure, lapse = error, _if_to_come(lapse, self._clock.now())
         now = self._clock.now()
         ask = self._plan.next_ask(now, lapse, noise())
         self._pause(max(0.0, min(ask, self._give_up) - now), wake)
@@ -84,6 +84,11 @@ class Standby:
             # Told of a change, as all others were: do not ask all at once.
             self._pause(min(timing.STANDBY_SPREAD * noise(), self._give_up - now))
         return self._clock.now() < self._give_up
+
+
+def _if_to_come(lapse: float | None, now: float) -> float | None:
+    """Return `lapse` unless it is past: then a server that is away would be asked at once, by all."""
+    return lapse if lapse is not None and lapse > now else None
 
 
 def may_take_over(conflict: Conflict) -> bool:

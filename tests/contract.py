@@ -607,6 +607,16 @@ class BackendContract:
         assert b.release(heir, make_ending(), keep_hold=True)
         refused(a.acquire(make_claim(key, standby_for=grant.claim.owner)), ENDED)
 
+    def test_takeover_of_what_was_not_started_holds(self, a: Backend, b: Backend, key: str) -> None:
+        """A run that could not be started leaves no hold: that of the tick begins with the takeover."""
+        grant = granted(a.acquire(make_claim(key, hold=LONG)))
+        assert a.release(grant, make_ending(70, NOT_STARTED), keep_hold=False)
+        claim = make_claim(key, hold=LONG, standby_for=grant.claim.owner)
+        heir = granted(b.acquire(claim))
+        granted(b.acquire(claim))
+        assert b.release(heir, make_ending(), keep_hold=True)
+        assert refused(a.acquire(make_claim(key)), HOLD).remaining > LONG / 2
+
     def test_standby_leaves_a_later_run_alone(self, hooks: Hooks, a: Backend, b: Backend, key: str) -> None:
         """A later tick is not the one that it stood by for, be its run alive or dead."""
         first = granted(a.acquire(make_claim(key)))

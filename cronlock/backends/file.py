@@ -281,9 +281,9 @@ class FileBackend:
             self._keep_history(path, state.past())
         state.begin(claim, self._boot, self._clock.wall())
         assert state.run is not None
-        # A takeover is of the same tick: it leaves the hold as it is.
-        asked = self._clock.now() + claim.hold if claim.hold and claim.standby_for is None else 0.0
-        state.hold_until = max(asked, kept[0])
+        hold = claim.hold_after(previous)
+        own = state.hold_until if again else 0.0
+        state.hold_until = max(self._clock.now() + hold if hold else 0.0, kept[0], own)
         self._write(descriptor, claim.key, state)
         self._kept[claim.key, claim.owner] = kept
         return Grant(

@@ -167,21 +167,19 @@ class Entry:
         return record.encode(fields)
 
     def after_grant(self, run: Run, session: Session, hold: float) -> bytes:
-        """Return the record once `run` has the lease; a hold that it ignores goes on if it is the longer one.
-
-        A takeover's own hold is none, since it is of the dead run's tick.
-        """
+        """Return the record once `run` has the lease; a hold that it ignores goes on if it is the longer one."""
         kept, kept_run = self.kept, self.kept_run
-        takeover = run.stands_for is not None
         # Its own session may have ended before it heard of its grant: that is not another's hold.
         if self.owner != run.owner:
             left = self.hold_left()
             kept = self._granted() + round(self.hold * 1000) if left else 0
-            kept_run = self.run if left or takeover else None
+            kept_run = self.run if left or run.stands_for is not None else None
+        else:
+            hold = max(hold, self.hold_left())
         return self.text(
             run=run,
             fence=run.fence,
-            hold=max(0.0 if takeover else hold, (kept - self.now) / 1000),
+            hold=max(hold, (kept - self.now) / 1000),
             granted=None,
             kept=kept,
             kept_run=kept_run,

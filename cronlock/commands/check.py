@@ -92,6 +92,10 @@ def command(
 def judge(record: Record | None, now: float, limits: Limits) -> tuple[int, str]:
     """Return (status, why) of one key; `now` is since the epoch."""
     age = age_of(record, now)
+    ahead = 0.0 if record is None or record.success is None else (record.success.ended_at or 0.0) - now
+    if ahead > limits.max_age:
+        # It would be young until then, whatever happens.
+        return CRITICAL, f"last success {durations.show(ahead)} from now: a clock is wrong"
     if age is not None and age <= (limits.max_age if limits.warn_age is None else limits.warn_age):
         return OK, f"succeeded {durations.show(age)} ago"
     text = "no successful run is known" if age is None else f"last success {durations.show(age)} ago"

@@ -60,7 +60,7 @@ def _describe(key: str, record: Record, run: Run, backend: Backend) -> str:
     if state.state_of(record) == state.RUNNING:
         text = f"held by {who}, {printable(run.program)}, since {moment(run.started_at, now)}"
         if not backend.traits.local:
-            text += f"; if it lives it stops within {durations.show(run.ttl / 2)}, and another can start before that"
+            text += f"; if it lives it stops within {durations.show(run.ttl)}, and another can start before that"
     else:
         text = f"{who} {click.unstyle(how_it_ended(run))}; held for another {durations.show(record.hold_remaining)}"
     return f"{printable(key)}: {text}"

@@ -9,7 +9,7 @@ import time
 import click
 
 from .. import completion
-from ..errors import BackendError, UsageError
+from ..errors import BackendError, ForeignValue, UsageError
 from ..lease import Record
 from ..settings import Settings
 from ..views import prometheus, state, table
@@ -47,23 +47,33 @@ def command(
         return _metrics(chosen, keys, output)
     with common.opened(chosen) as backend:
         while True:
-            records = _read(backend, keys)
+            records, failure = _read(backend, keys)
             now = time.time()
             if as_json:
                 click.echo(json.dumps(_as_json(chosen, records, now), indent=2))
-                return 0
+                break
             if watch:
                 click.clear()
                 click.echo(f"{common.name_of(chosen)}  {table.moment(now, now)}\n")
             for line in table.status_table(records, now) if records else ["no key has been used yet"]:
                 click.echo(line, color=common.colored())
             if not watch:
-                return 0
+                break
             time.sleep(_WATCH)
+    if failure is not None:
+        raise failure
+    return 0
 
 
-def _read(backend: Backend, names: tuple[str, ...]) -> list[tuple[str, Record | None]]:
-    return [(key, backend.read(key)) for key in common.keys_to_show(backend, names, "status")]
+def _read(backend: Backend, names: tuple[str, ...]) -> tuple[list[tuple[str, Record | None]], BackendError | None]:
+    """Return the keys' records, and what is wrong with one that is none: the others are shown all the same."""
+    records, failure = [], None
+    for key in common.keys_to_show(backend, names, "status"):
+        try:
+            records.append((key, backend.read(key)))
+        except ForeignValue as error:
+            failure = failure or error
+    return records, failure
 
 
 def _as_json(chosen: Settings, records: list[tuple[str, Record | None]], now: float) -> dict[str, object]:
@@ -81,7 +91,7 @@ def _metrics(chosen: Settings, names: tuple[str, ...], output: str | None) -> in
     records: list[tuple[str, Record | None]] | None = None
     try:
         with common.opened(chosen) as backend:
-            records = _read(backend, names)
+            records, failure = _read(backend, names)
     except BackendError as error:
         failure = error
     text = prometheus.exposition(records)

@@ -15,6 +15,8 @@ import jsonschema
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.servers.redis import RedisServer
+
 from .places import EVERY, WITH_SERVER, Place, on
 from .places import place_fixture as place_fixture
 from .places import servers_fixture as servers_fixture
@@ -79,7 +81,11 @@ def test_status_of_the_dead(place: Place) -> None:
     holder = node.start("--ttl", 3, "--min-hold", 0, "--", "sh", "-c", _WAITS)
     holder.wait_for("ready")
     guard = holder.guard
-    for pid in (holder.pid, guard, *children(guard)):
+    family = [holder.pid, guard, *children(guard)]
+    # All stopped before one is killed, and the command first: one that dies has others end.
+    for pid in family:
+        os.kill(pid, signal.SIGSTOP)
+    for pid in reversed(family):
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: shown(node, "job")["job"]["state"] == "lapsed", "the lease lapsed")
     assert node.run("--ttl", 3, "--min-hold", 0, "--", "true").status == 0
@@ -100,6 +106,23 @@ def test_status_of_all_keys(place: Place) -> None:
     assert (status, err, len(out.splitlines())) == (0, "", 4)
     assert re.search(r"^billing +held until \d\d:\d\d:\d\d .* exited with status 0", out, re.M)
     assert "\x1b" not in out
+
+
+@on("redis")
+def test_status_beside_what_is_foreign(place: Place) -> None:
+    """What somebody else put in the place of one key hides no other; a line and the status tell of it."""
+    assert isinstance(place.server, RedisServer)
+    node = place.node
+    assert node.run("--", "true").status == 0
+    prefix = node.backend.partition("prefix=")[2]
+    with place.server.client() as client:
+        client.hset(f"{prefix}:alien", "colour", "green")
+    for options in ((), ("--json",), ("--prometheus",)):
+        status, out, err = call(node, "status", *options)
+        assert (status, "job" in out, "alien" in out) == (69, True, False), out
+        assert f"{prefix}:alien holds a hash without the mark of cronlock" in err
+        assert "cronlock_up 0" not in out
+    assert call(node, "status", "job")[0] == 0
 
 
 @on("memcached")

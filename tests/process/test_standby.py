@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import time
 
 import pytest
 
-from .places import EVERY, WITH_SERVER, Place
+from .places import EVERY, WITH_SERVER, Place, on
 from .places import place_fixture as place_fixture
 from .places import servers_fixture as servers_fixture
 from .support import Node, Started, children, is_alive, now, wait_until
@@ -41,7 +43,8 @@ def kill_all_of(started: Started) -> None:
     family = [started.pid, guard, *children(guard)]
     for pid in family:
         os.kill(pid, signal.SIGSTOP)
-    for pid in family:
+    # The command last would be gone already: it dies with the guard.
+    for pid in reversed(family):
         os.kill(pid, signal.SIGKILL)
     started.wait()
     wait_until(lambda: not any(is_alive(pid) for pid in family), "all of the run is dead")
@@ -154,6 +157,55 @@ def test_standby_without_a_server(place: Place) -> None:
     finally:
         place.server.resume()
     assert holder.wait() == 75
+
+
+@on("memcached")
+def test_a_server_that_lost_the_run(place: Place) -> None:
+    """A standby that finds no trace of the run says so, and its node does not start another beside that run."""
+    assert place.server is not None
+    node = place.node
+    # Renews after half a minute, so that it does not hear of it.
+    holder = node.start("--ttl", 90, "--min-hold", 0, "--", "sh", "-c", _WAITS)
+    holder.wait_for("ready")
+    # Another machine: the holder's own would remember it all the same.
+    elsewhere = {"CRONLOCK_STATE_DIR": str(node.directory / "elsewhere")}
+    line = ["--ttl", 90, "--min-hold", 0, "--skip-status", 9]
+    standby = node.start(*line, "--standby", 300, "-v", "--", "echo", "ran", env=elsewhere)
+    standby.hears("standing by for")
+    standby.signal(signal.SIGSTOP)
+    place.server.restart(keep_data=False)
+    # So that it is up for longer than it takes from the standby's last look to the next run.
+    time.sleep(5)
+    standby.signal(signal.SIGCONT)
+    assert (standby.wait(), standby.out) == (9, "")
+    assert "the server lost data" in standby.err
+    done = node.run(*line, "--", "echo", "ran", env=elsewhere)
+    assert (done.status, done.out) == (9, ""), done.err
+    assert holder.process.poll() is None
+    (node.directory / "go").touch()
+    assert holder.wait() == 0
+
+
+_LATE = """
+import sys, time
+from cronlock import guard
+from cronlock.__main__ import main
+start = guard.Guard.__init__
+def start_late(self, orders):
+    time.sleep(0 if orders.plan.deadline is None else 3)
+    start(self, orders)
+guard.Guard.__init__ = start_late
+main()
+"""
+
+
+@WITH_SERVER
+def test_on_error_run_is_not_beside_another(place: Place) -> None:
+    """A machine that slept between its lease and the start of the command must not run it without one."""
+    words = ["run", "--key=job", "--ttl", "2", "--on-error", "run", "--", "echo", "ran"]
+    late = place.node.spawn([sys.executable, "-c", _LATE, *words])
+    assert (late.wait(), late.out) == (69, "")
+    assert "the lease was over before the command could be started; nothing was run" in late.err
 
 
 @EVERY

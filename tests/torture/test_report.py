@@ -106,7 +106,7 @@ def test_a_place_is_missing() -> None:
 
 def test_everything_has_words() -> None:
     """Every fault and every system is called something that people understand."""
-    assert {*FAULTS, KILL_ANYTIME, check.NO_FAULT} == {*words.FAULTS}
+    assert {*FAULTS, KILL_ANYTIME, check.NO_FAULT, "busy"} == {*words.FAULTS}
     assert {*SYSTEMS} == {*words.BACKENDS}
 
 

@@ -220,6 +220,15 @@ def test_wrapper_that_is_gone(guards: Guards) -> None:
     assert len(watched.said.splitlines()) == 1
 
 
+def test_dismissed_guard_is_told_nothing(guards: Guards) -> None:
+    """A wrapper that is continued while it waits for the guard's end has nothing to say, and does not fail."""
+    watched = guards.start(command("true"))
+    watched.hear("ended")
+    watched.guard.dismiss()
+    watched.guard.let_continue()
+    watched.wait_end()
+
+
 def test_renewals_move_the_deadline(guards: Guards) -> None:
     """A command lives as long as it is renewed, and ends on the last word."""
     watched = guards.start(command("sleep", "600"), seconds=2.0)

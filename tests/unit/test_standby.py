@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from cronlock import backends
 from cronlock.errors import BackendError
 from cronlock.holding import Holding
 from cronlock.lease import ENDED, EXITED, FORGOTTEN, HELD, HOLD, LOST, NOT_STARTED, Conflict, Grant
+from cronlock.sights import Sights
 from cronlock.standby import Standby, may_take_over
 from cronlock.timing import STANDBY_LOOK, STANDBY_SPREAD, StandbyPlan
 from tests.backends.memory import MemoryBackend
@@ -25,6 +27,7 @@ class Scene(Bench):
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(folder, monkeypatch, standby=f"{LIMIT}")
+        self.folder = folder
         self.other = MemoryBackend(self.way.server)
         self.grant = self.other_holds(hold=1000.0)
         conflict = self.acquire()
@@ -129,6 +132,18 @@ def test_a_server_that_is_away_meanwhile_is_asked_again(scene: Scene) -> None:
     assert scene.standby.failure is None
 
 
+def test_a_look_without_an_answer_does_not_delay_a_takeover(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the lease can lapse is known from before."""
+    monkeypatch.setattr("cronlock.standby.noise", lambda: 0.99)
+    lapse = scene.clock.now() + scene.conflict.remaining
+    standby = Standby(scene.holder, scene.clock, scene.log, LIMIT, scene.pause)
+    # A first look halfway, and the next one behind the lapse.
+    scene.way.acquires = [LOST_REQUEST] * 3
+    assert isinstance(standby.wait(scene.conflict), Holding)
+    assert scene.way.acquires == []
+    assert lapse <= scene.clock.now() <= lapse + STANDBY_SPREAD + 1.5
+
+
 def test_a_server_that_stays_away_is_told(scene: Scene) -> None:
     """Without an answer until the end nothing runs, and the reason is kept for a warning."""
     scene.way.acquires = [LOST_REQUEST] * 10_000
@@ -147,6 +162,20 @@ def test_a_signal_ends_the_standby(scene: Scene) -> None:
     with pytest.raises(Interrupted):
         scene.wait()
     assert scene.owner_of_the_key() == "other"
+
+
+def test_a_server_that_lost_the_run_is_no_end_of_it(scene: Scene) -> None:
+    """Whether it ended is not known then: that is told, and this node goes on remembering what it saw."""
+    scene.meanwhile = lambda: scene.way.server.entries.pop("k", None)
+    began = scene.clock.now()
+    answer = scene.wait()
+    assert isinstance(answer, Conflict)
+    assert answer.why == FORGOTTEN
+    scene.clock.advance(1.0)
+    sight = Sights(str(scene.folder), backends.place("memory://here"), "k", scene.clock).recall()
+    assert sight is not None
+    assert sight.floor == scene.conflict.fence
+    assert sight.age >= scene.clock.now() - began - 0.001
 
 
 def test_few_requests_while_the_other_lives(scene: Scene) -> None:

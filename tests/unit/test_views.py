@@ -17,6 +17,7 @@ from cronlock.commands.check import CRITICAL, OK, WARNING, Limits, judge
 from cronlock.drift import describe_drift
 from cronlock.errors import UsageError
 from cronlock.lease import DIED, EXITED, LOST, NOT_STARTED, RELEASED, TIMED_OUT, Record, Run
+from cronlock.log import Log
 from cronlock.views import prometheus, state, table
 
 NOW = 1_700_000_000.0
@@ -203,6 +204,9 @@ def test_metrics_with_nasty_names(key: str, host: str) -> None:
         (RUNNING, Limits(100, None, 60), OK, "running for 1m00s"),
         (RUNNING, Limits(100, None, 59), CRITICAL, "running for 1m00s"),
         (LAPSED, Limits(100, None, 600), CRITICAL, "the last run, on web-1, died"),
+        # A machine's clock that is a bit fast, and one that is wrong by more than the limit.
+        (make_record(history=[make_run(-90, 0.0)]), Limits(100, None, None), OK, "succeeded 0s ago"),
+        (make_record(history=[make_run(-110, 0.0)]), Limits(100, None, None), CRITICAL, "a clock is wrong"),
     ],
 )
 def test_check_judges(record: Record | None, limits: Limits, expected: int, words: str) -> None:
@@ -226,3 +230,12 @@ def test_check_alarms_exactly_beyond_the_limit(age: float, limit: float) -> None
     measured = NOW - (NOW - age)
     if not math.isclose(measured, limit):
         assert (status == CRITICAL) == (measured > limit)
+
+
+def test_an_outcome_is_one_plain_line(capfd: pytest.CaptureFixture[str]) -> None:
+    """What a terminal would obey is escaped in JSON's fields, too, and reads back as it was."""
+    host = "evil\x1b[2J\x9b\x85\u2028"
+    Log(form="json").outcome("skipped", {"holder": host})
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.isprintable()
+    assert json.loads(line)["holder"] == host
