@@ -9,7 +9,7 @@ WITHOUT_SERVERS := tests/unit tests/test_cli.py tests/backends/test_file.py test
 # Byte code is written whatever the caller's environment says: starts are what is measured.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help demo test check lint types docs unit pythons cron-test takeover-test torture teeth soak fuzz bench bench-standby reference format clean
+.PHONY: help demo test check lint types docs unit pythons cron-test takeover-test torture teeth soak fuzz bench fleet bench-standby reference format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -73,6 +73,10 @@ bench-standby: $(VENV)/tools ## what a thousand runs in standby on one key cost 
 
 takeover-test: $(VENV)/tools ## ten machines, one dies in the middle of the job, fifty times on each backend
 	CRONLOCK_TAKEOVERS=50 $(BIN)/pytest -n 4 tests/fleet/test_takeover.py
+
+fleet: $(VENV)/tools ## what a whole fleet at second zero costs its server (WRITE=1: into docs/; FLEET='--soak 600')
+	sh tools/need.sh venv tests
+	$(BIN)/python -m bench.fleet $(if $(WRITE),--write) $(FLEET)
 
 reference: $(VENV)/installed ## write the parts of manual page and README that the program's tables give
 	$(BIN)/python tools/reference.py

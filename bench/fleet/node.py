@@ -1,0 +1,88 @@
+"""One simulated run: cronlock's own `Holder`, from the first request to the release."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cronlock import holding, settings
+from cronlock.clock import SystemClock
+from cronlock.errors import CronlockError
+from cronlock.lease import EXITED, Conflict
+from cronlock.log import Log
+
+WON, LOST, FAILED = "won", "lost", "failed"
+
+
+@dataclass
+class Outcome:
+    """What became of one run."""
+
+    kind: str
+    key: str
+    #: When it was to ask, in seconds after the tick.
+    due: float
+    #: When it had its answer and its connection was closed; of a winner, when its command started. Monotonic.
+    left: float
+    #: Of a failure.
+    why: str = ""
+
+
+class QuietLog(Log):
+    """Counts what it is told by its level, and shows nothing."""
+
+    __slots__ = ("told",)
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.told: dict[str, int] = {}
+
+    def _say(self, level: str, text: str) -> None:
+        word = f"{level}: {text.partition(':')[0]}"
+        self.told[word] = self.told.get(word, 0) + 1
+
+
+def load(options: dict[str, str]) -> settings.Settings:
+    """Return the settings of a run with `options`, by their Python names, on a machine without a state directory.
+
+    What a run remembers lies in a file of its machine: thousands of machines have thousands of those.
+    """
+    given: dict[str, str | bool] = {**options, "config": "/dev/null"}
+    loaded = settings.load(given, ["true"], {})
+    values = {name: getattr(loaded, name) for name in settings.Settings.__slots__}
+    return settings.Settings({**values, "state_dir": None})
+
+
+class Node:
+    """One run; `pause` sleeps so many seconds."""
+
+    def __init__(self, wanted: settings.Settings, log: Log, pause: Callable[[float], None]) -> None:
+        self._key = wanted.key
+        #: How long it sleeps before it asks.
+        self.jitter = wanted.jitter * holding.noise() if wanted.jitter else 0.0
+        self._pause = pause
+        self._holder = holding.Holder(wanted, SystemClock(), log)
+        self._holding: holding.Holding | None = None
+
+    def ask(self, due: float) -> Outcome:
+        """Ask as cronlock does; a winner keeps its lease until `end`."""
+        kind, why = WON, ""
+        try:
+            answer = self._holder.acquire(self._pause)
+            if isinstance(answer, Conflict):
+                kind = LOST
+            else:
+                self._holding = answer
+        except CronlockError as error:
+            kind, why = FAILED, str(error)
+        if kind != WON:
+            self._holder.close()
+        return Outcome(kind, self._key, due, time.monotonic(), why)
+
+    def end(self) -> None:
+        """Release as after a command that ended well."""
+        if self._holding is not None:
+            self._holder.release(self._holding, EXITED, 0)
+            self._holder.close()
+            self._holding = None

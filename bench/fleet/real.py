@@ -1,0 +1,92 @@
+"""Real processes of ``cronlock run`` beside as many simulated ones: the server must see no difference."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+
+from bench.installation import ROOT
+
+from .crowd import Crowd
+from .servers import Target, Watch
+from .worker import Tick
+
+#: Seconds within which all losers have left.
+_LIMIT = 240
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the server counted of `losers`, by name."""
+
+    losers: int
+    real: dict[str, int]
+    simulated: dict[str, int]
+
+    @property
+    def equal(self) -> bool:
+        """Whether the server saw no difference."""
+        return self.real == self.simulated
+
+
+def compare(target: Target, losers: int) -> Comparison:
+    """Let one run hold a key while others ask for it, real ones first, and return the server's counts."""
+    return Comparison(losers, _real(target, losers), _simulated(target, losers))
+
+
+def _real(target: Target, losers: int) -> dict[str, int]:
+    with tempfile.TemporaryDirectory(prefix="cronlock-fleet-") as directory:
+        environ = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "CRONLOCK_STATE_DIR": directory,
+            "CRONLOCK_CONFIG": os.devnull,
+            "CRONLOCK_BACKEND": target.url,
+        }
+        line = [sys.executable, "-m", "cronlock", "run", "--key", "real", "--", "sh", "-c", "echo won; cat"]
+
+        def start() -> subprocess.Popen[bytes]:
+            pipe = subprocess.PIPE
+            return subprocess.Popen(line, stdin=pipe, stdout=pipe, stderr=pipe, env=environ)
+
+        winner = start()
+        assert winner.stdout is not None
+        if winner.stdout.readline() != b"won\n":
+            raise SystemExit(f"no lease for a real run: {winner.communicate()[1].decode()}")
+        watch = Watch(target)
+        watch.begin()
+        others = [start() for _ in range(losers)]
+        for other in others:
+            said = other.communicate(timeout=_LIMIT)
+            if other.returncode != 0 or any(said):
+                raise SystemExit(f"a real run that should skip: status {other.returncode}, {said}")
+        counts = _counts(watch)
+        winner.communicate(timeout=_LIMIT)
+        return counts
+
+
+def _simulated(target: Target, losers: int) -> dict[str, int]:
+    options = {"backend": target.url}
+    with Crowd(1) as winner, Crowd() as crowd:
+        winner.prepare(Tick(options, ["simulated"], 1, 0, 1, 0.0, False, 1))
+        crowd.prepare(Tick(options, ["simulated"], 1, 1, losers, 0.0, False, 2))
+        won = winner.fire()
+        watch = Watch(target)
+        watch.begin()
+        lost = crowd.fire()
+        counts = _counts(watch)
+        winner.release()
+        if (len(won.won), len(lost.lost)) != (1, losers):
+            raise SystemExit(f"of {losers} simulated losers {len(lost.lost)} lost: {dict(lost.failures)}")
+        return counts
+
+
+def _counts(watch: Watch) -> dict[str, int]:
+    # What the server does about connections that ended, it does afterwards.
+    time.sleep(0.3)
+    watch.end()
+    return watch.counts

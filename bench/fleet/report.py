@@ -1,0 +1,189 @@
+"""What was measured, as lines for a terminal and as docs/fleet.md."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.report import machine
+
+from . import advice
+from .figures import CPU, FIGURES, FIT_FROM, curves, growth, seconds
+from .measure import CRONTABS, Row
+from .real import Comparison
+from .soak import EVERY, LINES, Minute
+
+_PROSE = Path(__file__).with_name("fleet.md.in")
+_SOAK = re.compile(r"<!-- soak -->\n.*?<!-- /soak -->", re.DOTALL)
+_NO_SOAK = "Not run: `make fleet FLEET='--soak 600' WRITE=1`."
+_SETTINGS = ("net.core.somaxconn", "net.ipv4.tcp_max_syn_backlog", "net.ipv4.ip_local_port_range")
+
+
+@dataclass
+class Found:
+    """All that was measured of one server."""
+
+    name: str
+    version: str
+    comparison: Comparison | None = None
+    rows: list[Row] = field(default_factory=list)
+
+
+def line(row: Row) -> str:
+    """Return a row for a terminal."""
+    told = ", ".join(f"{figure.title} {figure.show(figure.read(row))}" for figure in FIGURES)
+    wrong = f"; WRONG: {row.wrong} keys" if row.wrong else ""
+    why = f"; {row.reasons[0]}" if row.reasons else ""
+    return f"  {_case(row)}: {row.won} won, {told}; load late by {seconds(row.late)}{wrong}{why}"
+
+
+def minute(found: Minute) -> str:
+    """Return a minute of the soak for a terminal."""
+    return "  " + ", ".join(f"{head} {cell}" for head, cell in zip(_MINUTE, _minute(found)))
+
+
+def compared(name: str, comparison: Comparison) -> str:
+    """Say what the server counted of real and of simulated runs."""
+    ours, theirs = (_counts(counts, comparison.losers) for counts in (comparison.real, comparison.simulated))
+    if comparison.equal:
+        return f"{name}: {comparison.losers} real runs that skip and as many simulated ones: the same, {ours}."
+    return f"{name}: {comparison.losers} real runs that skip: {ours}; simulated ones: {theirs}. **Not the same.**"
+
+
+def markdown(found: Sequence[Found], earlier: str) -> str:
+    """Return docs/fleet.md; of the `earlier` one the soak stays."""
+    soak = _SOAK.search(earlier)
+    parts = {
+        "machine": f"Measured {time.strftime('%Y-%m-%d')} on {machine()}, servers on loopback: "
+        + ", ".join(one.version for one in found)
+        + ". "
+        + _kernel(),
+        "short": "\n".join(f"- {text}" for text in _short(found)),
+        "truth": "\n".join(f"- {compared(one.name, one.comparison)}" for one in found if one.comparison),
+        "advice": "\n".join(advice.table({one.name: one.rows for one in found})),
+        "costs": "\n".join(f"- {one.name}: {advice.cost(one.rows) * 1e6:,.0f} µs of CPU for each run" for one in found),
+        "growth": "\n".join(_growth(found)),
+        "tables": "\n\n".join(_section(one) for one in found),
+        "soak": soak[0] if soak else f"<!-- soak -->\n{_NO_SOAK}\n<!-- /soak -->",
+    }
+    return re.sub(r"@(\w+)@", lambda match: parts[match[1]], _PROSE.read_text())
+
+
+def with_soak(document: str, soaks: Mapping[str, tuple[int, Sequence[Minute]]]) -> str:
+    """Return the document with another soak: of each server the nodes and what each minute showed."""
+    tables = [f"Nodes with {LINES} lines each, every {EVERY:g} s, jitter 3 s; a row for each minute."]
+    for name, (nodes, minutes) in soaks.items():
+        ticks = minutes[-1].ticks if minutes else 0
+        wrong, failed = sum(one.wrong for one in minutes), sum(one.failed for one in minutes)
+        verdict = "every line ran exactly once at every tick" if not wrong else f"{wrong} lines did not run just once"
+        tables.append(
+            f"**{name}**, {nodes:,} nodes, {ticks} ticks: {verdict}; {failed} runs of {ticks * nodes * LINES:,} failed."
+        )
+        tables.append(_table(_MINUTE, [_minute(one) for one in minutes]))
+    text = "<!-- soak -->\n" + "\n\n".join(tables) + "\n<!-- /soak -->"
+    return _SOAK.sub(lambda _: text, document)
+
+
+def _short(found: Sequence[Found]) -> list[str]:
+    """Say what matters most of each server: the largest tick on one key that went well, and the first that did not."""
+    lines = []
+    for one in found:
+        rows = curves(one.rows).get((1, 0.0), [])
+        well = [row for row in rows if not row.failed and not row.wrong]
+        if well:
+            best = well[-1]
+            exponent = growth(CPU, rows)
+            grows = "" if exponent is None else f"; the server's CPU grows with N to the {exponent:.2f}"
+            lines.append(
+                f"**{one.name}**: {best.case.nodes:,} nodes on one key, clocks equal: {best.won} ran, 0 failed, a"
+                f" loser's p99 {seconds(best.p99)}, {best.cpu / best.case.runs * 1e6:,.0f} µs of the server's CPU a"
+                f" node{grows}."
+            )
+        bad = [row for row in one.rows if row.failed]
+        if bad:
+            first = bad[0]
+            lines.append(f"**{one.name}** bends at {_case(first)}: {first.failed:,} runs got no answer in time.")
+        wrong = sum(row.wrong for row in one.rows)
+        if wrong:
+            lines.append(f"**{one.name}**: {wrong} keys ran twice or not at all.")
+    return lines
+
+
+def _growth(found: Sequence[Found]) -> list[str]:
+    lines = ["| server | keys | clocks | " + " | ".join(figure.title for figure in FIGURES) + " |"]
+    lines.append("|" + " --- |" * (3 + len(FIGURES)))
+    for one in found:
+        for (keys, spread), rows in curves(one.rows).items():
+            exponents = [growth(figure, rows) for figure in FIGURES]
+            cells = ["" if number is None else f"{number:.2f}" for number in exponents]
+            lines.append(f"| {one.name} | {keys} | {_clocks(spread)} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _section(found: Found) -> str:
+    """Return the tables of one server."""
+    parts = [f"## {found.version}"]
+    head = ["nodes", "ran", *(figure.title for figure in FIGURES), "load late"]
+    for (keys, spread), rows in curves(found.rows).items():
+        what = "One key" if keys == 1 else f"{keys} keys, one a node"
+        parts += [f"### {what}, clocks {_clocks(spread)}", _table(head, [_cells(row) for row in rows])]
+    crontabs = [row for row in found.rows if row.case in CRONTABS]
+    if crontabs:
+        parts += ["### Whole crontabs, clocks equal", _table(head, [_cells(row) for row in crontabs])]
+    return "\n\n".join(parts)
+
+
+def _cells(row: Row) -> list[str]:
+    first = f"{row.case.nodes:,}" if row.case.lines == 1 else _case(row)
+    return [first, f"{row.won:,}", *(figure.show(figure.read(row)) for figure in FIGURES), seconds(row.late)]
+
+
+def _case(row: Row) -> str:
+    case = row.case
+    if case.lines > 1:
+        what = f"{case.nodes:,} nodes with {case.lines} lines each"
+    else:
+        what = f"{case.nodes:,} nodes on {'one key' if case.keys == 1 else f'{case.keys} keys'}"
+    jitter = f", jitter {case.jitter:g} s" if case.jitter else ""
+    return what + (f", clocks {_clocks(case.spread)}" if case.spread else "") + jitter
+
+
+def _clocks(spread: float) -> str:
+    return "equal" if not spread else f"± {spread:g} s"
+
+
+_MINUTE = ("tick", "not just once", "failed", "slowest", "CPU", "memory", "descriptors", "records")
+
+
+def _minute(found: Minute) -> list[str]:
+    return [
+        str(found.ticks),
+        str(found.wrong),
+        str(found.failed),
+        seconds(found.slowest),
+        seconds(found.cpu),
+        f"{found.memory:.1f} MB",
+        str(found.descriptors),
+        str(found.records),
+    ]
+
+
+def _counts(counts: Mapping[str, int], runs: int) -> str:
+    return ", ".join(f"{name} {number} ({number / runs:.2f} a run)" for name, number in sorted(counts.items()))
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---:"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _kernel() -> str:
+    told = []
+    for name in _SETTINGS:
+        path = Path("/proc/sys") / name.replace(".", "/")
+        if path.exists():
+            told.append(f"`{name}` {' to '.join(path.read_text().split())}")
+    return f"{', '.join(told)}. Growth is fitted from {FIT_FROM} nodes on."

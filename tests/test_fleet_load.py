@@ -1,0 +1,255 @@
+"""The load of ``make fleet``, in small: it tells the truth, and a fleet that asks at once gets its answers."""
+
+from __future__ import annotations
+
+import math
+import resource
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from bench.fleet import advice, plot, real, report
+from bench.fleet.crowd import Crowd, Result
+from bench.fleet.figures import CPU, FIGURES, growth
+from bench.fleet.fit import exponent
+from bench.fleet.measure import KEYS, SPREADS, Case, Lab, Row, cases
+from bench.fleet.servers import TARGETS, Target, Watch
+from bench.fleet.soak import LINES, Minute, soak
+from bench.fleet.worker import Tick
+
+
+class Servers(ExitStack):
+    """The servers that can be measured, started when one is first asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._started: dict[str, Target] = {}
+
+    def target(self, name: str) -> Target:
+        """Return the server `name`."""
+        if name not in self._started:
+            target = TARGETS[name]()
+            self.enter_context(target.server)
+            self._started[name] = target
+        return self._started[name]
+
+
+#: However slow this machine is.
+PATIENCE = {"backend_timeout": "60"}
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Servers]:
+    """Give servers as they are by default."""
+    with Servers() as servers:
+        yield servers
+
+
+@pytest.fixture(params=list(TARGETS))
+def target(request: pytest.FixtureRequest, servers: Servers) -> Target:
+    """Give each server that can be measured."""
+    return servers.target(request.param)
+
+
+def test_a_fleet_at_once(target: Target) -> None:
+    """Of hundreds one runs, all others hear that it does, and nothing is left but the record."""
+    with Crowd() as crowd:
+        row = Lab(target, crowd, **PATIENCE).tick(Case(300))
+    assert (row.won, row.wrong, row.failed, row.reasons) == (1, 0, 0, ())
+    assert row.connects >= 300
+    assert row.cpu > 0
+    assert row.memory > 1
+    # ZooKeeper's come with their parents, the clock and the history.
+    assert 1 <= row.records <= 4
+
+
+def test_a_fleet_with_whole_crontabs(target: Target) -> None:
+    """Each line runs once, also when the jobs take no time."""
+    with Crowd() as crowd:
+        row = Lab(target, crowd, **PATIENCE).tick(Case(20, keys=10, lines=10, brief=True, spread=0.05))
+    assert (row.won, row.wrong, row.failed) == (10, 0, 0)
+
+
+@pytest.mark.parametrize("name", list(TARGETS))
+def test_simulated_runs_are_like_real_ones(servers: Servers, name: str) -> None:
+    """The server counts the same of both: connections, requests, and writes where these are told apart."""
+    comparison = real.compare(servers.target(name), 6)
+    assert comparison.real == comparison.simulated
+    assert comparison.real["connections"] == 6
+
+
+@pytest.mark.parametrize(("name", "what"), [("redis", "eval"), ("memcached", "cmd_get")])
+def test_a_loser_asks_once(servers: Servers, name: str, what: str) -> None:
+    """One connection and one request each, and no write."""
+    target = servers.target(name)
+    with Crowd(1) as winner, Crowd(1) as losers:
+        winner.prepare(Tick({"backend": target.url}, ["once"], 1, 0, 1, 0.0, False, 1))
+        assert winner.fire().wrong == 0
+        losers.prepare(Tick({"backend": target.url}, ["once"], 1, 1, 50, 0.0, False, 2))
+        watch = Watch(target)
+        watch.begin()
+        assert len(losers.fire().lost) == 50
+        watch.end()
+    assert watch.counts == {what: 50, "connections": 50}
+
+
+def test_a_loser_costs_zookeeper_its_session_only(servers: Servers) -> None:
+    """Who finds a lease writes nothing but what opens and ends its session."""
+    target = servers.target("zookeeper")
+    with Crowd(1) as winner, Crowd(1) as losers:
+        winner.prepare(Tick({"backend": target.url}, ["held"], 1, 0, 1, 0.0, False, 1))
+        winner.fire()
+        losers.prepare(Tick({"backend": target.url}, ["held"], 1, 1, 20, 0.0, False, 2))
+        watch = Watch(target)
+        watch.begin()
+        assert len(losers.fire().lost) == 20
+        watch.end()
+    assert watch.counts["quorum writes"] == 40
+
+
+def test_more_than_a_server_has_room_for() -> None:
+    """A memcached with room for few turns most away; all of them get their answer nevertheless."""
+    target = TARGETS["memcached"]()
+    target.server._extra += ["-c", "100"]  # type: ignore[attr-defined]
+    with target.server, Crowd() as crowd:
+        row = Lab(target, crowd, **PATIENCE).tick(Case(600))
+    assert (row.won, row.wrong, row.failed, row.reasons) == (1, 0, 0, ())
+
+
+def test_every_tick_of_a_soak(servers: Servers) -> None:
+    """Ticks follow each other, and each line runs once in each."""
+    target = servers.target("redis")
+    before = target.records()
+    with Crowd() as crowd:
+        minutes = list(soak(target, crowd, nodes=3, seconds=6, every=3))
+    assert [(minute.ticks, minute.wrong, minute.failed) for minute in minutes] == [(2, 0, 0)]
+    assert minutes[0].records == before + LINES
+    assert minutes[0].memory > 1
+
+
+def test_a_load_that_this_machine_cannot_make() -> None:
+    """Said before it is tried, and not as the server's failure."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with pytest.raises(SystemExit, match="ended with status 1"), Crowd(1) as crowd:
+        crowd.prepare(Tick({"backend": "redis://127.0.0.1:1"}, ["job"], 1, 0, most, 0.0, False, 1))
+
+
+def test_unanswered_runs_are_counted() -> None:
+    """A server that is not there: every run fails, for a reason that is told."""
+    with Crowd(1) as crowd:
+        crowd.prepare(Tick({"backend": "redis://127.0.0.1:1"}, ["job"], 1, 0, 3, 0.0, False, 1))
+        result = crowd.fire()
+    assert (len(result.won), len(result.lost)) == (0, 0)
+    assert sum(result.failures.values()) == 3
+    assert all("connection refused" in reason for reason in result.failures)
+    assert result.network["ECONNREFUSED"] == result.connects == 12, "three times each, and to give up"
+
+
+def test_what_ran() -> None:
+    """Keys that ran twice or not at all are told from those that ran once."""
+    result = Result(asked={"a": 1.0, "b": 2.0, "c": 2.0}, won={"a": [1.5], "b": [2.1, 2.2]}, last_left=4.0)
+    assert (result.wrong, result.started, result.lasted) == (2, 0.5, 3.0)
+
+
+def test_quantiles() -> None:
+    """Of losers' times; 0 where there are none."""
+    result = Result(lost=[float(number) for number in range(100)])
+    assert [result.quantile(share) for share in (0.0, 0.5, 0.99, 1.0)] == [0.0, 50.0, 99.0, 99.0]
+    assert Result().quantile(0.99) == 0.0
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 2.0])
+def test_exponents(power: float) -> None:
+    """What grows by a power is found to, whatever its factor."""
+    assert exponent([(x, 3 * x**power) for x in (10, 100, 1000)]) == pytest.approx(power)
+
+
+def test_no_exponent() -> None:
+    """Not of one size, and not of what never happened."""
+    assert exponent([(10, 1.0)]) is None
+    assert exponent([(10, 0.0), (100, 0.0)]) is None
+
+
+def rows() -> list[Row]:
+    """What a server would show that takes 100 microseconds for each run and fails beyond a thousand."""
+    return [
+        Row(
+            case=case,
+            won=case.winners,
+            wrong=0,
+            failed=case.runs - 1_000 if case.runs > 1_000 else 0,
+            started=0.001,
+            last_left=case.runs / 10_000,
+            p50=case.runs / 20_000,
+            p99=case.runs / 10_000,
+            slowest=case.runs / 10_000,
+            connects=case.runs,
+            connections=case.runs,
+            requests=case.runs + 1,
+            counts={"eval": case.runs + 1},
+            cpu=case.runs * 1e-4,
+            memory=10 + case.runs / 1_000,
+            records=case.keys,
+            late=0.01,
+            turned_away=0,
+        )
+        for case in cases()
+    ]
+
+
+def test_report() -> None:
+    """The document has every figure of every curve, the growth, the comparison and the advice; the soak stays."""
+    same = real.Comparison(300, {"eval": 300}, {"eval": 300})
+    found = [report.Found("Redis", "Redis 7.0.15", same, rows())]
+    text = report.markdown(found, "")
+    for wanted in (*(figure.title for figure in FIGURES), "Redis 7.0.15", "the same, eval 300 (1.00 a run)"):
+        assert wanted in text
+    assert "grows with N to the 1.00" in text
+    assert "bends at 10,000 nodes on one key: 9,000 runs" in text
+    assert "@" not in text.replace("user:password@", "")
+    assert text.count("### ") >= len(KEYS) * len(SPREADS)
+    minute = Minute(ticks=6, wrong=0, failed=0, slowest=0.5, cpu=1.0, memory=12.0, descriptors=9, records=20)
+    soaked = report.with_soak(text, {"redis": (1_000, [minute])})
+    assert "every line ran exactly once at every tick" in soaked
+    assert "every line ran exactly once at every tick" in report.markdown(found, soaked)
+
+
+def test_a_difference_is_reported() -> None:
+    """A simulation that does not tell the truth is not passed over."""
+    assert "**Not the same.**" in report.compared("Redis", real.Comparison(2, {"eval": 2}, {"eval": 3}))
+
+
+def test_growth_leaves_small_fleets_out() -> None:
+    """What every tick costs would hide what each node adds."""
+    assert growth(CPU, [row for row in rows() if (row.case.keys, row.case.spread) == (1, 0.0)]) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("keys", KEYS)
+def test_plots(keys: int) -> None:
+    """A panel for each figure, with a line for each spread of the clocks, all within the picture."""
+    picture = ElementTree.fromstring(plot.svg({"Redis": rows()}, keys))
+    name = "{http://www.w3.org/2000/svg}"
+    panels = picture.findall(f"{name}g")
+    assert [panel.findtext(f"{name}text") for panel in panels] == [figure.caption for figure in FIGURES]
+    for panel in panels:
+        for line in panel.findall(f"{name}polyline"):
+            for point in line.attrib["points"].split():
+                assert all(0 <= float(number) < 300 for number in point.split(","))
+
+
+@pytest.mark.parametrize(("runs", "seconds"), [(100, 0), (10_000, 0), (20_000, 4), (200_000, 40), (2_000_000, 400)])
+def test_advice(runs: int, seconds: float) -> None:
+    """Beyond what comes through at once, a server is to be busy with half of its time at the most."""
+    assert advice.jitter(runs, 1e-4, 10_000) == pytest.approx(seconds)
+
+
+def test_table_of_advice() -> None:
+    """Jitter as far as a line of every minute bears it, more servers beyond."""
+    table = "\n".join(advice.table({"Redis": rows()}))
+    assert "| 100 | 1 | 100 | as it is |" in table
+    assert "| 1,000 | 20 | 20,000 | `--jitter 5s` |" in table
+    assert "| 10,000 | 20 | 200,000 | `--jitter 45s --min-hold 50s` |" in table
+    assert "| 10,000 | 200 | 2,000,000 | 9 servers, each" in table
+    assert math.isclose(advice.cost(rows()), 1e-4)
