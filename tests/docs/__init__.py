@@ -1,0 +1,1 @@
+"""The documents hold: commands are run, samples compared, recipes tried, links followed."""

@@ -1,0 +1,105 @@
+"""What the documents are made of: blocks of code, what was typed in them, and links."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.installation import ROOT
+
+#: All that is written for people, but for the manual pages.
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+_FENCE = re.compile(r"```(\S*)\s*$")
+_PROMPT = re.compile(r"(?:([a-z0-9-]+)\$|\$|#) (.*)")
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)|(?:src|href|srcset)=\"([^\"]+)\"")
+_CODE = re.compile(r"`[^`\n]*`")
+
+
+class Block(NamedTuple):
+    """A block of code in a document."""
+
+    document: str
+    line: int
+    language: str
+    text: str
+
+    @property
+    def name(self) -> str:
+        """What a test that is about it is called."""
+        return f"{self.document}:{self.line}"
+
+    @property
+    def first(self) -> str:
+        """Its first line, which says which block of a document it is."""
+        return self.text.split("\n", 1)[0]
+
+
+class Step(NamedTuple):
+    """A command in a block of a terminal's text."""
+
+    #: The machine in the prompt, as in ``one$``; empty for any.
+    host: str
+    command: str
+    #: What is shown below it.
+    output: str
+
+
+def blocks(document: Path) -> Iterator[Block]:
+    """Yield the blocks of code of a document."""
+    language, start, body = "", 0, list[str]()
+    for number, line in enumerate(document.read_text().splitlines(), 1):
+        fence = _FENCE.fullmatch(line.strip())
+        if start and fence and not fence[1]:
+            yield Block(str(document.relative_to(ROOT)), start, language, "\n".join(body) + "\n")
+            start = 0
+        elif start:
+            body.append(line)
+        elif fence:
+            language, start, body = fence[1], number, []
+    assert not start, f"{document}:{start}: not closed"
+
+
+def steps(block: Block) -> list[Step]:
+    """Return what was typed in a terminal, after a ``$`` or root's ``#``, and what that printed.
+
+    A line that ends in a backslash goes on.
+    """
+    found: list[Step] = []
+    typing = False
+    for line in block.text.splitlines():
+        prompt = None if typing else _PROMPT.fullmatch(line)
+        if prompt:
+            found.append(Step(prompt[1] or "", prompt[2], ""))
+        elif typing:
+            found[-1] = found[-1]._replace(command=f"{found[-1].command}\n{line}")
+        else:
+            assert found, f"{block.name}: begins with output"
+            found[-1] = found[-1]._replace(output=f"{found[-1].output}{line}\n")
+        typing = bool(prompt or typing) and line.endswith("\\")
+    return found
+
+
+def links(document: Path) -> list[str]:
+    """Return where the links of a document lead."""
+    found: list[str] = []
+    inside = False
+    for line in document.read_text().splitlines():
+        if line.strip().startswith("```"):
+            inside = not inside
+        elif not inside:
+            found += [link[1] or link[2] for link in _LINK.finditer(_CODE.sub("code", line))]
+    return found
+
+
+def anchors(document: Path) -> set[str]:
+    """Return the names that GitHub gives to a document's headings."""
+    found: set[str] = set()
+    for line in document.read_text().splitlines():
+        heading = re.fullmatch(r"#{1,6} (.*)", line)
+        if heading:
+            plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading[1]).lower()
+            found.add(re.sub(r"[^\w\- ]", "", plain).strip(" ").replace(" ", "-"))
+    return found

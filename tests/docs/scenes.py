@@ -1,0 +1,126 @@
+"""What has happened before the commands of a block are typed, where that matters for what they print."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bench.installation import ROOT
+from tests.servers.process import eventually
+
+from .markdown import Block
+from .stage import Node, Stage
+
+RECIPES = ROOT / "docs/recipes"
+
+#: By document and first line of the block.
+_SCENES: dict[tuple[str, str], Callable[[Stage], None]] = {}
+
+#: Where a block's commands are typed when the prompt names no machine; the ones that ran the jobs are others.
+READER = "desk"
+
+
+def prepare(stage: Stage, block: Block) -> None:
+    """Let happen what the block builds on."""
+    for document, first in ((block.document, block.first), (block.document, "")):
+        if (document, first) in _SCENES:
+            _SCENES[document, first](stage)
+
+
+def known() -> set[tuple[str, str]]:
+    """Return for which blocks there is a scene."""
+    return set(_SCENES)
+
+
+def _before(document: str, first: str = "") -> Callable[[Callable[[Stage], None]], Callable[[Stage], None]]:
+    def note(scene: Callable[[Stage], None]) -> Callable[[Stage], None]:
+        _SCENES[document, first] = scene
+        return scene
+
+    return note
+
+
+def _run(node: Node, key: str, command: str, options: str = "") -> None:
+    node.sh(f"cronlock run --key {key} {options} -- {command}")
+
+
+@_before("README.md", "$ cronlock status")
+def _a_fleet_at_work(stage: Stage) -> None:
+    """Jobs have ended well and badly, one is under way, and one has died."""
+    one, two, three = (stage.node(f"web-{number}") for number in (1, 2, 3))
+    three.machine.start(*three.words("cronlock run --key mirror --ttl 3 -- sleep 600"))
+    _wait_for(one, "mirror", "running")
+    _kill(three, "mirror")
+    _run(one, "backup", "true", "--min-hold 30m")
+    one.sh("cronlock run --key report --min-hold 5m -- sh -c 'exit 3' || [ $? = 3 ]")
+    _run(two, "billing", "billing", "--min-hold 0")
+    three.machine.start(*three.words("PACE=600 cronlock run --key billing -- billing"))
+    _wait_for(one, "billing", "running")
+    _wait_for(one, "mirror", "lapsed")
+
+
+@_before("README.md", "$ cronlock check billing --max-age 15m --max-run 1h")
+@_before("docs/faq.md", "$ cronlock status billing")
+@_before("docs/faq.md", "$ cronlock run --verbose --key billing -- billing")
+@_before("docs/faq.md", "$ cronlock run --key billing --ignore-hold -- billing")
+def _billing_ran(stage: Stage) -> None:
+    """Another machine has just run it."""
+    _run(stage.node("web-1"), "billing", "billing")
+
+
+@_before("docs/faq.md", "$ cronlock release --force billing")
+def _billing_died(stage: Stage) -> None:
+    """A machine died with the key."""
+    node = stage.node("web-1")
+    node.machine.start(*node.words("PACE=600 cronlock run --key billing -- billing"))
+    _wait_for(stage.node(READER), "billing", "running")
+    _kill(node, "billing")
+
+
+@_before("docs/recipes.md", "$ cronlock wrap --diff /etc/cron.d/shop")
+def _a_crontab(stage: Stage) -> None:
+    """There is a crontab that was never wrapped."""
+    stage.node(READER).write("/etc/cron.d/shop", "# Every night\n15 3 * * * root backup shop && echo done\n")
+
+
+@_before("README.md", "$ cronlock wrap --diff /etc/cron.d/reports")
+def _an_older_crontab(stage: Stage) -> None:
+    """There is a crontab with several kinds of lines."""
+    lines = (
+        "MAILTO=ops",
+        "*/5 * * * * www-data /usr/local/bin/poll --quick",
+        "0 3 * * * root cd /srv/reports && ./daily | gzip > daily.gz",
+        "@reboot root /usr/local/bin/warm-up",
+    )
+    stage.node(READER).write("/etc/cron.d/reports", "".join(f"{line}\n" for line in lines))
+
+
+@_before("README.md", "$ cronlock doctor")
+def _a_careless_setup(stage: Stage) -> None:
+    """Everybody may read the password, and Redis may throw out leases."""
+    stage.redis.ask("acl setuser jobs on '>secret' '~*' +@all")
+    stage.redis.ask("config set maxmemory 64mb")
+    stage.redis.ask("config set maxmemory-policy allkeys-lru")
+    stage.node(READER).write("/etc/cronlock.conf", "CRONLOCK_BACKEND=redis://jobs:secret@redis.internal\n")
+
+
+@_before("docs/packages.md", "# chmod 644 /etc/cronlock.conf")
+def _a_group(stage: Stage) -> None:
+    """There is a group of users whose jobs use cronlock."""
+    stage.node(READER).sh("getent group jobs || groupadd jobs")
+
+
+@_before("docs/recipes.md")
+def _files(stage: Stage) -> None:
+    """The recipes lie where the reader is."""
+    for name in (READER, "one", "two"):
+        stage.node(name).take(*RECIPES.iterdir())
+
+
+def _kill(node: Node, key: str) -> None:
+    # All at once, as when the machine dies. The bracket keeps the shell that looks from finding itself.
+    node.sh(f"kill -KILL $(pgrep -f '[r]un --key {key}') $(pgrep -x sleep) || :")
+    eventually(lambda: "sleep" not in node.machine.programs(), f"nothing of {key} lives")
+
+
+def _wait_for(node: Node, key: str, state: str) -> None:
+    eventually(lambda: state in node.sh(f"cronlock status {key} || :"), f"{key} is {state}", pause=0.2)

@@ -1,0 +1,124 @@
+"""From the README and docs/quickstart.md to two machines that share a job, key by key, with the real cron.
+
+The machines' roots are this machine's own; with `CRONLOCK_PACKAGE_ROOTS` a clean Debian's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from bench.installation import ROOT
+from tests.fleet.machines import Fleet
+from tests.packaging.debian import clean_root
+from tests.packaging.support import Build, fetch_wheels
+from tests.servers.process import eventually, need
+
+from .markdown import Block, Step, blocks, steps
+from .stage import Bare, Redis, complain, normal
+
+#: The tick comes within a minute; the rest is for a machine that has much else to do.
+_LIMIT = 180.0
+_HOSTS = ("one", "two")
+
+
+class Site(NamedTuple):
+    """Two machines and their Redis."""
+
+    machines: dict[str, Bare]
+    redis: Redis
+
+
+@pytest.fixture(scope="module")
+def deb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the Debian package of this checkout."""
+    fetch_wheels()
+    build = Build(tmp_path_factory.mktemp("deb"))
+    build.make_sources(ROOT)
+    return build.deb
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, deb: Path) -> Iterator[Site]:
+    """Give machines with nothing of cronlock's but the package in the reader's directory, and the real cron."""
+    need("cron", "cron")
+    origin = clean_root() if os.environ.get("CRONLOCK_PACKAGE_ROOTS") else Path("/")
+    with Fleet(tmp_path_factory.mktemp("site") / "fleet") as fleet:
+        if not fleet.has_users:
+            pytest.skip("cron changes users: needs root, or newuidmap and a range of ids in /etc/subuid")
+        redis = Redis(fleet)
+        machines = {name: Bare(fleet.machine(name), redis.address, origin) for name in _HOSTS}
+        for machine in machines.values():
+            machine.take(deb)
+        yield Site(machines, redis)
+
+
+def _terminals(name: str) -> list[Block]:
+    return [block for block in blocks(ROOT / name) if block.language == "console"]
+
+
+def _type(machine: Bare, where: str, step: Step) -> None:
+    # As one answers apt when it wants more than the package itself.
+    got = machine.type(step.command, answers="y\n" if "apt" in step.command else "")
+    if got.status != 0 or (step.output and _plain(step.output) != _plain(got.output)):
+        complain(where, step.command, step.output, got)
+
+
+def _plain(text: str) -> list[str]:
+    # Whichever machine was first.
+    return [re.sub(r"\b(one|two)\b", "HOST", line) for line in normal(text)]
+
+
+def test_the_documents_say_the_same() -> None:
+    """The README's short form has the steps of the long one."""
+    short, long = (
+        " ".join(step.command for block in _terminals(name)[:2] for step in steps(block))
+        for name in ("README.md", "docs/quickstart.md")
+    )
+    for words in ("sudo apt install ./cronlock_0.1.0_all.deb", "| sudo tee /etc/cronlock.conf", "-- echo "):
+        assert words in short
+        assert words in long
+
+
+def test_two_machines_share_a_job(site: Site) -> None:
+    """The keys of docs/quickstart.md, pressed on fresh machines, lead to one run for each minute."""
+    machines = site.machines
+    install, by_hand, history, away = _terminals("docs/quickstart.md")
+    for machine in machines.values():
+        machine.start_cron()
+        for step in steps(install):
+            _type(machine, install.name, step)
+    for step in steps(by_hand):
+        _type(machines[step.host], by_hand.name, step)
+
+    (look,) = steps(history)
+    command = look.command
+    eventually(lambda: "exited" in machines[look.host].type(command).output, "cron ran the job", _LIMIT, 1.0)
+    lines = machines[look.host].type(command).output.splitlines()
+    assert _plain("\n".join(lines[:2])) == _plain(look.output)
+    assert machines["one"].type(command).output.split()[:6] == machines["two"].type(command).output.split()[:6]
+    started = [line.split()[0].rpartition(":")[0] for line in lines[1:]]
+    assert len(started) == len(set(started)), "two runs in one minute"
+    for machine in machines.values():
+        assert machine.mail() == ""
+        for step in steps(away):
+            _type(machine, away.name, step)
+
+
+def test_readme(site: Site) -> None:
+    """The README's keys work likewise; what they install, cron takes."""
+    machines = site.machines
+    site.redis.ask("flushall")
+    install, by_hand = _terminals("README.md")[:2]
+    for machine in machines.values():
+        machine.sh("rm -rf /var/lib/cronlock/sights")
+        for step in steps(install):
+            _type(machine, install.name, step)
+        assert machine.type("cronlock wrap --check /etc/cron.d/billing").output == ""
+    for step in steps(by_hand):
+        _type(machines[step.host], by_hand.name, step)

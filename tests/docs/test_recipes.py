@@ -1,0 +1,284 @@
+"""Each file of docs/recipes does what it is for, as far as a machine without a cloud can tell."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cronlock.views.prometheus import METRICS
+from tests.servers.process import need
+
+from .payloads import CLOUD_INIT, MONIT, NAGIOS, PROMETHEUS, payload
+from .scenes import READER, RECIPES
+from .stage import Node, Stage, same
+
+_ALERTS_TEST = """
+rule_files: [alerts.yml]
+tests:
+  - interval: 1m
+    input_series:
+      - {series: 'cronlock_last_success_timestamp_seconds{key="billing", instance="a"}', values: '0x60'}
+      - {series: 'cronlock_last_success_timestamp_seconds{key="billing", instance="b"}', values: '0x60'}
+      - {series: 'cronlock_lapsed{key="mirror", instance="a"}', values: '1x60'}
+      - {series: 'cronlock_last_status{key="report", instance="a"}', values: '0x10 3x50'}
+      - {series: 'cronlock_up{instance="a"}', values: '1x20 0x40'}
+    alert_rule_test:
+      - {eval_time: 14m, alertname: CronlockJobTooOld}
+      - eval_time: 20m
+        alertname: CronlockJobTooOld
+        exp_alerts:
+          - exp_labels: {key: billing, severity: page}
+            exp_annotations: {summary: billing had no success for 20m 0s}
+      - eval_time: 20m
+        alertname: CronlockJobDied
+        exp_alerts:
+          - exp_labels: {key: mirror, severity: ticket}
+            exp_annotations: {summary: "mirror died in the middle of a run, and nothing has run it since"}
+      - {eval_time: 5m, alertname: CronlockJobFailed}
+      - eval_time: 20m
+        alertname: CronlockJobFailed
+        exp_alerts:
+          - exp_labels: {key: report, severity: ticket}
+            exp_annotations: {summary: the last run of report had status 3}
+      - {eval_time: 20m, alertname: CronlockBackendAway}
+      - eval_time: 30m
+        alertname: CronlockBackendAway
+        exp_alerts:
+          - exp_labels: {severity: page}
+            exp_annotations: {summary: a machine cannot ask cronlock's backend}
+"""
+
+_NAGIOS = """\
+cfg_file={here}/nagios.cfg
+cfg_file={here}/site.cfg
+log_file={here}/log
+object_cache_file={here}/cache
+status_file={here}/status
+check_result_path={here}
+temp_path={here}
+nagios_user=root
+nagios_group=root
+"""
+# What every site has.
+_SITE = """\
+define timeperiod {
+ timeperiod_name always
+ alias always
+}
+define contact {
+ contact_name ops
+ host_notifications_enabled 0
+ service_notifications_enabled 0
+ host_notification_period always
+ service_notification_period always
+ host_notification_commands check_cronlock
+ service_notification_commands check_cronlock
+}
+define host {
+ host_name web-1
+ max_check_attempts 3
+ contacts ops
+}
+define service {
+ name generic-service
+ max_check_attempts 3
+ contacts ops
+ check_period always
+ register 0
+}
+"""
+
+
+@pytest.fixture
+def node(stage: Stage) -> Node:
+    """Give a machine with cronlock on which the recipes lie."""
+    found = stage.node(READER)
+    found.take(*RECIPES.iterdir())
+    return found
+
+
+def test_scripts_are_clean() -> None:
+    """shellcheck has nothing to say."""
+    for script in RECIPES.glob("*.sh"):
+        checked = subprocess.run([need("shellcheck", "shellcheck"), str(script)], capture_output=True, text=True)
+        assert checked.returncode == 0, checked.stdout
+
+
+class TestUserData:
+    """user-data.yaml, by cloud-init's own word and hands."""
+
+    _WRITE = """
+import sys, yaml
+from cloudinit.config.cc_write_files import write_files
+write_files("write_files", yaml.safe_load(open("user-data.yaml"))["write_files"], "root:root")
+"""
+
+    @staticmethod
+    def _python(node: Node, words: str) -> tuple[int, str]:
+        place = payload(CLOUD_INIT) / "usr/lib/python3/dist-packages"
+        done = node.type(f"PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={place} /usr/bin/python3 {words}")
+        return done.status, done.output
+
+    def test_schema(self, node: Node) -> None:
+        """`cloud-init schema` calls it valid, and does not do so with a file that is wrong."""
+        status, output = self._python(node, "-m cloudinit.cmd.main schema -c user-data.yaml")
+        assert (status, output.strip()) == (0, "Valid cloud-config: user-data.yaml")
+        node.sh("sed 's/permissions:/permisions:/' user-data.yaml >wrong.yaml")
+        assert self._python(node, "-m cloudinit.cmd.main schema -c wrong.yaml")[0] != 0
+
+    def test_what_it_writes(self, node: Node) -> None:
+        """cloud-init writes files that cronlock and cron take; the password is shown to nobody."""
+        node.write("apply.py", self._WRITE)
+        node.sh("rm /etc/cronlock.conf")
+        status, output = self._python(node, "apply.py")
+        assert status == 0, output
+        assert node.sh("stat -c '%a %U' /etc/cronlock.conf /etc/cron.d/billing") == "600 root\n644 root\n"
+        assert node.type("cronlock wrap --check /etc/cron.d/billing").output == ""
+        run = node.type("cronlock run --quiet --log stderr --backend-timeout 1 --key billing -- billing")
+        # It is set up rightly, and the Redis here speaks no TLS.
+        assert run.status == 69
+        assert "redis.internal" in run.output
+        assert "secret" not in run.output
+
+
+class TestSystemd:
+    """Units."""
+
+    @pytest.mark.parametrize("name", ["billing", "cronlock-check"])
+    def test_verify(self, node: Node, name: str) -> None:
+        """`systemd-analyze verify` has nothing to say, and has with a unit that is wrong."""
+        need("systemd-analyze", "systemd")
+        verified = node.type(f"systemd-analyze verify --man=no ./{name}.service ./{name}.timer")
+        assert (verified.status, verified.output) == (0, "")
+        node.sh(f"sed -i s/^Exec/Exce/ {name}.service")
+        assert node.type(f"systemd-analyze verify --man=no ./{name}.service").output != ""
+
+    def test_hold_fits_the_timer(self) -> None:
+        """The hold is longer than the random delay, and shorter than the period without it."""
+        timer, service = ((RECIPES / f"billing.{kind}").read_text() for kind in ("timer", "service"))
+        assert "OnCalendar=*:0/5" in timer
+        assert "RandomizedDelaySec=2m" in timer
+        hold = re.search(r"--min-hold (\d+)s", service)
+        assert hold
+        assert 120 < int(hold[1]) < 300 - 120
+
+    def test_commands(self, node: Node) -> None:
+        """What the units start works: the job runs, and the check then finds that it did."""
+        starts = [
+            re.findall(r"^ExecStart=(.*)", (RECIPES / name).read_text(), re.M)
+            for name in ("cronlock-check.service", "billing.service")
+        ]
+        (check,), (run,) = starts
+        assert node.type(check).status == 2
+        assert node.type(run).status == 0
+        assert node.ran() == ["billing"]
+        assert node.type(check).status == 0
+
+
+class TestGuardedScript:
+    """guarded.sh tells the endings apart."""
+
+    def test_runs_in_part(self, stage: Stage, node: Node) -> None:
+        """The middle is run by one machine, the rest by both."""
+        other = stage.node("one")
+        other.take(RECIPES / "guarded.sh")
+        first, second = node.sh("./guarded.sh").splitlines(), other.sh("./guarded.sh").splitlines()
+        assert [line for line in first if "fence" in line]
+        assert "it ran here" in first
+        assert second == ["before, on every machine", "it ran elsewhere, or still runs", "after, on every machine"]
+
+    @pytest.mark.parametrize(
+        ("status", "word"),
+        [
+            (69, "did not answer"),
+            (75, "half-way"),
+            (78, "set up wrongly"),
+            (124, "too long"),
+            (3, "failed with status 3"),
+        ],
+    )
+    def test_endings(self, node: Node, status: int, word: str) -> None:
+        """Each status of cronlock's, and one of the command's own, has a line of its own and is handed on."""
+        node.write("cronlock", f"#!/bin/sh\nexit {status}\n", "755")
+        ended = node.type("PATH=.:$PATH ./guarded.sh")
+        assert ended.status == status
+        assert word in ended.output
+
+    def test_backend_away(self, node: Node) -> None:
+        """The real cronlock without a backend, or with a wrong one, leads there too."""
+        away = node.type("CRONLOCK_BACKEND=redis://127.0.0.1:1 CRONLOCK_BACKEND_TIMEOUT=1 ./guarded.sh")
+        assert away.status == 69
+        assert "did not answer" in away.output
+        wrong = node.type("CRONLOCK_BACKEND=nonsense://x ./guarded.sh")
+        assert wrong.status == 78
+        assert "set up wrongly" in wrong.output
+
+
+class TestMonitoring:
+    """Nagios, monit and Prometheus take their files."""
+
+    @staticmethod
+    def _promtool(node: Node, words: str) -> str:
+        done = node.type(f"{payload(PROMETHEUS)}/usr/bin/promtool {words}")
+        assert done.status == 0, done.output
+        return done.output
+
+    def test_rules(self, node: Node) -> None:
+        """promtool checks the rules, and each of them fires when it should and not before."""
+        sample = "Checking alerts.yml\n  SUCCESS: 5 rules found\n"
+        assert same(sample, self._promtool(node, "check rules alerts.yml"))
+        node.write("alerts_test.yml", _ALERTS_TEST)
+        self._promtool(node, "test rules alerts_test.yml")
+
+    def test_rules_use_metrics_that_there_are(self) -> None:
+        """A metric with another name would never fire."""
+        used = set(re.findall(r"cronlock_[a-z_]+", (RECIPES / "alerts.yml").read_text()))
+        assert used <= {name for name, _ in METRICS}
+
+    def test_metrics(self, node: Node) -> None:
+        """The crontab's line writes a file that promtool accepts, where the alert looks for it."""
+        node.sh("cronlock run --key billing -- billing")
+        (line,) = [line for line in (RECIPES / "cronlock-metrics").read_text().splitlines() if line[0] != "#"]
+        node.sh(line.split("root ", 1)[1])
+        target = "/var/lib/node_exporter/cronlock.prom"
+        assert 'cronlock_last_status{key="billing"} 0' in node.sh(f"cat {target}")
+        self._promtool(node, f"check metrics <{target}")
+        files = re.search(r'file=~"([^"]*)"', (RECIPES / "alerts.yml").read_text())
+        assert files
+        assert re.fullmatch(files[1], target)
+
+    def test_nagios(self, node: Node) -> None:
+        """Nagios reads the definitions, and the check's command works with the service's arguments."""
+        here = node.sh("pwd").strip()
+        node.write("main.cfg", _NAGIOS.format(here=here))
+        node.write("site.cfg", _SITE)
+        read = node.type(f"{payload(NAGIOS)}/usr/sbin/nagios4 -v main.cfg")
+        assert "Total Errors:   0" in read.output, read.output
+        text = (RECIPES / "nagios.cfg").read_text()
+        command = re.search(r"command_line +(.*)", text)
+        call = re.search(r"check_command +(.*)", text)
+        assert command
+        assert call
+        words = command[1]
+        for number, argument in enumerate(call[1].split("!")[1:], 1):
+            words = words.replace(f"$ARG{number}$", argument)
+        assert node.type(words).status == 2
+        node.sh("cronlock run --key billing -- billing")
+        assert node.type(words).output.startswith("CRONLOCK OK")
+
+    def test_monit(self, node: Node) -> None:
+        """monit reads the control file, and does not read one that is wrong."""
+        monit = payload(MONIT) / "usr/bin/monit"
+        node.sh("chmod 600 monitrc; sed 's/every/evry/' monitrc >wrong; chmod 600 wrong")
+        assert node.type(f"{monit} -t -c monitrc").status == 0
+        assert node.type(f"{monit} -t -c wrong").status != 0
+
+
+def test_every_recipe_is_tried() -> None:
+    """A new file wants a test here, or in test_image.py."""
+    here = Path(__file__).read_text() + (Path(__file__).parent / "test_image.py").read_text()
+    for file in RECIPES.iterdir():
+        assert file.name in here or f'"{file.stem}"' in here, file.name
