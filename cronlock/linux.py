@@ -55,6 +55,11 @@ def become_subreaper() -> bool:
     return _call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
 
+def can_adopt() -> bool:
+    """Whether `become_subreaper` would work; this process, which is none, stays as it is."""
+    return _call("prctl", _PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) == 0
+
+
 def die_with_parent(signal: int) -> bool:
     """Send `signal` to this process when its parent ends; holds across exec, not for children."""
     return _call("prctl", _PR_SET_PDEATHSIG, signal, 0, 0, 0) == 0

@@ -32,7 +32,7 @@ def machine() -> Iterator[Finding]:
         lacking.append("a clock that counts suspension: a machine that wakes up may stop a command late")
     if not linux.has_proc():
         lacking.append("/proc: only the command's process group can be stopped")
-    if not linux.become_subreaper():
+    if not linux.can_adopt():
         lacking.append("child subreapers: what leaves the command's process group outlives it")
     name = f"{system.sysname} {system.release}"
     if lacking:
