@@ -6,6 +6,10 @@ BIN := $(VENV)/bin
 # Most tests wait for something, so that more of them than cores can run at once.
 PARALLEL := -n 4 --dist loadfile
 WITHOUT_SERVERS := tests/unit tests/test_cli.py tests/backends/test_file.py tests/backends/test_memory.py
+# What may differ between interpreters; all else is tested on one of them, and by `make wheel-test`.
+ON_EACH_PYTHON := tests/unit tests/test_cli.py
+# Cron fires once a minute: these wait for it, and belong to `make package-test`.
+SLOW := --ignore tests/docs/test_quickstart.py --ignore tests/docs/test_image.py
 # Byte code is written whatever the caller's environment says: starts are what is measured.
 export PYTHONDONTWRITEBYTECODE =
 
@@ -22,7 +26,7 @@ demo: ## install into a virtual environment and race three runs of one key
 test: ## install what the tests need, then check and test everything
 	sh tools/need.sh venv tests packages
 	$(MAKE) check pythons
-	$(BIN)/pytest $(PARALLEL) tests
+	CRONLOCK_WRAP_LINES=$${CRONLOCK_WRAP_LINES:-1000} $(BIN)/pytest $(PARALLEL) $(SLOW) tests
 
 check: lint types docs ## lint, formatting, types, manual page and shell scripts
 
@@ -42,8 +46,8 @@ docs: $(VENV)/tools
 unit: $(VENV)/tools ## only the tests that need no server
 	$(BIN)/pytest $(PARALLEL) $(WITHOUT_SERVERS)
 
-pythons: ## the same under the oldest and the newest supported Python that is found
-	sh tools/pythons.sh $(PARALLEL) $(WITHOUT_SERVERS)
+pythons: ## unit tests under the oldest and the newest supported Python that is found
+	sh tools/pythons.sh $(PARALLEL) $(ON_EACH_PYTHON)
 
 cron-test: $(VENV)/tools ## the real cron on three machines over many ticks (takes minutes, as root)
 	CRONLOCK_CRON_TICKS=5 $(BIN)/pytest -v tests/fleet

@@ -39,7 +39,7 @@ wheel-test: $(VENV)/tools ## test the built wheel under every supported Python t
 
 package-test: $(VENV)/tools ## install, upgrade, remove and run the packages in roots of their own (takes minutes, as root)
 	sh tools/need.sh tests packages
-	CRONLOCK_PACKAGE_ROOTS=1 $(BIN)/pytest -v tests/packaging tests/docs/test_quickstart.py
+	CRONLOCK_PACKAGE_ROOTS=1 $(BIN)/pytest -v tests/packaging tests/docs/test_quickstart.py tests/docs/test_image.py
 
 package-cost: $(VENV)/tools ## what a run costs as installed by deb, wheel and as cronlock.pyz
 	$(BIN)/python packaging/cost.py
