@@ -135,12 +135,14 @@ class Lab:
 
 
 class Running:
-    """A run of cronlock that lasts: wrapper, guard and command."""
+    """A run of cronlock that lasts, and its command."""
 
     def __init__(self, line: list[str], environ: dict[str, str], **streams: int) -> None:
         self._line = line
         self.pid, self._errors = spawn(line, environ, **streams)
-        self.wrapper, self.guard, self.command = proc.family(self.pid)
+        #: The processes that are cronlock's.
+        self.ours: list[int]
+        *self.ours, self.command = proc.family(self.pid)
 
     def __enter__(self) -> Running:
         return self
@@ -149,9 +151,9 @@ class Running:
         self.end()
 
     @property
-    def ours(self) -> tuple[int, int]:
-        """The processes that are cronlock's."""
-        return self.wrapper, self.guard
+    def guard(self) -> int:
+        """The guard, which is the command's parent."""
+        return self.ours[-1]
 
     def end(self) -> None:
         """End the command, and wait for the rest."""

@@ -22,14 +22,14 @@ def wait_until(condition: Callable[[], object], what: str, limit: float = 60) ->
 
 
 def family(wrapper: int) -> list[int]:
-    """Return wrapper, guard and command, once all of them run and wait."""
+    """Return wrapper, rear guard (where there is one), guard and command, once all of them run and wait."""
     found: list[int] = []
 
     def complete() -> bool:
-        guards = children(wrapper)
-        commands = children(guards[0]) if guards else []
-        found[:] = [wrapper, *guards[:1], *commands[:1]]
-        return len(found) == 3 and not _is_starting(found[2]) and all(map(is_asleep, found))
+        found[:] = [wrapper, *children(wrapper)[:1]]
+        while _is_guards(found[-1]) and children(found[-1]):
+            found.append(children(found[-1])[0])
+        return len(found) > 2 and not _is_guards(found[-1]) and all(map(is_asleep, found))
 
     wait_until(complete, "the command started under its guard")
     return found
@@ -71,7 +71,7 @@ def io(pid: int) -> dict[str, int]:
     return {name: int(value) for name, _, value in (line.partition(":") for line in lines)}
 
 
-def _is_starting(pid: int) -> bool:
+def _is_guards(pid: int) -> bool:
     # Until exec the command's process is the guard's image.
     return Path(f"/proc/{pid}/comm").read_text().startswith("cronlock")
 

@@ -108,7 +108,7 @@ class Report:
 
     def add_memory(self, found: dict[str, float]) -> None:
         """Add the table of memory while a job runs."""
-        table = Table("Memory while a job runs, after a renewal", ("backend", "at most", "wrapper and guard (PSS)", ""))
+        table = Table("Memory while a job runs, after a renewal", ("backend", "at most", "its processes (PSS)", ""))
         for backend, size in found.items():
             limit = watched.MEMORY_LIMITS[backend]
             table.add(_backend(backend), f"{limit:g} MB", [f"{size:.1f} MB"], keeps=size <= limit)
@@ -134,9 +134,7 @@ class Report:
 
     def add_wakeups(self, found: dict[str, int]) -> None:
         """Add the table of wake-ups while nothing is due."""
-        table = Table(
-            "Wake-ups while nothing is due, ttl 300", ("backend", "at most", "wrapper and guard", "within", "")
-        )
+        table = Table("Wake-ups while nothing is due, ttl 300", ("backend", "at most", "its processes", "within", ""))
         for backend, number in found.items():
             table.add(_backend(backend), "0", [str(number), f"{watched.QUIET[backend]} s"], keeps=number == 0)
         self.tables.append(table)
@@ -158,7 +156,7 @@ class Report:
     def add_copied(self, number: int) -> None:
         """Add the table of output that went through cronlock."""
         table = Table("Output", ("of 100 MB that the command wrote", "at most", "bytes", ""))
-        table.add("read and written by wrapper and guard", "0", [str(number)], keeps=number == 0)
+        table.add("read and written by its processes", "0", [str(number)], keeps=number == 0)
         self.tables.append(table)
 
     def short(self) -> list[str]:

@@ -11,7 +11,7 @@ from .cases import FILE, MEMCACHED, PASSWORD, REDIS, ZOOKEEPER, Lab, Running
 from .counts import MemcachedCount, RedisCount
 from .measure import run
 
-#: MB of PSS, wrapper and guard together.
+#: MB of PSS, all processes of a run together.
 MEMORY_LIMITS = {FILE: 13.0, REDIS: 13.0, MEMCACHED: 18.0, ZOOKEEPER: 26.0}
 #: Renewals of a day-long job with ttl 300: one each 100 s. By default ZooKeeper's servers let no
 #: session last longer than 40 s, hence no lease.
@@ -57,7 +57,7 @@ class Soak:
 
 
 def wakeups(lab: Lab) -> dict[str, int]:
-    """Return, by backend, how often wrapper and guard ran within QUIET, when nothing was due."""
+    """Return, by backend, how often the processes of a run ran within QUIET, when nothing was due."""
     jobs = {backend: lab.start(backend) for backend in MEMORY_LIMITS}
     before = {backend: sum(map(proc.switches, job.ours)) for backend, job in jobs.items()}
     began = time.monotonic()
@@ -88,7 +88,7 @@ def requests(lab: Lab) -> dict[tuple[str, str], Counted]:
 
 
 def copied(lab: Lab) -> int:
-    """Return how many bytes wrapper and guard read and wrote while the command put out 100 MB."""
+    """Return how many bytes the processes of a run read and wrote while the command put out 100 MB."""
     script = f"read line; head -c {OUTPUT} /dev/zero; read line"
     theirs_in, ours_in = os.pipe()
     ours_out, theirs_out = os.pipe()

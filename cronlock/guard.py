@@ -4,12 +4,17 @@ The wrapper talks to the backend, and any request may hang; the guard does no I/
 nothing keeps it from ending the command in time. It is a child subreaper: every process that the
 command leaves behind becomes its child, so "no child is left" means that all of them are dead.
 
+Behind it may stand the rear guard, which is its parent and the wrapper's child, and does nothing
+until the guard is killed: then it ends what the guard left. While the wrapper lives, that could do
+so as well; but once both are killed, the kernel would end the command alone, not what that has
+started. A lease that its backend ends over living processes needs it; a lock that they keep does not.
+
 Lines on the pipes, each written at once and shorter than PIPE_BUF:
 
     wrapper -> guard  deadline DEADLINE
                       stop WHY
                       continue
-    guard -> wrapper  forked PID
+    guard -> wrapper  forked PID GUARDS-PID
                       started               (the command was executed)
                       failed ERRNO          (it could not be)
                       late                  (the deadline had passed before)
@@ -38,7 +43,7 @@ if TYPE_CHECKING:
 class Orders:
     """What the guard is told at its birth; what changes comes through the pipe."""
 
-    __slots__ = ("clock", "command", "plan", "say", "signals", "stop_on_loss", "terminal", "timeout")
+    __slots__ = ("clock", "command", "plan", "rear", "say", "signals", "stop_on_loss", "terminal", "timeout")
 
     def __init__(
         self,
@@ -47,6 +52,7 @@ class Orders:
         plan: Plan,
         timeout: float | None,
         stop_on_loss: bool,
+        rear: bool,
         signals: int,
         terminal: Terminal | None,
         clock: Clock,
@@ -59,6 +65,8 @@ class Orders:
         self.timeout = timeout
         #: Whether the command is stopped when the wrapper is gone.
         self.stop_on_loss = stop_on_loss
+        #: Whether a rear guard ends what a killed guard leaves when the wrapper cannot.
+        self.rear = rear
         #: Descriptor from which the numbers of signals for the command are read.
         self.signals = signals
         #: To be given back for a wrapper that died.
@@ -94,7 +102,7 @@ class GuardDied(Exception):
 class Guard:
     """The wrapper's hold on its guard."""
 
-    __slots__ = ("_buffer", "_control", "command_pid", "pid", "reports")
+    __slots__ = ("_buffer", "_control", "_rear", "child", "command_pid", "pid", "reports")
 
     def __init__(self, orders: Orders) -> None:
         """Fork the guard, which starts the command. There may be no other thread. Raises OSError."""
@@ -102,11 +110,15 @@ class Guard:
         self.reports, reports = os.pipe()
         self._buffer = b""
         self.command_pid: int | None = None
+        self._rear = orders.rear
+        #: The guard's own, once it has forked the command.
+        self.pid: int | None = None
         # No signal may find the child with the wrapper's handlers.
         signals.block_all()
         try:
-            self.pid = os.fork()
-            if self.pid == 0:
+            #: The rear guard, where there is one, else the guard.
+            self.child = os.fork()
+            if self.child == 0:
                 os.close(self._control)
                 os.close(self.reports)
                 _live(orders, theirs, reports)
@@ -146,16 +158,23 @@ class Guard:
         self.dismiss()
         self.wake()
         try:
-            os.waitpid(self.pid, 0)
+            os.waitpid(self.child, 0)
         except ChildProcessError:
             pass  # Collected already.
 
     def wake(self) -> None:
         """Continue a guard that somebody stopped; it has a deadline to watch."""
-        try:
-            os.kill(self.pid, signals.SIGCONT)
-        except ProcessLookupError:
-            pass  # Its reports' end says so.
+        for pid in self.pids():
+            try:
+                os.kill(pid, signals.SIGCONT)
+            except ProcessLookupError:
+                pass  # Its reports' end says so.
+
+    def pids(self) -> frozenset[int]:
+        """Return the pids of rear guard and guard."""
+        if self.pid is not None:
+            return frozenset((self.child, self.pid))
+        return frozenset((self.child, *(linux.children(self.child) if self._rear else ())))
 
     def _tell(self, *words: str) -> None:
         if self._control < 0:
@@ -169,11 +188,39 @@ class Guard:
 def _live(orders: Orders, control: int, reports: int) -> None:
     """Be the guard, and never return."""
     try:
+        if orders.rear:
+            _leave_rear_guard(control, reports)
         _Watch(orders, control, reports).live()
     except BaseException as error:
         # Only a fault of ours gets here. The wrapper sees the pipe's end and ends the command.
         orders.say(f"the guard failed: {type(error).__name__}: {error}")
         os._exit(70)
+    os._exit(0)
+
+
+def _leave_rear_guard(control: int, reports: int) -> None:
+    """Return as the guard, a child of this process, which stays to end what a killed guard leaves behind."""
+    if not (linux.has_proc() and linux.become_subreaper()):
+        return  # It would not find what is left.
+    os.setpgid(0, 0)
+    linux.set_name("cronlock-rear")
+    try:
+        guard = os.fork()
+    except OSError:
+        return  # The command needs a process as well, and says so if there is none.
+    if guard == 0:
+        return
+    # Every signal but KILL and STOP is and stays blocked.
+    for descriptor in (control, reports):
+        os.close(descriptor)
+    silence_standard_streams()
+    while True:
+        pid, status = os.waitpid(-1, 0)
+        if pid == guard:
+            break
+    # A guard that did its work leaves behind only what may live on.
+    if status != 0:
+        process.kill_all(None, adopts=True)
     os._exit(0)
 
 
@@ -187,9 +234,9 @@ class _Watch:
         self._buffer = b""
         # A group of its own: what a terminal or a caller sends to the wrapper's is not for us.
         os.setpgid(0, 0)
+        linux.set_name("cronlock-guard")
         self._children = signals.watch_children()
         signals.unblock_all()
-        linux.set_name("cronlock-guard")
         self._adopts = linux.become_subreaper()
         # A wrapper that is stopped reads nothing; that must not stop the guard as well.
         os.set_blocking(reports, False)
@@ -263,7 +310,7 @@ class _Watch:
         except OSError as error:
             self._fail(error.errno or errno.EAGAIN)
             return
-        self._report("forked", self._pid)
+        self._report("forked", self._pid, os.getpid())
         if orders.timeout is not None:
             self._plan.limit = now + orders.timeout
         self._poll.register(self._exec, select.POLLIN)

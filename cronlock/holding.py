@@ -96,7 +96,8 @@ class Holder:
         self._shown = 0
         self._claim = self._new_claim()
         self._failures = 0
-        #: When the claim was asked for first, by boot time.
+        #: When this run asked first, whatever for, and when for the present claim, by boot time.
+        self._began: float | None = None
         self._first_sent: float | None = None
         #: Whether it may have been granted without our hearing of it.
         self._in_doubt = False
@@ -169,8 +170,12 @@ class Holder:
 
     def _request(self) -> Holding | Conflict:
         """Ask once. What may have been granted without our hearing of it stays in doubt."""
+        now = self._clock.now()
+        self._began = now if self._began is None else self._began
         if self._first_sent is None:
-            self._first_sent = self._clock.now()
+            self._first_sent = now
+            if self._standby_for is not None:
+                self._claim.hold = timing.takeover_hold(self._settings.min_hold, now - self._began)
         self._claim.sight = None if self._sights is None else self._sights.recall()
         try:
             answer = self._backend.acquire(self._claim)

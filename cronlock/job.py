@@ -173,6 +173,8 @@ class Job:
             plan=plan,
             timeout=settings.timeout,
             stop_on_loss=stop_on_loss,
+            # A lock lasts as long as any process of the command; a lease lapses over them.
+            rear=stop_on_loss and holding is not None and holding.grant.descriptor is None,
             signals=self._signals.reader,
             terminal=self._terminal,
             clock=self._clock,
@@ -227,7 +229,7 @@ class Job:
 
     def _heed(self, watcher: guard.Guard, report: list[str]) -> None:
         if report[0] == "forked":
-            watcher.command_pid = int(report[1])
+            watcher.command_pid, watcher.pid = int(report[1]), int(report[2])
         elif report[0] == "started":
             guard.silence_standard_streams()
         elif report[0] == "stopped":
@@ -247,7 +249,7 @@ class Job:
             holding.next_renewal = None
             # The guard may have reaped the command: its group's number is a last resort.
             group = None if linux.has_proc() else watcher.command_pid
-            process.signal_all(signals.SIGKILL, group, spared=self._spared, but=watcher.pid)
+            process.signal_all(signals.SIGKILL, group, spared=self._spared, but=watcher.pids())
             watcher.wake()
         elif holding.next_renewal is not None and now >= holding.next_renewal:
             watcher.wake()

@@ -103,7 +103,7 @@ class Claim:
         #: The command's name without its arguments, which may hold secrets.
         self.program = program
         self.ttl = ttl
-        #: The key is not free again before this long after the grant.
+        #: The key is not free again before this long after the grant, whatever is left of an earlier run's hold.
         self.hold = hold
         #: Take the key although the last run's hold is not over.
         self.ignore_hold = ignore_hold
@@ -115,15 +115,6 @@ class Claim:
     def doubt(self) -> float:
         """For how long a lease that the server forgot may be out, in seconds."""
         return self.ttl if self.sight is None else max(self.ttl, self.sight.ttl)
-
-    def hold_after(self, latest: Run | None) -> float:
-        """Return the hold that begins with a grant of this claim, in seconds; `latest` is the key's last run.
-
-        A takeover is of the same tick as the dead run, whose hold goes on. Only a run that was never
-        started left none: the tick's hold begins with the takeover.
-        """
-        unheld = latest is not None and latest.outcome == NOT_STARTED
-        return self.hold if self.standby_for is None or unheld else 0.0
 
 
 class Grant:

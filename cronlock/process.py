@@ -13,6 +13,7 @@ from .options import COMMAND_VARIABLES
 UNKILLABLE_AFTER = 60.0
 
 _SHELL = "/bin/sh"
+_NONE: frozenset[int] = frozenset()
 
 
 def environment(extra: dict[str, str]) -> dict[str, str]:
@@ -164,10 +165,10 @@ def signal_group(group: int, number: int) -> None:
         pass  # All gone, or all of another user by now.
 
 
-def signal_all(number: int, group: int | None, *, spared: frozenset[int] = frozenset(), but: int | None = None) -> None:
+def signal_all(number: int, group: int | None, *, spared: frozenset[int] = _NONE, but: frozenset[int] = _NONE) -> None:
     """Send signal `number` to all that descends from this process, and to process group `group`.
 
-    Left alone are the processes `spared` with their descendants, and `but` without its own. The
+    Left alone are the processes `spared` with their descendants, and `but` without their own. The
     group is all that can be reached without /proc; it must be None once its leader was reaped,
     since its number may be another's by then.
     """
@@ -176,7 +177,7 @@ def signal_all(number: int, group: int | None, *, spared: frozenset[int] = froze
     if not linux.has_proc():
         return
     for pid in linux.descendants(os.getpid(), spared):
-        if pid == but:
+        if pid in but:
             continue
         try:
             # Once each: a second TERM may mean something else to a program.

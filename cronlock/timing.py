@@ -62,6 +62,15 @@ def retry_pause(failures: int, ttl: float, noise: float) -> float:
     return float(min(0.1 * 2 ** min(failures - 1, 10), max(0.1, ttl / 20), 5.0)) * (0.5 + noise)
 
 
+def takeover_hold(hold: float, waited: float) -> float:
+    """Return the hold that begins with a takeover by a run that asked first `waited` seconds ago.
+
+    It does the dead run's tick, whose hold goes on, and its own, which may be a later one: that has
+    the hold that it would have had without the dead run.
+    """
+    return max(0.0, hold - waited)
+
+
 class StandbyPlan:
     """When a standby asks next: when the lease can have lapsed, and now and then whether the run has ended.
 

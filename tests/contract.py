@@ -562,11 +562,11 @@ class BackendContract:
         assert conflict.run.tick == grant.claim.owner
 
     def test_standby_takes_over_from_the_dead(self, hooks: Hooks, a: Backend, b: Backend, key: str) -> None:
-        """Within the hold of a run that died only a standby gets the key, and leaves the hold as it was."""
+        """Within the hold of a run that died only a standby gets the key; a longer hold than its own goes on."""
         dead = granted(a.acquire(make_claim(key, ttl=hooks.short_ttl, hold=LONG)))
         hooks.lapse(a, dead)
         refused(b.acquire(make_claim(key)), HOLD)
-        grant = granted(b.acquire(make_claim(key, hold=3 * LONG, standby_for=dead.claim.owner)))
+        grant = granted(b.acquire(make_claim(key, hold=LONG / 3, standby_for=dead.claim.owner)))
         _assert_rising(dead, grant)
         assert grant.took_over == dead.fence
         record = a.read(key)
@@ -574,16 +574,29 @@ class BackendContract:
         assert record.run is not None
         assert (record.run.stands_for, record.run.took_over) == (dead.claim.owner, dead.fence)
         assert record.run.tick == dead.claim.owner
-        assert 0 < record.hold_remaining <= LONG + 2
+        assert LONG / 3 + 2 < record.hold_remaining <= LONG + 2
         assert b.renew(grant)
         assert b.release(grant, make_ending(), keep_hold=True)
-        assert refused(a.acquire(make_claim(key)), HOLD).remaining <= LONG + 2
+        assert LONG / 3 + 2 < refused(a.acquire(make_claim(key)), HOLD).remaining <= LONG + 2
 
-    def test_takeover_after_the_hold(self, hooks: Hooks, a: Backend, b: Backend, key: str) -> None:
-        """A takeover of a run whose hold is over holds the key no longer than its lease."""
-        dead = granted(a.acquire(make_claim(key, ttl=hooks.short_ttl)))
+    def test_hold_of_a_takeover(self, hooks: Hooks, a: Backend, b: Backend, key: str) -> None:
+        """A takeover that asks for a longer hold than the dead run left has it, as any run would."""
+        dead = granted(a.acquire(make_claim(key, ttl=hooks.short_ttl, hold=hooks.short_ttl)))
         hooks.lapse(a, dead)
         grant = granted(b.acquire(make_claim(key, hold=LONG, standby_for=dead.claim.owner)))
+        record = a.read(key)
+        assert record is not None
+        assert LONG / 2 < record.hold_remaining <= LONG + 2
+        assert b.release(grant, make_ending(), keep_hold=True)
+        conflict = refused(a.acquire(make_claim(key)), HOLD)
+        assert conflict.run is not None
+        assert conflict.run.owner == grant.claim.owner
+
+    def test_takeover_after_the_hold(self, hooks: Hooks, a: Backend, b: Backend, key: str) -> None:
+        """A takeover without a hold of a run whose hold is over holds the key no longer than its lease."""
+        dead = granted(a.acquire(make_claim(key, ttl=hooks.short_ttl)))
+        hooks.lapse(a, dead)
+        grant = granted(b.acquire(make_claim(key, standby_for=dead.claim.owner)))
         assert b.release(grant, make_ending(), keep_hold=True)
         granted(a.acquire(make_claim(key)))
 

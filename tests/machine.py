@@ -94,7 +94,7 @@ class LeaseMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.unsure)
     @rule(slot=_SLOTS, hold=st.sampled_from([0.0, LONG]))
     def stand_by(self, slot: int, hold: float) -> None:
-        """A run in standby for the last tick asks for the key: it is for the dead only, and keeps their hold."""
+        """A run in standby for the last tick asks for the key: it is for the dead only, whatever their hold."""
         if self.slots[slot] is not None:
             return
         node = self.nodes[slot % 2]
@@ -260,8 +260,7 @@ class LeaseMachine(RuleBasedStateMachine):
         takeover = run.claim.standby_for is not None
         self.before = (self.hold_owner, self.current) if self.hold_owner is not None or takeover else (None, None)
         self.current, self.forced, self.unsure = run.claim, False, False
-        asked = bool(run.claim.hold) and not takeover
-        self.hold_owner = run.claim.owner if asked or self.before[0] is not None else None
+        self.hold_owner = run.claim.owner if run.claim.hold or self.before[0] is not None else None
 
     def _end(self, run: _Run) -> None:
         # An owner that ended but was taken the lease from before is not the last of the record.

@@ -281,9 +281,8 @@ class FileBackend:
             self._keep_history(path, state.past())
         state.begin(claim, self._boot, self._clock.wall())
         assert state.run is not None
-        hold = claim.hold_after(previous)
         own = state.hold_until if again else 0.0
-        state.hold_until = max(self._clock.now() + hold if hold else 0.0, kept[0], own)
+        state.hold_until = max(self._clock.now() + claim.hold if claim.hold else 0.0, kept[0], own)
         self._write(descriptor, claim.key, state)
         self._kept[claim.key, claim.owner] = kept
         return Grant(

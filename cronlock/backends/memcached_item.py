@@ -157,8 +157,7 @@ class State:
                 past = (*past, record.cut_off(self.run, by_force=self.forced_out))
             if claim.standby_for is not None and self.latest is not None:
                 took_over = self.latest.fence
-        hold = claim.hold_after(self.latest)
-        asked = max(hold + SLACK if hold > 0 else 0.0, self.hold if again else 0.0)
+        asked = max(claim.hold + SLACK if claim.hold > 0 else 0.0, self.hold if again else 0.0)
         run = self._new_run(claim, took_over)
         return self.but(
             fence=run.fence,

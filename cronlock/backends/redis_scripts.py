@@ -243,8 +243,7 @@ if not again then
   end
 end
 fence = math.max(fence + 1, now, floor + 1)
--- A takeover is of the same tick: it holds the key no longer, unless what it takes over left no hold.
-if not tick or (latest ~= '' and record.last_outcome == 'not-started') then hold = math.max(now + length, kept) end
+hold = math.max(now + length, kept, again and hold or 0)
 redis.call('HSET', key, 'cronlock', '1', 'fence', text(fence), 'lapse', text(now + ttl), 'hold', text(hold),
   'owner', owner, 'host', host, 'pid', pid, 'program', program, 'started_at', seconds(now), 'ttl', asked,
   'extra', extra(owner, text(fence), tick, took_over))

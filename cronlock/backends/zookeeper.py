@@ -276,7 +276,7 @@ class ZooKeeper:
     def _take(self, session: Session, claim: Claim, entry: Entry) -> bool:
         """Grant the key to `claim` if it is still as `entry` says; then `entry` says so too."""
         run = entry.granted_run(claim, session)
-        text = entry.after_grant(run, session, claim.hold_after(entry.latest))
+        text = entry.after_grant(run, session, claim.hold)
         parts = [Create(self._tree.lease_path(claim.key, claim.owner), b"", self._tree.acl, EPHEMERAL)]
         dead = entry.run if entry.owner != claim.owner else None
         if dead is not None:

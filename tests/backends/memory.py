@@ -243,9 +243,8 @@ class MemoryBackend:
                     forced = (claim.key, entry.run.owner) in self.server.finished
                     entry.history = with_run(entry.history, cut_off(copy.copy(entry.run), by_force=forced))
             entry.lapse = clock.now() + claim.ttl
-            hold = claim.hold_after(previous)
             own = entry.hold_until if again else 0.0
-            entry.hold_until = max(clock.now() + hold if hold else 0.0, entry.kept[0], own)
+            entry.hold_until = max(clock.now() + claim.hold if claim.hold else 0.0, entry.kept[0], own)
             entry.run = Run(
                 owner=claim.owner,
                 host=claim.host,

@@ -240,7 +240,7 @@ class TestTakeover:
         key = fresh_key()
         dead = granted(backend.acquire(make_claim(key, hold=LONG)))
         hooks.lapse(backend, dead)
-        claim = make_claim(key, hold=9 * LONG, standby_for=dead.claim.owner)
+        claim = make_claim(key, hold=LONG / 3, standby_for=dead.claim.owner)
         hooks.lapse(backend, granted(backend.acquire(claim)))
         again = granted(backend.acquire(claim))
         assert (again.took_over, again.previous) == (dead.fence, None)
@@ -248,7 +248,7 @@ class TestTakeover:
         assert record is not None
         assert record.run is not None
         assert (record.run.took_over, record.run.tick) == (dead.fence, dead.claim.owner)
-        assert 0 < record.hold_remaining <= LONG
+        assert LONG / 2 < record.hold_remaining <= LONG
         assert [(run.owner, run.outcome) for run in record.history] == [(dead.claim.owner, DIED)]
         backend.abandon(claim)
         assert granted(backend.acquire(make_claim(key, standby_for=dead.claim.owner))).took_over == dead.fence

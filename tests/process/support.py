@@ -59,9 +59,19 @@ class Started:
 
     @property
     def guard(self) -> int:
-        """The guard's process id: it is the wrapper's only child."""
-        (pid,) = children(self.pid)
-        return pid
+        """The guard's process id: the only child of the wrapper, or of the rear guard where there is one."""
+        return self.guards[-1]
+
+    @property
+    def guards(self) -> list[int]:
+        """The process ids of the rear guard, where there is one, and of the guard."""
+        return guards(self.pid)
+
+    @property
+    def rear_guard(self) -> int:
+        """The rear guard's process id, on a backend that has one."""
+        rear, _ = self.guards
+        return rear
 
     def signal(self, number: int) -> None:
         """Send a signal to the wrapper."""
@@ -157,14 +167,18 @@ class Node:
 class Tree:
     """A command that ignores TERM and starts processes in other sessions, orphans, a stopped one and a changing one.
 
-    Each notes the time again and again in a file of `folder`, so that it is known until when it lived.
+    Each notes the time again and again in a file of `folder`, so that it is known until when it lived. What
+    outlives a broken test ends by itself: nobody could catch the changing one from outside.
     """
 
     _CODE = """
 import os, signal, sys, time
 folder = sys.argv[1]
 ways, size = sys.argv[3].split(","), int(sys.argv[4])
+end = time.monotonic() + 300
 def note(name):
+    if time.monotonic() > end:
+        os._exit(0)
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
     with open(f"{folder}/{name}", "a") as file:
         file.write(f"{now}\\n")
@@ -263,6 +277,21 @@ def is_stopped(pid: int) -> bool:
 def children(pid: int) -> list[int]:
     """Return the children of a process, zombies included."""
     return [other for other in pids() if _fields(other)[1:2] == [str(pid).encode()]]
+
+
+def guards(wrapper: int) -> list[int]:
+    """Return the rear guard, where there is one, and the guard of a run, which has no other children."""
+    (child,) = children(wrapper)
+    return [child, *children(child)] if is_rear_guard(child) else [child]
+
+
+def is_rear_guard(pid: int) -> bool:
+    """Return whether a process is what stands behind a guard."""
+    return _name(pid) == b"cronlock-rear"
+
+
+def _name(pid: int) -> bytes:
+    return _read(pid, "comm").strip()
 
 
 def cpu_seconds(pid: int) -> float:

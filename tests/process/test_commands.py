@@ -80,8 +80,7 @@ def test_status_of_the_dead(place: Place) -> None:
     node = place.node
     holder = node.start("--ttl", 3, "--min-hold", 0, "--", "sh", "-c", _WAITS)
     holder.wait_for("ready")
-    guard = holder.guard
-    family = [holder.pid, guard, *children(guard)]
+    family = [holder.pid, *holder.guards, *children(holder.guard)]
     # All stopped before one is killed, and the command first: one that dies has others end.
     for pid in family:
         os.kill(pid, signal.SIGSTOP)

@@ -39,8 +39,7 @@ def stand_by(node: Node, *options: object, count: int = _STANDBYS) -> list[Start
 
 def kill_all_of(started: Started) -> None:
     """Kill a run as the end of its machine does: all processes at once, with no time to release anything."""
-    guard = started.guard
-    family = [started.pid, guard, *children(guard)]
+    family = [started.pid, *started.guards, *children(started.guard)]
     for pid in family:
         os.kill(pid, signal.SIGSTOP)
     # The command last would be gone already: it dies with the guard.

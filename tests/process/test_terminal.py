@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .support import Node, children, is_stopped, wait_until
+from .support import Node, children, guards, is_stopped, wait_until
 
 _PROMPT = "prompt> "
 
@@ -250,8 +250,7 @@ def test_script_reads_on_after_the_guards_death(shell: Shell, node: Node) -> Non
     shell.expect("ready")
     (script,) = children(shell.pid)
     (wrapper,) = children(script)
-    (guard,) = children(wrapper)
-    os.kill(guard, signal.SIGKILL)
+    os.kill(guards(wrapper)[-1], signal.SIGKILL)
     shell.expect("status=70.")
     shell.do("hello")
     shell.expect("script:hello")

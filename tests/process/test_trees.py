@@ -79,17 +79,44 @@ def test_sigkill_of_the_guard(node: Node, tree: Tree) -> None:
     next_run_finds_none(node, tree)
 
 
-def test_sigkill_of_both(node: Node) -> None:
-    """When wrapper and guard are killed at once, the command itself dies with them."""
+@pytest.mark.parametrize("spared", ["wrapper", "rear guard", "guard"])
+def test_sigkill_of_two(node: Node, tree: Tree, spared: str) -> None:
+    """Of wrapper, rear guard and guard any one is enough to end everything in time."""
+    started = start(node, tree)
+    family = {"wrapper": started.pid, "rear guard": started.rear_guard, "guard": started.guard}
+    kept = family.pop(spared)
+    kill_at_once(list(family.values()))
+    assert started.wait() == (70 if spared == "wrapper" else -signal.SIGKILL)
+    all_end_in_time(tree)
+    wait_until(lambda: not is_alive(kept), f"the end of the {spared}")
+    next_run_finds_none(node, tree)
+
+
+def test_sigkill_of_the_rear_guard(node: Node) -> None:
+    """Without its rear guard a run goes on, and ends as ever."""
+    started = node.start("--", "sh", "-c", "echo ready; while [ ! -e go ]; do sleep 0.05; done; exit 5")
+    started.wait_for("ready")
+    os.kill(started.rear_guard, signal.SIGKILL)
+    (node.directory / "go").touch()
+    assert (started.wait(), started.err) == (5, "")
+
+
+def test_sigkill_of_all_three(node: Node) -> None:
+    """When wrapper and both guards are killed at once, the command itself dies with them."""
     started = node.start("--ttl", "5", "--", "sh", "-c", "echo ready; exec sleep 300")
     started.wait_for("ready")
-    guard = started.guard
-    started.signal(signal.SIGSTOP)
-    wait_stopped(started.pid)
-    os.kill(guard, signal.SIGKILL)
-    started.signal(signal.SIGKILL)
+    kill_at_once([started.pid, started.rear_guard, started.guard])
     assert started.wait() == -signal.SIGKILL
     wait_until(lambda: node.left() == [], "the command's end")
+
+
+def kill_at_once(pids: list[int]) -> None:
+    """Send SIGKILL to processes none of which can act in between."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+        wait_stopped(pid)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_group_kill_spares_nothing(node: Node, tree: Tree) -> None:
@@ -105,9 +132,10 @@ def test_guard_ignores_what_people_send(node: Node, name: str) -> None:
     """Signals to the guard itself do not end the watch."""
     started = node.start("--", "sh", "-c", "echo ready; while [ ! -e go ]; do sleep 0.05; done; exit 5")
     started.wait_for("ready")
-    os.kill(started.guard, signal.Signals[name])
-    time.sleep(0.1)
-    assert is_alive(started.guard)
+    for guard in (started.guard, started.rear_guard):
+        os.kill(guard, signal.Signals[name])
+        time.sleep(0.1)
+        assert is_alive(guard)
     (node.directory / "go").touch()
     assert (started.wait(), started.err) == (5, "")
 
@@ -171,7 +199,8 @@ while not os.path.exists("go"):
     started.wait_for("ready")
     guard = started.guard
     wait_until(lambda: len(children(guard)) == 1, "only the command is left of the guard's children")
-    assert children(started.pid) == [guard]
+    assert children(started.pid) == [started.rear_guard]
+    assert children(started.rear_guard) == [guard]
     (node.directory / "go").touch()
     assert started.wait() == 0
 
@@ -196,11 +225,7 @@ def test_file_backend_sigkill_of_everything_of_cronlocks(file_node: Node) -> Non
     started = file_node.start("--ttl", "3", "--min-hold", "0", "--", "sh", "-c", code)
     wait_until(lambda: started.out, "the process of another session")
     far = int(started.out)
-    guard = started.guard
-    started.signal(signal.SIGSTOP)
-    wait_stopped(started.pid)
-    os.kill(guard, signal.SIGKILL)
-    started.signal(signal.SIGKILL)
+    kill_at_once([started.pid, *started.guards])
     started.wait()
     time.sleep(0.3)
     assert is_alive(far)
@@ -226,7 +251,8 @@ def test_children_of_another_life_are_spared(node: Node) -> None:
     started = node.spawn(["sh", "-c", 'sleep 299 & echo $!; exec "$@"', "sh", *line])
     started.wait_for("ready")
     sibling = int(started.out.split()[0])
-    (guard,) = (pid for pid in children(started.pid) if pid != sibling)
+    (rear_guard,) = (pid for pid in children(started.pid) if pid != sibling)
+    (guard,) = children(rear_guard)
     os.kill(guard, signal.SIGKILL)
     assert started.wait() == 70
     try:

@@ -17,6 +17,8 @@ from .world import ROOT, World
 
 #: The longest job, in seconds.
 _LONGEST = {"short": 2.5, "mixed": 5.0, "long": 10.0}
+#: What a kill may take on a busy machine, in seconds.
+_LATE = 2.0
 #: With kill-anytime.
 _KILLED = 0.4
 
@@ -99,9 +101,11 @@ def torture(backend: str, options: argparse.Namespace, out: Path) -> bool:
 def _excuse_busy_machine(world: World) -> None:
     """Note that requests may be late all the time: what depends on speed is no verdict on such a machine.
 
-    Two at once, twice a tick, an older fence or a process left behind have no excuse.
+    Two at once, twice a tick, an older fence or a process left behind have no excuse. A process that is
+    to be killed lives on for as long as the machine does not get to it.
     """
-    grants = [{"finding": finding} for finding in (findings.LOST, findings.STUCK)]
+    grants: list[dict[str, object]] = [{"finding": finding} for finding in (findings.LOST, findings.STUCK)]
+    grants.append({"finding": findings.OUTLIVE, "within": _LATE})
     late = [statuses.UNAVAILABLE, statuses.LOST]
     world.note.fault("busy", "busy", "the whole machine", grants=grants, statuses=late)
 

@@ -49,6 +49,7 @@ class Watched:
             plan=timing.Plan(deadline=self.deadline, grace=grace, kill_after=grace, kill_lead=0.05),
             timeout=None,
             stop_on_loss=True,
+            rear=False,
             signals=self._signals,
             terminal=None,
             clock=clock,
@@ -90,7 +91,7 @@ class Watched:
     def wait_end(self) -> None:
         """Wait until the guard ended by itself."""
         until = time.monotonic() + LIMIT
-        while os.waitpid(self.guard.pid, os.WNOHANG) == (0, 0):
+        while os.waitpid(self.guard.child, os.WNOHANG) == (0, 0):
             assert time.monotonic() < until, "the guard goes on for ever"
             time.sleep(0.01)
         self._ended = True
@@ -98,9 +99,9 @@ class Watched:
     def close(self) -> None:
         """End what is left."""
         if not self._ended:
-            for pid in (*linux.descendants(self.guard.pid), self.guard.pid):
+            for pid in (*linux.descendants(self.guard.child), self.guard.child):
                 os.kill(pid, signal.SIGKILL)
-            os.waitpid(self.guard.pid, 0)
+            os.waitpid(self.guard.child, 0)
         self.guard.dismiss()
         for descriptor in (self.guard.reports, self._signals, self._signals_writer):
             os.close(descriptor)

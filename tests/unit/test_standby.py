@@ -71,6 +71,24 @@ def test_the_dead_are_taken_over_as_soon_as_their_lease_lapsed(scene: Scene) -> 
     assert holding.variables()["CRONLOCK_TAKEOVER_FENCE"] == str(scene.grant.fence)
 
 
+def test_a_later_tick_is_not_run_once_more_after_a_takeover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dead run's hold is over by then: our own tick has the rest of ours, counted from when we asked."""
+    bench = Bench(tmp_path, monkeypatch, standby=f"{LIMIT}", min_hold=f"{10 * TTL}")
+    other = MemoryBackend(bench.way.server)
+    bench.other_holds(hold=0.0)
+    began = bench.clock.now()
+    conflict = bench.acquire()
+    assert isinstance(conflict, Conflict)
+    answer = Standby(bench.holder, bench.clock, bench.log, LIMIT, bench.pause).wait(conflict)
+    assert isinstance(answer, Holding)
+    assert answer.grant.took_over is not None
+    record = other.read("k")
+    assert record is not None
+    left = record.hold_remaining + bench.clock.now() - began
+    # Each request of the bench takes a second.
+    assert left == pytest.approx(10 * TTL, abs=2.5)
+
+
 def test_a_run_that_ended_is_left_alone(scene: Scene) -> None:
     """It lives for a while and fails: the standby leaves at its next look and runs nothing."""
     scene.other_ends_after(100.0)
