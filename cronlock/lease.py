@@ -248,7 +248,11 @@ class Record:
         history: list[Run] | None = None,
         success: Run | None = None,
     ) -> None:
-        #: The run that was granted the key last and has not ended by its own word.
+        history = history or []
+        if run is not None and run.outcome == RELEASED and not remaining:
+            history = [run, *history[: HISTORY - 1]]
+            run = None
+        #: The run that was granted the key last, and has not ended by its own word nor been made to by force.
         self.run = run
         #: Seconds until `run`'s lease lapses unless renewed; 0 when it lapsed or there is none.
         self.remaining = remaining
@@ -258,7 +262,7 @@ class Record:
         self.last = last
         #: Runs before `run`, the newest first, at most HISTORY; one that never said its end is DIED,
         #: or RELEASED.
-        self.history = history or []
+        self.history = history
         #: The last run that succeeded, however long ago.
         self.success = success
 

@@ -130,6 +130,11 @@ def cut_off(run: Run, *, by_force: bool) -> Run:
     return Run(**{**values, "outcome": RELEASED if by_force else DIED})
 
 
+def released(run: Run | None, *, by_force: bool) -> Run | None:
+    """Return the newest run as a reader is to see it: RELEASED if it was made to end by force."""
+    return cut_off(run, by_force=True) if run is not None and by_force else run
+
+
 def _quote_line(value: str) -> str:
     return _quote(value).replace("\t", "%09")
 

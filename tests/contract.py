@@ -843,6 +843,10 @@ class BackendContract:
         if hooks.force_waits:
             refused(b.acquire(make_claim(key)), HELD)
             assert not a.release(grant, make_ending(), keep_hold=True)
+        record = b.read(key)
+        assert record is not None
+        assert (record.run, record.remaining) == (None, 0.0)
+        assert (record.history[0].owner, record.history[0].outcome) == (grant.claim.owner, RELEASED)
         heir = granted(b.acquire(make_claim(key)))
         assert not a.release(grant, make_ending(), keep_hold=True)
         assert b.renew(heir)

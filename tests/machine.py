@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -282,8 +282,11 @@ def machine_for(hooks: Hooks, nodes: tuple[Backend, Backend]) -> type[LeaseMachi
     return type("BoundLeaseMachine", (LeaseMachine,), {"hooks": hooks, "nodes": nodes})
 
 
-def run_machine(hooks: Hooks, *, examples: int = 25, steps: int = 20) -> None:
-    """Run the machine on two nodes of its own; always the same way where CI is set."""
+def run_machine(hooks: Hooks, *, examples: int = 25, steps: int = 20, shrink: bool = True) -> None:
+    """Run the machine on two nodes of its own; always the same way where CI is set.
+
+    Without `shrink` a failure is told as it was found: enough for who only wants one.
+    """
     nodes = (hooks.open(), hooks.open())
     try:
         run_state_machine_as_test(
@@ -294,6 +297,7 @@ def run_machine(hooks: Hooks, *, examples: int = 25, steps: int = 20) -> None:
                 deadline=None,
                 derandomize="CI" in os.environ,
                 database=None,
+                phases=[phase for phase in Phase if shrink or phase not in (Phase.shrink, Phase.explain)],
                 report_multiple_bugs=False,
                 suppress_health_check=list(HealthCheck),
             ),

@@ -175,7 +175,7 @@ class FileBackend:
             return None
         history, success = record.put_together(runsfile.read(_beside(path)), run=state.run, last=state.last)
         return Record(
-            run=state.run,
+            run=record.released(state.run, by_force=state.forced_out),
             remaining=state.run.ttl if locked and state.run is not None else 0.0,
             hold_remaining=self._hold_left(state),
             last=state.last,

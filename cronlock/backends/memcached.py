@@ -182,7 +182,7 @@ class MemcachedBackend:
         kept = [run_from_item(one.value) for one in items if one is not None] + [state.success]
         history, success = record.put_together([run for run in kept if run], run=state.run, last=state.last)
         return Record(
-            run=state.run,
+            run=record.released(state.run, by_force=state.forced_out),
             remaining=remaining(state.lease) if state.run else 0.0,
             hold_remaining=remaining(state.hold),
             last=state.last,

@@ -19,7 +19,7 @@ import time
 from ..clock import SystemClock
 from ..errors import BackendUnavailable, ConfigError, ForeignValue, GivenBack
 from ..lease import CANCELLED, ENDED, FORGOTTEN, HELD, HOLD, RETENTION, Conflict, Grant, Record, Traits
-from ..record import run_from_fields, run_from_line, runs_from_lines
+from ..record import released, run_from_fields, run_from_line, runs_from_lines
 from . import redis_scripts as scripts
 from .network import TLS_PARAMS, tls_context
 from .resp import ReplyError, Server
@@ -188,7 +188,7 @@ class RedisBackend:
         fields = _pairs(answer[4:])
         run = run_from_fields(fields)
         return Record(
-            run=run,
+            run=released(run, by_force=run is not None and fields.get("forced") == run.owner),
             remaining=_seconds(answer[2]),
             hold_remaining=_seconds(answer[3]),
             last=run_from_fields(fields, "last_"),

@@ -325,6 +325,8 @@ for i, name in ipairs({'history', 'success'}) do
   known[#known + 1] = name
   known[#known + 1] = past[i] or ''
 end
+known[#known + 1] = 'forced'
+known[#known + 1] = record.forced or ''
 return describe(describe(known, ''), 'last_')
 """)
 )

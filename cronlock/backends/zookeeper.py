@@ -48,6 +48,7 @@ from kazoo.protocol.serialization import Create, Delete, SetData
 
 from ..clock import SystemClock
 from ..lease import ENDED, HELD, Claim, Conflict, Ending, Grant, Record, Traits
+from ..record import released
 from .zkentry import Entry
 from .zkhistory import cut_off
 from .zksession import OK, Session, SessionOver
@@ -182,7 +183,7 @@ class ZooKeeper:
         if entry is None or entry.latest is None or entry.history is None:
             return None
         return Record(
-            run=entry.run,
+            run=released(entry.run, by_force=entry.forced_out),
             remaining=remaining,
             hold_remaining=entry.hold_left(),
             last=entry.last,

@@ -22,7 +22,7 @@ from cronlock.lease import (
     Run,
     Traits,
 )
-from cronlock.record import cut_off, with_run
+from cronlock.record import cut_off, released, with_run
 from tests.clocks import ManualClock
 
 _T = TypeVar("_T")
@@ -130,10 +130,11 @@ class MemoryBackend:
             return self._reply(None)
         remaining = max(0.0, entry.lapse - now) if entry.run else 0.0
         hold = max(0.0, entry.hold_until - now)
+        forced = entry.run is not None and (key, entry.run.owner) in self.server.finished
         history = [run for run in entry.history if entry.run is None or run.owner != entry.run.owner]
         return self._reply(
             Record(
-                run=entry.run,
+                run=released(entry.run, by_force=forced),
                 remaining=remaining,
                 hold_remaining=hold,
                 last=entry.last,

@@ -136,4 +136,4 @@ def test_machine_finds_a_broken_backend(broken: type[MemoryBackend]) -> None:
             return broken(self.server)
 
     with pytest.raises(AssertionError):
-        run_machine(BrokenHooks(), examples=200, steps=30)
+        run_machine(BrokenHooks(), examples=200, steps=30, shrink=False)
