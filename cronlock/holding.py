@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from . import backends, durations, keys, sights, timing
+from . import backends, durations, keys, timing
 from .errors import BackendError, BackendUnavailable, GivenBack
 from .lease import (
     CANCELLED,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .lease import Backend, Grant, Run
     from .log import Log
     from .settings import Settings
+    from .sights import Sights
 
 #: How often an acquire is tried that is not answered, within twice the time limit of one request.
 _ATTEMPTS = 3
@@ -87,9 +88,11 @@ class Holder:
         if settings.backend is None:
             log.notice("no backend is configured: the file backend guards this machine only; see --backend")
         self._check_ttl()
-        self._sights: sights.Sights | None = None
+        self._sights: Sights | None = None
         if not self._backend.traits.local and settings.state_dir is not None:
-            self._sights = sights.Sights(settings.state_dir, backends.place(settings.backend_url), settings.key, clock)
+            from .sights import Sights
+
+            self._sights = Sights(settings.state_dir, backends.place(settings.backend_url), settings.key, clock)
         #: The tick that is only to be taken over.
         self._standby_for: str | None = None
         #: The highest fence that this run was shown.

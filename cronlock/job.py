@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 
-from . import durations, guard, linux, process, signals, statuses, terminal, timing
+from . import durations, guard, linux, process, signals, statuses, timing
 from .errors import BackendError, CronlockError, LeaseOver
 from .holding import Holder, Holding, describe, noise
 from .lease import EXITED, FORGOTTEN, LOST, NOT_STARTED, TIMED_OUT, Conflict
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .clock import Clock
     from .log import Log
     from .settings import Settings
+    from .terminal import Terminal
 
 # How soon to look again after the deadline, when the guard has not spoken.
 _SILENCE = 0.2
@@ -35,7 +36,7 @@ class Job:
         self._log = log
         self._holder = Holder(settings, clock, log)
         self._signals = signals.Signals()
-        self._terminal = terminal.Terminal.open()
+        self._terminal = _terminal()
         self._guard: guard.Guard | None = None
         self._loss_said = False
         #: Children from before this program was executed: not ours to end.
@@ -349,6 +350,17 @@ class Job:
         if clean and holding is not None and not holding.lost:
             self._holder.release(holding, LOST, statuses.FAULT)
         raise CronlockError("the guard process is gone; the command was ended, too")
+
+
+def _terminal() -> Terminal | None:
+    """Return the controlling terminal, or None without one, as under cron."""
+    try:
+        descriptor = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
+    except OSError:
+        return None
+    from .terminal import Terminal
+
+    return Terminal(descriptor)
 
 
 def _status(ended: guard.Ended) -> tuple[int, str]:

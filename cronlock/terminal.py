@@ -23,14 +23,6 @@ class Terminal:
         self._own = os.getpgrp()
         self._piped = _is_pipe(1)
 
-    @classmethod
-    def open(cls) -> Terminal | None:
-        """Return the controlling terminal, or None without one, as under cron."""
-        try:
-            return cls(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
-        except OSError:
-            return None
-
     def is_ours_to_give(self) -> bool:
         """Return whether the command is to have the foreground.
 
