@@ -17,9 +17,9 @@ LINES, EVERY = 20, 10.0
 #: How many nodes; fewer for servers that do not stand as many without local sessions, see docs/fleet.md.
 USUAL_NODES = 1_000
 NODES = {"zookeeper": 50}
-#: In times from tick to tick: for how long a line is held from its start on, which is longer than a tick's rush,
-#: and over what time nodes sleep before they ask.
-_HOLD, _JITTER = 0.8, 0.3
+#: In times from tick to tick: for how long a line is held from its start on, which is longer than a tick's rush
+#: and, as much as can be, shorter than it is to the next one; and over what time nodes sleep before they ask.
+_HOLD, _JITTER = 0.65, 0.3
 
 
 @dataclass(frozen=True)

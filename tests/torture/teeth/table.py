@@ -137,8 +137,8 @@ _ALL = (
         [
             Edit(
                 _PROCESS,
-                "    for pid in linux.descendants(os.getpid(), spared):\n        if pid == but:",
-                "    for pid in ():\n        if pid == but:",
+                "    for pid in linux.descendants(os.getpid(), spared):\n        if pid in but:",
+                "    for pid in ():\n        if pid in but:",
             )
         ],
         "redis",
