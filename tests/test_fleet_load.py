@@ -214,6 +214,11 @@ def test_report() -> None:
     soaked = report.with_soak(text, {"redis": (1_000, [minute])})
     assert "every line ran exactly once at every tick" in soaked
     assert "every line ran exactly once at every tick" in report.markdown(found, soaked)
+    wrong = Minute(ticks=6, wrong=7, failed=0, slowest=0.5, cpu=1.0, memory=12.0, descriptors=9, records=20)
+    both = report.with_soak(report.with_soak(soaked, {"memcached": (50, [minute])}), {"redis": (1_000, [wrong])})
+    assert "**redis**, 1,000 nodes, 6 ticks: 7 lines did not run just once" in both
+    assert "**memcached**, 50 nodes, 6 ticks: every line ran exactly once" in both
+    assert both.count("**redis**,") == both.count("**memcached**,") == 1
 
 
 def test_a_difference_is_reported() -> None:

@@ -18,6 +18,7 @@ from .soak import EVERY, LINES, Minute
 
 _PROSE = Path(__file__).with_name("fleet.md.in")
 _SOAK = re.compile(r"<!-- soak -->\n.*?<!-- /soak -->", re.DOTALL)
+_SERVER_SOAK = re.compile(r"^\*\*(\w+)\*\*.*?(?=^\*\*\w+\*\*|<!-- /soak -->)", re.DOTALL | re.MULTILINE)
 _NO_SOAK = "Not run: `make fleet FLEET='--soak 600' WRITE=1`."
 _SETTINGS = ("net.core.somaxconn", "net.ipv4.tcp_max_syn_backlog", "net.ipv4.ip_local_port_range")
 
@@ -73,17 +74,19 @@ def markdown(found: Sequence[Found], earlier: str) -> str:
 
 
 def with_soak(document: str, soaks: Mapping[str, tuple[int, Sequence[Minute]]]) -> str:
-    """Return the document with another soak: of each server the nodes and what each minute showed."""
-    tables = [f"Nodes with {LINES} lines each, every {EVERY:g} s, jitter 3 s; a row for each minute."]
+    """Return the document with other soaks: of each server the nodes and what each minute showed. Others stay."""
+    earlier = _SOAK.search(document)
+    tables = {match[1]: match[0].strip() for match in _SERVER_SOAK.finditer(earlier[0] if earlier else "")}
     for name, (nodes, minutes) in soaks.items():
         ticks = minutes[-1].ticks if minutes else 0
         wrong, failed = sum(one.wrong for one in minutes), sum(one.failed for one in minutes)
         verdict = "every line ran exactly once at every tick" if not wrong else f"{wrong} lines did not run just once"
-        tables.append(
+        tables[name] = (
             f"**{name}**, {nodes:,} nodes, {ticks} ticks: {verdict}; {failed} runs of {ticks * nodes * LINES:,} failed."
+            f"\n\n{_table(_MINUTE, [_minute(one) for one in minutes])}"
         )
-        tables.append(_table(_MINUTE, [_minute(one) for one in minutes]))
-    text = "<!-- soak -->\n" + "\n\n".join(tables) + "\n<!-- /soak -->"
+    head = f"Nodes with {LINES} lines each, every {EVERY:g} s, jitter 3 s; a row for each minute."
+    text = "\n\n".join(["<!-- soak -->\n" + head, *tables.values()]) + "\n<!-- /soak -->"
     return _SOAK.sub(lambda _: text, document)
 
 
