@@ -143,7 +143,7 @@ class World:
             machine = self._machines[node] = machines[index]
             if self.system.local and number == 0:
                 machine.run("mkdir", "-p", DISK)
-                machine.run("mount", "-t", "tmpfs", "-o", "size=1m,mode=1777", "tmpfs", DISK)
+                machine.run("mount", "-t", "tmpfs", "-o", "size=32m,mode=1777", "tmpfs", DISK)
             self._users[node] = self._user_of(machine, _USER + index)
             self.set_node_clock(node, 0)
             state = self._state_dir(node)

@@ -54,7 +54,7 @@ _ALL = (
         "redis",
         "slow-then-cut",
         (OVERLAP,),
-        seconds=60.0,
+        seconds=150.0,
         options=_LONG,
     ),
     Tooth(
