@@ -115,7 +115,8 @@ def kill_at_once(pids: list[int]) -> None:
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
         wait_stopped(pid)
-    for pid in pids:
+    # The innermost first: the kernel continues a stopped group whose last parent ends.
+    for pid in reversed(pids):
         os.kill(pid, signal.SIGKILL)
 
 

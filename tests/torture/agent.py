@@ -71,7 +71,10 @@ class Run:
     def command(self) -> int | None:
         """Return the command's pid, None if it does not run."""
         guards = self.guards()
-        return next(iter(linux.children(guards[-1])), None) if guards else None
+        # A guard that was just forked still has the rear guard's name, and is not its command.
+        if not guards or _name(guards[-1]) != _GUARD:
+            return None
+        return next(iter(linux.children(guards[-1])), None)
 
     def pids(self, process: str) -> list[int]:
         """Return the pids of `process`: wrapper, guard, both or command; empty if one is not there."""

@@ -115,9 +115,10 @@ def _ordered(figures: Figures) -> list[tuple[str, Figures]]:
 
 
 def _totals(figures: Figures) -> str:
-    head = ["backend", "hours", "runs", "faults", "overlaps", "fences out of order", "double ticks", "holds cut short"]
+    head = ["backend", "hours", "runs", "commands", "faults"]
+    head += ["overlaps", "fences out of order", "double ticks", "holds cut short"]
     rows = []
-    everything: Figures = {"seconds": 0, "runs": 0, "injected": 0}
+    everything: Figures = {"seconds": 0, "attempts": 0, "runs": 0, "injected": 0}
     all_kinds = dict.fromkeys(KINDS, 0)
     for name, total in _ordered(figures):
         kinds = {kind: sum(row[kind] for row in total["faults"].values()) for kind in KINDS}
@@ -133,8 +134,8 @@ def _totals(figures: Figures) -> str:
 def _total_row(name: str, total: Figures, kinds: Mapping[str, int]) -> list[str]:
     found = (kinds[kind] for kind in (OVERLAP, FENCE, DOUBLE, HOLD, LOST, STATUS))
     processes = sum(kinds[kind] for kind in _PROCESSES)
-    numbers = [total["runs"], total["injected"], *found, processes, kinds[STUCK]]
-    return [name, f"{total['seconds'] / 3600:.1f}", *map(_number, numbers)]
+    numbers = [total["attempts"], total["runs"], total["injected"], *found, processes, kinds[STUCK]]
+    return [name, f"{total['seconds'] / 3600:.2f}", *map(_number, numbers)]
 
 
 def _kills(figures: Figures) -> str:

@@ -42,9 +42,9 @@ def test_sums() -> None:
     figures = report.merge([_summary(seed=1), _summary(seed=2), _summary(backend="file", overlap=True)])
     tables = report.tables(figures)
     by_backend = {row[0]: row for row in _rows(tables["totals"])[2:]}
-    assert by_backend[words.BACKENDS["redis"]][2:5] == ["4", "2", "0"]
-    assert by_backend[words.BACKENDS["file"]][2:5] == ["4", "2", "1"]
-    assert by_backend["**all**"][2:5] == ["**8**", "**4**", "**1**"]
+    assert by_backend[words.BACKENDS["redis"]][3:6] == ["4", "2", "0"]
+    assert by_backend[words.BACKENDS["file"]][3:6] == ["4", "2", "1"]
+    assert by_backend["**all**"][3:6] == ["**8**", "**4**", "**1**"]
     file, redis = tables["faults"].split("### ")[1:]
     assert "seeds 1, 2." in redis
     assert [words.FAULTS["kill-wrapper"], "2", "2", "0", "0", "0", "0", "11.5 s"] in _rows(redis)
@@ -55,7 +55,7 @@ def test_sums() -> None:
 def test_apart() -> None:
     """What a backend does not promise stands in a table of its own, and never among the zeros."""
     tables = report.tables(report.merge([_summary(apart=True)]))
-    assert _rows(tables["totals"])[-1][4] == "**0**"
+    assert _rows(tables["totals"])[-1][5] == "**0**"
     assert [words.BACKENDS["redis"], words.FAULTS["flush"], "1", "1 overlap", "2.8 s"] in _rows(tables["apart"])
     assert report.tables(report.merge([_summary()]))["apart"] == "Nothing."
 

@@ -219,6 +219,7 @@ _ALL = (
         "redis",
         "flush",
         (OVERLAP,),
+        seconds=120.0,
         options=_LONG,
     ),
     Tooth(
