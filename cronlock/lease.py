@@ -38,7 +38,7 @@ HISTORY = 20
 class Traits:
     """What a backend can keep; declared by it and asked by the rules, never by its type."""
 
-    __slots__ = ("fencing", "granularity", "lists_keys", "local", "longest_ttl", "shortest_ttl")
+    __slots__ = ("fencing", "granularity", "lists_keys", "local", "longest_ttl", "records", "shortest_ttl")
 
     def __init__(
         self,
@@ -49,6 +49,7 @@ class Traits:
         granularity: float = 0.0,
         lists_keys: bool = True,
         local: bool = False,
+        records: bool = True,
     ) -> None:
         #: Whether grants carry a fencing token.
         self.fencing = fencing
@@ -59,6 +60,9 @@ class Traits:
         self.lists_keys = lists_keys
         #: Whether it guards this machine only.
         self.local = local
+        #: Whether it knows who has a key and how runs ended. Where not, a hold is as good as a lease, nothing is
+        #: taken over or released by force, and `read` returns None for a key that is free and raises for any other.
+        self.records = records
 
 
 class Sight:
@@ -287,8 +291,8 @@ if TYPE_CHECKING:
             """Take the key if it is free. The same owner asking again gets the same lease.
 
             A claim with `standby_for` gets it only if the last run is of that tick, its lease lapsed
-            (or it ended UNDONE), and nobody released it by force. Of the hold, see
-            `Claim.hold_after`. While a run of that tick has the lease the answer is HELD, else ENDED.
+            (or it ended UNDONE), and nobody released it by force; the dead run's hold goes on, or the
+            claim's, if that is longer. While a run of that tick has the lease the answer is HELD, else ENDED.
             """
 
         def renew(self, grant: Grant) -> bool:

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import signal
 
-import pytest
-
-# Their assertions are explained like those of the tests themselves.
-pytest.register_assert_rewrite("tests.contract", "tests.hooks", "tests.machine")
-
 # A shell starts what it puts into the background with these ignored, and every child would inherit that.
 for _number in (signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(_number) is signal.SIG_IGN:

@@ -22,7 +22,7 @@ from cronlock.backends.file import FileBackend
 from cronlock.clock import SystemClock
 from cronlock.errors import BackendError, BackendUnavailable, ConfigError, ForeignValue
 from cronlock.lease import CANCELLED, DIED, ENDED, EXITED, HELD, HISTORY, HOLD, NOT_STARTED, Conflict, Grant, Sight
-from tests.contract import LONG, BackendContract, Hooks, fresh_key, granted, make_claim, make_ending, refused
+from cronlock.testing import LONG, BackendContract, Hooks, fresh_key, granted, make_claim, make_ending, refused
 from tests.servers.process import eventually
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ _HOLDER = """
 import os, subprocess, sys, time
 sys.path.insert(0, sys.argv[1])
 from cronlock.backends.file import FileBackend
-from tests.hooks import make_claim
+from cronlock.testing import make_claim
 grant = FileBackend(sys.argv[2], 5.0).acquire(make_claim(sys.argv[3], ttl=60.0, hold=0.0))
 child = subprocess.Popen(["sleep", "1000"], pass_fds=[grant.descriptor], stdout=subprocess.DEVNULL)
 print(child.pid, flush=True)
@@ -132,7 +132,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from cronlock.backends.file import FileBackend
 from cronlock.lease import Grant
-from tests.hooks import make_claim, make_ending
+from cronlock.testing import make_claim, make_ending
 backend = FileBackend(sys.argv[2], 60.0)
 for line in sys.stdin:
     key = line.strip()
@@ -724,7 +724,7 @@ sys.path.insert(0, sys.argv[1])
 import cronlock.record
 from cronlock.backends.file import FileBackend
 from cronlock.errors import BackendUnavailable
-from tests.hooks import make_claim
+from cronlock.testing import make_claim
 if os.geteuid() == 0:
     os.setuid(65534)
 try:

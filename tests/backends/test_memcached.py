@@ -23,9 +23,18 @@ from cronlock.backends.meta import LONGEST_VALUE, Connection
 from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
 from cronlock.keys import escape
 from cronlock.lease import CANCELLED, EXITED, FORGOTTEN, HELD, HOLD, LOST, Claim, Conflict, Grant, Sight
+from cronlock.testing import (
+    LONG,
+    NASTY_KEYS,
+    BackendContract,
+    Hooks,
+    fresh_key,
+    granted,
+    make_claim,
+    make_ending,
+    refused,
+)
 
-from ..contract import NASTY_KEYS, BackendContract
-from ..hooks import LONG, Hooks, fresh_key, granted, make_claim, make_ending, refused
 from ..proxy import Proxy
 from ..servers.memcached import MemcachedServer, MemcachedServers
 from ..servers.process import HOST, eventually

@@ -8,10 +8,9 @@ import pytest
 
 from cronlock.errors import BackendUnavailable
 from cronlock.lease import FORGOTTEN, HELD, Claim, Conflict, Grant, Sight
+from cronlock.testing import BackendContract, Hooks, fresh_key, granted, make_claim, make_ending, refused, run_machine
 from tests.backends.memory import MemoryBackend, MemoryServer
 from tests.clocks import ManualClock
-from tests.contract import BackendContract, Hooks, fresh_key, granted, make_claim, make_ending, refused
-from tests.machine import run_machine
 
 if TYPE_CHECKING:
     from cronlock.lease import Backend

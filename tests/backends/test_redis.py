@@ -21,8 +21,8 @@ from cronlock.backends import open_backend, redis_scripts
 from cronlock.backends.redis import RedisBackend
 from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue, GivenBack
 from cronlock.lease import CANCELLED, EXITED, FORGOTTEN, HELD, HOLD, RETENTION, Claim, Conflict, Ending, Grant, Sight
+from cronlock.testing import BackendContract, Hooks, make_claim
 
-from ..contract import BackendContract, Hooks, make_claim
 from ..proxy import Proxy
 from ..servers.process import HOST, eventually, free_port
 from ..servers.redis import RedisServer

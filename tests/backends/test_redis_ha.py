@@ -19,8 +19,8 @@ from cronlock.backends.redis import RedisBackend
 from cronlock.backends.redis_scripts import ACL_RULE
 from cronlock.errors import BackendUnavailable, ConfigError
 from cronlock.lease import FORGOTTEN, HELD, Sight
+from cronlock.testing import BackendContract, Hooks
 
-from ..contract import BackendContract, Hooks
 from ..servers.process import HOST, Server, eventually, free_port, need
 from ..servers.redis import RedisCluster, RedisSentinel, RedisServer
 from ..servers.tls import query, tls

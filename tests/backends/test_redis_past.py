@@ -11,8 +11,8 @@ import pytest
 from cronlock.backends.redis import RedisBackend
 from cronlock.errors import BackendUnavailable, GivenBack
 from cronlock.lease import DIED, ENDED, EXITED, FORGOTTEN, HELD, HISTORY, HOLD, LOST, TIMED_OUT, Conflict, Sight
+from cronlock.testing import LONG, fresh_key, granted, make_claim, make_ending, refused
 
-from ..contract import LONG, fresh_key, granted, make_claim, make_ending, refused
 from ..proxy import Proxy
 from ..servers.process import HOST, eventually
 from ..servers.redis import RedisServer

@@ -18,9 +18,9 @@ from kazoo.client import KazooClient
 from cronlock.backends import file, open_backend
 from cronlock.keys import escape
 from cronlock.lease import CANCELLED, DIED, ENDED, EXITED, HELD, HOLD
+from cronlock.testing import fresh_key, granted, make_claim, make_ending, refused
 
 from ..clocks import ManualClock
-from ..contract import fresh_key, granted, make_claim, make_ending, refused
 from ..servers.memcached import MemcachedServer
 from ..servers.redis import RedisServer
 from ..servers.zookeeper import ZooKeeperServer

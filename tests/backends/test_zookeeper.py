@@ -19,8 +19,7 @@ from cronlock.backends import open_backend
 from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
 from cronlock.keys import escape
 from cronlock.lease import CANCELLED, EXITED, FORGOTTEN, HELD, HOLD, Claim, Conflict, Ending, Grant, Sight
-from tests.contract import BackendContract
-from tests.hooks import Hooks
+from cronlock.testing import BackendContract, Hooks
 from tests.proxy import Proxy
 from tests.servers.process import HOST, eventually
 from tests.servers.zookeeper import ZooKeeperEnsemble, ZooKeeperServer

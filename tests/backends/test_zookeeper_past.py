@@ -9,8 +9,8 @@ import pytest
 
 from cronlock.backends import zksession
 from cronlock.lease import HISTORY, HOLD
+from cronlock.testing import LONG, granted, make_claim, make_ending, refused
 from tests.backends.test_zookeeper import looking, opened
-from tests.hooks import LONG, granted, make_claim, make_ending, refused
 from tests.proxy import Proxy, _Connection
 from tests.servers.zookeeper import ZooKeeperServer
 

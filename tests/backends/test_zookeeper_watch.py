@@ -15,8 +15,8 @@ import pytest
 from cronlock.backends.zookeeper import _Token
 from cronlock.errors import BackendUnavailable
 from cronlock.lease import ENDED, HELD, HOLD, Grant
+from cronlock.testing import LONG, granted, make_claim, make_ending, refused
 from tests.backends.test_zookeeper import looking, opened, sessions
-from tests.hooks import LONG, granted, make_claim, make_ending, refused
 from tests.proxy import Proxy, _Connection
 from tests.servers.process import eventually
 from tests.servers.zookeeper import ZooKeeperEnsemble, ZooKeeperServer

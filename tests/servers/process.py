@@ -11,18 +11,22 @@ import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, TypeVar
 
 import pytest
 
+from cronlock.testing.waiting import eventually as eventually
+
 _Self = TypeVar("_Self", bound="Service")
 
 HOST = "127.0.0.1"
 _SYSTEM_DIRECTORIES = ("/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/share/zookeeper/bin")
 _given_ports: set[int] = set()
+#: A file system in memory, and the room that data of a server may need there.
+_MEMORY = "/dev/shm"
+_ROOM = 1 << 30
 
 
 def free_port() -> int:
@@ -54,15 +58,6 @@ def need(program: str, package: str) -> str:
     return found
 
 
-def eventually(condition: Callable[[], object], what: str, limit: float = 60.0, pause: float = 0.02) -> None:
-    """Wait until `condition` is true; fail, saying `what` never came, after `limit` seconds."""
-    end = time.monotonic() + limit
-    while not condition():
-        if time.monotonic() > end:
-            pytest.fail(f"within {limit:g} s not: {what}")
-        time.sleep(pause)
-
-
 def ask(
     port: int, request: bytes, *, end: bytes | None = None, tls: ssl.SSLContext | None = None, host: str = HOST
 ) -> bytes:
@@ -81,6 +76,12 @@ def ask(
                 break
             answer += data
         return answer
+
+
+def _memory_directory() -> Path:
+    """Return a new directory, in memory if there is room."""
+    roomy = os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM
+    return Path(tempfile.mkdtemp(prefix="cl-", dir=_MEMORY if roomy else "/tmp"))
 
 
 class Place(NamedTuple):
@@ -134,11 +135,13 @@ class Server(Service):
 
     #: Whether data may outlive the process.
     keeps_data = False
+    #: Whether it waits for the disk at each write: then its data is in memory where there is room.
+    syncs = False
 
     def __init__(self, place: Place = LOOPBACK) -> None:
         self.place = place
         self.directory = Path(tempfile.mkdtemp(prefix="cl-", dir="/tmp"))
-        self.data = self.directory / "data"
+        self.data = (_memory_directory() if self.syncs else self.directory) / "data"
         self.log = self.directory / "log"
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -213,7 +216,8 @@ class Server(Service):
     def close(self) -> None:
         """Kill the server and remove its directory."""
         self.kill()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        for directory in {self.directory, self.data.parent}:
+            shutil.rmtree(directory, ignore_errors=True)
 
     def _asks_well(self) -> bool:
         try:

@@ -13,9 +13,9 @@ from cronlock.holding import Holding
 from cronlock.lease import ENDED, EXITED, FORGOTTEN, HELD, HOLD, LOST, NOT_STARTED, Conflict, Grant
 from cronlock.sights import Sights
 from cronlock.standby import Standby, may_take_over
+from cronlock.testing import make_ending
 from cronlock.timing import STANDBY_LOOK, STANDBY_SPREAD, StandbyPlan
 from tests.backends.memory import MemoryBackend
-from tests.hooks import make_ending
 
 from .holders import FINE, LOST_REPLY, LOST_REQUEST, TTL, Bench, Interrupted
 

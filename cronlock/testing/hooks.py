@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cronlock.lease import EXITED, Claim, Conflict, Ending, Grant, Record, Sight
 
-from .servers.process import eventually
+from .waiting import eventually
 
 if TYPE_CHECKING:
     from cronlock.lease import Backend

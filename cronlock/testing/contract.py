@@ -1,7 +1,7 @@
 """What every backend keeps, as tests that a backend earns by subclassing.
 
-A backend's test file writes its `Hooks` (see hooks.py: how to open it, and how to let time pass on its
-server) and a class::
+A backend's test file writes its `Hooks` (how to open it, and how to let time pass on its server) and a
+class::
 
     class TestMine(BackendContract):
         @pytest.fixture
@@ -43,12 +43,10 @@ from cronlock.lease import (
 
 from .hooks import LONG, Hooks, fresh_key, granted, make_claim, make_ending, refused
 from .machine import run_machine
-from .servers.process import eventually
+from .waiting import eventually
 
 if TYPE_CHECKING:
     from cronlock.lease import Backend
-
-__all__ = ["LONG", "BackendContract", "Hooks", "fresh_key", "granted", "make_claim", "make_ending", "refused"]
 
 #: Keys that a careless backend confuses, cannot store, or takes for something else.
 NASTY_KEYS = [
