@@ -99,7 +99,7 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 $(VENV)/tools: pyproject.toml $(VENV)/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,emulators,lint]'
 	touch $@
 
 include packaging/targets.mk

@@ -88,6 +88,7 @@ class Holder:
         if settings.backend is None:
             log.notice("no backend is configured: the file backend guards this machine only; see --backend")
         self._check_ttl()
+        self._check_records()
         self._sights: Sights | None = None
         if not self._backend.traits.local and settings.state_dir is not None:
             from .sights import Sights
@@ -209,7 +210,8 @@ class Holder:
             self.give_back(holding)
             self._start_over()
             raise GivenBack("the answer came too late for the lease to be of use")
-        self._log.info(f"acquired as {self.owner}, fence {answer.fence}, for {durations.show(answer.ttl)}")
+        fence = "" if answer.fence is None else f", fence {answer.fence}"
+        self._log.info(f"acquired as {self.owner}{fence}, for {durations.show(answer.ttl)}")
         if answer.claim.standby_for is not None:
             self._log.warning("taking over from a run that died")
         self._say_drift(answer)
@@ -326,6 +328,15 @@ class Holder:
                 f"{durations.show(ttl)} is not what this backend can keep: write "
                 f"{durations.show(traits.shortest_ttl)} to {durations.show(traits.longest_ttl)}",
             )
+
+    def _check_records(self) -> None:
+        """Refuse what needs to know of the run before, where the backend does not."""
+        if self._backend.traits.records:
+            return
+        if self._settings.standby:
+            raise self._settings.wrong("standby", "this backend cannot tell whether a run ended or died: leave it out")
+        if self._settings.ignore_hold:
+            raise self._settings.wrong("ignore_hold", "this backend cannot tell a hold from a lease: leave it out")
 
     def _new_claim(self) -> Claim:
         settings, host, pid = self._settings, os.uname().nodename, os.getpid()

@@ -61,7 +61,7 @@ class Traits:
         #: Whether it guards this machine only.
         self.local = local
         #: Whether it knows who has a key and how runs ended. Where not, a hold is as good as a lease, nothing is
-        #: taken over or released by force, and `read` returns None for a key that is free and raises for any other.
+        #: taken over or released by force, and `read` returns None for a key that is free, and raises NotTold else.
         self.records = records
 
 

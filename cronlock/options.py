@@ -120,7 +120,7 @@ OPTIONS = (
         "--backend",
         TEXT,
         "Where the lease is kept: file:, redis:, rediss:, redis+unix:, redis+sentinel:, redis+cluster:, memcached:, "
-        "memcacheds:, zookeeper: or zookeepers: URL.",
+        "memcacheds:, zookeeper:, zookeepers:, etcd:, etcds:, dynamodb:, sqs:, postgresql: or mysql: URL.",
         metavar="URL",
         default="file: in the state directory, which guards this machine only",
     ),

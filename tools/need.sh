@@ -24,6 +24,14 @@ for group; do
         need redis-sentinel redis-sentinel
         need memcached memcached
         need zkServer.sh zookeeper
+        need etcd etcd-server
+        need etcdctl etcd-client
+        need mariadbd mariadb-server
+        need rsync rsync
+        need pgbouncer pgbouncer
+        [ -e /usr/lib/galera/libgalera_smm.so ] || missing="$missing galera-4"
+        # Debian keeps the server's programs where no PATH leads.
+        ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need initdb postgresql
         need cron cron
         need crontab cron
         need patch patch

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from ..errors import ConfigError
 from .url import DEFAULT_PREFIX, URL
 
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     from ..lease import Backend
     from ..settings import Settings
 
-#: scheme -> (module with ``open_backend(url, timeout)``, client package it needs or None)
+#: scheme -> (module with ``open_backend(url, timeout)``, what pip installs if a package that it needs is missing)
 SCHEMES: dict[str, tuple[str, str | None]] = {
     "file": ("cronlock.backends.file", None),
     "redis": ("cronlock.backends.redis", None),
@@ -24,7 +26,19 @@ SCHEMES: dict[str, tuple[str, str | None]] = {
     "memcacheds": ("cronlock.backends.memcached", None),
     "zookeeper": ("cronlock.backends.zookeeper", "kazoo"),
     "zookeepers": ("cronlock.backends.zookeeper", "kazoo"),
+    "etcd": ("cronlock.backends.etcd", "cronlock[etcd]"),
+    "etcds": ("cronlock.backends.etcd", "cronlock[etcd]"),
+    "dynamodb": ("cronlock.backends.dynamodb", "cronlock[dynamodb]"),
+    "sqs": ("cronlock.backends.sqs", "cronlock[sqs]"),
+    "postgresql": ("cronlock.backends.postgresql", "cronlock[postgresql]"),
+    "postgres": ("cronlock.backends.postgresql", "cronlock[postgresql]"),
+    "mysql": ("cronlock.backends.mysql", "cronlock[mysql]"),
+    "mariadb": ("cronlock.backends.mysql", "cronlock[mysql]"),
 }
+#: Parameters by which engines tell databases, accounts and tables apart, besides those that all know.
+_PLACES = ("account", "endpoint", "host", "port", "region", "socket", "table")
+#: Where installed packages of others name theirs: scheme = module.
+ENTRY_POINTS = "cronlock.backends"
 
 
 def open_configured(settings: Settings) -> Backend:
@@ -42,18 +56,64 @@ def open_backend(text: str, timeout: float) -> Backend:
     package that is not installed.
     """
     url = URL(text)
+    name, needed = _module_of(url.scheme)
     try:
-        module_name, package = SCHEMES[url.scheme]
-    except KeyError:
-        raise ConfigError(f"unknown backend {url.scheme}://; known: {', '.join(SCHEMES)}") from None
-    try:
-        module = __import__(module_name, fromlist=["open_backend"])
-    except ModuleNotFoundError as error:
-        if package is None or (error.name or "").partition(".")[0] != package:
+        module = _load(name)
+    except ImportError as error:
+        missing = (error.name or "").partition(".")[0]
+        if needed is None and url.scheme not in SCHEMES:
+            raise ConfigError(
+                f"{url.scheme}:// is served by the module {name}, which cannot be imported: {error}"
+            ) from error
+        if needed is None or missing in ("", "cronlock"):
             raise
-        raise ConfigError(f"{url.scheme}:// needs the Python package {package}: pip install {package}") from error
+        raise ConfigError(
+            f"{url.scheme}:// needs the Python package {missing}: pip install '{needed}', or install your "
+            f"distribution's python3-{missing}"
+        ) from error
     backend: Backend = module.open_backend(url, timeout)
     return backend
+
+
+def _load(name: str) -> ModuleType:
+    """Import the module `name`; raise ImportError.
+
+    The system's packages are added where cronlock was started without them, as its own packages do:
+    they carry what every run may need, and leave engines' clients to the distribution.
+    """
+    try:
+        return _import(name)
+    except ImportError as error:
+        if (error.name or "").startswith("cronlock") or "site" in sys.modules:
+            raise
+    import site
+
+    site.main()
+    return _import(name)
+
+
+def _import(name: str) -> ModuleType:
+    module: ModuleType = __import__(name, fromlist=["open_backend"])
+    return module
+
+
+def _module_of(scheme: str) -> tuple[str, str | None]:
+    """Return the module of `scheme`, and what pip installs for it; an entry point serves what is unknown here.
+
+    Raises ConfigError where nobody serves it.
+    """
+    if scheme in SCHEMES:
+        return SCHEMES[scheme]
+    # Costs more than a whole run on Redis: only for those who need it.
+    from importlib.metadata import entry_points
+
+    found = entry_points()
+    # Up to Python 3.9 it is a dict of all groups.
+    group = found.select(group=ENTRY_POINTS) if hasattr(found, "select") else found.get(ENTRY_POINTS, ())
+    modules = {point.name: point.value for point in group}
+    if scheme not in modules:
+        raise ConfigError(f"unknown backend {scheme}://; known: {', '.join([*SCHEMES, *sorted(modules)])}")
+    return modules[scheme], None
 
 
 def open_doctor(text: str) -> ModuleType | None:
@@ -62,7 +122,7 @@ def open_doctor(text: str) -> ModuleType | None:
     It is called as the backend's module and ``_doctor``, and has `reach`, `examine` and `forget`, each of
     which takes a `cronlock.probe.Case`: see ``docs/architecture.md``.
     """
-    name = f"{SCHEMES[URL(text).scheme][0]}_doctor"
+    name = f"{_module_of(URL(text).scheme)[0]}_doctor"
     try:
         module: ModuleType = __import__(name, fromlist=["examine"])
     except ModuleNotFoundError as error:
@@ -75,4 +135,6 @@ def open_doctor(text: str) -> ModuleType | None:
 def place(text: str) -> str:
     """Return what tells the backend of URL `text` from others, without its credentials."""
     url = URL(text)
-    return f"{url} {url.params.get('prefix', DEFAULT_PREFIX)} {url.params.get('db', '')}".rstrip()
+    words = [str(url), url.params.get("prefix", DEFAULT_PREFIX), url.params.get("db", "")]
+    words += [f"{name}={url.params[name]}" for name in _PLACES if name in url.params]
+    return " ".join(words).rstrip()

@@ -110,7 +110,7 @@ class Stream:
             try:
                 stream._open(family, kind, protocol, address)
                 if tls is not None:
-                    stream._start_tls(tls, host)
+                    stream.start_tls(tls, host)
                 stream.limit(deadline)
                 return stream
             except BackendUnavailable as error:
@@ -166,6 +166,11 @@ class Stream:
         pending = getattr(self._socket, "pending", None)
         return pending is not None and pending() > 0
 
+    def certificate(self) -> dict[str, object]:
+        """Return what the server's certificate says, as `ssl` has it; empty where it was not looked at."""
+        peer = getattr(self._socket, "getpeercert", None)
+        return dict(peer() or {}) if peer is not None else {}
+
     def close(self) -> None:
         """Close the connection; raises nothing."""
         if self._socket is not None:
@@ -203,7 +208,8 @@ class Stream:
             self.close()
             patience *= _GROWTH
 
-    def _start_tls(self, context: ssl.SSLContext, host: str) -> None:
+    def start_tls(self, context: ssl.SSLContext, host: str) -> None:
+        """Speak TLS from now on with the server, which is to prove that it is `host`."""
         import socket
 
         assert self._socket is not None

@@ -69,6 +69,7 @@ def command(
         None if max_run is None else _duration("--max-run", max_run),
     )
     with common.opened(common.read_settings(values)) as backend:
+        common.need_records(backend, "check")
         records = [(key, backend.read(key)) for key in common.check_keys(keys)]
     now = time.time()
     results = [(key, record, *judge(record, now, limits)) for key, record in records]

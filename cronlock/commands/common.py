@@ -59,6 +59,13 @@ def check_keys(names: tuple[str, ...]) -> list[str]:
     return list(dict.fromkeys(keys.check(name) for name in names))
 
 
+def need_records(backend: Backend, command: str) -> None:
+    """Raise UsageError where the backend keeps no records, which is what `command` would show or change."""
+    if not backend.traits.records:
+        why = "this backend does not know who has a key, nor how runs ended; see cronlock-backends(7)"
+        raise UsageError(f"cronlock {command}: {why}")
+
+
 def keys_to_show(backend: Backend, names: tuple[str, ...], command: str) -> list[str]:
     """Return the keys `names`, or if there are none all that the backend knows.
 

@@ -34,13 +34,17 @@ _COLORS = {OK: "green", NOTE: None, WARNING: "yellow", BAD: "red"}
 @click.option(
     "-t", "--ttl", metavar="DURATION", help="The ttl to check against. Default: what is configured, else 300s."
 )
+@click.option("--create", is_flag=True, help="First make what the backend needs and lacks: a table, a queue.")
 @common.backend_options
-def command(as_json: bool, **values: str | None) -> int:
+def command(as_json: bool, create: bool, **values: str | None) -> int:
     """Look at the configured backend, the configuration and this machine, and say what is wrong and what to do.
 
     To prove permissions it acquires, renews and releases a lease on a key of its own, `cronlock doctor HOST PID`,
     and removes it again where it may; keys of others are left alone. What cannot be told, such as on a managed
     service that hides its settings, is a note.
+
+    SQL databases, DynamoDB and SQS want a table or a queue before the first run, which --create makes. What is
+    there already is left as it is.
 
     Exits with 0 when all is well, 1 when there are warnings, 2 when something is wrong.
     """
@@ -48,7 +52,7 @@ def command(as_json: bool, **values: str | None) -> int:
     found += surroundings.machine()
     if chosen is not None:
         found += surroundings.configuration(values, os.environ, chosen)
-        found += _of_backend(chosen)
+        found += _of_backend(chosen, create=create)
     if as_json:
         click.echo(json.dumps(_as_json(chosen, found), indent=2))
     else:
@@ -65,7 +69,7 @@ def _load(values: dict[str, str | None]) -> tuple[Settings | None, list[Finding]
         return None, [Finding("configuration", BAD, str(error))]
 
 
-def _of_backend(chosen: Settings) -> Iterator[Finding]:
+def _of_backend(chosen: Settings, *, create: bool) -> Iterator[Finding]:
     try:
         named = surroundings.backend_url(chosen)
         backend = backends.open_configured(chosen)
@@ -82,7 +86,7 @@ def _of_backend(chosen: Settings) -> Iterator[Finding]:
         if unfit is not None:
             yield unfit
             case.ttl = min(max(chosen.ttl, backend.traits.shortest_ttl), backend.traits.longest_ttl)
-        yield from _of_servers(case, module)
+        yield from _of_servers(case, module, create=create)
         if unfit is None and case.kept is not None:
             yield findings.judge_kept(chosen.ttl, case.kept, chosen="ttl" in chosen.wheres)
         yield from findings.judge_timing(case.kept or case.ttl, chosen.backend_timeout, chosen.kill_after)
@@ -92,11 +96,16 @@ def _of_backend(chosen: Settings) -> Iterator[Finding]:
         backend.close()
 
 
-def _of_servers(case: probe.Case, module: ModuleType | None) -> Iterator[Finding]:
+def _of_servers(case: probe.Case, module: ModuleType | None, *, create: bool) -> Iterator[Finding]:
     """Look at the servers: none of them is asked more once it did not answer."""
-    step = "answer"
+    step = "create" if create else "answer"
     tried = False
     try:
+        for finding in _create(case, module) if create else ():
+            yield finding
+            if finding.level == BAD:
+                return
+        step = "answer"
         for finding in module.reach(case) if module is not None else ():
             yield finding
             if finding.level == BAD:
@@ -113,6 +122,14 @@ def _of_servers(case: probe.Case, module: ModuleType | None) -> Iterator[Finding
     finally:
         if tried and module is not None:
             _forget(case, module)
+
+
+def _create(case: probe.Case, module: ModuleType | None) -> Iterator[Finding]:
+    make = getattr(module, "create", None)
+    if make is None:
+        yield Finding("create", NOTE, f"{case.url.scheme}:// needs nothing made before the first run")
+        return
+    yield from make(case)
 
 
 def _forget(case: probe.Case, module: ModuleType) -> None:

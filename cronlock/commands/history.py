@@ -33,6 +33,7 @@ def command(key: str, count: int, as_json: bool, **values: str | None) -> int:
     (key,) = common.check_keys((key,))
     chosen = common.read_settings(values)
     with common.opened(chosen) as backend:
+        common.need_records(backend, "history")
         record = backend.read(key)
     now = time.time()
     runs = [] if record is None else ([record.run] if record.run is not None else []) + record.history

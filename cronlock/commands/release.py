@@ -35,6 +35,7 @@ def command(key: str, force: bool, **values: str | None) -> int:
     """
     (key,) = common.check_keys((key,))
     with common.opened(common.read_settings(values)) as backend:
+        common.need_records(backend, "release")
         record = backend.read(key)
         what = state.state_of(record)
         held = what in (state.RUNNING, state.HELD) or (record is not None and record.hold_remaining > 0)

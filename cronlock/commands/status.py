@@ -9,7 +9,7 @@ import time
 import click
 
 from .. import completion
-from ..errors import BackendError, ForeignValue, UsageError
+from ..errors import BackendError, ForeignValue, NotTold, UsageError
 from ..lease import Record
 from ..settings import Settings
 from ..views import prometheus, state, table
@@ -55,7 +55,8 @@ def command(
             if watch:
                 click.clear()
                 click.echo(f"{common.name_of(chosen)}  {table.moment(now, now)}\n")
-            for line in table.status_table(records, now) if records else ["no key has been used yet"]:
+            nothing = [] if failure is not None else ["no key has been used yet"]
+            for line in table.status_table(records, now) if records else nothing:
                 click.echo(line, color=common.colored())
             if not watch:
                 break
@@ -71,7 +72,7 @@ def _read(backend: Backend, names: tuple[str, ...]) -> tuple[list[tuple[str, Rec
     for key in common.keys_to_show(backend, names, "status"):
         try:
             records.append((key, backend.read(key)))
-        except ForeignValue as error:
+        except (ForeignValue, NotTold) as error:
             failure = failure or error
     return records, failure
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import pytest
 
 # Before they are imported: it is what makes their assertions say what they compared.
-pytest.register_assert_rewrite("cronlock.testing.contract", "cronlock.testing.hooks", "cronlock.testing.machine")
+pytest.register_assert_rewrite(*(f"cronlock.testing.{name}" for name in ("contract", "hooks", "leases", "machine")))
 
-from .contract import NASTY_KEYS, BackendContract
+from .contract import BackendContract
 from .hooks import LONG, Hooks, fresh_key, granted, make_claim, make_ending, refused
+from .leases import NASTY_KEYS, LeaseContract
 from .machine import run_machine
 from .waiting import eventually
 
@@ -21,6 +22,7 @@ __all__ = [
     "NASTY_KEYS",
     "BackendContract",
     "Hooks",
+    "LeaseContract",
     "eventually",
     "fresh_key",
     "granted",

@@ -16,6 +16,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from cronlock.errors import NotTold
 from cronlock.lease import CANCELLED, ENDED, HELD, HOLD, Claim, Conflict, Grant
 
 from .hooks import LONG, Hooks, fresh_key, granted, make_claim, make_ending, refused
@@ -82,16 +83,17 @@ class LeaseMachine(RuleBasedStateMachine):
         if self.slots[slot] is not None:
             return
         node = self.nodes[slot % 2]
+        ignore_hold = ignore_hold and self._records
         run = _Run(node, make_claim(self.key, hold=hold, ignore_hold=ignore_hold, host=f"node-{slot}"))
         answer = node.acquire(run.claim)
         if self.live is not None:
             self._names(refused(answer, HELD), self.live.claim.owner)
         elif self.hold_owner is not None and not ignore_hold:
-            self._names(refused(answer, HOLD), self.hold_owner)
+            self._names(refused(answer, HOLD if self._records else HELD), self.hold_owner)
         else:
             self._take(slot, run, granted(answer))
 
-    @precondition(lambda self: not self.unsure)
+    @precondition(lambda self: self._records and not self.unsure)
     @rule(slot=_SLOTS, hold=st.sampled_from([0.0, LONG]))
     def stand_by(self, slot: int, hold: float) -> None:
         """A run in standby for the last tick asks for the key: it is for the dead only, whatever their hold."""
@@ -182,7 +184,7 @@ class LeaseMachine(RuleBasedStateMachine):
         self.unsure = self.before[1] is not None and not takeover
         self.hold_owner, self.before = None, (None, self.before[1] if takeover else None)
 
-    @precondition(lambda self: self.live is not None or self.hold_owner is not None)
+    @precondition(lambda self: self._records and (self.live is not None or self.hold_owner is not None))
     @rule()
     def force_release(self) -> None:
         """Somebody takes lease and hold from whoever has them."""
@@ -201,6 +203,7 @@ class LeaseMachine(RuleBasedStateMachine):
             self.stale.append(self.live)
             self._empty_slot(self.live)
 
+    @precondition(lambda self: self._records)
     @rule()
     def force_release_of_nobody(self) -> None:
         """A forced release that names nobody who is here does nothing."""
@@ -219,6 +222,9 @@ class LeaseMachine(RuleBasedStateMachine):
     @invariant()
     def record_agrees(self) -> None:
         """What anyone reads is what the model says."""
+        if not self._records:
+            assert self._reads_as_free() == (self.live is None and self.hold_owner is None)
+            return
         record = self.nodes[1].read(self.key)
         if record is None:
             assert self.live is None
@@ -246,10 +252,22 @@ class LeaseMachine(RuleBasedStateMachine):
         if self.live is not None and self.live.grant is not None:
             self.live.node.release(self.live.grant, make_ending(), keep_hold=False)
 
+    @property
+    def _records(self) -> bool:
+        return self.nodes[0].traits.records
+
+    def _reads_as_free(self) -> bool:
+        try:
+            assert self.nodes[1].read(self.key) is None
+        except NotTold:
+            return False
+        return True
+
     def _names(self, conflict: Conflict, owner: str) -> None:
-        assert conflict.run is not None
-        assert conflict.run.owner == owner
         assert conflict.remaining > 0
+        assert (conflict.run is not None) == self._records
+        if conflict.run is not None:
+            assert conflict.run.owner == owner
 
     def _take(self, slot: int, run: _Run, grant: Grant) -> None:
         if grant.fence is not None:

@@ -57,7 +57,7 @@ def _where(block: Block) -> tuple[str, str] | None:
 @pytest.mark.parametrize("block", ALL, ids=lambda block: block.name)
 def test_each_block_says_what_it_is(block: Block) -> None:
     """A block without a language, or with one that no test knows, would not be checked."""
-    assert block.language in ("console", "crontab", "sh", "ini", "text"), block.name
+    assert block.language in ("console", "crontab", "sh", "ini", "text", "python", "toml"), block.name
 
 
 def test_what_is_listed_is_there() -> None:

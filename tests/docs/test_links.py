@@ -23,6 +23,12 @@ _SCHEMES = (
     "redis\\+cluster",
     "memcacheds?",
     "zookeepers?",
+    "etcds?",
+    "dynamodb",
+    "sqs",
+    "postgres(?:ql)?",
+    "mysql",
+    "mariadb",
 )
 _URL = re.compile(rf"(?<![\w+])(?:{'|'.join(_SCHEMES)})://[^\s`'\"|)<]+")
 _RECIPES = sorted((ROOT / "docs/recipes").iterdir())

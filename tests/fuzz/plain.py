@@ -22,9 +22,24 @@ from .engine import SECRET, expecting, said
 
 _SCHEMES = (
     *("file", "redis", "rediss", "redis+unix", "redis+sentinel", "redis+cluster"),
-    *("memcached", "memcacheds", "zookeeper", "zookeepers", "http", ""),
+    *("memcached", "memcacheds", "zookeeper", "zookeepers", "etcd", "etcds", "dynamodb", "sqs"),
+    *("postgresql", "mysql", "http", ""),
 )
-_PARAMETERS = ("prefix", "db", "min_replicas", "tls", "sentinel_user", "sentinel_password", "ca", "cert", "no")
+_PARAMETERS = (
+    "prefix",
+    "db",
+    "min_replicas",
+    "tls",
+    "sentinel_user",
+    "sentinel_password",
+    "ca",
+    "cert",
+    "region",
+    "endpoint",
+    "table",
+    "sslmode",
+    "no",
+)
 _URL_TOKENS = ("://", ":", "@", ",", "/", "?", "&", "=", "%", "%41", "%2F", "[::1]", "..", "%00", "%C3%A4", "é")
 _VALUES = ("1", "5m", "1h30m", "0", "stop", "continue", "skip", "json", "syslog", "256", "/tmp", "redis://h", "yes", "")
 _VARIABLES = tuple(option.variable for option in OPTIONS if option.settable and option.name != "config")

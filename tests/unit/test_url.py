@@ -58,8 +58,8 @@ def test_any_text_is_a_url_or_a_config_error(text: str) -> None:
 
 def test_unknown_scheme_names_the_known_ones() -> None:
     """The remedy is in the message."""
-    with pytest.raises(ConfigError, match=r"unknown backend etcd://; known: file, redis"):
-        backends.open_backend("etcd://h", 5.0)
+    with pytest.raises(ConfigError, match=r"unknown backend consul://; known: file, redis"):
+        backends.open_backend("consul://h", 5.0)
 
 
 def test_unknown_parameter_and_missing_host_are_refused() -> None:
@@ -74,6 +74,9 @@ def test_place_tells_databases_and_prefixes_apart_but_not_passwords() -> None:
     """What this machine remembers of a key belongs to one place on one server."""
     assert backends.place("redis://a:b@h/1") == backends.place("redis://h/1")
     assert len({backends.place(f"redis://h/{end}") for end in ("1", "2", "1?prefix=x")}) == 3
+    ends = ("", "?region=eu-west-1", "?region=us-east-1", "?endpoint=http://h", "?table=other", "?account=123456789012")
+    assert len({backends.place(f"dynamodb://t{end}") for end in ends}) == len(ends)
+    assert backends.place("dynamodb://t?create=yes") == backends.place("dynamodb://t")
 
 
 @pytest.mark.parametrize(

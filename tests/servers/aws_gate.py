@@ -1,0 +1,146 @@
+"""What AWS has in front of its services and the emulators have not: it looks at signatures, clocks and policies.
+
+The signature is worked out by botocore, which knows nothing of how cronlock does it.
+"""
+
+from __future__ import annotations
+
+import calendar
+import http.client
+import json
+import threading
+import time
+from collections.abc import Iterable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any
+
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from .process import HOST
+
+#: How far AWS lets a request's time be off, in seconds.
+_BEARS = 300.0
+
+
+class Gate:
+    """Stands before the server on port `target`, and lets pass what AWS would."""
+
+    def __init__(self, target: int, secret: str, *, region: str = "eu-west-1", service: str = "dynamodb") -> None:
+        self.target = target
+        self.region = region
+        self.service = service
+        #: The secrets of the keys that are known; and the session tokens that they need.
+        self.secret = secret
+        self.token: str | None = None
+        #: What was asked for, in the order in which it came, let through or not.
+        self.actions: list[str] = []
+        self.bodies: list[dict[str, Any]] = []
+        #: What may be done; None: all.
+        self.allowed: set[str] | None = None
+        #: Answers for the requests to come, in place of the service's: (status, body).
+        self.answers: list[tuple[int, bytes]] = []
+        self._server = ThreadingHTTPServer((HOST, 0), self._handler())
+        self._server.daemon_threads = True
+        self.port: int = self._server.server_address[1]
+
+    def __enter__(self) -> Gate:
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def endpoint(self) -> str:
+        """The URL that clients are to ask."""
+        return f"http://{HOST}:{self.port}"
+
+    def refuse(self, code: str, text: str = "", *, status: int = 400, times: int = 1) -> None:
+        """Answer the next requests with an error."""
+        body = json.dumps({"__type": f"com.amazonaws.{self.service}#{code}", "message": text}).encode()
+        self.answers += [(status, body)] * times
+
+    def answer(self, action: str, headers: Iterable[tuple[str, str]], body: bytes) -> tuple[int, bytes]:
+        """Return status and body of the answer to a request."""
+        fields = {name.lower(): value for name, value in headers}
+        self.actions.append(action)
+        self.bodies.append(json.loads(body))
+        if self.answers:
+            return self.answers.pop(0)
+        fault = self._fault(action, fields, body)
+        if fault is not None:
+            code, text = fault
+            return 400, json.dumps({"__type": f"com.amazon.coral.service#{code}", "message": text}).encode()
+        connection = http.client.HTTPConnection(HOST, self.target, timeout=30)
+        try:
+            kept = {name: fields[name] for name in ("content-type", "x-amz-target", "x-amz-date", "authorization")}
+            connection.request("POST", "/", body, {**kept, "Host": fields["host"]})
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def _fault(self, action: str, fields: dict[str, str], body: bytes) -> tuple[str, str] | None:
+        """Return what AWS would find wrong with a request: (code, text)."""
+        moment = fields.get("x-amz-date", "")
+        sent, now = calendar.timegm(time.strptime(moment, "%Y%m%dT%H%M%SZ")), time.time()
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+        if sent < now - _BEARS:
+            return "InvalidSignatureException", f"Signature expired: {moment} is now earlier than {stamp} (- 5 min.)"
+        if sent > now + _BEARS:
+            return "InvalidSignatureException", f"Signature not yet current: {moment} is still later than {stamp}"
+        if self.token is not None and fields.get("x-amz-security-token") != self.token:
+            return "ExpiredTokenException", "The security token included in the request is expired"
+        if fields["authorization"] != self._signature(fields, body):
+            return (
+                "InvalidSignatureException",
+                "The request signature we calculated does not match the signature you provided. The Canonical String"
+                f" for this request should have been {fields!r}",
+            )
+        if self.allowed is not None and action not in self.allowed:
+            return (
+                "AccessDeniedException",
+                f"User: arn:aws:iam::123456789012:user/cron is not authorized to perform: {self.service}:{action} on"
+                f" resource: * because no identity-based policy allows the {self.service}:{action} action",
+            )
+        return None
+
+    def _signature(self, fields: dict[str, str], body: bytes) -> str:
+        """Return what the header Authorization has to be, by botocore."""
+        scheme, _, rest = fields["authorization"].partition(" ")
+        parts = dict(part.strip().split("=", 1) for part in rest.split(","))
+        access_key = parts["Credential"].partition("/")[0]
+        names = parts["SignedHeaders"].split(";")
+        request = AWSRequest("POST", f"http://{fields['host']}/", {name: fields[name] for name in names}, body)
+        request.context["timestamp"] = fields["x-amz-date"]
+        auth = SigV4Auth(Credentials(access_key, self.secret, self.token), self.service, self.region)
+        text = auth.string_to_sign(request, auth.canonical_request(request))
+        signature = auth.signature(text, request)
+        return (
+            f"{scheme} Credential={auth.scope(request)}, SignedHeaders={';'.join(sorted(names))}, Signature={signature}"
+        )
+
+    def _handler(gate) -> type[BaseHTTPRequestHandler]:
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                action = self.headers["X-Amz-Target"].rpartition(".")[2]
+                status, data = gate.answer(action, self.headers.items(), body)
+                self.send_response(status)
+                self.send_header("Content-Type", "application/x-amz-json-1.0")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Say nothing."""
+
+        return Handler

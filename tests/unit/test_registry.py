@@ -1,0 +1,125 @@
+"""The registry of backends: engines whose packages are missing, and those of other people's packages."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.installation import ROOT
+from cronlock import backends
+
+_ENGINES = [(scheme, needed) for scheme, (_, needed) in backends.SCHEMES.items() if needed and "[" in needed]
+_URLS = {"dynamodb": "dynamodb://table", "sqs": "sqs://queue"}
+_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from cronlock.__main__ import main; main()"
+# To Python they are then not installed.
+_WITHOUT = "import sys; sys.modules.update(dict.fromkeys(['h11', 'botocore', 'psycopg', 'pymysql'])); "
+_THEIRS = """\
+from cronlock.errors import BackendUnavailable
+from cronlock.lease import Traits
+
+class Lockbox:
+    traits = Traits(fencing=False, shortest_ttl=1, longest_ttl=1e6)
+    notices = []
+
+    def __init__(self, name):
+        self.name = name
+
+    def acquire(self, claim):
+        raise BackendUnavailable(f"lockbox://{self.name}: closed today")
+
+    abandon = read = acquire
+
+    def close(self):
+        pass
+
+def open_backend(url, timeout):
+    return Lockbox(url.need_hosts(1)[0][0])
+"""
+
+
+def _start(*words: str, paths: tuple[Path, ...] = (), before: str = "") -> subprocess.CompletedProcess[str]:
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), "CRONLOCK_CONFIG": os.devnull}
+    command = [sys.executable, "-c", before + _START, str(ROOT), *words]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+
+
+def _run(url: str, tmp_path: Path, paths: tuple[Path, ...] = (), before: str = "") -> subprocess.CompletedProcess[str]:
+    words = ("run", "--key", "k", "--backend", url, "--state-dir", str(tmp_path / "state"), "--", "true")
+    return _start(*words, paths=paths, before=before)
+
+
+@pytest.mark.parametrize(("scheme", "needed"), _ENGINES)
+def test_missing_package(scheme: str, needed: str, tmp_path: Path) -> None:
+    """Without its package an engine says which line to type, and the command does not run."""
+    done = _run(_URLS.get(scheme, f"{scheme}://h/d"), tmp_path, before=_WITHOUT)
+    assert done.returncode == 78, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("cronlock: ")
+    assert f"pip install '{needed}'" in line
+
+
+def test_package_of_the_distribution(tmp_path: Path) -> None:
+    """A package that carries its modules alone finds an engine's client in the system's directories."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); assert 'site' not in sys.modules\n"
+        "from cronlock import backends\n"
+        "backends.open_backend('etcd://h', 1.0).close(); print(sys.modules['h11'].__version__)"
+    )
+    # A virtual environment's interpreter knows its directories by itself once site is asked.
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, str(ROOT)], capture_output=True, text=True, cwd=tmp_path, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout[0].isdigit()
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Path:
+    """A directory with somebody's package, as pip installs it."""
+    directory = tmp_path / "site"
+    info = directory / "lockbox-1.0.dist-info"
+    info.mkdir(parents=True)
+    (directory / "lockbox.py").write_text(_THEIRS)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lockbox\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[cronlock.backends]\nlockbox = lockbox\nfile = lockbox\nbroken = nowhere\n")
+    return directory
+
+
+def test_backend_of_others(theirs: Path, tmp_path: Path) -> None:
+    """A package that names its scheme by an entry point serves it."""
+    done = _run("lockbox://cellar", tmp_path, paths=(theirs,))
+    assert done.returncode == 69
+    assert "lockbox://cellar: closed today" in done.stderr
+
+
+def test_backend_of_others_in_the_doctor(theirs: Path) -> None:
+    """It needs no module for the doctor."""
+    done = _start("doctor", "--backend", "lockbox://cellar", paths=(theirs,))
+    assert done.returncode == 2
+    assert "lockbox://cellar: closed today" in done.stdout
+
+
+def test_nobody_replaces_our_own(theirs: Path, tmp_path: Path) -> None:
+    """What cronlock serves itself, no package takes from it."""
+    done = _run(f"file://{tmp_path}/leases", tmp_path, paths=(theirs,))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_unknown_scheme_names_theirs_too(theirs: Path, tmp_path: Path) -> None:
+    """Who mistypes sees what is installed."""
+    done = _run("lockbx://cellar", tmp_path, paths=(theirs,))
+    assert done.returncode == 78
+    assert "unknown backend lockbx://; known: file, " in done.stderr
+    assert "lockbox" in done.stderr
+
+
+def test_entry_point_that_leads_nowhere(theirs: Path, tmp_path: Path) -> None:
+    """A package that was removed by halves is no traceback."""
+    done = _run("broken://cellar", tmp_path, paths=(theirs,))
+    assert done.returncode == 78
+    served = "broken:// is served by the module nowhere, which cannot be imported: No module named 'nowhere'"
+    assert done.stderr == f"cronlock: k: --backend: {served}\n"
