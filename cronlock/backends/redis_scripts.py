@@ -300,7 +300,7 @@ return answer('yes')
 # The run stays in the record: it did not end by its own word.
 FORCE_RELEASE = _COMMON + _lean("""
 local taken = math.max(lapse, hold) > now
-if ours() then
+if record.owner == owner then
   redis.call('HDEL', key, 'lapse', 'hold')
   redis.call('HSET', key, 'forced', owner)
   drop_kept()
