@@ -1,0 +1,104 @@
+"""The program on SQS, which knows nothing but that a key is held: what it refuses, and how."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from .places import Place, on
+from .places import place_fixture as place_fixture
+from .places import servers_fixture as servers_fixture
+from .test_commands import call
+
+SQS = on("sqs")
+
+
+@SQS
+def test_one_run_a_tick(place: Place) -> None:
+    """A second node that comes within the hold skips, and says no more than it knows."""
+    node = place.node
+    assert node.run("--", "echo", "ran").out == "ran\n"
+    second = node.run("--verbose", "--", "echo", "ran")
+    assert (second.status, second.out) == (0, "")
+    assert "skipped: held by another run" in second.err
+    status, out, err = call(node, "status", "job", "other")
+    assert status == 69
+    assert "other  free" in out
+    assert err == "cronlock: job: is held, by a run or by its hold; SQS tells neither by which nor until when\n"
+
+
+@SQS
+def test_no_fence_is_told(place: Place) -> None:
+    """The command gets no fence, and messages name none."""
+    done = place.node.run("--verbose", "--", "sh", "-c", "echo ${CRONLOCK_FENCE-none}")
+    assert done.out == "none\n"
+    assert "fence" not in done.err
+
+
+@SQS
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        (("--standby", "10"), 64, "--standby: this backend cannot tell whether a run ended or died"),
+        (("--ignore-hold",), 64, "--ignore-hold: this backend cannot tell a hold from a lease"),
+        (("--ttl", "13h"), 64, "--ttl: 13h00m is not what this backend can keep: write 2s to 11h59m"),
+        (("--every", "1d"), 78, "--min-hold 43200 is longer than SQS can keep: at most 43140 s"),
+    ],
+)
+def test_runs_that_are_refused(place: Place, options: tuple[str, ...], status: int, said: str) -> None:
+    """What SQS cannot keep is refused in one line, and nothing runs."""
+    done = place.node.run(*options, "--", "echo", "ran")
+    assert (done.status, done.out) == (status, "")
+    assert said in done.err
+    assert done.err.count("\n") == 1
+
+
+@SQS
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        (("history", "job"), 64),
+        (("release", "--force", "job"), 64),
+        (("check", "job", "--max-age", "1d"), 3),
+    ],
+)
+def test_commands_that_are_refused(place: Place, command: tuple[str, ...], status: int) -> None:
+    """Commands that want a record say that there is none, whether the key is held or not."""
+    for _ in range(2):
+        got, out, err = call(place.node, *command)
+        assert got == status
+        assert "this backend does not know who has a key, nor how runs ended" in out + err
+        assert (out + err).count("\n") == 1
+        assert place.node.run("--min-hold", 60, "--", "true").status == 0
+
+
+@SQS
+def test_doctor_is_content(place: Place) -> None:
+    """The doctor makes a queue of its own, which the next doctor finds, and finds nothing wrong."""
+    node = place.node
+    for expected in ("made queue", "is there already"):
+        status, out, _ = call(node, "doctor", "--create", "--json")
+        document = json.loads(out)
+        assert (status, document["level"]) == (0, "ok")
+        found = {finding["name"]: finding for finding in reversed(document["findings"])}
+        assert expected in found["create"]["text"]
+        assert found["lease"]["level"] == found["queues"]["level"] == "ok"
+        assert found["records"]["level"] == "note"
+
+
+@SQS
+def test_doctor_without_its_queue(place: Place) -> None:
+    """Where queues are not made by runs, the doctor says how to make its own, and then how to make the keys'."""
+    node = place.node
+    node.environ["CRONLOCK_BACKEND"] = node.environ["CRONLOCK_BACKEND"].replace("create=yes", "create=no")
+    status, out, _ = call(node, "doctor")
+    assert status == 2
+    assert "there is no queue" in out
+    assert "do: cronlock doctor --create" in out
+    done = node.run("--", "true")
+    assert done.status == 78
+    assert "write ?create=yes, or make it with: aws sqs create-queue" in done.err
+    status, out, _ = call(node, "doctor", "--create")
+    assert status == 0
+    assert "each key needs a queue of its own" in out
