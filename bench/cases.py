@@ -21,13 +21,18 @@ TLS = "run -- true, Redis with TLS"
 SKIP = "a skip, Redis"
 MEMCACHED = "run -- true, memcached"
 ZOOKEEPER = "run -- true, ZooKeeper"
+ETCD = "run -- true, etcd"
+POSTGRESQL = "run -- true, PostgreSQL"
+MYSQL = "run -- true, MariaDB"
+DYNAMODB = "run -- true, DynamoDB"
+SQS = "run -- true, SQS"
 VERSION = "--version"
 EXEC = "from start to the command's exec, Redis"
 FLOCK = "flock FILE true"
-ETCD = "etcdctl lock x -- true"
+ETCDCTL = "etcdctl lock x -- true"
 CONSUL = "consul lock x true"
 
-#: In F, wall and CPU; rivals have no limit.
+#: In F, wall and CPU; rivals have no limit, nor has what a client library or an emulator takes most of.
 LIMITS: dict[str, float | None] = {
     FILE: 2.0,
     REDIS: 2.2,
@@ -36,15 +41,24 @@ LIMITS: dict[str, float | None] = {
     SKIP: 1.9,
     MEMCACHED: 3.5,
     ZOOKEEPER: 6.5,
+    ETCD: None,
+    POSTGRESQL: None,
+    MYSQL: None,
+    DYNAMODB: None,
+    SQS: None,
     VERSION: 1.4,
     EXEC: 2.0,
     FLOCK: None,
-    ETCD: None,
+    ETCDCTL: None,
     CONSUL: None,
 }
 #: In `etcdctl lock x -- true`.
-ETCD_LIMIT = 1.4
-ETCD_LIMITED = (REDIS, PASSWORD)
+ETCDCTL_LIMIT = 1.4
+ETCDCTL_LIMITED = (REDIS, PASSWORD)
+#: Those on an emulator, whose own time is part of theirs.
+EMULATED = (DYNAMODB, SQS)
+#: Those whose requests are counted on their way, by the name of what counts them.
+WATCHED = {ETCD: "etcd", POSTGRESQL: "postgresql", MYSQL: "mysql", DYNAMODB: "dynamodb", SQS: "sqs"}
 _LASTING = ("sleep", "86400")
 
 
@@ -64,6 +78,7 @@ class Lab:
             "SHELL": "/bin/sh",
             "CRONLOCK_STATE_DIR": str(directory / "state"),
             "CRONLOCK_CONFIG": os.devnull,
+            **services.dynamodb.environ,
         }
         self.backends = {
             FILE: f"file://{directory}/leases",
@@ -72,15 +87,35 @@ class Lab:
             TLS: services.redis_tls.url(),
             MEMCACHED: services.memcached.url(),
             ZOOKEEPER: services.zookeeper.url(),
+            ETCD: services.etcd.url(),
+            POSTGRESQL: services.postgresql.url(),
+            MYSQL: services.mysql.url(),
+            DYNAMODB: services.dynamodb.url(),
+            SQS: services.sqs.url(),
         }
 
-    def line(self, backend: str, *command: str, key: str | None = None, ttl: float = 300) -> list[str]:
-        """Return a run of `command`, by default under a key that nothing used before."""
+    def line(
+        self,
+        backend: str,
+        *command: str,
+        key: str | None = None,
+        ttl: float = 300,
+        hold: float | None = None,
+        url: str | None = None,
+    ) -> list[str]:
+        """Return a run of `command`, by default under a key that nothing used before, and by the backend's own URL."""
         if key is None:
             self._keys += 1
             key = f"job-{self.installation.version}-{self._keys}"
-        options = ["--key", key, "--ttl", str(ttl), "--backend", self.backends[backend]]
+        options = ["--key", key, "--ttl", str(ttl), "--backend", url or self.backends[backend]]
+        options += [] if hold is None else ["--min-hold", str(hold)]
         return [self.installation.cronlock, "run", *options, "--", *command]
+
+    def watched_url(self, backend: str) -> str:
+        """Return the URL of one of `WATCHED` by way of what counts its requests."""
+        name = WATCHED[backend]
+        port = self.services.watches[name].port
+        return str(getattr(self.services, name).url(port=port))
 
     def start(self, backend: str, ttl: float = 300) -> Running:
         """Start a run that lasts until it is ended."""
@@ -113,11 +148,10 @@ class Lab:
         if flock is not None:
             locked = str(self._directory / "flocked")
             found.append(self._case(FLOCK, lambda: [flock, locked, "true"]))
-        etcd = self.services.etcd
-        if etcdctl is not None and etcd is not None:
+        if etcdctl is not None:
             environ = {**self.environ, "ETCDCTL_API": "3"}
-            line = [etcdctl, "--endpoints", etcd.url, "lock", "x", "--", "true"]
-            found.append(Case(ETCD, lambda: run(line, environ)))
+            line = [etcdctl, "--endpoints", self.services.etcd.address, "lock", "x", "--", "true"]
+            found.append(Case(ETCDCTL, lambda: run(line, environ)))
         agent = self.services.consul
         if consul is not None and agent is not None:
             address = f"-http-addr={agent.url}"

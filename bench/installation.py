@@ -17,7 +17,7 @@ _NEWEST_FIRST = (15, 14, 13, 12, 11)
 
 
 class Installation:
-    """A virtual environment with nothing but cronlock and what it needs."""
+    """A virtual environment with nothing but cronlock and what it and its engines need."""
 
     def __init__(self, minor: int, python: str) -> None:
         self.minor = minor
@@ -43,7 +43,7 @@ class Installation:
             source = os.path.join(scratch, "cronlock")
             copy_checkout(source)
             pip = (self.python, "-m", "pip", "--quiet", "--disable-pip-version-check")
-            _run(*pip, "install", "--compile", source)
+            _run(*pip, "install", "--compile", f"{source}[all]")
             _run(*pip, "install", "--compile", "--force-reinstall", "--no-deps", source)
             # Brought by older interpreters; it puts a hook into every start, F included.
             _run(*pip, "uninstall", "--yes", "setuptools")

@@ -5,33 +5,26 @@ from __future__ import annotations
 import shutil
 from contextlib import ExitStack
 
+from tests.servers.aws import DynamoDBServer, SQSServer
+from tests.servers.creating import create
+from tests.servers.etcd import EtcdServer
+from tests.servers.mariadb import MariadbServer
 from tests.servers.memcached import MemcachedServer
+from tests.servers.postgresql import PostgresqlServer
 from tests.servers.process import HOST, Server, ask, free_port
 from tests.servers.redis import RedisServer
 from tests.servers.zookeeper import ZooKeeperServer
 
-#: What each server comes from, where it is optional here.
-RIVALS = {"etcd": "etcd-server", "etcdctl": "etcd-client", "consul": "consul", "flock": "util-linux"}
+from .watch import SentHTTP, SentMySQL, SentPostgreSQL, Watch
+
+#: What the rivals come from, which are optional here.
+RIVALS = {"etcdctl": "etcd-client", "consul": "consul", "flock": "util-linux"}
 
 
-class EtcdServer(Server):
-    """One etcd, the server of ``etcdctl lock``."""
+class EtcdOnDisk(EtcdServer):
+    """One etcd that waits for the disk at each write, as those that matter do; also of ``etcdctl lock``."""
 
-    def command(self) -> list[str]:
-        """Return the command line of etcd 3."""
-        peer = f"http://{HOST}:{free_port()}"
-        urls = ["--listen-client-urls", self.url, "--advertise-client-urls", self.url]
-        urls += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"one={peer}"]
-        return ["etcd", "--name", "one", "--data-dir", str(self.data), "--log-level", "error", *urls]
-
-    def is_ready(self) -> bool:
-        """Whether it calls itself healthy."""
-        return b'"true"' in ask(self.port, b"GET /health HTTP/1.0\r\n\r\n")
-
-    @property
-    def url(self) -> str:
-        """The address of its clients."""
-        return f"http://{HOST}:{self.port}"
+    syncs = False
 
 
 class ConsulServer(Server):
@@ -64,21 +57,37 @@ class Services:
         self.memcached = MemcachedServer()
         # The tick of its documentation, which sets how long its sessions last.
         self.zookeeper = ZooKeeperServer(tick=2000)
-        self.etcd = EtcdServer() if shutil.which("etcd") and shutil.which("etcdctl") else None
+        self.etcd = EtcdOnDisk()
+        self.postgresql = PostgresqlServer()
+        self.mysql = MariadbServer()
+        self.dynamodb = DynamoDBServer()
+        self.sqs = SQSServer()
         self.consul = ConsulServer() if shutil.which("consul") else None
+        #: What stands before those that do not count what they are asked, started with them.
+        self.watches = {
+            "etcd": Watch(self.etcd.port, SentHTTP),
+            "postgresql": Watch(self.postgresql.port, SentPostgreSQL),
+            "mysql": Watch(self.mysql.port, SentMySQL),
+            "dynamodb": Watch(self.dynamodb.port, SentHTTP),
+            "sqs": Watch(self.sqs.port, SentHTTP),
+        }
         self._stack = ExitStack()
 
     def __enter__(self) -> Services:
         """Start them all at once and wait."""
-        servers = (self.redis, self.redis_password, self.redis_tls, self.memcached, self.zookeeper)
+        servers = [self.redis, self.redis_password, self.redis_tls, self.memcached, self.zookeeper]
+        servers += [self.etcd, self.postgresql, self.mysql, self.dynamodb, self.sqs]
+        servers += [self.consul] if self.consul is not None else []
         with ExitStack() as stack:
-            for server in (*servers, self.etcd, self.consul):
-                if server is not None:
-                    stack.callback(server.close)
-                    server.launch()
-            for server in (*servers, self.etcd, self.consul):
-                if server is not None:
-                    server.wait_ready()
+            for server in servers:
+                stack.callback(server.close)
+                server.launch()
+            for server in servers:
+                server.wait_ready()
+            for watch in self.watches.values():
+                stack.enter_context(watch)
+            for made in (self.dynamodb, self.sqs):
+                create(made.url(), made.environ)
             self._stack = stack.pop_all()
         return self
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 
 from . import proc
-from .cases import FILE, MEMCACHED, PASSWORD, REDIS, ZOOKEEPER, Lab, Running
+from .cases import ETCD, FILE, MEMCACHED, PASSWORD, REDIS, SQS, WATCHED, ZOOKEEPER, Lab, Running
 from .counts import MemcachedCount, RedisCount
 from .measure import run
+from .watch import LOGIN, WatchCount
 
 #: MB of PSS, all processes of a run together.
 MEMORY_LIMITS = {FILE: 13.0, REDIS: 13.0, MEMCACHED: 18.0, ZOOKEEPER: 26.0}
@@ -21,7 +23,9 @@ QUIET = {ZOOKEEPER: 10, FILE: 20, REDIS: 20, MEMCACHED: 20}
 #: CPU seconds of such a job.
 DAY_LIMIT = 1.0
 #: Round trips, on one connection.
-REQUEST_LIMITS = {"run": 2, "skip": 1}
+USUAL_REQUESTS = {"run": 2, "skip": 1}
+#: Those that take more by their nature.
+REQUEST_LIMITS = {ETCD: {"run": 5, "skip": 1}, SQS: {"run": 2, "skip": 2}}
 OUTPUT = 100_000_000
 #: Commands by name, and the number of connections.
 Counted = tuple[dict[str, int], int]
@@ -72,17 +76,23 @@ def wakeups(lab: Lab) -> dict[str, int]:
 def requests(lab: Lab) -> dict[tuple[str, str], Counted]:
     """Return, by backend and ``run`` or ``skip``, what the servers counted."""
     services = lab.services
-    counts: dict[str, Callable[[], RedisCount | MemcachedCount]] = {
+    counts: dict[str, Callable[[], RedisCount | MemcachedCount | WatchCount]] = {
         REDIS: lambda: RedisCount(services.redis),
         PASSWORD: lambda: RedisCount(services.redis_password),
         MEMCACHED: lambda: MemcachedCount(services.memcached),
+        **{backend: partial(WatchCount, services.watches[name]) for backend, name in WATCHED.items()},
     }
     found = {}
     for backend, begin in counts.items():
         key = f"counted-{os.urandom(8).hex()}"
+        url = None
+        if backend in WATCHED:
+            url = lab.watched_url(backend)
+            # The first run of a key may have to make something for it.
+            run(lab.line(backend, "true", key=key, hold=0), lab.environ)
         for what in ("run", "skip"):  # The second finds the key in its hold.
             count = begin()
-            run(lab.line(backend, "true", key=key), lab.environ)
+            run(lab.line(backend, "true", key=key, url=url), lab.environ)
             found[backend, what] = count.since()
     return found
 
@@ -127,4 +137,4 @@ def round_trips(commands: dict[str, int]) -> int:
     """Return how many requests these were, without the login that goes along in the first one's packet."""
     if "cmd_get" in commands:
         return commands["cmd_get"]  # Each is one, or begins one that goes on with a write.
-    return sum(number for name, number in commands.items() if name != "auth")
+    return sum(number for name, number in commands.items() if name not in ("auth", LOGIN))

@@ -13,13 +13,20 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.counts import MemcachedCount, RedisCount
 from bench.installation import ROOT, clean_environment, copy_checkout
+from bench.watch import LOGIN, SentHTTP, SentMySQL, SentPostgreSQL, Watch, WatchCount
+from tests.servers.aws import DynamoDBServer, SQSServer
+from tests.servers.creating import create
+from tests.servers.etcd import EtcdServer
+from tests.servers.mariadb import MariadbServer
 from tests.servers.memcached import MemcachedServer
-from tests.servers.process import need
+from tests.servers.postgresql import PostgresqlServer
+from tests.servers.process import Server, need
 from tests.servers.redis import RedisServer
 from tests.servers.zookeeper import ZooKeeperServer
 
@@ -50,6 +57,19 @@ _FOREIGN = {
     "rediss": _SOCKET | _ENUM | _RE | _BASE64 | _SSL,
     "memcached": _SOCKET,
     "zookeeper": _SOCKET | _ENUM | _RE | _BASE64 | _KAZOO,
+    "etcd": _SOCKET,
+    "postgresql": _SOCKET,
+    "mysql": _SOCKET,
+    "dynamodb": _SOCKET,
+    "sqs": _SOCKET,
+}
+#: What engines import besides, with all that it brings in turn: clients of servers, and what AWS's signatures take.
+_CLIENTS = {
+    "etcd": "binascii, h11, json",
+    "postgresql": "psycopg",
+    "mysql": "pymysql",
+    "dynamodb": "binascii, h11, hashlib, hmac, json",
+    "sqs": "h11, hashlib, hmac, json",
 }
 
 _JOB = _names("clock config durations errors guard holding job keys lease linux log options process quickargs")
@@ -57,6 +77,8 @@ _JOB |= _names("record run settings sights signals statuses terminal timing back
 _REDIS = _JOB | {"backends.network", "backends.redis", "backends.redis_scripts", "backends.resp"}
 _ZOOKEEPER = _names("backends.network backends.zkentry backends.zkhistory backends.zksession backends.zktree")
 _ZOOKEEPER |= {"backends.zookeeper"}
+_SQL = {"backends.jumps", "backends.network", "backends.sql"}
+_AWS = _names("backends.aws backends.aws_credentials backends.http backends.network")
 _OWN = {
     "version": {"statuses"},
     "file": _JOB | _names("backends.file backends.filestate backends.lockfile backends.mounts backends.runsfile"),
@@ -64,8 +86,14 @@ _OWN = {
     "rediss": _REDIS,
     "memcached": _JOB | _names("backends.memcached backends.memcached_item backends.meta backends.network"),
     "zookeeper": _JOB | _ZOOKEEPER,
+    "etcd": _JOB
+    | _names("backends.etcd backends.etcd_api backends.etcd_entry backends.etcd_names backends.http backends.network"),
+    "postgresql": _JOB | _SQL | _names("backends.postgresql backends.postgresql_link backends.postgresql_sql"),
+    "mysql": _JOB | _SQL | _names("backends.mysql backends.mysql_link backends.mysql_servers backends.mysql_sql"),
+    "dynamodb": _JOB | _AWS | _names("backends.dynamodb backends.dynamodb_item backends.dynamodb_table"),
+    "sqs": _JOB | _AWS | _names("backends.sqs backends.sqs_queue backends.sqs_wire"),
 }
-_BACKENDS = ("file", "redis", "rediss", "memcached", "zookeeper")
+_BACKENDS = ("file", "redis", "rediss", "memcached", "zookeeper", "etcd", "postgresql", "mysql", "dynamodb", "sqs")
 
 
 class Servers:
@@ -77,16 +105,31 @@ class Servers:
         self.redis_password = RedisServer(password="secret")
         self.memcached = MemcachedServer()
         self.zookeeper = ZooKeeperServer()
-        self.all = (self.redis, self.rediss, self.redis_password, self.memcached, self.zookeeper)
+        self.etcd = EtcdServer()
+        self.postgresql = PostgresqlServer()
+        self.mysql = MariadbServer()
+        self.dynamodb = DynamoDBServer()
+        self.sqs = SQSServer()
+        self.all: tuple[Server, ...] = (
+            *(self.redis, self.rediss, self.redis_password, self.memcached, self.zookeeper),
+            *(self.etcd, self.postgresql, self.mysql, self.dynamodb, self.sqs),
+        )
         self._directory = directory
 
-    def url(self, backend: str) -> str:
+    def start(self) -> None:
+        """Start all of them, and make what they need."""
+        for server in self.all:
+            server.launch()
+        for server in self.all:
+            server.wait_ready()
+        for made in (self.dynamodb, self.sqs):
+            create(made.url(), made.environ)
+
+    def url(self, backend: str, **options: Any) -> str:
         """Return the URL of a backend by the name of its server here."""
         if backend == "file":
             return f"file://{self._directory}"
-        server = getattr(self, backend)
-        assert isinstance(server, (RedisServer, MemcachedServer, ZooKeeperServer))
-        return server.url()
+        return str(getattr(self, backend).url(**options))
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +137,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """Give servers that have not heard of any key."""
     servers = Servers(tmp_path_factory.mktemp("leases"))
     try:
-        for server in servers.all:
-            server.launch()
-        for server in servers.all:
-            server.wait_ready()
+        servers.start()
         yield servers
     finally:
         for server in servers.all:
@@ -114,6 +154,7 @@ class Starter:
             "PATH": os.environ["PATH"],
             "CRONLOCK_STATE_DIR": str(directory / "state"),
             "CRONLOCK_CONFIG": os.devnull,
+            **servers.dynamodb.environ,
         }
 
     def line(self, *words: str, options: tuple[str, ...] = ()) -> list[str]:
@@ -125,11 +166,11 @@ class Starter:
         )
         return [sys.executable, "-I", "-S", *options, "-c", code, *self._paths, str(_LAUNCHER), *words]
 
-    def words(self, backend: str, key: str = "job") -> list[str]:
-        """Return the words of a run of ``true`` on `backend`, or of ``--version``."""
+    def words(self, backend: str, key: str = "job", *more: str, **options: Any) -> list[str]:
+        """Return the words of a run of ``true`` on `backend`, by a URL with `options`, or of ``--version``."""
         if backend == "version":
             return ["--version"]
-        return ["run", "--key", key, "--backend", self._servers.url(backend), "--", _TRUE]
+        return ["run", "--key", key, "--backend", self._servers.url(backend, **options), *more, "--", _TRUE]
 
     def run(self, command: list[str]) -> str:
         """Run `command`, which must end with status 0, and return what it wrote to standard error."""
@@ -138,10 +179,14 @@ class Starter:
         return done.stderr
 
     def modules(self, backend: str, key: str = "job") -> set[str]:
-        """Return what is imported, in the guard and the command's process too."""
+        """Return what is imported, in the guard and the command's process too, but for what `_CLIENTS` names."""
         told = self.run(self.line(*self.words(backend, key), options=("-X", "importtime")))
-        bare = self.run([sys.executable, "-I", "-S", "-X", "importtime", "-c", "import os"])
-        return _imported(told) - _imported(bare)
+        return _imported(told) - self.brought(f"os, {_CLIENTS[backend]}" if backend in _CLIENTS else "os")
+
+    def brought(self, names: str) -> set[str]:
+        """Return what importing `names` imports."""
+        code = f"import sys; sys.path[:0] = {self._paths!r}; import {names}"
+        return _imported(self.run([sys.executable, "-I", "-S", "-X", "importtime", "-c", code]))
 
     def calls(self, backend: str, log: Path, key: str = "job") -> dict[str, int]:
         """Return how often the system calls that matter were made, in all processes."""
@@ -149,9 +194,12 @@ class Starter:
         told = ["-f", "-qq", "-o", str(log), "-e", f"trace={calls}", "-e", "signal=none"]
         self.run([need("strace", "strace"), *told, "--", *self.line(*self.words(backend, key))])
         # A call that another interrupts has a second line, "<... clone resumed>".
-        found = re.findall(r"^\d+ +(\w+)\(", log.read_text(), re.MULTILINE)
+        text = log.read_text()
+        found = re.findall(r"^\d+ +(\w+)\(", text, re.MULTILINE)
         forks = sum(found.count(name) for name in ("clone", "clone3", "fork", "vfork"))
-        return {"execve": found.count("execve"), "connect": found.count("connect"), "fork": forks}
+        # Of the network: a client that looks up the user's name may ask a daemon of this machine.
+        connections = len(re.findall(r"^\d+ +connect\(\d+, \{sa_family=AF_INET", text, re.MULTILINE))
+        return {"execve": found.count("execve"), "connect": connections, "fork": forks}
 
 
 @pytest.fixture
@@ -242,6 +290,40 @@ class TestRequests:
             count = MemcachedCount(servers.memcached)
             starter.run(starter.line(*starter.words("memcached", key)))
             assert count.since() == (expected, 1)
+
+    @pytest.mark.parametrize(
+        ("backend", "sent", "a_run", "a_skip"),
+        [
+            ("etcd", SentHTTP, {"grant": 2, "txn": 3}, {"txn": 1}),
+            ("postgresql", SentPostgreSQL, {LOGIN: 2, "query": 2}, {LOGIN: 2, "query": 1}),
+            ("mysql", SentMySQL, {LOGIN: 1, "query": 2}, {LOGIN: 1, "query": 1}),
+            ("dynamodb", SentHTTP, {"UpdateItem": 2}, {"UpdateItem": 1}),
+            (
+                "sqs",
+                SentHTTP,
+                {"ReceiveMessage": 1, "ChangeMessageVisibility": 1},
+                {"ReceiveMessage": 1, "GetQueueAttributes": 1},
+            ),
+        ],
+    )
+    def test_on_their_way(
+        self,
+        starter: Starter,
+        servers: Servers,
+        backend: str,
+        sent: Any,
+        a_run: dict[str, int],
+        a_skip: dict[str, int],
+    ) -> None:
+        """A run and a skip of a key that was used before are these requests, on one connection."""
+        key = _key()
+        starter.run(starter.line(*starter.words(backend, key, "--min-hold", "0")))
+        watch = Watch(getattr(servers, backend).port, sent)
+        with watch:
+            for expected in (a_run, a_skip):
+                count = WatchCount(watch)
+                starter.run(starter.line(*starter.words(backend, key, port=watch.port)))
+                assert count.since() == (expected, 1)
 
 
 class TestByteCode:

@@ -26,6 +26,10 @@ def manual_page(source: str) -> str:
     """Return a manual page from its source."""
     page = (
         source.replace("@ACL@", ACL_RULE)
+        .replace("@CLOUDFORMATION@", _recipe("dynamodb.yaml"))
+        .replace("@TERRAFORM@", _recipe("dynamodb.tf"))
+        .replace("@DYNAMODB_POLICY@", _recipe("dynamodb-policy.json"))
+        .replace("@SQS_POLICY@", _recipe("sqs-policy.json"))
         .replace("@OPTIONS@", "\n".join(map(_mdoc_option, OPTIONS)))
         .replace("@SETTINGS@", "\n".join(_mdoc_setting(option) for option in OPTIONS if _is_setting(option)))
         .replace("@COMMANDS@", "\n".join(map(_mdoc_command, cli.COMMANDS)))
@@ -35,6 +39,10 @@ def manual_page(source: str) -> str:
         .replace("@METRICS@", "\n".join(f".It Ql {name}\n{_roff(text)}" for name, text in prometheus.METRICS))
     )
     return "\n".join(wrapped for line in page.split("\n") for wrapped in _wrap(line))
+
+
+def _recipe(name: str) -> str:
+    return (ROOT / "docs/recipes" / name).read_text().rstrip()
 
 
 def readme(text: str) -> str:

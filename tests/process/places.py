@@ -8,15 +8,37 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.servers.aws import DynamoDBServer, SQSServer
+from tests.servers.creating import create
+from tests.servers.etcd import EtcdServer
+from tests.servers.mariadb import MariadbServer
 from tests.servers.memcached import MemcachedServer
+from tests.servers.postgresql import PostgresqlServer
 from tests.servers.process import Server
 from tests.servers.redis import RedisServer
 from tests.servers.zookeeper import ZooKeeperServer
 
 from .support import Node
+
+#: How the server of each kind of backend is made.
+_MAKERS: dict[str, Callable[[], Any]] = {
+    "redis": lambda: RedisServer(persistent=True),
+    "memcached": MemcachedServer,
+    "zookeeper": ZooKeeperServer,
+    "etcd": EtcdServer,
+    "postgresql": PostgresqlServer,
+    "mysql": lambda: MariadbServer(settings={"innodb-flush-log-at-trx-commit": "2"}),
+    "dynamodb": DynamoDBServer,
+    "sqs": SQSServer,
+}
+#: Those where something has to be there before the first run.
+_CREATED = ("dynamodb", "sqs")
+#: Those that have a table of their own in the place of a prefix.
+_TABLED = ("postgresql", "mysql")
 
 
 class Place:
@@ -28,33 +50,44 @@ class Place:
 
 
 @pytest.fixture(scope="module", name="servers")
-def servers_fixture() -> Iterator[dict[str, Server]]:
+def servers_fixture() -> Iterator[dict[str, Any]]:
     """Give one server of each kind, started when the first test of its kind needs it."""
-    running: dict[str, Server] = {}
+    running: dict[str, Any] = {}
     yield running
     for server in running.values():
         server.close()
 
 
-def _server(kind: str, running: dict[str, Server]) -> Server | None:
-    makers: dict[str, Callable[[], Server]] = {
-        "redis": lambda: RedisServer(persistent=True),
-        "memcached": MemcachedServer,
-        "zookeeper": ZooKeeperServer,
-    }
-    if kind not in makers:
+def _server(kind: str, running: dict[str, Any]) -> Any:
+    if kind not in _MAKERS:
         return None
     if kind not in running:
-        running[kind] = makers[kind]().start()
+        running[kind] = _MAKERS[kind]().start()
+        if kind in _CREATED:
+            create(running[kind].url(), _environ(running[kind]))
     return running[kind]
 
 
+def _fresh_url(kind: str, server: Any) -> str:
+    """Return a URL under which no key was used before."""
+    name = f"t{os.urandom(6).hex()}"
+    if kind in _TABLED:
+        server.make_table(name)
+        return str(server.url(table=name))
+    return str(server.url(prefix=name))
+
+
+def _environ(server: Any) -> dict[str, str]:
+    """Return what clients of a server need in their environment."""
+    return dict(getattr(server, "environ", {}))
+
+
 @pytest.fixture(name="place")
-def place_fixture(request: pytest.FixtureRequest, tmp_path: Path, servers: dict[str, Server]) -> Iterator[Place]:
+def place_fixture(request: pytest.FixtureRequest, tmp_path: Path, servers: dict[str, Any]) -> Iterator[Place]:
     """Give a node on the backend that the test names, with keys of its own."""
     server = _server(request.param, servers)
-    url = f"file://{tmp_path}/leases" if server is None else server.url(prefix=f"t{os.urandom(6).hex()}")  # type: ignore[attr-defined]
-    node = Node(tmp_path, url)
+    node = Node(tmp_path, f"file://{tmp_path}/leases" if server is None else _fresh_url(request.param, server))
+    node.environ.update(_environ(server))
     yield Place(node, server)
     node.check_nothing_left()
 
@@ -64,5 +97,13 @@ def on(*kinds: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("place", kinds, indirect=True)
 
 
-EVERY = on("file", "redis", "memcached", "zookeeper")
-WITH_SERVER = on("redis", "memcached", "zookeeper")
+#: All that keep a record of each key's runs, number them and say who has a key: all but SQS, where a
+#: message that nobody sees is all that there is.
+_RECORDING = ("file", "redis", "memcached", "zookeeper", "etcd", "postgresql", "mysql", "dynamodb")
+EVERY = on(*_RECORDING, "sqs")
+#: For what is the same on all of them as long as these pass and the contract is kept.
+VARIOUS = on("file", "redis", "memcached", "zookeeper")
+VARIOUS_WITH_SERVER = on("redis", "memcached", "zookeeper")
+RECORDING = on(*_RECORDING)
+WITH_SERVER = on(*_RECORDING[1:], "sqs")
+RECORDING_WITH_SERVER = on(*_RECORDING[1:])

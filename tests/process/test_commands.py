@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.servers.redis import RedisServer
 
-from .places import EVERY, WITH_SERVER, Place, on
+from .places import RECORDING, RECORDING_WITH_SERVER, Place, on
 from .places import place_fixture as place_fixture
 from .places import servers_fixture as servers_fixture
 from .support import Node, Started, children, wait_until
@@ -54,7 +54,7 @@ def let_go(node: Node, started: Started) -> None:
     assert started.wait() == 0
 
 
-@EVERY
+@RECORDING
 def test_status_follows_a_key(place: Place) -> None:
     """From free over running to held: each state, with who and how it ended."""
     node = place.node
@@ -74,7 +74,7 @@ def test_status_follows_a_key(place: Place) -> None:
     assert held["last_success"] == held["last"]
 
 
-@EVERY
+@RECORDING
 def test_status_of_the_dead(place: Place) -> None:
     """A run that died is lapsed, until the next one makes history of it."""
     node = place.node
@@ -93,7 +93,7 @@ def test_status_of_the_dead(place: Place) -> None:
     assert [line.rsplit("  ", 1)[-1].strip() for line in out.splitlines()[1:]] == ["exited with status 0", "died"]
 
 
-@on("file", "redis", "zookeeper")
+@on("file", "redis", "zookeeper", "etcd", "postgresql", "mysql", "dynamodb")
 def test_status_of_all_keys(place: Place) -> None:
     """Without keys it lists all that were used, also for people."""
     node = place.node
@@ -124,15 +124,42 @@ def test_status_beside_what_is_foreign(place: Place) -> None:
     assert call(node, "status", "job")[0] == 0
 
 
-@on("memcached")
+@on("memcached", "sqs")
 def test_status_where_keys_cannot_be_listed(place: Place) -> None:
-    """memcached cannot list: a line says to name the keys."""
+    """memcached and SQS cannot list: a line says to name the keys."""
     status, out, err = call(place.node, "status")
     assert (status, out) == (64, "")
     assert "cannot list its keys; name them: cronlock status KEY..." in err
 
 
-@EVERY
+@on("sqs")
+def test_commands_that_need_records(place: Place) -> None:
+    """Where no record is kept each command refuses in one line; of a key that is free `status` can say so."""
+    node = place.node
+    holder = hold(node)
+    for words in (["history", "job"], ["release", "--force", "job"]):
+        status, out, err = call(node, *words)
+        assert (status, out, len(err.splitlines())) == (64, "", 1)
+        assert "does not know who has a key" in err
+    status, out, _ = call(node, "check", "job", "--max-age", "1h")
+    assert (status, out.startswith("CRONLOCK UNKNOWN - ")) == (3, True)
+    status, out, err = call(node, "status", "job")
+    assert (status, out, len(err.splitlines())) == (69, "", 1)
+    assert "job: is held" in err
+    assert shown(node, "other")["other"]["state"] == "free"
+    let_go(node, holder)
+
+
+@on("sqs")
+def test_options_that_need_records(place: Place) -> None:
+    """A standby and a run that ignores a hold are refused before anything runs."""
+    for option in (("--standby", 60), ("--ignore-hold",)):
+        done = place.node.run(*option, "--", "echo", "ran")
+        assert (done.status, done.out, len(done.messages)) == (64, "", 1), done.err
+        assert done.err.startswith(f"cronlock: job: {option[0]}: this backend cannot tell "), done.err
+
+
+@RECORDING
 def test_history_of_many_runs(place: Place) -> None:
     """Twenty runs and no more, the newest first, in JSON by the schema and as a table."""
     node = place.node
@@ -148,7 +175,7 @@ def test_history_of_many_runs(place: Place) -> None:
     assert call(node, "history", "unused")[1] == "no run of unused is known\n"
 
 
-@EVERY
+@RECORDING
 def test_a_short_job_that_could_not_start_is_in_the_history(place: Place) -> None:
     """So is one that --timeout stopped."""
     node = place.node
@@ -158,7 +185,7 @@ def test_a_short_job_that_could_not_start_is_in_the_history(place: Place) -> Non
     assert [run["outcome"] for run in runs] == ["timeout", "not-started"]
 
 
-@EVERY
+@RECORDING
 def test_check_alarms_and_calms_down(place: Place) -> None:
     """Critical without a success, OK after one, critical again as time goes by, and UNKNOWN for nonsense."""
     node = place.node
@@ -181,7 +208,7 @@ def test_check_alarms_and_calms_down(place: Place) -> None:
         assert out.startswith("CRONLOCK UNKNOWN - ")
 
 
-@EVERY
+@RECORDING
 def test_check_of_a_run_under_way(place: Place) -> None:
     """A run under way counts with --max-run, as long as it is not older."""
     node = place.node
@@ -193,7 +220,7 @@ def test_check_of_a_run_under_way(place: Place) -> None:
     assert call(node, "check", "job", "--max-age", "1h")[0] == 0
 
 
-@WITH_SERVER
+@RECORDING_WITH_SERVER
 def test_a_server_that_does_not_answer(place: Place) -> None:
     """Each command says so in its own way, within the time limit."""
     assert place.server is not None
@@ -214,7 +241,7 @@ def test_a_server_that_does_not_answer(place: Place) -> None:
         place.server.resume()
 
 
-@EVERY
+@RECORDING
 def test_metrics_in_a_file(place: Place) -> None:
     """--output replaces the file as a whole; Prometheus' parser reads what it has."""
     node = place.node
@@ -232,7 +259,7 @@ def test_metrics_in_a_file(place: Place) -> None:
     assert (status, len(err.splitlines())) == (64, 1)
 
 
-@EVERY
+@RECORDING
 def test_release_of_a_hold(place: Place) -> None:
     """The hold ends, and it says whose it was."""
     node = place.node
@@ -247,7 +274,7 @@ def test_release_of_a_hold(place: Place) -> None:
     assert node.run("--", "echo", "ran").out == "ran\n"
 
 
-@EVERY
+@RECORDING
 def test_release_of_a_run(place: Place) -> None:
     """The run that has the key is stopped as for any lost lease, and nobody in standby does it again."""
     node = place.node
@@ -263,7 +290,7 @@ def test_release_of_a_run(place: Place) -> None:
     assert node.run("--", "echo", "ran").out == "ran\n"
 
 
-@EVERY
+@RECORDING
 def test_outcome_log(place: Place) -> None:
     """With --log-format json one line per run and per skip says how it went."""
     node = place.node
@@ -282,7 +309,7 @@ def test_outcome_log(place: Place) -> None:
     assert node.run(*options, "-q", "--", "true").err == ""
 
 
-@EVERY
+@RECORDING
 def test_drift_is_warned_of(place: Place) -> None:
     """A run that finds another program or another ttl before it says so, and status does."""
     node = place.node

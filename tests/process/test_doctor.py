@@ -26,7 +26,7 @@ from tests.servers.redis import RedisCluster, RedisSentinel, RedisServer
 from tests.servers.tls import tls
 from tests.servers.zookeeper import ZooKeeperEnsemble, ZooKeeperServer
 
-from .places import EVERY, WITH_SERVER, Place
+from .places import EVERY, RECORDING, WITH_SERVER, Place, on
 from .places import place_fixture as place_fixture
 from .places import servers_fixture as servers_fixture
 from .support import Node
@@ -85,7 +85,7 @@ def node_on(tmp_path: Path, url: str) -> Node:
 # On every backend.
 
 
-@EVERY
+@RECORDING
 def test_a_backend_that_is_all_right(place: Place) -> None:
     """A lease is proved to be had, nothing is wrong, and users' keys and the list of keys stay as they were."""
     node = place.node
@@ -130,7 +130,19 @@ def test_a_ttl_that_the_backend_cannot_keep(place: Place) -> None:
     assert report.level("lease") == "ok"
 
 
-@EVERY
+@on("sqs")
+def test_a_backend_without_records(place: Place) -> None:
+    """A lease is proved to be had where nothing else can be told, and a run that goes on is left alone."""
+    node = place.node
+    holder = hold(node)
+    report = Report(node)
+    assert (report.bad(), report.level("lease"), report.level("records")) == ([], "ok", "note")
+    assert node.run("--skip-status", 9, "--", "echo", "ran").status == 9
+    let_go(node, holder)
+
+
+# On SQS all doctors share a queue, and so a key.
+@RECORDING
 def test_two_at_once(place: Place) -> None:
     """Two doctors on one machine do not take each other's probe for something wrong."""
     words = [sys.executable, "-m", "cronlock", "doctor", "--json"]
@@ -159,7 +171,8 @@ def test_a_server_that_hangs(place: Place) -> None:
     assert took < 30
 
 
-@pytest.mark.parametrize("scheme", ["redis", "memcached", "zookeeper", "redis+sentinel", "redis+cluster"])
+# Of those that want a user or a table in the URL: the tests of their doctors.
+@pytest.mark.parametrize("scheme", ["redis", "memcached", "zookeeper", "redis+sentinel", "redis+cluster", "etcd"])
 def test_nobody_is_there(tmp_path: Path, scheme: str) -> None:
     """A refused connection and a name that is none are said with the address."""
     with socket.socket() as listener:

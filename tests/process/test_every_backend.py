@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from .places import EVERY, WITH_SERVER, Place, on
+from .places import EVERY, RECORDING, WITH_SERVER, Place, on
 from .places import place_fixture as place_fixture
 from .places import servers_fixture as servers_fixture
 from .support import Node, Tree, now, wait_stopped
@@ -50,7 +50,7 @@ def test_command_that_cannot_start_frees_the_key(place: Place) -> None:
     assert place.node.run("--", "echo", "ran").out == "ran\n"
 
 
-@EVERY
+@RECORDING
 def test_fences_grow(place: Place) -> None:
     """Each run has a larger fence than the one before."""
     fences = [int(place.node.run("--min-hold", 0, "--", "sh", "-c", "echo $CRONLOCK_FENCE").out) for _ in range(4)]
@@ -58,7 +58,7 @@ def test_fences_grow(place: Place) -> None:
 
 
 # On Redis: test_leases.
-@on("file", "memcached", "zookeeper")
+@on("file", "memcached", "zookeeper", "etcd", "postgresql", "mysql", "dynamodb", "sqs")
 def test_job_longer_than_three_ttls(place: Place) -> None:
     """A job longer than three ttls keeps its lease, another run skips until it ends; then it is free."""
     node = place.node
@@ -87,7 +87,7 @@ def test_sigkill_of_the_wrapper(place: Place) -> None:
 
 
 # On Redis and file: test_trees.
-@on("memcached", "zookeeper")
+@on("memcached", "zookeeper", "etcd", "postgresql", "mysql", "dynamodb", "sqs")
 def test_sigstop_of_the_wrapper(place: Place) -> None:
     """A wrapper that stays stopped loses the command before another run starts."""
     node = place.node
@@ -129,7 +129,8 @@ def test_server_that_hangs(place: Place) -> None:
     assert "lease lost" in started.err
 
 
-@on("redis", "zookeeper")
+# The services of DynamoDB and SQS do not restart, and their emulators forget everything then.
+@on("redis", "zookeeper", "etcd", "postgresql", "mysql")
 def test_server_that_restarts_with_its_data(place: Place) -> None:
     """A server that is killed and started again within the ttl leaves the job undisturbed."""
     assert place.server is not None

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from .places import EVERY, WITH_SERVER, Place, on
+from .places import RECORDING, VARIOUS, VARIOUS_WITH_SERVER, Place, on
 from .places import place_fixture as place_fixture
 from .places import servers_fixture as servers_fixture
 from .support import Node, Started, children, is_alive, now, wait_until
@@ -49,7 +49,7 @@ def kill_all_of(started: Started) -> None:
     wait_until(lambda: not any(is_alive(pid) for pid in family), "all of the run is dead")
 
 
-@EVERY
+@RECORDING
 def test_one_takes_over_from_the_dead(place: Place) -> None:
     """Of many in standby exactly one runs the job of a holder that died, the others leave when it ended."""
     node = place.node
@@ -68,7 +68,7 @@ def test_one_takes_over_from_the_dead(place: Place) -> None:
     assert node.run("--skip-status", 9, "--", "echo", "ran").status == 9
 
 
-@EVERY
+@RECORDING
 @pytest.mark.parametrize("status", [0, 3])
 def test_all_leave_when_the_run_ended(place: Place, status: int) -> None:
     """A run that ends, well or badly, is not done again; whoever stood by is a skip that says so."""
@@ -84,7 +84,7 @@ def test_all_leave_when_the_run_ended(place: Place, status: int) -> None:
     assert all(f"exited with status {status}" in standby.err for standby in standbys)
 
 
-@EVERY
+@VARIOUS
 def test_the_time_in_standby_ends(place: Place) -> None:
     """A run that goes on for longer than --standby is left alone."""
     node = place.node
@@ -95,7 +95,7 @@ def test_the_time_in_standby_ends(place: Place) -> None:
     assert holder.wait() == 0
 
 
-@EVERY
+@RECORDING
 def test_a_free_key_needs_no_standby(place: Place) -> None:
     """Where nobody holds the key --standby changes nothing, and after a run that ended it is a plain skip."""
     node = place.node
@@ -105,7 +105,7 @@ def test_a_free_key_needs_no_standby(place: Place) -> None:
     assert (done.status, done.out, done.err) == (9, "", "")
 
 
-@EVERY
+@RECORDING
 def test_who_comes_after_the_death_takes_over_at_once(place: Place) -> None:
     """Within the hold of a run whose lease lapsed already, only who stands by gets the key."""
     node = place.node
@@ -117,7 +117,7 @@ def test_who_comes_after_the_death_takes_over_at_once(place: Place) -> None:
     assert (done.status, done.out) == (0, "ran 1\n")
 
 
-@EVERY
+@RECORDING
 def test_a_command_that_could_not_start_is_taken_over(place: Place) -> None:
     """A node that has the lease and not the program leaves the tick to those in standby."""
     node = place.node
@@ -127,7 +127,7 @@ def test_a_command_that_could_not_start_is_taken_over(place: Place) -> None:
     assert node.run("--standby", 60, "--", "echo", "ran").out == "ran\n"
 
 
-@EVERY
+@VARIOUS
 def test_signal_ends_a_standby(place: Place) -> None:
     """TERM ends it at once, nothing ran, and the key is as it was."""
     node = place.node
@@ -139,7 +139,7 @@ def test_signal_ends_a_standby(place: Place) -> None:
     assert holder.wait() == 0
 
 
-@WITH_SERVER
+@VARIOUS_WITH_SERVER
 def test_standby_without_a_server(place: Place) -> None:
     """A server that is gone until the end of the standby: nothing runs, and a line says why."""
     assert place.server is not None
@@ -198,7 +198,7 @@ main()
 """
 
 
-@WITH_SERVER
+@VARIOUS_WITH_SERVER
 def test_on_error_run_is_not_beside_another(place: Place) -> None:
     """A machine that slept between its lease and the start of the command must not run it without one."""
     words = ["run", "--key=job", "--ttl", "2", "--on-error", "run", "--", "echo", "ran"]
@@ -207,7 +207,7 @@ def test_on_error_run_is_not_beside_another(place: Place) -> None:
     assert "the lease was over before the command could be started; nothing was run" in late.err
 
 
-@EVERY
+@VARIOUS
 def test_timeout_and_status_of_a_takeover(place: Place) -> None:
     """A takeover is a run like any other: --timeout stops it, and its status is the standby's own."""
     node = place.node

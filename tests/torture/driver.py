@@ -131,7 +131,7 @@ class Driver:
         more: dict[str, Any] = {}
         if chosen < 0.15:
             more = {"wait": self._pace.ttl}
-        elif chosen < 0.5:
+        elif chosen < 0.5 and self._world.system.can_stand_by:
             more = {"standby": self._pace.ttl * 1.5}
         for node in self._world.nodes:
             self._order_run(at + self._skew[node] + self._chance.uniform(0, 0.05), node, key, tick, job, **more)

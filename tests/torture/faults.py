@@ -231,7 +231,10 @@ def _on_server(number: int, *, leader: bool = False, empty: bool = False) -> Cal
         if (system.has_leader and not system.has_quorum) or (forgets and not system.has_quorum):
             grants = _loss(world, "lease")
         # A node that saw more than the server shows keeps away for the ttl.
-        return _servers(world, server.place.host, begin, end, grants)
+        broken = _servers(world, server.place.host, begin, end, grants)
+        if empty and system.is_furnished:
+            broken.statuses = [statuses.CONFIG]
+        return broken
 
     return breaks
 
@@ -293,17 +296,21 @@ def _has_servers(system: type[System]) -> bool:
     return not system.local
 
 
+def _restarts(system: type[System]) -> bool:
+    return not system.local and system.restarts
+
+
 def _is_one_of_many(system: type[System]) -> bool:
     return system.has_leader
 
 
 _SERVER_FAULTS = [
-    Fault(Kind("server-kill", SERVERS, 0.1, 1.0, 2.5), _on_server(_KILL), suits=_has_servers),
-    Fault(Kind("server-restart", SERVERS, 0.0, 0.3, 2.5), _on_server(_TERM), suits=_has_servers),
+    Fault(Kind("server-kill", SERVERS, 0.1, 1.0, 2.5), _on_server(_KILL), suits=_restarts),
+    Fault(Kind("server-restart", SERVERS, 0.0, 0.3, 2.5), _on_server(_TERM), suits=_restarts),
     Fault(
         Kind("server-restart-empty", SERVERS, 0.0, 0.3, 2.5),
         _on_server(_TERM, empty=True),
-        suits=lambda system: not system.local and system.keeps_data,
+        suits=lambda system: _restarts(system) and system.keeps_data,
     ),
     Fault(Kind("server-stop-shortly", SERVERS, 0.1, 0.6, 1.5), _on_server(_STOP), suits=_has_servers),
     Fault(Kind("server-stop-long", SERVERS, 1.2, 2.5, 2.5), _on_server(_STOP), suits=_has_servers),

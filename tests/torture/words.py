@@ -12,6 +12,11 @@ BACKENDS = {
     "memcached": "memcached",
     "memcached-three": "memcached, three servers",
     "zookeeper": "ZooKeeper, three servers",
+    "etcd": "etcd, three servers",
+    "postgresql": "PostgreSQL",
+    "mysql": "MariaDB",
+    "dynamodb": "DynamoDB, an emulator",
+    "sqs": "SQS, an emulator",
 }
 #: Name of a fault -> what it does.
 FAULTS = {

@@ -188,6 +188,7 @@ class World:
         line += [f"--state-dir={self._state_dir(node)}", f"--skip-status={SKIPPED}", *options, "--"]
         command = [sys.executable, "-I", "-S", _COMMAND, f"{SHARED}/history", run, node, tick or "-", *job]
         env = {"PATH": _PATH, "PYTHONPATH": _PROGRAM, "CRONLOCK_CONFIG": f"{SHARED}/empty.conf", "LC_ALL": "C.UTF-8"}
+        env.update(self.system.environ())
         if self._node_clocks:
             env[_CLOCK] = f"{SHARED}/{node}.clock"
         user = self._users[node]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from .aws import SQS, DynamoDB
 from .base import System
+from .etcd import EtcdThree
 from .files import Files
 from .memcached import Memcached, MemcachedThree
 from .redis import RedisAlone, RedisForgetful
 from .redis_ha import Cluster, Sentinel
+from .sql import Mysql, Postgresql
 from .zookeeper import Ensemble
 
 #: All of them, by name.
@@ -21,6 +24,11 @@ SYSTEMS: dict[str, type[System]] = {
         Memcached,
         MemcachedThree,
         Ensemble,
+        EtcdThree,
+        Postgresql,
+        Mysql,
+        DynamoDB,
+        SQS,
     )
 }
 

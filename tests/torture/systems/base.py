@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.fleet.machines import Machine
@@ -34,6 +34,12 @@ class System:
     has_leader = False
     #: Whether a lease that was granted is on a majority of servers.
     has_quorum = False
+    #: Whether servers end and are started again.
+    restarts = True
+    #: Whether a run can stand by for another.
+    can_stand_by = True
+    #: Whether something must be made on servers without data before the first run: it says so until then.
+    is_furnished = False
     #: Whether its leases end by the wall clock of a server.
     goes_by_wall_clock = False
 
@@ -58,6 +64,10 @@ class System:
     def url(self) -> str:
         """Return the URL for the nodes."""
         raise NotImplementedError
+
+    def environ(self) -> Mapping[str, str]:
+        """Return what the nodes need in their environment."""
+        return {}
 
     def leader(self) -> Server:
         """Return the server that leads now; the first one where none does."""
