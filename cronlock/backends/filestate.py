@@ -112,18 +112,27 @@ class State:
 
 def load(descriptor: int, path: str) -> State:
     """Return what the file says; raise ForeignValue when another program wrote it."""
+    try:
+        return _read(descriptor)
+    except (ForeignValue, ValueError):
+        pass
+    # Who reads without the lock may have seen the first record while it was being written: not twice.
+    try:
+        return _read(descriptor)
+    except (ForeignValue, ValueError):
+        raise ForeignValue(f"{path}: not a file of cronlock; remove it, or name another directory in the URL") from None
+
+
+def _read(descriptor: int) -> State:
     data = os.pread(descriptor, SIZE + 1, 0)
     slots = [data[:SLOT], data[SLOT:REVOKED_AT], data[REVOKED_AT:SIZE]]
     blank = not data.strip(b"\0 ")
-    try:
-        # A file without any slot of ours, whole or torn, is somebody else's.
-        if len(data) > SIZE or not (blank or any(slot.startswith(record.MAGIC.encode()) for slot in slots)):
-            raise ForeignValue("")
-        first, second, taken = (decode_slot(slot) for slot in slots)
-        newest = max((first, second), key=lambda fields: int(fields.get("number", "0")))
-        return State(newest, taken.get("revoked", ""), new=len(data) < SIZE)
-    except (ForeignValue, ValueError):
-        raise ForeignValue(f"{path}: not a file of cronlock; remove it, or name another directory in the URL") from None
+    # A file without any slot of ours, whole or torn, is somebody else's.
+    if len(data) > SIZE or not (blank or any(slot.startswith(record.MAGIC.encode()) for slot in slots)):
+        raise ForeignValue("")
+    first, second, taken = (decode_slot(slot) for slot in slots)
+    newest = max((first, second), key=lambda fields: int(fields.get("number", "0")))
+    return State(newest, taken.get("revoked", ""), new=len(data) < SIZE)
 
 
 def save(descriptor: int, state: State, key: str, hold_until_at: float) -> None:

@@ -284,6 +284,30 @@ def test_torn_record_leaves_the_one_before(backend: FileBackend, directory: Path
     refused(FileBackend(str(directory), 1.0).acquire(make_claim("x")), HOLD)
 
 
+def test_first_record_is_read_while_it_is_written(
+    backend: FileBackend, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who sees blanks where its first bytes will be looks again, and does not take the file for a stranger's."""
+    backend.release(granted(backend.acquire(make_claim("x"))), make_ending(), keep_hold=False)
+    _file(directory).write_bytes(b"")
+    holder = granted(backend.acquire(make_claim("x")))
+    seen: list[bytes] = []
+    pread = os.pread
+
+    def read(descriptor: int, length: int, offset: int) -> bytes:
+        data = pread(descriptor, length, offset)
+        if not seen:
+            data = data.replace(b"cronlock=", b" " * 9)
+        seen.append(data)
+        return data
+
+    monkeypatch.setattr(os, "pread", read)
+    conflict = refused(FileBackend(str(directory), 1.0).acquire(make_claim("x")), HELD)
+    assert len(seen) > 1
+    assert conflict.run is not None
+    assert conflict.run.owner == holder.claim.owner
+
+
 @pytest.mark.parametrize("data", [b"", b"\0" * 8192, b"\0" * 12288, b"cronlock=1\nnumber=7\nkey=", b" " * 12288])
 def test_file_without_a_whole_record_is_new(backend: FileBackend, directory: Path, data: bytes) -> None:
     """Where a crash left no whole record there is none, and fences go on by the time."""
