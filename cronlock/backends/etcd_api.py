@@ -29,7 +29,7 @@ PORT = 2379
 _LONGEST_ANSWER = 4 << 20
 
 # Codes of gRPC.
-_DEADLINE, _NOT_FOUND, _DENIED, _UNAVAILABLE, _UNAUTHENTICATED = 4, 5, 7, 14, 16
+_UNKNOWN, _DEADLINE, _DENIED, _UNAVAILABLE = 2, 4, 7, 14
 # What etcd says, in any version; the codes of some changed.
 _LEASE_EXISTS = "lease already exists"
 _LEASE_GONE = "requested lease not found"
@@ -66,8 +66,12 @@ class Refusal(BackendUnavailable):
 
     @property
     def elsewhere(self) -> bool:
-        """Whether another server may answer otherwise: this one has no leader, or is no voter, or in a hurry."""
-        return self.code in (_UNAVAILABLE, _DEADLINE)
+        """Whether another server may answer otherwise: this one has no leader, or is no voter, or had no answer.
+
+        A leader that was cut off calls what it has waited for in vain UNKNOWN.
+        """
+        about_lease = self.lease_exists or self.lease_gone
+        return self.code in (_UNAVAILABLE, _DEADLINE, _UNKNOWN) and not about_lease
 
 
 class KeyValue:

@@ -994,7 +994,12 @@ def test_several_servers(server: EtcdServer, key: str) -> None:
     leaderless = LittleServer(
         b'HTTP/1.1 503 Service Unavailable\r\nContent-Length: 47\r\n\r\n{"message":"etcdserver: no leader","code":14}  '
     )
-    ports = [free_port(), hung.port, nonsense.port, leaderless.port, server.port]
+    # What a leader that was cut off says of a proposal to which nobody agreed.
+    alone = LittleServer(
+        b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 48\r\n\r\n"
+        b'{"message":"context deadline exceeded","code":2}'
+    )
+    ports = [free_port(), hung.port, nonsense.port, leaderless.port, alone.port, server.port]
     try:
         for _ in range(3):  # It begins anywhere.
             with opened("etcd://" + ",".join(f"{HOST}:{port}" for port in ports), 6.0) as backend:
@@ -1002,7 +1007,7 @@ def test_several_servers(server: EtcdServer, key: str) -> None:
                 assert backend.renew(grant)
                 assert backend.release(grant, make_ending(), keep_hold=False)
     finally:
-        for one in (hung, nonsense, leaderless):
+        for one in (hung, nonsense, leaderless, alone):
             one.close()
 
 

@@ -261,7 +261,7 @@ def test_a_leader_that_was_cut_off_renews_nothing(ensemble: Ensemble, key: str) 
     """Who can ask only it is not answered, and the key goes to another when the lease lapsed, not before."""
     leader = ensemble.leader()
     assert isinstance(leader, Peer)
-    with opened(leader.url(), 2.0) as backend, opened(ensemble.url()) as other:
+    with opened(leader.url(), 1.0) as backend, opened(ensemble.url()) as other:
         sent = time.monotonic()
         claim = make_claim(key, ttl=3.0)
         grant = granted(_patiently(lambda: backend.acquire(claim)))
@@ -306,10 +306,10 @@ def test_a_leader_that_stood_still_takes_no_lease_back(ensemble: Ensemble, key: 
     """It believes that leases ended which others kept since, and has them revoked when it goes on."""
     others = [node for node in ensemble.nodes if node is not ensemble.leader()]
     with opened(others[0].url()) as backend:
-        grants = [granted(backend.acquire(make_claim(f"{key}-{number}", ttl=10.0))) for number in range(20)]
+        grants = [granted(backend.acquire(make_claim(f"{key}-{number}", ttl=5.0))) for number in range(20)]
         started = time.monotonic()
         with leader_paused(ensemble):
-            while time.monotonic() - started < 13.0:
+            while time.monotonic() - started < 9.0:
                 _keep(backend, grants)
         for _ in range(10):
             _keep(backend, grants)
