@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from ..lease import Backend
     from ..settings import Settings
 
-#: scheme -> (module with ``open_backend(url, timeout)``, what pip installs if a package that it needs is missing)
+#: scheme -> (module with ``open_backend(url, timeout)``, what pip needs to be told, as a shell
+#: reads it, if a package that it needs is missing)
 SCHEMES: dict[str, tuple[str, str | None]] = {
     "file": ("cronlock.backends.file", None),
     "redis": ("cronlock.backends.redis", None),
@@ -26,14 +27,14 @@ SCHEMES: dict[str, tuple[str, str | None]] = {
     "memcacheds": ("cronlock.backends.memcached", None),
     "zookeeper": ("cronlock.backends.zookeeper", "kazoo"),
     "zookeepers": ("cronlock.backends.zookeeper", "kazoo"),
-    "etcd": ("cronlock.backends.etcd", "cronlock[etcd]"),
-    "etcds": ("cronlock.backends.etcd", "cronlock[etcd]"),
-    "dynamodb": ("cronlock.backends.dynamodb", "cronlock[dynamodb]"),
-    "sqs": ("cronlock.backends.sqs", "cronlock[sqs]"),
-    "postgresql": ("cronlock.backends.postgresql", "cronlock[postgresql]"),
-    "postgres": ("cronlock.backends.postgresql", "cronlock[postgresql]"),
-    "mysql": ("cronlock.backends.mysql", "cronlock[mysql]"),
-    "mariadb": ("cronlock.backends.mysql", "cronlock[mysql]"),
+    "etcd": ("cronlock.backends.etcd", "'cronlock[etcd]'"),
+    "etcds": ("cronlock.backends.etcd", "'cronlock[etcd]'"),
+    "dynamodb": ("cronlock.backends.dynamodb", "'cronlock[dynamodb]'"),
+    "sqs": ("cronlock.backends.sqs", "'cronlock[sqs]'"),
+    "postgresql": ("cronlock.backends.postgresql", "'cronlock[postgresql]'"),
+    "postgres": ("cronlock.backends.postgresql", "'cronlock[postgresql]'"),
+    "mysql": ("cronlock.backends.mysql", "'cronlock[mysql]'"),
+    "mariadb": ("cronlock.backends.mysql", "'cronlock[mysql]'"),
 }
 #: Parameters by which engines tell databases, accounts and tables apart, besides those that all know.
 _PLACES = ("account", "endpoint", "host", "port", "region", "socket", "table")
@@ -68,7 +69,7 @@ def open_backend(text: str, timeout: float) -> Backend:
         if needed is None or missing in ("", "cronlock"):
             raise
         raise ConfigError(
-            f"{url.scheme}:// needs the Python package {missing}: pip install '{needed}', or install your "
+            f"{url.scheme}:// needs the Python package {missing}: pip install {needed}, or install your "
             f"distribution's python3-{missing}"
         ) from error
     backend: Backend = module.open_backend(url, timeout)

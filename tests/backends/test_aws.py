@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
+import subprocess
 import sys
 import threading
 import time
@@ -25,7 +27,8 @@ from cronlock.errors import BackendUnavailable, ConfigError, CronlockError
 
 from ..servers.aws import ENVIRON, MinistackServer, MotoServer
 from ..servers.aws_gate import Gate
-from ..servers.process import HOST, free_port
+from ..servers.process import HOST, free_port, need
+from ..servers.tls import tls
 
 #: What no text may ever show.
 _SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
@@ -516,6 +519,29 @@ def test_known_errors_are_answers(gate: Gate) -> None:
     reply = service.call("UpdateItem", {}, service.deadline(), ("ConditionalCheckFailedException",))
     assert reply.code == "ConditionalCheckFailedException"
     assert reply.body["message"] == "The conditional request failed"
+
+
+@pytest.mark.usefixtures("keys")
+@pytest.mark.parametrize("place", ["bundle", "file", "directory", "nowhere"])
+def test_tls(server: MinistackServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str) -> None:
+    """AWS is asked over TLS, and has to prove its name by an authority that is known here."""
+    files, context = tls(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.cert, files.key)
+    directory = tmp_path / "authorities"
+    directory.mkdir()
+    (directory / "one.pem").write_bytes((files.client_cert if place == "nowhere" else files.ca).read_bytes())
+    subprocess.run([need("openssl", "openssl"), "rehash", str(directory)], check=True)
+    monkeypatch.setenv("SSL_CERT_DIR", str(directory if place in ("directory", "nowhere") else tmp_path))
+    if place in ("bundle", "file"):
+        monkeypatch.setenv("AWS_CA_BUNDLE" if place == "bundle" else "SSL_CERT_FILE", str(files.ca))
+    with Gate(server.port, ENVIRON["AWS_SECRET_ACCESS_KEY"], tls=context) as gate:
+        service = _service(f"dynamodb://table?endpoint=https://localhost:{gate.port}", timeout=5.0)
+        if place == "nowhere":
+            with pytest.raises(BackendUnavailable, match=r"no TLS with the server: .*certificate verify failed"):
+                service.call("ListTables", {}, service.deadline())
+        else:
+            assert service.call("ListTables", {}, service.deadline()).code == ""
+            assert gate.actions == ["ListTables"]
 
 
 @pytest.mark.usefixtures("keys")

@@ -420,7 +420,7 @@ def test_nothing_stays_behind(sentinel: RedisSentinel, cluster: RedisCluster) ->
 def test_without_the_package(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without redis-py these URLs, and no others, are refused in one line that names it."""
     monkeypatch.setitem(sys.modules, "redis", None)
-    monkeypatch.delitem(sys.modules, "cronlock.backends.redis_ha")
+    monkeypatch.delitem(sys.modules, "cronlock.backends.redis_ha", raising=False)
     with pytest.raises(ConfigError, match="pip install redis"):
         open_backend(f"{scheme}://{HOST}{GUIDES[scheme]}", 1)
     open_backend(f"redis://{HOST}", 1)

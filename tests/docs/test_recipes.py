@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from cronlock.backends import dynamodb_table, sqs_wire
+from cronlock.backends.dynamodb_item import KEY
 from cronlock.views.prometheus import METRICS
 from tests.servers.process import need
 
@@ -50,6 +54,15 @@ tests:
           - exp_labels: {severity: page}
             exp_annotations: {summary: a machine cannot ask cronlock's backend}
 """
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+# Who asks AWS, and what only doctors and those who make a table or a queue may need.
+_ASKS = [
+    ("dynamodb", dynamodb_table, {"CreateTable", "DeleteItem", "DescribeTable"}),
+    ("sqs", sqs_wire, {"CreateQueue", "ListQueues"}),
+]
 
 _NAGIOS = """\
 cfg_file={here}/nagios.cfg
@@ -275,6 +288,30 @@ class TestMonitoring:
         node.sh("chmod 600 monitrc; sed 's/every/evry/' monitrc >wrong; chmod 600 wrong")
         assert node.type(f"{monit} -t -c monitrc").status == 0
         assert node.type(f"{monit} -t -c wrong").status != 0
+
+
+class TestAws:
+    """Policies allow what the program asks for and no more; the two templates make the table that it makes."""
+
+    @pytest.mark.parametrize(("service", "module", "others"), _ASKS)
+    def test_policy(self, service: str, module: ModuleType, others: set[str]) -> None:
+        """What dynamodb-policy.json and sqs-policy.json allow is what the program asks for, but for `others`."""
+        actions = set(re.findall(r'\bself\._?ask\(\s*"(\w+)"', Path(str(module.__file__)).read_text())) - others
+        (statement,) = json.loads((RECIPES / f"{service}-policy.json").read_text())["Statement"]
+        assert statement["Effect"] == "Allow"
+        assert sorted(statement["Action"]) == sorted(f"{service}:{action}" for action in actions)
+        assert statement["Resource"].startswith(f"arn:aws:{service}:*:*:")
+
+    def test_tables(self) -> None:
+        """dynamodb.yaml and dynamodb.tf name the key as the program does, and none pays for what it does not use."""
+        template = (RECIPES / "dynamodb.yaml").read_text()
+        assert f"AttributeName: {KEY}, AttributeType: S" in template
+        assert f"AttributeName: {KEY}, KeyType: HASH" in template
+        assert "BillingMode: PAY_PER_REQUEST" in template
+        terraform = (RECIPES / "dynamodb.tf").read_text()
+        assert re.search(rf'hash_key += "{KEY}"\n', terraform)
+        assert re.search(rf'attribute {{\n +name = "{KEY}"\n +type = "S"\n +}}', terraform)
+        assert re.search(r'billing_mode += "PAY_PER_REQUEST"\n', terraform)
 
 
 def test_every_recipe_is_tried() -> None:

@@ -56,13 +56,15 @@ class TestContents:
     """Files, owners and modes."""
 
     def test_carries_the_program_and_all_that_is_pinned(self, payload: Path, build: Build) -> None:
-        """Every module of cronlock is there, and every pinned dependency with its licence; no byte code is."""
+        """Every module but the tests for others is there, every pinned dependency with its licence; no byte code is."""
         files = _files(payload)
-        assert {f"{_LIBRARY}/{name}" for name in _modules_of_checkout(build)} <= files
+        modules = {name for name in _modules_of_checkout(build) if not name.startswith("cronlock/testing/")}
+        assert {f"{_LIBRARY}/{name}" for name in modules} <= files
         for pin in vendor.pins():
             about = f"{_LIBRARY}/{pin.name.replace('-', '_')}-{pin.version}.dist-info/"
             assert any(name.startswith(about) and "LICENSE" in name for name in files), pin.name
         assert not [name for name in files if name.endswith((".pyc", ".so", "RECORD")) or "/tests/" in name]
+        assert not [name for name in files if "/cronlock/testing/" in name]
 
     def test_manual_pages_and_completions(self, payload: Path, build: Build) -> None:
         """Every manual page and completion of the checkout is where the system looks, pages as small as can be."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import calendar
 import http.client
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterable
@@ -28,7 +29,15 @@ _BEARS = 300.0
 class Gate:
     """Stands before the server on port `target`, and lets pass what AWS would."""
 
-    def __init__(self, target: int, secret: str, *, region: str = "eu-west-1", service: str = "dynamodb") -> None:
+    def __init__(
+        self,
+        target: int,
+        secret: str,
+        *,
+        region: str = "eu-west-1",
+        service: str = "dynamodb",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.target = target
         self.region = region
         self.service = service
@@ -44,6 +53,8 @@ class Gate:
         self.answers: list[tuple[int, bytes]] = []
         self._server = ThreadingHTTPServer((HOST, 0), self._handler())
         self._server.daemon_threads = True
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self.port: int = self._server.server_address[1]
 
     def __enter__(self) -> Gate:
