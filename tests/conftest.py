@@ -1,10 +1,36 @@
-"""What pytest must know before it loads the tests."""
+"""What pytest must know before it loads the tests, and the order in which it runs them."""
 
 from __future__ import annotations
 
 import signal
+from pathlib import Path
+
+import pytest
 
 # A shell starts what it puts into the background with these ignored, and every child would inherit that.
 for _number in (signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
+
+#: Files that take a minute or more, the longest first: begun last, one of them would run alone at the end.
+_LONG = (
+    "torture/test_torture.py",
+    "process/test_standby.py",
+    "process/test_every_backend.py",
+    "process/test_commands.py",
+    "backends/test_dynamodb.py",
+    "torture/test_soak.py",
+    "backends/test_etcd_ensemble.py",
+    "fleet/test_cron.py",
+    "backends/test_sqs_losses.py",
+    "backends/test_dynamodb_clocks.py",
+    "backends/test_sqs.py",
+    "process/test_leases.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take long; otherwise keep the order."""
+    here = Path(__file__).parent
+    ranks = {here / name: rank for rank, name in enumerate(_LONG)}
+    items.sort(key=lambda item: ranks.get(item.path, len(_LONG)))
