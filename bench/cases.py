@@ -25,6 +25,7 @@ ETCD = "run -- true, etcd"
 POSTGRESQL = "run -- true, PostgreSQL"
 MYSQL = "run -- true, MariaDB"
 DYNAMODB = "run -- true, DynamoDB"
+DYNAMODB_TLS = "run -- true, DynamoDB with TLS"
 SQS = "run -- true, SQS"
 VERSION = "--version"
 EXEC = "from start to the command's exec, Redis"
@@ -45,6 +46,7 @@ LIMITS: dict[str, float | None] = {
     POSTGRESQL: None,
     MYSQL: None,
     DYNAMODB: None,
+    DYNAMODB_TLS: None,
     SQS: None,
     VERSION: 1.4,
     EXEC: 2.0,
@@ -56,10 +58,15 @@ LIMITS: dict[str, float | None] = {
 ETCDCTL_LIMIT = 1.4
 ETCDCTL_LIMITED = (REDIS, PASSWORD)
 #: Those on an emulator, whose own time is part of theirs.
-EMULATED = (DYNAMODB, SQS)
+EMULATED = (DYNAMODB, DYNAMODB_TLS, SQS)
 #: Those whose requests are counted on their way, by the name of what counts them.
 WATCHED = {ETCD: "etcd", POSTGRESQL: "postgresql", MYSQL: "mysql", DYNAMODB: "dynamodb", SQS: "sqs"}
 _LASTING = ("sleep", "86400")
+
+
+def backend(name: str) -> str:
+    """Return what is left of a case's name where all of a table are runs."""
+    return name.removeprefix("run -- true, ")
 
 
 class Lab:
@@ -79,6 +86,7 @@ class Lab:
             "CRONLOCK_STATE_DIR": str(directory / "state"),
             "CRONLOCK_CONFIG": os.devnull,
             **services.dynamodb.environ,
+            "AWS_CA_BUNDLE": str(services.authorities),
         }
         self.backends = {
             FILE: f"file://{directory}/leases",
@@ -91,6 +99,7 @@ class Lab:
             POSTGRESQL: services.postgresql.url(),
             MYSQL: services.mysql.url(),
             DYNAMODB: services.dynamodb.url(),
+            DYNAMODB_TLS: f"dynamodb://cronlock?endpoint=https://localhost:{services.secure.port}",
             SQS: services.sqs.url(),
         }
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import ssl
 from contextlib import ExitStack
+from pathlib import Path
 
-from tests.servers.aws import DynamoDBServer, SQSServer
+from tests.servers.aws import ENVIRON, DynamoDBServer, SQSServer
+from tests.servers.aws_gate import Gate
 from tests.servers.creating import create
 from tests.servers.etcd import EtcdServer
 from tests.servers.mariadb import MariadbServer
@@ -13,12 +16,15 @@ from tests.servers.memcached import MemcachedServer
 from tests.servers.postgresql import PostgresqlServer
 from tests.servers.process import HOST, Server, ask, free_port
 from tests.servers.redis import RedisServer
+from tests.servers.tls import tls
 from tests.servers.zookeeper import ZooKeeperServer
 
 from .watch import SentHTTP, SentMySQL, SentPostgreSQL, Watch
 
 #: What the rivals come from, which are optional here.
 RIVALS = {"etcdctl": "etcd-client", "consul": "consul", "flock": "util-linux"}
+
+_SYSTEMS_AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 class EtcdOnDisk(EtcdServer):
@@ -71,6 +77,14 @@ class Services:
             "dynamodb": Watch(self.dynamodb.port, SentHTTP),
             "sqs": Watch(self.sqs.port, SentHTTP),
         }
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(tls().cert, tls().key)
+        #: The way to DynamoDB over TLS, as AWS is asked.
+        self.secure = Gate(self.dynamodb.port, ENVIRON["AWS_SECRET_ACCESS_KEY"], tls=self._context)
+        #: A file of as many authorities as the system has, and the tests'.
+        self.authorities = tls().ca.with_name("authorities.pem")
+        system = _SYSTEMS_AUTHORITIES.read_text() if _SYSTEMS_AUTHORITIES.exists() else ""
+        self.authorities.write_text(system + tls().ca.read_text())
         self._stack = ExitStack()
 
     def __enter__(self) -> Services:
@@ -86,6 +100,7 @@ class Services:
                 server.wait_ready()
             for watch in self.watches.values():
                 stack.enter_context(watch)
+            stack.enter_context(self.secure)
             for made in (self.dynamodb, self.sqs):
                 create(made.url(), made.environ)
             self._stack = stack.pop_all()

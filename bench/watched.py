@@ -13,13 +13,19 @@ from .counts import MemcachedCount, RedisCount
 from .measure import run
 from .watch import LOGIN, WatchCount
 
-#: MB of PSS, all processes of a run together.
-MEMORY_LIMITS = {FILE: 13.0, REDIS: 13.0, MEMCACHED: 18.0, ZOOKEEPER: 26.0}
+#: MB of PSS, all processes of a run together; None where a client library of others takes most of it.
+MEMORY_LIMITS: dict[str, float | None] = {
+    FILE: 13.0,
+    REDIS: 13.0,
+    MEMCACHED: 18.0,
+    ZOOKEEPER: 26.0,
+    **dict.fromkeys(WATCHED),
+}
 #: Renewals of a day-long job with ttl 300: one each 100 s. By default ZooKeeper's servers let no
 #: session last longer than 40 s, hence no lease.
-DAILY = {FILE: 864, REDIS: 864, MEMCACHED: 864, ZOOKEEPER: 6480}
+DAILY = {**dict.fromkeys(MEMORY_LIMITS, 864), ZOOKEEPER: 6480}
 #: Seconds in which nothing is due, with ttl 300.
-QUIET = {ZOOKEEPER: 10, FILE: 20, REDIS: 20, MEMCACHED: 20}
+QUIET = {**dict.fromkeys(MEMORY_LIMITS, 20), ZOOKEEPER: 10}
 #: CPU seconds of such a job.
 DAY_LIMIT = 1.0
 #: Round trips, on one connection.
