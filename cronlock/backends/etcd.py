@@ -34,7 +34,7 @@ import time
 from .. import record
 from ..errors import BackendUnavailable, ConfigError, ForeignValue
 from ..lease import HELD, Claim, Conflict, Ending, Grant, Record, Traits
-from .etcd_api import Cluster, KeyValue, Refusal, behind, created, delete, get, put, text_of, unchanged
+from .etcd_api import Cluster, KeyValue, Refusal, behind, created, delete, get, put, says, text_of, unchanged
 from .etcd_entry import Entry, hold_text, lease_text
 from .etcd_names import Names, base, key_of, lease_id
 
@@ -81,11 +81,15 @@ class Etcd:
         if claim.hold > _LONGEST:
             raise ConfigError(f"--min-hold {claim.hold:.0f} is longer than etcd can keep: at most {_LONGEST} s")
         deadline, names = self._deadline(), Names(self._base, claim.key)
+        asked = False
         while True:
             entry = self._look(names, deadline)
             if entry.is_of(claim.owner) and claim.owner not in entry.gone:
-                if any(hold.key == names.hold_of(claim.owner) for hold in entry.holds):
-                    self._begin_hold(names, claim, entry, deadline)
+                entry.restore_run(claim)
+                if claim.hold > 0:
+                    revisions = [hold.modified for hold in entry.holds if hold.key == names.hold_of(claim.owner)]
+                    if not self._begin_hold(names, claim, entry, max(revisions, default=0), deadline):
+                        continue
                 return _granted(claim, entry)
             conflict = entry.conflict(claim)
             if conflict is not None:
@@ -93,13 +97,21 @@ class Etcd:
                     # It asks again when the lease can have lapsed.
                     conflict.remaining = self._left(entry.lease, deadline) - SLACK
                     conflict.remaining = max(0.1, conflict.remaining)
+                if asked:
+                    # Not before: one that arrives late would end the lease if its id was asked for again.
+                    self._forget(claim, lease_id(claim.owner), deadline)
                 return conflict
             previous = None if entry.run is not None and entry.run.owner == claim.owner else entry.latest
             began = time.monotonic()
+            asked = True
             taken = self._take(names, claim, entry, deadline)
             if taken is not None:
-                if claim.hold > 0 and time.monotonic() - began > SLACK:
-                    self._begin_hold(names, claim, taken, deadline)
+                if (
+                    claim.hold > 0
+                    and time.monotonic() - began > SLACK
+                    and not self._begin_hold(names, claim, taken, taken.created, deadline)
+                ):
+                    continue
                 return _granted(claim, taken, previous)
 
     def renew(self, grant: Grant) -> bool:
@@ -110,13 +122,15 @@ class Etcd:
         names = Names(self._base, claim.key)
         # Another id each time: the time of a lease that an earlier renewal asked for counts from then.
         lease = self._grant(lease_id(os.urandom(16).hex()), _ceil(grant.ttl) + SLACK, deadline)
-        parts = [put(names.lease, lease_text(claim.owner), lease)]
+        text = lease_text(claim.owner)
+        parts = [put(names.lease, text, lease)]
         while True:
-            answer = self._transaction([unchanged(names.lease, token.modified)], parts, deadline, [get(names.lease)])
+            conditions = [unchanged(names.lease, token.modified), says(names.lease, text)]
+            answer = self._transaction(conditions, parts, deadline, [get(names.lease)])
             if answer.truth("succeeded"):
                 token.modified, token.entry.lease = answer.revision, lease
                 return True
-            found = [one for one in answer.ranges(1)[0] if one.created == token.entry.created]
+            found = [one for one in answer.ranges(1)[0] if (one.created, one.value) == (token.entry.created, text)]
             if not found:
                 return False
             # An earlier renewal was done, and its answer lost; or this one, by a server that was asked before.
@@ -153,13 +167,14 @@ class Etcd:
         while True:
             entry = self._look(names, deadline)
             if claim.owner in entry.gone:
-                return
+                break
             parts = [put(names.record, entry.after_abandon(claim.owner)), delete(names.hold_of(claim.owner))]
             if entry.is_of(claim.owner):
                 parts.append(delete(names.lease))
             # Writing also moves the revision on, so that a transaction still under way is refused.
             if self._change(names, entry, parts, deadline) is not None:
-                return
+                break
+        self._forget(claim, lease_id(claim.owner), deadline)
 
     def read(self, key: str) -> Record | None:
         """Return what is known of the key; see `cronlock.lease.Backend`."""
@@ -242,7 +257,6 @@ class Etcd:
                 raise
             return None  # The lease was one of an earlier try, and lapsed just now.
         if revision is None:
-            self._forget(claim, lease, deadline)
             return None
         taken = Entry()
         taken.read(text, revision)
@@ -254,10 +268,17 @@ class Etcd:
         lease = self._grant(0, _ceil(claim.hold) + SLACK, deadline)
         return put(names.hold_of(claim.owner), hold_text(claim.hold), lease)
 
-    def _begin_hold(self, names: Names, claim: Claim, entry: Entry, deadline: float) -> None:
-        """Let the hold of `claim`, which has the lease, begin now: its own is older than the slack makes up for."""
-        part = self._hold(names, claim, deadline)
-        self._transaction([created(names.lease, entry.created)], [part], deadline)
+    def _begin_hold(self, names: Names, claim: Claim, entry: Entry, modified: int, deadline: float) -> bool:
+        """Let the hold of `claim`, which has the lease, begin now: its own is older than the slack makes up for.
+
+        Returns False if the hold was written since revision `modified`, or the lease is lost.
+        """
+        place, lease = names.hold_of(claim.owner), self._grant(0, _ceil(claim.hold) + SLACK, deadline)
+        conditions = [*_ours(names, entry, claim.owner), unchanged(place, modified)]
+        part = put(place, hold_text(claim.hold), lease)
+        answer = self._transaction(conditions, [part], deadline, [get(place)])
+        # Or this very one was done, by a server that was asked before.
+        return answer.truth("succeeded") or any(one.lease == lease for one in answer.ranges(1)[0])
 
     def _end(self, names: Names, entry: Entry, owner: str, ending: Ending, *, keep_hold: bool, deadline: float) -> bool:
         """Record the end of the run of `owner` and remove its lease, if the key is still as `entry` says."""
@@ -266,7 +287,7 @@ class Etcd:
         parts.append(delete(names.lease))
         if not keep_hold:
             parts.append(delete(names.hold_of(owner)))
-        return self._change(names, entry, parts, deadline, [created(names.lease, entry.created)]) is not None
+        return self._change(names, entry, parts, deadline, _ours(names, entry, owner)) is not None
 
     def _change(
         self,
@@ -365,6 +386,11 @@ def _entry(names: Names, records: list[KeyValue], held: list[KeyValue]) -> Entry
             place = found.key.decode("utf-8", "replace")
             raise ForeignValue(f"etcd key {place!r}: {error}; delete it or use ?prefix=") from None
     return entry
+
+
+def _ours(names: Names, entry: Entry, owner: str) -> list[dict[str, Any]]:
+    """Return the conditions that the lease is still the one of `entry`, which `owner` has."""
+    return [created(names.lease, entry.created), says(names.lease, lease_text(owner))]
 
 
 def _line(run: Run) -> bytes:

@@ -35,7 +35,8 @@ _LEASE_EXISTS = "lease already exists"
 _LEASE_GONE = "requested lease not found"
 _NOT_ENABLED = "authentication is not enabled"
 _NAMED = b"CommonName of client"
-_TOKENS = ("invalid auth token", "revision of auth store is old")
+# The last is said where users were asked for only after this one was told that they are not.
+_TOKENS = ("invalid auth token", "revision of auth store is old", "user name is empty")
 _REMEDIES = (
     ("database space exceeded", "compact and defragment the servers, then `etcdctl alarm disarm`"),
     ("user name is empty", "it wants a user: write USER:PASSWORD@ in the URL"),
@@ -189,6 +190,11 @@ class Cluster:
         """Return the answer of the first server that gives one before monotonic time `deadline`."""
         return patiently(deadline, lambda: self._ask(path, message, deadline))
 
+    @property
+    def is_nobody(self) -> bool:
+        """Whether the URL names no user."""
+        return self._credentials is None
+
     def close(self) -> None:
         """Close the connection; raises nothing."""
         if self._server is not None:
@@ -249,7 +255,7 @@ class Server:
         try:
             return self.post(path, message, who, deadline)
         except Refusal as error:
-            if not who or not any(text in error.said for text in _TOKENS):
+            if self._cluster.is_nobody or not any(text in error.said for text in _TOKENS):
                 raise
         # Tokens end, and a server that was started anew knows none. What was refused was not done.
         who = self._cluster.authorization(self, deadline, anew=True)
@@ -340,6 +346,11 @@ def unchanged(key: bytes, modified: int) -> dict[str, Any]:
 def created(key: bytes, revision: int) -> dict[str, Any]:
     """Return the condition that a key is there, and that it was made at that revision."""
     return {"key": text_of(key), "target": "CREATE", "result": "EQUAL", "create_revision": str(revision)}
+
+
+def says(key: bytes, value: bytes) -> dict[str, Any]:
+    """Return the condition that a key has that value: a server that forgot gives revisions again."""
+    return {"key": text_of(key), "target": "VALUE", "result": "EQUAL", "value": text_of(value)}
 
 
 def _range(key: bytes, *, below: bool) -> dict[str, str]:

@@ -115,7 +115,7 @@ def _judge_date(date: str, now: float, took: float, hold: float) -> Finding | No
     """Judge this machine's clock by the header of an answer, which tells whole seconds; None if it tells none."""
     try:
         seconds = parsedate_to_datetime(date).timestamp()
-    except (TypeError, ValueError, IndexError):
+    except (TypeError, ValueError, IndexError, OverflowError):
         return None
     return judge_clock(seconds + 0.5 - now, took / 2 + 0.5, hold)
 
@@ -125,7 +125,11 @@ def _judge_space(server: Server, status: Answer, case: Case) -> Finding | None:
     quota = status.number("dbSizeQuota")  # Since 3.6.
     if not quota:
         metrics = server.get("/metrics", case.deadline()).body.decode("utf-8", "replace")
-        told = re.search(r"^etcd_server_quota_backend_bytes ([0-9.e+]{1,20})$", metrics, re.MULTILINE)
+        told = re.search(
+            r"^etcd_server_quota_backend_bytes ([0-9]{1,18}(?:\.[0-9]{1,18})?(?:e\+[0-9]{1,2})?)$",
+            metrics,
+            re.MULTILINE,
+        )
         quota = int(float(told.group(1))) if told else 0
     if not quota:
         return None

@@ -27,14 +27,16 @@ _LONGEST_TEXT = 255
 class Hold:
     """One hold that is not over: a key that goes with a lease of the hold's length."""
 
-    __slots__ = ("key", "lease", "length", "until_at")
+    __slots__ = ("key", "lease", "length", "modified", "until_at")
 
-    def __init__(self, key: bytes, lease: int, length: float, until_at: float) -> None:
+    def __init__(self, key: bytes, lease: int, length: float, until_at: float, modified: int) -> None:
         self.key = key
         self.lease = lease
         self.length = length
         #: By the clock of the machine that asked for it, to tell people; the server's lease decides.
         self.until_at = until_at
+        #: The revision at which it was written last.
+        self.modified = modified
 
     @property
     def remaining(self) -> float:
@@ -112,12 +114,19 @@ class Entry:
         # Neither would ever be over.
         if not found.lease or not 0 <= length < 1e15 or not abs(until_at) < 1e15:
             raise ForeignValue("not a hold of cronlock")
-        self.holds.append(Hold(found.key, found.lease, length, until_at))
+        self.holds.append(Hold(found.key, found.lease, length, until_at, found.modified))
 
     def stand_in(self, earlier: Entry) -> None:
         """Take the run that has the lease from an `earlier` look, if somebody deleted its record since."""
         if self.holders_run is None:
             self.run, self.fence = earlier.run, max(self.fence, earlier.fence)
+
+    def restore_run(self, claim: Claim) -> None:
+        """Make up the run of `claim`, which has the lease, if somebody deleted its record since."""
+        if self.holders_run is None:
+            self.fence = max(self.fence, self.created)
+            self.run = self.granted_run(claim)
+            self.run.fence = self.fence
 
     # What it says.
 

@@ -184,11 +184,15 @@ def test_a_renewal_moves_the_key_to_a_new_lease(server: EtcdServer, node: Backen
 
 
 def test_long_leases_are_revoked(server: EtcdServer, node: Backend, key: str) -> None:
-    """One that would be there for a day is not left to lapse when its run ended; nobody waits for a short one."""
+    """One that would be there for a day is not left to lapse when its run ended or was given up."""
     before = len(server.ask("lease/leases").get("leases", []))
     grant = granted(node.acquire(make_claim(key, ttl=86400.0)))
     assert len(server.ask("lease/leases")["leases"]) == before + 1
     assert node.release(grant, make_ending(), keep_hold=False)
+    assert len(server.ask("lease/leases").get("leases", [])) == before
+    claim = make_claim(key, ttl=86400.0)
+    granted(node.acquire(claim))
+    node.abandon(claim)
     assert len(server.ask("lease/leases").get("leases", [])) == before
 
 
@@ -226,6 +230,53 @@ def test_hold_of_a_grant_that_was_not_heard_of(server: EtcdServer, node: Backend
     granted(node.acquire(claim))
     (hold,) = server.keys(f"cronlock/held/{key}/hold/").values()
     assert int(server.ask("lease/timetolive", ID=hold["lease"])["TTL"]) >= 30
+
+
+def test_short_hold_that_was_over_before_its_owner_heard(server: EtcdServer, node: Backend, key: str) -> None:
+    """It begins when the owner, who asked again, hears of its grant: else the tick could run once more."""
+    claim = make_claim(key, hold=LONG)
+    granted(node.acquire(claim))
+    EtcdHooks(server).end_hold(node, key)
+    grant = granted(node.acquire(claim))
+    assert node.release(grant, make_ending(), keep_hold=True)
+    refused(node.acquire(make_claim(key)), HOLD)
+
+
+def test_hold_that_arrives_late(server: EtcdServer, far: Backend, node: Backend, wire: Wire, key: str) -> None:
+    """One of a slow grant, whose owner asked again meanwhile, does not put an older lease in the newer's place."""
+
+    def be_slow() -> None:
+        time.sleep(SLACK + 0.5)
+        wire.on(3, wire.hold_requests)
+
+    wire.on(4, be_slow)
+    claim = make_claim(key, hold=30.0)
+    with pytest.raises(BackendUnavailable):
+        far.acquire(claim)
+    grant = granted(node.acquire(claim))
+    before = server.keys(f"cronlock/held/{key}/hold/")
+    wire.deliver_held()
+    assert server.keys(f"cronlock/held/{key}/hold/") == before
+    assert node.renew(grant)
+
+
+def test_hold_that_arrives_after_giving_up(far: Backend, node: Backend, wire: Wire, key: str) -> None:
+    """It holds nothing."""
+    claim = make_claim(key, hold=LONG)
+    granted(node.acquire(claim))
+    wire.on(3, wire.hold_requests)
+    with pytest.raises(BackendUnavailable):
+        far.acquire(claim)
+    node.abandon(claim)
+    wire.deliver_held()
+    granted(node.acquire(make_claim(key)))
+
+
+def test_whole_seconds(server: EtcdServer, node: Backend, key: str) -> None:
+    """A lease is never shorter than was asked for."""
+    granted(node.acquire(make_claim(key, ttl=2.5)))
+    lease = lease_of(server, key)["lease"]
+    assert int(server.ask("lease/timetolive", ID=lease)["grantedTTL"]) == 3 + SLACK
 
 
 def test_the_remaining_time_for_a_standby(node: Backend, key: str) -> None:
@@ -556,6 +607,42 @@ def test_lease_that_lapses_before_it_is_used(
     assert far.renew(grant)
 
 
+def test_acquire_that_arrives_when_the_record_was_deleted(
+    server: EtcdServer, far: Backend, node: Backend, wire: Wire, key: str
+) -> None:
+    """It finds the record as it knew it, that is none, and takes nothing from who has the lease."""
+    wire.on(4, wire.hold_requests)
+    with pytest.raises(BackendUnavailable):
+        far.acquire(make_claim(key, hold=LONG))
+    grant = granted(node.acquire(make_claim(key)))
+    server.delete(f"cronlock/record/{key}")
+    wire.deliver_held()
+    assert node.renew(grant)
+
+
+def test_lease_that_is_revoked_late(server: EtcdServer, node: Backend, wire: Wire, key: str) -> None:
+    """A run whose first try was in vain keeps what its second got, though its lease is of the same id."""
+
+    def be_overtaken() -> None:
+        node.abandon(make_claim(key))
+        wire.on(2, wire.hold_requests)
+
+    wire.on(3, be_overtaken)
+    places = f"{HOST}:{wire.port},{HOST}:{server.port}"
+    while True:
+        with opened(f"etcd://{places}", 4.0) as two:
+            claim = make_claim(key, ttl=7200.0)
+            grant = granted(two.acquire(claim))
+            if not wire.requests:  # It began with the other.
+                assert two.release(grant, make_ending(), keep_hold=False)
+                continue
+            wire.pass_all()
+            wire.deliver_held()
+            refused(node.acquire(make_claim(key)), HELD)
+            assert two.renew(grant)
+            return
+
+
 def test_release_of_what_lapsed(server: EtcdServer, node: Backend, key: str) -> None:
     """It was not ours any more, also if nobody took the key since: a standby may."""
     grant = granted(node.acquire(make_claim(key, hold=LONG)))
@@ -708,13 +795,30 @@ def test_restart_with_its_data(key: str) -> None:
         sight = Sight(grant.fence or 0, age=1.0, noticed_age=None, ttl=30.0)
         refused(backend.acquire(make_claim(key, ttl=10.0, sight=sight)), FORGOTTEN)
         assert not backend.renew(grant)
+        sight.noticed_age = 15.0
+        refused(backend.acquire(make_claim(key, ttl=10.0, sight=sight)), FORGOTTEN)
         sight.noticed_age = 30.0
         again = granted(backend.acquire(make_claim(key, ttl=10.0, sight=sight)))
         assert (again.fence or 0) > (grant.fence or 0)
 
 
+@pytest.mark.parametrize("renews", [True, False])
+def test_wiped_server_that_counts_as_before(key: str, renews: bool) -> None:
+    """Revisions are given again, on a quiet server the very same: the lease of another is not taken for ours."""
+    with EtcdServer() as own, opened(own.url()) as a, opened(own.url()) as b:
+        first = granted(a.acquire(make_claim(key)))
+        own.restart(keep_data=False)
+        second = granted(b.acquire(make_claim(key)))
+        assert second.fence == first.fence  # This node had seen nothing yet.
+        if renews:
+            assert not a.renew(first)
+        assert not a.release(first, make_ending(), keep_hold=False)
+        refused(a.acquire(make_claim(key)), HELD)
+        assert b.renew(second)
+
+
 def test_full_server(key: str) -> None:
-    """It is unavailable for runs, says what to do, and lets those that go on end."""
+    """It is unavailable, also for renewals and ends of runs, says what to do, and still refuses."""
     with EtcdServer(extra=["--quota-backend-bytes", str(1 << 20)]) as own, opened(own.url()) as backend:
         grant = granted(backend.acquire(make_claim(key)))
         for number in range(40):
@@ -727,6 +831,8 @@ def test_full_server(key: str) -> None:
         refused(backend.acquire(make_claim(key)), HELD)
         with pytest.raises(BackendUnavailable, match="space exceeded"):
             backend.renew(grant)
+        with pytest.raises(BackendUnavailable, match="space exceeded"):
+            backend.release(grant, make_ending(), keep_hold=True)
 
 
 def test_compacted_server(server: EtcdServer, node: Backend, key: str) -> None:
@@ -788,15 +894,18 @@ def test_server_of_another_kind(name: str, status: int, key: str) -> None:
 def test_server_that_grants_other_leases(key: str) -> None:
     """A shorter one than was asked for, or another's, is no lease."""
     looked = {"header": HEADER, "responses": [{"response_range": {}}, {"response_range": {}}]}
-    for granted_lease in ({"ID": "7", "TTL": "600"}, {"TTL": "600"}, {"ID": "x", "TTL": "600"}):
+    claim = make_claim(key, ttl=600.0)
+    shorter = {"ID": str(lease_id(claim.owner)), "TTL": str(600 + SLACK - 1)}
+    for granted_lease in ({"ID": "7", "TTL": "700"}, {"TTL": "700"}, {"ID": "x", "TTL": "700"}, shorter):
         answers = []
         for said in (looked, {"header": HEADER, **granted_lease}):
             body = json.dumps(said).encode()
             answers.append(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         server = LittleServer(*answers)
         try:
-            with opened(f"etcd://{HOST}:{server.port}", 5.0) as backend, pytest.raises(BackendUnavailable):
-                backend.acquire(make_claim(key))
+            with opened(f"etcd://{HOST}:{server.port}", 5.0) as backend, pytest.raises(BackendUnavailable) as caught:
+                backend.acquire(claim)
+            assert ("granted another lease" in str(caught.value)) == (granted_lease.get("ID") != "x")
         finally:
             server.close()
 
@@ -851,15 +960,17 @@ def test_foreign_history_is_passed_over(server: EtcdServer, node: Backend, key: 
     assert len(record.history) == 1
 
 
-def test_record_that_was_deleted_during_a_run(server: EtcdServer, node: Backend, key: str) -> None:
+@pytest.mark.parametrize("asks_again", [True, False])
+def test_record_that_was_deleted_during_a_run(server: EtcdServer, node: Backend, key: str, asks_again: bool) -> None:
     """The lease is respected all the same, and the run's end is recorded; fences go on."""
     claim = make_claim(key)
     grant = granted(node.acquire(claim))
     server.delete(f"cronlock/record/{key}")
     assert refused(node.acquire(make_claim(key)), HELD).run is None
-    assert granted(node.acquire(claim)).fence == grant.fence
+    again = granted(node.acquire(claim))
+    assert again.fence == grant.fence
     assert node.renew(grant)
-    assert node.release(grant, make_ending(3), keep_hold=False)
+    assert node.release(again if asks_again else grant, make_ending(3), keep_hold=False)
     record = node.read(key)
     assert record is not None
     assert record.last is not None
@@ -952,6 +1063,18 @@ def test_token_that_ended(closed_server: EtcdServer, key: str) -> None:
         closed_server.add_user(f"user-{key}", "x")
         assert backend.renew(grant)
         assert backend.release(grant, make_ending(), keep_hold=False)
+
+
+def test_users_that_are_asked_for_from_now_on(key: str) -> None:
+    """A run that began before goes on."""
+    with EtcdServer() as own:
+        own.ask("auth/user/add", name="root", password=_PASSWORD)
+        own.ask("auth/user/grant", user="root", role="root")
+        with opened(own.url(login=f"root:{_PASSWORD}")) as backend:
+            grant = granted(backend.acquire(make_claim(key)))
+            own.ask("auth/enable")
+            own.password = _PASSWORD
+            assert backend.renew(grant)
 
 
 def test_user_where_none_is_asked_for(server: EtcdServer, key: str) -> None:
