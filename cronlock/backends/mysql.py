@@ -261,9 +261,17 @@ class MysqlBackend:
         return self.servers.ask(texts, self._deadline() if deadline is None else deadline)
 
     def _ask_of_ours(self, texts: list[str], deadline: float | None = None) -> list[tuple[int, list[Row]]]:
-        """The same for a run that has, or may have, its lease: it goes on asking though the table is gone."""
+        """The same for a run that has, or may have, its lease: it goes on asking though the table is gone.
+
+        Another node of a Galera cluster than the one that granted the lease may be behind, and find nothing of ours
+        yet: it is asked again, once it has all that was granted before.
+        """
+        deadline = self._deadline() if deadline is None else deadline
         try:
-            return self._ask(texts, deadline)
+            answers = self._ask(texts, deadline)
+            if answers[0][0] == 0 and self._ask([statements.GALERA], deadline)[0][1]:
+                answers = self._ask([statements.CAUGHT_UP, *texts, statements.AS_BEFORE], deadline)[1:-1]
+            return answers
         except ConfigError as error:
             raise BackendUnavailable(str(error)) from error
 

@@ -139,6 +139,11 @@ UPDATE {leases} SET lapses_at = GREATEST(lapses_at + 1, $NOW + {ttl}) WHERE name
 """)
 TIME = _expanded("SELECT $NOW")
 
+#: A row if the server is a node of a Galera cluster, which other servers than such do not know.
+GALERA = "SHOW GLOBAL VARIABLES WHERE Variable_name = 'wsrep_on' AND Value = 'ON'"
+#: What is asked in between sees all that other nodes did before: 7 is reading and writing.
+CAUGHT_UP, AS_BEFORE = "SET SESSION wsrep_sync_wait = 7", "SET SESSION wsrep_sync_wait = DEFAULT"
+
 RELEASE = _expanded(f"""
 UPDATE {{leases}} SET
   last_line = CONCAT(run_line, {_text(chr(9) + "ended_at=")}, $SECONDS, {{end}}),
