@@ -153,11 +153,17 @@ class Table:
             values[":old"] = {"N": str(old.rev)}
         else:
             condition = f"attribute_not_exists(#{KEY})"
+        names = {*sets, *removed, *(() if old.rev else (KEY,))}
+        if old.run is not None:
+            # A table that was restored from a backup counts again, perhaps up to the very same number.
+            condition += " AND begins_with(#run, :owner)"
+            values[":owner"] = {"S": run_to_text(old.run).partition("\t")[0]}
+            names.add("run")
         request = {
             "Key": {KEY: {"S": self.item_name(key)}},
             "UpdateExpression": expression,
             "ConditionExpression": condition,
-            "ExpressionAttributeNames": _names(*sets, *removed, *(() if old.rev else (KEY,))),
+            "ExpressionAttributeNames": _names(*names),
             "ExpressionAttributeValues": values,
             "ReturnValues": "UPDATED_NEW",
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",

@@ -354,6 +354,21 @@ def test_deleted_item_is_noticed(node: DynamoDBBackend, url: str, key: str) -> N
     assert heir.fence == grant.fence + 6
 
 
+def test_restored_table(node: DynamoDBBackend, url: str, key: str) -> None:
+    """Its items count from the backup on, up to the very same numbers: the run of another is not taken for ours."""
+    assert node.release(granted(node.acquire(make_claim(key))), make_ending(), keep_hold=False)
+    backup = item(url, f"cronlock:{key}")
+    grant = granted(node.acquire(make_claim(key)))
+    delete(url, f"cronlock:{key}")
+    replace(url, f"cronlock:{key}", {name: value for name, value in backup.items() if name != "cronlock"})
+    other = granted(node.acquire(make_claim(key)))
+    assert other.fence == grant.fence  # This node had seen nothing yet.
+    assert not node.renew(grant)
+    assert not node.release(grant, make_ending(), keep_hold=False)
+    assert node.renew(other)
+    refused(node.acquire(make_claim(key)), HELD)
+
+
 # The table
 
 
