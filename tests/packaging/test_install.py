@@ -18,7 +18,10 @@ class Installation:
     def __init__(self, build: Build, directory: Path) -> None:
         self.destdir = directory / "image"
         self.destdir.mkdir()
-        self.sources = build.sources
+        # Its own: what a test puts there would get into others' packages.
+        own = Build(directory)
+        own.make_sources(build.sources)
+        self.sources = own.sources
         self._words = [f"DESTDIR={self.destdir}", f"PYTHON={sys.executable}"]
 
     def make(self, target: str, *words: str) -> str:
