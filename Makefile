@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Most tests wait for something, so that more of them than cores can run at once; tests/conftest.py has the order.
-PARALLEL := -n 6 --dist loadfile --no-loadscope-reorder
+PARALLEL := -n 5 --dist loadfile --no-loadscope-reorder
 WITHOUT_SERVERS := tests/unit tests/test_cli.py tests/backends/test_file.py tests/backends/test_memory.py
 # What may differ between interpreters; all else is tested on one of them, and by `make wheel-test`.
 ON_EACH_PYTHON := tests/unit tests/test_cli.py
