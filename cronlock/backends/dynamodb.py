@@ -109,7 +109,13 @@ class DynamoDBBackend:
 
     def renew(self, grant: Grant) -> bool:
         """Let the lease last `grant.ttl` from now on, by one update."""
-        return self._change_held(grant, lambda state: state.but(lapse=self._start() + grant.ttl, mark=""))
+        for _ in range(2):
+            begun, start = self.service.clock.now(), self._start()
+            if not self._change_held(grant, lambda state: state.but(lapse=start + grant.ttl, mark="")):
+                return False
+            if self.service.times.latest() - (self.service.clock.now() - begun) - start <= _BEHIND + 0.1:
+                return True
+        raise BackendUnavailable(f"{self._name}: its clock and this machine's run apart")
 
     def release(self, grant: Grant, ending: Ending, *, keep_hold: bool) -> bool:
         """End our lease and record how the run ended, by one update.
@@ -193,6 +199,7 @@ class DynamoDBBackend:
         if claim.ignore_hold or claim.standby_for is not None:
             # What they want is never a free item, and reading is cheaper than being refused.
             state = self._table.get(claim.key, deadline)
+            self._need_date()
         else:
             state, taken, right = self._take_free(claim, deadline)
             if taken and right:
@@ -228,11 +235,14 @@ class DynamoDBBackend:
         """
         began, now, times = self.service.clock.now(), self._start(), self.service.times
         taken, state = self._table.take(claim, now, deadline)
-        if not times.known:
-            raise BackendUnavailable(f"{self._name}: its answers have no Date, so no clock can be trusted")
+        self._need_date()
         elapsed = self.service.clock.now() - began
         right = times.latest() - elapsed - now <= _BEHIND and now - (times.earliest() - elapsed) <= _AHEAD
         return state, taken, right
+
+    def _need_date(self) -> None:
+        if not self.service.times.known:
+            raise BackendUnavailable(f"{self._name}: its answers have no Date, so no clock can be trusted")
 
     def _taken_too_early(self, claim: Claim, state: State) -> Conflict | None:
         """Return what `claim` should have been told that took the key by a clock that was ahead."""
@@ -247,7 +257,7 @@ class DynamoDBBackend:
         """Whether the claim's own lease, of which it never heard, was written by a clock that is right."""
         assert state.run is not None
         # It was granted between the first time that it asked, and now.
-        first = self.service.times.earliest() - (self.service.clock.now() - self._asked[1])
+        first = self.service.times.latest() - (self.service.clock.now() - self._asked[1])
         return first - _BEHIND <= state.run.started_at <= self.service.times.latest() + _AHEAD
 
     @staticmethod

@@ -266,6 +266,10 @@ def refusal(state: State, claim: Claim, judged: float, now: float) -> Conflict |
         return Conflict(CANCELLED, remaining=0.0, run=state.run, fence=fence)
     if state.is_run_of(claim.owner):
         return None
+    run = state.run
+    if run is not None and is_on(state.kept, judged) and state.kept + SLACK <= run.started_at and not claim.ignore_hold:
+        # Taken by a clock that is ahead, and not undone yet: its run never begins, and stands for no tick.
+        return Conflict(HOLD, remaining=remaining(state.kept, judged, now), run=state.last, fence=fence)
     if claim.standby_for is not None and not _awaits(state, claim.standby_for):
         return Conflict(ENDED, remaining=0.0, run=state.latest, fence=fence)
     if state.run is not None and state.leased(judged):

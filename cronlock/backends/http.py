@@ -172,4 +172,5 @@ class Connection:
 
 def _short(error: Exception) -> str:
     """Return an error's text, which may quote a whole head."""
-    return str(error)[:100]
+    # What is quoted behind may be a secret: a header's value.
+    return str(error).partition(" b'")[0].partition(' b"')[0][:100]
