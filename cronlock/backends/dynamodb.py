@@ -108,14 +108,20 @@ class DynamoDBBackend:
         return self._acquire(claim, deadline)
 
     def renew(self, grant: Grant) -> bool:
-        """Let the lease last `grant.ttl` from now on, by one update."""
+        """Let the lease last `grant.ttl` from now on, by one update.
+
+        Where its answer shows that this machine's clock fell behind since the last one, by a second update.
+        """
         for _ in range(2):
             begun, start = self.service.clock.now(), self._start()
-            if not self._change_held(grant, lambda state: state.but(lapse=start + grant.ttl, mark="")):
+            if not self._prolong(grant, start + grant.ttl):
                 return False
             if self.service.times.latest() - (self.service.clock.now() - begun) - start <= _BEHIND + 0.1:
                 return True
         raise BackendUnavailable(f"{self._name}: its clock and this machine's run apart")
+
+    def _prolong(self, grant: Grant, lapse: float) -> bool:
+        return self._change_held(grant, lambda state: state.but(lapse=lapse, mark=""))
 
     def release(self, grant: Grant, ending: Ending, *, keep_hold: bool) -> bool:
         """End our lease and record how the run ended, by one update.
