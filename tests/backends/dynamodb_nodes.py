@@ -18,13 +18,20 @@ PATIENT = 20.0
 
 
 class WrongClock(SystemClock):
-    """A wall clock that is so many seconds ahead of the true one; boot time goes on as it does."""
+    """A wall clock that is so many seconds ahead of the true one; boot time goes on as it does, or lost some."""
 
-    __slots__ = ("ahead",)
+    __slots__ = ("ahead", "losing", "lost")
 
     def __init__(self, ahead: float) -> None:
         super().__init__()
         self.ahead = ahead
+        #: Seconds that boot time stood still, and those that it stands still each time that it is looked at.
+        self.lost = self.losing = 0.0
+
+    def now(self) -> float:
+        """Seconds since boot, but for those that were lost."""
+        self.lost += self.losing
+        return super().now() - self.lost
 
     def wall(self) -> float:
         """Seconds since the epoch, wrongly."""

@@ -19,6 +19,7 @@ import pytest
 
 from cronlock.backends.aws import ServerTime
 from cronlock.backends.dynamodb import DynamoDBBackend
+from cronlock.backends.dynamodb_item import SLACK
 from cronlock.clock import SystemClock
 from cronlock.errors import BackendUnavailable
 from cronlock.lease import HELD, HOLD, Conflict, Grant
@@ -195,6 +196,68 @@ def test_lost_answer_to_a_wrong_clock(
             assert float(found["hold"]["N"]) > now + hold - 20.0
         assert wrong.renew(grant)
         wrong.close()
+
+
+def test_lost_answer_to_a_clock_a_little_behind(server: MinistackServer) -> None:
+    """A clock that is too far behind by tenths of a second is not taken for a right one since an answer was lost."""
+    with Proxy(server.port) as proxy:
+        for tenths in range(16, 26):
+            wrong = open_node(server.url(port=proxy.port), 0.5, ahead=-tenths / 10)
+            claim = make_claim(fresh_key(), ttl=100.0)
+            asked = time.time()
+            proxy.drop_replies()
+            with pytest.raises(BackendUnavailable):
+                wrong.acquire(claim)
+            proxy.pass_all()
+            granted(wrong.acquire(claim))
+            # What it believes in begins when it asked first; others count the slack on top.
+            assert float(item(server.url(), f"cronlock:{claim.key}")["lapse"]["N"]) + SLACK > asked + 100.0
+            wrong.close()
+
+
+def test_dead_run_of_a_clock_ahead_stands_for_no_tick(server: MinistackServer, node: DynamoDBBackend, key: str) -> None:
+    """What a clock that is ahead wrote into a hold never began: the hold is what keeps others out."""
+    first = granted(node.acquire(make_claim(key, hold=60.0)))
+    assert node.release(first, make_ending(), keep_hold=True)
+    with Proxy(server.port) as proxy:
+        wrong = open_node(server.url(port=proxy.port), 1.0, ahead=240.0)
+        proxy.drop_replies()
+        with pytest.raises(BackendUnavailable):
+            wrong.acquire(make_claim(key))
+        wrong.close()
+    conflict = refused(node.acquire(make_claim(key)), HOLD)
+    assert conflict.run is not None
+    assert conflict.run.owner == first.claim.owner
+    assert conflict.remaining <= 63.0
+    dead = node.read(key)
+    assert dead is not None
+    assert dead.run is not None
+    refused(node.acquire(make_claim(key, standby_for=dead.run.tick)), HOLD)
+
+
+@pytest.mark.parametrize("ignore_hold", [False, True])
+def test_answers_without_a_date(gate: Gate, key: str, ignore_hold: bool) -> None:
+    """Where nothing bounds this machine's clock, nothing runs by it, a person's run neither."""
+    gate.dated = False
+    undated = open_node(f"dynamodb://cronlock?endpoint={gate.endpoint}")
+    with pytest.raises(BackendUnavailable, match=r"no Date, so no clock can be trusted"):
+        undated.acquire(make_claim(key, ignore_hold=ignore_hold))
+    undated.close()
+
+
+def test_renewal_after_boot_time_stood_still(server: MinistackServer, key: str) -> None:
+    """A renewal whose answer shows that its end was counted from too early is made again, with the right one."""
+    node, clock = open_node(server.url()), WrongClock(0.0)
+    node.service.use_clock(clock)
+    grant = granted(node.acquire(make_claim(key, ttl=100.0)))
+    clock.lost = 30.0
+    asked = time.time()
+    assert node.renew(grant)
+    assert float(item(server.url(), f"cronlock:{key}")["lapse"]["N"]) + SLACK > asked + 100.0
+    clock.losing = 3.0
+    with pytest.raises(BackendUnavailable, match="run apart"):
+        node.renew(grant)
+    node.close()
 
 
 def test_clocks_all_over_the_place(gate: Gate) -> None:

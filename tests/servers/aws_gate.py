@@ -51,6 +51,8 @@ class Gate:
         self.allowed: set[str] | None = None
         #: Answers for the requests to come, in place of the service's: (status, body).
         self.answers: list[tuple[int, bytes]] = []
+        #: Whether answers say the time, as all of AWS's do.
+        self.dated = True
         self._server = ThreadingHTTPServer((HOST, 0), self._handler())
         self._server.daemon_threads = True
         if tls is not None:
@@ -145,7 +147,9 @@ class Gate:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 action = self.headers["X-Amz-Target"].rpartition(".")[2]
                 status, data = gate.answer(action, self.headers.items(), body)
-                self.send_response(status)
+                self.send_response_only(status)
+                if gate.dated:
+                    self.send_header("Date", self.date_time_string())
                 self.send_header("Content-Type", "application/x-amz-json-1.0")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
