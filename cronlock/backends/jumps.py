@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from ..clock import Clock
-
 # The server's clock and ours may differ by so much between two answers, besides the time on the way.
 _JUMP = 1.0
 
@@ -13,20 +9,20 @@ _JUMP = 1.0
 class Jumps:
     """Compares how far two clocks went between one answer to an owner and the next."""
 
-    __slots__ = ("_clock", "_name", "_seen")
+    __slots__ = ("_name", "_seen")
 
-    def __init__(self, name: str, clock: Clock) -> None:
+    def __init__(self, name: str) -> None:
+        """`name` is what messages call the server."""
         self._name = name
-        self._clock = clock
         # Owner, before sending, after receiving (both our clock) and the server's time.
         self._seen: tuple[str, float, float, float] | None = None
 
-    def see(self, owner: str, sent: float, server: float) -> str | None:
-        """Note the server's time, in seconds, of an answer that was asked for at `sent`.
+    def see(self, owner: str, sent: float, received: float, server: float) -> str | None:
+        """Note the server's time, in seconds, of an answer that was asked for at `sent` and came at `received`.
 
         Returns a notice when it went otherwise than our own since the last answer to this owner.
         """
-        received, seen = self._clock.now(), self._seen
+        seen = self._seen
         self._seen = (owner, sent, received, server)
         if seen is None or seen[0] != owner:
             return None

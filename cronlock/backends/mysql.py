@@ -106,7 +106,7 @@ class MysqlBackend:
         self.table = ".".join(f"`{part}`" for part in servers.table.split("."))
         self._timeout = timeout
         self._clock: Clock = clock or SystemClock()
-        self._jumps = Jumps(servers.name, self._clock)
+        self._jumps = Jumps(servers.name)
 
     def acquire(self, claim: Claim) -> Grant | Conflict:
         """Take the key if it is free; see `Backend.acquire`. Raises ConfigError for a hold beyond all measure."""
@@ -285,7 +285,7 @@ class MysqlBackend:
         return BackendUnavailable(f"{self.servers.name}: the server gave a senseless answer: is it MySQL or MariaDB?")
 
     def _see(self, owner: str, sent: float, microseconds: int) -> None:
-        notice = self._jumps.see(owner, sent, _seconds(microseconds))
+        notice = self._jumps.see(owner, sent, self._clock.now(), _seconds(microseconds))
         if notice is not None:
             self.notices.append(notice)
 

@@ -22,6 +22,7 @@ from ..errors import BackendError, BackendUnavailable, ConfigError, ForeignValue
 from ..lease import HELD, Conflict, Grant, Traits
 from . import postgresql_sql as statements
 from . import sql
+from .jumps import Jumps
 from .network import Busy, patiently
 from .postgresql_link import Link, Refused, resolve
 
@@ -44,8 +45,6 @@ _SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"
 _FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile")
 _OLDEST = 100000
 _PAGE = 1000
-# The server's clock and ours may differ by so much between two renewals, besides the time on the way.
-_JUMP = 1.0
 # SQLSTATEs. A transaction that the server rolled back since it met another: nothing was done.
 _ROLLED_BACK = ("40001", "40P01")
 _READ_ONLY = "25006"
@@ -128,8 +127,7 @@ class PostgresqlBackend:
         self._timeout = timeout
         self._clock: Clock = clock or SystemClock()
         self._link: Link | None = None
-        # Owner, before sending, after receiving (both our clock) and the server's time.
-        self._seen: tuple[str, float, float, float] | None = None
+        self._jumps = Jumps(self.name)
 
     def acquire(self, claim: Claim) -> Grant | Conflict:
         """Take the key if it is free; see `Backend.acquire`. Raises ConfigError for a hold beyond all measure."""
@@ -342,18 +340,9 @@ class PostgresqlBackend:
             raise self._senseless() from error
 
     def _compare_clocks(self, owner: str, sent: float, server: float) -> None:
-        """Leave a notice when the server's clock went otherwise than ours since it was last seen."""
-        received = self._clock.now()
-        if self._seen is not None and self._seen[0] == owner:
-            _, sent_before, received_before, server_before = self._seen
-            advance = server - server_before
-            jump = max(0.0, advance - (received - sent_before)) or min(0.0, advance - (sent - received_before))
-            if abs(jump) > _JUMP:
-                self.notices.append(
-                    f"{self.name}: the server's clock jumped by {jump:+.1f} s during this run"
-                    " (or another server took over); leases are judged by it: let it be slewed, not set"
-                )
-        self._seen = (owner, sent, received, server)
+        notice = self._jumps.see(owner, sent, self._clock.now(), server)
+        if notice is not None:
+            self.notices.append(notice)
 
 
 def _boolean(value: bool) -> str:

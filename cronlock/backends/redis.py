@@ -21,6 +21,7 @@ from ..errors import BackendUnavailable, ConfigError, ForeignValue, GivenBack
 from ..lease import CANCELLED, ENDED, FORGOTTEN, HELD, HOLD, RETENTION, Conflict, Grant, Record, Traits
 from ..record import released, run_from_fields, run_from_line, runs_from_lines
 from . import redis_scripts as scripts
+from .jumps import Jumps
 from .network import TLS_PARAMS, tls_context
 from .resp import ReplyError, Server
 
@@ -57,8 +58,6 @@ _YES_OR_NO = {"yes": 1, "no": 1}
 _LONGEST_TEXT = 100
 # Of a listing, so that it ends whatever the server says; a page passes over a hundred names.
 _MOST_PAGES = 1_000_000
-# The server's clock and ours may differ by so much between two renewals, besides the time on the way.
-_JUMP = 1.0
 
 
 def open_backend(url: URL, timeout: float) -> RedisBackend:
@@ -113,8 +112,7 @@ class RedisBackend:
         self._database = str(database)
         self._min_replicas = number(url, "min_replicas", url.params.get("min_replicas", "0"))
         self._clock: Clock = clock or SystemClock()
-        # Owner, before sending, after receiving (both our clock) and the server's time.
-        self._seen: tuple[str, float, float, float] | None = None
+        self._jumps = Jumps(transport.name)
         #: Whose lease was granted last and not acknowledged.
         self._unwanted: str | None = None
 
@@ -284,18 +282,9 @@ class RedisBackend:
         return following, [_text(name)[len(self._prefix) :] for name in names if isinstance(name, bytes)]
 
     def _compare_clocks(self, owner: str, sent: float, server: float) -> None:
-        """Leave a notice when the server's clock went otherwise than ours since it was last seen."""
-        received = self._clock.now()
-        if self._seen is not None and self._seen[0] == owner:
-            _, sent_before, received_before, server_before = self._seen
-            advance = server - server_before
-            jump = max(0.0, advance - (received - sent_before)) or min(0.0, advance - (sent - received_before))
-            if abs(jump) > _JUMP:
-                self.notices.append(
-                    f"{self._transport.name}: the server's clock jumped by {jump:+.1f} s during this run"
-                    " (or another server took over); leases are judged by it: let it be slewed, not set"
-                )
-        self._seen = (owner, sent, received, server)
+        notice = self._jumps.see(owner, sent, self._clock.now(), server)
+        if notice is not None:
+            self.notices.append(notice)
 
     def _give_back(self, claim: Claim, deadline: float) -> NoReturn:
         self._unwanted = claim.owner
