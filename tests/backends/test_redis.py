@@ -254,7 +254,8 @@ class TestWaysIn:
         """USER:PASSWORD@ with no more rights than the manual says, also where the data may be lost."""
         backend = opened(closed_server.url(user="least"))
         full_cycle(backend)
-        assert refused(backend.acquire(claim(sight=Sight(1, 1e6, None)))).why == FORGOTTEN
+        # For longer than the server is up, however slow the tests are.
+        assert refused(backend.acquire(claim(ttl=86400, sight=Sight(1, 1e6, None)))).why == FORGOTTEN
         full_cycle(opened(closed_server.url(2, user="numbered")))
 
     def test_user_without_info(self, closed_server: RedisServer) -> None:
