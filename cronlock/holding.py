@@ -6,7 +6,7 @@ import os
 import time
 
 from . import backends, durations, keys, timing
-from .errors import BackendError, BackendUnavailable, GivenBack
+from .errors import BackendError, BackendUnavailable, ConfigError, CronlockError, GivenBack
 from .lease import (
     CANCELLED,
     DIED,
@@ -52,7 +52,7 @@ class Holding:
         #: When to ask next; None when there is nothing more to ask.
         self.next_renewal: float | None = next_renewal
         #: Why the last renewals could not be asked, or None.
-        self.failure: BackendError | None = None
+        self.failure: CronlockError | None = None
         #: Whether the backend said that it is not ours.
         self.lost = False
 
@@ -105,6 +105,8 @@ class Holder:
         self._first_sent: float | None = None
         #: Whether it may have been granted without our hearing of it.
         self._in_doubt = False
+        #: Whether the backend gave this run an answer once: then its configuration can be used.
+        self._answered = False
 
     @property
     def owner(self) -> str:
@@ -189,6 +191,13 @@ class Holder:
         except BackendUnavailable:
             self._in_doubt = True
             raise
+        except ConfigError as error:
+            if not self._answered:
+                raise
+            # Credentials that cannot be had for a moment, a table that is being restored.
+            self._in_doubt = True
+            raise BackendUnavailable(str(error)) from error
+        self._answered = True
         if isinstance(answer, Conflict):
             answer = self._unless_forgotten(answer)
         self._note(answer)
@@ -257,7 +266,7 @@ class Holder:
         sent = self._clock.now()
         try:
             ours = self._backend.renew(holding.grant)
-        except BackendUnavailable as error:
+        except (BackendUnavailable, ConfigError) as error:
             self._failures += 1
             holding.failure = error
             pause = timing.retry_pause(self._failures, holding.grant.ttl, noise())
@@ -278,37 +287,63 @@ class Holder:
         holding.next_renewal = sent + timing.renew_after(holding.grant.ttl, noise())
         return True
 
-    def release(self, holding: Holding, outcome: str, status: int | None) -> None:
-        """Release into the hold, saying how the run ended; a failure is said, not raised."""
-        self._release(holding.grant, outcome, status, keep_hold=True)
+    def release(
+        self, holding: Holding, outcome: str, status: int | None, pause: Callable[[float], None] = time.sleep
+    ) -> None:
+        """Release into the hold, saying how the run ended; a failure is said, not raised.
+
+        A server that is away for a moment is asked again, as by `acquire`: a run whose end is not on record counts
+        as dead, and a standby would do it once more.
+        """
+        # When the lease was lost because nobody answers, that is said already.
+        lost = outcome == LOST
+        limit = 0.0 if lost else 2 * self._settings.backend_timeout
+        ending = Ending(outcome, status, self._clock.wall())
+        failure = self._release(holding.grant, ending, limit, pause, keep_hold=True)
+        if failure is not None:
+            self._say_not_released(holding.grant, failure, self._log.info if lost else self._log.warning)
 
     def give_back(self, holding: Holding) -> None:
         """Release without a hold, since nothing was run."""
-        self._release(holding.grant, NOT_STARTED, None, keep_hold=False)
+        ending = Ending(NOT_STARTED, None, self._clock.wall())
+        # Once more for an answer that was lost, and no more: nothing hangs on it.
+        for _ in range(2):
+            failure = self._release(holding.grant, ending, 0.0, time.sleep, keep_hold=False)
+            if failure is None:
+                return
+        self._say_not_released(holding.grant, failure, self._log.warning)
 
     def close(self) -> None:
         """Let go of the connection."""
         self._backend.close()
 
-    def _release(self, grant: Grant, outcome: str, status: int | None, *, keep_hold: bool) -> None:
-        ending = Ending(outcome, status, self._clock.wall())
-        failure: BackendError | None = None
-        # A second time for a reply that was lost; asking twice does no harm, the owner is compared.
-        # When the lease was lost because nobody answers, that is said already.
-        lost = outcome == LOST
-        for _ in range(1 if lost else 2):
+    def _release(
+        self, grant: Grant, ending: Ending, limit: float, pause: Callable[[float], None], *, keep_hold: bool
+    ) -> CronlockError | None:
+        """Release, asking again for `limit` seconds while nobody answers; return why it could not be, or None.
+
+        Asking twice does no harm: the owner is compared.
+        """
+        failures, began = 0, self._clock.now()
+        while True:
             try:
                 self._backend.release(grant, ending, keep_hold=keep_hold)
-                return
-            except BackendError as error:
-                failure = error
-        say = self._log.info if lost else self._log.warning
+                return None
+            except CronlockError as error:
+                failures += 1
+                seconds = timing.retry_pause(failures, grant.ttl, noise())
+                passes = isinstance(error, (BackendUnavailable, ConfigError))
+                if not passes or self._clock.now() + seconds - began >= limit:
+                    return error
+            pause(seconds)
+
+    def _say_not_released(self, grant: Grant, failure: CronlockError | None, say: Callable[[str], None]) -> None:
         say(f"could not release; the key stays held for up to {durations.show(grant.ttl)}: {failure}")
 
     def _abandon(self) -> None:
         try:
             self._backend.abandon(self._claim)
-        except BackendError:
+        except CronlockError:
             pass  # What may be ours lapses by itself; that nothing is run is said by the caller.
 
     def _note(self, answer: Grant | Conflict) -> None:

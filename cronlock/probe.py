@@ -7,7 +7,7 @@ import statistics
 import time
 
 from . import findings, keys
-from .errors import BackendError
+from .errors import BackendError, CronlockError
 from .findings import BAD, OK, WARNING, Finding
 from .holding import describe
 from .lease import EXITED, Claim, Conflict, Ending
@@ -102,5 +102,5 @@ def lease(case: Case) -> Iterator[Finding]:
 def _abandon(backend: Backend, claim: Claim) -> None:
     try:
         backend.abandon(claim)
-    except BackendError:
+    except CronlockError:
         pass  # Reported already; what it left lapses.

@@ -9,7 +9,7 @@ import time
 from .places import EVERY, RECORDING, WITH_SERVER, Place, on
 from .places import place_fixture as place_fixture
 from .places import servers_fixture as servers_fixture
-from .support import Node, Tree, now, wait_stopped
+from .support import Node, Tree, now, wait_stopped, wait_until
 
 #: Long enough for every backend and a busy machine.
 _TTL = 5
@@ -146,6 +146,23 @@ def test_server_that_restarts_with_its_data(place: Place) -> None:
     assert node.run("--skip-status", 9, "--", "echo", "ran").status == 9
     (node.directory / "go").touch()
     assert (started.wait(), started.err) == (5, "")
+
+
+@on("redis", "zookeeper", "etcd", "postgresql", "mysql")
+def test_server_that_is_away_as_the_command_ends(place: Place) -> None:
+    """The end of the run is on record as soon as the server is back: nobody has to wait for its lease to lapse."""
+    assert place.server is not None
+    node = place.node
+    code = "echo ready; while [ ! -e go ]; do sleep 0.05; done; touch gone; exit 5"
+    # Asked again for twice that long.
+    started = node.start("--ttl", 30, "--min-hold", 0, "--backend-timeout", 30, "--", "sh", "-c", code)
+    started.wait_for("ready")
+    place.server.kill()
+    (node.directory / "go").touch()
+    wait_until((node.directory / "gone").exists, "the command ends")
+    place.server.start()
+    assert (started.wait(), started.err) == (5, "")
+    assert node.run("--skip-status", 9, "--", "echo", "ran").out == "ran\n"
 
 
 @on("memcached")

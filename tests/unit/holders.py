@@ -9,9 +9,9 @@ from typing import TypeVar
 import pytest
 
 from cronlock import backends, settings
-from cronlock.errors import BackendUnavailable, GivenBack
+from cronlock.errors import BackendUnavailable, ConfigError, GivenBack
 from cronlock.holding import Holder, Holding
-from cronlock.lease import Claim, Conflict, Ending, Grant
+from cronlock.lease import EXITED, Claim, Conflict, Ending, Grant
 from cronlock.log import Log
 from tests.backends.memory import MemoryBackend, MemoryServer
 from tests.clocks import ManualClock
@@ -19,8 +19,10 @@ from tests.clocks import ManualClock
 _Answer = TypeVar("_Answer")
 
 TTL = 30.0
-#: What becomes of a request. A late one is carried out by the server when the next one was.
+#: What becomes of a request. A late one is carried out by the server when the next one was; one that is not
+#: sent lacks credentials, say.
 FINE, LOST_REQUEST, LOST_REPLY, LATE, GIVEN_BACK = "fine", "lost request", "lost reply", "late", "given back"
+NOT_SENT = "not sent"
 
 
 class Interrupted(Exception):
@@ -37,6 +39,9 @@ class Way(MemoryBackend):
         self.acquires: list[str] = []
         self.renewals: list[str] = []
         self.releases: list[str] = []
+        #: Until when each release is refused, at once; and how often one was asked for.
+        self.down_until = 0.0
+        self.asked_to_release = 0
         #: The owners that asked, in order, and those that were abandoned.
         self.owners: list[str] = []
         self.abandoned: list[str] = []
@@ -62,7 +67,10 @@ class Way(MemoryBackend):
         return self._answered(fate, super().renew(grant))
 
     def release(self, grant: Grant, ending: Ending, *, keep_hold: bool) -> bool:
-        """Release, unless the way to it fails."""
+        """Release, unless the way to it fails, or is down."""
+        self.asked_to_release += 1
+        if self.down_until > self.clock.now():
+            raise BackendUnavailable("connection refused")
         fate = self._sent(self.releases)
         return self._answered(fate, super().release(grant, ending, keep_hold=keep_hold))
 
@@ -82,6 +90,8 @@ class Way(MemoryBackend):
         self.clock.advance(1.0)
         if fate == LOST_REQUEST:
             raise BackendUnavailable("unreachable")
+        if fate == NOT_SENT:
+            raise ConfigError("no credentials")
         return fate
 
     def _answered(self, fate: str, answer: _Answer) -> _Answer:
@@ -130,6 +140,10 @@ class Bench:
         self.clock.advance(seconds)
         if seconds:
             self.meanwhile()
+
+    def release(self, holding: Holding, status: int = 0) -> None:
+        """Let the run end with `status`."""
+        self.holder.release(holding, EXITED, status, self.pause)
 
     def acquire(self) -> Holding | Conflict:
         """Acquire."""

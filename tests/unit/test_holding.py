@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from cronlock import timing
-from cronlock.errors import BackendUnavailable
+from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
 from cronlock.holding import Holding
-from cronlock.lease import CANCELLED, EXITED, HELD, Conflict
+from cronlock.lease import CANCELLED, EXITED, HELD, LOST, Conflict
 
-from .holders import GIVEN_BACK, LATE, LOST_REPLY, LOST_REQUEST, TTL, Bench, Interrupted
+from .holders import FINE, GIVEN_BACK, LATE, LOST_REPLY, LOST_REQUEST, NOT_SENT, TTL, Bench, Interrupted
 from .holders import _bench as _bench  # the fixture
 
 
@@ -195,23 +195,78 @@ def test_a_renewal_that_is_refused(bench: Bench) -> None:
     assert "not ours" in holding.reason()
 
 
-def test_a_release_that_fails_once_is_not_told(bench: Bench) -> None:
-    """A second request does it."""
+def test_a_renewal_that_cannot_be_sent(bench: Bench) -> None:
+    """What would be a bad configuration at the start passes for a run that has its lease."""
     holding = bench.acquired()
-    bench.way.releases = [LOST_REPLY]
-    bench.holder.release(holding, EXITED, 0)
+    bench.way.renewals = [NOT_SENT]
+    assert not bench.holder.renew(holding)
+    assert not holding.lost
+    assert holding.next_renewal is not None
+    assert bench.holder.renew(holding)
+
+
+@pytest.mark.parametrize("fate", [LOST_REPLY, LOST_REQUEST, NOT_SENT])
+def test_a_release_that_fails_for_a_moment_is_not_told(bench: Bench, fate: str) -> None:
+    """Another request does it."""
+    holding = bench.acquired()
+    bench.way.releases = [fate] * 3
+    bench.release(holding)
     assert bench.log.of("warning") == []
     assert bench.owner_of_the_key() is None
 
 
-def test_a_release_that_fails_twice_is_told_once(bench: Bench) -> None:
-    """With how long the key stays held at the most."""
+def test_a_server_that_is_away_as_the_run_ends(bench: Bench) -> None:
+    """Its end is on record once the server is back, so that nobody takes it for dead; and few requests do it."""
     holding = bench.acquired()
-    bench.way.releases = [LOST_REQUEST, LOST_REQUEST]
-    bench.holder.release(holding, EXITED, 0)
+    bench.way.down_until = bench.clock.now() + 8.0
+    bench.release(holding, 3)
+    record = bench.way.read("k")
+    assert record is not None
+    assert record.last is not None
+    assert (record.last.outcome, record.last.status) == (EXITED, 3)
+    assert bench.log.of("warning") == []
+    assert bench.way.asked_to_release < 20
+
+
+def test_a_release_that_is_not_to_be_had_is_told_once(bench: Bench) -> None:
+    """With how long the key stays held at the most, after twice the limit of one request."""
+    holding, began = bench.acquired(), bench.clock.now()
+    bench.way.down_until = began + 1000.0
+    bench.release(holding)
     (warning,) = bench.log.of("warning")
     assert "held for up to 30s" in warning
-    assert bench.way.releases == [], "asked twice"
+    assert began + 5.0 < bench.clock.now() <= began + 10.0
+
+
+def test_a_release_that_cannot_be_is_not_asked_for_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is that of a lost lease, where nobody answered all the time."""
+    holding = bench.acquired()
+    bench.way.down_until = bench.clock.now() + 1000.0
+    bench.holder.release(holding, LOST, 75, bench.pause)
+    assert bench.way.asked_to_release == 1
+    asked = []
+
+    def refuse(*_words: object, **_options: object) -> bool:
+        asked.append(1)
+        raise ForeignValue("not a record of cronlock")
+
+    monkeypatch.setattr(bench.way, "release", refuse)
+    bench.release(holding)
+    assert len(asked) == 1
+    (warning,) = bench.log.of("warning")
+    assert "not a record of cronlock" in warning
+
+
+def test_what_cannot_be_configured_passes_behind_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wait goes on without credentials for a moment; without an answer before, it is a bad configuration."""
+    bench = waiting(tmp_path, monkeypatch)
+    bench.other_holds()
+    bench.way.acquires = [FINE, NOT_SENT, NOT_SENT]
+    assert isinstance(bench.acquire(), Holding)
+    bench = waiting(tmp_path, monkeypatch)
+    bench.way.acquires = [NOT_SENT]
+    with pytest.raises(ConfigError, match="no credentials"):
+        bench.acquire()
 
 
 def test_what_is_given_back_leaves_no_hold(bench: Bench) -> None:
