@@ -17,15 +17,19 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.process.support import Node, Started, children, wait_until
+from tests.servers.aws import DynamoDBServer, SQSServer
+from tests.servers.creating import create
+from tests.servers.etcd import EtcdServer
+from tests.servers.mariadb import MariadbServer
 from tests.servers.memcached import MemcachedServer
-from tests.servers.process import Group, Server
+from tests.servers.postgresql import PostgresqlServer
 from tests.servers.redis import RedisCluster, RedisSentinel, RedisServer
 from tests.servers.zookeeper import ZooKeeperServer
 
@@ -35,7 +39,14 @@ _SERVERS: dict[str, Callable[[], Any]] = {
     "redis-cluster": RedisCluster,
     "memcached": MemcachedServer,
     "zookeeper": ZooKeeperServer,
+    "etcd": EtcdServer,
+    "postgresql": PostgresqlServer,
+    "mysql": MariadbServer,
+    "dynamodb": DynamoDBServer,
+    "sqs": SQSServer,
 }
+#: Those where something has to be there before the first run.
+_CREATED = ("dynamodb", "sqs")
 BACKENDS = ("file", *_SERVERS)
 #: MB by which memory may differ: an hour of renewals that each keep 40 bytes exceeds it.
 TOLERANCE = 0.125
@@ -79,10 +90,11 @@ class Samples:
 class Soak:
     """A run on one backend, and what was seen of it."""
 
-    def __init__(self, backend: str, url: str, ttl: float, room: Path) -> None:
+    def __init__(self, backend: str, url: str, environ: Mapping[str, str], ttl: float, room: Path) -> None:
         room.mkdir()
         self.backend = backend
         node = Node(room, url)
+        node.environ.update(environ)
         self._run: Started = node.start("--ttl", ttl, "--", "sleep", "1000000")
         self._began = time.monotonic()
         wait_until(lambda: children(self._run.pid) and self.renewals() >= 0, f"a guard on {backend}")
@@ -146,11 +158,13 @@ def soak(backends: Sequence[str], seconds: float, ttl: float, room: Path) -> lis
     with ExitStack() as stack:
         soaks = []
         for backend in backends:
-            url = f"file://{room}/leases"
+            url, environ = f"file://{room}/leases", dict[str, str]()
             if backend in _SERVERS:
-                server: Server | Group = stack.enter_context(_SERVERS[backend]())
-                url = server.url()  # type: ignore[union-attr]
-            soaks.append(Soak(backend, url, ttl, room / backend))
+                server = stack.enter_context(_SERVERS[backend]())
+                url, environ = server.url(), getattr(server, "environ", {})
+            if backend in _CREATED:
+                create(url, environ)
+            soaks.append(Soak(backend, url, environ, ttl, room / backend))
             stack.callback(soaks[-1].stop)
         for one in soaks:
             one.warm_up()

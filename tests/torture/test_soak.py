@@ -9,19 +9,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from .soak import TOLERANCE, Samples, main, memory
+from .soak import BACKENDS, TOLERANCE, Samples, main, memory
 
 
-@pytest.mark.parametrize("backend", ["file", "redis", "memcached", "zookeeper"])
-def test_nothing_grows(backend: str, tmp_path: Path) -> None:
+def test_nothing_grows(tmp_path: Path) -> None:
     """For a while of renewals wrapper and guard stay as they are, on every backend."""
-    assert main([f"--backend={backend}", "--seconds=20", "--ttl=9", f"--out={tmp_path}"]) == 0
-    summary = json.loads((tmp_path / f"soak-{backend}.summary.json").read_text())
-    assert summary["renewals"] >= 3
-    assert summary["wrapper"]["first_mb"] > 1
-    assert summary["guard"]["first_descriptors"] >= 3
+    backends = [name for name in BACKENDS if name not in ("redis-sentinel", "redis-cluster")]
+    assert main([f"--backend={','.join(backends)}", "--seconds=20", "--ttl=9", f"--out={tmp_path}"]) == 0
+    for backend in backends:
+        summary = json.loads((tmp_path / f"soak-{backend}.summary.json").read_text())
+        assert summary["renewals"] >= 3, backend
+        assert summary["wrapper"]["first_mb"] > 1
+        assert summary["guard"]["first_descriptors"] >= 3
 
 
 def test_slow_growth_is_seen() -> None:
