@@ -11,15 +11,19 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from tests.fleet.machines import SHARED, Fleet, Machine
+from tests.servers.aws import DynamoDBServer
+from tests.servers.etcd import EtcdServer
+from tests.servers.mariadb import MariadbServer
 from tests.servers.memcached import MemcachedServer
-from tests.servers.process import Place, Server, eventually
+from tests.servers.postgresql import PostgresqlServer
+from tests.servers.process import Place, eventually
 from tests.servers.redis import RedisServer
 from tests.servers.zookeeper import ZooKeeperServer
 
@@ -30,6 +34,17 @@ _TTL = 6
 _JOB = 3.0
 #: Takeovers that come later than so many seconds after the ttl are counted.
 _ALLOWED = 2.0
+
+#: How the server of each backend that has one is made: all of them on which a run can stand by.
+_SERVERS: dict[str, Callable[..., Any]] = {
+    "redis": RedisServer,
+    "memcached": MemcachedServer,
+    "zookeeper": ZooKeeperServer,
+    "etcd": EtcdServer,
+    "postgresql": PostgresqlServer,
+    "mysql": MariadbServer,
+    "dynamodb": DynamoDBServer,
+}
 
 # A line is written at once. The last thing that the job does is to say that it is done.
 _WORK = f"""
@@ -68,12 +83,17 @@ class Scene:
         self._log.touch()
         self._count = 0
         home = fleet.machine("server")
-        self.server = _server(kind, Place(home.address, home.way_in))
-        if self.server is not None:
+        self.server: Any = None
+        self._environ: dict[str, str] = {}
+        self.url = f"file://{SHARED}/leases"
+        if kind in _SERVERS:
+            self.server = _SERVERS[kind](place=Place(home.address, home.way_in))
             self.server.launch()
-        self.url = f"file://{SHARED}/leases" if self.server is None else self.server.url()  # type: ignore[attr-defined]
+            self.url, self._environ = self.server.url(), getattr(self.server, "environ", {})
         self.nodes = [self._new_node() for _ in range(_NODES)]
-        look = ["sh", "-c", '"$@" >/dev/null 2>&1 && echo yes; :', "sh", *self._cronlock("status", "probe")]
+        # Less than 2: all that it needs is there.
+        script = '"$@" >/dev/null 2>&1; [ $? -ge 2 ] || echo yes'
+        look = ["sh", "-c", script, "sh", *self._cronlock("doctor", "--create")]
         eventually(lambda: "yes" in self.nodes[0].run(*look), f"{kind} answers", 90)
 
     def race(self, key: str) -> None:
@@ -115,17 +135,8 @@ class Scene:
         return self._fleet.machine(f"node{self._count}")
 
     def _cronlock(self, command: str, *words: str) -> list[str]:
-        return [sys.executable, "-m", "cronlock", command, "--backend", self.url, *words]
-
-
-def _server(kind: str, place: Place) -> Server | None:
-    if kind == "redis":
-        return RedisServer(place=place)
-    if kind == "memcached":
-        return MemcachedServer(place=place)
-    if kind == "zookeeper":
-        return ZooKeeperServer(place=place)
-    return None
+        environ = (f"{name}={value}" for name, value in self._environ.items())
+        return ["env", *environ, sys.executable, "-m", "cronlock", command, "--backend", self.url, *words]
 
 
 @pytest.fixture
@@ -153,7 +164,7 @@ class Death(NamedTuple):
     unrecorded: bool = False
 
 
-@pytest.mark.parametrize("scene", ["file", "redis", "memcached", "zookeeper"], indirect=True)
+@pytest.mark.parametrize("scene", ["file", *_SERVERS], indirect=True)
 def test_another_machine_finishes_the_job(scene: Scene, capfd: pytest.CaptureFixture[str]) -> None:
     """Whenever the holder dies, one other node does the job and all others leave as skips; nothing is done twice."""
     random.seed(_TIMES)
