@@ -156,7 +156,7 @@ class MysqlBackend:
             previous = sql.previous_from_line(_str(row[10])) if taken else None
         except ForeignValue as error:
             raise self._foreign(claim.key, error) from error
-        except (TypeError, ValueError) as error:
+        except (IndexError, TypeError, ValueError) as error:
             raise self._senseless() from error
         return Grant(claim, fence=run.fence, ttl=claim.ttl, previous=previous, took_over=run.took_over)
 
@@ -236,7 +236,10 @@ class MysqlBackend:
         while True:
             ((_, rows),) = self._ask([statements.statement(statements.LIST, self.table, last=last, page=_PAGE)])
             for row in rows:
-                name = _str(row[0])
+                try:
+                    name = _str(row[0])
+                except (IndexError, TypeError) as error:
+                    raise self._senseless() from error
                 if name is None or name == last:
                     raise self._senseless()
                 last = name

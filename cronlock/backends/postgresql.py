@@ -45,12 +45,15 @@ _SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"
 _FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile")
 _OLDEST = 100000
 _PAGE = 1000
+# Which part of a request's time a statement may wait for a lock.
+_PATIENCE = 0.9
 # SQLSTATEs. A transaction that the server rolled back since it met another: nothing was done.
 _ROLLED_BACK = ("40001", "40P01")
 _READ_ONLY = "25006"
 _NO_TABLE = ("42P01", "3F000")
 _OTHER_TABLE = ("42703", "42804", "42883", "42P10", "42809", "428C9")
 _DENIED = "42501"
+_LOCKED = "55P03"
 
 
 def open_backend(url: URL, timeout: float) -> PostgresqlBackend:
@@ -64,6 +67,9 @@ def open_backend(url: URL, timeout: float) -> PostgresqlBackend:
     for name, value in params.items():
         if "\0" in value or not value:
             raise ConfigError(f"{url}: parameter {name!r} has no value that could be used")
+    for name, given in (("user", url.user), ("password", url.password)):
+        if "\0" in (given or ""):
+            raise ConfigError(f"{url}: no {name} has a zero byte (%00) in it")
     for name in _FILES:
         if name in params and params[name] != "system":
             _need_file(url, name, params[name])
@@ -142,14 +148,14 @@ class PostgresqlBackend:
         sent = self._clock.now()
 
         def look() -> Row:
-            (row,) = self._ask(statements.ACQUIRE, values, deadline, may_lack_table=True)
+            (row,) = self._ask(statements.ACQUIRE, values, 7, deadline, may_lack_table=True)
             if row[0] == sql.FREE:
                 raise Busy(f"{self.name}: the key changes faster than it can be looked at")
             return row
 
         try:
             # Where another was faster by a moment, the next statement sees what it made of the row.
-            row = self._ask(statements.ACQUIRE, values, deadline, may_lack_table=True)[0]
+            (row,) = self._ask(statements.ACQUIRE, values, 7, deadline, may_lack_table=True)
             why, now, fence, lease, hold, line, before = patiently(deadline, look) if row[0] == sql.FREE else row
             self._compare_clocks(claim.owner, sent, _number(now))
             if why in sql.CONFLICTS:
@@ -168,7 +174,7 @@ class PostgresqlBackend:
     def renew(self, grant: Grant) -> bool:
         """Let the lease last `grant.ttl` from now on; False when it is no longer ours."""
         claim, sent = grant.claim, self._clock.now()
-        rows = self._request(statements.RENEW, claim.key, claim.owner, f"{grant.ttl:.6f}")
+        rows = self._request(statements.RENEW, 1, claim.key, claim.owner, f"{grant.ttl:.6f}")
         if rows:
             self._compare_clocks(claim.owner, sent, self._numeric(rows[0][0]))
         return bool(rows)
@@ -177,21 +183,21 @@ class PostgresqlBackend:
         """End our lease and record how the run ended; False when it was not ours."""
         success = ending.outcome == "exited" and ending.status == 0
         words = (sql.end(ending), _boolean(sql.is_undone(ending)), _boolean(success), _boolean(keep_hold))
-        rows = self._request(statements.RELEASE, grant.claim.key, grant.claim.owner, *words)
+        rows = self._request(statements.RELEASE, 1, grant.claim.key, grant.claim.owner, *words)
         return bool(rows) and self._numeric(rows[0][0]) > 0
 
     def abandon(self, claim: Claim) -> None:
         """Undo an `acquire` whose answer never came, and refuse one that comes late."""
-        self._request(statements.ABANDON, claim.key, claim.owner)
+        self._request(statements.ABANDON, 0, claim.key, claim.owner)
 
     def force_release(self, key: str, owner: str) -> bool:
         """Take the lease or the hold from `owner`; False if it was not theirs."""
-        rows = self._request(statements.FORCE_RELEASE, key, owner)
+        rows = self._request(statements.FORCE_RELEASE, 1, key, owner)
         return bool(rows) and rows[0][0] == "t"
 
     def read(self, key: str) -> Record | None:
         """Return what is known of the key, changing nothing."""
-        rows = self._ask(statements.READ, (sql.code(key),), self._deadline(), may_lack_table=True)
+        rows = self._ask(statements.READ, (sql.code(key),), 7, self._deadline(), may_lack_table=True)
         if not rows:
             return None
         run, forced, remaining, hold_remaining, last, success, history = rows[0]
@@ -217,7 +223,7 @@ class PostgresqlBackend:
         """List the keys, a thousand a request; `timeout` limits each of these."""
         last = ""
         while True:
-            rows = self._ask(statements.LIST, (last, str(_PAGE)), self._deadline(), may_lack_table=True)
+            rows = self._ask(statements.LIST, (last, str(_PAGE)), 1, self._deadline(), may_lack_table=True)
             for (name,) in rows:
                 if name is None or name <= last:
                     raise self._senseless()
@@ -246,28 +252,36 @@ class PostgresqlBackend:
     def _deadline(self) -> float:
         return time.monotonic() + self._timeout
 
-    def _request(self, statement: str, key: str, owner: str, *words: str) -> list[Row]:
-        return self._ask(statement, (sql.code(key), sql.code(owner), *words), self._deadline())
+    def _request(self, statement: str, width: int, key: str, owner: str, *words: str) -> list[Row]:
+        return self._ask(statement, (sql.code(key), sql.code(owner), *words), width, self._deadline())
 
     def _ask(
-        self, statement: str, values: Sequence[str | None], deadline: float, *, may_lack_table: bool = False
+        self,
+        statement: str,
+        values: Sequence[str | None],
+        width: int,
+        deadline: float,
+        *,
+        may_lack_table: bool = False,
     ) -> list[Row]:
-        """Send a statement until the server has room and does not roll it back; return its rows.
+        """Send a statement until the server has room and does not roll it back; return its rows of `width` columns.
 
         Raises ConfigError for a missing table if `may_lack_table`: a run that has its lease goes on asking.
         """
-        text = statements.statement(statement, self.table)
         try:
-            return patiently(deadline, lambda: self._ask_once(text, values, deadline))
+            return patiently(deadline, lambda: self._ask_once(statement, values, width, deadline))
         except Refused as error:
             explained = self._explained(error)
             if error.code in _NO_TABLE and may_lack_table:
                 raise ConfigError(str(explained)) from error
             raise explained from error
 
-    def _ask_once(self, text: bytes, values: Sequence[str | None], deadline: float) -> list[Row]:
+    def _ask_once(self, statement: str, values: Sequence[str | None], width: int, deadline: float) -> list[Row]:
         try:
-            return self.link(deadline).ask(text, values, deadline)
+            link = self.link(deadline)
+            # Less than all the time that is left: the server is to say what it waits for.
+            text = statements.statement(statement, self.table, (deadline - time.monotonic()) * _PATIENCE)
+            return link.ask(text, values, width, deadline)
         except Refused as error:
             if error.code in _ROLLED_BACK:
                 # Only where the default isolation is stricter than PostgreSQL's own.
@@ -322,6 +336,8 @@ class PostgresqlBackend:
             return ForeignValue(f"{text}: {table} is no table of cronlock's; {remedy}")
         if error.code == _DENIED:
             return BackendUnavailable(f"{text}; to allow it: GRANT {statements.GRANTS} ON {table} TO the URL's user")
+        if error.code == _LOCKED:
+            return BackendUnavailable(f"{text}: somebody has a row of {table} locked: see pg_stat_activity")
         if error.code == _READ_ONLY:
             return BackendUnavailable(f"{text}; name the primary")
         return error

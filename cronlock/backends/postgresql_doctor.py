@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import time
@@ -57,7 +58,7 @@ def create(case: Case) -> Iterator[Finding]:
         yield Finding("create", OK, f"{name} is there already")
         return
     try:
-        _ask(case, statements.CREATE)
+        _ask(case, statements.CREATE, 0)
     except Refused as error:
         if error.code not in _THERE_ALREADY:  # Another doctor was faster.
             remedy = "run this once with the URL of a role that may CREATE in the schema"
@@ -91,7 +92,7 @@ def reach(case: Case) -> Iterator[Finding]:
 def examine(case: Case) -> Iterator[Finding]:
     """Look at the server. Raises BackendError when it does not answer."""
     yield from _clock(case)
-    (told,) = _ask(case, _SETTINGS)
+    told = _row(case, _SETTINGS, 14)
     version, uptime, sync, fsync, pages, isolation, most, process, clients, standbys, in_step, names, user, vacuum = (
         value or "" for value in told
     )
@@ -112,7 +113,7 @@ def examine(case: Case) -> Iterator[Finding]:
 
 def forget(case: Case) -> None:
     """Remove the probe's row. Raises BackendError where it may not."""
-    _ask(case, "DELETE FROM LEASES WHERE name = $1", sql.code(case.key))
+    _ask(case, "DELETE FROM LEASES WHERE name = $1", 0, sql.code(case.key))
 
 
 def _usable_table(case: Case) -> Iterator[Finding]:
@@ -148,13 +149,12 @@ def _usable_table(case: Case) -> Iterator[Finding]:
 
 
 def _encryption(case: Case, *, encrypted: bool) -> Iterator[Finding]:
-    mode = case.url.params.get("sslmode", "prefer")
+    mode = case.url.params.get("sslmode") or os.environ.get("PGSSLMODE", "prefer")
     if not case.url.hosts:
         return
     if not encrypted:
-        yield Finding(
-            "encryption", NOTE, "none: who listens in sees jobs and their hosts; sslmode=verify-full wants it"
-        )
+        text = "none: who listens in sees jobs and their hosts, and who stands in between can ask for the password"
+        yield Finding("encryption", NOTE, f"{text}; sslmode=verify-full wants it")
         return
     if mode not in ("verify-ca", "verify-full"):
         text = f"TLS, but sslmode={mode} takes any server for the right one"
@@ -241,7 +241,7 @@ def _clock(case: Case) -> Iterator[Finding]:
     best: tuple[float, float] | None = None
     for _ in range(_LOOKS):
         before, started = time.time(), time.monotonic()
-        ((seconds,),) = _ask(case, "SELECT extract(epoch FROM clock_timestamp())")
+        (seconds,) = _row(case, "SELECT extract(epoch FROM clock_timestamp())", 1)
         took = time.monotonic() - started
         offset = _number(seconds) - (before + took / 2)
         if best is None or took / 2 < best[1]:
@@ -251,16 +251,27 @@ def _clock(case: Case) -> Iterator[Finding]:
 
 
 def _table(case: Case) -> Row | None:
-    rows = _ask(case, _TABLE, _backend(case).table)
+    rows = _ask(case, _TABLE, 11, _backend(case).table)
     return rows[0] if rows else None
 
 
-def _ask(case: Case, statement: str, *values: str) -> list[Row]:
-    """Return the rows of a statement. Raises Refused for the server's own errors, and BackendUnavailable."""
+def _row(case: Case, statement: str, width: int) -> Row:
+    """Return the one row of an answer; raise as `_ask` does, also if it is none."""
+    rows = _ask(case, statement, width)
+    if len(rows) != 1:
+        raise BackendUnavailable(f"{_backend(case).name}: the server gave a senseless answer: is it PostgreSQL?")
+    return rows[0]
+
+
+def _ask(case: Case, statement: str, width: int, *values: str) -> list[Row]:
+    """Return the rows of a statement, of `width` columns each.
+
+    Raises Refused for the server's own errors, and BackendUnavailable.
+    """
     backend = _backend(case)
     deadline = case.deadline()
     try:
-        return backend.link(deadline).ask(statements.statement(statement, backend.table), values, deadline)
+        return backend.link(deadline).ask(statements.statement(statement, backend.table), values, width, deadline)
     except Refused:
         raise
     except BackendUnavailable:

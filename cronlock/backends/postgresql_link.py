@@ -31,7 +31,19 @@ Row = list["str | None"]
 
 # More than any answer has: a page of names.
 _MOST_ROWS = 10_000
+# Parts of an answer to one statement. In COPY mode there is always one more.
+_MOST_PARTS = 2
+# What poll(2) takes, in milliseconds.
+_LONGEST_POLL = (1 << 31) - 1
 _LONGEST_MESSAGE = 300
+# What was wrong with a login, and what to do about it.
+_REMEDIES = (
+    ("password authentication failed", "check user and password in the URL, or the password file"),
+    ("no password supplied", "write USER:PASSWORD@ in the URL, or use a password file"),
+    ("session is read-only", "name the primary, or see default_transaction_read_only"),
+    ("Connection refused", "check host and port, and that the server is up"),
+    ("does not exist", "check user and database in the URL"),
+)
 # What a server without room says; it gives no code that libpq would tell before a connection is made.
 _FULL = ("too many clients", "too many connections", "connection slots are reserved", "no more connections allowed")
 
@@ -71,8 +83,8 @@ class Link:
             raise
         return link
 
-    def ask(self, statement: bytes, values: Sequence[str | None], deadline: float) -> list[Row]:
-        """Send a statement with its values and return the rows of its answer."""
+    def ask(self, statement: bytes, values: Sequence[str | None], width: int, deadline: float) -> list[Row]:
+        """Send a statement with its values and return the rows of its answer, of `width` columns each."""
         connection = self._connection
         try:
             parameters = [None if value is None else value.encode("utf-8", "surrogateescape") for value in values]
@@ -83,12 +95,14 @@ class Link:
             answers = []
             while (answer := self._next_answer(deadline)) is not None:
                 answers.append(answer)
+                if len(answers) > _MOST_PARTS:
+                    raise self._senseless()
         except Error as error:
             raise HungUp(f"{self._name}: {_one_line(connection.error_message or str(error).encode())}") from error
         if not answers:
             raise BackendUnavailable(f"{self._name}: the server gave no answer")
         # A commit that fails does so behind the rows.
-        return [self._rows(answer) for answer in reversed(answers)][-1]
+        return [self._rows(answer, width) for answer in reversed(answers)][-1]
 
     def is_quiet(self) -> bool:
         """Whether nothing came since the last answer: what comes then is the server's goodbye."""
@@ -127,7 +141,8 @@ class Link:
             if step == pq.PollingStatus.FAILED:
                 text = _one_line(connection.error_message)
                 error = Busy if any(sign in text for sign in _FULL) else BackendUnavailable
-                raise error(f"{self._name}: {text}")
+                remedies = [remedy for sign, remedy in _REMEDIES if sign in text]
+                raise error(f"{self._name}: {'; '.join([text, *remedies[:1]])}")
             self._wait(select.POLLIN if step == pq.PollingStatus.READING else select.POLLOUT, deadline)
 
     def _next_answer(self, deadline: float) -> pq.abc.PGresult | None:
@@ -141,15 +156,17 @@ class Link:
         if not _ready(self._connection.socket, events, deadline - time.monotonic()):
             raise BackendUnavailable(f"{self._name}: no answer in time")
 
-    def _rows(self, answer: pq.abc.PGresult) -> list[Row]:
+    def _rows(self, answer: pq.abc.PGresult, width: int) -> list[Row]:
         if answer.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
             code = (answer.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode("ascii", "replace")
             message = answer.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or answer.error_message
             raise Refused(f"{self._name}: {_one_line(message)}", code)
-        if answer.ntuples > _MOST_ROWS:
-            raise BackendUnavailable(f"{self._name}: the server gave a senseless answer")
-        columns = range(answer.nfields)
-        return [[_text(answer.get_value(row, column)) for column in columns] for row in range(answer.ntuples)]
+        if answer.ntuples > _MOST_ROWS or (answer.ntuples and answer.nfields != width):
+            raise self._senseless()
+        return [[_text(answer.get_value(row, column)) for column in range(width)] for row in range(answer.ntuples)]
+
+    def _senseless(self) -> BackendUnavailable:
+        return BackendUnavailable(f"{self._name}: the server gave a senseless answer: is it PostgreSQL?")
 
 
 def resolve(name: str, host: str) -> list[str]:
@@ -169,7 +186,7 @@ def _ready(descriptor: int, events: int, seconds: float) -> bool:
     poll = select.poll()
     poll.register(descriptor, events)
     # Rounded up, so that it does not spin in the last millisecond.
-    return bool(poll.poll(int(seconds * 1000) + (seconds > 0)))
+    return bool(poll.poll(min(int(seconds * 1000) + (seconds > 0), _LONGEST_POLL)))
 
 
 def _quoted(value: str) -> str:

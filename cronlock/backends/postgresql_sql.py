@@ -11,6 +11,10 @@ An `ACQUIRE` looks first and writes only where it seems to get the key: who is r
 writes nothing and waits for nobody. Of several that seem to get it, one does; the condition is judged
 again on the row as it is once that is locked, and the others are told to look again.
 
+Who gives up waiting for an answer leaves the statement to the server, which goes on with it. So the wait for
+a lock is limited (`CLOCK`), lest statements pile up behind it; and as several may wait for one lock, and get it in
+any order, a renewal never takes back what a later one gave.
+
 Statements are sent without being prepared by name, leave nothing behind in the session, and are
 transactions of their own: any of a pooler's connections will do.
 """
@@ -20,13 +24,19 @@ from __future__ import annotations
 from ..lease import CANCELLED, ENDED, FORGOTTEN, HELD, HISTORY, HOLD
 from .sql import FREE, GONE, YOURS
 
+# What lock_timeout takes.
+_LONGEST_PATIENCE = (1 << 31) - 1
 #: The least that a role needs on the table. DELETE lets the doctor remove its probe.
 GRANTS = "SELECT, INSERT, UPDATE"
 
 
-def statement(text: str, table: str) -> bytes:
-    """Return a statement for the table of this (quoted) name, as short as it can be: each request sends it whole."""
-    return " ".join(text.split()).replace("LEASES", table).encode()
+def statement(text: str, table: str, patience: float = 0.0) -> bytes:
+    """Return a statement for the table of this (quoted) name, as short as it can be: each request sends it whole.
+
+    It waits for another's lock for `patience` seconds at the most, if it is one that can have to wait.
+    """
+    milliseconds = max(1, min(int(patience * 1000), _LONGEST_PATIENCE))
+    return " ".join(text.split()).replace("PATIENCE", str(milliseconds)).replace("LEASES", table).encode()
 
 
 #: Made with room in each page, so that an update of the row stays in the page and out of the index.
@@ -57,6 +67,9 @@ _PUSH = f"""
 """
 
 _DEAD = "c.run_line || CASE WHEN c.forced THEN E'\\toutcome=released' ELSE E'\\toutcome=died' END"
+
+#: Begins each statement that may wait for a lock. The setting ends with the statement's transaction.
+CLOCK = "WITH clock AS (SELECT clock_timestamp() AS now, set_config('lock_timeout', 'PATIENCE', true))"
 
 # $7 is a sight's floor, $8 whether less than that is to be doubted, $9 the tick of a standby.
 _REFUSAL = f"""
@@ -96,7 +109,7 @@ def _kept(column: str, otherwise: str) -> str:
 #: (`granted` too), the server's time, the row's fence, the seconds that lease and hold last, the
 #: line of the latest run and (of a grant) that of the run before it.
 ACQUIRE = f"""
-WITH clock AS (SELECT clock_timestamp() AS now),
+{CLOCK},
 seen AS (
   SELECT {_REFUSAL.replace("NOW", "clock.now")} AS why, c.fence, c.lapses_at, c.held_until,
     coalesce(c.run_line, c.last_line) AS line
@@ -144,8 +157,8 @@ FROM answer, clock
 
 #: $3 the ttl in seconds. Answers the server's time, if the lease was renewed.
 RENEW = f"""
-WITH clock AS (SELECT clock_timestamp() AS now)
-UPDATE LEASES AS c SET lapses_at = clock.now + make_interval(secs => $3)
+{CLOCK}
+UPDATE LEASES AS c SET lapses_at = greatest(c.lapses_at, clock.now + make_interval(secs => $3))
 FROM clock WHERE c.name = $1 AND {_OURS}
 RETURNING {_SECONDS.format("clock.now")}
 """
@@ -155,7 +168,7 @@ _ENDED = f"""c.run_line || E'\\tended_at=' || {_SECONDS.format("clock.now")} || 
 #: $3 the line's end, $4 whether a standby may still take over, $5 whether it was a success, $6 whether to
 #: keep the hold. Answers whether it was ours. Late or not, the owner does not get the key again.
 RELEASE = f"""
-WITH clock AS (SELECT clock_timestamp() AS now),
+{CLOCK},
 ended AS (
   UPDATE LEASES AS c SET
     last_owner = c.run_owner, last_tick = CASE WHEN $4 THEN c.run_tick END, last_fence = c.run_fence,
@@ -178,7 +191,8 @@ SELECT count(*) FROM ended
 
 #: Answers nothing.
 ABANDON = f"""
-INSERT INTO LEASES AS c (name, fence, gone) VALUES ($1, 0, ARRAY[$2])
+{CLOCK}
+INSERT INTO LEASES AS c (name, fence, gone) SELECT $1, 0, ARRAY[$2] FROM clock
 ON CONFLICT (name) DO UPDATE SET
   run_owner = CASE WHEN {_OURS} THEN c.kept_owner ELSE c.run_owner END,
   run_tick = CASE WHEN {_OURS} THEN c.kept_tick ELSE c.run_tick END,
@@ -197,12 +211,13 @@ WHERE NOT $2 = ANY(c.gone)
 
 #: Answers whether lease or hold was taken; the run stays in the record, since it did not end by its own word.
 FORCE_RELEASE = f"""
-WITH old AS (
-  SELECT c.name, greatest(c.lapses_at, c.held_until) > clock_timestamp() AS taken
-  FROM LEASES AS c
+{CLOCK},
+old AS (
+  SELECT c.name, greatest(c.lapses_at, c.held_until) > clock.now AS taken
+  FROM LEASES AS c, clock
   WHERE c.name = $1
-    AND (c.run_owner = $2 OR c.run_owner IS NULL AND c.last_owner = $2 AND c.held_until > clock_timestamp())
-  FOR UPDATE
+    AND (c.run_owner = $2 OR c.run_owner IS NULL AND c.last_owner = $2 AND c.held_until > clock.now)
+  FOR UPDATE OF c
 )
 UPDATE LEASES AS c SET
   lapses_at = 'epoch', held_until = 'epoch', kept_until = 'epoch',

@@ -428,6 +428,14 @@ def test_table_of_others(server: MariadbServer, open_at: Opener, key: str) -> No
     assert server.run("SELECT COUNT(*) FROM foreigners") == [(0,)]
 
 
+def test_listing_a_table_of_others(server: MariadbServer, open_at: Opener) -> None:
+    """One whose columns have the same names is refused in one line, too."""
+    server.run("CREATE TABLE people (name INT, fence INT)")
+    server.run("INSERT INTO people VALUES (1, 1)")
+    with pytest.raises(BackendUnavailable, match="a senseless answer"):
+        list(open_at(server.url(table="people")).keys())
+
+
 @pytest.mark.parametrize("line", ["nonsense", "owner=x\tpid=y", "pid=1", "\udcff".encode("utf-8", "surrogateescape")])
 def test_row_of_others(server: MariadbServer, node: MysqlBackend, key: str, line: str) -> None:
     """A row that somebody wrote by hand is named, and nothing is done to it."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +36,7 @@ from ..proxy import Proxy
 from ..servers.postgresql import PgBouncer, PostgresqlServer, PostgresqlStandby
 from ..servers.process import HOST, free_port
 from ..servers.tls import tls
+from .look import Look
 
 if TYPE_CHECKING:
     from cronlock.lease import Backend
@@ -744,10 +747,9 @@ def test_locked_row(server: PostgresqlServer, open_at: Callable[..., PostgresqlB
     claim = make_claim(key)
     with server.client(autocommit=False) as locker:
         locker.execute("SELECT 1 FROM cronlock WHERE name = %s FOR UPDATE", (key,))
-        with pytest.raises(BackendUnavailable, match="no answer in time"):
-            hasty.acquire(claim)
-        with pytest.raises(BackendUnavailable, match="no answer in time"):
-            hasty.abandon(claim)
+        for ask in (lambda: hasty.acquire(claim), lambda: hasty.abandon(claim)):
+            with pytest.raises(BackendUnavailable, match=r"somebody has a row of cronlock locked|no answer in time"):
+                ask()
     node.abandon(claim)
     refused(node.acquire(claim), CANCELLED)
 
@@ -756,6 +758,39 @@ def test_locked_row(server: PostgresqlServer, open_at: Callable[..., PostgresqlB
         return record is not None and record.remaining == 0
 
     eventually(free, "what was asked late is undone")
+
+
+def test_renewal_never_takes_back(node: PostgresqlBackend, key: str) -> None:
+    """A renewal that comes behind a later one, as when both waited for a lock, leaves what that gave."""
+    grant = granted(node.acquire(make_claim(key, ttl=LONG)))
+    late = granted(node.acquire(grant.claim))
+    late.ttl = 1.0
+    assert node.renew(late)
+    record = node.read(key)
+    assert record is not None
+    assert record.remaining > LONG / 2
+
+
+def test_what_was_given_up_waits_for_no_lock(
+    server: PostgresqlServer, open_at: Callable[..., PostgresqlBackend], key: str
+) -> None:
+    """However long somebody sits on a row, the server is left with no statements that nobody wants answered."""
+    node, hasty = open_at(server.url()), open_at(server.url(), _HASTY)
+    grant = granted(node.acquire(make_claim(key)))
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %s"
+    with server.client(autocommit=False) as locker:
+        locker.execute("SELECT 1 FROM cronlock WHERE name = %s FOR UPDATE", (key,))
+        asks = (
+            lambda: hasty.renew(grant),
+            lambda: hasty.release(grant, make_ending(), keep_hold=True),
+            lambda: hasty.abandon(grant.claim),
+            lambda: hasty.force_release(key, grant.claim.owner),
+        )
+        for ask in asks:
+            with pytest.raises(BackendUnavailable):
+                ask()
+        eventually(lambda: server.run(waiting, "%cronlock%") == [(0,)], "nothing waits for the lock any more")
+    assert node.renew(grant)
 
 
 def test_server_without_room(server: PostgresqlServer, open_at: Callable[..., PostgresqlBackend], key: str) -> None:
@@ -798,6 +833,7 @@ def test_server_without_room(server: PostgresqlServer, open_at: Callable[..., Po
         "postgresql://h/db?prefix=x",
         "postgresql://h/d%00b",
         "postgres://u:p@/db",
+        "postgres://u:p%00@h/db",
     ],
 )
 def test_bad_urls(text: str) -> None:
@@ -838,6 +874,84 @@ def test_what_is_no_postgresql(words: bytes, key: str) -> None:
         assert "\n" not in str(caught.value)
         assert "hidden" not in str(caught.value)
         listener.shutdown(socket.SHUT_RDWR)
+
+
+def _message(kind: bytes, body: bytes = b"") -> bytes:
+    return kind + struct.pack("!I", len(body) + 4) + body
+
+
+def _one_row(*values: bytes) -> bytes:
+    columns = b"".join(b"c\0" + struct.pack("!IHIHIH", 0, 0, 25, 0xFFFF, 0xFFFFFFFF, 0) for _ in values)
+    fields = b"".join(struct.pack("!I", len(value)) + value for value in values)
+    count = struct.pack("!H", len(values))
+    return _message(b"T", count + columns) + _message(b"D", count + fields) + _DONE
+
+
+_DONE = _message(b"C", b"SELECT 1\0") + _message(b"Z", b"I")
+_ODD_ANSWERS = {
+    "no row": _message(b"n") + _DONE,
+    "no column": _one_row(),
+    "one column": _one_row(b"x"),
+    "two columns": _one_row(b"held", b"1"),
+    "no numbers": _one_row(*[b"x"] * 7),
+    "long numbers": _one_row(b"held", *[b"9" * 5000] * 6),
+    "COPY out": _message(b"H", struct.pack("!BH", 0, 0)),
+    "COPY in": _message(b"G", struct.pack("!BH", 0, 0)),
+    "COPY both": _message(b"W", struct.pack("!BH", 0, 0)),
+}
+
+
+@contextmanager
+def _answering(answer: bytes) -> Iterator[str]:
+    """A server that lets everybody in, and gives one answer to every statement; the URL of it."""
+
+    def talk(client: socket.socket) -> None:
+        with client:
+            while struct.unpack("!II", client.recv(8, socket.MSG_WAITALL))[1] != 196608:
+                client.sendall(b"N")  # Neither TLS nor Kerberos.
+            client.recv(65536)
+            told = {b"server_version": b"15.0", b"default_transaction_read_only": b"off", b"in_hot_standby": b"off"}
+            states = b"".join(_message(b"S", b"%b\0%b\0" % pair) for pair in told.items())
+            client.sendall(_message(b"R", bytes(4)) + states + _message(b"K", bytes(8)) + _message(b"Z", b"I"))
+            while client.recv(65536):
+                client.sendall(_message(b"1") + _message(b"2") + answer)
+
+    def listen() -> None:
+        while True:
+            try:
+                threading.Thread(target=talk, args=(listener.accept()[0],), daemon=True).start()
+            except OSError:
+                return
+
+    with socket.create_server((HOST, 0)) as listener:
+        threading.Thread(target=listen, daemon=True).start()
+        yield f"postgresql://u@{HOST}:{listener.getsockname()[1]}/db"
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("name", _ODD_ANSWERS)
+def test_answers_that_make_no_sense(name: str, key: str, open_at: Callable[..., PostgresqlBackend]) -> None:
+    """No answer of whatever shape is more than one line, nor taken for a grant; one without end is not waited for."""
+    with _answering(_ODD_ANSWERS[name]) as url:
+        node, claim = open_at(url, 5.0), make_claim(key)
+        grant = Grant(claim, fence=1, ttl=claim.ttl)
+        asks: list[Callable[[], object]] = [
+            lambda: node.acquire(claim),
+            lambda: node.renew(grant),
+            lambda: node.release(grant, make_ending(), keep_hold=True),
+            lambda: node.read(key),
+            lambda: list(node.keys()),
+            lambda: node.force_release(key, claim.owner),
+            lambda: Look(url, timeout=5.0),
+        ]
+        answers: list[object] = []
+        for ask in asks:
+            try:
+                answers.append(ask())
+            except (BackendUnavailable, ForeignValue) as error:
+                answers.append(str(error))
+        assert not any(isinstance(answer, Grant) or "\n" in str(answer) for answer in answers)
 
 
 def test_unknown_host(key: str) -> None:

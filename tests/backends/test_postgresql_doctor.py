@@ -6,18 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from cronlock.backends import open_backend
-from cronlock.backends import postgresql_doctor as doctor
-from cronlock.backends.postgresql import PostgresqlBackend
-from cronlock.backends.url import URL
 from cronlock.errors import BackendError
-from cronlock.findings import BAD, NOTE, OK, WARNING, Finding
-from cronlock.probe import Case, lease
+from cronlock.findings import BAD, NOTE, OK, WARNING
 
 from ..proxy import Proxy
 from ..servers.postgresql import PgBouncer, PostgresqlServer, PostgresqlStandby
 from ..servers.process import HOST, eventually, free_port
 from ..servers.tls import tls
+from .look import Look
 
 
 @pytest.fixture(scope="module")
@@ -33,40 +29,6 @@ def table(server: PostgresqlServer) -> Iterator[str]:
     """The name of a table that the test makes."""
     yield "leases"
     server.run("DROP TABLE IF EXISTS leases")
-
-
-class Look:
-    """What the doctor finds, as the command has it find."""
-
-    def __init__(self, url: str, *, create: bool = False, timeout: float = 20.0) -> None:
-        self.found: list[Finding] = []
-        backend = open_backend(url, timeout)
-        assert isinstance(backend, PostgresqlBackend)
-        case = Case(URL(url), backend, timeout=timeout, ttl=60.0, hold=0.0)
-        try:
-            self._look(case, create=create)
-        finally:
-            backend.close()
-
-    def _look(self, case: Case, *, create: bool) -> None:
-        for step in ([doctor.create] if create else []) + [doctor.reach, lease, doctor.examine]:
-            for finding in step(case):
-                self.found.append(finding)
-                if finding.level == BAD:
-                    return
-        try:
-            doctor.forget(case)
-        except BackendError:
-            pass  # As the command does.
-
-    def one(self, name: str) -> Finding:
-        """Return the one finding of this name."""
-        (found,) = [finding for finding in self.found if finding.name == name]
-        return found
-
-    def levels(self) -> dict[str, str]:
-        """Return the levels of all, by name."""
-        return {finding.name: finding.level for finding in self.found}
 
 
 def test_making_the_table(server: PostgresqlServer, table: str) -> None:
