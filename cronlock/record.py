@@ -156,3 +156,12 @@ def _quote(value: str) -> str:
 
 def _unquote(value: str) -> str:
     return value.replace("%0A", "\n").replace("%25", "%")
+
+
+def gone_with(gone: tuple[str, ...], owner: str, most: int, *, kept: str | None) -> tuple[str, ...]:
+    """Return who gave the key back last, `owner` the latest of them, at most so many.
+
+    `kept` stays among them: a run that was released by force, as long as it is the last one, lest it count as dead.
+    """
+    found = (*(one for one in gone if one != owner), owner)[-most:]
+    return found if kept is None or kept in found else (kept, *found[1:])

@@ -152,7 +152,8 @@ class State:
 
     def without(self, owner: str) -> tuple[str, ...]:
         """Return who is gone when `owner` is too."""
-        return (*self.gone, digest(owner))[-_REMEMBERED:]
+        kept = digest(self.run.owner) if self.run is not None and self.forced_out else None
+        return record.gone_with(self.gone, digest(owner), _REMEMBERED, kept=kept)
 
     def is_gone(self, owner: str) -> bool:
         """Whether `owner` ended, gave up or was forced out."""

@@ -32,6 +32,7 @@ import os
 import time
 
 from .. import record
+from ..clock import SystemClock
 from ..errors import BackendUnavailable, ConfigError, ForeignValue
 from ..lease import HELD, Claim, Conflict, Ending, Grant, Record, Traits
 from .etcd_api import Cluster, KeyValue, Refusal, behind, created, delete, get, put, says, text_of, unchanged
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from ..clock import Clock
     from ..lease import Run
     from .etcd_api import Answer
     from .url import URL
@@ -72,6 +74,7 @@ class Etcd:
         self._cluster = Cluster(url)
         self._base = base(url)
         self._timeout = timeout
+        self._clock: Clock = SystemClock()
 
     def acquire(self, claim: Claim) -> Grant | Conflict:
         """Take the key if it is free; see `cronlock.lease.Backend`.
@@ -102,13 +105,13 @@ class Etcd:
                     self._forget(claim, lease_id(claim.owner), deadline)
                 return conflict
             previous = None if entry.run is not None and entry.run.owner == claim.owner else entry.latest
-            began = time.monotonic()
+            began = self._clock.now()
             asked = True
             taken = self._take(names, claim, entry, deadline)
             if taken is not None:
                 if (
                     claim.hold > 0
-                    and time.monotonic() - began > SLACK
+                    and self._clock.now() - began > SLACK
                     and not self._begin_hold(names, claim, taken, taken.created, deadline)
                 ):
                     continue

@@ -35,6 +35,8 @@ _LEASE_EXISTS = "lease already exists"
 _LEASE_GONE = "requested lease not found"
 _NOT_ENABLED = "authentication is not enabled"
 _NAMED = b"CommonName of client"
+# FAILED_PRECONDITION since 3.5: https://github.com/etcd-io/etcd/pull/12985
+_LEARNER = "not supported for learner"
 # The last is said where users were asked for only after this one was told that they are not.
 _TOKENS = ("invalid auth token", "revision of auth store is old", "user name is empty")
 _REMEDIES = (
@@ -43,6 +45,7 @@ _REMEDIES = (
     ("invalid user ID or password", "check user and password in the URL"),
     ("no leader", "too few of its servers see each other"),
     ("corrupt", "see `etcdctl alarm list`"),
+    (_LEARNER, "take learners out of the URL, or promote them"),
     ("request is too large", "raise --max-request-bytes of the servers"),
 )
 
@@ -72,7 +75,7 @@ class Refusal(BackendUnavailable):
         A leader that was cut off calls what it has waited for in vain UNKNOWN.
         """
         about_lease = self.lease_exists or self.lease_gone
-        return self.code in (_UNAVAILABLE, _DEADLINE, _UNKNOWN) and not about_lease
+        return (self.code in (_UNAVAILABLE, _DEADLINE, _UNKNOWN) or _LEARNER in self.said) and not about_lease
 
 
 class KeyValue:

@@ -9,8 +9,8 @@ from email.utils import parsedate_to_datetime
 from h11._version import __version__ as h11_version
 
 from ..errors import BackendError, BackendUnavailable
-from ..findings import BAD, NOTE, OK, WARNING, Finding, at, judge_clock, judge_share
-from .etcd_api import PORT, Answer, Cluster, Refusal, Server, delete
+from ..findings import BAD, NOTE, OK, WARNING, Finding, at, judge_clock, judge_share, span
+from .etcd_api import PORT, Answer, Cluster, Refusal, Server, delete, text_of
 from .etcd_names import Names, base
 from .network import tls_context
 from .reaching import ANSWER, connect_all, is_up, show
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ..probe import Case
 
 _FEWEST = 3
+#: Seconds: what bcrypt takes at its default cost is a multiple.
+_SLOW_LOGIN = 0.02
+_MANY_REVISIONS = 10_000
 # https://github.com/etcd-io/etcd/issues/13766
 _CORRUPTING = ("3.5.0", "3.5.1", "3.5.2")
 
@@ -34,7 +37,7 @@ def reach(case: Case) -> Iterator[Finding]:
         found.append(finding)
         yield finding
     if is_up(found):
-        yield _credentials(case)
+        yield from _credentials(case)
 
 
 def examine(case: Case) -> Iterator[Finding]:
@@ -55,6 +58,7 @@ def examine(case: Case) -> Iterator[Finding]:
         members = cluster.ask("/v3/cluster/member/list", {}, case.deadline()).parts("members")
         yield _judge_ensemble(status, silent, members)
         yield _alarms(cluster, case)
+        yield from _compaction(cluster, case)
     finally:
         cluster.close()
     yield Finding("client", OK, f"h11 {h11_version}")
@@ -70,27 +74,62 @@ def forget(case: Case) -> None:
         cluster.close()
 
 
-def _credentials(case: Case) -> Finding:
+def _credentials(case: Case) -> Iterator[Finding]:
     cluster = Cluster(case.url)
     try:
         cluster.ask("/v3/kv/range", {"key": "AA=="}, case.deadline())
     except Refusal as error:
         if "permission denied" not in error.said:  # Of that key; what the lease needs, the lease shows.
-            return Finding(ANSWER, BAD, str(error))
+            yield Finding(ANSWER, BAD, str(error))
+            return
     except BackendError as error:
-        return Finding(ANSWER, BAD, str(error))
+        yield Finding(ANSWER, BAD, str(error))
+        return
     finally:
         cluster.close()
-    if case.url.user is None:
+    user = case.url.user
+    if user is None:
         text = "none: keys are open to whoever reaches the servers, unless TLS asks for certificates"
-        return Finding("credentials", NOTE, text)
+        yield Finding("credentials", NOTE, text)
+        return
     if not cluster.asks_for_users:
-        text = f"{case.url.user}, which is not looked at: the servers' authentication is off"
-        return Finding("credentials", WARNING, text, "`etcdctl auth enable`, or leave user and password out of the URL")
+        text = f"{user}, which is not looked at: the servers' authentication is off"
+        remedy = "`etcdctl auth enable`, or leave user and password out of the URL"
+        yield Finding("credentials", WARNING, text, remedy)
+        return
     if case.url.scheme == "etcd":
-        text = f"{case.url.user}, whose password is readable on its way: only etcds:// (TLS) hides it"
-        return Finding("credentials", NOTE, text)
-    return Finding("credentials", OK, case.url.user)
+        text = f"{user}, whose password is readable on its way: only etcds:// (TLS) hides it"
+        yield Finding("credentials", NOTE, text)
+    else:
+        yield Finding("credentials", OK, user)
+    yield _judge_login(_login_seconds(case))
+
+
+def _login_seconds(case: Case) -> float:
+    """Return how long a server takes to look at the password, which each run and each skip shows it."""
+    times = []
+    for place in case.url.need_hosts(PORT):
+        cluster = Cluster(case.url)
+        server = cluster.server(*place)
+        try:
+            server.get("/version", case.deadline())  # Connects.
+            before = time.monotonic()
+            cluster.authorization(server, case.deadline(), anew=True)
+            times.append(time.monotonic() - before)
+        except BackendError:
+            continue  # Said of this server elsewhere.
+        finally:
+            server.close()
+    return min(times, default=0.0)
+
+
+def _judge_login(seconds: float) -> Finding:
+    text = f"{span(seconds)} for each run and skip"
+    if seconds < _SLOW_LOGIN:
+        return Finding("login", OK, text, values={"seconds": seconds})
+    text += f": {1 / seconds:.0f} a second keep one of a server's processors busy"
+    advice = "start the servers with --bcrypt-cost 4 and set the password again, or spread the runs by --jitter"
+    return Finding("login", NOTE, f"{text}; {advice}", values={"seconds": seconds})
 
 
 def _server(case: Case, server: Server, status: Answer) -> Iterator[Finding]:
@@ -175,6 +214,23 @@ def _alarms(cluster: Cluster, case: Case) -> Finding:
     if words:
         return Finding("alarms", BAD, ", ".join(words), "see `etcdctl alarm list`; it takes no writes until disarmed")
     return Finding("alarms", OK, "none")
+
+
+def _compaction(cluster: Cluster, case: Case) -> Iterator[Finding]:
+    """See whether old revisions are thrown away: nobody reads them, and they fill the servers."""
+    request = {"key": text_of(Names(base(case.url), case.key).record), "revision": "1"}
+    try:
+        revision = cluster.ask("/v3/kv/range", request, case.deadline()).revision
+    except Refusal as error:
+        if "has been compacted" in error.said:
+            yield Finding("compaction", OK, "old revisions are thrown away")
+        return  # Or the user may not ask: nothing is known.
+    text = f"none of {revision} revisions was ever thrown away, and each run makes two, of some 4 KB"
+    if revision < _MANY_REVISIONS:
+        yield Finding("compaction", NOTE, f"{text}; start the servers with --auto-compaction-retention=1")
+    else:
+        remedy = "start the servers with --auto-compaction-retention=1 (hour), before they are full and take no writes"
+        yield Finding("compaction", WARNING, text, remedy)
 
 
 def _tls(case: Case) -> ssl.SSLContext | None:

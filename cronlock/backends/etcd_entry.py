@@ -236,7 +236,8 @@ class Entry:
         return self._text(run=None, last=ended, kept_run=None, success=success, past=self.past + 1, gone=gone)
 
     def _without(self, owner: str) -> tuple[str, ...]:
-        return (*(one for one in self.gone if one != owner), owner)[-_REMEMBERED:]
+        kept = self.run.owner if self.run is not None and self.forced_out else None
+        return record.gone_with(self.gone, owner, _REMEMBERED, kept=kept)
 
     def _text(self, **changes: Any) -> bytes:
         """Return the record with `changes`; with `least` its fence is the revision of the write, or that."""

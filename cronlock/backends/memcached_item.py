@@ -119,7 +119,8 @@ class State:
 
     def without(self, owner: str) -> tuple[str, ...]:
         """Return who is gone when `owner` is too."""
-        return (*self.gone, owner)[-_REMEMBERED:]
+        kept = self.run.owner if self.run is not None and self.forced_out else None
+        return record.gone_with(self.gone, owner, _REMEMBERED, kept=kept)
 
     def is_run_of(self, owner: str) -> bool:
         """Whether the key is `owner`'s, who has neither ended nor given up nor been forced out."""

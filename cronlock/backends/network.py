@@ -64,16 +64,23 @@ def tls_context(url_text: str, params: dict[str, str]) -> ssl.SSLContext:
     """
     import ssl
 
+    def files() -> str:
+        return ", ".join(f"{name}={params[name]}" for name in TLS_PARAMS if name in params)
+
     try:
         context = ssl.create_default_context(cafile=params.get("ca"))
         if "cert" in params or "key" in params:
             if "cert" not in params:
                 raise ConfigError(f"{url_text}: key= is given without cert=")
-            context.load_cert_chain(params["cert"], params.get("key"))
+
+            def ask() -> str:
+                # Else OpenSSL asks whoever sits at the terminal.
+                raise ConfigError(f"{url_text}: the key of {files()} is encrypted: use one without a pass phrase")
+
+            context.load_cert_chain(params["cert"], params.get("key"), password=ask)
     except (OSError, ValueError) as error:
         # ssl.SSLError is an OSError; its text names no file.
-        files = ", ".join(f"{name}={params[name]}" for name in TLS_PARAMS if name in params)
-        raise ConfigError(f"{url_text}: cannot use the TLS files ({files}): {_without_source(error)}") from error
+        raise ConfigError(f"{url_text}: cannot use the TLS files ({files()}): {_without_source(error)}") from error
     return context
 
 

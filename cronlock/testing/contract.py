@@ -474,6 +474,20 @@ class BackendContract(LeaseContract):
         assert record is not None
         assert [(run.owner, run.outcome) for run in record.history] == [(grant.claim.owner, RELEASED)]
 
+    def test_forced_release_is_remembered(self, hooks: Hooks, a: Backend, b: Backend, key: str) -> None:
+        """However many others give up behind it: nobody takes over from a run that was released by force."""
+        grant = granted(a.acquire(make_claim(key)))
+        assert b.force_release(key, grant.claim.owner)
+        if hooks.force_waits:
+            assert not a.release(grant, make_ending(), keep_hold=True)
+        for _ in range(20):
+            b.abandon(make_claim(key))
+        refused(b.acquire(make_claim(key, standby_for=grant.claim.owner)), ENDED)
+        record = b.read(key)
+        assert record is not None
+        assert record.run is None
+        assert record.history[0].outcome == RELEASED
+
     def test_takeover_in_the_history(self, hooks: Hooks, a: Backend, b: Backend, key: str) -> None:
         """A takeover is known as one, and from which run, after its end."""
         dead = granted(a.acquire(make_claim(key, ttl=hooks.short_ttl)))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cronlock.backends import open_backend
-from cronlock.backends.etcd import SLACK
+from cronlock.backends.etcd import SLACK, Etcd
 from cronlock.backends.etcd_names import lease_id
 from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
 from cronlock.keys import escape
@@ -31,6 +31,7 @@ from cronlock.testing import (
     make_ending,
     refused,
 )
+from tests.clocks import ManualClock
 from tests.proxy import Proxy
 from tests.servers.etcd import EtcdServer, text
 from tests.servers.process import HOST, free_port
@@ -220,6 +221,17 @@ def test_hold_of_a_slow_grant(server: EtcdServer, far: Backend, wire: Wire, key:
     granted(far.acquire(make_claim(key, hold=30.0)))
     (hold,) = server.keys(f"cronlock/held/{key}/hold/").values()
     assert int(server.ask("lease/timetolive", ID=hold["lease"])["TTL"]) >= 30
+
+
+def test_hold_of_a_grant_that_slept(far: Backend, wire: Wire, key: str) -> None:
+    """A machine that is suspended while it is granted the key has its whole hold all the same, by the boot clock."""
+    assert isinstance(far, Etcd)
+    clock = far._clock = ManualClock()
+    asked = wire.requests
+    wire.on(4, lambda: clock.advance(SLACK + 0.5))
+    granted(far.acquire(make_claim(key, hold=30.0)))
+    # To look, for two leases, to take the key; and for a later lease, and to move the hold onto it.
+    assert wire.requests - asked == 6
 
 
 def test_hold_of_a_grant_that_was_not_heard_of(server: EtcdServer, node: Backend, key: str) -> None:
@@ -1122,15 +1134,21 @@ def test_several_servers(server: EtcdServer, key: str) -> None:
         b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 48\r\n\r\n"
         b'{"message":"context deadline exceeded","code":2}'
     )
-    ports = [free_port(), hung.port, nonsense.port, leaderless.port, alone.port, server.port]
+    # As etcd says it since 3.5, of a new member that is no voter yet.
+    refusal = b'{"message":"etcdserver: rpc not supported for learner","code":9}'
+    learner = LittleServer(b"HTTP/1.1 400 Bad Request\r\nContent-Length: %d\r\n\r\n" % len(refusal) + refusal)
+    ports = [free_port(), hung.port, nonsense.port, leaderless.port, alone.port, learner.port, server.port]
     try:
         for _ in range(3):  # It begins anywhere.
             with opened("etcd://" + ",".join(f"{HOST}:{port}" for port in ports), 6.0) as backend:
                 grant = granted(backend.acquire(make_claim(key)))
                 assert backend.renew(grant)
                 assert backend.release(grant, make_ending(), keep_hold=False)
+        with opened(f"etcd://{HOST}:{learner.port}", 5.0) as backend, pytest.raises(BackendUnavailable) as caught:
+            backend.acquire(make_claim(key))
+        assert "take learners out of the URL" in str(caught.value)
     finally:
-        for one in (hung, nonsense, leaderless, alone):
+        for one in (hung, nonsense, leaderless, alone, learner):
             one.close()
 
 

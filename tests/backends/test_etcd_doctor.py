@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from cronlock.backends import open_backend, open_doctor
+from cronlock.backends import etcd_doctor, open_backend, open_doctor
 from cronlock.backends.etcd_api import Answer
 from cronlock.backends.etcd_doctor import _judge_date, _judge_ensemble, examine, forget, reach
 from cronlock.backends.url import URL
 from cronlock.findings import BAD, NOTE, OK, WARNING, Finding
 from cronlock.probe import Case, lease
-from tests.servers.etcd import EtcdEnsemble, EtcdServer
+from tests.servers.etcd import EtcdEnsemble, EtcdServer, text
 from tests.servers.process import HOST, free_port
 
 _PASSWORD = "not-to-be-shown"
@@ -60,6 +60,7 @@ def test_one_server() -> None:
         assert levels(found) == {
             **dict.fromkeys(("reachable", "lease", "server", "clock", "space", "alarms", "client"), OK),
             "credentials": NOTE,
+            "compaction": NOTE,
             "ensemble": WARNING,
         }
         assert found["server"].text.startswith("etcd 3.")
@@ -68,6 +69,32 @@ def test_one_server() -> None:
         found = examined(server.url(login=f"ann:{_PASSWORD}"))
         assert found["credentials"].level == WARNING
         assert open_doctor(server.url()) is not None
+
+
+def test_compaction() -> None:
+    """Revisions that pile up are warned of before the servers are full; once they are thrown away all is well."""
+    with EtcdServer() as server:
+        for _ in range(20):
+            operations = [{"request_put": {"key": text(f"x{number}"), "value": ""}} for number in range(100)]
+            server.ask("kv/txn", success=operations)
+        revision = int(server.ask("kv/range", key="AA==")["header"]["revision"])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(etcd_doctor, "_MANY_REVISIONS", revision)
+            found = examined(server.url())["compaction"]
+            assert (found.level, str(revision // 10) in found.text) == (WARNING, True)
+            assert "--auto-compaction-retention" in (found.remedy or "")
+        server.ask("kv/compaction", revision=str(revision))
+        assert examined(server.url())["compaction"].level == OK
+
+
+def test_login_that_takes_long() -> None:
+    """What the password costs the servers each time is said, and how it costs less."""
+    with EtcdServer(password=_PASSWORD) as server:
+        found = examined(server.url())["login"]
+        assert found.values["seconds"] > 0
+    assert etcd_doctor._judge_login(0.002).level == OK
+    slow = etcd_doctor._judge_login(0.05)
+    assert (slow.level, "20 a second" in slow.text, "--bcrypt-cost" in slow.text) == (NOTE, True, True)
 
 
 def test_users() -> None:
