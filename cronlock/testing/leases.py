@@ -115,6 +115,13 @@ class LeaseContract:
 
     # Taking a key
 
+    def test_what_a_backend_has_besides_its_answers(self, a: Backend, key: str) -> None:
+        """All that the program looks at is there, and makes sense; there is nothing to say yet."""
+        assert a.notices == []
+        assert 0 < a.traits.shortest_ttl <= a.traits.longest_ttl
+        assert a.traits.granularity >= 0
+        assert isinstance(a.watch(key), (int, type(None)))
+
     def test_free_key_is_granted(self, a: Backend, key: str) -> None:
         """A key that nobody holds is granted, with a ttl of at most what was asked."""
         claim = make_claim(key)

@@ -120,6 +120,11 @@ class LeaseMachine(RuleBasedStateMachine):
         again = granted(self.live.node.acquire(self.live.claim))
         assert again.fence == self.live.grant.fence
         self.live.grant = again
+        if self._records and self.hold_owner is None and self.live.claim.hold > 0:
+            # It may begin anew: so does the run, whose owner hears of its grant as late as that.
+            record = self.nodes[1].read(self.key)
+            assert record is not None
+            self.hold_owner = self.live.claim.owner if record.hold_remaining > 0 else None
 
     @precondition(lambda self: self.live is not None)
     @rule()

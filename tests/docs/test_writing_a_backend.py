@@ -19,6 +19,8 @@ _BOX = '''
 class BoxServer(MemoryServer):
     """A lockbox."""
 
+    locks_are_oiled = False
+
     def __init__(self):
         super().__init__(SystemClock())
 
@@ -53,10 +55,13 @@ class Lockbox(MemoryBackend):
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """What the page says, in the files that it names, in a directory of modules."""
-    metadata, module, test = (block.text for block in blocks(_PAGE))
+    metadata, module, test, doctor = (block.text for block in blocks(_PAGE))
     directory = tmp_path / "site"
     (directory / "cronlock_lockbox").mkdir(parents=True)
-    (directory / "cronlock_lockbox/__init__.py").write_text(module)
+    (directory / "cronlock_lockbox/__init__.py").touch()
+    for text in (module, doctor):
+        # Each says in its first line where it belongs.
+        (directory / text.split('"""')[1].partition(":")[0]).write_text(text)
     box = (ROOT / "tests/backends/memory.py").read_text()
     box = box.replace("from tests.clocks import ManualClock", "from cronlock.clock import SystemClock")
     box = box.replace("clock: ManualClock", "clock: SystemClock")
@@ -87,6 +92,14 @@ def test_the_contract_from_outside(package: Path) -> None:
     done = _python(package, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_lockbox.py", "-k", "only_the_owner")
     assert done.returncode == 1
     assert "assert not True" in done.stdout
+
+
+def test_the_doctor_from_outside(package: Path) -> None:
+    """The package's doctor is asked, and what it finds counts."""
+    done = _python(package, "-m", "cronlock", "doctor", "--backend", "lockbox://box.internal")
+    assert done.returncode == 2, done.stderr
+    assert "they squeak" in done.stdout
+    assert "oil them" in done.stdout
 
 
 def test_a_run_from_outside(package: Path) -> None:
