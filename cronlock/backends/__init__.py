@@ -36,6 +36,8 @@ SCHEMES: dict[str, tuple[str, str | None]] = {
     "mysql": ("cronlock.backends.mysql", "'cronlock[mysql]'"),
     "mariadb": ("cronlock.backends.mysql", "'cronlock[mysql]'"),
 }
+#: Schemes that are another name for one.
+_ALIASES = {"mariadb": "mysql", "postgres": "postgresql"}
 #: Parameters by which engines tell databases, accounts and tables apart, besides those that all know.
 _PLACES = ("account", "endpoint", "host", "port", "region", "socket", "table")
 #: Where installed packages of others name theirs: scheme = module.
@@ -136,6 +138,7 @@ def open_doctor(text: str) -> ModuleType | None:
 def place(text: str) -> str:
     """Return what tells the backend of URL `text` from others, without its credentials."""
     url = URL(text)
-    words = [str(url), url.params.get("prefix", DEFAULT_PREFIX), url.params.get("db", "")]
+    shown = _ALIASES.get(url.scheme, url.scheme) + str(url)[len(url.scheme) :]
+    words = [shown, url.params.get("prefix", DEFAULT_PREFIX), url.params.get("db", "")]
     words += [f"{name}={url.params[name]}" for name in _PLACES if name in url.params]
     return " ".join(words).rstrip()

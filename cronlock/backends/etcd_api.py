@@ -15,7 +15,7 @@ import time
 
 from ..errors import BackendUnavailable, ConfigError
 from .http import Connection, Unanswered
-from .network import TLS_PARAMS, HungUp, patiently, tls_context
+from .network import TLS_PARAMS, Busy, HungUp, patiently, tls_context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -226,21 +226,25 @@ class Cluster:
 
     def _ask(self, path: str, message: dict[str, Any], deadline: float) -> Answer:
         """Try each server once; a hung one uses up its share of the time only."""
-        left = len(self._hosts)
+        failures: list[str] = []
         while True:
             if self._server is None:
                 self._server = self.server(*self._hosts[self._turn % len(self._hosts)])
             now = time.monotonic()
             try:
-                return self._server.ask(path, message, now + (deadline - now) / left)
+                return self._server.ask(path, message, now + (deadline - now) / (len(self._hosts) - len(failures)))
             except BackendUnavailable as error:
                 if isinstance(error, Refusal) and not error.elsewhere:
                     raise
-                left -= 1
+                failures.append(str(error))
                 self.close()
                 self._turn += 1
-                if not left:
+                if len(failures) < len(self._hosts):
+                    continue
+                if len(failures) == 1:
                     raise
+                kind = Busy if isinstance(error, Busy) else BackendUnavailable
+                raise kind("; ".join(failures)) from error
 
 
 class Server:

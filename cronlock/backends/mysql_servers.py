@@ -23,7 +23,8 @@ _NO_ROOM = (1040, 1203, 1226)  # connections: all, of this user, of this user by
 _ROLLED_BACK = (1205, 1213, 3101)  # waited too long for a lock, met another, found in conflict by the group
 _NOT_NOW = (1047, 1290, 1792, 1836)  # not part of a Galera cluster's majority, or read-only
 _NO_TABLE, _NO_DATABASE, _OTHER_TABLE = (1146,), (1049,), (1054, 1364)
-_DENIED = (1044, 1142, 1143)
+_NOT_HERE = 1044
+_DENIED = (1142, 1143)
 _LOGIN = (1045, 1698)
 _INSECURE = 3159
 
@@ -160,8 +161,11 @@ class Servers:
             return ForeignValue(
                 f"{text}: {table} is no table of cronlock's; nothing was changed: name another by table="
             )
+        if error.code == _NOT_HERE:
+            grant = f"GRANT {statements.GRANTS} ON {self._database}.{table} TO the URL's user"
+            return BackendUnavailable(f"{text}; name another database in the URL, or {grant}")
         if error.code in _DENIED:
-            return BackendUnavailable(f"{text}; let the URL's user: GRANT {statements.GRANTS} ON {table}")
+            return BackendUnavailable(f"{text}; to allow it: GRANT {statements.GRANTS} ON {table} TO the URL's user")
         if error.code in _LOGIN:
             return BackendUnavailable(f"{text}: authentication failed: check user and password in the URL")
         if error.code == _INSECURE:

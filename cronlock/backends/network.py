@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     _T = TypeVar("_T")
 
 TLS_PARAMS = ("ca", "cert", "key")
+#: What is wrong with TLS, and what to do about it; the last is for whatever else.
+_TLS_REMEDIES = (
+    ("Hostname mismatch", "name the host as its certificate does"),
+    ("IP address mismatch", "name the host as its certificate does"),
+    ("has expired", "renew the server's certificate, and see this machine's clock"),
+    ("not yet valid", "see this machine's clock"),
+    ("certificate verify failed", "name the server's authority by ca="),
+    ("", "see that this port speaks TLS, and which certificates it asks for"),
+)
 #: Seconds, give or take half of them at random: what the first attempt to connect is given, and by how much
 #: that grows from one to the next.
 _PATIENCE = 0.3
@@ -80,7 +89,8 @@ def tls_context(url_text: str, params: dict[str, str]) -> ssl.SSLContext:
             context.load_cert_chain(params["cert"], params.get("key"), password=ask)
     except (OSError, ValueError) as error:
         # ssl.SSLError is an OSError; its text names no file.
-        raise ConfigError(f"{url_text}: cannot use the TLS files ({files()}): {_without_source(error)}") from error
+        text = f"{url_text}: cannot use the TLS files ({files()}): {_without_source(error)}"
+        raise ConfigError(f"{text}; they are to be PEM files, and key= that of cert=") from error
     return context
 
 
@@ -206,6 +216,8 @@ class Stream:
                 self._socket.settimeout(min(left, share))
                 self._socket.connect(address)
                 return
+            except FileNotFoundError as error:
+                raise BackendUnavailable(f"{self._name}: there is no socket {address}: is the server up?") from error
             except (TimeoutError, _socket.timeout) as error:
                 # ETIMEDOUT, the kernel's own word, is a TimeoutError too.
                 if share >= left or error.errno is not None:
@@ -229,7 +241,9 @@ class Stream:
             self._socket = context.wrap_socket(plain, server_hostname=name)
         except (OSError, ValueError) as error:
             plain.close()
-            raise BackendUnavailable(f"{self._name}: no TLS with the server: {_without_source(error)}") from error
+            text = _without_source(error)
+            remedy = next((remedy for sign, remedy in _TLS_REMEDIES if sign in text), _TLS_REMEDIES[-1][1])
+            raise BackendUnavailable(f"{self._name}: no TLS with the server: {text}; {remedy}") from error
 
     def _timed(self) -> _socket.socket | ssl.SSLSocket:
         assert self._socket is not None

@@ -5,6 +5,10 @@ from __future__ import annotations
 from ..errors import ConfigError
 from ..keys import unescape
 
+#: Parameters that name TLS files, and what libpq's names for them end in.
+_TLS_FILES = {"ca": "rootcert", "cert": "cert", "key": "key"}
+#: Schemes that have one of their own for TLS.
+_WITH_TLS = {"redis": "rediss", "memcached": "memcacheds", "zookeeper": "zookeepers", "etcd": "etcds"}
 #: Where every backend keeps its keys unless told otherwise.
 DEFAULT_PREFIX = "cronlock"
 _PREFIX_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.")
@@ -68,10 +72,20 @@ class URL:
         """Return the parameters; raise ConfigError when one is not in `known`."""
         for name in self.params:
             if name not in known:
-                raise ConfigError(
-                    f"{self}: unknown parameter {name!r}; {self.scheme}:// knows {', '.join(sorted(known)) or 'none'}"
-                )
+                knows = f"{self.scheme}:// knows {', '.join(sorted(known)) or 'none'}"
+                hint = self._hint(name, known)
+                raise ConfigError(f"{self}: unknown parameter {name!r}; {hint or knows}")
         return self.params
+
+    def _hint(self, name: str, known: tuple[str, ...]) -> str:
+        """Return what does here what a parameter does elsewhere; empty for nothing."""
+        if name in _TLS_FILES and f"ssl{_TLS_FILES[name]}" in known:
+            return f"write ssl{_TLS_FILES[name]}="
+        if name in _TLS_FILES and self.scheme in _WITH_TLS:
+            return f"TLS files go with {_WITH_TLS[self.scheme]}://"
+        if name == "prefix" and "table" in known:
+            return "keys are kept apart by table="
+        return ""
 
     def prefix(self) -> str:
         """Return what names of keys begin with on the server; raise ConfigError for a bad one."""

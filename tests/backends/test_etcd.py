@@ -1147,6 +1147,11 @@ def test_several_servers(server: EtcdServer, key: str) -> None:
         with opened(f"etcd://{HOST}:{learner.port}", 5.0) as backend, pytest.raises(BackendUnavailable) as caught:
             backend.acquire(make_claim(key))
         assert "take learners out of the URL" in str(caught.value)
+        # When none serves, each is named.
+        down = f"etcd://{HOST}:{ports[0]},{HOST}:{leaderless.port}"
+        with opened(down, 5.0) as backend, pytest.raises(BackendUnavailable) as caught:
+            backend.acquire(make_claim(key))
+        assert all(f":{port}: " in str(caught.value) for port in (ports[0], leaderless.port))
     finally:
         for one in (hung, nonsense, leaderless, alone, learner):
             one.close()

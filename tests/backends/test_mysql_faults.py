@@ -373,7 +373,7 @@ def test_tls_to_a_server_without(server: MariadbServer, key: str) -> None:
 def test_unix_socket(server: MariadbServer, open_at: Opener, key: str) -> None:
     """A server on this machine can be reached by its socket."""
     granted(open_at(server.unix_url()).acquire(make_claim(key)))
-    with pytest.raises(BackendUnavailable, match="No such file"):
+    with pytest.raises(BackendUnavailable, match="there is no socket"):
         open_at(f"mysql:///db?socket={server.directory}/nowhere").acquire(make_claim(key))
 
 
@@ -390,6 +390,11 @@ def test_missing_rights(guarded: MariadbServer, open_at: Opener, key: str) -> No
     with pytest.raises(BackendUnavailable, match=r"denied.* GRANT SELECT, INSERT, UPDATE ON cronlock"):
         node.acquire(make_claim(key))
     assert node.read(key) is None
+    elsewhere = guarded.url(user="guest", password="guest").replace(f"/{DATABASE}", "/elsewhere")
+    with pytest.raises(
+        BackendUnavailable, match=r"name another database in the URL, or GRANT .* ON elsewhere\.cronlock"
+    ):
+        open_at(elsewhere).acquire(make_claim(key))
 
 
 def test_missing_table(server: MariadbServer, open_at: Opener, key: str) -> None:

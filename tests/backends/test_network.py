@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import _socket
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from cronlock.backends.network import Stream, tls_context
-from cronlock.errors import BackendUnavailable
+from cronlock.errors import BackendUnavailable, ConfigError
 
-from ..servers.process import HOST
+from ..servers.process import HOST, need
 from ..servers.redis import RedisServer
 from ..servers.tls import tls
 
@@ -73,6 +75,37 @@ def test_first_address_is_silent_to_tls(monkeypatch: pytest.MonkeyPatch) -> None
         stream.send(b"PING\r\n")
         assert stream.receive() == b"+PONG\r\n"
         stream.close()
+
+
+def test_key_with_a_pass_phrase(tmp_path: Path) -> None:
+    """Nobody sits at a terminal to be asked for it: it is refused, and what to do is said."""
+    params = tls().params(client=True)
+    locked = tmp_path / "locked.key"
+    command = [need("openssl", "openssl"), "pkey", "-aes256", "-passout", "pass:secret", "-in", params["key"]]
+    subprocess.run([*command, "-out", str(locked)], check=True, capture_output=True)
+    with pytest.raises(ConfigError, match=rf"key={locked}.* is encrypted: use one without a pass phrase"):
+        tls_context("test", {**params, "key": str(locked)})
+
+
+@pytest.mark.parametrize(
+    ("host", "trusted", "said"),
+    [
+        ("localhost", False, "name the server's authority by ca="),
+        ("127.0.0.2", True, "name the host as its certificate"),
+    ],
+)
+def test_remedies_for_tls(host: str, trusted: bool, said: str) -> None:
+    """What is wrong with a certificate is said with what to do about it."""
+    context = tls_context("test", tls().params() if trusted else {})
+    with RedisServer(tls=True) as server, pytest.raises(BackendUnavailable, match=said):
+        stream = Stream.connect_tcp("test", HOST, server.port, time.monotonic() + 20)
+        stream.start_tls(context, host)
+
+
+def test_missing_socket(tmp_path: Path) -> None:
+    """The socket that is not there is named."""
+    with pytest.raises(BackendUnavailable, match=f"no socket {tmp_path}/none"):
+        Stream.connect_unix("test", f"{tmp_path}/none", time.monotonic() + 5)
 
 
 def test_no_share_limits_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -319,7 +319,7 @@ class TestWaysIn:
         assert f"redis://{HOST}:{port}: connection refused: check host and port" in unavailable(
             opened(f"redis://{HOST}:{port}")
         )
-        assert "No such file" in unavailable(opened(f"redis+unix://{tmp_path}/none"))
+        assert "there is no socket" in unavailable(opened(f"redis+unix://{tmp_path}/none"))
 
     @pytest.mark.parametrize(
         ("url", "reason"),

@@ -150,3 +150,18 @@ def test_a_url_that_is_not_utf_8_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"%XX|percent") as caught:
         URL(text)
     assert str(caught.value).isascii()
+
+
+@pytest.mark.parametrize(
+    ("text", "known", "said"),
+    [
+        ("etcd://h?ca=/f", ("prefix",), "TLS files go with etcds://"),
+        ("postgresql://h/d?ca=/f", ("sslrootcert", "sslcert"), "write sslrootcert="),
+        ("mysql://h/d?prefix=x", ("table", "ca"), "keys are kept apart by table="),
+        ("redis://h?color=red", ("prefix",), "redis:// knows prefix"),
+    ],
+)
+def test_what_does_the_same_here(text: str, known: tuple[str, ...], said: str) -> None:
+    """A parameter of another backend's is answered with the one that does it here."""
+    with pytest.raises(ConfigError, match=said):
+        URL(text).take_params(known)
