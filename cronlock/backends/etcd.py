@@ -57,6 +57,8 @@ _LONGEST = 9_000_000_000
 _LINGERING = 3600.0
 #: Keys that are listed in one answer.
 _PAGE = 500
+# Characters of a key of etcd's in a message: a longest one of cronlock's has more, and nobody reads that.
+_LONGEST_SHOWN = 300
 
 
 def open_backend(url: URL, timeout: float) -> Etcd:
@@ -187,7 +189,7 @@ class Etcd:
         entry = _entry(names, records, held)
         if entry.latest is None:
             return None
-        kept = [record.run_from_line(one.value.decode("utf-8", "replace")) for one in past] + [entry.success]
+        kept = [record.run_from_line(one.value.decode("utf-8", "surrogateescape")) for one in past] + [entry.success]
         history, success = record.put_together([run for run in kept if run], run=entry.run, last=entry.last)
         holds = [min(max(1.0, self._left(hold.lease, deadline)), max(1.0, hold.length)) for hold in entry.holds]
         return Record(
@@ -212,6 +214,9 @@ class Etcd:
             listed += [key for key in (key_of(one.key[len(prefix) :]) for one in found) if key]
             if len(found) < _PAGE:
                 return iter(listed)
+            if not first <= found[-1].key < end:
+                # It would never come to an end.
+                raise BackendUnavailable(f"{self._cluster.name}: lists other keys than it was asked for")
             first = found[-1].key + b"\0"
 
     def force_release(self, key: str, owner: str) -> bool:
@@ -386,7 +391,7 @@ def _entry(names: Names, records: list[KeyValue], held: list[KeyValue]) -> Entry
             else:
                 raise ForeignValue("not a key of cronlock")
         except ForeignValue as error:
-            place = found.key.decode("utf-8", "replace")
+            place = found.key.decode("utf-8", "replace")[:_LONGEST_SHOWN]
             raise ForeignValue(f"etcd key {place!r}: {error}; delete it or use ?prefix=") from None
     return entry
 
@@ -397,7 +402,8 @@ def _ours(names: Names, entry: Entry, owner: str) -> list[dict[str, Any]]:
 
 
 def _line(run: Run) -> bytes:
-    return record.run_to_line(run).encode()
+    # Owners begin with names of hosts, which may hold bytes that are no text.
+    return record.run_to_line(run).encode("utf-8", "surrogateescape")
 
 
 def _ceil(seconds: float) -> int:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 PORT = 2379
 #: What of an answer is read, in bytes: a page of keys is the longest.
 _LONGEST_ANSWER = 4 << 20
+_LONGEST_MESSAGE = 200
 
 # Codes of gRPC.
 _UNKNOWN, _DEADLINE, _DENIED, _UNAVAILABLE = 2, 4, 7, 14
@@ -198,6 +199,13 @@ class Cluster:
         """Whether the URL names no user."""
         return self._credentials is None
 
+    def scrub(self, text: str) -> str:
+        """Return `text` without password and token, should a server repeat them."""
+        for secret in ((self._credentials or {}).get("password"), self._token):
+            if secret:
+                text = text.replace(secret, "***")
+        return text
+
     def close(self) -> None:
         """Close the connection; raises nothing."""
         if self._server is not None:
@@ -306,9 +314,9 @@ class Server:
     def _refusal(self, answer: Any, failed: Any, status: int) -> BackendUnavailable:
         # A stream's error is an object.
         error = Answer(self.name, failed if isinstance(failed, dict) else answer)
-        said = error.text("message")[:200]
+        said = error.text("message")[:_LONGEST_MESSAGE]
         code = error.number("code") or error.number("grpc_code")
-        shown = said.removeprefix("etcdserver: ")
+        shown = self._cluster.scrub(error.text("message"))[:_LONGEST_MESSAGE].removeprefix("etcdserver: ")
         text = f"{self.name}: the server answered {shown!r}" if said else f"{self.name}: status {status}"
         remedies = [remedy for part, remedy in _REMEDIES if part in said]
         if code == _DENIED:

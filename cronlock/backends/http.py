@@ -172,5 +172,8 @@ class Connection:
 
 def _short(error: Exception) -> str:
     """Return an error's text, which may quote a whole head."""
+    text = str(error)
     # What is quoted behind may be a secret: a header's value.
-    return str(error).partition(" b'")[0].partition(' b"')[0][:100]
+    for quote in (" b'", ' b"', " bytearray(b"):
+        text = text.partition(quote)[0]
+    return text[:100]
