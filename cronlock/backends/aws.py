@@ -64,12 +64,14 @@ class Denied(BackendUnavailable):
 class Reply:
     """An answer of the service: done, or refused for a reason that the caller said it knows."""
 
-    __slots__ = ("body", "code")
+    __slots__ = ("body", "code", "says")
 
-    def __init__(self, code: str, body: dict[str, Any]) -> None:
+    def __init__(self, code: str, body: dict[str, Any], says: str = "") -> None:
         #: The error's code without its namespace; empty when the request was done.
         self.code = code
         self.body = body
+        #: The error's text, for people.
+        self.says = says
 
 
 class ServerTime:
@@ -178,7 +180,7 @@ class Service:
             if not code:
                 return Reply("", answer)
             if code in known:
-                return Reply(code, answer)
+                return Reply(code, answer, _printable(credentials.scrub(text)))
             if date is not None and not skewed and self._is_clock(code, text) and abs(date - signed_at) > _SKEW:
                 # Refused before anything was done. A machine whose clock is wrong can ask by AWS's.
                 self._signing_offset = date - self.clock.now()
@@ -274,9 +276,8 @@ class Service:
 
     def _failure(self, action: str, code: str, text: str, status: int, credentials: Credentials) -> BackendUnavailable:
         """Say in one line what AWS refused, and what to do. A signature's error quotes the request: not shown."""
-        source = credentials.source
+        source, says = credentials.source, _printable(credentials.scrub(text))
         if code in _DENIED:
-            says = credentials.scrub(_printable(text))
             return Denied(
                 f"{self._shown}: may not {self.name}:{action}: allow it in the IAM policy of these credentials"
                 f" ({source}); AWS says: {says or code}"
@@ -289,11 +290,11 @@ class Service:
             return BackendUnavailable(
                 f"{self._shown}: AWS does not know these credentials ({code}; {source}): check key, secret and region"
             )
-        says = credentials.scrub(_printable(text))
         if code in _THROTTLED:
             return BackendUnavailable(f"{self._shown}: throttled ({code}): {says or 'too many requests'}")
         kind = Unanswered if status >= 500 else BackendUnavailable
-        return kind(f"{self._shown}: {action} failed: {code}{': ' if says else ''}{says}")
+        shown = _printable(credentials.scrub(code))
+        return kind(f"{self._shown}: {action} failed: {shown}{': ' if says else ''}{says}")
 
 
 def sign(

@@ -305,7 +305,11 @@ def parse_time(text: str) -> float:
     import calendar
 
     moment = text.strip().partition(".")[0].rstrip("Z").replace("+00:00", "")
-    return float(calendar.timegm(time.strptime(moment, "%Y-%m-%dT%H:%M:%S")))
+    try:
+        return float(calendar.timegm(time.strptime(moment, "%Y-%m-%dT%H:%M:%S")))
+    except ValueError:
+        # Its own text has all of what is no time.
+        raise ValueError(f"no time: {text[:40]!r}") from None
 
 
 def _credentials(fields: dict[str, Any], source: str) -> Credentials:

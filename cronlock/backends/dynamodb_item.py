@@ -98,11 +98,11 @@ class State:
                 raise ValueError("v")
             rev, fence = (_whole(item[name]["N"]) for name in _NUMBERS)
             lapse, hold, kept = (_time(item[name]["N"]) if name in item else 0.0 for name in _TIMES)
-            run, last, kept_run, success = (run_from_text(item[name]["S"]) if name in item else None for name in _RUNS)
-            past = run_texts(item["past"]["S"]) if "past" in item else ()
-            gone, mark = item["gone"]["S"].split(), item.get("mark", {"S": ""})["S"]
-            if not isinstance(mark, str):
-                raise TypeError("mark")
+            run, last, kept_run, success = (
+                run_from_text(_text(item[name])) if name in item else None for name in _RUNS
+            )
+            past = run_texts(_text(item["past"])) if "past" in item else ()
+            gone, mark = _text(item["gone"]).split(), _text(item["mark"]) if "mark" in item else ""
         except (KeyError, ValueError, TypeError, AttributeError, ForeignValue) as error:
             raise ForeignValue(f"not a record of cronlock: {error}") from None
         if run is not None and run.fence is None:
@@ -356,10 +356,21 @@ def runs_of_page(item: Item) -> list[Run]:
     """Return the runs of a page; what is none is passed over."""
     runs: list[Run] = []
     for slot in range(PAGE):
-        text = item.get(f"h{slot}", {}).get("S")
-        if isinstance(text, str):
-            runs += run_texts(text)
+        try:
+            runs += run_texts(_text(item[f"h{slot}"]))
+        except (KeyError, ValueError, TypeError):
+            continue
     return runs
+
+
+def _text(attribute: dict[str, Any]) -> str:
+    """Return an attribute's text; raise KeyError, TypeError or ValueError where it has none that UTF-8 can tell."""
+    text = attribute["S"]
+    if not isinstance(text, str):
+        raise TypeError("no text")
+    # JSON can say halves of characters, DynamoDB cannot keep them.
+    text.encode()
+    return text
 
 
 def _whole(text: str) -> int:
@@ -369,7 +380,10 @@ def _whole(text: str) -> int:
 
 
 def _time(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
     if not 0 <= value < 1e12:
         raise ValueError(f"no time: {text[:20]!r}")
     return value

@@ -221,12 +221,16 @@ class Table:
         while True:
             answer = self.ask("Scan", request, self.service.deadline()).body
             for item in _list(answer.get("Items")):
-                name = item.get(KEY, {}).get("S")
+                name = _dict(item.get(KEY)).get("S")
                 if isinstance(name, str):
                     yield name[len(start) :]
-            if not answer.get("LastEvaluatedKey"):
+            behind = answer.get("LastEvaluatedKey")
+            if not behind:
                 return
-            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+            if behind == request.get("ExclusiveStartKey"):
+                # It would never come to an end.
+                raise BackendUnavailable(f"{self._shown}: does not answer a scan as DynamoDB does")
+            request["ExclusiveStartKey"] = behind
 
     def ask(self, action: str, request: dict[str, Any], deadline: float, known: tuple[str, ...] = ()) -> aws.Reply:
         """Ask about the table; raises `NoTable` when there is none."""

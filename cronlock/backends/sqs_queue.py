@@ -136,8 +136,9 @@ def check_attributes(place: str, attributes: Mapping[str, str]) -> None:
             f"{place}: has a redrive policy, which throws the token away after so many runs: take it off, with "
             "aws sqs set-queue-attributes --attributes RedrivePolicy="
         )
-    if attributes.get("MessageRetentionPeriod") != str(RETENTION):
+    kept = attributes.get("MessageRetentionPeriod", "?")
+    if kept != str(RETENTION):
         raise ConfigError(
-            f"{place}: keeps its messages for {attributes.get('MessageRetentionPeriod')} s only: set "
+            f"{place}: keeps its messages for {ascii(kept[:20])[1:-1]} s only: set "
             f"MessageRetentionPeriod={RETENTION}, which is 14 days"
         )

@@ -73,7 +73,7 @@ class Queues:
             request["ReceiveRequestAttemptId"] = sqs_queue.attempt_id(asking.claim.owner, asking.anew().attempt)
             reply = self._ask("ReceiveMessage", request, deadline)
         if reply.code:
-            raise self._nonsense(f"refuses to be asked for a message: {reply.body}")
+            raise self._nonsense(f"refuses to be asked for a message: {reply.says or reply.code}")
         return self._message(key, reply.body, deadline)
 
     def _message(self, key: str, answer: dict[str, Any], deadline: float) -> Message | None:
@@ -176,4 +176,5 @@ class Queues:
 
 def count(attributes: dict[str, str], names: tuple[str, ...]) -> int:
     """Return how many messages there are in the states `names`."""
-    return sum(int(attributes[name]) for name in names if attributes.get(name, "").isdigit())
+    values = [attributes.get(name, "") for name in names]
+    return sum(int(value) for value in values if value.isascii() and value.isdigit() and len(value) < 20)

@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cronlock import keys, record
-from cronlock.backends import etcd, filestate, open_backend
+from cronlock.backends import dynamodb_item, etcd, filestate, open_backend, sqs_queue, sqs_wire
+from cronlock.backends.aws_credentials import parse_time
 from cronlock.backends.etcd_api import text_of
 from cronlock.backends.file import FileBackend
 from cronlock.backends.http import Connection, Unanswered
@@ -21,6 +23,7 @@ from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
 from cronlock.lease import DIED, Conflict, Record, Run
 from cronlock.log import Log
 from cronlock.sights import Sights
+from cronlock.testing import make_claim
 from cronlock.views import table
 from tests.clocks import ManualClock
 
@@ -41,6 +44,14 @@ def _says(answer: Callable[[bytes], bytes], *, greets: bool = False) -> Iterator
 def _http(status: int, answer: object) -> bytes:
     body = json.dumps(answer).encode()
     return b"HTTP/1.1 %d so\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
+
+
+@pytest.fixture
+def _keys_of_aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What AWS is asked with."""
+    environment = {"ACCESS_KEY_ID": "AKIA", "SECRET_ACCESS_KEY": SECRET, "SESSION_TOKEN": SECRET, "REGION": "eu-west-1"}
+    for name, value in environment.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
 
 
 def test_short_line_in_the_table_of_mounts(tmp_path: Path) -> None:
@@ -149,3 +160,85 @@ def test_list_of_etcd_that_goes_round(name: bytes, monkeypatch: pytest.MonkeyPat
         backend = open_backend("etcd://h", 5.0)
         with pytest.raises(BackendUnavailable, match="lists other keys"):
             backend.keys()
+
+
+def _item() -> Any:
+    run = Run(owner="o", host="h", pid=1, program="p", started_at=1.0, ttl=300.0, fence=1)
+    return dynamodb_item.State(rev=1, fence=1, run=run, lapse=1.0, past=(run,), mark="1 1.0").encode()
+
+
+@pytest.mark.parametrize("time_", ["x" * 100_000, "nan", "-1", ""])
+def test_time_in_an_item_that_is_none(time_: str) -> None:
+    """A message has the beginning of what is no time, not all of it."""
+    with pytest.raises(ForeignValue, match="no time") as caught:
+        dynamodb_item.State.decode({**_item(), "lapse": {"N": time_}})
+    said(caught.value)
+
+
+@pytest.mark.parametrize("name", ["run", "past", "gone", "mark"])
+def test_half_a_character_in_an_item(name: str) -> None:
+    """JSON can say what no text of DynamoDB's can hold, and no owner's digest be made of."""
+    with pytest.raises(ForeignValue, match="not a record of cronlock"):
+        dynamodb_item.State.decode({**_item(), name: {"S": "\ud800"}})
+
+
+def test_page_of_past_runs_that_is_none() -> None:
+    """What is no past run on a page is passed over."""
+    text = _item()["run"]
+    page: Any = {"h0": "x", "h1": {"S": 5}, "h2": {"S": "\ud800"}, "h3": text}
+    assert [run.owner for run in dynamodb_item.runs_of_page(page)] == ["o"]
+
+
+@pytest.mark.usefixtures("_keys_of_aws")
+def test_scan_that_goes_round() -> None:
+    """A scan that goes on where it began ends; an item without a name is passed over."""
+    answer = {"Items": [{"cronlock": "x"}, {"cronlock": {"S": "cronlock:a"}}], "LastEvaluatedKey": {"cronlock": 1}}
+    with _says(lambda _: _http(200, answer)):
+        listed = open_backend("dynamodb://table?endpoint=http://h", 5.0).keys()
+        assert [next(listed), next(listed)] == ["a", "a"]
+        with pytest.raises(BackendUnavailable, match="does not answer a scan"):
+            next(listed)
+
+
+@pytest.mark.usefixtures("_keys_of_aws")
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [("a\nb", "no"), (f"a{SECRET}", "no"), ("AccessDenied", f"{'x' * 297}{SECRET}"), ("x" * 9000, "x" * 9000)],
+)
+def test_error_of_aws_in_one_line_without_a_secret(code: str, text: str) -> None:
+    """Neither an error's code nor its text breaks the line, or shows the beginning of a secret at its cut."""
+    with _says(lambda _: _http(400, {"__type": code, "message": text})), pytest.raises(BackendUnavailable) as caught:
+        open_backend("dynamodb://table?endpoint=http://h", 5.0).read("k")
+    said(caught.value)
+    assert SECRET[:3] not in str(caught.value)
+
+
+@pytest.mark.usefixtures("_keys_of_aws")
+def test_sqs_that_refuses_with_a_secret() -> None:
+    """SQS's refusal of a receipt is shown without the secret that it repeats."""
+    refused = {"__type": "InvalidParameterValue", "message": f"a\n{SECRET}"}
+    with _says(lambda _: _http(400, refused)), pytest.raises(BackendUnavailable, match=r"a \*\*\*") as caught:
+        open_backend("sqs://queue?endpoint=http://h", 5.0).acquire(make_claim("k"))
+    said(caught.value)
+
+
+@pytest.mark.parametrize("number", ["²", "9" * 5000, "-1", ""])
+def test_number_of_messages_that_is_none(number: str) -> None:
+    """What is no number of messages is none."""
+    assert sqs_wire.count({"a": number, "b": "2"}, ("a", "b", "c")) == 2
+
+
+def test_retention_that_is_no_number() -> None:
+    """A message has the beginning of what a queue says, on one line."""
+    attributes = {"FifoQueue": "true", "MessageRetentionPeriod": "1\n" * 9000}
+    with pytest.raises(ConfigError, match="keeps its messages") as caught:
+        sqs_queue.check_attributes("sqs://queue", attributes)
+    said(caught.value)
+
+
+@pytest.mark.parametrize("text", ["x" * 9000, "2030-01-01T00:00:00\nx"])
+def test_end_of_credentials_that_is_no_time(text: str) -> None:
+    """A message has the beginning of what is no time, on one line."""
+    with pytest.raises(ValueError, match="no time") as caught:
+        parse_time(text)
+    said(caught.value)
