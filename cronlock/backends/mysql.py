@@ -42,6 +42,8 @@ PORT = 3306
 SSL_MODES = ("disabled", "required", "verify_ca", "verify_identity")
 _LONGEST_NAME = 64
 _PAGE = 1000
+#: How many columns `LOOK` asks for.
+_LOOKED_AT = 11
 
 
 def open_backend(url: URL, timeout: float) -> MysqlBackend:
@@ -127,13 +129,13 @@ class MysqlBackend:
 
         def look() -> tuple[str, bool, Row | None]:
             answers = self.servers.ask_once(ask, deadline)
-            row = _only(answers[-1][1])
+            row = _looked(answers[-1][1])
             if row is None:
                 why = _judged_without(claim)
                 if why != sql.FREE:
                     return why, False, None
                 answers = self.servers.ask_once(first, deadline)
-                row = _only(answers[-1][1])
+                row = _looked(answers[-1][1])
             why = sql.FREE if row is None else _judged(row, claim)
             if why == sql.FREE:
                 # Another was faster, by a moment, or something ended between the two statements.
@@ -144,7 +146,7 @@ class MysqlBackend:
             why, taken, row = patiently(deadline, look)
             if row is None:
                 return sql.conflict(why, 0.0, line=None, fence=None, claim=claim)
-            now, fence, lease, hold = (int(number) for number in row[:4])
+            now, fence, lease, hold = row[:4]
             self._see(claim.owner, sent, now)
             line = _str(row[9])
             if why != sql.YOURS:
@@ -167,7 +169,7 @@ class MysqlBackend:
         text = self._filled(statements.RENEW, key, owner=sql.code(owner), ttl=_microseconds(grant.ttl))
         (changed, _), (_, rows) = self._ask_of_ours([text, statements.TIME])
         try:
-            self._see(owner, sent, int(rows[0][0]))
+            self._see(owner, sent, _whole(rows[0][0]))
         except (IndexError, TypeError, ValueError) as error:
             raise self._senseless() from error
         return changed > 0
@@ -209,15 +211,14 @@ class MysqlBackend:
         """Return what is known of the key, changing nothing."""
         ((_, rows),) = self._ask([self._filled(statements.READ, key)])
         try:
-            row = _only(rows)
-            if row is None:
+            if not rows:
                 return None
-            run, forced, lease, hold, last, success, history = row
+            run, forced, lease, hold, last, success, history = rows[0]
             return sql.record(
                 run=_str(run),
                 forced=bool(forced),
-                remaining=_seconds(int(lease)),
-                hold_remaining=_seconds(int(hold)),
+                remaining=_seconds(_whole(lease)),
+                hold_remaining=_seconds(_whole(hold)),
                 last=_str(last),
                 history=(_str(history) or "").split("\n"),
                 success=_str(success),
@@ -237,10 +238,11 @@ class MysqlBackend:
             ((_, rows),) = self._ask([statements.statement(statements.LIST, self.table, last=last, page=_PAGE)])
             for row in rows:
                 try:
-                    name = _str(row[0])
-                except (IndexError, TypeError) as error:
+                    name = _str(row[0]) or ""
+                except TypeError as error:
                     raise self._senseless() from error
-                if name is None or name == last:
+                if _bytes(name) <= _bytes(last):
+                    # It would never come to an end.
                     raise self._senseless()
                 last = name
                 yield name
@@ -323,8 +325,23 @@ def _judged_without(claim: Claim) -> str:
     return FORGOTTEN if sql.floor(claim) > 0 and sql.doubted(claim) else sql.FREE
 
 
-def _only(rows: list[Row]) -> Row | None:
-    return rows[0] if rows else None
+def _looked(rows: list[Row]) -> Row | None:
+    """Return what `LOOK` found, None for no row; raise TypeError or ValueError for what that is not."""
+    if not rows:
+        return None
+    row = rows[0]
+    if len(row) != _LOOKED_AT:
+        raise ValueError("a row of another statement")
+    return (*map(_whole, row[:4]), *row[4:])
+
+
+def _whole(value: Any) -> int:
+    """Return a column of numbers; raise TypeError or ValueError for what no BIGINT is."""
+    if not isinstance(value, int):
+        raise TypeError("no whole number")
+    if not -(1 << 63) <= value < 1 << 63:
+        raise ValueError("no BIGINT")
+    return value
 
 
 def _str(value: Any) -> str | None:
@@ -332,6 +349,10 @@ def _str(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     return bytes.decode(value, "utf-8", "surrogateescape")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _microseconds(seconds: float) -> int:

@@ -266,7 +266,7 @@ class Link:
             raise BackendUnavailable(f"{self._name}: {error}") from None
         except pymysql.MySQLError as error:
             code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
-            text = one_line(str(error.args[-1] if error.args else error))
+            text = one_line(self._scrub(str(error.args[-1] if error.args else error)))
             if code == _TLS_ERROR:
                 raise BackendUnavailable(f"{self._name}: {_NO_TLS}") from None
             if code in _CLIENT_ERRORS or not code:
@@ -281,6 +281,11 @@ class Link:
         except Exception:
             # PyMySQL trusts what it reads: an answer that is none ends in errors of every kind.
             raise self._senseless() from None
+
+    def _scrub(self, text: str) -> str:
+        """Return `text` without the password, should a server that was shown it repeat it."""
+        password = self._connection.password.decode("utf-8", "surrogateescape")
+        return text.replace(password, "***") if password else text
 
     def _senseless(self) -> BackendUnavailable:
         return BackendUnavailable(f"{self._name}: the server gave a senseless answer: is it MySQL or MariaDB?")

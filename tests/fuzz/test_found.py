@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from cronlock.backends.etcd_api import text_of
 from cronlock.backends.file import FileBackend
 from cronlock.backends.http import Connection, Unanswered
 from cronlock.backends.mounts import refuse_network
+from cronlock.backends.mysql_servers import Servers
+from cronlock.backends.postgresql import PostgresqlBackend
 from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
-from cronlock.lease import DIED, Conflict, Record, Run
+from cronlock.lease import DIED, Conflict, Grant, Record, Run
 from cronlock.log import Log
 from cronlock.sights import Sights
-from cronlock.testing import make_claim
+from cronlock.testing import make_claim, make_ending
 from cronlock.views import table
 from tests.clocks import ManualClock
 
@@ -242,3 +245,74 @@ def test_end_of_credentials_that_is_no_time(text: str) -> None:
     with pytest.raises(ValueError, match="no time") as caught:
         parse_time(text)
     said(caught.value)
+
+
+#: More than a number with a point can be.
+_ENDLESS = 10**400
+_LOOKED: tuple[Any, ...] = (1, 1, -1, -1, 0, 0, 0, 1, 0, None, None)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        *(_LOOKED[:8], _LOOKED[:9], _LOOKED[:10], (*_LOOKED, 1)),
+        *((1, 1, float("inf"), *_LOOKED[3:]), (1, 1, Decimal("NaN"), *_LOOKED[3:]), (1, 1, _ENDLESS, *_LOOKED[3:])),
+        (None, *_LOOKED[1:]),
+    ],
+)
+def test_row_of_mysql_that_is_none(row: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of another shape, or with numbers that no column of cronlock's has, is a senseless answer."""
+    monkeypatch.setattr(Servers, "ask_once", lambda *_: [(0, []), (0, [row])])
+    with pytest.raises(BackendUnavailable, match="senseless"):
+        open_backend("mysql://u@h/d", 5.0).acquire(make_claim("k"))
+
+
+@pytest.mark.parametrize("column", [float("inf"), Decimal("Infinity"), _ENDLESS, None], ids=lambda one: f"{one!s:.9}")
+def test_number_of_mysql_that_is_none(column: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same of the times that are read and told at a renewal."""
+    rows = {1: (None, 0, column, 0, None, None, None), 2: (column,)}
+    monkeypatch.setattr(Servers, "ask_once", lambda _, texts, __: [(1, [rows[len(texts)]]) for _ in texts])
+    backend = open_backend("mysql://u@h/d", 5.0)
+    with pytest.raises(BackendUnavailable, match="senseless"):
+        backend.read("k")
+    with pytest.raises(BackendUnavailable, match="senseless"):
+        backend.renew(Grant(make_claim("k"), fence=1, ttl=300.0))
+
+
+@pytest.mark.parametrize("names", [[b"a", b"c", b"b"], [b"a", 5], [b"a", None], [b"a", b"a"]])
+def test_list_of_mysql_that_goes_round(names: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names that are none, or do not come in order, are a senseless answer; they might never end."""
+    monkeypatch.setattr(Servers, "ask_once", lambda *_: [(0, [(name,) for name in names])])
+    with pytest.raises(BackendUnavailable, match="senseless"):
+        list(open_backend("mysql://u@h/d", 5.0).keys())
+
+
+def test_order_of_mysqls_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names come in the order of their bytes, which is not that of characters where some are no text."""
+    names = ["\ufffd".encode(), b"\xff"]
+    monkeypatch.setattr(Servers, "ask_once", lambda *_: [(0, [(name,) for name in names])])
+    assert list(open_backend("mysql://u@h/d", 5.0).keys()) == ["\ufffd", "\udcff"]
+
+
+def test_server_of_mysql_that_repeats_the_password() -> None:
+    """What MySQL answers is shown without the password."""
+    text = b"\xff\x51\x04#42000wrong " + SECRET.encode()
+    packet = bytes([len(text), 0, 0, 0]) + text
+    with _says(lambda _: packet, greets=True), pytest.raises(BackendUnavailable, match=r"wrong \*\*\*") as caught:
+        open_backend(f"mysql://u:{SECRET}@h/d", 5.0).read("k")
+    said(caught.value)
+
+
+@pytest.mark.parametrize("rows", [[[]], [["t"] * 2], [["t"] * 8], [["t"] * 7] * 2, []])
+def test_rows_of_postgresql_that_are_none(rows: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of another width, or none where there is always one, are a senseless answer."""
+    monkeypatch.setattr(PostgresqlBackend, "_ask_once", lambda *_: rows)
+    backend, claim = open_backend("postgresql://u@h/d", 5.0), make_claim("k")
+    grant = Grant(claim, fence=1, ttl=300.0)
+    requests: list[Callable[[], object]] = [lambda: backend.acquire(claim)]
+    if rows:
+        requests += [lambda: backend.renew(grant), lambda: backend.force_release("k", "o"), lambda: backend.read("k")]
+        requests += [lambda: backend.release(grant, make_ending(), keep_hold=False), lambda: list(backend.keys())]
+    for request in requests:
+        with pytest.raises(BackendUnavailable, match="senseless"):
+            request()
