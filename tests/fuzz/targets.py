@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from . import files, pipes, plain, servers
+from . import engines, files, pipes, plain, servers
 from .engine import Target
 
 TARGETS: dict[str, Target] = {
-    target.__name__: target for target in (*plain.TARGETS, *files.TARGETS, *servers.TARGETS, *pipes.TARGETS)
+    target.__name__: target
+    for target in (*plain.TARGETS, *files.TARGETS, *servers.TARGETS, *engines.TARGETS, *pipes.TARGETS)
 }
