@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -804,6 +805,8 @@ _KINDS = {
     postgresql_sql.statement(getattr(postgresql_sql, kind), '"cronlock"'): kind
     for kind in ("ACQUIRE", "RENEW", "RELEASE", "ABANDON", "FORCE_RELEASE", "READ", "LIST")
 }
+# How long a statement may wait for a lock, which differs from one to the next.
+_TIME_LIMIT = re.compile(rb"('lock_timeout', )'\d+'")
 
 
 class _Asked(postgresql_link.Link):
@@ -813,6 +816,7 @@ class _Asked(postgresql_link.Link):
 
     def __init__(self, data: Data) -> None:
         self._data = data
+        self._name = "postgresql://h/d"
 
     @classmethod
     def reached(cls, data: Data, name: str) -> _Asked:
@@ -821,14 +825,16 @@ class _Asked(postgresql_link.Link):
             raise data.pick((Busy, BackendUnavailable))(f"{name}: sorry, too many clients already")
         return cls(data)
 
-    def ask(self, statement: bytes, values: Sequence[str | None], deadline: float) -> list[postgresql_link.Row]:
-        """Return rows, mostly of the right width."""
+    def ask(
+        self, statement: bytes, values: Sequence[str | None], width: int, deadline: float
+    ) -> list[postgresql_link.Row]:
+        """Return rows; as the real one does, raise for such as are of another width."""
         data = self._data
         if time.monotonic() >= deadline or data.chance(40):
             raise BackendUnavailable("postgresql://h/d: no answer in time")
         if data.chance(10):
             raise postgresql_link.Refused("postgresql://h/d: the server says no", data.pick(_POSTGRESQL_CODES))
-        rows = _postgresql_rows(data, _KINDS[statement], values)
+        rows = _postgresql_rows(data, _KINDS[_TIME_LIMIT.sub(rb"\g<1>'1'", statement)], values)
         if data.chance(12):
             rows = data.pick(
                 ([], rows * 3, [[]], [row[: data.below(1 + len(row))] for row in rows], [[*row, None] for row in rows])
@@ -836,6 +842,8 @@ class _Asked(postgresql_link.Link):
         if rows and rows[0] and data.chance(8):
             at = data.below(len(rows[0]))
             rows = [[*row[:at], data.pick(_CELLS), *row[at + 1 :]] for row in rows]
+        if any(len(row) != width for row in rows):
+            raise self._senseless()
         return rows
 
     def is_quiet(self) -> bool:

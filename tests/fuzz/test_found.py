@@ -21,12 +21,11 @@ from cronlock.backends.file import FileBackend
 from cronlock.backends.http import Connection, Unanswered
 from cronlock.backends.mounts import refuse_network
 from cronlock.backends.mysql_servers import Servers
-from cronlock.backends.postgresql import PostgresqlBackend
 from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
 from cronlock.lease import DIED, Conflict, Grant, Record, Run
 from cronlock.log import Log
 from cronlock.sights import Sights
-from cronlock.testing import make_claim, make_ending
+from cronlock.testing import make_claim
 from cronlock.views import table
 from tests.clocks import ManualClock
 
@@ -301,18 +300,3 @@ def test_server_of_mysql_that_repeats_the_password() -> None:
     with _says(lambda _: packet, greets=True), pytest.raises(BackendUnavailable, match=r"wrong \*\*\*") as caught:
         open_backend(f"mysql://u:{SECRET}@h/d", 5.0).read("k")
     said(caught.value)
-
-
-@pytest.mark.parametrize("rows", [[[]], [["t"] * 2], [["t"] * 8], [["t"] * 7] * 2, []])
-def test_rows_of_postgresql_that_are_none(rows: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows of another width, or none where there is always one, are a senseless answer."""
-    monkeypatch.setattr(PostgresqlBackend, "_ask_once", lambda *_: rows)
-    backend, claim = open_backend("postgresql://u@h/d", 5.0), make_claim("k")
-    grant = Grant(claim, fence=1, ttl=300.0)
-    requests: list[Callable[[], object]] = [lambda: backend.acquire(claim)]
-    if rows:
-        requests += [lambda: backend.renew(grant), lambda: backend.force_release("k", "o"), lambda: backend.read("k")]
-        requests += [lambda: backend.release(grant, make_ending(), keep_hold=False), lambda: list(backend.keys())]
-    for request in requests:
-        with pytest.raises(BackendUnavailable, match="senseless"):
-            request()
