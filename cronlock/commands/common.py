@@ -63,7 +63,7 @@ def need_records(backend: Backend, command: str) -> None:
     """Raise UsageError where the backend keeps no records, which is what `command` would show or change."""
     if not backend.traits.records:
         why = "this backend does not know who has a key, nor how runs ended; see cronlock-backends(7)"
-        raise UsageError(f"cronlock {command}: {why}")
+        raise UsageError(f"{command}: {why}")
 
 
 def keys_to_show(backend: Backend, names: tuple[str, ...], command: str) -> list[str]:

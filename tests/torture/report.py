@@ -1,6 +1,7 @@
 """The tables of docs/reliability.md, from the summaries that harness runs leave behind.
 
     python -m tests.torture.report SUMMARY.json...   the figures of these runs, and no others, into docs/
+    python -m tests.torture.report --add SUMMARY.json...   the same, on top of what stands there
     python -m tests.torture.report                   the tables anew from the figures in docs/
     python -m tests.torture.report --check           fail if the tables are not those of the figures
 
@@ -51,7 +52,8 @@ def merge(summaries: Iterable[Mapping[str, Any]]) -> Figures:
                 raise ValueError(f"the harness failed: {summary['backend']}, seed {summary['seed']}")
             if summary.get("teeth"):
                 raise ValueError(f"with a deliberate bug: {summary['backend']}, {summary['teeth']}")
-            _add(figures["backends"].setdefault(summary["backend"], _nothing()), summary)
+            backends = figures["backends"]
+            backends[summary["backend"]] = _plus(backends.get(summary["backend"], _nothing()), _total_of(summary))
         elif kind == "soak":
             figures["soaks"].append(dict(summary))
         elif kind == "fuzz":
@@ -65,33 +67,66 @@ def merge(summaries: Iterable[Mapping[str, Any]]) -> Figures:
     return figures
 
 
+def added(before: Figures, figures: Figures) -> Figures:
+    """Return `before` with `figures` on top: more runs, more inputs, and of soaks and teeth the newer ones."""
+    backends = dict(before["backends"])
+    for name, total in figures["backends"].items():
+        backends[name] = _plus(backends.get(name, _nothing()), total)
+    newer = {
+        kind: sorted({one[name]: one for one in before[kind] + figures[kind]}.values(), key=lambda one: str(one[name]))
+        for kind, name in (("soaks", "backend"), ("teeth", "name"))
+    }
+    return {"backends": backends, "fuzz": before["fuzz"] + figures["fuzz"], **newer}
+
+
 def _nothing() -> Figures:
     sums: Figures = dict.fromkeys(_SUMS, 0)
     return {**sums, "histories": 0, "seeds": [], "ttl": [], "faults": {}, "kills": {}, "violations": []}
 
 
-def _add(total: Figures, summary: Mapping[str, Any]) -> None:
-    for name in _SUMS:
-        total[name] = round(total[name] + summary[name], 1)
-    total["histories"] += 1
-    total["seeds"] = sorted({*total["seeds"], summary["seed"]})
-    total["ttl"] = sorted({*total["ttl"], summary["ttl"]})
-    total["violations"] += summary["violations"]
-    for process, moments in summary["kills"].items():
-        kills = total["kills"].setdefault(process, {})
-        for moment, number in moments.items():
-            kills[moment] = kills.get(moment, 0) + number
-    for name, row in summary["faults"].items():
-        sums = total["faults"].setdefault(
-            name, {**dict.fromkeys(_ROW_SUMS, 0), "apart": {}, "longest_apart": 0.0, "takeover": None}
-        )
-        for column in _ROW_SUMS:
-            sums[column] += row[column]
-        for kind, number in row["apart"].items():
-            sums["apart"][kind] = sums["apart"].get(kind, 0) + number
-        sums["longest_apart"] = max(sums["longest_apart"], row["longest_apart"])
-        if row["takeover"] is not None:
-            sums["takeover"] = max(sums["takeover"] or 0.0, row["takeover"])
+def _total_of(summary: Mapping[str, Any]) -> Figures:
+    """Return the sums of one history."""
+    columns = (*_ROW_SUMS, "apart", "longest_apart", "takeover")
+    return {
+        **{name: summary[name] for name in (*_SUMS, "kills", "violations")},
+        "histories": 1,
+        "seeds": [summary["seed"]],
+        "ttl": [summary["ttl"]],
+        "faults": {name: {column: row[column] for column in columns} for name, row in summary["faults"].items()},
+    }
+
+
+def _plus(one: Figures, other: Figures) -> Figures:
+    """Return the sums of two."""
+    total = {name: round(one[name] + other[name], 1) for name in (*_SUMS, "histories")}
+    faults = dict(one["faults"])
+    for name, row in other["faults"].items():
+        faults[name] = _rows_together(faults[name], row) if name in faults else row
+    return {
+        **total,
+        "seeds": sorted({*one["seeds"], *other["seeds"]}),
+        "ttl": sorted({*one["ttl"], *other["ttl"]}),
+        "violations": one["violations"] + other["violations"],
+        "kills": {
+            process: _counted(one["kills"].get(process, {}), other["kills"].get(process, {}))
+            for process in {*one["kills"], *other["kills"]}
+        },
+        "faults": faults,
+    }
+
+
+def _rows_together(one: Figures, other: Figures) -> Figures:
+    takeovers = [row["takeover"] for row in (one, other) if row["takeover"] is not None]
+    return {
+        **{column: one[column] + other[column] for column in _ROW_SUMS},
+        "apart": _counted(one["apart"], other["apart"]),
+        "longest_apart": max(one["longest_apart"], other["longest_apart"]),
+        "takeover": max(takeovers, default=None),
+    }
+
+
+def _counted(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in {*one, *other}}
 
 
 def tables(figures: Figures) -> dict[str, str]:
@@ -247,9 +282,11 @@ def fill(text: str, parts: Mapping[str, str]) -> str:
 def main(arguments: Sequence[str], docs: Path = _DOCS) -> int:
     """Write the figures and the tables, or check the tables; return the exit status."""
     document, kept = docs / _DOCUMENT, docs / _FIGURES
-    files = [Path(name) for name in arguments if name != "--check"]
+    files = [Path(name) for name in arguments if not name.startswith("--")]
     if files:
         figures = merge(json.loads(file.read_text()) for file in files)
+        if "--add" in arguments:
+            figures = added(json.loads(kept.read_text()), figures)
         kept.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n")
     figures = json.loads(kept.read_text())
     text = fill(document.read_text(), tables(figures))

@@ -98,6 +98,21 @@ def test_written_and_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "reliability.md" in capsys.readouterr().out
 
 
+def test_added(tmp_path: Path) -> None:
+    """More runs of a backend are summed up with those that stand there, and others stay as they are."""
+    (tmp_path / "reliability.md").write_text(_DOCUMENT)
+    summaries = [_summary(seed=1), _summary(seed=2, apart=True), _summary(backend="file"), _summary(backend="etcd")]
+    files = []
+    for number, summary in enumerate(summaries):
+        files.append(tmp_path / f"{number}.json")
+        files[-1].write_text(json.dumps(summary))
+    assert report.main([str(file) for file in files[:3:2]], tmp_path) == 0
+    assert report.main(["--add", *(str(file) for file in files[1::2])], tmp_path) == 0
+    figures = json.loads((tmp_path / "reliability.json").read_text())
+    assert figures == json.loads(json.dumps(report.merge(summaries)))
+    assert report.main(["--check"], tmp_path) == 0
+
+
 def test_a_place_is_missing() -> None:
     """A document that lost one of its places is an error, not a document without the table."""
     with pytest.raises(LookupError, match="places"):
