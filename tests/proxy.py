@@ -23,6 +23,9 @@ class Proxy:
         #: for protocols that send each request at once.
         self.connections = 0
         self.requests = 0
+        #: Whether each request reaches the server twice, the first time by a connection of its own: for protocols
+        #: without a login.
+        self.doubles = False
         self._pass_requests = True
         self._pass_replies = True
         self._refuse = False
@@ -122,6 +125,10 @@ class Proxy:
     def _upward(self, connection: _Connection, data: bytes) -> None:
         """Do with a client's bytes what is asked for."""
         self.requests += 1
+        if self.doubles:
+            with socket.create_connection((HOST, self.target)) as other:
+                other.sendall(data)
+                assert other.recv(65536)
         if self._hold:
             with self._lock:
                 connection.held += data

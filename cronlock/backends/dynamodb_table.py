@@ -170,7 +170,9 @@ class Table:
         }
         reply = self.ask("UpdateItem", request, deadline, (_REFUSED,))
         if reply.code:
-            return False, self._refused_state(key, reply, deadline)
+            found = self._refused_state(key, reply, deadline)
+            # It is done already where the request came in twice.
+            return (found.rev == new.rev and found.encode() == after), found
         if _dict(_dict(reply.body.get("Attributes")).get("rev")).get("N") != str(new.rev):
             raise Unanswered(f"{self._shown}: does not answer an update as DynamoDB does")
         return True, new

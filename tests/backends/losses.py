@@ -202,3 +202,24 @@ class LostReplies:
         record = node.read(key)
         assert record is not None
         assert [(run.owner, run.status) for run in record.history] == [(claim.owner, 3)]
+
+
+def everything_twice(far: Backend, node: Backend, proxy: Proxy, key: str) -> None:
+    """Do everything by `far`, whose requests through `proxy` all come in twice: it is as if they had come once."""
+    proxy.doubles = True
+    first = granted(far.acquire(make_claim(key, hold=LONG)))
+    assert far.renew(first)
+    assert far.renew(first)
+    refused(far.acquire(make_claim(key)), HELD)
+    assert far.release(first, make_ending(4), keep_hold=True)
+    refused(far.acquire(make_claim(key)), HOLD)
+    second = granted(far.acquire(make_claim(key, ignore_hold=True)))
+    far.abandon(second.claim)
+    assert far.force_release(key, first.claim.owner)
+    third = granted(far.acquire(make_claim(key)))
+    record = node.read(key)
+    assert record is not None
+    assert record.run is not None
+    assert (record.run.owner, [run.status for run in record.history]) == (third.claim.owner, [4])
+    fences = [grant.fence or 0 for grant in (first, second, third)]
+    assert fences == sorted(set(fences))

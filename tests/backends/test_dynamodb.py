@@ -42,7 +42,7 @@ from ..proxy import Proxy
 from ..servers.aws import EMULATORS, ENVIRON, AwsServer, MinistackServer
 from ..servers.aws_gate import Gate
 from .dynamodb_nodes import DynamoDBHooks, delete, item, open_node, put, replace
-from .losses import LostReplies
+from .losses import LostReplies, everything_twice
 
 if TYPE_CHECKING:
     from cronlock.lease import Backend
@@ -183,6 +183,14 @@ class TestLostReplies(LostReplies):
         backend = open_node(url)
         yield backend
         backend.close()
+
+
+def test_everything_twice(gate: Gate, node: DynamoDBBackend, key: str) -> None:
+    """Each request comes in twice, and all is as if it had come once."""
+    with Proxy(gate.port) as proxy:
+        far = open_node(f"dynamodb://cronlock?endpoint=http://127.0.0.1:{proxy.port}")
+        everything_twice(far, node, proxy, key)
+        far.close()
 
 
 # Races

@@ -36,6 +36,7 @@ from tests.proxy import Proxy
 from tests.servers.etcd import EtcdServer, text
 from tests.servers.process import HOST, free_port
 
+from .losses import everything_twice
 from .test_http import LittleServer
 
 if TYPE_CHECKING:
@@ -371,8 +372,6 @@ class Wire(Proxy):
         self._at = 0
         self._act: Callable[[], None] = self.pass_all
         self._lost = ""
-        #: Every request reaches the server twice, the first time by another connection.
-        self.doubles = False
 
     def on(self, number: int, act: Callable[[], None]) -> None:
         """Do `act` at the request that is `number` requests from now."""
@@ -395,10 +394,6 @@ class Wire(Proxy):
         if self.requests + 1 == self._at:
             self._at = 0  # Before the client can hear of it, and ask again.
             self._act()
-        if self.doubles:
-            with socket.create_connection((HOST, self.target)) as other:
-                other.sendall(data)
-                assert other.recv(65536)
         if self._lost == "request":
             self.requests += 1
             connection.close()
@@ -736,23 +731,7 @@ def test_late_giving_up(far: Backend, node: Backend, wire: Wire, key: str) -> No
 
 def test_everything_twice(far: Backend, node: Backend, wire: Wire, key: str) -> None:
     """Each request comes in twice, and all is as if it had come once."""
-    wire.doubles = True
-    first = granted(far.acquire(make_claim(key, hold=LONG)))
-    assert far.renew(first)
-    assert far.renew(first)
-    refused(far.acquire(make_claim(key)), HELD)
-    assert far.release(first, make_ending(4), keep_hold=True)
-    refused(far.acquire(make_claim(key)), HOLD)
-    second = granted(far.acquire(make_claim(key, ignore_hold=True)))
-    far.abandon(second.claim)
-    assert far.force_release(key, first.claim.owner)
-    third = granted(far.acquire(make_claim(key)))
-    record = node.read(key)
-    assert record is not None
-    assert record.run is not None
-    assert (record.run.owner, [run.status for run in record.history]) == (third.claim.owner, [4])
-    fences = [grant.fence or 0 for grant in (first, second, third)]
-    assert fences == sorted(set(fences))
+    everything_twice(far, node, wire, key)
 
 
 def test_slow_way(far: Backend, wire: Wire, key: str) -> None:

@@ -307,6 +307,14 @@ def test_duplicates(node: SqsBackend, key: str) -> None:
     assert not node.renew(grants[0])
 
 
+def test_everything_twice(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str) -> None:
+    """Where the server knows no attempts, what comes in twice gives the key to nobody, until the lease is over."""
+    proxy.doubles = True
+    refused(far.acquire(make_claim(key, ttl=2.0)), HELD)
+    refused(node.acquire(make_claim(key)), HELD)
+    _free_in_the_end(node, key)
+
+
 class TestAttempts:
     """As SQS answers an attempt that is repeated."""
 
@@ -325,6 +333,17 @@ class TestAttempts:
         assert far.renew(grant)
         assert far.release(grant, make_ending(), keep_hold=False)
         granted(node.acquire(make_claim(key)))
+
+    def test_everything_twice(self, far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str) -> None:
+        """Each request comes in twice, and all is as if it had come once."""
+        proxy.doubles = True
+        grant = granted(far.acquire(make_claim(key)))
+        refused(node.acquire(make_claim(key)), HELD)
+        assert [far.renew(grant) for _ in range(2)] == [True, True]
+        assert far.release(grant, make_ending(), keep_hold=False)
+        heir = granted(node.acquire(make_claim(key)))
+        assert not far.renew(grant)
+        assert node.renew(heir)
 
     def test_validity_counts_from_the_first_request(self, far: SqsBackend, proxy: Proxy, key: str) -> None:
         """The receipt of a token that was given again is over a ttl after it was asked for first."""
