@@ -7,29 +7,14 @@ import time
 
 from . import backends, durations, keys, timing
 from .errors import BackendError, BackendUnavailable, ConfigError, CronlockError, GivenBack
-from .lease import (
-    CANCELLED,
-    DIED,
-    ENDED,
-    EXITED,
-    FORGOTTEN,
-    HELD,
-    HOLD,
-    LOST,
-    NOT_STARTED,
-    RELEASED,
-    TIMED_OUT,
-    Claim,
-    Conflict,
-    Ending,
-)
+from .lease import CANCELLED, ENDED, FORGOTTEN, HELD, LOST, NOT_STARTED, Claim, Conflict, Ending
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .clock import Clock
-    from .lease import Backend, Grant, Run
+    from .lease import Backend, Grant
     from .log import Log
     from .settings import Settings
     from .sights import Sights
@@ -386,43 +371,6 @@ class Holder:
             ignore_hold=settings.ignore_hold,
             standby_for=self._standby_for,
         )
-
-
-def describe(conflict: Conflict) -> str:
-    """Say for people why a key is not to be had."""
-    left = durations.show(conflict.remaining)
-    run = conflict.run
-    by = "another run" if run is None else f"{run.host} (pid {run.pid})"
-    if conflict.why == HELD:
-        return f"held by {by}" + ("" if run is None else f" since {_clock_time(run.started_at)}")
-    if conflict.why == HOLD:
-        return f"{by} ran it just now; held for another {left}"
-    if conflict.why == ENDED:
-        return "the run that it stood by for is over" if run is None else f"{by} ran it: {ending(run)}"
-    if conflict.why == FORGOTTEN:
-        return f"the server lost data that this machine had seen; a lost lease may be out; held for another {left}"
-    return "this run gave the key back already"
-
-
-def ending(run: Run) -> str:
-    """Say for people how a run ended."""
-    if run.outcome == EXITED:
-        return f"exited with status {run.status}"
-    words = {
-        LOST: "lost its lease and was stopped",
-        TIMED_OUT: "stopped after --timeout",
-        NOT_STARTED: "could not be started",
-        DIED: "died",
-        RELEASED: "released by hand",
-        None: "did not say its end",
-    }
-    return words.get(run.outcome, str(run.outcome))
-
-
-def _clock_time(started_at: float) -> str:
-    """Return local time, with the date if that is not today's."""
-    then, now = time.localtime(started_at), time.localtime()
-    return time.strftime("%H:%M:%S" if then[:3] == now[:3] else "%Y-%m-%d %H:%M:%S", then)
 
 
 def noise() -> float:

@@ -7,7 +7,7 @@ import select
 
 from . import durations, guard, linux, process, signals, statuses, timing
 from .errors import BackendError, CronlockError, LeaseOver
-from .holding import Holder, Holding, describe, noise
+from .holding import Holder, Holding, noise
 from .lease import EXITED, FORGOTTEN, LOST, NOT_STARTED, TIMED_OUT, Conflict
 from .log import NOTICE, WARNING
 
@@ -95,7 +95,9 @@ class Job:
             from . import outcome
 
             self._log.outcome(*outcome.of_skip(self._settings, conflict, self._waited()), level=level)
-        else:
+        elif self._log.shows(level):
+            from .words import describe
+
             say = self._log.warning if level == WARNING else self._log.notice
             say(f"skipped: {describe(conflict)}")
         return self._settings.skip_status

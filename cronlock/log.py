@@ -41,6 +41,10 @@ class Log:
         #: Whether `outcome` is asked for: a line for each run and each skip.
         self.tells_outcomes = not quiet and (self._syslog or self._json)
 
+    def shows(self, level: str) -> bool:
+        """Whether what is said at `level` is written."""
+        return level in self._shown
+
     def error(self, text: str) -> None:
         """Say why the command did not run, or was stopped, or what else went wrong."""
         self._say(ERROR, text)

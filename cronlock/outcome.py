@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 
 from . import durations
-from .holding import describe, ending
 from .lease import NOT_STARTED, Run
+from .words import describe, ending
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import time
 from . import findings, keys
 from .errors import BackendError, CronlockError
 from .findings import BAD, OK, WARNING, Finding
-from .holding import describe
 from .lease import EXITED, Claim, Conflict, Ending
+from .words import describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import time
 import click
 
 from .. import durations
-from ..holding import ending
 from ..lease import DIED, LOST, RELEASED, TIMED_OUT, Record, Run
+from ..words import ending
 from . import state
 
 _COLORS = {state.RUNNING: "green", state.LAPSED: "red", state.HELD: "yellow"}

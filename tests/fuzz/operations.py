@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cronlock.errors import BackendError, ConfigError
-from cronlock.holding import describe
 from cronlock.lease import DIED, EXITED, LOST, Claim, Conflict, Ending, Grant, Record, Run, Sight
 from cronlock.outcome import as_text
 from cronlock.views import prometheus, state, table
+from cronlock.words import describe
 
 from .data import Data
 from .engine import expecting
