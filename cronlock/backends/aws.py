@@ -23,13 +23,15 @@ from .network import tls_context
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping
-    from typing import Any
+    from collections.abc import Callable, Mapping
+    from typing import Any, TypeVar
 
     from ..clock import Clock
     from .aws_credentials import Credentials
     from .http import Response
     from .url import URL
+
+    _T = TypeVar("_T")
 
 #: Parameters that every AWS engine's URL takes.
 PARAMS = ("region", "endpoint")
@@ -295,6 +297,14 @@ class Service:
         kind = Unanswered if status >= 500 else BackendUnavailable
         shown = _printable(credentials.scrub(code))
         return kind(f"{self._shown}: {action} failed: {shown}{': ' if says else ''}{says}")
+
+
+def mid_run(work: Callable[[], _T]) -> _T:
+    """Do `work` for a run that goes on: what is missing now may be there again before the lease is over."""
+    try:
+        return work()
+    except ConfigError as error:
+        raise BackendUnavailable(str(error)) from error
 
 
 def sign(

@@ -27,11 +27,8 @@ from .dynamodb_table import NoTable, Table
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import TypeVar
 
     from .url import URL
-
-    _T = TypeVar("_T")
 
 #: Seconds by which the wall clock may be behind AWS's, or ahead, for a grant to stand as it was written.
 _BEHIND = 1.5
@@ -147,7 +144,7 @@ class DynamoDBBackend:
                 return state.freed(owner, run=state.kept_run)
             return state.but(gone=state.without(owner))
 
-        _mid_run(lambda: self._change_read(claim.key, forget))
+        aws.mid_run(lambda: self._change_read(claim.key, forget))
 
     def read(self, key: str) -> Record | None:
         """Return what is known of the key, past runs in the same request; None if there is no record."""
@@ -334,7 +331,7 @@ class DynamoDBBackend:
                     return True
             return False
 
-        return _mid_run(work)
+        return aws.mid_run(work)
 
     def _change_read(self, key: str, alter: Callable[[State], State | None]) -> bool:
         """Read the key's item and change it."""
@@ -347,11 +344,3 @@ class DynamoDBBackend:
             done, state = self._table.write(key, state, changed, deadline)
             if done:
                 return True
-
-
-def _mid_run(work: Callable[[], _T]) -> _T:
-    """Do `work` for a run that goes on: a table that is gone now may be there again before the lease is over."""
-    try:
-        return work()
-    except ConfigError as error:
-        raise BackendUnavailable(str(error)) from error

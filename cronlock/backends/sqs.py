@@ -151,7 +151,7 @@ class SqsBackend:
         token = self._token_of(grant)
         if token is None:
             return False
-        return self._extend(token, grant.ttl, self._service.deadline())
+        return aws.mid_run(lambda: self._extend(token, grant.ttl, self._service.deadline()))
 
     def release(self, grant: Grant, ending: Ending, *, keep_hold: bool) -> bool:  # noqa: ARG002 - no place for it
         """End our lease; how the run ended is not recorded."""
@@ -160,7 +160,8 @@ class SqsBackend:
             return False
         now = self.clock.now()
         rest = sqs_queue.seconds(token.held_until - now) if keep_hold else 0
-        ours = self.queues.change(grant.claim.key, token.handle, rest, self._within(token, now))
+        within = self._within(token, now)
+        ours = aws.mid_run(lambda: self.queues.change(grant.claim.key, token.handle, rest, within))
         self._end(token)
         self._remember(grant.claim.owner)
         return ours
@@ -172,18 +173,7 @@ class SqsBackend:
         already; if it is still on its way, or where the server does not know that way, the lease lapses.
         """
         self._remember(claim.owner)
-        deadline = self._service.deadline()
-        token = self.tokens.get(claim.key)
-        if token is not None and token.claim.owner == claim.owner:
-            now = self.clock.now()
-            if now < token.until:
-                self.queues.change(claim.key, token.handle, 0, self._within(token, now))
-            self._end(token)
-        elif self.asking is not None and self.asking.claim.owner == claim.owner:
-            asking, self.asking = self.asking, None
-            message = self.queues.receive(asking, _UNDOING, deadline)
-            if message is not None:
-                self.queues.change(claim.key, message.handle, 0, deadline)
+        aws.mid_run(lambda: self._undo(claim, self._service.deadline()))
 
     def read(self, key: str) -> Record | None:
         """Return None for a key that is free: there never is a record.
@@ -261,6 +251,22 @@ class SqsBackend:
             return False
         token.until = until
         return True
+
+    def _undo(self, claim: Claim, deadline: float) -> None:
+        token = self.tokens.get(claim.key)
+        if token is not None and token.claim.owner == claim.owner:
+            now = self.clock.now()
+            if now < token.until:
+                self.queues.change(claim.key, token.handle, 0, self._within(token, now))
+            self._end(token)
+        elif self.asking is not None and self.asking.claim.owner == claim.owner:
+            asking, self.asking = self.asking, None
+            try:
+                message = self.queues.receive(asking, _UNDOING, deadline)
+            except NoQueue:
+                return  # There is nothing to undo.
+            if message is not None:
+                self.queues.change(claim.key, message.handle, 0, deadline)
 
     def _token_of(self, grant: Grant) -> Token | None:
         """Return the grant's token, None if it is not its owner's, or over by our clock, or given back."""

@@ -401,6 +401,30 @@ def test_what_it_cannot_give_is_refused(node: SqsBackend, key: str, asked: dict[
     granted(node.acquire(make_claim(key, ttl=LONGEST, hold=LONGEST)))
 
 
+def test_nothing_that_is_missing_ends_a_run(node: SqsBackend, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials that cannot be had anew are an outage to a run that goes on, not its configuration."""
+    claim = make_claim(key)
+    grant = granted(node.acquire(claim))
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    node.queues.service._credentials = None
+    for ask_for in (
+        lambda: node.renew(grant),
+        lambda: node.release(grant, make_ending(), keep_hold=True),
+        lambda: node.abandon(claim),
+    ):
+        with pytest.raises(BackendUnavailable, match="AWS_SECRET_ACCESS_KEY is missing"):
+            ask_for()
+
+
+def test_giving_up_on_a_queue_that_is_not_there(server: AwsServer, key: str) -> None:
+    """Where there is no queue there is nothing to undo."""
+    node, claim = open_node(server.queue_url(create="no")), make_claim(key)
+    with pytest.raises(ConfigError, match="there is no queue"):
+        node.acquire(claim)
+    node.abandon(claim)
+    node.close()
+
+
 # What it does not know
 
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+
+from tests.servers.process import HOST
 
 from .places import Place, on
 from .places import place_fixture as place_fixture
@@ -34,6 +39,38 @@ def test_no_fence_is_told(place: Place) -> None:
     done = place.node.run("--verbose", "--", "sh", "-c", "echo ${CRONLOCK_FENCE-none}")
     assert done.out == "none\n"
     assert "fence" not in done.err
+
+
+class _Role(BaseHTTPRequestHandler):
+    """Gives the credentials of a container's role, which are to be renewed at once."""
+
+    def do_GET(self) -> None:
+        expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 30))
+        fields = {"AccessKeyId": "AKID", "SecretAccessKey": "secret", "Token": "token", "Expiration": expires}
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(fields).encode())
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@SQS
+def test_credentials_that_go_end_no_run(place: Place) -> None:
+    """A run whose credentials cannot be had anew goes on until its lease is over, and its status is the command's."""
+    node, token = place.node, place.node.directory / "token"
+    token.write_text("a-token")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        del node.environ[name]
+    node.environ["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"] = str(token)
+    with HTTPServer((HOST, 0), _Role) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        node.environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = f"http://{HOST}:{server.server_address[1]}/"
+        done = node.run("--verbose", "--ttl", "9", "--", "sh", "-c", f"rm {token}; sleep 5; exit 7")
+        server.shutdown()
+    assert done.status == 7
+    assert "renewal failed, asking again" in done.err
+    assert "could not release" in done.err
 
 
 @SQS
