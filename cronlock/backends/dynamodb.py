@@ -210,7 +210,8 @@ class DynamoDBBackend:
             if taken:
                 self._say_clock()
         while True:
-            conflict = refusal(state, claim, self.service.times.earliest(), self.service.times.now())
+            times = self.service.times
+            conflict = refusal(state, claim, times.earliest(), times.now(), times.latest())
             if conflict is not None:
                 return conflict
             now, judged = self._start(), self.service.times.earliest()

@@ -260,15 +260,20 @@ def remaining(end: float, judged: float, now: float) -> float:
     return max(1.0, end - now) if is_on(end, judged) else 0.0
 
 
-def refusal(state: State, claim: Claim, judged: float, now: float) -> Conflict | None:
-    """Return why the key is not free for `claim`, if it is not, as surely it is `judged` and likely `now`."""
+def refusal(state: State, claim: Claim, judged: float, now: float, latest: float) -> Conflict | None:
+    """Return why the key is not free for `claim`, if it is not.
+
+    It surely is `judged` by AWS's time, surely not later than `latest`, and likely `now`.
+    """
     fence = state.fence or None
     if state.is_gone(claim.owner):
         return Conflict(CANCELLED, remaining=0.0, run=state.run, fence=fence)
     if state.is_run_of(claim.owner):
         return None
     run = state.run
-    if run is not None and is_on(state.kept, judged) and state.kept + SLACK <= run.started_at and not claim.ignore_hold:
+    # Every run that finds a key free starts behind its hold; a grant that stands, no more than SLACK after AWS's time.
+    ahead = run is not None and max(state.kept, latest) + SLACK < run.started_at
+    if ahead and is_on(state.kept, judged) and not claim.ignore_hold:
         # Taken by a clock that is ahead, and not undone yet: its run never begins, and stands for no tick.
         return Conflict(HOLD, remaining=remaining(state.kept, judged, now), run=state.last, fence=fence)
     if claim.standby_for is not None and not _awaits(state, claim.standby_for):

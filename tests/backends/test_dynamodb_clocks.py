@@ -235,6 +235,18 @@ def test_dead_run_of_a_clock_ahead_stands_for_no_tick(server: MinistackServer, n
     refused(node.acquire(make_claim(key, standby_for=dead.run.tick)), HOLD)
 
 
+def test_run_that_began_when_a_hold_was_over(server: MinistackServer, key: str) -> None:
+    """A run that took the key just after a hold has it as any other, also if its clock is ahead by what is borne."""
+    first = granted(open_node(server.url()).acquire(make_claim(key, hold=60.0)))
+    assert open_node(server.url()).release(first, make_ending(), keep_hold=True)
+    _age(server.url(), key, -1.2)
+    grant = granted(open_node(server.url(), ahead=0.9).acquire(make_claim(key)))
+    for tick in (None, grant.claim.owner):
+        conflict = refused(open_node(server.url()).acquire(make_claim(key, standby_for=tick)), HELD)
+        assert conflict.run is not None
+        assert conflict.run.owner == grant.claim.owner
+
+
 @pytest.mark.parametrize("ignore_hold", [False, True])
 def test_answers_without_a_date(gate: Gate, key: str, ignore_hold: bool) -> None:
     """Where nothing bounds this machine's clock, nothing runs by it, a person's run neither."""
