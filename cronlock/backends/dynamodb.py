@@ -109,16 +109,17 @@ class DynamoDBBackend:
 
         Where its answer shows that this machine's clock fell behind since the last one, by a second update.
         """
+        deadline = self.service.deadline()
         for _ in range(2):
             begun, start = self.service.clock.now(), self._start()
-            if not self._prolong(grant, start + grant.ttl):
+            if not self._prolong(grant, start + grant.ttl, deadline):
                 return False
             if self.service.times.latest() - (self.service.clock.now() - begun) - start <= _BEHIND + 0.1:
                 return True
         raise BackendUnavailable(f"{self._name}: its clock and this machine's run apart")
 
-    def _prolong(self, grant: Grant, lapse: float) -> bool:
-        return self._change_held(grant, lambda state: state.but(lapse=lapse, mark=""))
+    def _prolong(self, grant: Grant, lapse: float, deadline: float) -> bool:
+        return self._change_held(grant, lambda state: state.but(lapse=lapse, mark=""), deadline)
 
     def release(self, grant: Grant, ending: Ending, *, keep_hold: bool) -> bool:
         """End our lease and record how the run ended, by one update.
@@ -126,7 +127,9 @@ class DynamoDBBackend:
         Every few runs another one goes first: past runs that have no room in the item any more are put beside it.
         """
         return self._change_held(
-            grant, lambda state: state.ended(ending, self.service.times.now(), keep_hold=keep_hold)
+            grant,
+            lambda state: state.ended(ending, self.service.times.now(), keep_hold=keep_hold),
+            self.service.deadline(),
         )
 
     def abandon(self, claim: Claim) -> None:
@@ -318,9 +321,9 @@ class DynamoDBBackend:
 
     # Changing an item
 
-    def _change_held(self, grant: Grant, alter: Callable[[State], State]) -> bool:
+    def _change_held(self, grant: Grant, alter: Callable[[State], State], deadline: float) -> bool:
         """Change the item of a grant, without reading it first where it is known."""
-        claim, held, deadline = grant.claim, grant.token, self.service.deadline()
+        claim, held = grant.claim, grant.token
         known = isinstance(held, _Held) and held.key == claim.key and held.state.is_run_of(claim.owner)
 
         def work() -> bool:

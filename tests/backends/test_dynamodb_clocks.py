@@ -19,7 +19,7 @@ import pytest
 
 from cronlock.backends.aws import ServerTime
 from cronlock.backends.dynamodb import DynamoDBBackend
-from cronlock.backends.dynamodb_item import SLACK
+from cronlock.backends.dynamodb_item import SLACK, State
 from cronlock.clock import SystemClock
 from cronlock.errors import BackendUnavailable
 from cronlock.lease import HELD, HOLD, Conflict, Grant
@@ -269,6 +269,25 @@ def test_renewal_after_boot_time_stood_still(server: MinistackServer, key: str) 
     clock.losing = 3.0
     with pytest.raises(BackendUnavailable, match="run apart"):
         node.renew(grant)
+    node.close()
+
+
+def test_renewal_has_one_time_limit(server: MinistackServer, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A renewal that asks twice has no longer for both than for one."""
+    node, clock = open_node(server.url()), WrongClock(0.0)
+    node.service.use_clock(clock)
+    grant = granted(node.acquire(make_claim(key, ttl=100.0)))
+    write, limits = node.table.write, []
+
+    def note(key: str, old: State, new: State, deadline: float) -> tuple[bool, State]:
+        limits.append(deadline)
+        return write(key, old, new, deadline)
+
+    monkeypatch.setattr(node.table, "write", note)
+    clock.lost = 30.0
+    assert node.renew(grant)
+    assert len(limits) == 2
+    assert len(set(limits)) == 1
     node.close()
 
 
