@@ -1,10 +1,10 @@
 """What DynamoDB keeps of a key: the attributes of its item, and the rules that are judged by it.
 
 Times are epoch seconds by AWS's clock, as far as the writer knew it. Attributes of the item: ``v`` (1, the
-layout), ``rev`` (another number after every change), ``fence`` (the highest granted), ``lapse`` and ``hold``
-(ends of lease and hold), ``run`` (granted the key last, and has not ended by its own word), ``last`` (the last
-that has), ``gone`` (who gave the key back last), ``kept`` and ``kept_run`` (a hold that the present run was told
-to ignore, and the run that it replaced if that died), ``success`` (the last success, unless that is ``last``),
+layout), ``rev`` (another number after every change), ``fence`` (the highest granted, if any was), ``lapse`` and
+``hold`` (ends of lease and hold), ``run`` (granted the key last, and has not ended by its own word), ``last`` (the
+last that has), ``gone`` (who gave the key back last), ``kept`` and ``kept_run`` (a hold that the present run was
+told to ignore, and the run that it replaced if that died), ``success`` (the last success, unless that is ``last``),
 ``past`` (runs that are not in items of their own yet), ``mark`` (of ``strict=yes``: a ``rev``, and since when it
 has been seen).
 
@@ -48,7 +48,6 @@ _RUN_FIELDS = (
     *("owner", "host", "pid", "program", "started_at", "ttl", "fence", "ended_at", "outcome", "status"),
     *("stands_for", "took_over"),
 )
-_NUMBERS = ("rev", "fence")
 _TIMES = ("lapse", "hold", "kept")
 _RUNS = ("run", "last", "kept_run", "success")
 
@@ -96,7 +95,7 @@ class State:
         try:
             if item["v"]["N"] != _VERSION:
                 raise ValueError("v")
-            rev, fence = (_whole(item[name]["N"]) for name in _NUMBERS)
+            rev, fence = _whole(item["rev"]["N"]), _whole(item["fence"]["N"]) if "fence" in item else 0
             lapse, hold, kept = (_time(item[name]["N"]) if name in item else 0.0 for name in _TIMES)
             run, last, kept_run, success = (
                 run_from_text(_text(item[name])) if name in item else None for name in _RUNS
@@ -126,7 +125,10 @@ class State:
 
     def encode(self) -> Item:
         """Return the item's attributes, without its key."""
-        item: Item = {"v": {"N": _VERSION}, "rev": {"N": str(self.rev)}, "fence": {"N": str(self.fence)}}
+        item: Item = {"v": {"N": _VERSION}, "rev": {"N": str(self.rev)}}
+        if self.fence:
+            # Nothing is granted yet where there is none: the first grant begins as that of a new item does.
+            item["fence"] = {"N": str(self.fence)}
         for name in _TIMES:
             if getattr(self, name):
                 item[name] = number(getattr(self, name))

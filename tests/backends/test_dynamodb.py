@@ -377,6 +377,26 @@ def test_restored_table(node: DynamoDBBackend, url: str, key: str) -> None:
     refused(node.acquire(make_claim(key)), HELD)
 
 
+def test_first_fence_of_a_key_that_was_given_up_on(node: DynamoDBBackend, url: str, key: str) -> None:
+    """Who gave up before anybody was granted the key leaves no fence for the first one to go on from."""
+    node.abandon(make_claim(key))
+    other = open_node(url)
+    usual, grant = granted(other.acquire(make_claim(fresh_key()))), granted(other.acquire(make_claim(key)))
+    assert usual.fence is not None
+    assert grant.fence is not None
+    assert grant.fence >= usual.fence
+    other.close()
+
+
+def test_giving_up_settles_no_doubt(node: DynamoDBBackend, url: str, key: str) -> None:
+    """A node that saw a key whose item is gone still doubts when another one gave up on it meanwhile."""
+    grant = granted(node.acquire(make_claim(key, ttl=60.0)))
+    delete(url, f"cronlock:{key}")
+    node.abandon(make_claim(key))
+    sight = Sight(grant.fence or 0, age=1.0, noticed_age=None, ttl=60.0)
+    refused(node.acquire(make_claim(key, ttl=60.0, sight=sight)), FORGOTTEN)
+
+
 # The table
 
 
