@@ -35,6 +35,7 @@ from cronlock.testing import (
 
 from ..proxy import Proxy
 from ..servers.aws import EMULATORS, ENVIRON, AwsServer
+from ..servers.aws_gate import Gate
 from ..servers.process import HOST
 from .sqs_nodes import SetClock, SqsHooks, ask, open_node, receive, send_seed
 
@@ -112,6 +113,34 @@ if _REAL is not None:
 
 
 # The queue and its tokens
+
+_NO_QUEUE = json.dumps({"__type": "com.amazonaws.sqs#QueueDoesNotExist", "message": "no such queue"}).encode()
+
+
+@pytest.fixture
+def gate(server: AwsServer) -> Iterator[Gate]:
+    """What AWS has in front."""
+    with Gate(server.port, ENVIRON["AWS_SECRET_ACCESS_KEY"], service="sqs") as standing:
+        yield standing
+
+
+def test_new_queue_that_is_not_there_at_once(gate: Gate, key: str) -> None:
+    """A queue that AWS does not know yet, though it was just made, is asked for again until it does."""
+    node = open_node(f"sqs://cronlock?endpoint={gate.endpoint}&create=yes")
+    gate.answers_to = {"SendMessage": [(400, _NO_QUEUE)] * 3, "ReceiveMessage": [(400, _NO_QUEUE)] * 2}
+    granted(node.acquire(make_claim(key)))
+    assert gate.actions.count("CreateQueue") == 1
+    node.close()
+
+
+def test_new_queue_that_is_not_there_in_time(gate: Gate, key: str) -> None:
+    """One that AWS does not know within the time limit is not ready yet."""
+    node = open_node(f"sqs://cronlock?endpoint={gate.endpoint}&create=yes", timeout=1.0)
+    gate.answers_to = {"SendMessage": [(400, _NO_QUEUE)] * 100}
+    with pytest.raises(BackendUnavailable, match="was made just now and is not ready yet"):
+        node.acquire(make_claim(key))
+    assert 2 <= gate.actions.count("SendMessage") <= 5
+    node.close()
 
 
 def test_no_two_keys_have_one_queue() -> None:

@@ -51,6 +51,8 @@ class Gate:
         self.allowed: set[str] | None = None
         #: Answers for the requests to come, in place of the service's: (status, body).
         self.answers: list[tuple[int, bytes]] = []
+        #: The same for the next requests of one action.
+        self.answers_to: dict[str, list[tuple[int, bytes]]] = {}
         #: Whether answers say the time, as all of AWS's do.
         self.dated = True
         self._server = ThreadingHTTPServer((HOST, 0), self._handler())
@@ -86,6 +88,8 @@ class Gate:
         self.bodies.append(json.loads(body))
         if self.answers:
             return self.answers.pop(0)
+        if self.answers_to.get(action):
+            return self.answers_to[action].pop(0)
         fault = self._fault(action, fields, body)
         if fault is not None:
             code, text = fault
