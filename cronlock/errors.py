@@ -48,10 +48,6 @@ class LeaseOver(BackendUnavailable):
     """The lease was ours and is over before anything ran under it: another run may have the key by now."""
 
 
-class NotTold(BackendError):
-    """The backend answered, and has no way to tell what was asked of it."""
-
-
 class ForeignValue(BackendError):
     """Something that is not cronlock's lies under the key; nothing was overwritten.
 

@@ -61,7 +61,7 @@ class Traits:
         #: Whether it guards this machine only.
         self.local = local
         #: Whether it knows who has a key and how runs ended. Where not, a hold is as good as a lease, nothing is
-        #: taken over or released by force, and `read` returns None for a key that is free, and raises NotTold else.
+        #: taken over or released by force, and `read` returns None for a key that is free, else one `untold`.
         self.records = records
 
 
@@ -240,7 +240,7 @@ class Ending:
 class Record:
     """All that a backend knows of a key, as it was when it was read."""
 
-    __slots__ = ("history", "hold_remaining", "last", "remaining", "run", "success")
+    __slots__ = ("history", "hold_remaining", "last", "remaining", "run", "success", "untold")
 
     def __init__(
         self,
@@ -251,6 +251,7 @@ class Record:
         last: Run | None,
         history: list[Run] | None = None,
         success: Run | None = None,
+        untold: bool = False,
     ) -> None:
         history = history or []
         if run is not None and run.outcome == RELEASED and not remaining:
@@ -269,6 +270,8 @@ class Record:
         self.history = history
         #: The last run that succeeded, however long ago.
         self.success = success
+        #: Whether a run or its hold has the key, and the backend tells neither by which nor until when.
+        self.untold = untold
 
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import time
 
 from ..clock import SystemClock
-from ..errors import BackendError, BackendUnavailable, ConfigError, NotTold
+from ..errors import BackendError, BackendUnavailable, ConfigError
 from ..lease import CANCELLED, FORGOTTEN, HELD, Claim, Conflict, Ending, Grant, Record, Traits
 from . import aws, sqs_queue
 from .sqs_queue import FLIGHT, LONGEST
@@ -178,24 +178,21 @@ class SqsBackend:
         aws.mid_run(lambda: self._undo(claim, self._service.deadline()))
 
     def read(self, key: str) -> Record | None:
-        """Return None for a key that is free: there never is a record.
-
-        Raises NotTold for one that is not, since SQS does not tell by whom.
-        """
+        """Return None for a key that is free, else a record that says no more than that it is not."""
         try:
             attributes = self.queues.look(key, self._service.deadline())
         except NoQueue:
             return None
-        if count(attributes, INVISIBLE):
-            raise NotTold(f"{key}: is held, by a run or by its hold; SQS tells neither by which nor until when")
-        return None
+        if not count(attributes, INVISIBLE):
+            return None
+        return Record(run=None, remaining=0.0, hold_remaining=0.0, last=None, untold=True)
 
     def watch(self, key: str) -> None:
         """Return None: SQS tells nothing by itself."""
 
     def keys(self) -> Iterator[str]:
         """Raise BackendError: which queues are of keys in use is not to be known."""
-        raise NotTold(f"{self._name}: SQS cannot list its keys; name the key")
+        raise BackendError(f"{self._name}: SQS cannot list its keys; name the key")
 
     def force_release(self, key: str, owner: str) -> bool:  # noqa: ARG002 - it is refused for all
         """Raise BackendError: only who received the token can give it back."""

@@ -9,7 +9,7 @@ import time
 import click
 
 from .. import completion
-from ..errors import BackendError, ForeignValue, NotTold, UsageError
+from ..errors import BackendError, ForeignValue, UsageError
 from ..lease import Record
 from ..settings import Settings
 from ..views import prometheus, state, table
@@ -35,8 +35,8 @@ def command(
 ) -> int:
     """Show the state of each KEY, or of all keys where the backend can list them.
 
-    STATE is running; held (the last run's hold is not over); lapsed (the run died: its lease lapsed
-    without its having ended); or free.
+    STATE is running; held (the last run's hold is not over; on SQS, a run or its hold has the key); lapsed
+    (the run died: its lease lapsed without its having ended); or free.
     """
     if sum((as_json, as_metrics, watch)) > 1:
         raise UsageError("--json, --prometheus and --watch do not go together; give one of them")
@@ -72,7 +72,7 @@ def _read(backend: Backend, names: tuple[str, ...]) -> tuple[list[tuple[str, Rec
     for key in common.keys_to_show(backend, names, "status"):
         try:
             records.append((key, backend.read(key)))
-        except (ForeignValue, NotTold) as error:
+        except ForeignValue as error:
             failure = failure or error
     return records, failure
 

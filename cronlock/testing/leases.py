@@ -356,6 +356,17 @@ class LeaseContract:
         if a.traits.lists_keys:
             assert key not in set(a.keys())
 
+    def test_held_key_reads_as_held(self, a: Backend, b: Backend, key: str) -> None:
+        """Anybody sees that a key is held, whether the backend tells by whom or not."""
+        grant = granted(a.acquire(make_claim(key)))
+        record = b.read(key)
+        assert record is not None
+        assert record.untold == (not a.traits.records)
+        assert (record.run is not None) == a.traits.records
+        assert a.release(grant, make_ending(), keep_hold=False)
+        record = b.read(key)
+        assert record is None or (record.run is None and not record.untold)
+
     def test_keys_are_listed(self, a: Backend, b: Backend) -> None:
         """Every key with a record is listed, held or not; a backend that cannot list says so."""
         if not a.traits.lists_keys:

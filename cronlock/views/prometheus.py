@@ -8,6 +8,7 @@ from . import state
 #: (name, meaning); all are gauges. The label `key` is on each but cronlock_up.
 METRICS = (
     ("cronlock_up", "Whether the backend answered."),
+    ("cronlock_held", "Whether the key is not free: a run or its hold has it."),
     ("cronlock_running", "Whether a run has the key."),
     ("cronlock_lapsed", "Whether the last run's lease lapsed without its having ended."),
     ("cronlock_lease_remaining_seconds", "Until the lease lapses unless it is renewed; 0 when no run has the key."),
@@ -40,7 +41,12 @@ def exposition(records: list[tuple[str, Record | None]] | None) -> str:
 
 def _values(record: Record | None) -> dict[str, float]:
     what = state.state_of(record)
+    if record is not None and record.untold:
+        return {"cronlock_held": 1.0}
     values = {
+        "cronlock_held": float(
+            what in (state.RUNNING, state.HELD) or (record is not None and record.hold_remaining > 0)
+        ),
         "cronlock_running": float(what == state.RUNNING),
         "cronlock_lapsed": float(what == state.LAPSED),
         "cronlock_lease_remaining_seconds": record.remaining if record is not None and record.run is not None else 0.0,

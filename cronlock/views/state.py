@@ -12,7 +12,7 @@ SCHEMA = 1
 
 #: A run has the key.
 RUNNING = "running"
-#: Its last run's hold is not over.
+#: Its last run's hold is not over; or a run has it, where the backend does not tell which of both.
 HELD = "held"
 #: A run's lease lapsed without the run having ended: it died, or was cut off.
 LAPSED = "lapsed"
@@ -25,7 +25,7 @@ def state_of(record: Record | None) -> str:
         return FREE
     if record.run is not None:
         return RUNNING if record.remaining > 0 else LAPSED
-    return HELD if record.hold_remaining > 0 else FREE
+    return HELD if record.untold or record.hold_remaining > 0 else FREE
 
 
 def drift_of(record: Record) -> str | None:
@@ -48,12 +48,18 @@ def key_as_json(key: str, record: Record | None) -> dict[str, Any]:
         "key": key,
         "state": state_of(record),
         "remaining": round(record.remaining, 3) if record is not None and record.run is not None else None,
-        "hold_remaining": round(record.hold_remaining, 3) if record is not None else 0.0,
+        "hold_remaining": _hold_remaining(record),
         "run": run_as_json(record.run) if record is not None and record.run is not None else None,
         "last": run_as_json(record.history[0]) if record is not None and record.history else None,
         "last_success": run_as_json(record.success) if record is not None and record.success is not None else None,
         "drift": drift_of(record) if record is not None else None,
     }
+
+
+def _hold_remaining(record: Record | None) -> float | None:
+    if record is None:
+        return 0.0
+    return None if record.untold else round(record.hold_remaining, 3)
 
 
 def run_as_json(run: Run) -> dict[str, Any]:

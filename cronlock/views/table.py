@@ -70,6 +70,8 @@ def _status_row(key: str, record: Record | None, now: float) -> list[str]:
     holder = since = remaining = "-"
     if record is None:
         return [printable(key), what, holder, since, remaining, "none known"]
+    if record.untold:
+        return [printable(key), click.style(what, fg=_COLORS[what]), "not told", since, remaining, "none known"]
     words = what
     if what == state.HELD or (what == state.LAPSED and record.hold_remaining > 0):
         words = f"{what}, held until {moment(now + record.hold_remaining, now)}"

@@ -28,9 +28,18 @@ def test_one_run_a_tick(place: Place) -> None:
     assert (second.status, second.out) == (0, "")
     assert "skipped: held by another run" in second.err
     status, out, err = call(node, "status", "job", "other")
-    assert status == 69
-    assert "other  free" in out
-    assert err == "cronlock: job: is held, by a run or by its hold; SQS tells neither by which nor until when\n"
+    assert (status, err) == (0, "")
+    assert [line.split()[:3] for line in out.splitlines()[1:]] == [["job", "held", "not"], ["other", "free", "-"]]
+    status, out, _ = call(node, "status", "--json", "job", "other")
+    assert status == 0
+    assert [(one["key"], one["state"], one["run"]) for one in json.loads(out)["keys"]] == [
+        ("job", "held", None),
+        ("other", "free", None),
+    ]
+    status, out, _ = call(node, "status", "--prometheus", "job")
+    assert status == 0
+    assert 'cronlock_held{key="job"} 1' in out
+    assert "cronlock_running" not in out
 
 
 @SQS

@@ -53,12 +53,13 @@ def make_record(
 RUNNING = make_record(make_run(took=None), 200.0, 30.0, [make_run(360.0)])
 HELD = make_record(hold=30.0, history=[make_run()])
 LAPSED = make_record(make_run(took=None), 0.0, 30.0)
+UNTOLD = Record(run=None, remaining=0.0, hold_remaining=0.0, last=None, untold=True)
 FREE = make_record(history=[make_run(status=3), make_run(700.0)])
 
 
 @pytest.mark.parametrize(
     ("record", "expected"),
-    [(None, "free"), (RUNNING, "running"), (HELD, "held"), (LAPSED, "lapsed"), (FREE, "free")],
+    [(None, "free"), (RUNNING, "running"), (HELD, "held"), (LAPSED, "lapsed"), (UNTOLD, "held"), (FREE, "free")],
 )
 def test_states(record: Record | None, expected: str) -> None:
     """Each state is told from the record, and the JSON that shows it keeps to its schema."""
@@ -74,6 +75,8 @@ def test_json_says_what_the_record_says() -> None:
     assert (shown["last"]["status"], shown["last"]["duration"], shown["last"]["outcome"]) == (3, 10.0, "exited")
     assert (shown["last_success"]["status"], shown["last_success"]["started_at"]) == (0, NOW - 700)
     assert (shown["run"], shown["remaining"], shown["hold_remaining"]) == (None, None, 0.0)
+    untold = state.key_as_json("k", UNTOLD)
+    assert (untold["run"], untold["remaining"], untold["hold_remaining"], untold["last"]) == (None,) * 4
     running = state.key_as_json("k", RUNNING)
     assert (running["run"]["ended_at"], running["run"]["outcome"], running["remaining"]) == (None, None, 200.0)
 
@@ -85,6 +88,7 @@ def test_json_says_what_the_record_says() -> None:
         (RUNNING, ["running", "web-1 (4242)", "(1m00s)", "3m20s", "exited with status 0 after 10s"]),
         (HELD, ["held until", "30s", "exited with status 0"]),
         (LAPSED, ["lapsed, held until", "web-1 (4242)", "none known"]),
+        (UNTOLD, ["held", "not told", "none known"]),
         (FREE, ["free", "exited with status 3"]),
     ],
 )
@@ -174,6 +178,15 @@ def test_metrics_are_read_by_prometheus() -> None:
     assert found["cronlock_last_status"] == {billing: 0, report: 3}
     assert found["cronlock_last_duration_seconds"] == {billing: 10, report: 10}
     assert set(found) <= {name for name, _ in prometheus.METRICS}
+
+
+@pytest.mark.parametrize(("record", "held"), [(None, 0), (RUNNING, 1), (HELD, 1), (LAPSED, 1), (FREE, 0), (UNTOLD, 1)])
+def test_metrics_say_whether_a_key_is_held(record: Record | None, held: int) -> None:
+    """A key is held by a run or its hold; where nobody knows by which, nothing else is said of it."""
+    found = _samples(prometheus.exposition([("k", record)]))
+    assert found["cronlock_held"] == {(("key", "k"),): held}
+    if record is UNTOLD:
+        assert set(found) == {"cronlock_up", "cronlock_held"}
 
 
 def test_metrics_without_an_answer() -> None:
