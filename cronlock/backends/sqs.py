@@ -40,7 +40,7 @@ _UNDOING = 10
 #: How long a request may take to arrive, in seconds, within the 12 hours that SQS counts.
 _ON_ITS_WAY = 30.0
 #: How long to wait for a queue that was just made before it is asked for again, in seconds.
-_NOT_YET = 0.25
+NOT_YET = 0.25
 #: How many owners that gave the key back are remembered.
 _REMEMBERED = 64
 
@@ -322,12 +322,12 @@ class SqsBackend:
                 return self._receive(asking.anew(), deadline)
             except NoQueue as error:
                 # AWS wants a second until a new queue is there for all requests.
-                if time.monotonic() + _NOT_YET > deadline:
+                if time.monotonic() + NOT_YET > deadline:
                     name = self.queues.name(key)
                     raise BackendUnavailable(
                         f"{self._name}: queue {name} was made just now and is not ready yet"
                     ) from error
-            time.sleep(_NOT_YET)
+            time.sleep(NOT_YET)
 
     def _seed(self, key: str, deadline: float) -> None:
         # Of those who find none within a minute, SQS takes the first one's only.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 from ..errors import BackendUnavailable, ConfigError
 from ..findings import BAD, NOTE, OK, WARNING, Finding, at, judge_clock
 from ..probe import PROGRAM
-from .sqs import SqsBackend
+from .aws import Denied
+from .sqs import NOT_YET, SqsBackend
 from .sqs_queue import ATTRIBUTES, RETENTION
 from .sqs_wire import INVISIBLE, VISIBLE, NoQueue, Queues, count
 
@@ -30,6 +33,7 @@ def create(case: Case) -> Iterator[Finding]:
         yield Finding("create", OK, f"queue {name} is there already")
     except NoQueue:
         queues.create(key, case.deadline())
+        _await(queues, key, case.deadline())
         yield Finding("create", OK, f"made queue {name}, for doctors")
     if case.url.params.get("create") != "yes":
         attributes = ",".join(f"{one}={value}" for one, value in ATTRIBUTES.items())
@@ -55,8 +59,10 @@ def reach(case: Case) -> Iterator[Finding]:
         queues.look(key, case.deadline())
     except NoQueue:
         if case.url.params.get("create") != "yes":
-            text = f"{endpoint}: there is no queue {queues.name(key)} for doctors"
-            yield Finding("reachable", BAD, text, "cronlock doctor --create")
+            # Whether it is there or not: who answers is reached.
+            yield Finding("reachable", OK, endpoint)
+            text = f"there is no queue {queues.name(key)} for doctors"
+            yield Finding("queue", BAD, text, "make it: cronlock doctor --create")
             return
     except (ConfigError, BackendUnavailable) as error:
         yield Finding("answer", BAD, str(error))
@@ -76,18 +82,23 @@ def examine(case: Case) -> Iterator[Finding]:
     if times.known:
         earliest, latest, wall = times.earliest(), times.latest(), queues.service.clock.wall()
         yield judge_clock((earliest + latest) / 2 - wall, (latest - earliest) / 2, 0.0)
+    if case.url.params.get("create") == "yes":
+        yield from _creating(case, queues, key)
     names, finding = _names(case, queues)
     if finding is not None:
         yield finding
-    wrong = False
+    looked_at, wrong = 0, False
     for name in names or [queues.name(key)]:
-        for found in at(name, examine_queue(queues.look_at(name, case.deadline()))):
+        try:
+            told = queues.look_at(name, case.deadline())
+        except NoQueue:
+            continue  # The lease has shown why, or somebody has just deleted it.
+        looked_at += 1
+        for found in at(name, examine_queue(told)):
             wrong = True
             yield found
-    if not wrong:
-        yield Finding(
-            "queues", OK, f"{max(1, len(names))} looked at: FIFO, messages kept for 14 days, none thrown away"
-        )
+    if looked_at and not wrong:
+        yield Finding("queues", OK, f"{looked_at} looked at: FIFO, messages kept for 14 days, none thrown away")
 
 
 def examine_queue(attributes: dict[str, str]) -> Iterator[Finding]:
@@ -119,6 +130,29 @@ def examine_queue(attributes: dict[str, str]) -> Iterator[Finding]:
 
 def forget(case: Case) -> None:
     """Leave the doctor's queue, of which there is one for all: a deleted one cannot be made anew for a minute."""
+
+
+def _await(queues: Queues, key: str, deadline: float) -> None:
+    """Return once a queue that was just made is known to all requests, or at monotonic time `deadline`."""
+    while True:
+        try:
+            queues.look(key, deadline)
+            return
+        except NoQueue:
+            if time.monotonic() + NOT_YET > deadline:
+                return
+        time.sleep(NOT_YET)
+
+
+def _creating(case: Case, queues: Queues, key: str) -> Iterator[Finding]:
+    """Find out whether runs may make queues, by the doctor's own: to make that again changes nothing."""
+    try:
+        queues.create(key, case.deadline())
+    except Denied as error:
+        remedy = "allow sqs:CreateQueue, or make each key's queue and leave out create=yes"
+        yield Finding("create", WARNING, f"a new key's first run cannot make its queue: {error}", remedy)
+    except BackendUnavailable:
+        pass  # It was made with other attributes, which is allowed.
 
 
 def _queues_of(case: Case) -> tuple[Queues, str]:

@@ -169,7 +169,7 @@ class Queues:
         queue = str(request.get("QueueUrl")).rpartition("/")[2]
         attributes = ",".join(f"{name}={value}" for name, value in sqs_queue.ATTRIBUTES.items())
         return (
-            f"{self._name}: there is no queue {queue}: write ?create=yes, or make it with: "
+            f"{self._name}: there is no queue {queue}: runs make it with ?create=yes; or make it with: "
             f"aws sqs create-queue --queue-name {queue} --attributes {attributes}"
         )
 

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 # Who asks AWS, and what only doctors and those who make a table or a queue may need.
 _ASKS = [
     ("dynamodb", dynamodb_table, {"CreateTable", "DeleteItem", "DescribeTable"}),
-    ("sqs", sqs_wire, {"CreateQueue", "ListQueues"}),
+    ("sqs", sqs_wire, {"ListQueues"}),
 ]
 
 _NAGIOS = """\

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
+from tests.servers.aws_gate import Gate
 from tests.servers.process import HOST
 
 from .places import Place, on
@@ -140,11 +143,45 @@ def test_doctor_without_its_queue(place: Place) -> None:
     node.environ["CRONLOCK_BACKEND"] = node.environ["CRONLOCK_BACKEND"].replace("create=yes", "create=no")
     status, out, _ = call(node, "doctor")
     assert status == 2
-    assert "there is no queue" in out
-    assert "do: cronlock doctor --create" in out
+    assert re.search(r"^WRONG +queue +there is no queue", out, re.MULTILINE)
+    assert re.search(r"^ok +reachable ", out, re.MULTILINE)
+    assert "do: make it: cronlock doctor --create" in out
     done = node.run("--", "true")
     assert done.status == 78
-    assert "write ?create=yes, or make it with: aws sqs create-queue" in done.err
+    assert "runs make it with ?create=yes; or make it with: aws sqs create-queue" in done.err
     status, out, _ = call(node, "doctor", "--create")
     assert status == 0
     assert "each key needs a queue of its own" in out
+
+
+@SQS
+def test_queues_that_may_not_be_made(place: Place) -> None:
+    """Where create=yes is not allowed, the run and the doctor name what is missing; keys with a queue go on."""
+    node = place.node
+    assert place.server is not None
+    assert node.run("--min-hold", "0", "--", "true").status == 0
+    with Gate(place.server.port, node.environ["AWS_SECRET_ACCESS_KEY"], service="sqs") as gate:
+        gate.allowed = {action.partition(":")[2] for action in _allowed()} - {"CreateQueue"}
+        url = re.sub(r"endpoint=[^&]*", f"endpoint={gate.endpoint}", node.environ["CRONLOCK_BACKEND"])
+        node.environ["CRONLOCK_BACKEND"] = url
+        assert node.run("--", "true").status == 0
+        done = node.run("--", "true", key="new")
+        assert done.status == 69
+        assert "may not sqs:CreateQueue: allow it in the IAM policy" in done.err
+        status, out, _ = call(node, "doctor")
+        assert status == 2
+        assert "cannot acquire one" in out
+        gate.allowed.add("CreateQueue")
+        assert node.run("--", "true", key="new").status == 0
+        assert call(node, "doctor")[0] == 0
+        gate.allowed.remove("CreateQueue")
+        status, out, _ = call(node, "doctor")
+        assert status == 1
+        assert "a new key's first run cannot make its queue" in out
+        assert "allow sqs:CreateQueue, or make each key's queue" in out
+
+
+def _allowed() -> list[str]:
+    policy = json.loads((Path(__file__).parents[2] / "docs/recipes/sqs-policy.json").read_text())
+    actions: list[str] = policy["Statement"][0]["Action"]
+    return actions
