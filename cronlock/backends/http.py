@@ -46,7 +46,7 @@ class Response:
 class Connection:
     """The way to one server, which is connected to when it is first asked and kept for what follows."""
 
-    __slots__ = ("_host", "_longest", "_name", "_port", "_protocol", "_stream", "_tls", "place")
+    __slots__ = ("_asked", "_host", "_longest", "_name", "_port", "_protocol", "_stream", "_tls", "place")
 
     def __init__(
         self, name: str, host: str, port: int, tls: ssl.SSLContext | None = None, *, longest: int = LONGEST
@@ -62,6 +62,8 @@ class Connection:
         self.place = (f"[{host}]" if ":" in host else host) + ("" if usual else f":{port}")
         self._stream: Stream | None = None
         self._protocol: h11.Connection | None = None
+        #: Whether anything was asked on the connection yet.
+        self._asked = False
 
     def request(self, method: str, target: str, headers: Mapping[str, str], body: bytes, deadline: float) -> Response:
         """Return the server's answer; there is one by monotonic time `deadline`, or BackendUnavailable.
@@ -73,6 +75,7 @@ class Connection:
         given = {name.lower() for name in headers}
         fields = [(name, value) for name, value in lines.items() if name.lower() not in given]
         stream, protocol = self._connected(deadline)
+        self._asked = True
         try:
             data = self._written(
                 protocol, h11.Request(method=method, target=target, headers=[*fields, *headers.items()])
@@ -112,13 +115,15 @@ class Connection:
         return self._stream is not None and self._stream.quiet()
 
     def _connected(self, deadline: float) -> tuple[Stream, h11.Connection]:
-        # A server that closed the idle connection, or says what it was not asked, is connected to anew.
-        if self._stream is not None and self._protocol is not None and self.quiet():
+        # A server that closed the idle connection, or says what it was not asked, is connected to anew. On a new
+        # one it may still end the handshake: TLS 1.3 has session tickets for later.
+        if self._stream is not None and self._protocol is not None and (not self._asked or self.quiet()):
             self._stream.limit(deadline)
             return self._stream, self._protocol
         self.close()
         self._stream = Stream.connect_tcp(self._name, self._host, self._port, deadline, self._tls)
         self._protocol = h11.Connection(h11.CLIENT, max_incomplete_event_size=_LONGEST_HEAD)
+        self._asked = False
         return self._stream, self._protocol
 
     @staticmethod
@@ -173,7 +178,7 @@ class Connection:
 def _short(error: Exception) -> str:
     """Return an error's text, which may quote a whole head."""
     text = str(error)
-    # What is quoted behind may be a secret: a header's value.
-    for quote in (" b'", ' b"', " bytearray(b"):
+    # What is quoted behind may be a secret: a header's value, or some of the answer.
+    for quote in (" b'", ' b"', " bytearray("):
         text = text.partition(quote)[0]
     return text[:100]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,9 +28,15 @@ class LittleServer:
     behind each answer.
     """
 
-    def __init__(self, *answers: bytes | Callable[[socket.socket], None], hangs_up: bool = False) -> None:
+    def __init__(
+        self,
+        *answers: bytes | Callable[[socket.socket], None],
+        hangs_up: bool = False,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
         self._answers = answers
         self._hangs_up = hangs_up
+        self._context = context
         #: What was asked, head and body, and by how many connections.
         self.requests: list[bytes] = []
         self.connections: list[socket.socket] = []
@@ -53,6 +60,8 @@ class LittleServer:
 
     def _serve(self, connection: socket.socket) -> None:
         with suppress(OSError, ValueError):
+            if self._context is not None:
+                connection = self._context.wrap_socket(connection, server_side=True)
             data = b""
             while True:
                 while b"\r\n\r\n" not in data:
@@ -163,6 +172,21 @@ def test_connection_that_was_closed_is_made_anew() -> None:
         assert len(server.connections) == 2
 
 
+def test_connection_that_was_just_made_is_kept() -> None:
+    """Session tickets that come behind the handshake are no word too many: the request goes the same way."""
+    files, context = tls(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_cert_chain(files.cert, files.key)
+    server = LittleServer(OK, context=context)
+    connection = Connection("test://tls", "localhost", server.port, files.context())
+    connection.connect(time.monotonic() + 10)
+    eventually(lambda: not connection.quiet(), "the tickets")
+    assert [ask(connection).body for _ in range(2)] == [b"hi", b"hi"]
+    assert len(server.connections) == 1
+    connection.close()
+    server.close()
+
+
 def test_answer_without_a_length() -> None:
     """It ends with the connection."""
     with talking_to(b"HTTP/1.1 200 OK\r\n\r\nall of it", hangs_up=True) as (connection, _):
@@ -216,6 +240,26 @@ def test_nonsense(name: str, hangs_up: bool) -> None:
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 300
         assert ask(connection).body == b"hi"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"secret",
+        b"HTTP/1.1 200 OK\r\nsecret\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nA: secret\x00\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: secret\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: secret\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nsecret\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nsecret\r\n",
+    ],
+)
+def test_nothing_of_the_answer_is_shown(answer: bytes) -> None:
+    """What is no HTTP may be a secret all the same."""
+    with talking_to(answer + b"\r\n\r\n", hangs_up=True) as (connection, _), pytest.raises(Unanswered) as caught:
+        ask(connection)
+    assert "secret" not in str(caught.value)
+    assert "ecre" not in str(caught.value)
 
 
 def _pour(first: bytes, piece: bytes) -> Callable[[socket.socket], None]:
