@@ -8,13 +8,14 @@ asked as soon as anything in the environment or on the disk could make its answe
 
 from __future__ import annotations
 
+import _socket
 import json
 import os
 import sys
 import time
 
 from ..errors import BackendUnavailable, ConfigError
-from .http import Connection, Response
+from .http import Connection, Response, Unanswered
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class Finder:
             secure, host, port, path = split_endpoint(url, query=True)
         except ValueError as error:
             raise ConfigError(f"{self._shown}: AWS_CONTAINER_CREDENTIALS_FULL_URI: {error}") from None
-        if not secure and host not in _CONTAINER_HOSTS and not host.startswith("127."):
+        if not secure and host not in _CONTAINER_HOSTS and not _is_loopback(host):
             raise ConfigError(
                 f"{self._shown}: AWS_CONTAINER_CREDENTIALS_FULL_URI: {host!r} is not this machine's; use https"
             )
@@ -200,17 +201,30 @@ class Finder:
         def ask(name: str, method: str = "GET", more: Mapping[str, str] = headers) -> Response:
             return connection.request(method, root + name, more, b"", _soon(deadline, _METADATA_LIMIT))
 
+        def line(name: str) -> str:
+            """Return what there is of that name, empty if it is not there. Whatever else is said may pass.
+
+            botocore takes all of it for no credentials; but a run that comes while the service is busy is an outage.
+            """
+            response = ask(name)
+            if response.status not in (200, 404):
+                why = "; in a container, let its tokens go further: a hop limit of 2" if response.status == 401 else ""
+                raise BackendUnavailable(f"{self._shown}: instance metadata: status {response.status}{why}")
+            return _line(response) if response.status == 200 else ""
+
         try:
-            token = ask("api/token", "PUT", {"X-aws-ec2-metadata-token-ttl-seconds": "21600"})
-            if token.status == 200:
-                headers["X-aws-ec2-metadata-token"] = _line(token)
-            role = ask("meta-data/iam/security-credentials/")
-            if role.status != 200 or not _line(role):
-                raise ConfigError(f"{self._shown}: {_NONE} (instance metadata has no role: status {role.status})")
-            response = ask(f"meta-data/iam/security-credentials/{_line(role)}")
+            try:
+                token = ask("api/token", "PUT", {"X-aws-ec2-metadata-token-ttl-seconds": "21600"})
+                if token.status == 200:
+                    headers["X-aws-ec2-metadata-token"] = _line(token)
+            except Unanswered:
+                pass  # A hop too far for an answer with a token; to ask without one may be allowed.
+            role = line("meta-data/iam/security-credentials/")
+            if not role:
+                raise ConfigError(f"{self._shown}: {_NONE} (instance metadata has no role)")
+            response = ask(f"meta-data/iam/security-credentials/{role}")
             if self.region is None:
-                place = ask("meta-data/placement/region")
-                self.region = _line(place) if place.status == 200 else None
+                self.region = line("meta-data/placement/region") or None
         except BackendUnavailable as error:
             # Off AWS nobody is there. On AWS it may be late, after a boot.
             raise BackendUnavailable(f"{error}; {_NONE}") from error
@@ -220,9 +234,9 @@ class Finder:
 
     def _from_json(self, response: Response, source: str) -> Credentials:
         try:
-            fields = json.loads(response.body)
             if response.status != 200:
                 raise ValueError(f"status {response.status}")
+            fields = json.loads(response.body)
             code = fields.get("Code", "Success")
             if code != "Success":
                 raise ValueError(f"it says {str(code)[:60]!r}")
@@ -327,6 +341,14 @@ def _has_hints() -> bool:
     if any(os.environ.get(name) for name in _VARIABLES):
         return True
     return any(os.path.exists(os.path.expanduser(name)) for name in _FILES)
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether `host` is an address of this machine, and no name that begins like one."""
+    try:
+        return _socket.inet_pton(_socket.AF_INET, host)[0] == 127
+    except OSError:
+        return False
 
 
 def _soon(deadline: float, limit: float) -> float:

@@ -303,6 +303,10 @@ class _Metadata:
         self.paths: list[str] = []
         self.role = b"cron-role"
         self.token_status = 200
+        #: Of the role's name and of the region.
+        self.status = self.region_status = 200
+        #: Whether answers with a token get lost on their way, as on one that is too long.
+        self.far = False
         self.expires_in = 3600.0
         self.delay = 0.0
         self.authorization: str | None = None
@@ -312,16 +316,22 @@ class _Metadata:
             protocol_version = "HTTP/1.1"
 
             def do_PUT(self) -> None:
+                if service.far:
+                    time.sleep(30.0)
                 self._answer(service.token_status, b"a-session")
 
             def do_GET(self) -> None:
                 service.authorization = self.headers["Authorization"]
-                if service.token_status == 200 and self.path.startswith("/latest"):
+                if (
+                    service.token_status == 200
+                    and not (service.far or service.delay)
+                    and self.path.startswith("/latest")
+                ):
                     assert self.headers["X-aws-ec2-metadata-token"] == "a-session"
-                if self.path == "/latest/meta-data/iam/security-credentials/":
-                    self._answer(200 if service.role else 404, service.role)
+                if self.path in ("/latest/meta-data/iam/security-credentials/", "/role-name"):
+                    self._answer(service.status if service.role else 404, service.role)
                 elif self.path == "/latest/meta-data/placement/region":
-                    self._answer(200, b"eu-south-1")
+                    self._answer(service.region_status, b"eu-south-1")
                 else:
                     self._answer(200, json.dumps(service.credentials()).encode())
 
@@ -404,6 +414,33 @@ def test_instance_without_a_role(metadata: _Metadata, monkeypatch: pytest.Monkey
         _found()
 
 
+@pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
+def test_metadata_that_is_busy(metadata: _Metadata, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    """Only who says that there is no role is believed: whatever else is said may pass, and is an outage."""
+    metadata.status = status
+    with pytest.raises(BackendUnavailable, match=f"instance metadata: status {status}"):
+        _found()
+    metadata.status, metadata.region_status = 200, status
+    with pytest.raises(BackendUnavailable, match=f"instance metadata: status {status}"):
+        _found()
+    metadata.region_status = 404
+    with pytest.raises(ConfigError, match="no region"):
+        _found()
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{metadata.url}/role-name")
+    metadata.status = status
+    with pytest.raises(BackendUnavailable, match=f"container role: status {status}"):
+        _found()
+
+
+def test_metadata_whose_tokens_do_not_arrive(metadata: _Metadata) -> None:
+    """It is asked without one, as the AWS tools do; where it wants one, it is said how they can arrive."""
+    metadata.far = True
+    assert _found()[1].source == "instance role"
+    metadata.status = 401
+    with pytest.raises(BackendUnavailable, match=r"status 401; in a container, .* a hop limit of 2"):
+        _found()
+
+
 def test_metadata_that_is_not_there() -> None:
     """Without credentials, and nobody to ask, it is said in one line what to do."""
     with pytest.raises(BackendUnavailable, match=r"connection refused.*no AWS credentials: give the machine a role"):
@@ -411,7 +448,7 @@ def test_metadata_that_is_not_there() -> None:
 
 
 def test_metadata_that_is_slow(metadata: _Metadata) -> None:
-    """A metadata service that does not answer costs a second, within the limit of the request."""
+    """A metadata service that does not answer costs two seconds, within the limit of the request."""
     metadata.delay = 30.0
     with pytest.raises(BackendUnavailable, match="instance metadata: no answer in time"):
         _found()
@@ -432,8 +469,12 @@ def test_container_role(metadata: _Metadata, monkeypatch: pytest.MonkeyPatch, tm
     _, found = _found()
     assert (found.access_key, found.source) == ("AKID", "container role")
     assert (metadata.paths, metadata.authorization) == (["GET /v1/credentials?id=7"], "a-token")
-    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://example.com/")
-    with pytest.raises(ConfigError, match="not this machine's; use https"):
+    for elsewhere in ("example.com", "127.0.0.1.example.com", "127.example", "127.1.2.3.4"):
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://{elsewhere}/")
+        with pytest.raises(ConfigError, match="not this machine's; use https"):
+            _found()
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", metadata.url.replace(HOST, "127.0.0.2"))
+    with pytest.raises(BackendUnavailable):
         _found()
 
 
