@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .backends.url import URL
-    from .lease import Backend
+    from .lease import Backend, Grant
 
 _REQUESTS = 5
+#: Between looks at a key that another doctor has, in seconds.
+_PAUSE = 0.1
 #: What the probe's record calls its program, and how its key begins.
 PROGRAM = "cronlock doctor"
 
@@ -37,22 +39,26 @@ class Case:
         self.ttl = ttl
         #: For how long after its start a run keeps its key at least, in seconds.
         self.hold = hold
-        #: The probe's key, of this process alone: two doctors do not meet.
+        #: The probe's key, of this process alone: two doctors do not meet. See also `share_key`.
         self.key = probe_key(os.uname().nodename, os.getpid())
         #: The ttl that the server kept of the probe's lease; None as long as there was none.
         self.kept: float | None = None
         #: What was not there before the probe, so that its traces can be removed.
         self.missing: list[str] = []
 
+    def share_key(self) -> None:
+        """Let all doctors of this host have one key: for where records do not lapse, and may not be removed."""
+        self.key = probe_key(os.uname().nodename)
+
     def deadline(self) -> float:
         """Return the monotonic time by which a request that is made now must be done."""
         return time.monotonic() + self.timeout
 
 
-def probe_key(host: str, pid: int) -> str:
-    """Return the key of a probe on `host`, which is allowed whatever the host's name."""
+def probe_key(host: str, pid: int | None = None) -> str:
+    """Return the key of a probe on `host`, which is allowed whatever the host's name; without a pid, of all there."""
     name = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-._") else "-" for letter in host)
-    return f"{PROGRAM} {name[:64]} {pid}"
+    return f"{PROGRAM} {name[:64]}" + ("" if pid is None else f" {pid}")
 
 
 def round_trip(case: Case) -> Finding:
@@ -74,7 +80,7 @@ def lease(case: Case) -> Iterator[Finding]:
     released = False
     step = "acquire"
     try:
-        answer = case.backend.acquire(claim)
+        answer = _acquire(case, claim)
         if isinstance(answer, Conflict):
             released = True
             remedy = f"look again in {answer.remaining:.0f} s"
@@ -97,6 +103,16 @@ def lease(case: Case) -> Iterator[Finding]:
     finally:
         if not released:
             _abandon(case.backend, claim)
+
+
+def _acquire(case: Case, claim: Claim) -> Grant | Conflict:
+    """Ask for the probe's key for as long as another doctor that shares it may be at it."""
+    deadline = case.deadline()
+    while True:
+        answer = case.backend.acquire(claim)
+        if not isinstance(answer, Conflict) or time.monotonic() + _PAUSE > deadline:
+            return answer
+        time.sleep(_PAUSE)
 
 
 def _abandon(backend: Backend, claim: Claim) -> None:

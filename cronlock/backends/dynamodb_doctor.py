@@ -6,6 +6,7 @@ import time
 
 from ..errors import BackendUnavailable, ConfigError
 from ..findings import BAD, NOTE, OK, WARNING, Finding, judge_clock
+from ..probe import PROGRAM
 from .aws import Denied
 from .dynamodb import DynamoDBBackend
 from .dynamodb_item import KEY
@@ -45,6 +46,7 @@ def reach(case: Case) -> Iterator[Finding]:
     """Find credentials, connect, and see that the table is there."""
     backend = _backend(case)
     service = backend.service
+    case.share_key()
     try:
         text = f"{service.source}, region {service.region}"
     except (BackendUnavailable, ConfigError) as error:
@@ -73,9 +75,13 @@ def examine(case: Case) -> Iterator[Finding]:
     yield _clock(case, backend)
 
 
-def forget(case: Case) -> None:
-    """Remove the probe's record."""
-    _backend(case).table.delete_items(case.key, case.deadline())
+def forget(case: Case) -> Finding | None:
+    """Remove the probe's record, or say that it stays."""
+    try:
+        _backend(case).table.delete_items(case.key, case.deadline())
+    except Denied:
+        return Finding("permissions", NOTE, f"no dynamodb:DeleteItem: the doctors' own record, {case.key!r}, stays")
+    return None
 
 
 def _table(case: Case, backend: DynamoDBBackend) -> Iterator[Finding]:
@@ -126,11 +132,12 @@ def _optional(case: Case, backend: DynamoDBBackend) -> Iterator[Finding]:
 
 def _listing(backend: DynamoDBBackend) -> Finding:
     try:
-        number = len(list(backend.keys()))
+        names = list(backend.keys())
     except Denied:
         return Finding("keys", NOTE, "`cronlock status` cannot list them: these credentials may not dynamodb:Scan")
     except BackendUnavailable as error:
         return Finding("keys", WARNING, f"cannot list them: {error}")
+    number = sum(not name.startswith(f"{PROGRAM} ") for name in names)
     return Finding("keys", OK, f"{number} with a record", values={"keys": number})
 
 

@@ -88,9 +88,15 @@ class Table:
         return _dict(self.ask("DescribeTable", {"TableName": self.name}, deadline).body.get("Table"))
 
     def delete_items(self, key: str, deadline: float) -> None:
-        """Remove all of a key: for the doctor's own, which nobody else uses."""
+        """Remove all of a key that no run has: for the doctors' own."""
         for name in (self.item_name(key), *(self.page_name(key, page) for page in range(PAGES))):
-            self.ask("DeleteItem", {"TableName": self.name, "Key": {KEY: {"S": name}}}, deadline)
+            request = {
+                "Key": {KEY: {"S": name}},
+                "ConditionExpression": "attribute_not_exists(#run)",
+                "ExpressionAttributeNames": _names("run"),
+            }
+            if self.ask("DeleteItem", request, deadline, (_REFUSED,)).code:
+                return
 
     def take(self, claim: Claim, now: float, deadline: float) -> tuple[bool, State]:
         """Take the key for a run that starts at `now`, if its item is that of a free one.

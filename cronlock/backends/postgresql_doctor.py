@@ -71,6 +71,7 @@ def create(case: Case) -> Iterator[Finding]:
 def reach(case: Case) -> Iterator[Finding]:
     """Connect, log in, and see that the table is there and may be used."""
     backend = _backend(case)
+    case.share_key()
     if case.url.hosts:
         found = list(connect_all(case, PORT, None))
         yield from found
@@ -112,8 +113,8 @@ def examine(case: Case) -> Iterator[Finding]:
 
 
 def forget(case: Case) -> None:
-    """Remove the probe's row. Raises BackendError where it may not."""
-    _ask(case, "DELETE FROM LEASES WHERE name = $1", 0, sql.code(case.key))
+    """Remove the probe's row, unless another doctor is at it. Raises BackendError where it may not."""
+    _ask(case, "DELETE FROM LEASES WHERE name = $1 AND run_owner IS NULL", 0, sql.code(case.key))
 
 
 def _usable_table(case: Case) -> Iterator[Finding]:
@@ -145,7 +146,7 @@ def _usable_table(case: Case) -> Iterator[Finding]:
         return
     yield Finding("table", OK, shown)
     if row[9] != "t":
-        yield Finding("permissions", NOTE, f"no DELETE on {shown}: the doctor's own row stays")
+        yield Finding("permissions", NOTE, f"no DELETE on {shown}: the doctors' own row stays")
 
 
 def _encryption(case: Case, *, encrypted: bool) -> Iterator[Finding]:

@@ -39,9 +39,9 @@ _COLORS = {OK: "green", NOTE: None, WARNING: "yellow", BAD: "red"}
 def command(as_json: bool, create: bool, **values: str | None) -> int:
     """Look at the configured backend, the configuration and this machine, and say what is wrong and what to do.
 
-    To prove permissions it acquires, renews and releases a lease on a key of its own, `cronlock doctor HOST PID`,
-    and removes it again where it may; keys of others are left alone. What cannot be told, such as on a managed
-    service that hides its settings, is a note.
+    To prove permissions it acquires, renews and releases a lease on a key of its own, `cronlock doctor HOST PID`
+    or `cronlock doctor HOST`, and removes it again where it may; keys of others are left alone. What cannot be
+    told, such as on a managed service that hides its settings, is a note.
 
     SQL databases, DynamoDB and SQS want a table or a queue before the first run, which --create makes. What is
     there already is left as it is.
@@ -121,7 +121,7 @@ def _of_servers(case: probe.Case, module: ModuleType | None, *, create: bool) ->
         yield Finding(step, BAD, str(error))
     finally:
         if tried and module is not None:
-            _forget(case, module)
+            yield from _forget(case, module)
 
 
 def _create(case: probe.Case, module: ModuleType | None) -> Iterator[Finding]:
@@ -132,11 +132,13 @@ def _create(case: probe.Case, module: ModuleType | None) -> Iterator[Finding]:
     yield from make(case)
 
 
-def _forget(case: probe.Case, module: ModuleType) -> None:
+def _forget(case: probe.Case, module: ModuleType) -> Iterator[Finding]:
     try:
-        module.forget(case)
+        stays = module.forget(case)
     except BackendError:
-        pass  # It lapses by itself.
+        return  # It lapses by itself, or was said to stay.
+    if stays is not None:
+        yield stays
 
 
 def _as_json(chosen: Settings | None, found: list[Finding]) -> dict[str, object]:

@@ -39,6 +39,8 @@ class Look:
                 if finding.level == BAD:
                     return
         try:
-            doctor.forget(case)
+            stays = doctor.forget(case)
         except BackendError:
-            pass  # As the command does.
+            return  # As the command does.
+        if stays is not None:
+            self.found.append(stays)

@@ -81,6 +81,31 @@ def test_probe_leaves_nothing(case: probe.Case) -> None:
     assert list(case.backend.keys()) == ["a-key"]
 
 
+def test_probe_that_may_not_be_removed(case: probe.Case, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under the manual's policy for runs one record a host stays, which is said and not counted."""
+    list(doctor.create(case))
+    granted(case.backend.acquire(make_claim("a-key")))
+    gate.allowed = {*doctor.RUN_ACTIONS, *doctor.READ_ACTIONS}
+    for pid in (1, 2):
+        monkeypatch.setattr("os.getpid", lambda pid=pid: pid)
+        one = probe.Case(case.url, case.backend, timeout=20.0, ttl=300.0, hold=45.0)
+        found = [*doctor.reach(one), *probe.lease(one), *doctor.examine(one)]
+        assert _one(found, "keys").text == "1 with a record"
+        stays = doctor.forget(one)
+        assert stays is not None
+        assert (stays.level, "no dynamodb:DeleteItem" in stays.text, one.key in stays.text) == (NOTE, True, True)
+    assert sorted(case.backend.keys()) == ["a-key", one.key]
+
+
+def test_probe_of_another_doctor_stays(case: probe.Case) -> None:
+    """What another doctor of this host is at just now is not removed under its hands."""
+    list(doctor.create(case))
+    list(doctor.reach(case))
+    grant = granted(case.backend.acquire(make_claim(case.key)))
+    assert doctor.forget(case) is None
+    assert case.backend.renew(grant)
+
+
 def test_permissions(case: probe.Case, gate: Gate) -> None:
     """What a run needs is bad if it may not be done; what the doctor needs besides is a note."""
     list(doctor.create(case))

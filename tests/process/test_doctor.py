@@ -141,8 +141,7 @@ def test_a_backend_without_records(place: Place) -> None:
     let_go(node, holder)
 
 
-# On SQS all doctors share a queue, and so a key.
-@RECORDING
+@EVERY
 def test_two_at_once(place: Place) -> None:
     """Two doctors on one machine do not take each other's probe for something wrong."""
     words = [sys.executable, "-m", "cronlock", "doctor", "--json"]

@@ -155,6 +155,7 @@ def test_probe_key() -> None:
     """Whatever the host is called, its probe has a key that is allowed and short."""
     assert probe.probe_key("web-1.example.net", 42) == "cronlock doctor web-1.example.net 42"
     assert probe.probe_key("a\n\udc80ü" + "x" * 300, 1) == f"cronlock doctor a---{'x' * 60} 1"
+    assert probe.probe_key("web-1") == "cronlock doctor web-1"
 
 
 def test_a_backend_without_a_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
