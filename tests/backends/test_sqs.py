@@ -17,6 +17,7 @@ from cronlock.backends import sqs_queue
 from cronlock.backends.sqs import SqsBackend
 from cronlock.backends.sqs_doctor import examine_queue
 from cronlock.backends.sqs_queue import LONGEST, RETENTION, SURELY_KEPT, queue_name
+from cronlock.backends.url import URL
 from cronlock.errors import BackendError, BackendUnavailable, ConfigError, ForeignValue
 from cronlock.findings import BAD, NOTE, WARNING
 from cronlock.lease import FORGOTTEN, HELD, Conflict, Grant, Sight
@@ -93,6 +94,20 @@ class TestSqs(LeaseContract):
         return SqsHooks(server.queue_url())
 
 
+def _need_test_queues(url: str) -> str:
+    """Return `url`, unless its queues may be somebody's: all of them are deleted."""
+    if not URL(url).hosts[0][0].startswith("test"):
+        pytest.fail(f"CRONLOCK_TEST_SQS={url}: write sqs://testNAME; all its queues are deleted", pytrace=False)
+    return url
+
+
+def test_real_queues_have_to_be_the_tests_own() -> None:
+    """Queues that are not called so are not deleted."""
+    assert _need_test_queues("sqs://test_me?create=yes") == "sqs://test_me?create=yes"
+    with pytest.raises(pytest.fail.Exception, match="all its queues are deleted"):
+        _need_test_queues("sqs://cronlock?create=yes")
+
+
 if _REAL is not None:
 
     class TestRealSqs(LeaseContract):
@@ -104,8 +119,9 @@ if _REAL is not None:
         def hooks(self) -> Iterator[Hooks]:
             """Hooks on the queues of the URL."""
             assert _REAL is not None
-            yield SqsHooks(_REAL)
-            node = open_node(_REAL)
+            url = _need_test_queues(_REAL)
+            yield SqsHooks(url)
+            node = open_node(url)
             service = node.queues.service
             for name in node.queues.all_names(1000, service.deadline()):
                 service.call("DeleteQueue", {"QueueUrl": name}, service.deadline())
