@@ -38,8 +38,10 @@ SLACK = 2.0
 RING = HISTORY + 12
 PAGE = 4
 PAGES = RING // PAGE
-#: Bytes of an item that has no run: with the next one it stays below 1 KB.
-ROOM = 820
+#: Bytes of an item by which its writes are paid for.
+UNIT = 1024
+# What the take of a key adds beside the run itself: names, and times.
+_TAKEN = 40
 _REMEMBERED = 8
 # Bytes; a host or a program of such a length makes an item cost more, and no run fail.
 _LONGEST_TEXT = 255
@@ -144,9 +146,14 @@ class State:
         item["gone"] = {"S": gone_to_text(self.gone)}
         return item
 
-    def size(self) -> int:
-        """Return about how many bytes the item has, without its key."""
-        return sum(len(name) + len(next(iter(value.values())).encode()) for name, value in self.encode().items())
+    def size(self, name: str) -> int:
+        """Return about how many bytes the item called `name` has, once there is a run in it such as the last one."""
+        size = len(KEY) + len(name.encode())
+        size += sum(len(name) + len(next(iter(value.values())).encode()) for name, value in self.encode().items())
+        before = self.last or (self.past[-1] if self.past else None)
+        if self.run is None and before is not None:
+            size += _TAKEN + len(run_to_text(before).encode())
+        return size
 
     def but(self, **changes: Any) -> State:
         """Return this state with `changes`."""

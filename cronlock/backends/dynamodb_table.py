@@ -11,8 +11,8 @@ from ..errors import BackendUnavailable, ConfigError, ForeignValue
 from .dynamodb_item import (
     KEY,
     PAGES,
-    ROOM,
     SLACK,
+    UNIT,
     State,
     digest,
     gone_to_text,
@@ -47,8 +47,6 @@ _TAKE = (
 #: Items of keys that have a record; of one that was only given up on there is none.
 _LISTED = "begins_with(#cronlock, :start) AND (attribute_exists(#run) OR attribute_exists(#last))"
 _TAKE_NAMES = (KEY, "v", "run", "hold", "gone", "lapse", "kept", "fence", "rev", "mark")
-#: Bytes that a run has in an item, about.
-_RUN = 150
 
 
 class NoTable(ConfigError):
@@ -141,7 +139,7 @@ class Table:
 
     def write(self, key: str, old: State, new: State, deadline: float) -> tuple[bool, State]:
         """Write `new` in place of `old`; return (True, `new` as written), or (False, what is there instead)."""
-        while new.past and new.size() > (ROOM if new.run is None else ROOM + _RUN):
+        while new.past and new.size(self.item_name(key)) > UNIT:
             # First, so that no run is ever in neither place; a page at a time, which is mostly full by then.
             page = slot_of(new.past[0])[0]
             self.file(key, tuple(run for run in new.past if slot_of(run)[0] == page), deadline)
