@@ -73,6 +73,7 @@ class Table:
             "AttributeDefinitions": [{"AttributeName": KEY, "AttributeType": "S"}],
             "KeySchema": [{"AttributeName": KEY, "KeyType": "HASH"}],
             "BillingMode": "PAY_PER_REQUEST",
+            "DeletionProtectionEnabled": True,
         }
         made = not self.service.call("CreateTable", request, deadline, ("ResourceInUseException",)).code
         while self.describe(deadline).get("TableStatus") not in ("ACTIVE", "UPDATING"):

@@ -430,6 +430,7 @@ def test_table_is_made_by_the_first_run(key: str, emulator: AwsServer | None) ->
     assert sorted(type(answer).__name__ for answer in answers) == ["Conflict", "Conflict", "Conflict", "Grant"]
     told = nodes[0].table.describe(nodes[0].service.deadline())
     assert told["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
+    assert told["DeletionProtectionEnabled"] is True
     for one in nodes:
         one.close()
 
