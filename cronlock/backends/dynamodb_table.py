@@ -48,6 +48,9 @@ _TAKE = (
 _LISTED = "begins_with(#cronlock, :start) AND (attribute_exists(#run) OR attribute_exists(#last))"
 _TAKE_NAMES = (KEY, "v", "run", "hold", "gone", "lapse", "kept", "fence", "rev", "mark")
 
+#: Before a busy table is asked for the rest, in seconds; each further pause is twice as long.
+_FIRST_PAUSE = 0.05
+
 
 class NoTable(ConfigError):
     """There is no such table."""
@@ -260,15 +263,21 @@ class Table:
         """Return the items that there are, by name."""
         found: dict[str, Item] = {}
         wanted: Any = {self.name: {"Keys": [{KEY: {"S": name}} for name in names], "ConsistentRead": True}}
-        while wanted:
-            # Some may be left for another request, as when the table is busy.
+        pause = _FIRST_PAUSE
+        while True:
             body = self.ask("BatchGetItem", {"RequestItems": wanted}, deadline).body
             for item in _list(_dict(body.get("Responses")).get(self.name)):
                 name = _dict(item.get(KEY)).get("S")
                 if isinstance(name, str):
                     found[name] = item
             wanted = body.get("UnprocessedKeys")
-        return found
+            if not wanted:
+                return found
+            # Left for another request, as when the table is busy.
+            if time.monotonic() + pause > deadline:
+                raise BackendUnavailable(f"{self._shown}: throttled: table {self.name} is too busy to be read")
+            time.sleep(pause)
+            pause *= 2
 
     def _refused_state(self, key: str, reply: aws.Reply, deadline: float) -> State:
         """Return what is there in place of what an update expected; some servers do not say it in the refusal."""

@@ -477,6 +477,17 @@ def test_items_left_for_another_request(guarded: DynamoDBBackend, gate: Gate, ke
     assert gate.actions[-2:] == ["BatchGetItem", "BatchGetItem"]
 
 
+def test_table_that_is_too_busy_to_be_read(guarded: DynamoDBBackend, gate: Gate, key: str) -> None:
+    """It is asked again with pauses that grow, until the time limit."""
+    rest = b'{"Responses": {}, "UnprocessedKeys": {"cronlock": {"Keys": [{"cronlock": {"S": "x"}}]}}}'
+    gate.answers += [(200, rest)] * 1000
+    guarded.service._timeout = 1.0
+    before = len(gate.actions)
+    with pytest.raises(BackendUnavailable, match="throttled: table cronlock is too busy"):
+        guarded.read(key)
+    assert 2 <= len(gate.actions) - before <= 6
+
+
 # What is not cronlock's
 
 
