@@ -246,7 +246,8 @@ class Service:
         if self._connection is None:
             if secure and self._tls is None:
                 self._tls = _tls(self._shown)
-            self._connection = Connection(self._shown, host, port, self._tls if secure else None)
+            name = f"{self._shown}: {self._finder.endpoint}"
+            self._connection = Connection(name, host, port, self._tls if secure else None)
         return self._connection, path
 
     def _signing_time(self) -> float:

@@ -26,7 +26,8 @@ def main() -> None:
     try:
         answer = find(wish)
     except ModuleNotFoundError as error:
-        answer = {"error": f"looking for them needs the Python package {error.name}: pip install 'cronlock[all]'"}
+        install = f"pip install 'cronlock[{wish['service']}]'"
+        answer = {"error": f"looking for them needs the Python package {error.name}: {install}"}
     except Exception as error:
         # Each provider has exceptions of its own, also of the packages that it uses.
         text = " ".join(str(error).split()) or type(error).__name__

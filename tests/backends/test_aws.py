@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import ssl
@@ -19,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cronlock.backends import aws_credentials
+from cronlock.backends import aws_botocore, aws_credentials
 from cronlock.backends.aws import Denied, Service, parse_date, sign
 from cronlock.backends.aws_credentials import Credentials, parse_time, split_endpoint, usual_endpoint
 from cronlock.backends.url import URL
@@ -592,6 +593,17 @@ def test_bundle_that_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     service = _service()
     with pytest.raises(ConfigError, match="AWS_CA_BUNDLE"):
         service.call("ListTables", {}, service.deadline())
+
+
+@pytest.mark.parametrize("service", ["dynamodb", "sqs"])
+def test_botocore_that_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], service: str
+) -> None:
+    """It is said how to install it for the engine that wants it."""
+    monkeypatch.setitem(sys.modules, "botocore", None)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps({"service": service, "limit": 1.0})))
+    aws_botocore.main()
+    assert f"botocore: pip install 'cronlock[{service}]'" in json.loads(capsys.readouterr().out)["error"]
 
 
 def test_looking_goes_by_this_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
