@@ -21,7 +21,7 @@ from __future__ import annotations
 import time
 
 from ..clock import SystemClock
-from ..errors import BackendError, BackendUnavailable, ConfigError
+from ..errors import BackendError, BackendUnavailable, ConfigError, UsageError
 from ..lease import CANCELLED, FORGOTTEN, HELD, Claim, Conflict, Ending, Grant, Record, Traits
 from . import aws, sqs_queue
 from .sqs_queue import FLIGHT, LONGEST
@@ -111,7 +111,7 @@ class SqsBackend:
     def acquire(self, claim: Claim) -> Grant | Conflict:
         """Take the key if its token is there: one request, or two if it is not.
 
-        Raises ConfigError for what SQS cannot give: a long ttl or hold, a standby, a hold ignored.
+        Raises UsageError for a ttl or a hold that SQS cannot keep, ConfigError for a standby or a hold ignored.
         """
         self._check(claim)
         if claim.owner in self._gone:
@@ -217,11 +217,11 @@ class SqsBackend:
             raise ConfigError(f"{self._name}: cannot stand by: SQS does not tell whether a run ended or died")
         if claim.ignore_hold:
             raise ConfigError(f"{self._name}: cannot ignore a hold: SQS does not tell it from a lease")
-        for option, duration in (("--ttl", claim.ttl), ("--min-hold", claim.hold)):
+        for option, duration in (("--ttl", claim.ttl), ("--min-hold (or half of --every)", claim.hold)):
             if duration > LONGEST:
-                raise ConfigError(
-                    f"{option} {duration:.0f} is longer than SQS can keep: at most {LONGEST:.0f} s; shorten it (or "
-                    "--every, whose half is the hold), or use another backend"
+                raise UsageError(
+                    f"{option}: {duration:.0f} s is longer than SQS can keep: at most {LONGEST:.0f} s; shorten it, or "
+                    "use another backend"
                 )
 
     def _kept(self, token: Token, claim: Claim, deadline: float) -> bool:
@@ -238,8 +238,8 @@ class SqsBackend:
         room = int(token.received + FLIGHT - now - _ON_ITS_WAY)
         if room < sqs_queue.seconds(ttl):
             raise BackendUnavailable(
-                f"{self._name}: SQS keeps a lease for 12 hours in all, so this one ends now; use another backend for "
-                "longer runs"
+                f"{self._name}: SQS keeps a lease for 12 hours in all, so this one is not renewed any more; use "
+                "another backend for longer runs"
             )
         until = now + min(wanted, room)
         deadline = min(deadline, self._within(token, now))

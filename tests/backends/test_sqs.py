@@ -18,7 +18,7 @@ from cronlock.backends.sqs import SqsBackend
 from cronlock.backends.sqs_doctor import examine_queue
 from cronlock.backends.sqs_queue import LONGEST, RETENTION, SURELY_KEPT, queue_name
 from cronlock.backends.url import URL
-from cronlock.errors import BackendError, BackendUnavailable, ConfigError, ForeignValue
+from cronlock.errors import BackendError, BackendUnavailable, ConfigError, CronlockError, ForeignValue, UsageError
 from cronlock.findings import BAD, NOTE, WARNING
 from cronlock.lease import FORGOTTEN, HELD, Conflict, Grant, Sight
 from cronlock.testing import (
@@ -429,17 +429,19 @@ def test_twelve_hours_in_all(server: AwsServer, key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("asked", "kind", "said"),
     [
-        ({"ttl": LONGEST + 1}, "--ttl 43141 is longer"),
-        ({"hold": LONGEST + 1}, "--min-hold 43141 is longer"),
-        ({"standby_for": "somebody"}, "cannot stand by"),
-        ({"ignore_hold": True}, "cannot ignore a hold"),
+        ({"ttl": LONGEST + 1}, UsageError, "--ttl: 43141 s is longer"),
+        ({"hold": LONGEST + 1}, UsageError, r"--min-hold \(or half of --every\): 43141 s is longer"),
+        ({"standby_for": "somebody"}, ConfigError, "cannot stand by"),
+        ({"ignore_hold": True}, ConfigError, "cannot ignore a hold"),
     ],
 )
-def test_what_it_cannot_give_is_refused(node: SqsBackend, key: str, asked: dict[str, Any], said: str) -> None:
+def test_what_it_cannot_give_is_refused(
+    node: SqsBackend, key: str, asked: dict[str, Any], kind: type[CronlockError], said: str
+) -> None:
     """What SQS cannot keep is refused before anything is asked of it."""
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(kind, match=said):
         node.acquire(make_claim(key, **asked))
     assert node.read(key) is None
     granted(node.acquire(make_claim(key, ttl=LONGEST, hold=LONGEST)))

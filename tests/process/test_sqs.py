@@ -92,7 +92,12 @@ def test_credentials_that_go_end_no_run(place: Place) -> None:
         (("--standby", "10"), 64, "--standby: this backend cannot tell whether a run ended or died"),
         (("--ignore-hold",), 64, "--ignore-hold: this backend cannot tell a hold from a lease"),
         (("--ttl", "13h"), 64, "--ttl: 13h00m is not what this backend can keep: write 2s to 11h59m"),
-        (("--every", "1d"), 78, "--min-hold 43200 is longer than SQS can keep: at most 43140 s"),
+        (
+            ("--every", "1d"),
+            64,
+            "--min-hold (or half of --every): 43200 s is longer than SQS can keep: at most 43140 s",
+        ),
+        (("--min-hold", "13h"), 64, "--min-hold (or half of --every): 46800 s is longer than SQS can keep"),
     ],
 )
 def test_runs_that_are_refused(place: Place, options: tuple[str, ...], status: int, said: str) -> None:
