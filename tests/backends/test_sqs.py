@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 
-from cronlock.backends import sqs_queue
+from cronlock import probe
+from cronlock.backends import sqs_doctor, sqs_queue
 from cronlock.backends.sqs import SqsBackend
 from cronlock.backends.sqs_doctor import examine_queue
 from cronlock.backends.sqs_queue import LONGEST, RETENTION, SURELY_KEPT, queue_name
 from cronlock.backends.url import URL
 from cronlock.errors import BackendError, BackendUnavailable, ConfigError, CronlockError, ForeignValue, UsageError
-from cronlock.findings import BAD, NOTE, WARNING
+from cronlock.findings import BAD, NOTE, OK, WARNING
 from cronlock.lease import FORGOTTEN, HELD, Conflict, Grant, Sight
 from cronlock.testing import (
     LONG,
@@ -671,6 +672,17 @@ def test_queue_that_loses_tokens(node: SqsBackend, key: str, attributes: dict[st
         node.acquire(make_claim(key))
     told = node.queues.look_at(node.queues.name(key), node.queues.service.deadline())
     assert [finding.level for finding in examine_queue(told)] == [BAD]
+
+
+def test_doctor_waits_for_its_queue(gate: Gate) -> None:
+    """What the doctor made is looked at once AWS knows it."""
+    url = f"sqs://test{os.urandom(4).hex()}?endpoint={gate.endpoint}"
+    node = open_node(url)
+    case = probe.Case(URL(url), node, timeout=20.0, ttl=300.0, hold=45.0)
+    gate.answers_to = {"GetQueueAttributes": [(400, _NO_QUEUE)] * 3}
+    assert next(iter(sqs_doctor.create(case))).text.startswith("made queue")
+    assert {one.level for one in sqs_doctor.reach(case)} == {OK}
+    node.close()
 
 
 def test_doctor_knows_other_faults() -> None:
