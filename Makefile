@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PARALLEL := -n 5 --dist loadfile --no-loadscope-reorder
 WITHOUT_SERVERS := tests/unit tests/test_cli.py tests/backends/test_file.py tests/backends/test_memory.py
 # What may differ between interpreters; all else is tested on one of them, and by `make wheel-test`.
-ON_EACH_PYTHON := tests/unit tests/test_cli.py
+ON_EACH_PYTHON := tests/unit tests/test_cli.py tests/backends/test_libpq.py
 # Cron fires once a minute: these wait for it, and belong to `make package-test`.
 SLOW := --ignore tests/docs/test_quickstart.py --ignore tests/docs/test_image.py
 # Byte code is written whatever the caller's environment says: starts are what is measured.

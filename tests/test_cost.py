@@ -66,7 +66,6 @@ _FOREIGN = {
 #: What engines import besides, with all that it brings in turn: clients of servers, and what AWS's signatures take.
 _CLIENTS = {
     "etcd": "binascii, h11, json",
-    "postgresql": "psycopg",
     "mysql": "pymysql",
     "dynamodb": "binascii, h11, hashlib, hmac, json",
     "sqs": "h11, hashlib, hmac, json",
@@ -88,7 +87,9 @@ _OWN = {
     "zookeeper": _JOB | _ZOOKEEPER,
     "etcd": _JOB
     | _names("backends.etcd backends.etcd_api backends.etcd_entry backends.etcd_names backends.http backends.network"),
-    "postgresql": _JOB | _SQL | _names("backends.postgresql backends.postgresql_link backends.postgresql_sql"),
+    "postgresql": _JOB
+    | _SQL
+    | _names("backends.libpq backends.postgresql backends.postgresql_link backends.postgresql_sql"),
     "mysql": _JOB | _SQL | _names("backends.mysql backends.mysql_link backends.mysql_servers backends.mysql_sql"),
     "dynamodb": _JOB | _AWS | _names("backends.dynamodb backends.dynamodb_item backends.dynamodb_table"),
     "sqs": _JOB | _AWS | _names("backends.sqs backends.sqs_queue backends.sqs_wire"),

@@ -1,8 +1,8 @@
 """One connection to PostgreSQL, each request within an exact time limit.
 
-By `psycopg.pq`, psycopg's public face of libpq, whose calls do not block: libpq's own
-``connect_timeout`` counts whole seconds and each host anew, and nothing of it limits a statement.
-Importing the module imports psycopg, most of what a run on PostgreSQL costs; `pq` cannot be had without.
+By libpq's calls that do not block: its own ``connect_timeout`` counts whole seconds and each host anew, and
+nothing of it limits a statement. Where `.libpq` cannot be had, as on macOS, psycopg.pq stands in for it, whose
+import is most of what a run then costs.
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ from ..errors import BackendUnavailable
 from .network import Busy, HungUp
 
 try:
-    from psycopg import Error, pq
-except ModuleNotFoundError:
-    raise
-except ImportError as error:
-    # psycopg is there, and neither its binary part nor the system's libpq.
-    raise ModuleNotFoundError("no libpq", name="psycopg_binary") from error
+    from . import libpq as pq
+    from .libpq import Error
+except ImportError:
+    try:
+        from psycopg import Error, pq  # type: ignore[assignment, no-redef]
+    except ModuleNotFoundError:
+        raise
+    except ImportError as error:
+        # psycopg is there, and neither its binary part nor the system's libpq.
+        raise ModuleNotFoundError("no libpq", name="psycopg_binary") from error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,7 +66,7 @@ class Link:
 
     __slots__ = ("_connection", "_name")
 
-    def __init__(self, name: str, connection: pq.abc.PGconn) -> None:
+    def __init__(self, name: str, connection: pq.PGconn) -> None:
         self._name = name
         self._connection = connection
 
@@ -135,7 +139,7 @@ class Link:
         while True:
             step = pq.PollingStatus.FAILED
             if connection.status != pq.ConnStatus.BAD:
-                step = pq.PollingStatus(connection.connect_poll())
+                step = connection.connect_poll()
             if step == pq.PollingStatus.OK:
                 return
             if step == pq.PollingStatus.FAILED:
@@ -145,7 +149,7 @@ class Link:
                 raise error(f"{self._name}: {'; '.join([text, *remedies[:1]])}")
             self._wait(select.POLLIN if step == pq.PollingStatus.READING else select.POLLOUT, deadline)
 
-    def _next_answer(self, deadline: float) -> pq.abc.PGresult | None:
+    def _next_answer(self, deadline: float) -> pq.PGresult | None:
         """Return the next part of an answer; None behind the last, when all is committed."""
         while self._connection.is_busy():
             self._wait(select.POLLIN, deadline)
@@ -156,7 +160,7 @@ class Link:
         if not _ready(self._connection.socket, events, deadline - time.monotonic()):
             raise BackendUnavailable(f"{self._name}: no answer in time")
 
-    def _rows(self, answer: pq.abc.PGresult, width: int) -> list[Row]:
+    def _rows(self, answer: pq.PGresult, width: int) -> list[Row]:
         if answer.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
             code = (answer.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode("ascii", "replace")
             message = answer.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or answer.error_message

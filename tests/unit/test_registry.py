@@ -15,8 +15,9 @@ from cronlock import backends
 _ENGINES = [(scheme, needed) for scheme, (_, needed) in backends.SCHEMES.items() if needed and "[" in needed]
 _URLS = {"dynamodb": "dynamodb://table", "sqs": "sqs://queue"}
 _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from cronlock.__main__ import main; main()"
-# To Python they are then not installed.
-_WITHOUT = "import sys; sys.modules.update(dict.fromkeys(['h11', 'botocore', 'psycopg', 'pymysql'])); "
+# To Python they are then not installed; nor is libpq, which will do without psycopg.
+_MISSING = ["h11", "botocore", "cronlock.backends.libpq", "psycopg", "pymysql"]
+_WITHOUT = f"import sys; sys.modules.update(dict.fromkeys({_MISSING})); "
 _THEIRS = """\
 from cronlock.errors import BackendUnavailable
 from cronlock.lease import Traits
