@@ -17,7 +17,7 @@ from .network import Busy, HungUp
 try:
     from . import libpq as pq
     from .libpq import Error
-except ImportError:
+except (ImportError, AttributeError):  # The latter from an interpreter whose `_ctypes` is another.
     try:
         from psycopg import Error, pq  # type: ignore[assignment, no-redef]
     except ModuleNotFoundError:

@@ -419,9 +419,9 @@ def an_item(data: Data) -> None:
         state = dynamodb_item.State.decode(item)
         again = dynamodb_item.State.decode(state.encode())
         assert again.encode() == state.encode()
-        assert state.size() >= 0
+        assert state.size("cronlock:k") > 0
         claim = a_claim(data)
-        conflict = dynamodb_item.refusal(state, claim, 1.7e9, 1.7e9)
+        conflict = dynamodb_item.refusal(state, claim, 1.7e9, 1.7e9, 1.7e9 + 2)
         assert conflict is None or conflict.remaining >= 0
         states = [state.taken(claim, 1.7e9, 1.7e9), state.forced(claim.owner), state.freed(claim.owner)]
         if state.run is not None:

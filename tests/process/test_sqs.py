@@ -78,7 +78,9 @@ def test_credentials_that_go_end_no_run(place: Place) -> None:
     with HTTPServer((HOST, 0), _Role) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         node.environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = f"http://{HOST}:{server.server_address[1]}/"
-        done = node.run("--verbose", "--ttl", "9", "--", "sh", "-c", f"rm {token}; sleep 5; exit 7")
+        done = node.run(
+            "--verbose", "--ttl", "9", "--backend-timeout", "1", "--", "sh", "-c", f"rm {token}; sleep 5; exit 7"
+        )
         server.shutdown()
     assert done.status == 7
     assert "renewal failed, asking again" in done.err

@@ -34,6 +34,22 @@ def test_everything_is_documented(name: str) -> None:
         assert variable in text
 
 
+def test_the_tables_of_backends_agree() -> None:
+    """README and cronlock-backends(7) say the same of each backend: clock, lateness, fence, listing, requests."""
+    manual: dict[str, list[str]] = {}
+    text = (ROOT / "man/cronlock-backends.7.in").read_text().partition("What is the same everywhere")[0]
+    for line in text.splitlines():
+        if line.startswith(".It ") and " Em " not in line:
+            name, *cells = (cell.strip('" ') for cell in line[4:].split(" Ta "))
+            manual.setdefault(name, []).extend(cells)
+    for line in (ROOT / "README.md").read_text().partition("| | whose clock judges |")[2].splitlines()[2:]:
+        if not line:
+            break
+        name, clock, late, fence, lists, requests = (cell.strip() for cell in line.strip("|").split("|"))
+        assert [clock, late, fence, lists, *requests.split(", ")] == [manual[name][0], *manual.pop(name)[2:]]
+    assert not manual
+
+
 def test_help_has_every_option_and_status() -> None:
     """`cronlock run --help`, from the same table."""
     answer = subprocess.run(
