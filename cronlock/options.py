@@ -127,7 +127,8 @@ OPTIONS = (
     Option(
         "--backend-timeout",
         DURATION,
-        "Limit of one request, connecting included. At the start up to three are made within twice this.",
+        "Limit of one request, connecting included. At the start up to three are made within twice this;"
+        " at the end as many as fit into it.",
         default="5s",
     ),
     Option(
