@@ -16,6 +16,7 @@ import time
 
 from ..errors import BackendUnavailable, ConfigError
 from .http import Connection, Response, Unanswered
+from .network import without_secrets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,10 +88,7 @@ class Credentials:
 
     def scrub(self, text: str) -> str:
         """Return `text` without secret and token, should a server repeat them."""
-        for part in (self.secret, self.token):
-            if part:
-                text = text.replace(part, "***")
-        return text
+        return without_secrets(text, self.secret, self.token)
 
 
 class Finder:

@@ -15,7 +15,7 @@ import time
 
 from ..errors import BackendUnavailable, ConfigError
 from .http import Connection, Unanswered
-from .network import TLS_PARAMS, Busy, HungUp, patiently, tls_context
+from .network import TLS_PARAMS, Busy, HungUp, patiently, tls_context, without_secrets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -201,10 +201,7 @@ class Cluster:
 
     def scrub(self, text: str) -> str:
         """Return `text` without password and token, should a server repeat them."""
-        for secret in ((self._credentials or {}).get("password"), self._token):
-            if secret:
-                text = text.replace(secret, "***")
-        return text
+        return without_secrets(text, (self._credentials or {}).get("password"), self._token)
 
     def close(self) -> None:
         """Close the connection; raises nothing."""

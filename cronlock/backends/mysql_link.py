@@ -12,7 +12,7 @@ import sys
 import time
 
 from ..errors import BackendUnavailable, ConfigError
-from .network import HungUp, Stream
+from .network import HungUp, Stream, without_secrets
 
 # PyMySQL imports `cryptography` wherever that is installed, which costs twice as much as all the rest
 # of it, and needs it for one way to log in only: `_encrypted` below imports it then.
@@ -284,8 +284,7 @@ class Link:
 
     def _scrub(self, text: str) -> str:
         """Return `text` without the password, should a server that was shown it repeat it."""
-        password = self._connection.password.decode("utf-8", "surrogateescape")
-        return text.replace(password, "***") if password else text
+        return without_secrets(text, self._connection.password.decode("utf-8", "surrogateescape"))
 
     def _senseless(self) -> BackendUnavailable:
         return BackendUnavailable(f"{self._name}: the server gave a senseless answer: is it MySQL or MariaDB?")

@@ -37,6 +37,7 @@ _PATIENCE = 0.3
 #: Pauses before a busy server is asked again, likewise: from, and up to.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 0.8
 _GROWTH = 1.5
+_SHORTEST_SECRET = 4
 # A full backlog of a Unix socket, and no local port left.
 _TRY_AGAIN = (errno.EAGAIN, errno.EADDRNOTAVAIL)
 
@@ -47,6 +48,17 @@ class Busy(BackendUnavailable):
 
 class HungUp(BackendUnavailable):
     """The server closed or reset the connection."""
+
+
+def without_secrets(text: str, *secrets: str | None) -> str:
+    """Return `text` without `secrets`, should a server that was shown them repeat one.
+
+    Very short ones stay: to take them out of the middle of words would tell them.
+    """
+    for secret in secrets:
+        if secret is not None and len(secret) >= _SHORTEST_SECRET:
+            text = text.replace(secret, "***")
+    return text
 
 
 def patiently(deadline: float, work: Callable[[], _T]) -> _T:

@@ -12,7 +12,7 @@ import select
 import time
 
 from ..errors import BackendUnavailable
-from .network import Busy, HungUp
+from .network import Busy, HungUp, without_secrets
 
 try:
     from . import libpq as pq
@@ -64,11 +64,12 @@ class Refused(BackendUnavailable):
 class Link:
     """A connection. Every failure is BackendUnavailable, and it is of no use afterwards, but for Refused."""
 
-    __slots__ = ("_connection", "_name")
+    __slots__ = ("_connection", "_name", "_password")
 
-    def __init__(self, name: str, connection: pq.PGconn) -> None:
+    def __init__(self, name: str, connection: pq.PGconn, password: str | None) -> None:
         self._name = name
         self._connection = connection
+        self._password = password
 
     @classmethod
     def connect(cls, name: str, settings: dict[str, str], deadline: float) -> Link:
@@ -78,7 +79,7 @@ class Link:
         """
         conninfo = " ".join(f"{word}='{_quoted(value)}'" for word, value in settings.items())
         connection = pq.PGconn.connect_start(conninfo.encode("utf-8", "surrogateescape"))
-        link = cls(name, connection)
+        link = cls(name, connection, settings.get("password"))
         try:
             link._log_in(deadline)
             connection.nonblocking = 1
@@ -102,7 +103,7 @@ class Link:
                 if len(answers) > _MOST_PARTS:
                     raise self._senseless()
         except Error as error:
-            raise HungUp(f"{self._name}: {_one_line(connection.error_message or str(error).encode())}") from error
+            raise HungUp(f"{self._name}: {self._one_line(connection.error_message or str(error).encode())}") from error
         if not answers:
             raise BackendUnavailable(f"{self._name}: the server gave no answer")
         # A commit that fails does so behind the rows.
@@ -143,7 +144,7 @@ class Link:
             if step == pq.PollingStatus.OK:
                 return
             if step == pq.PollingStatus.FAILED:
-                text = _one_line(connection.error_message)
+                text = self._one_line(connection.error_message)
                 error = Busy if any(sign in text for sign in _FULL) else BackendUnavailable
                 remedies = [remedy for sign, remedy in _REMEDIES if sign in text]
                 raise error(f"{self._name}: {'; '.join([text, *remedies[:1]])}")
@@ -164,10 +165,16 @@ class Link:
         if answer.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
             code = (answer.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode("ascii", "replace")
             message = answer.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or answer.error_message
-            raise Refused(f"{self._name}: {_one_line(message)}", code)
+            raise Refused(f"{self._name}: {self._one_line(message)}", code)
         if answer.ntuples > _MOST_ROWS or (answer.ntuples and answer.nfields != width):
             raise self._senseless()
         return [[_text(answer.get_value(row, column)) for column in range(width)] for row in range(answer.ntuples)]
+
+    def _one_line(self, message: bytes) -> str:
+        """Return what libpq or the server says as one line that a terminal can show."""
+        words = without_secrets(message.decode("utf-8", "replace"), self._password).split()
+        text = "".join(letter if letter.isprintable() else "?" for letter in " ".join(words))
+        return text[:_LONGEST_MESSAGE] or "the connection failed"
 
     def _senseless(self) -> BackendUnavailable:
         return BackendUnavailable(f"{self._name}: the server gave a senseless answer: is it PostgreSQL?")
@@ -199,10 +206,3 @@ def _quoted(value: str) -> str:
 
 def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("utf-8", "surrogateescape")
-
-
-def _one_line(message: bytes) -> str:
-    """Return what libpq or the server says as one line that a terminal can show."""
-    words = message.decode("utf-8", "replace").split()
-    text = "".join(letter if letter.isprintable() else "?" for letter in " ".join(words))
-    return text[:_LONGEST_MESSAGE] or "the connection failed"

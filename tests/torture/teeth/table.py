@@ -238,8 +238,8 @@ _ALL = (
         [
             Edit(
                 _HOLDING,
-                "self._release(holding.grant, outcome, status, keep_hold=True)",
-                "self._release(holding.grant, outcome, status, keep_hold=False)",
+                "self._release(holding.grant, ending, limit, pause, keep_hold=True)",
+                "self._release(holding.grant, ending, limit, pause, keep_hold=False)",
             )
         ],
         "memcached",
