@@ -131,7 +131,12 @@ def _wires(world: World, shot: Shot, node: str, rules: list[dict[str, Any]]) -> 
         world.fleet.mend_wires(shot.id)
 
     # Data that was lost comes again after a pause, which doubles each time.
-    return Breakage(node, begin, end, nodes=[node], impairs=[node], recovery=world.ttl)
+    return Breakage(node, begin, end, nodes=[node], impairs=[node], recovery=world.ttl, grants=_taken_late(world))
+
+
+def _taken_late(world: World) -> Grants:
+    """Return what requests may lead to that the server carries out when their runs have given up."""
+    return [{"finding": finding} for finding in ("lost", "stuck")] if world.system.late_requests_take else []
 
 
 def _node_clock(world: World, shot: Shot) -> Breakage:
@@ -289,6 +294,7 @@ def _server_clock(world: World, shot: Shot) -> Breakage:
 def _servers(
     world: World, target: str, begin: Callable[[], object], end: Callable[[], object], grants: Grants
 ) -> Breakage:
+    grants = [*grants, *_taken_late(world)]
     return Breakage(target, begin, end, impairs=[history.ALL], recovery=2 * world.ttl, grants=grants)
 
 

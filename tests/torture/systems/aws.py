@@ -57,6 +57,7 @@ class SQS(Emulated):
 
     name = "sqs"
     can_stand_by = False
+    late_requests_take = True
 
     def make(self) -> SQSServer:
         """Return the server, not started yet."""

@@ -36,6 +36,8 @@ class System:
     has_quorum = False
     #: Whether servers end and are started again.
     restarts = True
+    #: Whether a request that arrives after its run gave up takes the key from all, until its lease would be over.
+    late_requests_take = False
     #: Whether a run can stand by for another.
     can_stand_by = True
     #: Whether something must be made on servers without data before the first run: it says so until then.
