@@ -15,6 +15,9 @@ FIXED_MARGIN = 0.1
 # TERM's grace takes at most a third of the ttl, so that renewals have the rest.
 GRACES_IN_TTL = 3
 
+# A server's clock and ours may differ by so much between two answers, besides the time on the way.
+JUMP = 1.0
+
 # How often a standby looks whether the run has ended: 1,000 of them ask a server 67 times a second.
 STANDBY_LOOK = 15.0
 STANDBY_LOOK_LOCAL = 1.0
@@ -92,6 +95,37 @@ class StandbyPlan:
             return self._look
         # A server that counts in whole seconds may still show a lease that is due.
         return min(self._look, max(lapse, now + 0.1) + STANDBY_SPREAD * noise)
+
+
+class Jumps:
+    """Whether the clock of a server that judges leases goes as ours does, from one answer to an owner to the next."""
+
+    __slots__ = ("_name", "_seen")
+
+    def __init__(self, name: str) -> None:
+        """`name` is what messages call the server."""
+        self._name = name
+        # Owner, before sending, after receiving (both our clock) and the server's time.
+        self._seen: tuple[str, float, float, float] | None = None
+
+    def see(self, owner: str, sent: float, received: float, server: float) -> str | None:
+        """Note the server's time, in seconds, of an answer that was asked for at `sent` and came at `received`.
+
+        Returns a notice when it went otherwise than our own since the last answer to this owner.
+        """
+        seen = self._seen
+        self._seen = (owner, sent, received, server)
+        if seen is None or seen[0] != owner:
+            return None
+        _, sent_before, received_before, server_before = seen
+        advance = server - server_before
+        jump = max(0.0, advance - (received - sent_before)) or min(0.0, advance - (sent - received_before))
+        if abs(jump) <= JUMP:
+            return None
+        return (
+            f"{self._name}: the server's clock jumped by {jump:+.1f} s during this run"
+            " (or another server took over); leases are judged by it: let it be slewed, not set"
+        )
 
 
 class Plan:

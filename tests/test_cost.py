@@ -73,10 +73,10 @@ _CLIENTS = {
 
 _JOB = _names("clock config durations errors guard holding job keys lease linux log options process quickargs")
 _JOB |= _names("record run settings sights signals statuses terminal timing backends backends.url")
-_REDIS = _JOB | {"backends.jumps", "backends.network", "backends.redis", "backends.redis_scripts", "backends.resp"}
+_REDIS = _JOB | {"backends.network", "backends.redis", "backends.redis_scripts", "backends.resp"}
 _ZOOKEEPER = _names("backends.network backends.zkentry backends.zkhistory backends.zksession backends.zktree")
 _ZOOKEEPER |= {"backends.zookeeper"}
-_SQL = {"backends.jumps", "backends.network", "backends.sql"}
+_SQL = {"backends.network", "backends.sql"}
 _AWS = _names("backends.aws backends.aws_credentials backends.http backends.network")
 _OWN = {
     "version": {"statuses"},

@@ -19,9 +19,9 @@ import time
 from ..clock import SystemClock
 from ..errors import BackendUnavailable, ConfigError, ForeignValue
 from ..lease import CANCELLED, ENDED, FORGOTTEN, HELD, HOLD, Conflict, Grant, Traits
+from ..timing import Jumps
 from . import mysql_sql as statements
 from . import sql
-from .jumps import Jumps
 from .mysql_servers import Servers
 from .network import TLS_PARAMS, Busy, patiently, tls_context
 

@@ -20,9 +20,9 @@ import time
 from ..clock import SystemClock
 from ..errors import BackendError, BackendUnavailable, ConfigError, ForeignValue
 from ..lease import HELD, Conflict, Grant, Traits
+from ..timing import Jumps
 from . import postgresql_sql as statements
 from . import sql
-from .jumps import Jumps
 from .network import Busy, patiently
 from .postgresql_link import Link, Refused, resolve
 

@@ -20,8 +20,8 @@ from ..clock import SystemClock
 from ..errors import BackendUnavailable, ConfigError, ForeignValue, GivenBack
 from ..lease import CANCELLED, ENDED, FORGOTTEN, HELD, HOLD, RETENTION, Conflict, Grant, Record, Traits
 from ..record import released, run_from_fields, run_from_line, runs_from_lines
+from ..timing import Jumps
 from . import redis_scripts as scripts
-from .jumps import Jumps
 from .network import TLS_PARAMS, tls_context
 from .resp import ReplyError, Server
 
