@@ -102,7 +102,7 @@ class GuardDied(Exception):
 class Guard:
     """The wrapper's hold on its guard."""
 
-    __slots__ = ("_buffer", "_control", "_rear", "child", "command_pid", "pid", "reports")
+    __slots__ = ("_buffer", "_control", "_rear", "child", "command_pid", "forked_at", "pid", "reports")
 
     def __init__(self, orders: Orders) -> None:
         """Fork the guard, which starts the command. There may be no other thread. Raises OSError."""
@@ -116,6 +116,8 @@ class Guard:
         # No signal may find the child with the wrapper's handlers.
         signals.block_all()
         try:
+            #: From before the fork, by boot time.
+            self.forked_at = orders.clock.now()
             #: The rear guard, where there is one, else the guard.
             self.child = os.fork()
             if self.child == 0:

@@ -316,11 +316,10 @@ class Holder:
                 return None
             except CronlockError as error:
                 failures += 1
-                seconds = timing.retry_pause(failures, grant.ttl, noise())
-                passes = isinstance(error, (BackendUnavailable, ConfigError))
-                if not passes or self._clock.now() + seconds - began >= limit:
+                left = limit - (self._clock.now() - began)
+                if left <= 0 or not isinstance(error, (BackendUnavailable, ConfigError)):
                     return error
-            pause(seconds)
+            pause(min(timing.retry_pause(failures, grant.ttl, noise()), left))
 
     def _say_not_released(self, grant: Grant, failure: CronlockError | None, say: Callable[[str], None]) -> None:
         say(f"could not release; the key stays held for up to {durations.show(grant.ttl)}: {failure}")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # How soon to look again after the deadline, when the guard has not spoken.
 _SILENCE = 0.2
+# The same for a guard that was forked behind the deadline, and so starts nothing: it is to say so.
+_LATE_SILENCE = 5.0
 
 
 class _Interrupted(Exception):
@@ -219,7 +221,7 @@ class Job:
                 poll.register(descriptor, select.POLLIN)
         while True:
             now = self._clock.now()
-            alarm.set(None if holding is None else self._next_moment(holding, now))
+            alarm.set(None if holding is None else self._next_moment(watcher, holding, now))
             limit = alarm.poll_limit(now)
             ready = [descriptor for descriptor, _ in poll.poll(None if limit is None else limit * 1000 + 1)]
             if watcher.reports in ready:
@@ -238,11 +240,12 @@ class Job:
         elif report[0] == "stopped":
             self._on_stopped(watcher, int(report[1]))
 
-    def _next_moment(self, holding: Holding, now: float) -> float | None:
+    def _next_moment(self, watcher: guard.Guard, holding: Holding, now: float) -> float | None:
         """Return when the wrapper has something to do even if nothing happens."""
         moments = [] if holding.next_renewal is None else [holding.next_renewal]
         if self._settings.on_lost == "stop":
-            moments.append(holding.deadline if now < holding.deadline else now + _SILENCE)
+            silence = _SILENCE if watcher.forked_at < holding.deadline else _LATE_SILENCE
+            moments.append(holding.deadline if now < holding.deadline else now + silence)
         return min(moments) if moments else None
 
     def _act(self, watcher: guard.Guard, holding: Holding) -> None:

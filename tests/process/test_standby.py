@@ -203,7 +203,7 @@ def test_on_error_run_is_not_beside_another(place: Place) -> None:
     """A machine that slept between its lease and the start of the command must not run it without one."""
     words = ["run", "--key=job", "--ttl", "2", "--on-error", "run", "--", "echo", "ran"]
     late = place.node.spawn([sys.executable, "-c", _LATE, *words])
-    assert (late.wait(), late.out) == (69, "")
+    assert (late.wait(), late.out) == (69, ""), late.err
     assert "the lease was over before the command could be started; nothing was run" in late.err
 
 
