@@ -26,7 +26,7 @@ demo: ## install into a virtual environment and race three runs of one key
 test: ## install what the tests need, then check and test everything
 	sh tools/need.sh venv tests packages
 	$(MAKE) check pythons
-	CRONLOCK_WRAP_LINES=$${CRONLOCK_WRAP_LINES:-1000} $(BIN)/pytest $(PARALLEL) $(SLOW) tests
+	CRONLOCK_WRAP_LINES=$${CRONLOCK_WRAP_LINES:-500} $(BIN)/pytest $(PARALLEL) $(SLOW) tests
 
 check: lint types docs ## lint, formatting, types, manual page and shell scripts
 

@@ -1,4 +1,4 @@
-"""A few thousand inputs for each target, always the same ones; `python -m tests.fuzz` feeds as many as one likes."""
+"""A thousand inputs for each target, always the same ones; `python -m tests.fuzz` feeds as many as one likes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from . import engine
 from .data import Data
 from .targets import TARGETS
 
-_INPUTS = 2000
+_INPUTS = 1000
 
 
 @pytest.mark.parametrize("name", TARGETS)
