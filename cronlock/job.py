@@ -253,6 +253,8 @@ class Job:
         if now >= holding.deadline and self._settings.on_lost == "stop":
             # The guard has ended everything by now. If somebody stopped it, do its work and wake it.
             holding.next_renewal = None
+            if holding.deadline <= watcher.forked_at and now < watcher.forked_at + _LATE_SILENCE:
+                return
             # The guard may have reaped the command: its group's number is a last resort.
             group = None if linux.has_proc() else watcher.command_pid
             process.signal_all(signals.SIGKILL, group, spared=self._spared, but=watcher.pids())
