@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # How soon to look again after the deadline, when the guard has not spoken.
 _SILENCE = 0.2
-# The same for a guard that was forked behind the deadline, and so starts nothing: it is to say so.
+# How long a guard that was forked behind the deadline, and so starts nothing, may take to say so.
 _LATE_SILENCE = 5.0
 
 
@@ -244,17 +244,17 @@ class Job:
         """Return when the wrapper has something to do even if nothing happens."""
         moments = [] if holding.next_renewal is None else [holding.next_renewal]
         if self._settings.on_lost == "stop":
-            silence = _SILENCE if watcher.forked_at < holding.deadline else _LATE_SILENCE
-            moments.append(holding.deadline if now < holding.deadline else now + silence)
+            due = _guards_work_is_due(watcher, holding)
+            moments.append(due if now < due else now + _SILENCE)
         return min(moments) if moments else None
 
     def _act(self, watcher: guard.Guard, holding: Holding) -> None:
         now = self._clock.now()
         if now >= holding.deadline and self._settings.on_lost == "stop":
-            # The guard has ended everything by now. If somebody stopped it, do its work and wake it.
             holding.next_renewal = None
-            if holding.deadline <= watcher.forked_at and now < watcher.forked_at + _LATE_SILENCE:
+            if now < _guards_work_is_due(watcher, holding):
                 return
+            # The guard has ended everything by now. If somebody stopped it, do its work and wake it.
             # The guard may have reaped the command: its group's number is a last resort.
             group = None if linux.has_proc() else watcher.command_pid
             process.signal_all(signals.SIGKILL, group, spared=self._spared, but=watcher.pids())
@@ -357,6 +357,11 @@ class Job:
         if clean and holding is not None and not holding.lost:
             self._holder.release(holding, LOST, statuses.FAULT)
         raise CronlockError("the guard process is gone; the command was ended, too")
+
+
+def _guards_work_is_due(watcher: guard.Guard, holding: Holding) -> float:
+    """Return when the guard must have ended everything: at the deadline, unless it was forked behind that."""
+    return holding.deadline if watcher.forked_at < holding.deadline else watcher.forked_at + _LATE_SILENCE
 
 
 def _terminal() -> Terminal | None:
