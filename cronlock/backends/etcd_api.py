@@ -311,9 +311,10 @@ class Server:
     def _refusal(self, answer: Any, failed: Any, status: int) -> BackendUnavailable:
         # A stream's error is an object.
         error = Answer(self.name, failed if isinstance(failed, dict) else answer)
-        said = error.text("message")[:_LONGEST_MESSAGE]
+        message = error.text("message")
+        said = message[:_LONGEST_MESSAGE]
         code = error.number("code") or error.number("grpc_code")
-        shown = self._cluster.scrub(error.text("message"))[:_LONGEST_MESSAGE].removeprefix("etcdserver: ")
+        shown = self._cluster.scrub(message)[:_LONGEST_MESSAGE].removeprefix("etcdserver: ")
         text = f"{self.name}: the server answered {shown!r}" if said else f"{self.name}: status {status}"
         remedies = [remedy for part, remedy in _REMEDIES if part in said]
         if code == _DENIED:

@@ -107,9 +107,8 @@ def _credentials(case: Case) -> Iterator[Finding]:
 
 def _login_seconds(case: Case) -> float:
     """Return how long a server takes to look at the password, which each run and each skip shows it."""
-    times = []
+    cluster, times = Cluster(case.url), []
     for place in case.url.need_hosts(PORT):
-        cluster = Cluster(case.url)
         server = cluster.server(*place)
         try:
             server.get("/version", case.deadline())  # Connects.

@@ -254,7 +254,7 @@ class Stream:
         except (OSError, ValueError) as error:
             plain.close()
             text = _without_source(error)
-            remedy = next((remedy for sign, remedy in _TLS_REMEDIES if sign in text), _TLS_REMEDIES[-1][1])
+            remedy = next(remedy for sign, remedy in _TLS_REMEDIES if sign in text)
             raise BackendUnavailable(f"{self._name}: no TLS with the server: {text}; {remedy}") from error
 
     def _timed(self) -> _socket.socket | ssl.SSLSocket:

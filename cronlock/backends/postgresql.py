@@ -24,7 +24,7 @@ from ..timing import Jumps
 from . import postgresql_sql as statements
 from . import sql
 from .network import Busy, patiently
-from .postgresql_link import Link, Refused, resolve
+from .postgresql_link import Link, Refused, resolve, senseless
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -147,15 +147,19 @@ class PostgresqlBackend:
         deadline = self._deadline()
         sent = self._clock.now()
 
-        def look() -> Row:
+        def ask() -> Row:
             (row,) = self._ask(statements.ACQUIRE, values, 7, deadline, may_lack_table=True)
+            return row
+
+        def look() -> Row:
+            row = ask()
             if row[0] == sql.FREE:
                 raise Busy(f"{self.name}: the key changes faster than it can be looked at")
             return row
 
         try:
             # Where another was faster by a moment, the next statement sees what it made of the row.
-            (row,) = self._ask(statements.ACQUIRE, values, 7, deadline, may_lack_table=True)
+            row = ask()
             why, now, fence, lease, hold, line, before = patiently(deadline, look) if row[0] == sql.FREE else row
             self._compare_clocks(claim.owner, sent, _number(now))
             if why in sql.CONFLICTS:
@@ -347,7 +351,7 @@ class PostgresqlBackend:
 
     def _senseless(self) -> BackendUnavailable:
         self.close()
-        return BackendUnavailable(f"{self.name}: the server gave a senseless answer: is it PostgreSQL?")
+        return senseless(self.name)
 
     def _numeric(self, text: str | None) -> float:
         try:

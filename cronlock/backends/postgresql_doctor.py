@@ -13,7 +13,7 @@ from ..findings import BAD, NOTE, OK, WARNING, Finding, judge_certificate, judge
 from . import postgresql_sql as statements
 from . import sql
 from .postgresql import PORT, PostgresqlBackend
-from .postgresql_link import Refused
+from .postgresql_link import Refused, senseless
 from .reaching import ANSWER, REACHABLE, connect_all, is_up, show
 
 TYPE_CHECKING = False
@@ -260,7 +260,7 @@ def _row(case: Case, statement: str, width: int) -> Row:
     """Return the one row of an answer; raise as `_ask` does, also if it is none."""
     rows = _ask(case, statement, width)
     if len(rows) != 1:
-        raise BackendUnavailable(f"{_backend(case).name}: the server gave a senseless answer: is it PostgreSQL?")
+        raise senseless(_backend(case).name)
     return rows[0]
 
 

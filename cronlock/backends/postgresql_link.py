@@ -101,7 +101,7 @@ class Link:
             while (answer := self._next_answer(deadline)) is not None:
                 answers.append(answer)
                 if len(answers) > _MOST_PARTS:
-                    raise self._senseless()
+                    raise senseless(self._name)
         except Error as error:
             raise HungUp(f"{self._name}: {self._one_line(connection.error_message or str(error).encode())}") from error
         if not answers:
@@ -167,7 +167,7 @@ class Link:
             message = answer.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or answer.error_message
             raise Refused(f"{self._name}: {self._one_line(message)}", code)
         if answer.ntuples > _MOST_ROWS or (answer.ntuples and answer.nfields != width):
-            raise self._senseless()
+            raise senseless(self._name)
         return [[_text(answer.get_value(row, column)) for column in range(width)] for row in range(answer.ntuples)]
 
     def _one_line(self, message: bytes) -> str:
@@ -176,8 +176,10 @@ class Link:
         text = "".join(letter if letter.isprintable() else "?" for letter in " ".join(words))
         return text[:_LONGEST_MESSAGE] or "the connection failed"
 
-    def _senseless(self) -> BackendUnavailable:
-        return BackendUnavailable(f"{self._name}: the server gave a senseless answer: is it PostgreSQL?")
+
+def senseless(name: str) -> BackendUnavailable:
+    """Return what to raise for an answer that PostgreSQL never gives."""
+    return BackendUnavailable(f"{name}: the server gave a senseless answer: is it PostgreSQL?")
 
 
 def resolve(name: str, host: str) -> list[str]:

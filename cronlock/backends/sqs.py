@@ -25,7 +25,7 @@ from ..errors import BackendError, BackendUnavailable, ConfigError, UsageError
 from ..lease import CANCELLED, FORGOTTEN, HELD, Claim, Conflict, Ending, Grant, Record, Traits
 from . import aws, sqs_queue
 from .sqs_queue import FLIGHT, LONGEST
-from .sqs_wire import INVISIBLE, VISIBLE, Asking, NoQueue, Queues, count
+from .sqs_wire import INVISIBLE, VISIBLE, Asking, NoQueue, Queues, count, once_there
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 _UNDOING = 10
 #: How long a request may take to arrive, in seconds, within the 12 hours that SQS counts.
 _ON_ITS_WAY = 30.0
-#: How long to wait for a queue that was just made before it is asked for again, in seconds.
-NOT_YET = 0.25
 #: How many owners that gave the key back are remembered.
 _REMEMBERED = 64
 
@@ -316,18 +314,16 @@ class SqsBackend:
         """Make the queue and its token, and return that unless another is faster."""
         key = asking.claim.key
         self.queues.create(key, deadline)
-        while True:
-            try:
-                self._seed(key, deadline)
-                return self._receive(asking.anew(), deadline)
-            except NoQueue as error:
-                # AWS wants a second until a new queue is there for all requests.
-                if time.monotonic() + NOT_YET > deadline:
-                    name = self.queues.name(key)
-                    raise BackendUnavailable(
-                        f"{self._name}: queue {name} was made just now and is not ready yet"
-                    ) from error
-            time.sleep(NOT_YET)
+
+        def take() -> Message | None:
+            self._seed(key, deadline)
+            return self._receive(asking.anew(), deadline)
+
+        try:
+            return once_there(take, deadline)
+        except NoQueue as error:
+            name = self.queues.name(key)
+            raise BackendUnavailable(f"{self._name}: queue {name} was made just now and is not ready yet") from error
 
     def _seed(self, key: str, deadline: float) -> None:
         # Of those who find none within a minute, SQS takes the first one's only.

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
-
 from ..errors import BackendUnavailable, ConfigError
 from ..findings import BAD, NOTE, OK, WARNING, Finding, at, judge_clock
 from ..probe import PROGRAM
 from .aws import Denied
-from .sqs import NOT_YET, SqsBackend
+from .sqs import SqsBackend
 from .sqs_queue import ATTRIBUTES, RETENTION
-from .sqs_wire import INVISIBLE, VISIBLE, NoQueue, Queues, count
+from .sqs_wire import INVISIBLE, VISIBLE, NoQueue, Queues, count, once_there
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +31,11 @@ def create(case: Case) -> Iterator[Finding]:
         yield Finding("create", OK, f"queue {name} is there already")
     except NoQueue:
         queues.create(key, case.deadline())
-        _await(queues, key, case.deadline())
+        deadline = case.deadline()
+        try:
+            once_there(lambda: queues.look(key, deadline), deadline)
+        except NoQueue:
+            pass  # Who looks next finds out.
         yield Finding("create", OK, f"made queue {name}, for doctors")
     if case.url.params.get("create") != "yes":
         attributes = ",".join(f"{one}={value}" for one, value in ATTRIBUTES.items())
@@ -130,18 +132,6 @@ def examine_queue(attributes: dict[str, str]) -> Iterator[Finding]:
 
 def forget(case: Case) -> None:
     """Leave the doctor's queue, of which there is one for all: a deleted one cannot be made anew for a minute."""
-
-
-def _await(queues: Queues, key: str, deadline: float) -> None:
-    """Return once a queue that was just made is known to all requests, or at monotonic time `deadline`."""
-    while True:
-        try:
-            queues.look(key, deadline)
-            return
-        except NoQueue:
-            if time.monotonic() + NOT_YET > deadline:
-                return
-        time.sleep(NOT_YET)
 
 
 def _creating(case: Case, queues: Queues, key: str) -> Iterator[Finding]:

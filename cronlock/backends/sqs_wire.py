@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import time
+
 from ..errors import BackendUnavailable, ConfigError, ForeignValue
 from . import sqs_queue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable
+    from typing import Any, TypeVar
 
     from ..lease import Claim
     from . import aws
     from .sqs_queue import Message
 
+    _T = TypeVar("_T")
+
 #: What SQS answers when a handle is not, or no longer, that of a message in flight.
 _INVALID = ("ReceiptHandleIsInvalid", "MessageNotInflight", "InvalidParameterValue", "InvalidParameterValueException")
 _NO_QUEUE = ("QueueDoesNotExist", "NonExistentQueue")
+# How long to wait for a queue that was just made before it is asked for again, in seconds.
+_NOT_YET = 0.25
 #: What of a queue's attributes says how many tokens there are.
 VISIBLE = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed")
 INVISIBLE = ("ApproximateNumberOfMessagesNotVisible",)
@@ -172,6 +179,20 @@ class Queues:
             f"{self._name}: there is no queue {queue}: runs make it with ?create=yes; or make it with: "
             f"aws sqs create-queue --queue-name {queue} --attributes {attributes}"
         )
+
+
+def once_there(work: Callable[[], _T], deadline: float) -> _T:
+    """Do `work` again until a queue that was just made is known to all requests, for which AWS wants a second.
+
+    Raises NoQueue at monotonic time `deadline`.
+    """
+    while True:
+        try:
+            return work()
+        except NoQueue:
+            if time.monotonic() + _NOT_YET > deadline:
+                raise
+        time.sleep(_NOT_YET)
 
 
 def count(attributes: dict[str, str], names: tuple[str, ...]) -> int:

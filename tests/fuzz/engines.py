@@ -843,7 +843,7 @@ class _Asked(postgresql_link.Link):
             at = data.below(len(rows[0]))
             rows = [[*row[:at], data.pick(_CELLS), *row[at + 1 :]] for row in rows]
         if any(len(row) != width for row in rows):
-            raise self._senseless()
+            raise postgresql_link.senseless(self._name)
         return rows
 
     def is_quiet(self) -> bool:
