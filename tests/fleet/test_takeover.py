@@ -11,21 +11,15 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from tests.fleet.machines import SHARED, Fleet, Machine
-from tests.servers.aws import DynamoDBServer
-from tests.servers.etcd import EtcdServer
-from tests.servers.mariadb import MariadbServer
-from tests.servers.memcached import MemcachedServer
-from tests.servers.postgresql import PostgresqlServer
+from tests.servers.kinds import MAKERS
 from tests.servers.process import Place, eventually
-from tests.servers.redis import RedisServer
-from tests.servers.zookeeper import ZooKeeperServer
 
 _TIMES = int(os.environ.get("CRONLOCK_TAKEOVERS", "1"))
 _NODES = 10
@@ -35,16 +29,8 @@ _JOB = 3.0
 #: Takeovers that come later than so many seconds after the ttl are counted.
 _ALLOWED = 2.0
 
-#: How the server of each backend that has one is made: all of them on which a run can stand by.
-_SERVERS: dict[str, Callable[..., Any]] = {
-    "redis": RedisServer,
-    "memcached": MemcachedServer,
-    "zookeeper": ZooKeeperServer,
-    "etcd": EtcdServer,
-    "postgresql": PostgresqlServer,
-    "mysql": MariadbServer,
-    "dynamodb": DynamoDBServer,
-}
+#: Those on which a run can stand by.
+_SERVERS = {kind: make for kind, make in MAKERS.items() if kind != "sqs"}
 
 # A line is written at once. The last thing that the job does is to say that it is done.
 _WORK = f"""

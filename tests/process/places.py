@@ -6,37 +6,18 @@ A test module imports `servers_fixture` and `place_fixture` for its tests to fin
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.servers.aws import DynamoDBServer, SQSServer
 from tests.servers.creating import create
-from tests.servers.etcd import EtcdServer
-from tests.servers.mariadb import MariadbServer
-from tests.servers.memcached import MemcachedServer
-from tests.servers.postgresql import PostgresqlServer
+from tests.servers.kinds import CREATED, MAKERS
 from tests.servers.process import Server
-from tests.servers.redis import RedisServer
-from tests.servers.zookeeper import ZooKeeperServer
 
 from .support import Node
 
-#: How the server of each kind of backend is made.
-_MAKERS: dict[str, Callable[[], Any]] = {
-    "redis": lambda: RedisServer(persistent=True),
-    "memcached": MemcachedServer,
-    "zookeeper": ZooKeeperServer,
-    "etcd": EtcdServer,
-    "postgresql": PostgresqlServer,
-    "mysql": lambda: MariadbServer(settings={"innodb-flush-log-at-trx-commit": "2"}),
-    "dynamodb": DynamoDBServer,
-    "sqs": SQSServer,
-}
-#: Those where something has to be there before the first run.
-_CREATED = ("dynamodb", "sqs")
 #: Those that have a table of their own in the place of a prefix.
 _TABLED = ("postgresql", "mysql")
 
@@ -59,11 +40,11 @@ def servers_fixture() -> Iterator[dict[str, Any]]:
 
 
 def _server(kind: str, running: dict[str, Any]) -> Any:
-    if kind not in _MAKERS:
+    if kind not in MAKERS:
         return None
     if kind not in running:
-        running[kind] = _MAKERS[kind]().start()
-        if kind in _CREATED:
+        running[kind] = MAKERS[kind]().start()
+        if kind in CREATED:
             create(running[kind].url(), _environ(running[kind]))
     return running[kind]
 

@@ -24,29 +24,15 @@ from pathlib import Path
 from typing import Any
 
 from tests.process.support import Node, Started, children, wait_until
-from tests.servers.aws import DynamoDBServer, SQSServer
 from tests.servers.creating import create
-from tests.servers.etcd import EtcdServer
-from tests.servers.mariadb import MariadbServer
-from tests.servers.memcached import MemcachedServer
-from tests.servers.postgresql import PostgresqlServer
-from tests.servers.redis import RedisCluster, RedisSentinel, RedisServer
-from tests.servers.zookeeper import ZooKeeperServer
+from tests.servers.kinds import CREATED, MAKERS
+from tests.servers.redis import RedisCluster, RedisSentinel
 
-_SERVERS: dict[str, Callable[[], Any]] = {
-    "redis": lambda: RedisServer(persistent=True),
+_SERVERS: dict[str, Callable[..., Any]] = {
+    **MAKERS,
     "redis-sentinel": RedisSentinel,
     "redis-cluster": RedisCluster,
-    "memcached": MemcachedServer,
-    "zookeeper": ZooKeeperServer,
-    "etcd": EtcdServer,
-    "postgresql": PostgresqlServer,
-    "mysql": MariadbServer,
-    "dynamodb": DynamoDBServer,
-    "sqs": SQSServer,
 }
-#: Those where something has to be there before the first run.
-_CREATED = ("dynamodb", "sqs")
 BACKENDS = ("file", *_SERVERS)
 #: MB by which memory may differ: an hour of renewals that each keep 40 bytes exceeds it.
 TOLERANCE = 0.125
@@ -162,7 +148,7 @@ def soak(backends: Sequence[str], seconds: float, ttl: float, room: Path) -> lis
             if backend in _SERVERS:
                 server = stack.enter_context(_SERVERS[backend]())
                 url, environ = server.url(), getattr(server, "environ", {})
-            if backend in _CREATED:
+            if backend in CREATED:
                 create(url, environ)
             soaks.append(Soak(backend, url, environ, ttl, room / backend))
             stack.callback(soaks[-1].stop)

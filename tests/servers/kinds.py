@@ -1,0 +1,29 @@
+"""How the server of each backend that has one is made, for tests that run on every backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from .aws import DynamoDBServer, SQSServer
+from .etcd import EtcdServer
+from .mariadb import MariadbServer
+from .memcached import MemcachedServer
+from .postgresql import PostgresqlServer
+from .redis import RedisServer
+from .zookeeper import ZooKeeperServer
+
+#: By the name of the backend; each takes the options of its server, such as its place.
+MAKERS: dict[str, Callable[..., Any]] = {
+    "redis": partial(RedisServer, persistent=True),
+    "memcached": MemcachedServer,
+    "zookeeper": ZooKeeperServer,
+    "etcd": EtcdServer,
+    "postgresql": PostgresqlServer,
+    "mysql": partial(MariadbServer, settings={"innodb-flush-log-at-trx-commit": "2"}),
+    "dynamodb": DynamoDBServer,
+    "sqs": SQSServer,
+}
+#: Those where something has to be there before the first run; see `creating`.
+CREATED = ("dynamodb", "sqs")
