@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from . import __version__, statuses
+from . import __version__, errors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def main() -> None:
             sys.stdout.flush()
     except OSError as error:
         # Only what writes to stdout gets here. A reader that has gone is no reason to complain.
-        status = statuses.FAULT
+        status = errors.FAULT
         if not isinstance(error, BrokenPipeError):
             os.write(2, f"cronlock: cannot write to standard output: {error.strerror}\n".encode())
     # Nothing is left to be cleaned up, and tearing the interpreter down takes longer than a renewal.
@@ -39,9 +39,9 @@ def dispatch(arguments: list[str]) -> int:
         os.write(1, f"cronlock {__version__}\n".encode())
         return 0
     if arguments[:1] == ["run"]:
+        from .config.arguments import read_run
         from .errors import UsageError
-        from .quickargs import read_run
-        from .run import refuse, run
+        from .run.command import refuse, run
 
         try:
             quick = read_run(arguments[1:])
@@ -55,7 +55,7 @@ def dispatch(arguments: list[str]) -> int:
         if error.name != "click":
             raise
         os.write(2, b"cronlock: the Python package click is missing: pip install click\n")
-        return statuses.FAULT
+        return errors.FAULT
     return cli_main(arguments)
 
 

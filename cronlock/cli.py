@@ -8,10 +8,11 @@ from collections.abc import Callable
 import click
 from click.shell_completion import CompletionItem
 
-from . import __version__, completion, statuses
+from . import __version__, errors
+from .commands import completion
+from .config.options import CHOICE, COMMAND_VARIABLES, FLAG, OPTIONS, Option
 from .errors import CronlockError
-from .options import CHOICE, COMMAND_VARIABLES, FLAG, OPTIONS, Option
-from .run import run as run_command
+from .run.command import run as run_command
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 #: The commands besides run, in the order of --help: each a module of `cronlock.commands`.
@@ -44,9 +45,9 @@ def main(arguments: list[str]) -> int:
         known = arguments[:1] != [] and arguments[0] in ("run", *COMMANDS)
         where = f"cronlock {arguments[0]}" if known else "cronlock"
         text = " ".join(error.format_message().split())
-        return _failed(arguments, f"{text.rstrip('.')} (see {where} --help)", statuses.USAGE)
+        return _failed(arguments, f"{text.rstrip('.')} (see {where} --help)", errors.USAGE)
     except click.exceptions.Abort:
-        return statuses.SIGNAL_BASE + 2
+        return errors.SIGNAL_BASE + 2
     except CronlockError as error:
         return _failed(arguments, str(error), error.status)
     return result if isinstance(result, int) else 0
@@ -77,9 +78,9 @@ def cronlock(context: click.Context) -> None:
 
 
 def _epilog() -> str:
-    width = max(len(status) for status, _ in statuses.TABLE)
+    width = max(len(status) for status, _ in errors.TABLE)
     lines = ["Exit status:", "", "\b"]
-    lines += [f"{status:<{width}}  {meaning}" for status, meaning in statuses.TABLE]
+    lines += [f"{status:<{width}}  {meaning}" for status, meaning in errors.TABLE]
     lines += ["", "For the command:", "", "\b"]
     width = max(len(name) for name, _ in COMMAND_VARIABLES)
     lines += [

@@ -1,8 +1,30 @@
-"""What can go wrong, as exceptions; each knows the exit status that reports it."""
+"""What can go wrong: the exit statuses of ``cronlock run``, and exceptions, each with the status that reports it."""
 
 from __future__ import annotations
 
-from . import statuses
+USAGE = 64
+UNAVAILABLE = 69
+FAULT = 70
+LOST = 75
+CONFIG = 78
+TIMEOUT = 124
+CANNOT_EXECUTE = 126
+NOT_FOUND = 127
+SIGNAL_BASE = 128
+
+#: (status, meaning) in the order in which they are documented: the one table behind --help, manual page and README.
+TABLE = (
+    ("the command's own", "It ran. If signal N ended it: 128 + N."),
+    ("0", "Skipped, the key is held (another status: --skip-status)."),
+    ("64", "Usage: bad option, key or duration."),
+    ("69", "Backend unavailable; nothing was run."),
+    ("70", "A fault in cronlock itself."),
+    ("75", "Lease lost; the command was stopped."),
+    ("78", "Bad configuration."),
+    ("124", "The command was stopped after --timeout."),
+    ("126", "The command was found but cannot be executed."),
+    ("127", "The command was not found."),
+)
 
 
 class CronlockError(Exception):
@@ -11,25 +33,25 @@ class CronlockError(Exception):
     The text names what was wrong and what to do; it never holds a password.
     """
 
-    status = statuses.FAULT
+    status = FAULT
 
 
 class UsageError(CronlockError):
     """The command line asks for something that cannot be."""
 
-    status = statuses.USAGE
+    status = USAGE
 
 
 class ConfigError(CronlockError):
     """The configuration (file, environment or URL) cannot be used."""
 
-    status = statuses.CONFIG
+    status = CONFIG
 
 
 class BackendError(CronlockError):
     """The backend cannot give what was asked."""
 
-    status = statuses.UNAVAILABLE
+    status = UNAVAILABLE
 
 
 class BackendUnavailable(BackendError):

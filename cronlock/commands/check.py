@@ -11,12 +11,12 @@ import time
 
 import click
 
-from .. import completion, durations
+from .. import durations
 from ..errors import UsageError
-from ..lease import Record, Run
-from ..views import state
-from ..views.table import how_it_ended, printable
-from . import common
+from ..lease.vocabulary import Record, Run
+from . import common, completion
+from .views import state
+from .views.table import how_it_ended, printable
 
 OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
 NAMES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")

@@ -9,15 +9,17 @@ from typing import Any, TypeVar
 
 import click
 
-from .. import backends, keys, settings
-from ..backends.url import URL
+from .. import keys
+from ..config import settings
+from ..config.options import OPTIONS, Option
+from ..config.settings import Settings
+from ..engines import registry
+from ..engines.url import URL
 from ..errors import UsageError
-from ..options import OPTIONS, Option
-from ..settings import Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..lease import Backend
+    from ..lease.vocabulary import Backend
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -42,7 +44,7 @@ def read_settings(values: dict[str, str | None]) -> Settings:
 @contextlib.contextmanager
 def opened(chosen: Settings) -> Iterator[Backend]:
     """Open the backend that is configured, and close it. Raises ConfigError for a bad URL."""
-    backend = backends.open_configured(chosen)
+    backend = registry.open_configured(chosen)
     try:
         yield backend
     finally:

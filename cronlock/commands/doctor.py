@@ -8,19 +8,21 @@ import time
 
 import click
 
-from .. import backends, findings, probe, settings, surroundings
-from ..backends.url import URL
+from ..config import settings
+from ..doctor import findings, host, probe
+from ..doctor.findings import BAD, NOTE, OK, WARNING, Finding
+from ..engines import registry
+from ..engines.url import URL
 from ..errors import BackendError, ConfigError
-from ..findings import BAD, NOTE, OK, WARNING, Finding
-from ..views.table import columns, printable
 from . import common
+from .views.table import columns, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
-    from ..settings import Settings
+    from ..config.settings import Settings
 
 #: The version of the JSON, whose schema is docs/doctor.schema.json.
 SCHEMA = 1
@@ -49,9 +51,9 @@ def command(as_json: bool, create: bool, **values: str | None) -> int:
     Exits with 0 when all is well, 1 when there are warnings, 2 when something is wrong.
     """
     chosen, found = _load(values)
-    found += surroundings.machine()
+    found += host.machine()
     if chosen is not None:
-        found += surroundings.configuration(values, os.environ, chosen)
+        found += host.configuration(values, os.environ, chosen)
         found += _of_backend(chosen, create=create)
     if as_json:
         click.echo(json.dumps(_as_json(chosen, found), indent=2))
@@ -71,9 +73,9 @@ def _load(values: dict[str, str | None]) -> tuple[Settings | None, list[Finding]
 
 def _of_backend(chosen: Settings, *, create: bool) -> Iterator[Finding]:
     try:
-        named = surroundings.backend_url(chosen)
-        backend = backends.open_configured(chosen)
-        module = backends.open_doctor(chosen.backend_url)
+        named = host.backend_url(chosen)
+        backend = registry.open_configured(chosen)
+        module = registry.open_doctor(chosen.backend_url)
     except ConfigError as error:
         yield Finding("backend", BAD, str(error))
         return
@@ -91,7 +93,7 @@ def _of_backend(chosen: Settings, *, create: bool) -> Iterator[Finding]:
             yield findings.judge_kept(chosen.ttl, case.kept, chosen="ttl" in chosen.wheres)
         yield from findings.judge_timing(case.kept or case.ttl, chosen.backend_timeout, chosen.kill_after)
         if not backend.traits.local:
-            yield from surroundings.state_directory(chosen)
+            yield from host.state_directory(chosen)
     finally:
         backend.close()
 

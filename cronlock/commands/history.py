@@ -7,10 +7,9 @@ import time
 
 import click
 
-from .. import completion
-from ..lease import HISTORY
-from ..views import state, table
-from . import common
+from ..lease.vocabulary import HISTORY
+from . import common, completion
+from .views import state, table
 
 
 @click.command(short_help="Show the last runs of a key.")

@@ -7,16 +7,16 @@ import time
 
 import click
 
-from .. import completion, durations
+from .. import durations
 from ..errors import UsageError
-from ..lease import Record, Run
-from ..views import state
-from ..views.table import how_it_ended, moment, printable
-from . import common
+from ..lease.vocabulary import Record, Run
+from . import common, completion
+from .views import state
+from .views.table import how_it_ended, moment, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..lease import Backend
+    from ..lease.vocabulary import Backend
 
 #: Nothing was released: it was free, somebody declined, or it was another run's meanwhile.
 NOTHING_DONE = 1

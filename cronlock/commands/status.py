@@ -8,16 +8,15 @@ import time
 
 import click
 
-from .. import completion
+from ..config.settings import Settings
 from ..errors import BackendError, ForeignValue, UsageError
-from ..lease import Record
-from ..settings import Settings
-from ..views import prometheus, state, table
-from . import common
+from ..lease.vocabulary import Record
+from . import common, completion
+from .views import prometheus, state, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..lease import Backend
+    from ..lease.vocabulary import Backend
 
 #: How often --watch looks, in seconds.
 _WATCH = 2.0

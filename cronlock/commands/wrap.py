@@ -11,7 +11,7 @@ import sys
 
 import click
 
-from .. import durations, statuses
+from .. import durations, errors
 from ..crontab import files, names
 from ..crontab.checking import check
 from ..crontab.lines import Crontab, CrontabError, parse
@@ -212,7 +212,7 @@ def _print(text: str) -> None:
         # What the interpreter would try to write at its end has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if error.errno == errno.EPIPE:
-            raise SystemExit(statuses.SIGNAL_BASE + 13) from None
+            raise SystemExit(errors.SIGNAL_BASE + 13) from None
         raise ConfigError(f"cannot write standard output: {error.strerror}") from None
 
 

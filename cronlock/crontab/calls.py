@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 
-from .. import quickargs
+from ..config import arguments
 from ..errors import UsageError
 from .shell import POSIX_SHELLS, Command, commands, word_set
 
@@ -81,7 +81,7 @@ def _of_command(part: Command, programs: frozenset[str], depth: int) -> list[Cal
 def _read(words: list[str], dynamic: list[str]) -> Call:
     call = Call()
     try:
-        read = quickargs.read_run(words)
+        read = arguments.read_run(words)
     except UsageError as error:
         call.problem = str(error)
         return call

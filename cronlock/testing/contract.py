@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cronlock.lease import (
+from cronlock.lease.vocabulary import (
     DIED,
     ENDED,
     EXITED,
@@ -41,7 +41,7 @@ from .leases import LeaseContract, assert_rising, race
 from .waiting import eventually
 
 if TYPE_CHECKING:
-    from cronlock.lease import Backend
+    from cronlock.lease.vocabulary import Backend
 
 
 class BackendContract(LeaseContract):

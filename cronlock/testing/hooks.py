@@ -7,12 +7,12 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cronlock.lease import EXITED, Claim, Conflict, Ending, Grant, Record, Sight
+from cronlock.lease.vocabulary import EXITED, Claim, Conflict, Ending, Grant, Record, Sight
 
 from .waiting import eventually
 
 if TYPE_CHECKING:
-    from cronlock.lease import Backend
+    from cronlock.lease.vocabulary import Backend
 
 #: Longer than any test takes, in seconds.
 LONG = 600.0

@@ -14,13 +14,13 @@ import pytest
 
 from cronlock import keys
 from cronlock.errors import BackendError
-from cronlock.lease import CANCELLED, HELD, HOLD, Claim, Conflict, Grant, Sight
+from cronlock.lease.vocabulary import CANCELLED, HELD, HOLD, Claim, Conflict, Grant, Sight
 
 from .hooks import LONG, Hooks, fresh_key, granted, make_claim, make_ending, refused
 from .machine import run_machine
 
 if TYPE_CHECKING:
-    from cronlock.lease import Backend
+    from cronlock.lease.vocabulary import Backend
 
 #: Keys that a careless backend confuses, cannot store, or takes for something else.
 NASTY_KEYS = [

@@ -16,12 +16,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from cronlock.lease import CANCELLED, ENDED, HELD, HOLD, Claim, Conflict, Grant
+from cronlock.lease.vocabulary import CANCELLED, ENDED, HELD, HOLD, Claim, Conflict, Grant
 
 from .hooks import LONG, Hooks, fresh_key, granted, make_claim, make_ending, refused
 
 if TYPE_CHECKING:
-    from cronlock.lease import Backend
+    from cronlock.lease.vocabulary import Backend
 
 _SLOTS = st.integers(0, 2)
 

@@ -1,0 +1,56 @@
+"""What the shells offer on Tab, besides the names of options and commands that click knows: keys, choices, programs."""
+
+from __future__ import annotations
+
+import os
+
+import click
+from click.shell_completion import CompletionItem
+
+from ..config import settings
+from ..engines import registry
+from ..errors import CronlockError
+
+#: How long Tab may take for the backend, in seconds.
+_PATIENCE = "1"
+
+
+def keys(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the keys that begin so, where the backend can be asked and can list them; else none."""
+    given: dict[str, str | bool] = {"backend_timeout": _PATIENCE}
+    for name in ("backend", "state_dir", "config"):
+        if context.params.get(name):
+            given[name] = context.params[name]
+    try:
+        backend = registry.open_configured(settings.load_for_looking(given, os.environ))
+        try:
+            found = sorted(backend.keys()) if backend.traits.lists_keys else []
+        finally:
+            backend.close()
+    except CronlockError:
+        return []  # Tab is no place for messages.
+    return [CompletionItem(key) for key in found if key.startswith(incomplete)]
+
+
+def command(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return programs for the first word of a command, and files for those after it."""
+    if context.params.get("command") or "/" in incomplete:
+        return [CompletionItem(incomplete, type="file")]
+    found = set()
+    for directory in os.get_exec_path():
+        try:
+            names = os.listdir(directory)
+        except OSError:
+            continue  # PATH may name what is not there.
+        found |= {name for name in names if name.startswith(incomplete)}
+    return [CompletionItem(name) for name in sorted(found)]
+
+
+def files(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Let the shell offer files."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def directories(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Let the shell offer directories."""
+    return [CompletionItem(incomplete, type="dir")]

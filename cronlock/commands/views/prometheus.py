@@ -1,0 +1,77 @@
+"""The text format of Prometheus (https://prometheus.io/docs/instrumenting/exposition_formats/)."""
+
+from __future__ import annotations
+
+from ...lease.vocabulary import Record
+from . import state
+
+#: (name, meaning); all are gauges. The label `key` is on each but cronlock_up.
+METRICS = (
+    ("cronlock_up", "Whether the backend answered."),
+    ("cronlock_held", "Whether the key is not free: a run or its hold has it."),
+    ("cronlock_running", "Whether a run has the key."),
+    ("cronlock_lapsed", "Whether the last run's lease lapsed without its having ended."),
+    ("cronlock_lease_remaining_seconds", "Until the lease lapses unless it is renewed; 0 when no run has the key."),
+    ("cronlock_hold_remaining_seconds", "Until the hold is over."),
+    ("cronlock_holder", "1 for the host of the run that has the key, or died with it; no series when there is none."),
+    ("cronlock_last_start_timestamp_seconds", "When the last run started, under way or not."),
+    ("cronlock_last_success_timestamp_seconds", "When the last successful run ended."),
+    ("cronlock_last_end_timestamp_seconds", "When the last run that is over ended."),
+    ("cronlock_last_duration_seconds", "How long the last run that is over took."),
+    ("cronlock_last_status", "Exit status of the last run that is over."),
+)
+
+
+def exposition(records: list[tuple[str, Record | None]] | None) -> str:
+    """Return the text for the keys' records; None when the backend did not answer. What is unknown has no sample."""
+    samples: dict[str, list[str]] = {name: [] for name, _ in METRICS}
+    samples["cronlock_up"].append(f"cronlock_up {int(records is not None)}")
+    for key, record in records or []:
+        label = f'key="{_escape(key)}"'
+        for name, value in _values(record).items():
+            samples[name].append(f"{name}{{{label}}} {_number(value)}")
+        if record is not None and record.run is not None:
+            samples["cronlock_holder"].append(f'cronlock_holder{{{label},host="{_escape(record.run.host)}"}} 1')
+    lines = []
+    for name, meaning in METRICS:
+        if samples[name]:
+            lines += [f"# HELP {name} {meaning}", f"# TYPE {name} gauge", *samples[name]]
+    return "\n".join(lines) + "\n"
+
+
+def _values(record: Record | None) -> dict[str, float]:
+    what = state.state_of(record)
+    if record is not None and record.untold:
+        return {"cronlock_held": 1.0}
+    values = {
+        "cronlock_held": float(
+            what in (state.RUNNING, state.HELD) or (record is not None and record.hold_remaining > 0)
+        ),
+        "cronlock_running": float(what == state.RUNNING),
+        "cronlock_lapsed": float(what == state.LAPSED),
+        "cronlock_lease_remaining_seconds": record.remaining if record is not None and record.run is not None else 0.0,
+        "cronlock_hold_remaining_seconds": record.hold_remaining if record is not None else 0.0,
+    }
+    if record is None:
+        return values
+    last = record.history[0] if record.history else None
+    newest = record.run or last
+    if newest is not None:
+        values["cronlock_last_start_timestamp_seconds"] = newest.started_at
+    if record.success is not None and record.success.ended_at is not None:
+        values["cronlock_last_success_timestamp_seconds"] = record.success.ended_at
+    if last is not None and last.ended_at is not None:
+        values["cronlock_last_end_timestamp_seconds"] = last.ended_at
+        values["cronlock_last_duration_seconds"] = state.duration_of(last) or 0.0
+    if last is not None and last.status is not None:
+        values["cronlock_last_status"] = float(last.status)
+    return values
+
+
+def _escape(text: str) -> str:
+    text = text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+    return text.encode("utf-8", "replace").decode()
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else f"{value:.3f}"

@@ -1,0 +1,82 @@
+"""The configuration file: lines of NAME=value, as systemd's EnvironmentFile= reads them."""
+
+from __future__ import annotations
+
+from ..errors import ConfigError
+
+DEFAULT_PATH = "/etc/cronlock.conf"
+#: Far more than any configuration; keeps a wrong path from being read whole.
+_LARGEST = 1 << 16
+
+
+def read(path: str, known: frozenset[str], *, required: bool) -> dict[str, tuple[str, str]]:
+    """Return {name: (value, where it stands)} of the file at `path`, which may be missing unless `required`.
+
+    Raises ConfigError, with file and line, for a file that cannot be read, an unknown name or a bad line.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_LARGEST + 1)
+    except FileNotFoundError:
+        if not required:
+            return {}
+        raise ConfigError(f"{path}: no such file; name another with --config or CRONLOCK_CONFIG") from None
+    except OSError as error:
+        # Going on without it could run the job on every machine.
+        remedy = "name a file" if isinstance(error, IsADirectoryError) else "let this user read it"
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; {remedy}") from error
+    if len(data) > _LARGEST:
+        raise ConfigError(f"{path}: too large for a configuration")
+    try:
+        lines = data.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8 text") from None
+    values: dict[str, tuple[str, str]] = {}
+    for number, line in enumerate(lines, 1):
+        where = f"{path}:{number}"
+        text = line.strip()
+        if not text or text[0] in "#;":
+            continue
+        name, equals, value = text.partition("=")
+        name = name.strip()
+        if not equals:
+            raise ConfigError(f"{where}: not of the form NAME=value")
+        if name not in known:
+            raise ConfigError(f"{where}: unknown name {name!r}; {advice(name, known)}")
+        values[name] = (_unquote(value.strip(), where), where)
+    return values
+
+
+def advice(name: str, known: frozenset[str]) -> str:
+    """Return what to write instead of the unknown `name`."""
+    if name.startswith("export "):
+        return "leave out 'export'"
+    likely = likeliest(name, known)
+    return f"did you mean {likely}?" if likely is not None else f"known: {', '.join(sorted(known))}"
+
+
+def likeliest(name: str, known: frozenset[str]) -> str | None:
+    """Return which of `known` the name is a slip of the keyboard for, or None."""
+    import difflib
+
+    return next(iter(difflib.get_close_matches(name, sorted(known), 1, 0.85)), None)
+
+
+def _unquote(value: str, where: str) -> str:
+    if value[:1] not in ("'", '"'):
+        return value
+    quote = value[0]
+    inner = value[1:-1]
+    escaped = quote == '"' and (len(inner) - len(inner.rstrip("\\"))) % 2 == 1
+    if len(value) < 2 or value[-1] != quote or escaped:
+        raise ConfigError(f"{where}: a quote is not closed")
+    if quote == '"':
+        # Pairs from left to right: a backslash that was escaped escapes nothing.
+        inner = "\\".join(_unescape(part) for part in inner.split("\\\\"))
+    return inner
+
+
+def _unescape(text: str) -> str:
+    for character in ('"', "$", "`"):
+        text = text.replace("\\" + character, character)
+    return text

@@ -1,0 +1,186 @@
+"""What ``cronlock doctor`` finds, and the rules that it judges by: values in, findings out, nothing asked."""
+
+from __future__ import annotations
+
+from .. import durations
+from ..lease import timing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ..lease.vocabulary import Traits
+
+OK = "ok"
+#: Nothing wrong, or nothing that can be told, but worth knowing.
+NOTE = "note"
+WARNING = "warning"
+BAD = "bad"
+#: From best to worst.
+LEVELS = (OK, NOTE, WARNING, BAD)
+
+# Cron fires by the machines' own clocks; NTP keeps them within much less.
+_CLOCK_WARNING = 5.0
+_NEARLY_FULL = 0.9
+# What a few thousand keys of the file backend and a log need, in bytes, and the same in files.
+_LEAST_SPACE, _LEAST_FILES = 16 << 20, 1000
+_DAY = 86400.0
+# What renews certificates by itself does so with a third of their time left.
+_CERTIFICATE_WARNING, _CERTIFICATE_SHARE = 14 * _DAY, 0.2
+
+
+class Finding:
+    """One line of the report."""
+
+    __slots__ = ("level", "name", "place", "remedy", "text", "values")
+
+    def __init__(
+        self, name: str, level: str, text: str, remedy: str | None = None, values: dict[str, float] | None = None
+    ) -> None:
+        #: What was looked at; the same each time.
+        self.name = name
+        #: Which of several servers, or empty.
+        self.place = ""
+        #: OK, NOTE, WARNING or BAD.
+        self.level = level
+        self.text = text
+        #: What to do, or None if nothing has to be done.
+        self.remedy = remedy
+        #: Measured numbers by name; seconds and bytes.
+        self.values = values or {}
+
+
+def worst(findings: Iterable[Finding]) -> str:
+    """Return the worst level among `findings`; a note is as good as OK."""
+    level = max((finding.level for finding in findings), key=LEVELS.index, default=OK)
+    return OK if level == NOTE else level
+
+
+def judge_round_trip(seconds: float, timeout: float) -> Finding:
+    """Judge the median time of a small request against the limit of one request."""
+    text, values = f"{span(seconds)} (median)", {"round_trip": seconds}
+    if seconds > timeout / 4:
+        remedy = f"find out what is slow, or raise --backend-timeout ({durations.show(timeout)})"
+        return Finding("round trip", WARNING, text, remedy, values)
+    return Finding("round trip", OK, text, values=values)
+
+
+def at(place: str, findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Note that `findings` are of the server at `place`."""
+    for finding in findings:
+        finding.place = place
+        yield finding
+
+
+def judge_clock(offset: float, bound: float, hold: float) -> Finding:
+    """Judge by how much the server's clock is ahead of this one, known to within `bound`.
+
+    `hold` is for how long after a start the key is not free again: machines whose clocks differ by more
+    run the same tick twice.
+    """
+    side = "behind" if offset >= 0 else "ahead of"
+    text = f"this machine is {span(abs(offset))} {side} the server, give or take {span(bound)}"
+    if abs(offset) <= bound:
+        text = f"agrees with the server's, give or take {span(bound)}"
+    values = {"offset": offset, "bound": bound}
+    surely = abs(offset) - bound
+    remedy = "keep the clocks of all machines by NTP"
+    if hold and surely > hold:
+        text += f"; more than the hold of {durations.show(hold)}, so that a tick can run twice"
+        return Finding("clock", BAD, text, remedy, values)
+    if surely > _CLOCK_WARNING:
+        return Finding("clock", WARNING, text, remedy, values)
+    return Finding("clock", OK, text, values=values)
+
+
+def judge_ttl(ttl: float, traits: Traits) -> Finding | None:
+    """Judge a ttl against what the backend can keep; None where the server has to say."""
+    if traits.shortest_ttl <= ttl <= traits.longest_ttl:
+        return None
+    shortest, longest = durations.show(traits.shortest_ttl), durations.show(traits.longest_ttl)
+    text = f"{durations.show(ttl)} is not what this backend can keep"
+    return Finding("ttl", BAD, text, f"set --ttl to {shortest} to {longest}", {"ttl": ttl})
+
+
+def judge_kept(ttl: float, kept: float, *, chosen: bool) -> Finding:
+    """Judge what the server keeps of a ttl that somebody has `chosen`, or of the default."""
+    values = {"ttl": ttl, "kept": kept}
+    if kept < ttl:
+        text = f"the server keeps a lease for {durations.show(kept)} at most, not for {durations.show(ttl)}"
+        if chosen:
+            return Finding("ttl", WARNING, text, f"set --ttl {_tenths(kept)}, or let the server keep more", values)
+        return Finding("ttl", NOTE, text + ": that is the ttl", values=values)
+    return Finding("ttl", OK, f"{durations.show(ttl)}, which the backend keeps", values=values)
+
+
+def judge_timing(ttl: float, backend_timeout: float, kill_after: float) -> Iterable[Finding]:
+    """Judge the settings that have to fit into the ttl that the server keeps."""
+    third = durations.show(ttl / 3)
+    text = f"{durations.show(backend_timeout)}, against a renewal every {third}"
+    if backend_timeout > ttl / 3:
+        remedy = f"set --backend-timeout to at most {_tenths(ttl / 3)}: one request that hangs costs a whole renewal"
+        yield Finding("backend-timeout", WARNING, text, remedy)
+    else:
+        yield Finding("backend-timeout", OK, text)
+    grace = timing.grace(kill_after, ttl)
+    if grace < kill_after:
+        text = f"{durations.show(kill_after)}, cut to {durations.show(grace)}: a third of the ttl"
+        yield Finding("kill-after", WARNING, text, f"set --kill-after {_tenths(grace)}, or a longer --ttl")
+    else:
+        yield Finding("kill-after", OK, f"{durations.show(kill_after)}, against a ttl of {durations.show(ttl)}")
+
+
+def judge_share(name: str, used: float, limit: float, what: str, remedy: str) -> Finding:
+    """Judge how much of a limit is used up; `what` is put behind the numbers."""
+    text = f"{used:.0f} of {limit:.0f}{what}" if what else f"{size(used)} of {size(limit)}"
+    full = limit > 0 and used > limit * _NEARLY_FULL
+    return Finding(name, WARNING if full else OK, text, remedy if full else None, {"used": used, "limit": limit})
+
+
+def judge_evictions(number: float, remedy: str) -> Finding:
+    """Judge how many items the server dropped for want of room since its start."""
+    text = f"{number:.0f} since the server's start" + ("; a lease may have been among them" if number else "")
+    return Finding("evictions", WARNING if number else OK, text, remedy if number else None, {"evictions": number})
+
+
+def judge_space(name: str, directory: str, free_bytes: int, files: int, free_files: int) -> Finding:
+    """Judge what is free on a file system that has room for `files` in all (0: no limit of its own)."""
+    text = f"{size(free_bytes)} free at {directory}" + (f", room for {free_files} files" if files else "")
+    values: dict[str, float] = {"free_bytes": free_bytes}
+    if free_bytes < 1 << 16 or (files and free_files < 2):
+        return Finding(name, BAD, text, "free some space there", values)
+    if free_bytes < _LEAST_SPACE or (files and free_files < _LEAST_FILES):
+        return Finding(name, WARNING, text, "free some space there", values)
+    return Finding(name, OK, text, values=values)
+
+
+def judge_certificate(begins_at: float, ends_at: float, now: float, place: str) -> Finding:
+    """Judge until when the server's certificate is good; times are since the epoch."""
+    left = ends_at - now
+    text = f"{place}: good for another {durations.show(max(0.0, left))}"
+    if left < min(_CERTIFICATE_WARNING, (ends_at - begins_at) * _CERTIFICATE_SHARE):
+        return Finding("certificate", WARNING, text, "renew it", {"ends_at": ends_at})
+    return Finding("certificate", OK, text, values={"ends_at": ends_at})
+
+
+def span(seconds: float) -> str:
+    """Return a short time for people, down to the hundredth of a millisecond."""
+    if seconds < 0.001:
+        return f"{seconds * 1000:.2f} ms"
+    if seconds < 1:
+        return f"{seconds * 1000:.3g} ms"
+    return durations.show(seconds)
+
+
+def _tenths(seconds: float) -> str:
+    """Return `seconds` as an option takes them, and no more than they are."""
+    return f"{int(seconds * 10) / 10:g}"
+
+
+def size(number: float) -> str:
+    """Return a number of bytes for people."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:.3g} {unit}" if number < 1000 else f"{number:.0f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"

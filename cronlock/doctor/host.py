@@ -1,0 +1,191 @@
+"""What ``cronlock doctor`` looks at on this machine: the system, the configuration, directories."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+import sys
+import time
+
+from .. import __version__
+from ..config import file as config_file
+from ..engines.url import URL
+from ..errors import ConfigError
+from ..process import linux
+from .findings import BAD, NOTE, OK, WARNING, Finding, judge_space
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ..config.settings import Settings
+
+_SECRETS = ("sentinel_password",)
+
+
+def machine() -> Iterator[Finding]:
+    """Look at what runs cronlock and what the guard needs."""
+    system = os.uname()
+    python = ".".join(map(str, sys.version_info[:3]))
+    yield Finding("program", OK, f"cronlock {__version__}, Python {python}, as {_user()}")
+    lacking = []
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        lacking.append("a clock that counts suspension: a machine that wakes up may stop a command late")
+    if not linux.has_proc():
+        lacking.append("/proc: only the command's process group can be stopped")
+    if not linux.can_adopt():
+        lacking.append("child subreapers: what leaves the command's process group outlives it")
+    name = f"{system.sysname} {system.release}"
+    if lacking:
+        remedy = "run it on Linux with /proc mounted" if system.sysname == "Linux" else "Linux has it"
+        yield Finding("system", WARNING, f"{name} without {'; without '.join(lacking)}", remedy)
+    else:
+        yield Finding("system", OK, f"{name} has what the guard needs")
+
+
+def configuration(given: Mapping[str, object], environ: Mapping[str, str], chosen: Settings) -> Iterator[Finding]:
+    """Look at the configuration file, and where each setting comes from."""
+    named = given.get("config") or environ.get("CRONLOCK_CONFIG")
+    path = str(named or config_file.DEFAULT_PATH)
+    if os.path.exists(path):
+        yield _configuration_file(path)
+    else:
+        yield Finding("configuration", NOTE, f"there is no {path}")
+    # Of a line in the file without its name, which says the same.
+    wheres = [
+        f"{name.replace('_', '-')} from {where.partition(': CRONLOCK_')[0]}"
+        for name, where in sorted(chosen.wheres.items())
+        if name != "config"
+    ]
+    yield Finding("settings", OK, ", ".join([*wheres, "the rest" if wheres else "all"]) + " by default")
+    if chosen.wheres.get("backend", "").startswith("--") and _has_secret(chosen.backend or ""):
+        remedy = f"write it into {config_file.DEFAULT_PATH}, with mode 600"
+        yield Finding("password", WARNING, "is on the command line, where every user of this machine reads it", remedy)
+    yield from _key_file(chosen)
+
+
+def backend_url(chosen: Settings) -> Finding:
+    """Say which backend is configured, if any. Raises ConfigError where there is no place for the default one."""
+    url = URL(chosen.backend_url)
+    if chosen.backend is None:
+        text = f"none is configured: {url} guards this machine only, each other one runs the job too"
+        return Finding("backend", WARNING, text, "if the crontab is on several machines, set CRONLOCK_BACKEND")
+    if url.scheme == "file":
+        return Finding("backend", NOTE, f"{url} guards this machine only")
+    return Finding("backend", OK, str(url))
+
+
+def state_directory(chosen: Settings) -> Iterator[Finding]:
+    """Look whether what was seen of each key can be remembered there."""
+    directory = chosen.state_dir
+    consequence = "a server that forgot its leases goes unnoticed"
+    if directory is None:
+        yield Finding("state directory", WARNING, f"there is no HOME for one: {consequence}", "set --state-dir")
+        return
+    remedy = "let this user write there, or name another with --state-dir"
+    place = os.path.join(directory, "sights")
+    # What is not there yet is made: by who may write above it.
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)
+    problem = None
+    if not os.path.isdir(place):
+        problem = "is no directory"
+    elif os.statvfs(place).f_flag & os.ST_RDONLY:
+        problem = "is on a read-only file system"
+    elif not os.access(place, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        problem = f"cannot be written by {_user()}"
+    if problem is not None:
+        text = f"{directory} cannot be used, since {place} {problem}: {consequence}"
+        yield Finding("state directory", WARNING, text, remedy)
+        return
+    if os.path.isdir(directory):
+        yield directory_modes("state directory", directory)
+    else:
+        yield Finding("state directory", OK, f"{directory}, made when it is needed")
+    yield from free_space("state space", place)
+
+
+def directory_modes(name: str, directory: str) -> Finding:
+    """Judge who may write in a directory of cronlock's."""
+    found = os.stat(directory)
+    mode = stat.S_IMODE(found.st_mode)
+    text = f"{directory}, mode {mode:o}"
+    if found.st_uid not in (0, os.geteuid()):
+        return Finding(name, WARNING, f"{text}, belongs to another user", f"chown {_user()} {directory}")
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        return Finding(name, BAD, f"{text}: everybody can remove files there", f"chmod go-w {directory}")
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return Finding(name, WARNING, f"{text}: others can put files there", f"chmod go-w {directory}")
+    return Finding(name, OK, text)
+
+
+def free_space(name: str, directory: str) -> Iterator[Finding]:
+    """Judge what is free where `directory` is."""
+    try:
+        room = os.statvfs(directory)
+    except OSError as error:
+        yield Finding(name, NOTE, f"cannot tell what is free at {directory}: {error.strerror}")
+        return
+    yield judge_space(name, directory, room.f_bavail * room.f_frsize, room.f_files, room.f_favail)
+
+
+def _configuration_file(path: str) -> Finding:
+    found = os.stat(path)
+    mode = stat.S_IMODE(found.st_mode)
+    text = f"{path}, mode {mode:o}"
+    if not stat.S_ISREG(found.st_mode):
+        return Finding("configuration", OK, path)
+    if found.st_uid not in (0, os.geteuid()) or mode & (stat.S_IWGRP | stat.S_IWOTH):
+        remedy = f"chown root {path} && chmod go-w {path}"
+        return Finding("configuration", WARNING, f"{text}: others can change it, and so whose jobs run", remedy)
+    if mode & stat.S_IROTH and _holds_password(path):
+        remedy = f"chmod o-r {path} (chgrp it to those whose jobs use it)"
+        return Finding("configuration", WARNING, f"{text}: it holds a password, and every user can read it", remedy)
+    return Finding("configuration", OK, text)
+
+
+def _holds_password(path: str) -> bool:
+    """Whether the file sets a backend with a password, also if another source stands over it."""
+    try:
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
+            lines = file.read(1 << 16).split("\n")
+    except OSError:
+        return False
+    pairs = [line.partition("=") for line in lines]
+    values = [value.strip().strip("'\"") for name, _, value in pairs if name.strip() == "CRONLOCK_BACKEND"]
+    return any(map(_has_secret, values))
+
+
+def _has_secret(text: str) -> bool:
+    url = _parsed(text)
+    if url is None:
+        return "@" in text  # What cannot be used may hold one all the same.
+    return url.password is not None or any(name in url.params for name in _SECRETS)
+
+
+def _parsed(text: str) -> URL | None:
+    try:
+        return URL(text)
+    except ConfigError:
+        return None  # Told where the backend is opened.
+
+
+def _key_file(chosen: Settings) -> Iterator[Finding]:
+    """Look at the TLS key that the URL names."""
+    url = None if chosen.backend is None else _parsed(chosen.backend)
+    path = None if url is None else url.params.get("key")
+    if path is None or not os.path.exists(path):
+        return
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    if mode & (stat.S_IROTH | stat.S_IWOTH):
+        yield Finding("TLS key", WARNING, f"{path}, mode {mode:o}: every user can read it", f"chmod o-rw {path}")
+    else:
+        yield Finding("TLS key", OK, f"{path}, mode {mode:o}")
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())

@@ -1,0 +1,123 @@
+"""What ``cronlock doctor`` tries out on any backend: small requests, and a lease of its own for a moment."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+
+from .. import keys
+from ..errors import BackendError, CronlockError
+from ..lease.describe import describe
+from ..lease.vocabulary import EXITED, Claim, Conflict, Ending
+from . import findings
+from .findings import BAD, OK, WARNING, Finding
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..engines.url import URL
+    from ..lease.vocabulary import Backend, Grant
+
+_REQUESTS = 5
+#: Between looks at a key that another doctor has, in seconds.
+_PAUSE = 0.1
+#: What the probe's record calls its program, and how its key begins.
+PROGRAM = "cronlock doctor"
+
+
+class Case:
+    """One backend to look at, and what is asked of it."""
+
+    __slots__ = ("backend", "hold", "kept", "key", "missing", "timeout", "ttl", "url")
+
+    def __init__(self, url: URL, backend: Backend, *, timeout: float, ttl: float, hold: float) -> None:
+        self.url = url
+        self.backend = backend
+        #: The limit of one request, in seconds.
+        self.timeout = timeout
+        self.ttl = ttl
+        #: For how long after its start a run keeps its key at least, in seconds.
+        self.hold = hold
+        #: The probe's key, of this process alone: two doctors do not meet. See also `share_key`.
+        self.key = probe_key(os.uname().nodename, os.getpid())
+        #: The ttl that the server kept of the probe's lease; None as long as there was none.
+        self.kept: float | None = None
+        #: What was not there before the probe, so that its traces can be removed.
+        self.missing: list[str] = []
+
+    def share_key(self) -> None:
+        """Let all doctors of this host have one key: for where records do not lapse, and may not be removed."""
+        self.key = probe_key(os.uname().nodename)
+
+    def deadline(self) -> float:
+        """Return the monotonic time by which a request that is made now must be done."""
+        return time.monotonic() + self.timeout
+
+
+def probe_key(host: str, pid: int | None = None) -> str:
+    """Return the key of a probe on `host`, which is allowed whatever the host's name; without a pid, of all there."""
+    name = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-._") else "-" for letter in host)
+    return f"{PROGRAM} {name[:64]}" + ("" if pid is None else f" {pid}")
+
+
+def round_trip(case: Case) -> Finding:
+    """Measure small requests, which change nothing. Raises BackendError when there is no answer."""
+    times = []
+    case.backend.read(case.key)  # Connects.
+    for _ in range(_REQUESTS):
+        before = time.monotonic()
+        case.backend.read(case.key)
+        times.append(time.monotonic() - before)
+    return findings.judge_round_trip(statistics.median(times), case.timeout)
+
+
+def lease(case: Case) -> Iterator[Finding]:
+    """Acquire, renew and release the probe's own key, with no hold."""
+    host, pid = os.uname().nodename, os.getpid()
+    owner = f"{keys.escape(host)}:{pid}:{os.urandom(8).hex()}"
+    claim = Claim(key=case.key, owner=owner, host=host, pid=pid, program=PROGRAM, ttl=case.ttl, hold=0.0)
+    released = False
+    step = "acquire"
+    try:
+        answer = _acquire(case, claim)
+        if isinstance(answer, Conflict):
+            released = True
+            remedy = f"look again in {answer.remaining:.0f} s"
+            yield Finding("lease", WARNING, f"an earlier doctor left its key behind: {describe(answer)}", remedy)
+            return
+        case.kept = answer.ttl
+        step = "renew"
+        kept = case.backend.renew(answer)
+        step = "release"
+        ended = case.backend.release(answer, Ending(EXITED, 0, time.time()), keep_hold=False)
+        released = True
+        if kept and ended:
+            yield Finding("lease", OK, "acquired, renewed and released one")
+        else:
+            what = "renewed" if not kept else "released"
+            text = f"the probe's lease was gone before it could be {what}"
+            yield Finding("lease", BAD, text, "see that nothing flushes the server")
+    except BackendError as error:
+        yield Finding("lease", BAD, f"cannot {step} one: {error}")
+    finally:
+        if not released:
+            _abandon(case.backend, claim)
+
+
+def _acquire(case: Case, claim: Claim) -> Grant | Conflict:
+    """Ask for the probe's key for as long as another doctor that shares it may be at it."""
+    deadline = case.deadline()
+    while True:
+        answer = case.backend.acquire(claim)
+        if not isinstance(answer, Conflict) or time.monotonic() + _PAUSE > deadline:
+            return answer
+        time.sleep(_PAUSE)
+
+
+def _abandon(backend: Backend, claim: Claim) -> None:
+    try:
+        backend.abandon(claim)
+    except CronlockError:
+        pass  # Reported already; what it left lapses.

@@ -1,0 +1,154 @@
+"""What ``cronlock doctor`` looks at on DynamoDB, and the table that it makes."""
+
+from __future__ import annotations
+
+import time
+
+from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, judge_clock
+from ...doctor.probe import PROGRAM
+from ...doctor.reaching import ANSWER, REACHABLE
+from ...errors import BackendUnavailable, ConfigError
+from ..wire.aws import Denied
+from .backend import DynamoDBBackend
+from .item import KEY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from ...doctor.probe import Case
+
+#: What a run needs, and what the other commands need besides.
+RUN_ACTIONS = ("GetItem", "UpdateItem")
+READ_ACTIONS = ("BatchGetItem", "Scan")
+DOCTOR_ACTIONS = ("DescribeTable", "DescribeTimeToLive", "DeleteItem")
+#: How long a table takes to be made, in seconds, at most: it is some ten of them.
+_MAKING = 90.0
+
+
+def create(case: Case) -> Iterator[Finding]:
+    """Make the table unless there is one of that name."""
+    table = _backend(case).table
+    try:
+        made = table.create(time.monotonic() + max(case.timeout, _MAKING))
+    except Denied as error:
+        remedy = "run this once with credentials that may dynamodb:CreateTable, or use the manual's templates"
+        yield Finding("create", BAD, str(error), remedy)
+        return
+    except (BackendUnavailable, ConfigError) as error:
+        yield Finding("create", BAD, str(error))
+        return
+    yield Finding("create", OK, f"made table {table.name}" if made else f"table {table.name} is there already")
+
+
+def reach(case: Case) -> Iterator[Finding]:
+    """Find credentials, connect, and see that the table is there."""
+    backend = _backend(case)
+    service = backend.service
+    case.share_key()
+    try:
+        text = f"{service.source}, region {service.region}"
+    except (BackendUnavailable, ConfigError) as error:
+        yield Finding("credentials", BAD, str(error))
+        return
+    yield Finding("credentials", OK, text)
+    try:
+        # Whether it is there or not: who answers is reached.
+        backend.table.get(case.key, case.deadline())
+    except ConfigError as error:
+        yield Finding(REACHABLE, OK, service.endpoint)
+        yield Finding("table", BAD, str(error), "make it: cronlock doctor --create, or the manual's templates")
+        return
+    except BackendUnavailable as error:
+        yield Finding("permissions" if isinstance(error, Denied) else ANSWER, BAD, str(error))
+        return
+    yield Finding(REACHABLE, OK, service.endpoint)
+
+
+def examine(case: Case) -> Iterator[Finding]:
+    """Look at the table, its settings, what these credentials may do, and at the clock."""
+    backend = _backend(case)
+    yield from _table(case, backend)
+    yield from _optional(case, backend)
+    yield _listing(backend)
+    yield _clock(case, backend)
+
+
+def forget(case: Case) -> Finding | None:
+    """Remove the probe's record, or say that it stays."""
+    try:
+        _backend(case).table.delete_items(case.key, case.deadline())
+    except Denied:
+        return Finding("permissions", NOTE, f"no dynamodb:DeleteItem: the doctors' own record, {case.key!r}, stays")
+    return None
+
+
+def _table(case: Case, backend: DynamoDBBackend) -> Iterator[Finding]:
+    try:
+        told = backend.table.describe(case.deadline())
+    except Denied:
+        yield Finding("table", NOTE, "cannot tell its settings: these credentials may not dynamodb:DescribeTable")
+        return
+    status = str(told.get("TableStatus"))
+    yield Finding("table", OK if status in ("ACTIVE", "UPDATING") else WARNING, f"{backend.table.name}: {status}")
+    schema = [(part.get("AttributeName"), part.get("KeyType")) for part in told.get("KeySchema") or ()]
+    if schema != [(KEY, "HASH")]:
+        yield Finding("key", BAD, f"its key is {schema}", f"make another table, whose only key is {KEY!r}, a string")
+    mode = (told.get("BillingModeSummary") or {}).get("BillingMode", "PROVISIONED")
+    if mode == "PAY_PER_REQUEST":
+        yield Finding("capacity", OK, "on demand")
+    else:
+        capacity: Any = told.get("ProvisionedThroughput") or {}
+        text = (
+            f"provisioned: {capacity.get('WriteCapacityUnits')} writes and {capacity.get('ReadCapacityUnits')} reads/s"
+        )
+        yield Finding("capacity", NOTE, f"{text}; many nodes that start in the same second are throttled beyond that")
+    replicas = [str(one.get("RegionName")) for one in told.get("Replicas") or ()]
+    if told.get("GlobalTableVersion") or replicas:
+        strong = told.get("MultiRegionConsistency") == "STRONG"
+        text = f"it is a global table ({', '.join(replicas) or 'several regions'})"
+        if strong:
+            yield Finding("regions", NOTE, f"{text} with strong consistency; cronlock is not tested on those")
+        else:
+            remedy = "use a table of one region, or see that all machines name the same region= in the URL"
+            yield Finding("regions", BAD, f"{text}: two regions can grant the same key", remedy)
+    if not told.get("DeletionProtectionEnabled"):
+        yield Finding("deletion", NOTE, "it can be deleted, with all leases and fences: deletion protection is off")
+
+
+def _optional(case: Case, backend: DynamoDBBackend) -> Iterator[Finding]:
+    """Look at what is seen only with more permissions than a run needs."""
+    request = {"TableName": backend.table.name}
+    try:
+        body = backend.service.call("DescribeTimeToLive", request, case.deadline()).body
+        told: Any = body.get("TimeToLiveDescription") or {}
+        if told.get("TimeToLiveStatus") in ("ENABLED", "ENABLING"):
+            text = f"by attribute {told.get('AttributeName')!r}: cronlock writes none, so nothing is deleted"
+            yield Finding("expiry", NOTE, text)
+    except BackendUnavailable:
+        pass  # Of little weight, and often not allowed.
+
+
+def _listing(backend: DynamoDBBackend) -> Finding:
+    try:
+        names = list(backend.keys())
+    except Denied:
+        return Finding("keys", NOTE, "`cronlock status` cannot list them: these credentials may not dynamodb:Scan")
+    except BackendUnavailable as error:
+        return Finding("keys", WARNING, f"cannot list them: {error}")
+    number = sum(not name.startswith(f"{PROGRAM} ") for name in names)
+    return Finding("keys", OK, f"{number} with a record", values={"keys": number})
+
+
+def _clock(case: Case, backend: DynamoDBBackend) -> Finding:
+    times = backend.service.times
+    wall = backend.service.clock.wall()
+    low, high = times.earliest() - wall, times.latest() - wall
+    return judge_clock((low + high) / 2, (high - low) / 2, case.hold)
+
+
+def _backend(case: Case) -> DynamoDBBackend:
+    backend = case.backend
+    assert isinstance(backend, DynamoDBBackend)
+    return backend

@@ -1,0 +1,370 @@
+"""etcd's JSON gateway (``/v3/...``, etcd 3.4 and later): several servers, one asked at a time.
+
+The gateway writes 64-bit numbers as texts and leaves out what is 0. Every answer is checked and bounded:
+whatever is not etcd's is BackendUnavailable.
+
+A request that was sent to a server which did not answer is sent to the next one: all that is asked here may
+be done twice. What writes names the versions that it was decided on, or the id of a lease.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import time
+
+from ...errors import BackendUnavailable, ConfigError
+from ..wire.http import Connection, Unanswered
+from ..wire.stream import TLS_PARAMS, Busy, HungUp, patiently, tls_context, without_secrets
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..url import URL
+    from ..wire.http import Response
+
+PORT = 2379
+#: What of an answer is read, in bytes: a page of keys is the longest.
+_LONGEST_ANSWER = 4 << 20
+_LONGEST_MESSAGE = 200
+
+# Codes of gRPC.
+_UNKNOWN, _DEADLINE, _DENIED, _UNAVAILABLE = 2, 4, 7, 14
+# What etcd says, in any version; the codes of some changed.
+_LEASE_EXISTS = "lease already exists"
+_LEASE_GONE = "requested lease not found"
+_NOT_ENABLED = "authentication is not enabled"
+_NAMED = b"CommonName of client"
+# FAILED_PRECONDITION since 3.5: https://github.com/etcd-io/etcd/pull/12985
+_LEARNER = "not supported for learner"
+# The last is said where users were asked for only after this one was told that they are not.
+_TOKENS = ("invalid auth token", "revision of auth store is old", "user name is empty")
+_REMEDIES = (
+    ("database space exceeded", "compact and defragment the servers, then `etcdctl alarm disarm`"),
+    ("user name is empty", "it wants a user: write USER:PASSWORD@ in the URL"),
+    ("invalid user ID or password", "check user and password in the URL"),
+    ("no leader", "too few of its servers see each other"),
+    ("corrupt", "see `etcdctl alarm list`"),
+    (_LEARNER, "take learners out of the URL, or promote them"),
+    ("request is too large", "raise --max-request-bytes of the servers"),
+)
+
+
+class Refusal(BackendUnavailable):
+    """The server answered that it will not."""
+
+    def __init__(self, text: str, code: int, said: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.said = said
+
+    @property
+    def lease_exists(self) -> bool:
+        """Whether a lease of that id is there already."""
+        return _LEASE_EXISTS in self.said
+
+    @property
+    def lease_gone(self) -> bool:
+        """Whether there is no lease of that id."""
+        return _LEASE_GONE in self.said
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether another server may answer otherwise: this one has no leader, or is no voter, or had no answer.
+
+        A leader that was cut off calls what it has waited for in vain UNKNOWN.
+        """
+        about_lease = self.lease_exists or self.lease_gone
+        return (self.code in (_UNAVAILABLE, _DEADLINE, _UNKNOWN) or _LEARNER in self.said) and not about_lease
+
+
+class KeyValue:
+    """One key as it was at some revision."""
+
+    __slots__ = ("created", "key", "lease", "modified", "value")
+
+    def __init__(self, key: bytes, value: bytes, created: int, modified: int, lease: int) -> None:
+        self.key = key
+        self.value = value
+        #: The revisions at which it was made and written last.
+        self.created = created
+        self.modified = modified
+        #: The id of the lease that it goes with, 0 for none.
+        self.lease = lease
+
+
+class Answer:
+    """A part of an answer, by name; what is not there is 0 or empty."""
+
+    __slots__ = ("_data", "_name")
+
+    def __init__(self, name: str, data: Any) -> None:
+        """Raises BackendUnavailable unless `data` is an object of JSON."""
+        self._name = name
+        if not isinstance(data, dict):
+            raise self._nonsense()
+        self._data = data
+
+    def number(self, name: str) -> int:
+        """Return a number, which may be written as a text."""
+        value = self._data.get(name, 0)
+        if isinstance(value, str) and len(value) < 21 and value.removeprefix("-").isdecimal():
+            value = int(value)
+        if not isinstance(value, int) or not -(1 << 63) <= value < 1 << 64:
+            raise self._nonsense()
+        return value
+
+    def text(self, name: str) -> str:
+        """Return a text."""
+        value = self._data.get(name, "")
+        if not isinstance(value, str):
+            raise self._nonsense()
+        return value
+
+    def truth(self, name: str) -> bool:
+        """Return a truth value."""
+        return self._data.get(name) is True
+
+    def part(self, name: str) -> Answer:
+        """Return an object within this one."""
+        return Answer(self._name, self._data.get(name) or {})
+
+    def parts(self, name: str) -> list[Answer]:
+        """Return a list of objects within this one."""
+        value = self._data.get(name) or []
+        if not isinstance(value, list):
+            raise self._nonsense()
+        return [Answer(self._name, one) for one in value]
+
+    def found(self) -> list[KeyValue]:
+        """Return the keys that a range found."""
+        return [self._key_value(one) for one in self.parts("kvs")]
+
+    def ranges(self, number: int) -> list[list[KeyValue]]:
+        """Return what each of `number` ranges of a transaction found, in their order."""
+        parts = [one.part("response_range") for one in self.parts("responses")]
+        if len(parts) != number:
+            raise self._nonsense()
+        return [part.found() for part in parts]
+
+    @property
+    def revision(self) -> int:
+        """The revision that the key space was at."""
+        revision = self.part("header").number("revision")
+        if revision <= 0:
+            raise self._nonsense()
+        return revision
+
+    def _key_value(self, one: Answer) -> KeyValue:
+        try:
+            key, value = (binascii.a2b_base64(one.text(name)) for name in ("key", "value"))
+        except ValueError:
+            raise self._nonsense() from None
+        if not key:
+            raise self._nonsense()
+        return KeyValue(key, value, one.number("create_revision"), one.number("mod_revision"), one.number("lease"))
+
+    def _nonsense(self) -> BackendUnavailable:
+        return BackendUnavailable(f"{self._name}: does not answer as etcd does: check host and port")
+
+
+class Cluster:
+    """The servers of one URL."""
+
+    def __init__(self, url: URL) -> None:
+        """Raises ConfigError for a URL that says what cannot be. Asks nothing yet."""
+        secure = url.scheme == "etcds"
+        params = url.take_params(("prefix", *TLS_PARAMS) if secure else ("prefix",))
+        if (url.user is None) != (url.password is None):
+            raise ConfigError(f"{url}: give user and password, or neither: {url.scheme}://USER:PASSWORD@HOST")
+        self.name = str(url)
+        self._scheme = url.scheme
+        self._hosts = url.need_hosts(PORT)
+        self._tls = tls_context(self.name, params) if secure else None
+        self._credentials = None if url.user is None else {"name": url.user, "password": url.password}
+        self._token: str | None = None
+        #: Whether a server gave a token for user and password.
+        self.asks_for_users = False
+        # Nodes do not all ask the same server first; after a failure the next one is.
+        self._turn = time.time_ns() // 1000
+        self._server: Server | None = None
+
+    def ask(self, path: str, message: dict[str, Any], deadline: float) -> Answer:
+        """Return the answer of the first server that gives one before monotonic time `deadline`."""
+        return patiently(deadline, lambda: self._ask(path, message, deadline))
+
+    @property
+    def is_nobody(self) -> bool:
+        """Whether the URL names no user."""
+        return self._credentials is None
+
+    def scrub(self, text: str) -> str:
+        """Return `text` without password and token, should a server repeat them."""
+        return without_secrets(text, (self._credentials or {}).get("password"), self._token)
+
+    def close(self) -> None:
+        """Close the connection; raises nothing."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def server(self, host: str, port: int) -> Server:
+        """Return the way to one server."""
+        name = f"{self._scheme}://[{host}]:{port}" if ":" in host else f"{self._scheme}://{host}:{port}"
+        return Server(name, Connection(name, host, port, self._tls, longest=_LONGEST_ANSWER), self)
+
+    def authorization(self, server: Server, deadline: float, *, anew: bool) -> dict[str, str]:
+        """Return what tells a server who asks: a token, asked for once, or `anew` where it was refused."""
+        if self._credentials is None:
+            return {}
+        if self._token is None or anew:
+            try:
+                self._token = server.post("/v3/auth/authenticate", self._credentials, {}, deadline).text("token")
+            except Refusal as error:
+                if _NOT_ENABLED not in error.said:
+                    raise
+                self._token = ""  # As etcd's own clients take it; the doctor says it.
+            else:
+                self.asks_for_users = True
+        return {"Authorization": self._token} if self._token else {}
+
+    def _ask(self, path: str, message: dict[str, Any], deadline: float) -> Answer:
+        """Try each server once; a hung one uses up its share of the time only."""
+        failures: list[str] = []
+        while True:
+            if self._server is None:
+                self._server = self.server(*self._hosts[self._turn % len(self._hosts)])
+            now = time.monotonic()
+            try:
+                return self._server.ask(path, message, now + (deadline - now) / (len(self._hosts) - len(failures)))
+            except BackendUnavailable as error:
+                if isinstance(error, Refusal) and not error.elsewhere:
+                    raise
+                failures.append(str(error))
+                self.close()
+                self._turn += 1
+                if len(failures) < len(self._hosts):
+                    continue
+                if len(failures) == 1:
+                    raise
+                kind = Busy if isinstance(error, Busy) else BackendUnavailable
+                raise kind("; ".join(failures)) from error
+
+
+class Server:
+    """The way to one server."""
+
+    def __init__(self, name: str, connection: Connection, cluster: Cluster) -> None:
+        self.name = name
+        self._connection = connection
+        self._cluster = cluster
+        self._heard = False
+
+    def ask(self, path: str, message: dict[str, Any], deadline: float) -> Answer:
+        """Return the answer to `message`, asked for by who the URL says. Raises BackendUnavailable."""
+        who = self._cluster.authorization(self, deadline, anew=False)
+        try:
+            return self.post(path, message, who, deadline)
+        except Refusal as error:
+            if self._cluster.is_nobody or not any(text in error.said for text in _TOKENS):
+                raise
+        # Tokens end, and a server that was started anew knows none. What was refused was not done.
+        who = self._cluster.authorization(self, deadline, anew=True)
+        return self.post(path, message, who, deadline)
+
+    def get(self, path: str, deadline: float) -> Response:
+        """Return what the server says at `path` to everybody: versions, metrics."""
+        return self._connection.request("GET", path, {}, b"", deadline)
+
+    def post(self, path: str, message: dict[str, Any], who: dict[str, str], deadline: float) -> Answer:
+        """Return the answer to `message` with the headers `who`; raise Refusal for one that says no."""
+        headers = {"Content-Type": "application/json", **who}
+        try:
+            response = self._connection.request("POST", path, headers, json.dumps(message).encode(), deadline)
+        except Unanswered as error:
+            if self._heard or not isinstance(error.__cause__, HungUp) or not self.name.startswith("etcd:"):
+                raise
+            raise Unanswered(f"{error}; if this port speaks TLS, write etcds://") from error
+        self._heard = True
+        try:
+            answer = json.loads(response.body)
+        except (ValueError, RecursionError):
+            if _NAMED in response.body:
+                raise BackendUnavailable(
+                    f"{self.name}: the gateway of servers that ask for users takes no client certificate with a"
+                    " CommonName: use one without"
+                ) from None
+            raise BackendUnavailable(
+                f"{self.name}: does not answer as etcd does (status {response.status}):"
+                " check host and port, and that it is etcd 3.4 or later with its gateway"
+            ) from None
+        failed = answer.get("error") if isinstance(answer, dict) else None
+        if response.status == 200 and not failed:
+            return Answer(self.name, answer)
+        raise self._refusal(answer, failed, response.status)
+
+    def close(self) -> None:
+        """Close the connection; raises nothing."""
+        self._connection.close()
+
+    def _refusal(self, answer: Any, failed: Any, status: int) -> BackendUnavailable:
+        # A stream's error is an object.
+        error = Answer(self.name, failed if isinstance(failed, dict) else answer)
+        message = error.text("message")
+        said = message[:_LONGEST_MESSAGE]
+        code = error.number("code") or error.number("grpc_code")
+        shown = self._cluster.scrub(message)[:_LONGEST_MESSAGE].removeprefix("etcdserver: ")
+        text = f"{self.name}: the server answered {shown!r}" if said else f"{self.name}: status {status}"
+        remedies = [remedy for part, remedy in _REMEDIES if part in said]
+        if code == _DENIED:
+            remedies.append("let the user read and write all keys under the prefix")
+        return Refusal("; ".join([text, *remedies]), code, said)
+
+
+# Parts of transactions.
+
+
+def text_of(data: bytes) -> str:
+    """Return `data` as JSON has it."""
+    return binascii.b2a_base64(data, newline=False).decode()
+
+
+def behind(prefix: bytes) -> bytes:
+    """Return the first key behind all that begin with `prefix`."""
+    return prefix[:-1] + bytes([prefix[-1] + 1])
+
+
+def put(key: bytes, value: bytes, lease: int = 0) -> dict[str, Any]:
+    """Return the part that writes a key, to go with `lease`."""
+    request = {"key": text_of(key), "value": text_of(value)}
+    return {"request_put": {**request, "lease": str(lease)} if lease else request}
+
+
+def get(key: bytes, *, below: bool = False) -> dict[str, Any]:
+    """Return the part that reads a key, or all that begin with it."""
+    return {"request_range": _range(key, below=below)}
+
+
+def delete(key: bytes, *, below: bool = False) -> dict[str, Any]:
+    """Return the part that deletes a key, or all that begin with it."""
+    return {"request_delete_range": _range(key, below=below)}
+
+
+def unchanged(key: bytes, modified: int) -> dict[str, Any]:
+    """Return the condition that a key was last written at that revision; 0 for one that is not there."""
+    return {"key": text_of(key), "target": "MOD", "result": "EQUAL", "mod_revision": str(modified)}
+
+
+def created(key: bytes, revision: int) -> dict[str, Any]:
+    """Return the condition that a key is there, and that it was made at that revision."""
+    return {"key": text_of(key), "target": "CREATE", "result": "EQUAL", "create_revision": str(revision)}
+
+
+def says(key: bytes, value: bytes) -> dict[str, Any]:
+    """Return the condition that a key has that value: a server that forgot gives revisions again."""
+    return {"key": text_of(key), "target": "VALUE", "result": "EQUAL", "value": text_of(value)}
+
+
+def _range(key: bytes, *, below: bool) -> dict[str, str]:
+    return {"key": text_of(key), "range_end": text_of(behind(key))} if below else {"key": text_of(key)}

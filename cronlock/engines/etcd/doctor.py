@@ -1,0 +1,236 @@
+"""What ``cronlock doctor`` looks at on etcd."""
+
+from __future__ import annotations
+
+import re
+import time
+from email.utils import parsedate_to_datetime
+
+from h11._version import __version__ as h11_version
+
+from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, at, judge_clock, judge_share, span
+from ...doctor.reaching import ANSWER, connect_all, is_up, show
+from ...errors import BackendError, BackendUnavailable
+from ..wire.stream import tls_context
+from .api import PORT, Answer, Cluster, Refusal, Server, delete, text_of
+from .names import Names, base
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Iterator
+
+    from ...doctor.probe import Case
+
+_FEWEST = 3
+#: Seconds: what bcrypt takes at its default cost is a multiple.
+_SLOW_LOGIN = 0.02
+_MANY_REVISIONS = 10_000
+# https://github.com/etcd-io/etcd/issues/13766
+_CORRUPTING = ("3.5.0", "3.5.1", "3.5.2")
+
+
+def reach(case: Case) -> Iterator[Finding]:
+    """Connect to each server, and show one of them user and password."""
+    found = []
+    for finding in connect_all(case, PORT, _tls(case)):
+        found.append(finding)
+        yield finding
+    if is_up(found):
+        yield from _credentials(case)
+
+
+def examine(case: Case) -> Iterator[Finding]:
+    """Look at each server that the URL names, and at the ensemble that they make. Raises BackendError."""
+    cluster = Cluster(case.url)
+    status: dict[str, Answer] = {}
+    silent = []
+    for place in case.url.need_hosts(PORT):
+        server = cluster.server(*place)
+        try:
+            status[show(*place)] = server.ask("/v3/maintenance/status", {}, case.deadline())
+            yield from at(show(*place), _server(case, server, status[show(*place)]))
+        except BackendUnavailable as error:
+            silent.append(str(error))
+        finally:
+            server.close()
+    try:
+        members = cluster.ask("/v3/cluster/member/list", {}, case.deadline()).parts("members")
+        yield _judge_ensemble(status, silent, members)
+        yield _alarms(cluster, case)
+        yield from _compaction(cluster, case)
+    finally:
+        cluster.close()
+    yield Finding("client", OK, f"h11 {h11_version}")
+
+
+def forget(case: Case) -> None:
+    """Remove the keys of the probe; its leases lapse."""
+    cluster, names = Cluster(case.url), Names(base(case.url), case.key)
+    parts = [delete(names.record), delete(names.held, below=True), delete(names.history, below=True)]
+    try:
+        cluster.ask("/v3/kv/txn", {"success": parts}, case.deadline())
+    finally:
+        cluster.close()
+
+
+def _credentials(case: Case) -> Iterator[Finding]:
+    cluster = Cluster(case.url)
+    try:
+        cluster.ask("/v3/kv/range", {"key": "AA=="}, case.deadline())
+    except Refusal as error:
+        if "permission denied" not in error.said:  # Of that key; what the lease needs, the lease shows.
+            yield Finding(ANSWER, BAD, str(error))
+            return
+    except BackendError as error:
+        yield Finding(ANSWER, BAD, str(error))
+        return
+    finally:
+        cluster.close()
+    user = case.url.user
+    if user is None:
+        text = "none: keys are open to whoever reaches the servers, unless TLS asks for certificates"
+        yield Finding("credentials", NOTE, text)
+        return
+    if not cluster.asks_for_users:
+        text = f"{user}, which is not looked at: the servers' authentication is off"
+        remedy = "`etcdctl auth enable`, or leave user and password out of the URL"
+        yield Finding("credentials", WARNING, text, remedy)
+        return
+    if case.url.scheme == "etcd":
+        text = f"{user}, whose password is readable on its way: only etcds:// (TLS) hides it"
+        yield Finding("credentials", NOTE, text)
+    else:
+        yield Finding("credentials", OK, user)
+    yield _judge_login(_login_seconds(case))
+
+
+def _login_seconds(case: Case) -> float:
+    """Return how long a server takes to look at the password, which each run and each skip shows it."""
+    cluster, times = Cluster(case.url), []
+    for place in case.url.need_hosts(PORT):
+        server = cluster.server(*place)
+        try:
+            server.get("/version", case.deadline())  # Connects.
+            before = time.monotonic()
+            cluster.authorization(server, case.deadline(), anew=True)
+            times.append(time.monotonic() - before)
+        except BackendError:
+            continue  # Said of this server elsewhere.
+        finally:
+            server.close()
+    return min(times, default=0.0)
+
+
+def _judge_login(seconds: float) -> Finding:
+    text = f"{span(seconds)} for each run and skip"
+    if seconds < _SLOW_LOGIN:
+        return Finding("login", OK, text, values={"seconds": seconds})
+    text += f": {1 / seconds:.0f} a second keep one of a server's processors busy"
+    advice = "start the servers with --bcrypt-cost 4 and set the password again, or spread the runs by --jitter"
+    return Finding("login", NOTE, f"{text}; {advice}", values={"seconds": seconds})
+
+
+def _server(case: Case, server: Server, status: Answer) -> Iterator[Finding]:
+    version = status.text("version")
+    if version in _CORRUPTING:
+        text = f"etcd {version}, which may lose or spoil data when it is killed under load"
+        yield Finding("server", WARNING, text, "take a later release of 3.5")
+    else:
+        yield Finding("server", OK, f"etcd {version or 'of unknown version'}")
+    before, started = time.time(), time.monotonic()
+    told = server.get("/version", case.deadline())
+    took = time.monotonic() - started
+    clock = _judge_date(told.headers.get("date", ""), before + took / 2, took, case.hold)
+    if clock is not None:
+        yield clock
+    space = _judge_space(server, status, case)
+    if space is not None:
+        yield space
+
+
+def _judge_date(date: str, now: float, took: float, hold: float) -> Finding | None:
+    """Judge this machine's clock by the header of an answer, which tells whole seconds; None if it tells none."""
+    try:
+        seconds = parsedate_to_datetime(date).timestamp()
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None
+    return judge_clock(seconds + 0.5 - now, took / 2 + 0.5, hold)
+
+
+def _judge_space(server: Server, status: Answer, case: Case) -> Finding | None:
+    """Judge the size of the server's file against its quota, behind which it takes no more writes."""
+    quota = status.number("dbSizeQuota")  # Since 3.6.
+    if not quota:
+        metrics = server.get("/metrics", case.deadline()).body.decode("utf-8", "replace")
+        told = re.search(
+            r"^etcd_server_quota_backend_bytes ([0-9]{1,18}(?:\.[0-9]{1,18})?(?:e\+[0-9]{1,2})?)$",
+            metrics,
+            re.MULTILINE,
+        )
+        quota = int(float(told.group(1))) if told else 0
+    if not quota:
+        return None
+    remedy = "compact by --auto-compaction-retention, and defragment (`etcdctl defrag`)"
+    return judge_share("space", status.number("dbSize"), quota, "", remedy)
+
+
+def _judge_ensemble(status: dict[str, Answer], silent: list[str], members: list[Answer]) -> Finding:
+    leaders = {one.number("leader") for one in status.values()}
+    named = {one.part("header").number("member_id"): place for place, one in status.items()}
+    roles = {number: "leader" if number in leaders else "follower" for number in named}
+    learners = {member.number("ID") for member in members if member.truth("isLearner")}
+    roles.update(dict.fromkeys(learners & set(roles), "learner"))
+    text = ", ".join(f"{place} {roles[number]}" for number, place in named.items())
+    text += "".join(f"; {reason}" for reason in silent)
+    voters = len(members) - len(learners)
+    if not status:
+        return Finding("ensemble", BAD, text, "bring the servers back")
+    if set(named) - {member.number("ID") for member in members}:
+        return Finding("ensemble", BAD, text, "name servers of one ensemble only")
+    if silent:
+        return Finding("ensemble", WARNING, text, "bring back the servers that do not serve")
+    if len(leaders) > 1 or 0 in leaders:
+        return Finding("ensemble", WARNING, f"{text}; they do not agree on the leader", "look again in a moment")
+    if learners & set(named):
+        return Finding("ensemble", WARNING, text, "take learners out of the URL: they serve no runs")
+    if voters < _FEWEST:
+        remedy = "run three or five: all leases and records are lost with one machine"
+        return Finding("ensemble", WARNING, f"{text}; none may be down", remedy)
+    if len(named) < voters:
+        return Finding("ensemble", NOTE, f"{text}; the URL names {len(named)} of {voters}")
+    if voters % 2 == 0:
+        return Finding("ensemble", NOTE, f"{text}; an even number bears no more failures than one less")
+    return Finding("ensemble", OK, text)
+
+
+def _alarms(cluster: Cluster, case: Case) -> Finding:
+    try:
+        raised = cluster.ask("/v3/maintenance/alarm", {"action": "GET"}, case.deadline()).parts("alarms")
+    except Refusal:
+        return Finding("alarms", NOTE, "cannot tell: the user may not ask")
+    words = sorted({one.text("alarm") for one in raised})
+    if words:
+        return Finding("alarms", BAD, ", ".join(words), "see `etcdctl alarm list`; it takes no writes until disarmed")
+    return Finding("alarms", OK, "none")
+
+
+def _compaction(cluster: Cluster, case: Case) -> Iterator[Finding]:
+    """See whether old revisions are thrown away: nobody reads them, and they fill the servers."""
+    request = {"key": text_of(Names(base(case.url), case.key).record), "revision": "1"}
+    try:
+        revision = cluster.ask("/v3/kv/range", request, case.deadline()).revision
+    except Refusal as error:
+        if "has been compacted" in error.said:
+            yield Finding("compaction", OK, "old revisions are thrown away")
+        return  # Or the user may not ask: nothing is known.
+    text = f"none of {revision} revisions was ever thrown away, and each run makes two, of some 4 KB"
+    if revision < _MANY_REVISIONS:
+        yield Finding("compaction", NOTE, f"{text}; start the servers with --auto-compaction-retention=1")
+    else:
+        remedy = "start the servers with --auto-compaction-retention=1 (hour), before they are full and take no writes"
+        yield Finding("compaction", WARNING, text, remedy)
+
+
+def _tls(case: Case) -> ssl.SSLContext | None:
+    return tls_context(str(case.url), case.url.params) if case.url.scheme == "etcds" else None

@@ -1,0 +1,55 @@
+"""Which file systems are on a network: their locks do not end with a machine's death."""
+
+from __future__ import annotations
+
+import os
+
+from ...errors import ConfigError
+
+# fmt: off
+_NETWORK_FILE_SYSTEMS = frozenset((
+    "9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs",
+    "nfs4", "ocfs2", "orangefs", "prl_fs", "pvfs2", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs",
+    "fuse.ceph", "fuse.ceph-fuse", "fuse.gcsfuse", "fuse.glusterfs", "fuse.juicefs", "fuse.mfs", "fuse.rclone",
+    "fuse.s3fs", "fuse.sshfs", "fuse.vmhgfs-fuse",
+))
+# fmt: on
+
+
+def refuse_network(directory: str, mountinfo: str) -> None:
+    """Raise ConfigError when `directory` is on a network file system, going by the table of mounts."""
+    try:
+        with open(mountinfo, "rb", buffering=0) as file:
+            table = file.readall().decode("utf-8", "surrogateescape")
+    except OSError:
+        return  # Not Linux.
+    mounts = []
+    for line in table.splitlines():
+        before, _, after = line.partition(" - ")
+        fields = before.split(" ")
+        if len(fields) > 4:  # Others are not of the form that proc(5) describes.
+            mounts.append((_unescape_mount(fields[4]), after.split(" ")[0]))
+    # As written first: following links on a server that does not answer would never return.
+    _refuse_network_mount(directory, directory, mounts)
+    _refuse_network_mount(directory, os.path.realpath(directory), mounts)
+
+
+def _refuse_network_mount(directory: str, path: str, mounts: list[tuple[str, str]]) -> None:
+    # Of two on the same place the later one counts, which covers the other.
+    over = [(len(place), number, place, kind) for number, (place, kind) in enumerate(mounts) if _is_under(path, place)]
+    _, _, place, kind = max(over, default=(0, 0, "", ""))
+    if kind in _NETWORK_FILE_SYSTEMS:
+        raise ConfigError(
+            f"file://{directory} is on a network file system ({kind} on {place}), whose locks are no leases; "
+            f"name a local directory, or a backend on the network"
+        )
+
+
+def _is_under(path: str, place: str) -> bool:
+    return path == place or path.startswith(place.rstrip("/") + "/")
+
+
+def _unescape_mount(text: str) -> str:
+    for code, character in ((r"\040", " "), (r"\011", "\t"), (r"\012", "\n"), (r"\134", "\\")):
+        text = text.replace(code, character)
+    return text

@@ -1,0 +1,309 @@
+"""One connection to MySQL or MariaDB by PyMySQL, each request within an exact time limit.
+
+PyMySQL's own time limits are for each operation on its socket, and a server that sends a byte now and
+then outlasts them: it is given a `Wire` in place of the socket. Importing the module imports PyMySQL, most
+of what a run here costs.
+"""
+
+from __future__ import annotations
+
+import ssl
+import sys
+import time
+
+from ...errors import BackendUnavailable, ConfigError
+from ..wire.stream import HungUp, Stream, without_secrets
+
+# PyMySQL imports `cryptography` wherever that is installed, which costs twice as much as all the rest
+# of it, and needs it for one way to log in only: `_encrypted` below imports it then.
+_IS_HIDDEN = "cryptography" not in sys.modules
+if _IS_HIDDEN:
+    sys.modules["cryptography"] = None  # type: ignore[assignment]
+try:
+    import pymysql
+    from pymysql import _auth
+    from pymysql.constants import CLIENT
+    from pymysql.cursors import Cursor
+finally:
+    if _IS_HIDDEN:
+        del sys.modules["cryptography"]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+#: A row; None is NULL.
+Row = tuple["Any", ...]
+
+# More than any answer has: a thousand names, or a history.
+_LONGEST_ANSWER = 4 << 20
+_LONGEST_MESSAGE = 300
+# Seconds; the words fit into any buffer.
+_GOODBYE = 0.1
+# What PyMySQL has of its own accord, not from the server.
+_CLIENT_ERRORS = range(2000, 3000)
+_TLS_ERROR = 2026
+_NO_TLS = "the server has no TLS, which the URL asks for: set it up there, or leave out ssl= and ca="
+# Bytes of the request to speak TLS: what comes behind it has the password in it, in one form or another.
+_TLS_REQUEST = 36
+# Ways to log in that show the password, or nearly so, to whoever is at the other end.
+_BARE_PLUGINS = ("mysql_clear_password", "dialog", "mysql_old_password")
+_USER_PLEASE = "mysql://USER:PASSWORD@HOST/DATABASE"
+# What PyMySQL needs for some ways to log in, and what is to be done about it.
+_REMEDIES = {
+    "cryptography": "the server wants to see the password of this user, which takes TLS (ssl=required or ca=), or: ",
+    "pynacl": "this user's password is checked by ed25519, for which PyMySQL needs a package more: ",
+}
+
+
+class Refused(BackendUnavailable):
+    """The server answered with an error: nothing of that statement was done, nor of those behind it."""
+
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        #: The server's number for it.
+        self.code = code
+
+
+class Wire:
+    """What PyMySQL takes for a socket and for a file on it: a stream whose deadline is the request's."""
+
+    def __init__(self, name: str, stream: Stream, host: str, tls: ssl.SSLContext | None) -> None:
+        self._name = name
+        self._stream = stream
+        self._host = host
+        #: What is still to be spoken before anything that is a secret.
+        self._tls = tls
+        self._buffer = b""
+        self._left = _LONGEST_ANSWER
+
+    def limit(self, deadline: float) -> None:
+        """Let all that is asked from now on be done by monotonic time `deadline`."""
+        self._stream.limit(deadline)
+        self._left = _LONGEST_ANSWER
+
+    def quiet(self) -> bool:
+        """Whether nothing came since the last answer: what comes then is the server's goodbye."""
+        return not self._buffer and self._stream.quiet()
+
+    def start_tls(self) -> Wire:
+        """Speak TLS from now on."""
+        assert self._tls is not None
+        if self._buffer:
+            # It came before there was TLS, from anybody.
+            raise BackendUnavailable(f"{self._name}: the server sent more than it was asked for")
+        self._stream.start_tls(self._tls, self._host)
+        self._tls = None
+        return self
+
+    @property
+    def certificate(self) -> dict[str, object]:
+        """What the server's certificate says, where it was verified."""
+        return self._stream.certificate()
+
+    # What PyMySQL calls
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Do nothing: `limit` rules."""
+
+    def makefile(self, mode: str) -> Wire:  # noqa: ARG002 (it is always for reading)
+        """Return what can be read from."""
+        return self
+
+    def sendall(self, data: bytes) -> None:
+        """Send `data`; nothing but the wish to speak TLS while that is still to come."""
+        if self._tls is not None and len(data) != _TLS_REQUEST:
+            raise BackendUnavailable(f"{self._name}: {_NO_TLS}")
+        self._stream.send(data)
+
+    def read(self, size: int) -> bytes:
+        """Return exactly `size` bytes."""
+        self._left -= size
+        if self._left < 0:
+            raise BackendUnavailable(f"{self._name}: the server's answer is too long: is it MySQL or MariaDB?")
+        while len(self._buffer) < size:
+            self._buffer += self._stream.receive()
+        data, self._buffer = self._buffer[:size], self._buffer[size:]
+        return data
+
+    def close(self) -> None:
+        """Close the connection; raises nothing."""
+        self._stream.close()
+
+
+class _Upgrade(ssl.SSLContext):
+    """What PyMySQL takes for a TLS context: the wire knows the real one."""
+
+    def wrap_socket(self, sock: Any, *args: Any, **options: Any) -> Any:  # noqa: ARG002 (the wire has the name)
+        """Speak TLS on `sock`, a `Wire`."""
+        return sock.start_tls()
+
+
+class _Refusal:
+    """Stands for a way to log in that nobody is to use without TLS."""
+
+    def __init__(self, connection: object) -> None:
+        pass
+
+    def authenticate(self, packet: object) -> None:  # noqa: ARG002 (whatever it says)
+        """Raise BackendUnavailable."""
+        raise BackendUnavailable("the server asks for the password as it is, which takes TLS: see ssl= and ca=")
+
+
+class _Connection(pymysql.connections.Connection):  # type: ignore[misc]
+    def set_character_set(self, charset: str, collation: str | None = None) -> None:
+        """Do nothing, for one round trip less: what is sent is ASCII, and what comes is bytes and numbers."""
+
+
+class Link:
+    """A connection. Every failure is BackendUnavailable, and it is of no use afterwards."""
+
+    __slots__ = ("_connection", "_name", "_wire")
+
+    def __init__(self, name: str, wire: Wire, connection: _Connection) -> None:
+        self._name = name
+        self._wire = wire
+        self._connection = connection
+
+    @classmethod
+    def log_in(
+        cls,
+        name: str,
+        stream: Stream,
+        *,
+        host: str | None,
+        user: str | None,
+        password: str,
+        database: str,
+        tls: ssl.SSLContext | None,
+    ) -> Link:
+        """Log in to the server at the other end of `stream`; `host` is None for a Unix socket.
+
+        Raises Refused for what the server says against it.
+        """
+        user = user or pymysql.connections.DEFAULT_USER
+        if user is None:
+            stream.close()
+            raise ConfigError(f"{name}: names no user, and whoever runs this has no name: write {_USER_PLEASE}")
+        wire = Wire(name, stream, host or "", tls)
+        bare = dict.fromkeys(_BARE_PLUGINS, _Refusal) if tls is None and host is not None else {}
+        try:
+            connection = _Connection(
+                host=host,
+                user=user,
+                # As text, it could have Latin letters only.
+                password=password.encode("utf-8", "surrogateescape"),
+                database=database,
+                autocommit=True,
+                client_flag=CLIENT.MULTI_STATEMENTS,
+                program_name="cronlock",
+                auth_plugin_map=bare,
+                # Without it PyMySQL speaks TLS of its own accord, and reads all the system's certificates for it.
+                ssl_disabled=tls is None,
+                ssl=None if tls is None else _Upgrade(ssl.PROTOCOL_TLS_CLIENT),
+                defer_connect=True,
+            )
+            link = cls(name, wire, connection)
+            # What this raises is never shown with a traceback, which might show the password.
+            link._try(lambda: connection.connect(wire))
+        except BaseException:
+            stream.close()
+            raise
+        return link
+
+    def limit(self, deadline: float) -> None:
+        """Let all that is asked from now on be done by monotonic time `deadline`."""
+        self._wire.limit(deadline)
+
+    def ask(self, statements: Sequence[str]) -> list[tuple[int, list[Row]]]:
+        """Send the statements in one packet; return for each how many rows it changed, and its rows.
+
+        Raises Refused for the first that the server refuses: those before it are done.
+        """
+        answers = []
+        cursor = Cursor(self._connection)
+
+        def ask() -> None:
+            cursor.execute("; ".join(statements))
+            while True:
+                answers.append((cursor.rowcount, list(cursor.fetchall())))
+                if not cursor.nextset():
+                    break
+            # Where the server's own settings, or a pooler's, open a transaction all the same.
+            if not self._connection.get_autocommit():
+                self._connection.commit()
+
+        self._try(ask)
+        if len(answers) != len(statements):
+            raise self._senseless()
+        return answers
+
+    def quiet(self) -> bool:
+        """Whether it still stands, as far as can be seen from here."""
+        return self._wire.quiet()
+
+    @property
+    def certificate(self) -> dict[str, object]:
+        """What the server's certificate says, where it was verified."""
+        return self._wire.certificate
+
+    def close(self) -> None:
+        """Say goodbye, so that the server's log has no complaint, and close the connection; raises nothing."""
+        self._wire.limit(time.monotonic() + _GOODBYE)
+        try:
+            self._connection.close()
+        except Exception:
+            pass  # Closed already, or in the middle of something.
+        self._wire.close()
+
+    def _try(self, work: Any) -> None:
+        try:
+            work()
+        except BackendUnavailable as error:
+            if str(error).startswith(self._name):
+                raise
+            raise BackendUnavailable(f"{self._name}: {error}") from None
+        except pymysql.MySQLError as error:
+            code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+            text = one_line(self._scrub(str(error.args[-1] if error.args else error)))
+            if code == _TLS_ERROR:
+                raise BackendUnavailable(f"{self._name}: {_NO_TLS}") from None
+            if code in _CLIENT_ERRORS or not code:
+                raise HungUp(f"{self._name}: {text}") from None
+            raise Refused(f"{self._name}: {text}", code) from None
+        except RuntimeError as error:
+            # It names the package that it lacks.
+            package = next((one for one in _REMEDIES if one in str(error)), None)
+            if package is None:
+                raise self._senseless() from None
+            raise BackendUnavailable(f"{self._name}: {_REMEDIES[package]}pip install {package}") from None
+        except Exception:
+            # PyMySQL trusts what it reads: an answer that is none ends in errors of every kind.
+            raise self._senseless() from None
+
+    def _scrub(self, text: str) -> str:
+        """Return `text` without the password, should a server that was shown it repeat it."""
+        return without_secrets(text, self._connection.password.decode("utf-8", "surrogateescape"))
+
+    def _senseless(self) -> BackendUnavailable:
+        return BackendUnavailable(f"{self._name}: the server gave a senseless answer: is it MySQL or MariaDB?")
+
+
+def _encrypted(password: bytes, salt: bytes, public_key: bytes) -> bytes:
+    """Stand for PyMySQL's function of the server's public key until it is needed."""
+    from importlib import reload
+
+    # Puts the real one in this one's place, with or without what it needs.
+    data: bytes = reload(_auth).sha2_rsa_encrypt(password, salt, public_key)
+    return data
+
+
+if _IS_HIDDEN:
+    _auth.sha2_rsa_encrypt = _encrypted
+
+
+def one_line(message: str) -> str:
+    """Return what a server says as one line that a terminal can show."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in " ".join(message.split()))
+    return text[:_LONGEST_MESSAGE] or "no reason given"

@@ -1,0 +1,177 @@
+"""Which server of MySQL or MariaDB is asked, and what its refusals mean."""
+
+from __future__ import annotations
+
+import time
+
+from ...errors import BackendUnavailable, ConfigError, ForeignValue
+from ..wire.stream import Busy, Stream, patiently
+from . import sql as statements
+from .link import Link, Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ssl
+
+    from .link import Row
+
+    #: Host and port, or the path of a socket.
+    Place = tuple[str, int] | str
+
+# The server's numbers for what it refuses. Nothing was done, and it may be in a moment:
+_NO_ROOM = (1040, 1203, 1226)  # connections: all, of this user, of this user by a quota
+_ROLLED_BACK = (1205, 1213, 3101)  # waited too long for a lock, met another, found in conflict by the group
+_NOT_NOW = (1047, 1290, 1792, 1836)  # not part of a Galera cluster's majority, or read-only
+_NO_TABLE, _NO_DATABASE, _OTHER_TABLE = (1146,), (1049,), (1054, 1364)
+_NOT_HERE = 1044
+_DENIED = (1142, 1143)
+_LOGIN = (1045, 1698)
+_INSECURE = 3159
+
+
+class Servers:
+    """The servers of a URL, and one connection to the first of them that takes writes."""
+
+    def __init__(
+        self,
+        name: str,
+        places: list[Place],
+        *,
+        user: str | None,
+        password: str,
+        database: str,
+        table: str,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        #: What messages call them.
+        self.name = name
+        self.places = places
+        #: The table as people name it.
+        self.table = table
+        self._user, self._password = user, password
+        self._database = database
+        self._tls = tls
+        self._link: Link | None = None
+
+    def ask(self, texts: list[str], deadline: float) -> list[tuple[int, list[Row]]]:
+        """Send a request until a server has room and does not roll it back; return the answers."""
+        return patiently(deadline, lambda: self.ask_once(texts, deadline))
+
+    def query(self, text: str, deadline: float) -> list[Row]:
+        """Return the rows of any one statement, for who looks at the server rather than at keys.
+
+        Raises Refused for the server's own errors.
+        """
+        try:
+            ((_, rows),) = self.link(deadline).ask([text])
+        except BaseException:
+            self.close()
+            raise
+        return rows
+
+    def ask_once(self, texts: list[str], deadline: float) -> list[tuple[int, list[Row]]]:
+        """Send a request once; raises Busy where nothing was done, and may be in a moment."""
+        try:
+            return self.link(deadline).ask(texts)
+        except Refused as error:
+            self.close()
+            raise self._explained(error) from None
+        except BaseException:
+            # An answer may still be on its way, which the next request must not take for its own.
+            self.close()
+            raise
+
+    def link(self, deadline: float) -> Link:
+        """Return the connection, made before monotonic time `deadline` if there is none that stands."""
+        if self._link is not None and not self._link.quiet():
+            # The server hung up while nothing was asked: no reason to fail the next request.
+            self.close()
+        if self._link is None:
+            self._link = self._connect(deadline)
+        self._link.limit(deadline)
+        return self._link
+
+    def log_in(self, place: Place, deadline: float) -> Link:
+        """Return a connection of its own to one of `places`, made before monotonic time `deadline`."""
+        name = self.name if len(self.places) == 1 else f"{self.name}: {_show(place)}"
+        host = None if isinstance(place, str) else place[0]
+        if isinstance(place, str):
+            stream = Stream.connect_unix(name, place, deadline)
+        else:
+            stream = Stream.connect_tcp(name, *place, deadline)
+        return Link.log_in(
+            name,
+            stream,
+            host=host,
+            user=self._user,
+            password=self._password,
+            database=self._database,
+            tls=self._tls,
+        )
+
+    def close(self) -> None:
+        """Close the connection; raises nothing."""
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+
+    def _connect(self, deadline: float) -> Link:
+        """Connect to the first server that takes writes; one that does not answer costs its share of the time."""
+        failures: list[Exception] = []
+        for position, place in enumerate(self.places):
+            now = time.monotonic()
+            share = now + (deadline - now) / (len(self.places) - position)
+            try:
+                link = self.log_in(place, share)
+                if len(self.places) == 1 or not self._is_read_only(link):
+                    return link
+                link.close()
+                failures.append(Busy(f"{self.name}: {_show(place)}: read-only"))
+            except Refused as error:
+                failures.append(self._explained(error))
+            except BackendUnavailable as error:
+                failures.append(error)
+        if len(failures) == 1:
+            raise failures[0]
+        text = "; ".join([str(failures[0]), *(str(error).partition(f"{self.name}: ")[2] for error in failures[1:])])
+        raise (Busy if any(isinstance(error, Busy) for error in failures) else BackendUnavailable)(text)
+
+    def _is_read_only(self, link: Link) -> bool:
+        """Ask before anything is written: an administrator's writes would not be refused."""
+        try:
+            ((_, rows),) = link.ask([statements.READ_ONLY])
+            return not rows or str(rows[0][0]) not in ("0", "OFF")
+        except BaseException:
+            link.close()
+            raise
+
+    def _explained(self, error: Refused) -> Exception:
+        """Return what the server's refusal means here."""
+        text, table = str(error), self.table
+        if error.code in (*_NO_ROOM, *_ROLLED_BACK):
+            return Busy(text)
+        if error.code in _NOT_NOW:
+            # Of several servers, another may be the right one by now.
+            return (Busy if len(self.places) > 1 else BackendUnavailable)(f"{text}: name the server that takes writes")
+        if error.code in _NO_TABLE:
+            return ConfigError(f"{text}; make it with `cronlock doctor --create`, or name another by table=")
+        if error.code in _NO_DATABASE:
+            return ConfigError(f"{text}; make it with CREATE DATABASE, or name another in the URL")
+        if error.code in _OTHER_TABLE:
+            return ForeignValue(
+                f"{text}: {table} is no table of cronlock's; nothing was changed: name another by table="
+            )
+        if error.code == _NOT_HERE:
+            grant = f"GRANT {statements.GRANTS} ON {self._database}.{table} TO the URL's user"
+            return BackendUnavailable(f"{text}; name another database in the URL, or {grant}")
+        if error.code in _DENIED:
+            return BackendUnavailable(f"{text}; to allow it: GRANT {statements.GRANTS} ON {table} TO the URL's user")
+        if error.code in _LOGIN:
+            return BackendUnavailable(f"{text}: authentication failed: check user and password in the URL")
+        if error.code == _INSECURE:
+            return BackendUnavailable(f"{text}; add ssl=required, or ca= with the server's authority")
+        return error
+
+
+def _show(place: Place) -> str:
+    return place if isinstance(place, str) else f"{place[0]}:{place[1]}"

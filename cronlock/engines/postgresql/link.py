@@ -1,0 +1,210 @@
+"""One connection to PostgreSQL, each request within an exact time limit.
+
+By libpq's calls that do not block: its own ``connect_timeout`` counts whole seconds and each host anew, and
+nothing of it limits a statement. Where `.libpq` cannot be had, as on macOS, psycopg.pq stands in for it, whose
+import is most of what a run then costs.
+"""
+
+from __future__ import annotations
+
+import _socket
+import select
+import time
+
+from ...errors import BackendUnavailable
+from ..wire.stream import Busy, HungUp, without_secrets
+
+try:
+    from . import libpq as pq
+    from .libpq import Error
+except (ImportError, AttributeError):  # The latter from an interpreter whose `_ctypes` is another.
+    try:
+        from psycopg import Error, pq  # type: ignore[assignment, no-redef]
+    except ModuleNotFoundError:
+        raise
+    except ImportError as error:
+        # psycopg is there, and neither its binary part nor the system's libpq.
+        raise ModuleNotFoundError("no libpq", name="psycopg_binary") from error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: A row; None is NULL.
+Row = list["str | None"]
+
+# More than any answer has: a page of names.
+_MOST_ROWS = 10_000
+# Parts of an answer to one statement. In COPY mode there is always one more.
+_MOST_PARTS = 2
+# What poll(2) takes, in milliseconds.
+_LONGEST_POLL = (1 << 31) - 1
+_LONGEST_MESSAGE = 300
+# What was wrong with a login, and what to do about it.
+_REMEDIES = (
+    ("password authentication failed", "check user and password in the URL, or the password file"),
+    ("no password supplied", "write USER:PASSWORD@ in the URL, or use a password file"),
+    ("session is read-only", "name the primary, or see default_transaction_read_only"),
+    ("Connection refused", "check host and port, and that the server is up"),
+    ("does not exist", "check user and database in the URL"),
+)
+# What a server without room says; it gives no code that libpq would tell before a connection is made.
+_FULL = ("too many clients", "too many connections", "connection slots are reserved", "no more connections allowed")
+
+
+class Refused(BackendUnavailable):
+    """The server answered a statement with an error: nothing of it was done."""
+
+    def __init__(self, text: str, code: str) -> None:
+        super().__init__(text)
+        #: Its SQLSTATE.
+        self.code = code
+
+
+class Link:
+    """A connection. Every failure is BackendUnavailable, and it is of no use afterwards, but for Refused."""
+
+    __slots__ = ("_connection", "_name", "_password")
+
+    def __init__(self, name: str, connection: pq.PGconn, password: str | None) -> None:
+        self._name = name
+        self._connection = connection
+        self._password = password
+
+    @classmethod
+    def connect(cls, name: str, settings: dict[str, str], deadline: float) -> Link:
+        """Connect to the one host of libpq's `settings` before monotonic time `deadline`.
+
+        Raises Busy when the server has no room.
+        """
+        conninfo = " ".join(f"{word}='{_quoted(value)}'" for word, value in settings.items())
+        connection = pq.PGconn.connect_start(conninfo.encode("utf-8", "surrogateescape"))
+        link = cls(name, connection, settings.get("password"))
+        try:
+            link._log_in(deadline)
+            connection.nonblocking = 1
+        except BaseException:
+            link.close()
+            raise
+        return link
+
+    def ask(self, statement: bytes, values: Sequence[str | None], width: int, deadline: float) -> list[Row]:
+        """Send a statement with its values and return the rows of its answer, of `width` columns each."""
+        connection = self._connection
+        try:
+            parameters = [None if value is None else value.encode("utf-8", "surrogateescape") for value in values]
+            connection.send_query_params(statement, parameters)
+            while connection.flush():
+                self._wait(select.POLLIN | select.POLLOUT, deadline)
+                connection.consume_input()
+            answers = []
+            while (answer := self._next_answer(deadline)) is not None:
+                answers.append(answer)
+                if len(answers) > _MOST_PARTS:
+                    raise senseless(self._name)
+        except Error as error:
+            raise HungUp(f"{self._name}: {self._one_line(connection.error_message or str(error).encode())}") from error
+        if not answers:
+            raise BackendUnavailable(f"{self._name}: the server gave no answer")
+        # A commit that fails does so behind the rows.
+        return [self._rows(answer, width) for answer in reversed(answers)][-1]
+
+    def is_quiet(self) -> bool:
+        """Whether nothing came since the last answer: what comes then is the server's goodbye."""
+        try:
+            return self._connection.status == pq.ConnStatus.OK and not _ready(self._connection.socket, select.POLLIN, 0)
+        except (Error, OSError):
+            return False
+
+    @property
+    def version(self) -> int:
+        """The server's version, such as 150018."""
+        return self._connection.server_version
+
+    @property
+    def process(self) -> int:
+        """The number of the server's process, as it said at first: a pooler makes one up."""
+        return self._connection.backend_pid
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether it is a TLS connection."""
+        return bool(self._connection.ssl_in_use)
+
+    def close(self) -> None:
+        """Close the connection; raises nothing."""
+        self._connection.finish()
+
+    def _log_in(self, deadline: float) -> None:
+        connection = self._connection
+        while True:
+            step = pq.PollingStatus.FAILED
+            if connection.status != pq.ConnStatus.BAD:
+                step = connection.connect_poll()
+            if step == pq.PollingStatus.OK:
+                return
+            if step == pq.PollingStatus.FAILED:
+                text = self._one_line(connection.error_message)
+                error = Busy if any(sign in text for sign in _FULL) else BackendUnavailable
+                remedies = [remedy for sign, remedy in _REMEDIES if sign in text]
+                raise error(f"{self._name}: {'; '.join([text, *remedies[:1]])}")
+            self._wait(select.POLLIN if step == pq.PollingStatus.READING else select.POLLOUT, deadline)
+
+    def _next_answer(self, deadline: float) -> pq.PGresult | None:
+        """Return the next part of an answer; None behind the last, when all is committed."""
+        while self._connection.is_busy():
+            self._wait(select.POLLIN, deadline)
+            self._connection.consume_input()
+        return self._connection.get_result()
+
+    def _wait(self, events: int, deadline: float) -> None:
+        if not _ready(self._connection.socket, events, deadline - time.monotonic()):
+            raise BackendUnavailable(f"{self._name}: no answer in time")
+
+    def _rows(self, answer: pq.PGresult, width: int) -> list[Row]:
+        if answer.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
+            code = (answer.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode("ascii", "replace")
+            message = answer.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or answer.error_message
+            raise Refused(f"{self._name}: {self._one_line(message)}", code)
+        if answer.ntuples > _MOST_ROWS or (answer.ntuples and answer.nfields != width):
+            raise senseless(self._name)
+        return [[_text(answer.get_value(row, column)) for column in range(width)] for row in range(answer.ntuples)]
+
+    def _one_line(self, message: bytes) -> str:
+        """Return what libpq or the server says as one line that a terminal can show."""
+        words = without_secrets(message.decode("utf-8", "replace"), self._password).split()
+        text = "".join(letter if letter.isprintable() else "?" for letter in " ".join(words))
+        return text[:_LONGEST_MESSAGE] or "the connection failed"
+
+
+def senseless(name: str) -> BackendUnavailable:
+    """Return what to raise for an answer that PostgreSQL never gives."""
+    return BackendUnavailable(f"{name}: the server gave a senseless answer: is it PostgreSQL?")
+
+
+def resolve(name: str, host: str) -> list[str]:
+    """Return the addresses of a host. Raises BackendUnavailable where there are none."""
+    try:
+        # As text, even "127.0.0.1" would have the interpreter import its IDNA codec.
+        found = _socket.getaddrinfo(host.encode("ascii") if host.isascii() else host, None, 0, _socket.SOCK_STREAM)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a host name"
+        raise BackendUnavailable(f"{name}: cannot find the address of {host!r}: {reason}") from error
+    return list(dict.fromkeys(str(place[4][0]) for place in found))
+
+
+def _ready(descriptor: int, events: int, seconds: float) -> bool:
+    if descriptor < 0 or seconds < 0:
+        return False
+    poll = select.poll()
+    poll.register(descriptor, events)
+    # Rounded up, so that it does not spin in the last millisecond.
+    return bool(poll.poll(min(int(seconds * 1000) + (seconds > 0), _LONGEST_POLL)))
+
+
+def _quoted(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("'", "\\'")
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "surrogateescape")

@@ -1,0 +1,305 @@
+"""What ``cronlock doctor`` looks at on a Redis or Valkey server."""
+
+from __future__ import annotations
+
+import time
+
+from ... import durations
+from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, judge_clock, judge_evictions, judge_share, size
+from ...doctor.reaching import ANSWER, REACHABLE, connect_all, is_up
+from ...errors import BackendError, BackendUnavailable
+from ..wire.stream import tls_context
+from .backend import RedisBackend
+from .resp import ReplyError
+from .scripts import ACL_RULE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ...doctor.probe import Case
+    from ..url import URL
+    from .resp import Command, Reply, Server
+
+PORT = 6379
+# More than any INFO of these sections has.
+_MOST_LINES = 1000
+_LOOKS = 3
+#: Seconds that a replica may be behind before a failover would forget much.
+_LAG = 10
+# What cronlock needs that came last: ACLs and the rules that the manual gives.
+_OLDEST = 6
+# Removes the probe's record: whoever may run cronlock may PEXPIRE. As scripts find their key, so in a cluster too.
+_FORGET = b"if ARGV[1] ~= '0' then redis.call('select', ARGV[1]) end return redis.call('pexpire', KEYS[1], 1)"
+
+# Tries what the scripts need, in one step, so that nobody sees the key that it makes.
+_PERMISSIONS = b"""
+local missing = {}
+local function may(name, ...)
+  local answer = redis.pcall(name, ...)
+  local told = type(answer) == 'table' and answer.err or ''
+  for _, sign in ipairs({'NOPERM', 'ACL failure', "can't run this command"}) do
+    if string.find(told, sign, 1, true) then
+      missing[#missing + 1] = name
+      return false
+    end
+  end
+  return true
+end
+if ARGV[1] ~= '0' then may('select', ARGV[1]) end
+may('time')
+may('exists', KEYS[1])
+may('hmget', KEYS[1], 'probe')
+may('pexpire', KEYS[1], 1)
+if may('hdel', KEYS[1], 'probe') and may('hset', KEYS[1], 'probe', '1') then redis.call('hdel', KEYS[1], 'probe') end
+return missing
+"""
+
+
+def reach(case: Case) -> Iterator[Finding]:
+    """Connect, log in, and find out what this user may do."""
+    found = []
+    if case.url.scheme == "redis+unix":
+        yield from log_in(case)
+        return
+    context = tls_context(str(case.url), case.url.params) if case.url.scheme == "rediss" else None
+    for finding in connect_all(case, PORT, context):
+        found.append(finding)
+        yield finding
+    if is_up(found) and not any(finding.level == BAD for finding in found):
+        yield from log_in(case)
+
+
+def examine(case: Case) -> Iterator[Finding]:
+    """Look at each server that has keys. Raises BackendError when one does not answer."""
+    yield from lists_keys(case)
+    for server in servers(case):
+        yield from examine_server(case, server)
+
+
+def forget(case: Case) -> None:
+    """Remove the probe's record; one that may not be lapses."""
+    command = [b"EVAL", _FORGET, b"1", _record_name(case), _database(case.url).encode()]
+    _backend(case).transport.ask([command], case.deadline())
+
+
+def servers(case: Case) -> list[Server]:
+    """Return the servers that have keys. Raises BackendUnavailable."""
+    return _backend(case).transport.masters(case.deadline())
+
+
+def permissions(case: Case) -> Iterator[Finding]:
+    """Name the commands that scripts need and this user may not give; nothing if it may give all."""
+    name = _record_name(case) + b" permissions"
+    command = [b"EVAL", _PERMISSIONS, b"1", name, _database(case.url).encode()]
+    answer = _backend(case).transport.ask([command], case.deadline())[0]
+    if isinstance(answer, ReplyError) and answer.text.startswith("NOPERM"):
+        lacks = "may not use keys that begin with the prefix" if "key" in answer.text else "lacks +eval"
+    elif isinstance(answer, list) and answer:
+        lacks = "lacks " + " ".join(f"+{word.decode()}" for word in answer if isinstance(word, bytes))
+    else:
+        return
+    rule = ACL_RULE.replace("~cronlock:", f"~{case.url.prefix()}:")
+    rule += " +select" if _database(case.url) != "0" else ""
+    yield Finding("permissions", BAD, f"this user {lacks}", f"allow it {rule}")
+
+
+def lists_keys(case: Case) -> Iterator[Finding]:
+    """Find out whether this user may list the keys."""
+    try:
+        next(iter(case.backend.keys()), None)
+    except BackendError as error:
+        remedy = "without it `cronlock status` has to be told the keys; allow +scan"
+        yield Finding("listing", WARNING, f"keys cannot be listed: {error}", remedy)
+
+
+def examine_server(case: Case, server: Server) -> Iterator[Finding]:
+    """Look at one server. Raises BackendUnavailable."""
+    yield from _clock(case, server)
+    answer = ask(case, server, [b"INFO"])
+    if not isinstance(answer, bytes):
+        yield Finding(
+            "server",
+            NOTE,
+            "cannot tell version, memory, persistence and replicas: this user or service refuses INFO",
+        )
+        return
+    info = fields(answer)
+    yield _version(info)
+    yield from _memory(info)
+    yield from _persistence(case, server, info)
+    yield from _replication(case, info)
+    clients, limit = _number(info, "connected_clients"), _number(info, "maxclients")
+    if limit:
+        yield judge_share("clients", clients, limit, " connections", "raise maxclients")
+
+
+def ask(case: Case, server: Server, command: Command) -> Reply:
+    """Return the answer of `server` to one request, an error of its own as a value. Raises BackendUnavailable."""
+    return server.ask([command], case.deadline())[0]
+
+
+def fields(answer: bytes) -> dict[str, str]:
+    """Return what INFO and its like say, by name."""
+    lines = answer.decode("utf-8", "replace").split("\n")[:_MOST_LINES]
+    pairs = (line.strip().partition(":") for line in lines if line[:1] not in ("", "#"))
+    return {
+        name: "".join(letter if letter.isprintable() else "?" for letter in value[:100]) for name, _, value in pairs
+    }
+
+
+def log_in(case: Case) -> Iterator[Finding]:
+    """Find out whether the servers that have keys take the URL's user and password."""
+    try:
+        for server in servers(case):
+            answer = ask(case, server, [b"PING"])
+            if isinstance(answer, ReplyError) and not answer.text.startswith(("NOPERM", "ERR unknown command")):
+                what = "credentials" if answer.text.startswith("NOAUTH") else ANSWER
+                yield Finding(what, BAD, str(answer.refusal(server.name)))
+                return
+    except BackendUnavailable as error:
+        what = "credentials" if "authentication failed" in str(error) else ANSWER
+        yield Finding(what, BAD, str(error))
+        return
+    if case.url.scheme == "redis+unix":
+        yield Finding(REACHABLE, OK, str(case.url))
+    if case.url.password is None:
+        yield Finding("credentials", NOTE, "none are needed: whoever reaches the server can take and free keys")
+    else:
+        yield Finding("credentials", OK, f"accepted for {'the default user' if not case.url.user else case.url.user}")
+    yield from permissions(case)
+
+
+def _clock(case: Case, server: Server) -> Iterator[Finding]:
+    best: tuple[float, float] | None = None
+    for _ in range(_LOOKS):
+        before, started = time.time(), time.monotonic()
+        answer = ask(case, server, [b"TIME"])
+        took = time.monotonic() - started
+        if not isinstance(answer, list) or len(answer) != 2 or not all(_is_number(part) for part in answer):
+            yield Finding("clock", NOTE, "cannot tell: this user or service refuses TIME")
+            return
+        seconds, microseconds = (int(part) for part in answer if isinstance(part, bytes))
+        offset = seconds + microseconds / 1e6 - (before + took / 2)
+        if best is None or took / 2 < best[1]:
+            best = offset, took / 2
+    assert best is not None
+    yield judge_clock(*best, case.hold)
+
+
+def _version(info: dict[str, str]) -> Finding:
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    version = info.get("valkey_version") or info.get("redis_version", "")
+    if not _is_number(version.partition(".")[0].encode()):
+        return Finding("server", NOTE, "cannot tell its version")
+    text = f"{name} {version}, up for {durations.show(_number(info, 'uptime_in_seconds'))}"
+    if name == "Redis" and int(version.partition(".")[0]) < _OLDEST:
+        return Finding("server", BAD, text, f"cronlock needs Redis {_OLDEST}.0 or later, or Valkey")
+    return Finding("server", OK, text)
+
+
+def _memory(info: dict[str, str]) -> Iterator[Finding]:
+    policy, limit = info.get("maxmemory_policy", ""), _number(info, "maxmemory")
+    if not policy:
+        yield Finding("eviction policy", NOTE, "cannot tell: the server does not say")
+    elif policy == "noeviction":
+        yield Finding("eviction policy", OK, policy)
+    elif not limit:
+        yield Finding("eviction policy", NOTE, f"{policy}, without effect as long as maxmemory is not set")
+    else:
+        text = f"{policy} with a maxmemory of {size(limit)}: leases can be evicted"
+        yield Finding("eviction policy", WARNING, text, "set maxmemory-policy noeviction")
+    if limit:
+        remedy = "raise maxmemory: a server that is full refuses leases or drops them"
+        yield judge_share("memory", _number(info, "used_memory"), limit, "", remedy)
+    remedy = "set maxmemory-policy noeviction and give the server room"
+    yield judge_evictions(_number(info, "evicted_keys"), remedy)
+
+
+def _persistence(case: Case, server: Server, info: dict[str, str]) -> Iterator[Finding]:
+    for field, what in (("aof_last_write_status", "append-only file"), ("rdb_last_bgsave_status", "snapshot")):
+        if info.get(field, "ok") != "ok":
+            remedy = "see the server's log and the space on its disk; it may refuse writes"
+            yield Finding("persistence", BAD, f"the last write of the {what} failed", remedy)
+            return
+    if "aof_enabled" not in info:
+        yield Finding("persistence", NOTE, "cannot tell: the server does not say")
+        return
+    if info["aof_enabled"] == "1":
+        sync = _setting(ask(case, server, [b"CONFIG", b"GET", b"appendfsync"]))
+        yield Finding("persistence", OK, "append-only file" + (f", appendfsync {sync}" if sync else ""))
+        return
+    save = _setting(ask(case, server, [b"CONFIG", b"GET", b"save"]))
+    if save is None:
+        yield Finding("persistence", NOTE, "no append-only file; cannot tell about snapshots: CONFIG is refused")
+        return
+    text = f"snapshots only (save {save})" if save else "none"
+    text += ": a crash forgets leases"
+    yield Finding("persistence", WARNING, text, "set appendonly yes")
+
+
+def _replication(case: Case, info: dict[str, str]) -> Iterator[Finding]:
+    name = "replicas"
+    if info.get("role") not in ("master", None):
+        yield Finding(name, BAD, "this server is a replica", "name the master, or use redis+sentinel://")
+        return
+    wanted = int(case.url.params.get("min_replicas", "0"))
+    lags = [_lag(value) for field, value in info.items() if field[:5] == "slave" and field[5:].isdigit()]
+    ready = [lag for lag in lags if lag is not None]
+    text = f"{len(ready)} connected" + (f", the last heard of {max(ready):.0f} s ago" if ready else "")
+    text += f" (min_replicas={wanted})" if wanted else ""
+    if len(ready) < wanted:
+        yield Finding(name, BAD, text, "bring the replicas back: no lease is granted until then")
+    elif len(lags) > len(ready):
+        yield Finding(name, WARNING, f"{text}; {len(lags) - len(ready)} not in step", "see their logs")
+    elif ready and max(ready) > _LAG:
+        yield Finding(name, WARNING, text, "see why they lag: a failover would forget what they lack")
+    elif ready and not wanted:
+        yield Finding(name, NOTE, f"{text}; ?min_replicas=1 has a lease count only when one of them has it")
+    elif not ready:
+        yield Finding(name, NOTE, "none: while this server is down nothing runs")
+    else:
+        yield Finding(name, OK, text)
+
+
+def _lag(value: str) -> float | None:
+    """Return the seconds since a replica was heard of, None if it is not in step."""
+    parts = dict(part.partition("=")[::2] for part in value.split(","))
+    lag = parts.get("lag", "")
+    return float(lag) if parts.get("state") == "online" and lag.isdigit() else None
+
+
+def _setting(answer: Reply) -> str | None:
+    """Return what CONFIG GET said of one setting, None if it was refused."""
+    if not isinstance(answer, list) or len(answer) != 2 or not isinstance(answer[1], bytes):
+        return None
+    return _printable(answer[1].decode("utf-8", "replace"))
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
+
+
+def _number(info: dict[str, str], name: str) -> float:
+    text = info.get(name, "")
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0.0
+
+
+def _is_number(part: object) -> bool:
+    return isinstance(part, bytes) and part.isdigit() and len(part) < 20
+
+
+def _record_name(case: Case) -> bytes:
+    return f"{case.url.prefix()}:{case.key}".encode()
+
+
+def _database(url: URL) -> str:
+    if url.scheme == "redis+unix":
+        return url.params.get("db", "0")
+    path = url.path[1:]
+    return (path.partition("/")[2] if url.scheme == "redis+sentinel" else path) or "0"
+
+
+def _backend(case: Case) -> RedisBackend:
+    assert isinstance(case.backend, RedisBackend)
+    return case.backend

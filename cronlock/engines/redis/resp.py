@@ -1,0 +1,290 @@
+"""RESP2, the protocol of Redis and Valkey: strict, and bounded in size, depth and time.
+
+https://redis.io/docs/latest/develop/reference/protocol-spec/
+"""
+
+from __future__ import annotations
+
+from ...errors import BackendUnavailable
+from ..wire.stream import Busy, Stream, patiently
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Sequence
+    from typing import Union
+
+    Command = Sequence[bytes]
+    #: What a server answers: a string, a number, nothing, an error or a list of these.
+    Reply = Union[bytes, int, None, "ReplyError", "list[Reply]"]
+    #: Host and port, or the path of a Unix socket.
+    Place = Union[tuple[str, int], str]
+
+#: Bytes of one reply. The longest that is expected is one page of SCAN.
+LONGEST_REPLY = 256 * 1024
+DEEPEST_REPLY = 8
+
+# What an error of the server means for the user; the first that is found in its text counts,
+# since older servers put the code of an error inside a script after words of their own.
+_HINTS = (
+    ("unauthenticated", "the server wants a password: write it in the URL as user:password@ or :password@"),
+    ("NOAUTH", "the server wants a password: write it in the URL as user:password@ or :password@"),
+    ("NOPERM", "this user may not do what cronlock needs: see the ACL rule in the manual"),
+    ("ACL failure", "this user may not do what cronlock needs: see the ACL rule in the manual"),
+    ("can't run this command", "this user may not do what cronlock needs: see the ACL rule in the manual"),
+    ("DENIED", "the server is in protected mode: set a password or bind it to this network"),
+    ("LOADING", "the server is still loading its data"),
+    ("BUSY", "the server is busy with a slow script"),
+    ("READONLY", "this server is a read-only replica: name the master, or use redis+sentinel://"),
+    ("MASTERDOWN", "this replica has lost its master: name the master, or use redis+sentinel://"),
+    ("OOM", "the server has reached its maxmemory: give it room"),
+    ("MISCONF", "the server cannot save to its disk and refuses writes: see its log"),
+    ("NOREPLICAS", "the server has too few replicas (min-replicas-to-write)"),
+    ("CLUSTERDOWN", "the cluster is down: some slots have no master"),
+    ("TRYAGAIN", "the cluster is moving this key's slot"),
+    ("MOVED", "the server belongs to a cluster: use redis+cluster://"),
+    ("ASK ", "the server belongs to a cluster: use redis+cluster://"),
+    ("unknown command", "the server does not know the command: Redis 6 or later, or Valkey, is needed"),
+    ("DB index", "the server has no database of this number"),
+    ("max number of clients", "the server has no room for another client (maxclients)"),
+)
+
+_FULL = "ERR max number of clients"
+
+
+class ReplyError:
+    """An error that the server answered, as a value."""
+
+    __slots__ = ("_secret", "text")
+
+    def __init__(self, text: str, secret: str) -> None:
+        self.text = text
+        #: What the server was told and may repeat, but a person is not told.
+        self._secret = secret
+
+    @property
+    def turned_away(self) -> bool:
+        """Whether the server had no room for the connection, and took no request from it."""
+        return self.text.startswith(_FULL)
+
+    def refusal(self, name: str) -> BackendUnavailable:
+        """Return the exception that says what it means and what to do, of the server `name`."""
+        text = self.text.replace(self._secret, "***") if self._secret else self.text
+        text = "".join([character if character.isprintable() else "?" for character in text[:200]])
+        for sign, hint in _HINTS:
+            if sign in self.text:
+                kind = Busy if self.turned_away else BackendUnavailable
+                return kind(f"{name}: {hint} ({text})")
+        return BackendUnavailable(f"{name}: the server refused: {text}")
+
+
+def encode(command: Command) -> bytes:
+    """Return `command` as a server reads it."""
+    words = [b"$%d\r\n%b\r\n" % (len(word), word) for word in command]
+    return b"*%d\r\n%b" % (len(command), b"".join(words))
+
+
+class Replies:
+    """Reads replies from `receive`, which returns at least one byte or raises BackendUnavailable.
+
+    Whatever is not RESP2 or goes beyond the limits is BackendUnavailable.
+    """
+
+    __slots__ = ("_at", "_buffer", "_left", "_name", "_receive", "_secret")
+
+    def __init__(self, name: str, receive: Callable[[], bytes], secret: str = "") -> None:
+        self._name = name
+        self._receive = receive
+        self._secret = secret
+        self._buffer = b""
+        #: How much of the buffer has been read.
+        self._at = 0
+        #: Bytes that the present reply may still have.
+        self._left = 0
+
+    def next(self) -> Reply:
+        """Return the next reply."""
+        self._left = LONGEST_REPLY
+        return self._value(0)
+
+    def expect_end(self) -> None:
+        """Raise BackendUnavailable if more came than was asked for: what comes next would be a riddle."""
+        if self._at < len(self._buffer):
+            raise self._strange("sent more than it was asked for")
+
+    def _value(self, depth: int) -> Reply:
+        line = self._line()
+        kind, rest = line[:1], line[1:]
+        if kind == b"+":
+            return rest
+        if kind == b"-":
+            return ReplyError(rest.decode("utf-8", "replace"), self._secret)
+        number = self._number(rest)
+        if kind == b":":
+            return number
+        if number == -1:
+            return None
+        # Each element has three bytes or more, so this bounds a list as well.
+        if not 0 <= number <= self._left:
+            raise self._strange("sent a reply of a senseless length")
+        if kind == b"$":
+            data = self._take(number + 2)
+            if not data.endswith(b"\r\n"):
+                raise self._strange("does not speak Redis's protocol")
+            return data[:-2]
+        if depth == DEEPEST_REPLY:
+            raise self._strange("sent a reply nested too deep")
+        return [self._value(depth + 1) for _ in range(number)]
+
+    def _line(self) -> bytes:
+        if self._at == len(self._buffer):
+            self._more()
+        if self._buffer[self._at] not in b"+-:$*":
+            raise self._strange(_guess(self._buffer[self._at :]))
+        while True:
+            end = self._buffer.find(b"\r\n", self._at)
+            if end >= 0:
+                return self._take(end + 2 - self._at)[:-2]
+            if len(self._buffer) - self._at > self._left:
+                raise self._strange("sent a reply that is too long")
+            self._more()
+
+    def _take(self, size: int) -> bytes:
+        self._left -= size
+        if self._left < 0:
+            raise self._strange("sent a reply that is too long")
+        while len(self._buffer) - self._at < size:
+            self._more()
+        data = self._buffer[self._at : self._at + size]
+        self._at += size
+        return data
+
+    def _more(self) -> None:
+        self._buffer = self._buffer[self._at :] + self._receive()
+        self._at = 0
+
+    def _number(self, text: bytes) -> int:
+        digits = text[1:] if text.startswith(b"-") else text
+        # int() itself would also take spaces and underscores.
+        if not digits.isdigit() or len(digits) > 19:
+            raise self._strange("does not speak Redis's protocol")
+        return int(text)
+
+    def _strange(self, what: str) -> BackendUnavailable:
+        return BackendUnavailable(f"{self._name}: the server {what}")
+
+
+def _guess(head: bytes) -> str:
+    """Say what a server may be that answered with `head`, without repeating what it sent."""
+    if head.startswith((b"HTTP/", b"<")):
+        return "is a web server, not Redis: check host and port"
+    # A TLS alert, the answer to what was no handshake.
+    if head.startswith(b"\x15\x03"):
+        return "speaks TLS on this port: use rediss:// (or ?tls=1)"
+    return "does not speak Redis's protocol: check host and port"
+
+
+class Server:
+    """One server and one connection to it, made when it is first asked and again after a failure."""
+
+    __slots__ = ("_credentials", "_replies", "_stream", "_tls", "name", "place")
+
+    def __init__(
+        self,
+        name: str,
+        place: Place,
+        *,
+        credentials: tuple[str | None, str] | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        #: What messages call it.
+        self.name = name
+        self.place = place
+        #: User, or None for the default one, and password.
+        self._credentials = credentials
+        self._tls = tls
+        self._stream: Stream | None = None
+        self._replies: Replies | None = None
+
+    def ask(self, commands: list[Command], deadline: float) -> list[Reply]:
+        """Send all `commands` at once and return their replies, before monotonic time `deadline`.
+
+        A server that has no room is asked again until then; Busy when it never has.
+        """
+        return patiently(deadline, lambda: self._ask_once(commands, deadline))
+
+    def _ask_once(self, commands: list[Command], deadline: float) -> list[Reply]:
+        fresh = self._stream is None
+        try:
+            return self._exchange(commands, deadline)
+        except BaseException as error:
+            # A reply may still be on its way: no later request may take it for its own.
+            self.close()
+            if fresh and self._tls is None and str(error).endswith(("reset by peer", "closed the connection")):
+                raise BackendUnavailable(f"{error}; if this port speaks TLS, use rediss:// (or tls=1)") from error
+            raise
+
+    def masters(self, deadline: float) -> list[Server]:  # noqa: ARG002 (the others ask the network)
+        """Return the servers that hold the keys: this one."""
+        return [self]
+
+    def close(self) -> None:
+        """Close the connection; raises nothing."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _exchange(self, commands: list[Command], deadline: float) -> list[Reply]:
+        if self._stream is not None and not self._stream.quiet():
+            # The server hung up while nothing was asked: no reason to fail the next request.
+            self.close()
+        login = []
+        if self._stream is None:
+            self._stream = self._connect(deadline)
+            secret = self._credentials[1] if self._credentials else ""
+            self._replies = Replies(self.name, self._stream.receive, secret)
+            login = self._login()
+        stream, replies = self._stream, self._replies
+        assert replies is not None
+        stream.limit(deadline)
+        stream.send(b"".join([encode(command) for command in [*login, *commands]]))
+        for _ in login:
+            answer = replies.next()
+            if isinstance(answer, ReplyError):
+                raise self._login_refused(answer)
+        answers = []
+        for _ in commands:
+            answer = replies.next()
+            if isinstance(answer, ReplyError) and answer.turned_away:
+                raise answer.refusal(self.name)
+            answers.append(answer)
+        replies.expect_end()
+        return answers
+
+    def _login(self) -> list[Command]:
+        """Return what goes before the first request, in the same packet.
+
+        On a server that lets the default user in without a password, a request behind a refused
+        AUTH is carried out all the same; the owner-checked `abandon` behind it undoes it.
+        """
+        if self._credentials is None:
+            return []
+        return [[b"AUTH", *[word.encode() for word in self._credentials if word is not None]]]
+
+    def _login_refused(self, error: ReplyError) -> BackendUnavailable:
+        if error.text.startswith(("DENIED", "LOADING", _FULL)):
+            return error.refusal(self.name)
+        # Not the server's words: an "unknown command" repeats what it was sent.
+        return BackendUnavailable(f"{self.name}: authentication failed: check user and password in the URL")
+
+    def _connect(self, deadline: float) -> Stream:
+        if isinstance(self.place, str):
+            return Stream.connect_unix(self.name, self.place, deadline)
+        host, port = self.place
+        try:
+            return Stream.connect_tcp(self.name, host, port, deadline, self._tls)
+        except BackendUnavailable as error:
+            text = str(error)
+            if "no TLS with the server" not in text or "CERTIFICATE" in text:
+                raise
+            raise BackendUnavailable(f"{text}; if this port has no TLS, use redis:// (or leave out tls=1)") from error

@@ -1,0 +1,151 @@
+"""The registry of backends: which module serves which URL, loaded only when a URL names it."""
+
+from __future__ import annotations
+
+import sys
+
+from ..errors import ConfigError
+from .url import DEFAULT_PREFIX, URL
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from ..config.settings import Settings
+    from ..lease.vocabulary import Backend
+
+#: scheme -> (module with ``open_backend(url, timeout)``, what pip needs to be told, as a shell
+#: reads it, if a package that it needs is missing)
+SCHEMES: dict[str, tuple[str, str | None]] = {
+    "file": ("cronlock.engines.file.backend", None),
+    "redis": ("cronlock.engines.redis.backend", None),
+    "rediss": ("cronlock.engines.redis.backend", None),
+    "redis+unix": ("cronlock.engines.redis.backend", None),
+    "redis+sentinel": ("cronlock.engines.redis.ha", "redis"),
+    "redis+cluster": ("cronlock.engines.redis.ha", "redis"),
+    "memcached": ("cronlock.engines.memcached.backend", None),
+    "memcacheds": ("cronlock.engines.memcached.backend", None),
+    "zookeeper": ("cronlock.engines.zookeeper.backend", "kazoo"),
+    "zookeepers": ("cronlock.engines.zookeeper.backend", "kazoo"),
+    "etcd": ("cronlock.engines.etcd.backend", "'cronlock[etcd]'"),
+    "etcds": ("cronlock.engines.etcd.backend", "'cronlock[etcd]'"),
+    "dynamodb": ("cronlock.engines.dynamodb.backend", "'cronlock[dynamodb]'"),
+    "sqs": ("cronlock.engines.sqs.backend", "'cronlock[sqs]'"),
+    "postgresql": ("cronlock.engines.postgresql.backend", "'cronlock[postgresql]'"),
+    "postgres": ("cronlock.engines.postgresql.backend", "'cronlock[postgresql]'"),
+    "mysql": ("cronlock.engines.mysql.backend", "'cronlock[mysql]'"),
+    "mariadb": ("cronlock.engines.mysql.backend", "'cronlock[mysql]'"),
+}
+#: Schemes that are another name for one.
+_ALIASES = {"mariadb": "mysql", "postgres": "postgresql"}
+#: Parameters by which engines tell databases, accounts and tables apart, besides those that all know.
+_PLACES = ("account", "endpoint", "host", "port", "region", "socket", "table")
+#: Where installed packages of others name theirs: scheme = module.
+ENTRY_POINTS = "cronlock.backends"
+
+
+def open_configured(settings: Settings) -> Backend:
+    """Return the backend that `settings` name. Raises ConfigError, saying where it is set."""
+    try:
+        return open_backend(settings.backend_url, settings.backend_timeout)
+    except ConfigError as error:
+        raise ConfigError(f"{settings.wheres['backend']}: {error}" if settings.backend else str(error)) from error
+
+
+def open_backend(text: str, timeout: float) -> Backend:
+    """Return the backend that the URL `text` names; `timeout` limits each of its requests.
+
+    No connection is made yet. Raises ConfigError for an unknown scheme, a bad URL or a client
+    package that is not installed.
+    """
+    url = URL(text)
+    name, needed = _module_of(url.scheme)
+    try:
+        module = _load(name)
+    except ImportError as error:
+        missing = (error.name or "").partition(".")[0]
+        if needed is None and url.scheme not in SCHEMES:
+            raise ConfigError(
+                f"{url.scheme}:// is served by the module {name}, which cannot be imported: {error}"
+            ) from error
+        if needed is None or missing in ("", "cronlock"):
+            raise
+        raise ConfigError(
+            f"{url.scheme}:// needs the Python package {missing}: pip install {needed}, or install your "
+            f"distribution's python3-{missing}"
+        ) from error
+    backend: Backend = module.open_backend(url, timeout)
+    return backend
+
+
+def _load(name: str) -> ModuleType:
+    """Import the module `name`; raise ImportError.
+
+    The system's packages are added where cronlock was started without them, as its own packages do:
+    they carry what every run may need, and leave engines' clients to the distribution.
+    """
+    try:
+        return _import(name)
+    except ImportError as error:
+        if (error.name or "").startswith("cronlock") or "site" in sys.modules:
+            raise
+    import site
+
+    site.main()
+    return _import(name)
+
+
+def _import(name: str) -> ModuleType:
+    module: ModuleType = __import__(name, fromlist=["open_backend"])
+    return module
+
+
+def _module_of(scheme: str) -> tuple[str, str | None]:
+    """Return the module of `scheme`, and what pip installs for it; an entry point serves what is unknown here.
+
+    Raises ConfigError where nobody serves it.
+    """
+    if scheme in SCHEMES:
+        return SCHEMES[scheme]
+    # Costs more than a whole run on Redis: only for those who need it.
+    from importlib.metadata import entry_points
+
+    found = entry_points()
+    # Up to Python 3.9 it is a dict of all groups.
+    group = found.select(group=ENTRY_POINTS) if hasattr(found, "select") else found.get(ENTRY_POINTS, ())
+    modules = {point.name: point.value for point in group}
+    if scheme not in modules:
+        raise ConfigError(f"unknown backend {scheme}://; known: {', '.join([*SCHEMES, *sorted(modules)])}")
+    return modules[scheme], None
+
+
+def open_doctor(text: str) -> ModuleType | None:
+    """Return the module that examines servers for ``cronlock doctor``, None if the URL's backend has none.
+
+    Cronlock's own stand beside the backend; another package's is called as its backend's module and
+    ``_doctor``. Each has `reach`, `examine` and `forget`, each of which takes a `cronlock.doctor.probe.Case`:
+    see ``docs/architecture.md``.
+    """
+    name = _doctor_of(_module_of(URL(text).scheme)[0])
+    try:
+        module: ModuleType = __import__(name, fromlist=["examine"])
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        return None
+    return module
+
+
+def _doctor_of(backend: str) -> str:
+    """Return the name of the module that examines what the module `backend` talks to."""
+    own = backend.startswith("cronlock.engines.")
+    return backend[: -len("backend")] + "doctor" if own and backend.endswith(".backend") else f"{backend}_doctor"
+
+
+def place(text: str) -> str:
+    """Return what tells the backend of URL `text` from others, without its credentials."""
+    url = URL(text)
+    shown = _ALIASES.get(url.scheme, url.scheme) + str(url)[len(url.scheme) :]
+    words = [shown, url.params.get("prefix", DEFAULT_PREFIX), url.params.get("db", "")]
+    words += [f"{name}={url.params[name]}" for name in _PLACES if name in url.params]
+    return " ".join(words).rstrip()

@@ -1,0 +1,343 @@
+"""Amazon SQS: one FIFO queue for each key, one message in it, and whoever received it has the key.
+
+Receiving is taking, with the ttl (or the hold, if that is longer) as visibility timeout; changing that is
+renewing and releasing, into what is left of the hold or into nothing. SQS knows no more than that: not
+who has the token, nor since when, nor how the last run ended. So there is no fence, no record, no standby, and
+a hold cannot be told from a lease. Two requests a run, two a skip (the second looks whether there is a
+token at all), five when a token is worn, every two days.
+
+A receipt is the only proof that a token is ours. One that is over may still be obeyed by servers that
+take little care (moto does), to the next holder's harm: so nothing is asked with it once it can be over, by
+this node's own boot clock from before it was asked for.
+
+A lost reply to a receipt leaves the token with a run that knows nothing of it. SQS gives it to the same run
+once more for five minutes, by ``ReceiveRequestAttemptId``; a server that does not know that lets the
+lease lapse, and the key's next runs are skipped until then. A request that arrives after its run gave up does
+the same. Neither ever gives the key to two.
+"""
+
+from __future__ import annotations
+
+import time
+
+from ...errors import BackendError, BackendUnavailable, ConfigError, UsageError
+from ...lease.clock import SystemClock
+from ...lease.vocabulary import CANCELLED, FORGOTTEN, HELD, Claim, Conflict, Ending, Grant, Record, Traits
+from ..wire import aws
+from . import queue
+from .queue import FLIGHT, LONGEST
+from .wire import INVISIBLE, VISIBLE, Asking, NoQueue, Queues, count, once_there
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ...lease.clock import Clock
+    from ..url import URL
+    from .queue import Message
+
+#: For how long a token is asked for that is to be given back at once, in seconds.
+_UNDOING = 10
+#: How long a request may take to arrive, in seconds, within the 12 hours that SQS counts.
+_ON_ITS_WAY = 30.0
+#: How many owners that gave the key back are remembered.
+_REMEMBERED = 64
+
+
+def open_backend(url: URL, timeout: float) -> SqsBackend:
+    """Return the backend of an ``sqs://`` URL; raise ConfigError for a bad one."""
+    params = url.take_params((*aws.PARAMS, "account", "create"))
+    if url.user is not None or url.password is not None:
+        raise ConfigError(f"{url}: takes no user and password; credentials are found as the AWS tools find them")
+    if url.path not in ("", "/"):
+        raise ConfigError(f"{url}: takes no path; write sqs://QUEUE")
+    if len(url.hosts) != 1 or url.hosts[0][1] is not None:
+        raise ConfigError(f"{url}: names no queue, or several; write sqs://QUEUE")
+    base = url.hosts[0][0]
+    queue.check_base(str(url), base)
+    account = params.get("account", "")
+    if account and not (len(account) == 12 and account.isascii() and account.isdigit()):
+        raise ConfigError(f"{url}: account={account}: write the 12 digits of the account that has the queues")
+    create = params.get("create", "no")
+    if create not in ("yes", "no"):
+        raise ConfigError(f"{url}: create={create}: write yes, to make the queue of a new key, or no")
+    service = aws.Service(url, "sqs", "AmazonSQS", timeout)
+    return SqsBackend(str(url), service, base, account=account, create=create == "yes")
+
+
+class Token:
+    """The key's token, as a grant has it; times are of the boot clock."""
+
+    __slots__ = ("claim", "handle", "held_until", "received", "until")
+
+    def __init__(self, claim: Claim, handle: str, received: float, until: float, held_until: float) -> None:
+        self.claim = claim
+        self.handle = handle
+        #: When it was asked for: SQS counts its 12 hours from later.
+        self.received = received
+        #: Until when nobody else can have it.
+        self.until = until
+        #: Until when the key must not be free again.
+        self.held_until = held_until
+
+
+class SqsBackend:
+    """Leases on the FIFO queues of one account whose names begin with `base`."""
+
+    def __init__(
+        self,
+        name: str,
+        service: aws.Service,
+        base: str,
+        *,
+        account: str = "",
+        create: bool = False,
+    ) -> None:
+        self.traits = Traits(fencing=False, shortest_ttl=2.0, longest_ttl=LONGEST, lists_keys=False, records=False)
+        self.notices = service.notices
+        self._name = name
+        self._service = service
+        self.queues = Queues(name, service, base, account)
+        self._create = create
+        self.clock: Clock = SystemClock()
+        #: What this node has, by key.
+        self.tokens: dict[str, Token] = {}
+        #: Owners that released or gave up, the last ones last.
+        self._gone: list[str] = []
+        #: What was asked for and not answered yet.
+        self.asking: Asking | None = None
+
+    def acquire(self, claim: Claim) -> Grant | Conflict:
+        """Take the key if its token is there: one request, or two if it is not.
+
+        Raises UsageError for a ttl or a hold that SQS cannot keep, ConfigError for a standby or a hold ignored.
+        """
+        self._check(claim)
+        if claim.owner in self._gone:
+            return Conflict(CANCELLED, remaining=0.0)
+        deadline = self._service.deadline()
+        token = self.tokens.get(claim.key)
+        if token is not None and token.claim.owner == claim.owner and self._kept(token, claim, deadline):
+            return Grant(claim, fence=None, ttl=claim.ttl, token=token)
+        if self.asking is None or self.asking.claim.owner != claim.owner:
+            self.asking = Asking(claim, self.clock.now())
+        asking = self.asking
+        message = self._take(asking, deadline)
+        if message is not None and message.age > queue.WORN:
+            message = self._replace(asking, message, deadline)
+        doubt = 0.0 if message is None else queue.doubt(message, claim)
+        if message is not None and doubt:
+            # From all: those who never saw the key would run it beside a lease that is out.
+            self.queues.change(claim.key, message.handle, queue.seconds(doubt), deadline)
+        self.asking = None
+        if message is None:
+            return Conflict(HELD, remaining=claim.ttl)
+        if doubt:
+            return Conflict(FORGOTTEN, remaining=doubt)
+        token = Token(
+            claim,
+            message.handle,
+            received=asking.since,
+            until=asking.since + queue.seconds(max(claim.ttl, claim.hold)),
+            held_until=self.clock.now() + claim.hold,
+        )
+        self.tokens[claim.key] = token
+        return Grant(claim, fence=None, ttl=claim.ttl, token=token)
+
+    def renew(self, grant: Grant) -> bool:
+        """Let the lease last `grant.ttl` from now on.
+
+        Raises BackendUnavailable, without asking, when SQS would not keep it for so long: 12 hours in all.
+        """
+        token = self._token_of(grant)
+        if token is None:
+            return False
+        return aws.mid_run(lambda: self._extend(token, grant.ttl, self._service.deadline()))
+
+    def release(self, grant: Grant, ending: Ending, *, keep_hold: bool) -> bool:  # noqa: ARG002 - no place for it
+        """End our lease; how the run ended is not recorded."""
+        token = self._token_of(grant)
+        if token is None:
+            return False
+        now = self.clock.now()
+        rest = queue.seconds(token.held_until - now) if keep_hold else 0
+        within = self._within(token, now)
+        ours = aws.mid_run(lambda: self.queues.change(grant.claim.key, token.handle, rest, within))
+        self._end(token)
+        self._remember(grant.claim.owner)
+        return ours
+
+    def abandon(self, claim: Claim) -> None:
+        """Undo an acquire whose answer never came.
+
+        On SQS that finds the token by asking for it once more in the same way, if the request was carried out
+        already; if it is still on its way, or where the server does not know that way, the lease lapses.
+        """
+        self._remember(claim.owner)
+        aws.mid_run(lambda: self._undo(claim, self._service.deadline()))
+
+    def read(self, key: str) -> Record | None:
+        """Return None for a key that is free, else a record that says no more than that it is not."""
+        try:
+            attributes = self.queues.look(key, self._service.deadline())
+        except NoQueue:
+            return None
+        if not count(attributes, INVISIBLE):
+            return None
+        return Record(run=None, remaining=0.0, hold_remaining=0.0, last=None, untold=True)
+
+    def watch(self, key: str) -> None:
+        """Return None: SQS tells nothing by itself."""
+
+    def keys(self) -> Iterator[str]:
+        """Raise BackendError: which queues are of keys in use is not to be known."""
+        raise BackendError(f"{self._name}: SQS cannot list its keys; name the key")
+
+    def force_release(self, key: str, owner: str) -> bool:  # noqa: ARG002 - it is refused for all
+        """Raise BackendError: only who received the token can give it back."""
+        raise BackendError(
+            f"{self._name}: SQS takes a token back from nobody but the run that received it: end that run, or wait "
+            "for its ttl"
+        )
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._service.close()
+
+    def use_clock(self, clock: Clock) -> None:
+        """Measure by `clock` from now on; for tests."""
+        self.clock = clock
+        self._service.use_clock(clock)
+
+    # The rules
+
+    def _check(self, claim: Claim) -> None:
+        if claim.standby_for is not None:
+            raise ConfigError(f"{self._name}: cannot stand by: SQS does not tell whether a run ended or died")
+        if claim.ignore_hold:
+            raise ConfigError(f"{self._name}: cannot ignore a hold: SQS does not tell it from a lease")
+        for option, duration in (("--ttl", claim.ttl), ("--min-hold (or half of --every)", claim.hold)):
+            if duration > LONGEST:
+                raise UsageError(
+                    f"{option}: {duration:.0f} s is longer than SQS can keep: at most {LONGEST:.0f} s; shorten it, or "
+                    "use another backend"
+                )
+
+    def _kept(self, token: Token, claim: Claim, deadline: float) -> bool:
+        """Whether a token that this owner has already lasts for a whole ttl from its request on, if need be made to."""
+        return self.clock.now() < token.received + claim.ttl or self._extend(token, claim.ttl, deadline)
+
+    def _extend(self, token: Token, ttl: float, deadline: float) -> bool:
+        now = self.clock.now()
+        if now >= token.until:
+            self._end(token)
+            return False
+        wanted = queue.seconds(max(ttl, token.held_until - now))
+        # SQS counts from when it received the request for the token to when it receives this one.
+        room = int(token.received + FLIGHT - now - _ON_ITS_WAY)
+        if room < queue.seconds(ttl):
+            raise BackendUnavailable(
+                f"{self._name}: SQS keeps a lease for 12 hours in all, so this one is not renewed any more; use "
+                "another backend for longer runs"
+            )
+        until = now + min(wanted, room)
+        deadline = min(deadline, self._within(token, now))
+        # The shorter of both, if there is no answer.
+        token.until = min(token.until, until)
+        if not self.queues.change(token.claim.key, token.handle, min(wanted, room), deadline):
+            self._end(token)
+            return False
+        token.until = until
+        return True
+
+    def _undo(self, claim: Claim, deadline: float) -> None:
+        token = self.tokens.get(claim.key)
+        if token is not None and token.claim.owner == claim.owner:
+            now = self.clock.now()
+            if now < token.until:
+                self.queues.change(claim.key, token.handle, 0, self._within(token, now))
+            self._end(token)
+        elif self.asking is not None and self.asking.claim.owner == claim.owner:
+            asking, self.asking = self.asking, None
+            try:
+                message = self.queues.receive(asking, _UNDOING, deadline)
+            except NoQueue:
+                return  # There is nothing to undo.
+            if message is not None:
+                self.queues.change(claim.key, message.handle, 0, deadline)
+
+    def _token_of(self, grant: Grant) -> Token | None:
+        """Return the grant's token, None if it is not its owner's, or over by our clock, or given back."""
+        token, claim = grant.token, grant.claim
+        if not isinstance(token, Token) or token.claim.owner != claim.owner or token.claim.key != claim.key:
+            return None
+        if claim.owner in self._gone or self.clock.now() >= token.until:
+            return None
+        return token
+
+    def _end(self, token: Token) -> None:
+        """Forget a token that is not ours any more: nothing is asked with it from now on."""
+        token.until = -1.0
+        if self.tokens.get(token.claim.key) is token:
+            del self.tokens[token.claim.key]
+
+    def _remember(self, owner: str) -> None:
+        self._gone = [*self._gone, owner][-_REMEMBERED:]
+
+    def _within(self, token: Token, now: float) -> float:
+        """Return the monotonic time by which a request with the token's handle must be done."""
+        return min(self._service.deadline(), time.monotonic() + token.until - now)
+
+    # Taking
+
+    def _take(self, asking: Asking, deadline: float) -> Message | None:
+        """Return the key's token if it is there; make one, and the queue if it may, where there is none."""
+        try:
+            message = self._receive(asking, deadline)
+        except NoQueue:
+            if not self._create:
+                raise
+            return self._begin(asking, deadline)
+        if message is not None:
+            return message
+        key = asking.claim.key
+        attributes = self.queues.look(key, deadline)
+        queue.check_attributes(f"{self._name}: queue {self.queues.name(key)}", attributes)
+        # A token behind one that is in flight cannot be had, of one group as they are.
+        if count(attributes, INVISIBLE):
+            return None
+        if not count(attributes, VISIBLE):
+            self._seed(key, deadline)
+        # A short poll may have overlooked it, or whoever had it has just given it back.
+        return self._receive(asking.anew(), deadline)
+
+    def _begin(self, asking: Asking, deadline: float) -> Message | None:
+        """Make the queue and its token, and return that unless another is faster."""
+        key = asking.claim.key
+        self.queues.create(key, deadline)
+
+        def take() -> Message | None:
+            self._seed(key, deadline)
+            return self._receive(asking.anew(), deadline)
+
+        try:
+            return once_there(take, deadline)
+        except NoQueue as error:
+            name = self.queues.name(key)
+            raise BackendUnavailable(f"{self._name}: queue {name} was made just now and is not ready yet") from error
+
+    def _seed(self, key: str, deadline: float) -> None:
+        # Of those who find none within a minute, SQS takes the first one's only.
+        self.queues.send(key, queue.SEED, f"seed-{int(self._service.times.now() // 60)}", deadline)
+
+    def _replace(self, asking: Asking, worn: Message, deadline: float) -> Message | None:
+        """Return a new token in place of one that is in flight for us, unless another is faster."""
+        key = asking.claim.key
+        self.queues.send(key, queue.HEIR, f"heir-{worn.id}", deadline)
+        if not self.queues.delete_token(key, worn.handle, deadline):
+            return None
+        return self._receive(asking.anew(), deadline)
+
+    def _receive(self, asking: Asking, deadline: float) -> Message | None:
+        claim = asking.claim
+        return self.queues.receive(asking, queue.seconds(max(claim.ttl, claim.hold)), deadline)

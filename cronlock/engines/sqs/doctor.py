@@ -1,0 +1,160 @@
+"""What ``cronlock doctor`` looks at on SQS: a queue of its own, and those of the keys where it may list them."""
+
+from __future__ import annotations
+
+from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, at, judge_clock
+from ...doctor.probe import PROGRAM
+from ...errors import BackendUnavailable, ConfigError
+from ..wire.aws import Denied
+from .backend import SqsBackend
+from .queue import ATTRIBUTES, RETENTION
+from .wire import INVISIBLE, VISIBLE, NoQueue, Queues, count, once_there
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ...doctor.probe import Case
+
+#: How many queues are looked at.
+_MOST = 100
+#: More tokens than a queue comes to have by tokens that were replaced, or sent by two at once.
+_MANY_TOKENS = 20
+
+
+def create(case: Case) -> Iterator[Finding]:
+    """Make the doctor's own queue, unless it is there."""
+    queues, key = _queues_of(case)
+    name = queues.name(key)
+    try:
+        queues.look(key, case.deadline())
+        yield Finding("create", OK, f"queue {name} is there already")
+    except NoQueue:
+        queues.create(key, case.deadline())
+        deadline = case.deadline()
+        try:
+            once_there(lambda: queues.look(key, deadline), deadline)
+        except NoQueue:
+            pass  # Who looks next finds out.
+        yield Finding("create", OK, f"made queue {name}, for doctors")
+    if case.url.params.get("create") != "yes":
+        attributes = ",".join(f"{one}={value}" for one, value in ATTRIBUTES.items())
+        yield Finding(
+            "create",
+            NOTE,
+            f"each key needs a queue of its own: write create=yes into the URL, or make {queues.name('KEY')} with "
+            f"{attributes}",
+        )
+
+
+def reach(case: Case) -> Iterator[Finding]:
+    """Ask for the doctor's own queue, which takes credentials, endpoint and permission."""
+    queues, key = _queues_of(case)
+    service = queues.service
+    try:
+        source, endpoint = service.source, service.endpoint
+    except (ConfigError, BackendUnavailable) as error:
+        yield Finding("credentials", BAD, str(error), "give the machine a role, or see the AWS tools' documentation")
+        return
+    yield Finding("credentials", OK, f"from {source}")
+    try:
+        queues.look(key, case.deadline())
+    except NoQueue:
+        if case.url.params.get("create") != "yes":
+            # Whether it is there or not: who answers is reached.
+            yield Finding("reachable", OK, endpoint)
+            text = f"there is no queue {queues.name(key)} for doctors"
+            yield Finding("queue", BAD, text, "make it: cronlock doctor --create")
+            return
+    except (ConfigError, BackendUnavailable) as error:
+        yield Finding("answer", BAD, str(error))
+        return
+    yield Finding("reachable", OK, endpoint)
+
+
+def examine(case: Case) -> Iterator[Finding]:
+    """Look at the queues, and at the clock."""
+    yield Finding(
+        "records",
+        NOTE,
+        "SQS keeps none: no fence, no standby, no forced release; only whether a key is held can be seen",
+    )
+    queues, key = _queues_of(case)
+    times = queues.service.times
+    if times.known:
+        earliest, latest, wall = times.earliest(), times.latest(), queues.service.clock.wall()
+        yield judge_clock((earliest + latest) / 2 - wall, (latest - earliest) / 2, 0.0)
+    if case.url.params.get("create") == "yes":
+        yield from _creating(case, queues, key)
+    names, finding = _names(case, queues)
+    if finding is not None:
+        yield finding
+    looked_at, wrong = 0, False
+    for name in names or [queues.name(key)]:
+        try:
+            told = queues.look_at(name, case.deadline())
+        except NoQueue:
+            continue  # The lease has shown why, or somebody has just deleted it.
+        looked_at += 1
+        for found in at(name, examine_queue(told)):
+            wrong = True
+            yield found
+    if looked_at and not wrong:
+        yield Finding("queues", OK, f"{looked_at} looked at: FIFO, messages kept for 14 days, none thrown away")
+
+
+def examine_queue(attributes: dict[str, str]) -> Iterator[Finding]:
+    """Say what is wrong with one queue, from its attributes."""
+    if attributes.get("FifoQueue") != "true":
+        yield Finding(
+            "type", BAD, "not a FIFO queue: it may deliver a token twice", "make it anew, with FifoQueue=true"
+        )
+    if attributes.get("RedrivePolicy"):
+        text = "has a redrive policy: after so many runs the token is thrown away"
+        yield Finding("redrive policy", BAD, text, "take it off: set-queue-attributes --attributes RedrivePolicy=")
+    kept = attributes.get("MessageRetentionPeriod")
+    if kept != str(RETENTION):
+        text = f"keeps messages for {kept} s only: the token ends with them"
+        yield Finding("retention", BAD, text, f"set MessageRetentionPeriod={RETENTION}, which is 14 days")
+    if attributes.get("DelaySeconds", "0") != "0":
+        text = f"delays messages by {attributes['DelaySeconds']} s: a new token is not to be had until then"
+        yield Finding("delay", WARNING, text, "set DelaySeconds=0")
+    tokens = count(attributes, (*VISIBLE, *INVISIBLE))
+    if tokens > _MANY_TOKENS:
+        text = f"has {tokens} messages, where one token is enough: somebody sends to it"
+        yield Finding(
+            "messages", WARNING, text, "see that nothing but cronlock uses it, and purge it while nothing runs"
+        )
+    if attributes.get("KmsMasterKeyId"):
+        text = f"encrypted with {attributes['KmsMasterKeyId']}: runs need kms:Decrypt and kms:GenerateDataKey of it"
+        yield Finding("encryption", NOTE, text)
+
+
+def forget(case: Case) -> None:
+    """Leave the doctor's queue, of which there is one for all: a deleted one cannot be made anew for a minute."""
+
+
+def _creating(case: Case, queues: Queues, key: str) -> Iterator[Finding]:
+    """Find out whether runs may make queues, by the doctor's own: to make that again changes nothing."""
+    try:
+        queues.create(key, case.deadline())
+    except Denied as error:
+        remedy = "allow sqs:CreateQueue, or make each key's queue and leave out create=yes"
+        yield Finding("create", WARNING, f"a new key's first run cannot make its queue: {error}", remedy)
+    except BackendUnavailable:
+        pass  # It was made with other attributes, which is allowed.
+
+
+def _queues_of(case: Case) -> tuple[Queues, str]:
+    """Return the backend's queues, and the key of the doctor's, which is the same on all machines."""
+    assert isinstance(case.backend, SqsBackend)
+    case.key = PROGRAM
+    return case.backend.queues, PROGRAM
+
+
+def _names(case: Case, queues: Queues) -> tuple[list[str], Finding | None]:
+    """Return the names of the keys' queues, and what keeps them from being known."""
+    try:
+        return queues.all_names(_MOST, case.deadline()), None
+    except BackendUnavailable:
+        return [], Finding("queues", NOTE, "cannot list them (sqs:ListQueues): only the doctor's own is looked at")

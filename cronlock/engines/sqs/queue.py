@@ -1,0 +1,144 @@
+"""The queue of a key and the token in it: names, texts and limits; pure rules, nothing asked.
+
+Every key has a FIFO queue of its own, and in it one message, the *token*: who received it has the key
+until its visibility timeout is over. All tokens are of one message group, of which SQS delivers none
+while another one is in flight: so a second token does no harm, and can be sent whenever there may be none.
+"""
+
+from __future__ import annotations
+
+from ...errors import ConfigError, ForeignValue
+from ...keys import escape
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ...lease.vocabulary import Claim
+
+#: Seconds from its receipt for which SQS lets a message be in flight, whatever the renewals.
+FLIGHT = 12 * 3600.0
+#: What is left of that for the longest ttl and hold, since requests take their time.
+LONGEST = FLIGHT - 60.0
+#: The server counts whole seconds, and may begin to count within one.
+SLACK = 1.0
+#: For how long the queue must keep its messages, in seconds: what SQS allows at most.
+RETENTION = 14 * 86400
+#: A token of this age is replaced by whoever receives it, so that none ends while it is in flight.
+WORN = 2 * 86400.0
+#: A queue that was in use so long ago has not lost its token by age.
+SURELY_KEPT = RETENTION - WORN - 2 * FLIGHT
+#: The message group of all tokens.
+GROUP = "token"
+#: How a token begins that was sent since there was none, and one that took the place of a worn one.
+SEED, HEIR = "cronlock token 1 seed", "cronlock token 1 heir"
+#: What a queue is made with.
+ATTRIBUTES = {"FifoQueue": "true", "MessageRetentionPeriod": str(RETENTION)}
+
+#: Bytes of a queue's name, the ending included.
+_LONGEST_NAME = 80
+_ENDING = ".fifo"
+LONGEST_BASE = 24
+_BASE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
+_PLAIN = _BASE - {"_"} | {"-"}
+_LONGEST_ATTEMPT = 128
+# The times at which a token may seem younger than it is: the server's date has whole seconds.
+_COARSE = 2.0
+
+
+class Message:
+    """A token as it was received: ours for as long as its visibility timeout lasts."""
+
+    __slots__ = ("age", "handle", "heir", "id")
+
+    def __init__(self, handle: str, identity: str, *, heir: bool, age: float) -> None:
+        #: What SQS wants to be shown for every change of it; good for this receipt only.
+        self.handle = handle
+        #: The message's id, the same for each receipt.
+        self.id = identity
+        #: Whether it took the place of an earlier token.
+        self.heir = heir
+        #: Seconds since it was sent, by the server's clock.
+        self.age = age
+
+
+def check_base(text: str, base: str) -> None:
+    """Raise ConfigError unless `base` can begin the names of queues; `text` begins the message."""
+    if not 1 <= len(base) <= LONGEST_BASE or not set(base) <= _BASE:
+        raise ConfigError(
+            f"{text}: QUEUE is what the names of the keys' queues begin with: use 1 to {LONGEST_BASE} letters, "
+            "digits or '_', without '-' and '.fifo'"
+        )
+
+
+def queue_name(base: str, key: str) -> str:
+    """Return the name of the queue of `key`: no two keys, nor two bases, give the same.
+
+    Other characters than letters, digits and '-' become _XX of their UTF-8 bytes. What is too long keeps its
+    beginning and ends in "__" and a digest, which never come of that.
+    """
+    name = "".join(chr(byte) if chr(byte) in _PLAIN else f"_{byte:02X}" for byte in key.encode())
+    room = _LONGEST_NAME - len(base) - 1 - len(_ENDING)
+    if len(name) > room:
+        import base64
+        import hashlib
+
+        digest = base64.urlsafe_b64encode(hashlib.sha256(key.encode()).digest()).decode().rstrip("=")
+        name = f"{name[: room - len(digest) - 2]}__{digest}"
+    return f"{base}-{name}{_ENDING}"
+
+
+def attempt_id(owner: str, number: int) -> str:
+    """Return what names the n-th way of asking for a token by `owner`: the end of its id is what is random."""
+    return f"{escape(owner)}.{number}"[-_LONGEST_ATTEMPT:]
+
+
+def read_message(message: Mapping[str, object], now: float) -> Message:
+    """Return the token that SQS says it delivered; `now` is the server's time, since the epoch.
+
+    Raises ForeignValue for a message of somebody else's, and ValueError for what is no message.
+    """
+    handle, identity, body = message.get("ReceiptHandle"), message.get("MessageId"), message.get("Body")
+    attributes = message.get("Attributes")
+    sent = attributes.get("SentTimestamp") if isinstance(attributes, dict) else None
+    if not isinstance(handle, str) or not isinstance(identity, str) or not isinstance(body, str):
+        raise ValueError("a message without a handle, an id or a body")
+    if not body.startswith((SEED, HEIR)):
+        raise ForeignValue(f"a message that is none of cronlock's: {body[:40]!r}")
+    if not isinstance(sent, str) or not (sent.isascii() and sent.isdigit() and len(sent) < 18):
+        raise ValueError("a message without the time when it was sent")
+    return Message(handle, identity, heir=body.startswith(HEIR), age=now - int(sent) / 1000)
+
+
+def seconds(duration: float) -> int:
+    """Return a visibility timeout that surely lasts for `duration`; 0 for none."""
+    return -int(-(duration + SLACK) // 1) if duration > 0 else 0
+
+
+def doubt(message: Message, claim: Claim) -> float:
+    """Return for how many seconds a lease may be out that the queue lost with an earlier token, 0 if none can be.
+
+    Where this node saw the key in use, and the token was sent after that although an unused one cannot have
+    ended by age yet, the queue was purged or made anew. Nobody knows when: at the latest when this one was sent.
+    """
+    sight = claim.sight
+    if sight is None or message.heir or sight.age > SURELY_KEPT or message.age > sight.age - _COARSE:
+        return 0.0
+    return max(0.0, max(claim.doubt, claim.hold) - message.age)
+
+
+def check_attributes(place: str, attributes: Mapping[str, str]) -> None:
+    """Raise ConfigError for a queue in which a token can get lost."""
+    if attributes.get("FifoQueue") != "true":
+        raise ConfigError(f"{place}: is no FIFO queue: make it one, with --attributes FifoQueue=true")
+    if attributes.get("RedrivePolicy"):
+        raise ConfigError(
+            f"{place}: has a redrive policy, which throws the token away after so many runs: take it off, with "
+            "aws sqs set-queue-attributes --attributes RedrivePolicy="
+        )
+    kept = attributes.get("MessageRetentionPeriod", "?")
+    if kept != str(RETENTION):
+        raise ConfigError(
+            f"{place}: keeps its messages for {ascii(kept[:20])[1:-1]} s only: set "
+            f"MessageRetentionPeriod={RETENTION}, which is 14 days"
+        )

@@ -1,0 +1,201 @@
+"""What SQS is asked about the queue of a key: one method a request, and how their answers are read."""
+
+from __future__ import annotations
+
+import time
+
+from ...errors import BackendUnavailable, ConfigError, ForeignValue
+from . import queue as sqs_queue
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    from ...lease.vocabulary import Claim
+    from ..wire import aws
+    from .queue import Message
+
+    _T = TypeVar("_T")
+
+#: What SQS answers when a handle is not, or no longer, that of a message in flight.
+_INVALID = ("ReceiptHandleIsInvalid", "MessageNotInflight", "InvalidParameterValue", "InvalidParameterValueException")
+_NO_QUEUE = ("QueueDoesNotExist", "NonExistentQueue")
+# How long to wait for a queue that was just made before it is asked for again, in seconds.
+_NOT_YET = 0.25
+#: What of a queue's attributes says how many tokens there are.
+VISIBLE = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed")
+INVISIBLE = ("ApproximateNumberOfMessagesNotVisible",)
+#: What a run looks at.
+LOOKED_AT = (*VISIBLE, *INVISIBLE, "FifoQueue", "MessageRetentionPeriod", "RedrivePolicy")
+
+
+class NoQueue(ConfigError):
+    """There is no such queue; any request about one raises it."""
+
+
+class Asking:
+    """A run's request for a token, however often it is repeated."""
+
+    __slots__ = ("attempt", "claim", "since")
+
+    def __init__(self, claim: Claim, since: float) -> None:
+        self.claim = claim
+        #: Boot time from before it was asked for first.
+        self.since = since
+        #: To SQS, repetitions of the same attempt are one request.
+        self.attempt = 0
+
+    def anew(self) -> Asking:
+        """Return this request as another attempt."""
+        self.attempt += 1
+        return self
+
+
+class Queues:
+    """The queues of one account whose names begin with `base`. Of each method, see `aws.Service.call`."""
+
+    def __init__(self, name: str, service: aws.Service, base: str, account: str) -> None:
+        """`name` begins every error; without an `account` it is that of the credentials."""
+        self._name = name
+        self.service = service
+        self._base = base
+        self._account = account
+
+    def receive(self, asking: Asking, visibility: int, deadline: float) -> Message | None:
+        """Return the token if SQS delivers it; ask in another way once this one is not to be repeated."""
+        key = asking.claim.key
+        request = {
+            "QueueUrl": self._place(key),
+            "MaxNumberOfMessages": 1,
+            "VisibilityTimeout": visibility,
+            "WaitTimeSeconds": 0,
+            "ReceiveRequestAttemptId": sqs_queue.attempt_id(asking.claim.owner, asking.attempt),
+            "AttributeNames": ["SentTimestamp"],
+            "MessageSystemAttributeNames": ["SentTimestamp"],
+        }
+        reply = self._ask("ReceiveMessage", request, deadline, _INVALID)
+        if reply.code in _INVALID and "AttemptId" in str(reply.body):
+            # What it was given by the first of these requests it gave back or lost since.
+            request["ReceiveRequestAttemptId"] = sqs_queue.attempt_id(asking.claim.owner, asking.anew().attempt)
+            reply = self._ask("ReceiveMessage", request, deadline)
+        if reply.code:
+            raise self._nonsense(f"refuses to be asked for a message: {reply.says or reply.code}")
+        return self._message(key, reply.body, deadline)
+
+    def _message(self, key: str, answer: dict[str, Any], deadline: float) -> Message | None:
+        """Return the token of an answer, None if there is none; give back what is not cronlock's."""
+        messages = answer.get("Messages") or []
+        if not messages:
+            return None
+        try:
+            return sqs_queue.read_message(messages[0], self.service.times.now())
+        except ForeignValue as error:
+            handle = messages[0]["ReceiptHandle"]
+            self.change(key, handle, 0, deadline)
+            raise ForeignValue(
+                f"{self._name}: queue {self.name(key)}: {error}; delete it, or use another QUEUE"
+            ) from None
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise self._nonsense(str(error)) from error
+
+    def change(self, key: str, handle: str, visibility: int, deadline: float) -> bool:
+        """Let a token in flight be so for `visibility` seconds more; False when it is not in flight for us."""
+        request = {"QueueUrl": self._place(key), "ReceiptHandle": handle, "VisibilityTimeout": visibility}
+        try:
+            return not self._ask("ChangeMessageVisibility", request, deadline, _INVALID).code
+        except NoQueue:
+            return False
+
+    def delete_token(self, key: str, handle: str, deadline: float) -> bool:
+        """Delete a token in flight; False when it is not in flight for us."""
+        request = {"QueueUrl": self._place(key), "ReceiptHandle": handle}
+        return not self._ask("DeleteMessage", request, deadline, _INVALID).code
+
+    def send(self, key: str, body: str, identity: str, deadline: float) -> None:
+        """Send a token, unless one of that identity was sent within the last five minutes."""
+        self._ask(
+            "SendMessage",
+            {
+                "QueueUrl": self._place(key),
+                "MessageBody": f"{body}\nWho received this has the key {key!a}. Do not delete it.",
+                "MessageGroupId": sqs_queue.GROUP,
+                "MessageDeduplicationId": identity,
+            },
+            deadline,
+        )
+
+    def look(self, key: str, deadline: float) -> dict[str, str]:
+        """Return what a run must know of the key's queue, by name."""
+        return self._attributes(self._place(key), LOOKED_AT, deadline)
+
+    def look_at(self, name: str, deadline: float) -> dict[str, str]:
+        """Return all that SQS tells of the queue `name`, by name."""
+        return self._attributes(self._prefix() + name, ("All",), deadline)
+
+    def _attributes(self, place: str, names: tuple[str, ...], deadline: float) -> dict[str, str]:
+        request = {"QueueUrl": place, "AttributeNames": list(names)}
+        found = self._ask("GetQueueAttributes", request, deadline).body.get("Attributes")
+        if not isinstance(found, dict):
+            raise self._nonsense("no attributes")
+        return {str(name): str(value) for name, value in found.items()}
+
+    def create(self, key: str, deadline: float) -> None:
+        """Make the key's queue, which may be there already."""
+        self._ask("CreateQueue", {"QueueName": self.name(key), "Attributes": sqs_queue.ATTRIBUTES}, deadline)
+
+    def all_names(self, most: int, deadline: float) -> list[str]:
+        """Return the names of the queues that begin with `base`, `most` of them."""
+        request = {"QueueNamePrefix": f"{self._base}-", "MaxResults": most}
+        urls = self._ask("ListQueues", request, deadline).body.get("QueueUrls") or []
+        if not isinstance(urls, list):
+            raise self._nonsense("no list of queues")
+        return sorted(str(url).rpartition("/")[2] for url in urls)[:most]
+
+    def name(self, key: str) -> str:
+        """Return the name of the key's queue."""
+        return sqs_queue.queue_name(self._base, key)
+
+    def _place(self, key: str) -> str:
+        """Return what requests call the key's queue: SQS takes a name for the URL of one of the asking account."""
+        return self._prefix() + self.name(key)
+
+    def _prefix(self) -> str:
+        return f"{self.service.endpoint.rstrip('/')}/{self._account}/" if self._account else ""
+
+    def _ask(self, action: str, request: dict[str, Any], deadline: float, known: tuple[str, ...] = ()) -> aws.Reply:
+        reply = self.service.call(action, request, deadline, (*known, *_NO_QUEUE))
+        if reply.code in _NO_QUEUE:
+            raise NoQueue(self._missing(request))
+        return reply
+
+    def _nonsense(self, what: str) -> BackendUnavailable:
+        return BackendUnavailable(f"{self._name}: answers as SQS does not: {what[:100]}")
+
+    def _missing(self, request: dict[str, Any]) -> str:
+        queue = str(request.get("QueueUrl")).rpartition("/")[2]
+        attributes = ",".join(f"{name}={value}" for name, value in sqs_queue.ATTRIBUTES.items())
+        return (
+            f"{self._name}: there is no queue {queue}: runs make it with ?create=yes; or make it with: "
+            f"aws sqs create-queue --queue-name {queue} --attributes {attributes}"
+        )
+
+
+def once_there(work: Callable[[], _T], deadline: float) -> _T:
+    """Do `work` again until a queue that was just made is known to all requests, for which AWS wants a second.
+
+    Raises NoQueue at monotonic time `deadline`.
+    """
+    while True:
+        try:
+            return work()
+        except NoQueue:
+            if time.monotonic() + _NOT_YET > deadline:
+                raise
+        time.sleep(_NOT_YET)
+
+
+def count(attributes: dict[str, str], names: tuple[str, ...]) -> int:
+    """Return how many messages there are in the states `names`."""
+    values = [attributes.get(name, "") for name in names]
+    return sum(int(value) for value in values if value.isascii() and value.isdigit() and len(value) < 20)

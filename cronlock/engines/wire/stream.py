@@ -1,0 +1,296 @@
+"""A TCP, TLS or Unix-socket stream with one time limit, for the protocols that cronlock speaks itself.
+
+Built on the interpreter's ``_socket``: ``import socket`` costs more than a request does.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+import select
+import time
+
+from ...errors import BackendUnavailable, ConfigError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    _T = TypeVar("_T")
+
+TLS_PARAMS = ("ca", "cert", "key")
+#: What is wrong with TLS, and what to do about it; the last is for whatever else.
+_TLS_REMEDIES = (
+    ("Hostname mismatch", "name the host as its certificate does"),
+    ("IP address mismatch", "name the host as its certificate does"),
+    ("has expired", "renew the server's certificate, and see this machine's clock"),
+    ("not yet valid", "see this machine's clock"),
+    ("certificate verify failed", "name the server's authority by ca="),
+    ("", "see that this port speaks TLS, and which certificates it asks for"),
+)
+#: Seconds, give or take half of them at random: what the first attempt to connect is given, and by how much
+#: that grows from one to the next.
+_PATIENCE = 0.3
+#: Pauses before a busy server is asked again, likewise: from, and up to.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 0.8
+_GROWTH = 1.5
+_SHORTEST_SECRET = 4
+# A full backlog of a Unix socket, and no local port left.
+_TRY_AGAIN = (errno.EAGAIN, errno.EADDRNOTAVAIL)
+
+
+class Busy(BackendUnavailable):
+    """The connection was turned away before a request was taken, for want of room: nothing was done."""
+
+
+class HungUp(BackendUnavailable):
+    """The server closed or reset the connection."""
+
+
+def without_secrets(text: str, *secrets: str | None) -> str:
+    """Return `text` without `secrets`, should a server that was shown them repeat one.
+
+    Very short ones stay: to take them out of the middle of words would tell them.
+    """
+    for secret in secrets:
+        if secret is not None and len(secret) >= _SHORTEST_SECRET:
+            text = text.replace(secret, "***")
+    return text
+
+
+def patiently(deadline: float, work: Callable[[], _T]) -> _T:
+    """Return what `work` returns; call it again while it raises Busy and monotonic time `deadline` is not near.
+
+    The pauses are random, since whoever is turned away is one of many that came at the same moment.
+    """
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            return work()
+        except Busy:
+            seconds = pause * (0.5 + _noise())
+            if time.monotonic() + seconds >= deadline:
+                raise
+        time.sleep(seconds)
+        pause = min(pause * _GROWTH, _LONGEST_PAUSE)
+
+
+def tls_context(url_text: str, params: dict[str, str]) -> ssl.SSLContext:
+    """Return a TLS context that verifies the server, from the parameters ca, cert and key.
+
+    Raises ConfigError when a file cannot be used.
+    """
+    import ssl
+
+    def files() -> str:
+        return ", ".join(f"{name}={params[name]}" for name in TLS_PARAMS if name in params)
+
+    try:
+        context = ssl.create_default_context(cafile=params.get("ca"))
+        if "cert" in params or "key" in params:
+            if "cert" not in params:
+                raise ConfigError(f"{url_text}: key= is given without cert=")
+
+            def ask() -> str:
+                # Else OpenSSL asks whoever sits at the terminal.
+                raise ConfigError(f"{url_text}: the key of {files()} is encrypted: use one without a pass phrase")
+
+            context.load_cert_chain(params["cert"], params.get("key"), password=ask)
+    except (OSError, ValueError) as error:
+        # ssl.SSLError is an OSError; its text names no file.
+        text = f"{url_text}: cannot use the TLS files ({files()}): {_without_source(error)}"
+        raise ConfigError(f"{text}; they are to be PEM files, and key= that of cert=") from error
+    return context
+
+
+class Stream:
+    """One connection. Every failure on it is BackendUnavailable, and it is of no use afterwards."""
+
+    __slots__ = ("_deadline", "_name", "_socket")
+
+    def __init__(self, name: str, deadline: float) -> None:
+        self._name = name
+        #: Monotonic time by which all that is asked must be done.
+        self._deadline = deadline
+        self._socket: _socket.socket | ssl.SSLSocket | None = None
+
+    @classmethod
+    def connect_tcp(cls, name: str, host: str, port: int, deadline: float, tls: ssl.SSLContext | None = None) -> Stream:
+        """Connect to the first address of `host` that answers, before monotonic time `deadline`.
+
+        One that does not answer at all costs its share of the time only.
+        """
+        stream = cls(name, deadline)
+        try:
+            # As text, even "127.0.0.1" would have the interpreter import its IDNA codec.
+            name_or_address = host.encode("ascii") if host.isascii() else host
+            places = _socket.getaddrinfo(name_or_address, port, 0, _socket.SOCK_STREAM)
+        except (OSError, ValueError) as error:
+            # A ValueError is what a name gives that cannot be one.
+            reason = getattr(error, "strerror", None) or "not a host name"
+            raise BackendUnavailable(f"{name}: cannot find the address of {host!r}: {reason}") from error
+        failure: BackendUnavailable | None = None
+        for position, (family, kind, protocol, _, address) in enumerate(places):
+            now = time.monotonic()
+            stream.limit(now + (deadline - now) / (len(places) - position))
+            try:
+                stream._open(family, kind, protocol, address)
+                if tls is not None:
+                    stream.start_tls(tls, host)
+                stream.limit(deadline)
+                return stream
+            except BackendUnavailable as error:
+                stream.close()
+                failure = error
+        assert failure is not None  # getaddrinfo raises rather than return nothing
+        raise failure
+
+    @classmethod
+    def connect_unix(cls, name: str, path: str, deadline: float) -> Stream:
+        """Connect to the Unix socket at `path`."""
+        stream = cls(name, deadline)
+        stream._open(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, path)
+        return stream
+
+    def limit(self, deadline: float) -> None:
+        """Let what is asked from now on be done by monotonic time `deadline`."""
+        self._deadline = deadline
+
+    def send(self, data: bytes) -> None:
+        """Send all of `data`. That the server hung up shows in `receive`, behind what it said before."""
+        try:
+            self._timed().sendall(data)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # "Too many connections", perhaps, which is still there to be read.
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def receive(self) -> bytes:
+        """Return the next bytes, at least one; the end of the stream is a failure."""
+        try:
+            data = self._timed().recv(65536)
+        except OSError as error:
+            raise self._failed(error) from error
+        if not data:
+            raise HungUp(f"{self._name}: the server closed the connection")
+        return data
+
+    def quiet(self) -> bool:
+        """Tell whether an idle connection still stands: the peer neither hung up nor said a word."""
+        assert self._socket is not None
+        poll = select.poll()
+        poll.register(self._socket.fileno(), select.POLLIN)
+        return not poll.poll(0)
+
+    def fileno(self) -> int:
+        """Return the descriptor, to wait on."""
+        assert self._socket is not None
+        return self._socket.fileno()
+
+    def buffers(self) -> bool:
+        """Whether bytes were taken from the descriptor that are still to be received: TLS can."""
+        pending = getattr(self._socket, "pending", None)
+        return pending is not None and pending() > 0
+
+    def certificate(self) -> dict[str, object]:
+        """Return what the server's certificate says, as `ssl` has it; empty where it was not looked at."""
+        peer = getattr(self._socket, "getpeercert", None)
+        return dict(peer() or {}) if peer is not None else {}
+
+    def close(self) -> None:
+        """Close the connection; raises nothing."""
+        if self._socket is not None:
+            try:
+                self._socket.close()
+            except OSError:
+                pass  # It is of no use either way, and the descriptor is gone.
+            self._socket = None
+
+    def _open(self, family: int, kind: int, protocol: int, address: tuple[object, ...] | str) -> None:
+        """Connect, by several attempts if need be.
+
+        A server whose queue of connections is full drops the request for another, and the kernel
+        repeats that after exactly 1 s, for all who came together: another attempt is made sooner,
+        at a random moment.
+        """
+        patience = _PATIENCE
+        while True:
+            left = self._left()
+            share = left if family == _socket.AF_UNIX else patience * (0.5 + _noise())
+            try:
+                self._socket = _socket.socket(family, kind, protocol)
+                if family != _socket.AF_UNIX:
+                    # A request is one small packet; do not let it wait for another.
+                    self._socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+                self._socket.settimeout(min(left, share))
+                self._socket.connect(address)
+                return
+            except FileNotFoundError as error:
+                raise BackendUnavailable(f"{self._name}: there is no socket {address}: is the server up?") from error
+            except (TimeoutError, _socket.timeout) as error:
+                # ETIMEDOUT, the kernel's own word, is a TimeoutError too.
+                if share >= left or error.errno is not None:
+                    raise self._failed(error) from error
+            except OSError as error:
+                raise self._failed(error) from error
+            self.close()
+            patience *= _GROWTH
+
+    def start_tls(self, context: ssl.SSLContext, host: str) -> None:
+        """Speak TLS from now on with the server, which is to prove that it is `host`."""
+        import socket
+
+        assert self._socket is not None
+        plain = socket.socket(fileno=self._socket.detach())
+        self._socket = None
+        try:
+            plain.settimeout(self._left())
+            # As bytes, for the same reason as in `connect_tcp`.
+            name: str | bytes = host.encode("ascii") if host.isascii() else host
+            self._socket = context.wrap_socket(plain, server_hostname=name)
+        except (OSError, ValueError) as error:
+            plain.close()
+            text = _without_source(error)
+            remedy = next(remedy for sign, remedy in _TLS_REMEDIES if sign in text)
+            raise BackendUnavailable(f"{self._name}: no TLS with the server: {text}; {remedy}") from error
+
+    def _timed(self) -> _socket.socket | ssl.SSLSocket:
+        assert self._socket is not None
+        self._socket.settimeout(self._left())
+        return self._socket
+
+    def _left(self) -> float:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise BackendUnavailable(f"{self._name}: no answer in time")
+        return left
+
+    def _failed(self, error: OSError) -> BackendUnavailable:
+        # Before Python 3.10 a socket's time-out is not a TimeoutError.
+        if isinstance(error, (TimeoutError, _socket.timeout)):
+            return BackendUnavailable(f"{self._name}: no answer in time")
+        if isinstance(error, ConnectionRefusedError):
+            return BackendUnavailable(
+                f"{self._name}: connection refused: check host and port, and that the server is up"
+            )
+        if isinstance(error, ConnectionResetError):
+            return HungUp(f"{self._name}: {error.strerror}")
+        if error.errno in _TRY_AGAIN:
+            return Busy(f"{self._name}: busy: {error.strerror}")
+        return BackendUnavailable(f"{self._name}: {error.strerror or error}")
+
+
+def _noise() -> float:
+    """Return a random number from 0 to 1."""
+    return int.from_bytes(os.urandom(4), "big") / 2**32
+
+
+def _without_source(error: Exception) -> str:
+    """Return the text of an error of OpenSSL without the line of C that it comes from."""
+    text = str(error).partition(" (_ssl.c")[0]
+    if text.startswith("_ssl.c:"):
+        text = text.partition(": ")[2]
+    return getattr(error, "strerror", None) or text if text.startswith("[Errno") else text

@@ -1,0 +1,201 @@
+"""A session with ZooKeeper servers, over kazoo's messages: no threads, no queues, one request at a time."""
+
+from __future__ import annotations
+
+import struct
+import time
+
+from kazoo.protocol.serialization import Auth, CloseInstance, Connect, ReplyHeader
+
+from ...errors import BackendUnavailable
+from ..wire.stream import Busy, HungUp, Stream
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+#: The largest reply read, in bytes; the servers' own limit for a node is 1 MiB.
+LARGEST_REPLY = 4 << 20
+#: A connection left alone for longer, in seconds, is opened anew rather than trusted.
+FRESH = 1.0
+
+# The servers' error codes that mean something here.
+OK, ROLLED_BACK, NOT_TRIED = 0, 0, -2
+NO_NODE, NO_AUTH, BAD_VERSION, EPHEMERAL_PARENT, NODE_EXISTS = -101, -102, -103, -108, -110
+EXPIRED = -112
+_AUTH_FAILED = -115
+
+_AUTH_XID = -4
+# Of what servers say unasked: a watch's event.
+_EVENT_XID = -1
+
+
+class SessionOver(BackendUnavailable):
+    """The servers know that the session ended, and its ephemeral nodes with it."""
+
+
+class Reply:
+    """One answer of a server."""
+
+    __slots__ = ("code", "value", "zxid")
+
+    def __init__(self, code: int, value: Any, zxid: int) -> None:
+        self.code = code
+        self.value = value
+        self.zxid = zxid
+
+
+class Session:
+    """One session, and its connection while there is one. A failure drops the connection only."""
+
+    __slots__ = ("_buffer", "_greeting", "_name", "_password", "_stream", "_used", "_xid", "id", "timeout", "warned")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._stream: Stream | None = None
+        #: What is still to be said first on the connection.
+        self._greeting: tuple[Any, ...] = ()
+        self._used = 0.0
+        #: Whether an event came since this was last set to False.
+        self.warned = False
+        self.forget()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        if kind is not None:
+            self.drop()
+
+    def forget(self) -> None:
+        """Be a session that does not exist yet."""
+        self.drop()
+        self.id = 0
+        self._password = bytes(16)
+        #: How many seconds the servers keep it, once it is open.
+        self.timeout = 0.0
+
+    def resume(self, deadline: float) -> bool:
+        """Go on with the connection if it was used a moment ago; False if there is none such."""
+        if self._stream is not None and time.monotonic() - self._used < FRESH:
+            self._stream.limit(deadline)
+            return True
+        self.drop()
+        return False
+
+    def go_on(self, deadline: float) -> None:
+        """Trust the connection, however long it was left alone; BackendUnavailable if there is none."""
+        if self._stream is None:
+            raise BackendUnavailable(f"{self._name}: the connection is closed")
+        self._stream.limit(deadline)
+
+    def open(self, stream: Stream, lasting: float, credentials: str | None) -> None:
+        """Begin or go on with the session over `stream`; raise SessionOver if it ended.
+
+        `lasting` is how many seconds it should last without a sign of life.
+        """
+        self._stream = stream
+        self.warned = False
+        self._xid = 0
+        milliseconds = min(int(lasting * 1000), 2**31 - 1)
+        # No transaction number is claimed as seen: a look at a key is current by itself, and a
+        # server that was wiped would turn the session away rather than call it ended.
+        self._send(Connect(0, 0, milliseconds, self.id, self._password, False).serialize())
+        try:
+            reply, _ = Connect.deserialize(self._receive(), 0)
+        except HungUp as error:
+            # All that it says where one address has as many connections as it may have.
+            raise Busy(f"{error}; are there too many from this machine (maxClientCnxns)?") from error
+        except (struct.error, TypeError) as error:
+            raise self._nonsense() from error
+        if reply.time_out <= 0:
+            raise SessionOver(f"{self._name}: the session is over")
+        if self.id not in (0, reply.session_id) or not reply.session_id or len(reply.passwd or b"") > 64:
+            raise self._nonsense()
+        self.id = reply.session_id
+        self._password = bytes(reply.passwd or b"")
+        self.timeout = reply.time_out / 1000
+        self._greeting = () if credentials is None else (Auth(0, "digest", credentials),)
+
+    def ask(self, *requests: Any) -> list[Reply]:
+        """Send `requests` at once, in order, and return the servers' answers."""
+        greeting, self._greeting = self._greeting, ()
+        numbered = [(_AUTH_XID, request) for request in greeting]
+        for request in requests:
+            self._xid += 1
+            numbered.append((self._xid, request))
+        self._send(*(_header(xid, request) + request.serialize() for xid, request in numbered))
+        replies = [self._reply(xid, request) for xid, request in numbered]
+        self._used = time.monotonic()
+        return replies[len(greeting) :]
+
+    def told(self) -> bool:
+        """Whether the servers said something unasked that was received already."""
+        return self.warned or bool(self._buffer) or (self._stream is not None and self._stream.buffers())
+
+    def descriptor(self) -> int:
+        """Return the connection's descriptor: it can be read once there is more than `told` knows."""
+        assert self._stream is not None
+        return self._stream.fileno()
+
+    def end(self) -> None:
+        """Close session and connection; raises nothing. What is not heard ends by its timeout."""
+        if self._stream is not None:
+            try:
+                self._stream.limit(time.monotonic() + FRESH)
+                self._send(_header(self._xid + 1, CloseInstance))
+            except BackendUnavailable:
+                pass  # All that the session was for is done.
+        self.forget()
+
+    def drop(self) -> None:
+        """Close the connection; the session and its lease live on for its timeout."""
+        self._buffer = bytearray()
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+        self._greeting = ()
+        self._used = 0.0
+
+    def _send(self, *frames: bytes) -> None:
+        assert self._stream is not None
+        self._stream.send(b"".join(struct.pack("!i", len(frame)) + frame for frame in frames))
+
+    def _receive(self) -> bytes:
+        """Return the next frame."""
+        head = struct.unpack("!i", self._take(4))[0]
+        if not 0 <= head <= LARGEST_REPLY:
+            raise self._nonsense()
+        return self._take(head)
+
+    def _take(self, length: int) -> bytes:
+        assert self._stream is not None
+        while len(self._buffer) < length:
+            self._buffer += self._stream.receive()
+        data = bytes(self._buffer[:length])
+        del self._buffer[:length]
+        return data
+
+    def _reply(self, xid: int, request: Any) -> Reply:
+        try:
+            while True:
+                data = self._receive()
+                header, offset = ReplyHeader.deserialize(data, 0)
+                if header.xid != _EVENT_XID:
+                    break
+                self.warned = True
+            if header.xid != xid:
+                raise self._nonsense()
+            if header.err == _AUTH_FAILED:
+                raise BackendUnavailable(f"{self._name}: authentication failed: check user and password in the URL")
+            value = None if header.err or xid == _AUTH_XID else request.deserialize(data, offset)
+        except (struct.error, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+            raise self._nonsense() from error
+        return Reply(header.err, value, header.zxid)
+
+    def _nonsense(self) -> BackendUnavailable:
+        return BackendUnavailable(f"{self._name}: the answer is not one of a ZooKeeper server; check host and port")
+
+
+def _header(xid: int, request: Any) -> bytes:
+    return struct.pack("!ii", xid, request.type)

@@ -1,0 +1,74 @@
+"""What people are told of a key that is not to be had, of how runs ended, and of drift.
+
+Drift: runs of one key that were started in different ways, as during a rolling change of images.
+"""
+
+from __future__ import annotations
+
+import time
+
+from .. import durations
+from .vocabulary import DIED, ENDED, EXITED, FORGOTTEN, HELD, HOLD, LOST, NOT_STARTED, RELEASED, TIMED_OUT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .vocabulary import Conflict, Run
+
+#: A record has times to the millisecond.
+_SAME = 0.001
+#: Backends keep at least so much of a program's name.
+_KEPT = 100
+
+
+def describe(conflict: Conflict) -> str:
+    """Say for people why a key is not to be had."""
+    left = durations.show(conflict.remaining)
+    run = conflict.run
+    by = "another run" if run is None else f"{run.host} (pid {run.pid})"
+    if conflict.why == HELD:
+        # Not every backend tells by whom, nor a lease from a hold.
+        return f"held by {by}, or its hold" if run is None else f"held by {by} since {_clock_time(run.started_at)}"
+    if conflict.why == HOLD:
+        return f"{by} ran it just now; held for another {left}"
+    if conflict.why == ENDED:
+        return "the run that it stood by for is over" if run is None else f"{by} ran it: {ending(run)}"
+    if conflict.why == FORGOTTEN:
+        return f"the server lost data that this machine had seen; a lost lease may be out; held for another {left}"
+    return "this run gave the key back already"
+
+
+def ending(run: Run) -> str:
+    """Say for people how a run ended."""
+    if run.outcome == EXITED:
+        return f"exited with status {run.status}"
+    words = {
+        LOST: "lost its lease and was stopped",
+        TIMED_OUT: "stopped after --timeout",
+        NOT_STARTED: "could not be started",
+        DIED: "died",
+        RELEASED: "released by hand",
+        None: "did not say its end",
+    }
+    return words.get(run.outcome, str(run.outcome))
+
+
+def describe_drift(before: Run, program: str, ttl: float) -> str | None:
+    """Say how the run `before` was started otherwise than with `program` and `ttl`, in seconds; None if it was not."""
+    was, now = _comparable(before.program), _comparable(program)
+    if was != now:
+        return f"the run before it was of another program: {was}, now {now}; give each job a key of its own"
+    if abs(before.ttl - ttl) > _SAME:
+        was, now = durations.show(before.ttl), durations.show(ttl)
+        return f"the run before it had another ttl: {was}, now {now}; do all machines have the same crontab?"
+    return None
+
+
+def _clock_time(started_at: float) -> str:
+    """Return local time, with the date if that is not today's."""
+    then, now = time.localtime(started_at), time.localtime()
+    return time.strftime("%H:%M:%S" if then[:3] == now[:3] else "%Y-%m-%d %H:%M:%S", then)
+
+
+def _comparable(program: str) -> str:
+    # What is no text is kept in different ways.
+    return program[:_KEPT].encode("ascii", "replace").decode()

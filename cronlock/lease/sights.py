@@ -1,0 +1,141 @@
+"""What this node last saw of each key: so that a server which forgot its leases is noticed.
+
+Redis and memcached can come back from a restart or a failover without a lease that they had
+granted. A node that had seen the key's fence notices, and keeps away until the lost lease must
+have lapsed. This is the delayed restart that Redlock asks of its operators
+(https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/), only for those who need it.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .. import keys
+from ..errors import ForeignValue
+from . import clock as clocks
+from . import record
+from .vocabulary import FORGOTTEN, RETENTION, Conflict, Sight
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .clock import Clock
+    from .vocabulary import Grant
+
+_FOLDER = "sights"
+#: Names of files have at most 255 bytes.
+_LONGEST_NAME = 200
+#: Every text fills this, so that writing one over another is a single write without truncation.
+_SIZE = 512
+#: A record may be collected by the server after RETENTION: an older sight is no evidence.
+_TRUSTED = RETENTION - 86400.0
+
+
+class Sights:
+    """The sight of one key on one backend, in a small file of the state directory.
+
+    `recall` first: `remember` never writes a lower fence than was recalled.
+    """
+
+    __slots__ = ("_boot", "_clock", "_fence", "_noticed", "_path", "_ttl", "problem")
+
+    def __init__(self, state_dir: str, place: str, key: str, clock: Clock) -> None:
+        """Be the sight of `key` at `place`, which names the backend without its credentials."""
+        self._path = os.path.join(state_dir, _FOLDER, keys.bounded(f"{place} {key}", _LONGEST_NAME))
+        self._clock = clock
+        self._boot = clocks.boot_id()
+        self._fence = 0
+        #: Of the lease seen last.
+        self._ttl = 0.0
+        #: Boot time since which the server shows less than was seen, or None.
+        self._noticed: float | None = None
+        #: Why nothing could be remembered, or None.
+        self.problem: str | None = None
+
+    def recall(self) -> Sight | None:
+        """Return what was seen, or None if nothing was or it is too old to matter."""
+        fields = self._read()
+        try:
+            fence = _fence(fields["fence"])
+            boot_time = float(fields["boot_time"])
+            wall_age = self._clock.wall() - float(fields["seen_at"])
+            ttl = float(fields["ttl"])
+            noticed = float(fields["noticed"]) if "noticed" in fields else None
+        except (KeyError, ValueError):
+            return None
+        now = self._clock.now()
+        same_boot = fields.get("boot") == self._boot and boot_time <= now
+        # From an earlier boot: at least as old as this boot. Less is on the safe side, since then
+        # it is not the server's uptime that ends the doubt but waiting.
+        age = now - boot_time if same_boot else now
+        if max(age, wall_age) > _TRUSTED:
+            return None
+        self._fence, self._ttl = fence, ttl
+        self._noticed = noticed if same_boot and noticed is not None and noticed <= now else None
+        return Sight(fence, age, None if self._noticed is None else now - self._noticed, ttl)
+
+    def remember(self, answer: Grant | Conflict) -> None:
+        """Write down what `answer` showed of the key; failing costs only this rule."""
+        if isinstance(answer, Conflict) and answer.why == FORGOTTEN:
+            if self._noticed is None:
+                self._noticed = self._clock.now()
+        else:
+            self._noticed = None
+        earlier = self._read()
+        try:
+            # Another run on this machine may have written meanwhile.
+            self._fence = max(self._fence, answer.fence or 0, _fence(earlier.get("fence", "0")))
+        except ValueError:
+            self._fence = max(self._fence, answer.fence or 0)
+        if not isinstance(answer, Conflict):
+            self._ttl = answer.ttl
+        elif answer.run is not None and answer.why != FORGOTTEN:
+            self._ttl = answer.run.ttl
+        fields = {
+            "fence": str(self._fence),
+            "ttl": f"{self._ttl:.3f}",
+            "boot": self._boot,
+            "boot_time": repr(self._clock.now()),
+            "seen_at": repr(self._clock.wall()),
+        }
+        if self._noticed is not None:
+            fields["noticed"] = repr(self._noticed)
+            # The sight itself stays as old as it was: the server started after *that*.
+            fields.update({name: earlier[name] for name in ("boot", "boot_time", "seen_at") if name in earlier})
+            if fields["boot"] != self._boot:
+                fields.update(boot=self._boot, boot_time="0.0")
+        self._write(record.encode(fields).ljust(_SIZE, b"\n"))
+
+    def _read(self) -> dict[str, str]:
+        try:
+            # What cannot be written back would be noticed anew each time, and never be over.
+            descriptor = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW)
+        except OSError:
+            return {}
+        try:
+            return record.decode(os.read(descriptor, _SIZE).rstrip(b"\n") + b"\n")
+        except (OSError, ForeignValue):
+            return {}
+        finally:
+            os.close(descriptor)
+
+    def _write(self, data: bytes) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
+        try:
+            try:
+                descriptor = os.open(self._path, flags, 0o600)
+            except FileNotFoundError:
+                os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+                descriptor = os.open(self._path, flags, 0o600)
+            try:
+                os.write(descriptor, data)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            self.problem = f"{self._path}: {error.strerror}"
+
+
+def _fence(text: str) -> int:
+    """Return the fence that `text` is; raise ValueError for one that no backend gives, since it would not fit."""
+    if len(text) > 20:
+        raise ValueError(text[:20])
+    return int(text)

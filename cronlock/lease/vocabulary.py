@@ -1,0 +1,337 @@
+"""The lease and its vocabulary: what every backend takes and gives.
+
+Times are seconds. A point in time here is either *boot time* (``Clock.now``: this machine only,
+for rules) or *epoch time* (for people and records); names of the latter end in ``_at``.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Protocol
+
+#: Why a key was not granted.
+HELD = "held"  # another run's lease
+HOLD = "hold"  # the last run's min-hold is not over
+FORGOTTEN = "forgotten"  # the server may have lost a lease that is still out
+CANCELLED = "cancelled"  # this owner released or gave up already: a late duplicate
+ENDED = "ended"  # the run that a standby waits for needs nobody to take it over
+
+#: How a run ended, as its record says it.
+EXITED = "exited"
+LOST = "lost"
+TIMED_OUT = "timeout"
+NOT_STARTED = "not-started"
+# What others say of a run that did not say it itself, once the next one started.
+DIED = "died"
+RELEASED = "released"  # by `cronlock release`
+#: With these the job was not done: a standby may still take it over.
+UNDONE = (LOST, NOT_STARTED)
+
+#: Keys that nobody used for so long may vanish from the backend.
+RETENTION = 30 * 86400.0
+#: How many runs a key's history has, besides the last successful one.
+HISTORY = 20
+
+
+class Traits:
+    """What a backend can keep; declared by it and asked by the rules, never by its type."""
+
+    __slots__ = ("fencing", "granularity", "lists_keys", "local", "longest_ttl", "records", "shortest_ttl")
+
+    def __init__(
+        self,
+        *,
+        fencing: bool,
+        shortest_ttl: float,
+        longest_ttl: float,
+        granularity: float = 0.0,
+        lists_keys: bool = True,
+        local: bool = False,
+        records: bool = True,
+    ) -> None:
+        #: Whether grants carry a fencing token.
+        self.fencing = fencing
+        self.shortest_ttl = shortest_ttl
+        self.longest_ttl = longest_ttl
+        #: How much earlier than asked the server may end a lease; taken off the deadline.
+        self.granularity = granularity
+        self.lists_keys = lists_keys
+        #: Whether it guards this machine only.
+        self.local = local
+        #: Whether it knows who has a key and how runs ended. Where not, a hold is as good as a lease, nothing is
+        #: taken over or released by force, and `read` returns None for a key that is free, else one `untold`.
+        self.records = records
+
+
+class Sight:
+    """What this node last saw of a key on this backend; see `cronlock.lease.sights`."""
+
+    __slots__ = ("age", "floor", "noticed_age", "ttl")
+
+    def __init__(self, floor: int, age: float, noticed_age: float | None, ttl: float = 0.0) -> None:
+        #: The highest fence seen; the next one must be larger.
+        self.floor = floor
+        #: At least so long ago was it seen.
+        self.age = age
+        #: How long ago it was first noticed that the server shows less than `floor`, if it was.
+        self.noticed_age = noticed_age
+        #: The ttl of the lease that was seen, 0 if unknown.
+        self.ttl = ttl
+
+
+class Claim:
+    """What one run asks for. The owner is fresh for each run and the same on every retry."""
+
+    __slots__ = ("hold", "host", "ignore_hold", "key", "owner", "pid", "program", "sight", "standby_for", "ttl")
+
+    def __init__(
+        self,
+        *,
+        key: str,
+        owner: str,
+        host: str,
+        pid: int,
+        program: str,
+        ttl: float,
+        hold: float,
+        ignore_hold: bool = False,
+        sight: Sight | None = None,
+        standby_for: str | None = None,
+    ) -> None:
+        self.key = key
+        self.owner = owner
+        self.host = host
+        self.pid = pid
+        #: The command's name without its arguments, which may hold secrets.
+        self.program = program
+        self.ttl = ttl
+        #: The key is not free again before this long after the grant, whatever is left of an earlier run's hold.
+        self.hold = hold
+        #: Take the key although the last run's hold is not over.
+        self.ignore_hold = ignore_hold
+        self.sight = sight
+        #: Take the key only over from a run of this tick (`Run.tick`) that died, whatever its hold.
+        self.standby_for = standby_for
+
+    @property
+    def doubt(self) -> float:
+        """For how long a lease that the server forgot may be out, in seconds."""
+        return self.ttl if self.sight is None else max(self.ttl, self.sight.ttl)
+
+
+class Grant:
+    """A lease that is ours."""
+
+    __slots__ = ("claim", "descriptor", "fence", "previous", "token", "took_over", "ttl")
+
+    def __init__(
+        self,
+        claim: Claim,
+        *,
+        fence: int | None,
+        ttl: float,
+        token: object = None,
+        descriptor: int | None = None,
+        previous: Run | None = None,
+        took_over: int | None = None,
+    ) -> None:
+        self.claim = claim
+        #: Larger for every later run of the key; None where the backend cannot say.
+        self.fence = fence
+        #: What the server keeps without a renewal: may be less than was asked for.
+        self.ttl = ttl
+        #: The backend's own, such as a CAS value or a session id.
+        self.token = token
+        #: A descriptor that the command inherits, since the lease lives in it (file backend).
+        self.descriptor = descriptor
+        #: The run before this one, ended or not; None if there was none, or when asked again.
+        self.previous = previous
+        #: The fence of the dead run in whose place this one is, for a claim that stood by.
+        self.took_over = took_over
+
+
+class Run:
+    """One run, as a record keeps it."""
+
+    __slots__ = (
+        *("ended_at", "fence", "host", "outcome", "owner", "pid"),
+        *("program", "stands_for", "started_at", "status", "took_over", "ttl"),
+    )
+
+    def __init__(
+        self,
+        *,
+        owner: str,
+        host: str,
+        pid: int,
+        program: str,
+        started_at: float,
+        ttl: float,
+        fence: int | None,
+        ended_at: float | None = None,
+        outcome: str | None = None,
+        status: int | None = None,
+        stands_for: str | None = None,
+        took_over: int | None = None,
+    ) -> None:
+        self.owner = owner
+        self.host = host
+        self.pid = pid
+        self.program = program
+        self.started_at = started_at
+        self.ttl = ttl
+        self.fence = fence
+        #: None as long as nobody said that it ended.
+        self.ended_at = ended_at
+        self.outcome = outcome
+        self.status = status
+        #: Of a takeover: the tick that it runs, and the fence of the dead run before it.
+        self.stands_for = stands_for
+        self.took_over = took_over
+
+    @property
+    def tick(self) -> str:
+        """The owner of the first run of this tick: one that died and those that took over from it are one tick."""
+        return self.stands_for or self.owner
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether its command ended by itself, with status 0."""
+        return self.outcome == EXITED and self.status == 0
+
+    @property
+    def undone(self) -> bool:
+        """Whether it did not end, or was stopped or not started by no doing of its command."""
+        return self.outcome is None or self.outcome in UNDONE
+
+
+class Conflict:
+    """The answer that the key is not to be had now. An answer, not a failure."""
+
+    __slots__ = ("fence", "remaining", "run", "why")
+
+    def __init__(self, why: str, *, remaining: float, run: Run | None = None, fence: int | None = None) -> None:
+        #: HELD, HOLD, FORGOTTEN, CANCELLED or ENDED.
+        self.why = why
+        #: Seconds until the key can be free; for a lease, if it is not renewed.
+        self.remaining = remaining
+        #: The holder's run, or the last run for a hold or an end.
+        self.run = run
+        #: The highest fence that the server shows, for this node's sight.
+        self.fence = fence
+
+
+class Ending:
+    """How a run ended, for its record."""
+
+    __slots__ = ("ended_at", "outcome", "status")
+
+    def __init__(self, outcome: str, status: int | None, ended_at: float) -> None:
+        #: EXITED, LOST, TIMED_OUT or NOT_STARTED.
+        self.outcome = outcome
+        #: cronlock's exit status for it; None if the command never ran.
+        self.status = status
+        #: By this machine's wall clock; a backend with a clock of its own uses that.
+        self.ended_at = ended_at
+
+
+class Record:
+    """All that a backend knows of a key, as it was when it was read."""
+
+    __slots__ = ("history", "hold_remaining", "last", "remaining", "run", "success", "untold")
+
+    def __init__(
+        self,
+        *,
+        run: Run | None,
+        remaining: float,
+        hold_remaining: float,
+        last: Run | None,
+        history: list[Run] | None = None,
+        success: Run | None = None,
+        untold: bool = False,
+    ) -> None:
+        history = history or []
+        if run is not None and run.outcome == RELEASED and not remaining:
+            history = [run, *history[: HISTORY - 1]]
+            run = None
+        #: The run that was granted the key last, and has not ended by its own word nor been made to by force.
+        self.run = run
+        #: Seconds until `run`'s lease lapses unless renewed; 0 when it lapsed or there is none.
+        self.remaining = remaining
+        #: Seconds until the hold is over, 0 when it is.
+        self.hold_remaining = hold_remaining
+        #: The last run that ended by its own word.
+        self.last = last
+        #: Runs before `run`, the newest first, at most HISTORY; one that never said its end is DIED,
+        #: or RELEASED.
+        self.history = history
+        #: The last run that succeeded, however long ago.
+        self.success = success
+        #: Whether a run or its hold has the key, and the backend tells neither by which nor until when.
+        self.untold = untold
+
+
+if TYPE_CHECKING:
+
+    class Backend(Protocol):
+        """A place that keeps leases.
+
+        acquire, renew and release are each one atomic step on the server and compare the owner.
+        Each raises BackendUnavailable when it could not ask or cannot know the answer, and
+        ForeignValue when something that is not cronlock's lies in the key's place. No method
+        retries on its own account, logs, starts a thread (the guard is forked behind `acquire`), or
+        takes longer than the time limit that the backend was opened with.
+        """
+
+        traits: Traits
+        #: What a person should hear of (a clock that jumped, ...); the run says and clears them.
+        notices: list[str]
+
+        def acquire(self, claim: Claim) -> Grant | Conflict:
+            """Take the key if it is free. The same owner asking again gets the same lease.
+
+            A claim with `standby_for` gets it only if the last run is of that tick, its lease lapsed
+            (or it ended UNDONE), and nobody released it by force; the dead run's hold goes on, or the
+            claim's, if that is longer. While a run of that tick has the lease the answer is HELD, else ENDED.
+            """
+
+        def renew(self, grant: Grant) -> bool:
+            """Let the lease last `grant.ttl` from now on; False when it is no longer ours."""
+
+        def release(self, grant: Grant, ending: Ending, *, keep_hold: bool) -> bool:
+            """End our lease and record how the run ended, in the history too; False when it was not ours.
+
+            With `keep_hold` the key stays taken for what is left of the hold that the claim
+            asked for; without it, the key is free at once.
+            """
+
+        def abandon(self, claim: Claim) -> None:
+            """Undo an `acquire` whose answer never came: free the key if it is ours, with no hold.
+
+            A duplicate of that acquire which arrives later must not take the key.
+            """
+
+        def read(self, key: str) -> Record | None:
+            """Return what is known of the key, changing nothing; None if there is no record."""
+
+        def watch(self, key: str) -> int | None:
+            """Return a descriptor that can be read once the key may have changed since it was asked for.
+
+            None where the server cannot tell: ask again in time. It is the backend's to close, and
+            holds until the next request.
+            """
+
+        def keys(self) -> Iterator[str]:
+            """List the keys with a record, in no order; raise BackendError unless `traits.lists_keys`."""
+
+        def force_release(self, key: str, owner: str) -> bool:
+            """Take the lease or the hold from `owner`, whoever asks; False if it was not theirs.
+
+            The record stays, and the fence goes on from where it was.
+            """
+
+        def close(self) -> None:
+            """Let go of connections and threads; never of a lease. Raises nothing."""

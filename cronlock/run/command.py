@@ -1,0 +1,49 @@
+"""The ``run`` command: from its options to its exit status."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import FAULT, BackendError, CronlockError
+from .log import Log
+
+
+def run(given: dict[str, str | bool], command: list[str]) -> int:
+    """Return the exit status of ``cronlock run`` with the options `given`; says what went wrong."""
+    log = Log()
+    try:
+        from ..config import settings as settings_module
+
+        settings = settings_module.load(given, command, os.environ)
+        log = Log(
+            key=settings.key,
+            verbose=settings.verbose,
+            quiet=settings.quiet,
+            to=settings.log,
+            form=settings.log_format,
+        )
+        from ..lease.clock import SystemClock
+        from .job import Job
+
+        return Job(settings, SystemClock(), log).run()
+    except CronlockError as error:
+        return refuse(error, log)
+    except Exception as error:
+        return _fault(error, log)
+
+
+def refuse(error: CronlockError, log: Log | None = None) -> int:
+    """Say why nothing was run, and return the exit status for it."""
+    unavailable = isinstance(error, BackendError)
+    (log or Log()).error(f"{error}; nothing was run" if unavailable else str(error))
+    return error.status
+
+
+def _fault(error: Exception, log: Log) -> int:
+    """Say that cronlock itself failed, and where, in one line."""
+    where, traceback = "", error.__traceback__
+    while traceback is not None:
+        where = f"{os.path.basename(traceback.tb_frame.f_code.co_filename)}:{traceback.tb_lineno}"
+        traceback = traceback.tb_next
+    log.error(f"a fault in cronlock, please report it: {type(error).__name__} at {where}: {error}")
+    return FAULT

@@ -1,0 +1,111 @@
+"""cronlock's own messages: one line each, to stderr or syslog, as text or JSON."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+ERROR, WARNING, NOTICE, INFO = "error", "warning", "notice", "info"
+_CONTROLS = frozenset(map(chr, (*range(0x7F, 0xA0), 0x2028, 0x2029)))
+
+
+class Log:
+    """Says what a person should know, and is silent where cron would mail it.
+
+    Errors and warnings are always said; notices (a skip) to a person who looks, who asked, or to
+    syslog; the rest only to one who asked.
+    """
+
+    __slots__ = ("_json", "_key", "_shown", "_syslog", "tells_outcomes")
+
+    def __init__(
+        self,
+        *,
+        key: str | None = None,
+        verbose: bool = False,
+        quiet: bool = False,
+        to: str = "stderr",
+        form: str = "text",
+    ) -> None:
+        self._key = key
+        self._syslog = to == "syslog"
+        self._json = form == "json"
+        self._shown = {ERROR}
+        if not quiet:
+            self._shown.add(WARNING)
+            if verbose or self._syslog or os.isatty(2):
+                self._shown.add(NOTICE)
+            if verbose:
+                self._shown.add(INFO)
+        #: Whether `outcome` is asked for: a line for each run and each skip.
+        self.tells_outcomes = not quiet and (self._syslog or self._json)
+
+    def shows(self, level: str) -> bool:
+        """Whether what is said at `level` is written."""
+        return level in self._shown
+
+    def error(self, text: str) -> None:
+        """Say why the command did not run, or was stopped, or what else went wrong."""
+        self._say(ERROR, text)
+
+    def warning(self, text: str) -> None:
+        """Say what needs somebody's attention although the run goes on."""
+        self._say(WARNING, text)
+
+    def notice(self, text: str) -> None:
+        """Say what a person at the terminal wants to know."""
+        self._say(NOTICE, text)
+
+    def info(self, text: str) -> None:
+        """Say what was done, for --verbose."""
+        self._say(INFO, text)
+
+    def outcome(self, text: str, fields: dict[str, str | int | float | bool], *, level: str = NOTICE) -> None:
+        """Say how a run or a skip ended, with its `fields`; see `cronlock.run.outcome`."""
+        if not self._json:
+            from .outcome import as_text
+
+            text, fields = f"{text} ({as_text(fields)})", {}
+        self._write(level, text, fields)
+
+    def _say(self, level: str, text: str) -> None:
+        if level in self._shown:
+            self._write(level, text, {})
+
+    def _write(self, level: str, text: str, fields: dict[str, str | int | float | bool]) -> None:
+        # What others wrote may hold what a terminal or a reader of lines would obey.
+        text = "".join(" " if letter < " " or "\x7f" <= letter <= "\x9f" else letter for letter in text)
+        if self._json:
+            text = self._as_json(level, text, fields)
+        elif self._key is not None:
+            text = f"{self._key}: {text}"
+        # Without a syslog daemon, as in a container, an error would be lost without a trace.
+        heard = sys.platform != "linux" or level != ERROR or os.path.exists("/dev/log")
+        if self._syslog and heard:
+            import syslog
+
+            priorities = {
+                ERROR: syslog.LOG_ERR,
+                WARNING: syslog.LOG_WARNING,
+                NOTICE: syslog.LOG_NOTICE,
+                INFO: syslog.LOG_INFO,
+            }
+            syslog.openlog("cronlock", syslog.LOG_PID, syslog.LOG_CRON)
+            syslog.syslog(priorities[level], text.encode("utf-8", "backslashreplace").decode())
+            return
+        line = text if self._json else f"cronlock: {text}"
+        try:
+            os.write(2, (line + "\n").encode("utf-8", "backslashreplace"))
+        except OSError:
+            pass  # Nobody listens: no reason to fail a job.
+
+    def _as_json(self, level: str, text: str, fields: dict[str, str | int | float | bool]) -> str:
+        import json
+
+        line = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "level": level, "message": text}
+        if self._key is not None:
+            line["key"] = self._key
+        text = json.dumps({**line, **fields}, ensure_ascii=False)
+        # What is no control to JSON may be one to a terminal, and an end of line to a reader of lines.
+        return "".join(f"\\u{ord(letter):04x}" if letter in _CONTROLS else letter for letter in text)

@@ -1,0 +1,104 @@
+"""The outcome log: one line for each run and each skip, with fields to build a dashboard from.
+
+`FIELDS` documents them; a field that does not apply is left out. Times are seconds.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .. import durations
+from ..lease.describe import describe, ending
+from ..lease.vocabulary import NOT_STARTED, Run
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..config.settings import Settings
+    from ..lease.vocabulary import Conflict
+    from .holder import Holding
+
+    Fields = dict[str, str | int | float | bool]
+
+#: What a skip is called; runs are called as their records have it.
+SKIPPED = "skipped"
+#: Why it was skipped, besides the reasons of `Conflict`: --on-error skip.
+UNAVAILABLE = "unavailable"
+
+#: (name, meaning) in the order in which they are written.
+FIELDS = (
+    ("outcome", "How it ended: exited, timeout, lost, not-started, or skipped."),
+    ("status", "The exit status of cronlock."),
+    ("why", "Of a skip: held, hold, forgotten, ended (another run did the job), or unavailable."),
+    ("holder", "Of a skip: the host of the run that has the key, or had it last."),
+    ("holder_pid", "Its process."),
+    ("remaining", "Of a skip: the seconds until the key can be free."),
+    ("fence", "The fencing token of this run; of a skip, that of the holder."),
+    ("owner", "This run's id, as CRONLOCK_OWNER."),
+    ("host", "This machine."),
+    ("program", "The command's name, without its arguments."),
+    ("ttl", "The lease's."),
+    ("waited", "Seconds from the start of cronlock to the lease, or to the skip."),
+    ("ran_for", "Seconds from then to the end of the command."),
+    ("takeover", "True when it ran in place of a run that died."),
+    ("lease", "False when it ran without one, by --on-error run."),
+)
+
+
+def of_skip(settings: Settings, conflict: Conflict, waited: float) -> tuple[str, Fields]:
+    """Return text and fields of a skip."""
+    fields: Fields = {"outcome": SKIPPED, "status": settings.skip_status, "why": conflict.why}
+    run = conflict.run
+    if run is not None:
+        fields.update(holder=run.host, holder_pid=run.pid)
+    fields["remaining"] = round(conflict.remaining, 3)
+    if conflict.fence is not None:
+        fields["fence"] = conflict.fence
+    fields.update(_here(settings), waited=round(waited, 3))
+    return f"skipped: {describe(conflict)}", fields
+
+
+def of_error(settings: Settings, error: Exception, waited: float) -> tuple[str, Fields]:
+    """Return text and fields of a skip for want of an answer."""
+    fields: Fields = {"outcome": SKIPPED, "status": settings.skip_status, "why": UNAVAILABLE}
+    fields.update(_here(settings), waited=round(waited, 3))
+    return f"skipped, as --on-error says: {error}", fields
+
+
+def of_run(
+    settings: Settings, holding: Holding | None, outcome: str, status: int, *, waited: float, ran_for: float
+) -> tuple[str, Fields]:
+    """Return text and fields of a run; `holding` is None if it ran without a lease."""
+    fields: Fields = {"outcome": outcome, "status": status}
+    if holding is not None:
+        if holding.grant.fence is not None:
+            fields["fence"] = holding.grant.fence
+        fields["owner"] = holding.grant.claim.owner
+    fields.update(_here(settings))
+    if holding is not None:
+        fields["ttl"] = holding.grant.ttl
+    fields.update(waited=round(waited, 3), ran_for=round(ran_for, 3))
+    if holding is None:
+        fields["lease"] = False
+    elif holding.grant.claim.standby_for is not None:
+        fields["takeover"] = True
+    run = Run(owner="", host="", pid=0, program="", started_at=0, ttl=0, fence=None, outcome=outcome, status=status)
+    text = ending(run) if outcome == NOT_STARTED else f"ran: {ending(run)} after {durations.show(ran_for)}"
+    return text, fields
+
+
+def as_text(fields: Fields) -> str:
+    """Return the fields as ``name=value``, for syslog."""
+    return " ".join(f"{name}={_plain(value)}" for name, value in fields.items())
+
+
+def _here(settings: Settings) -> Fields:
+    return {"host": os.uname().nodename, "program": os.path.basename(settings.command[0])}
+
+
+def _plain(value: str | int | float | bool) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = str(value)
+    return (
+        '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' if set(text) & set(' "=\\\n') or not text else text
+    )

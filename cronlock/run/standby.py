@@ -1,0 +1,96 @@
+"""Standing by: a run that found its key held waits to take over, should the holder die.
+
+It asks when the lease can have lapsed, and now and then whether the run has ended; where the
+backend can tell of a change, also then. What it asks for is the dead run's tick and nothing else
+(`Claim.standby_for`), so that a run which ended between two looks is never done again.
+"""
+
+from __future__ import annotations
+
+from ..errors import BackendError
+from ..lease import timing
+from ..lease.vocabulary import HELD, HOLD
+from .holder import Holding, noise
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from ..lease.clock import Clock
+    from ..lease.vocabulary import Conflict
+    from .holder import Holder
+    from .log import Log
+
+    class Pause(Protocol):
+        """Sleeps so many seconds, or until the descriptor `wake` can be read; may raise to end it all."""
+
+        def __call__(self, seconds: float, wake: int | None = None) -> None: ...
+
+
+class Standby:
+    """One run's time in standby, `limit` seconds at most."""
+
+    def __init__(self, holder: Holder, clock: Clock, log: Log, limit: float, pause: Pause) -> None:
+        self._holder = holder
+        self._clock = clock
+        self._log = log
+        self._pause = pause
+        self._give_up = clock.now() + limit
+        self._plan = timing.StandbyPlan(clock.now(), noise(), local=holder.local)
+        #: Why the last look was without an answer, or None.
+        self.failure: BackendError | None = None
+
+    def wait(self, conflict: Conflict) -> Holding | Conflict:
+        """Return the lease taken over from the dead run that `conflict` names, or why there is nothing to take over.
+
+        That is ENDED once the run has ended, and the last answer when the time is over; `failure`
+        says whether that is an old one.
+        """
+        if not may_take_over(conflict):
+            return conflict
+        assert conflict.run is not None
+        tick = conflict.run.tick
+        self._holder.stand_by_for(tick)
+        self._log.info(f"standing by for {conflict.run.host} (pid {conflict.run.pid})")
+        lapse: float | None = self._clock.now() + (conflict.remaining if conflict.why == HELD else 0.0)
+        while self._wait_until_next_ask(lapse):
+            try:
+                answer = self._holder.acquire(self._pause)
+            except BackendError as error:
+                # Nobody is asked to run anything: look again when the lease can have lapsed, or at the next beat.
+                self._log.info(f"still standing by: {error}")
+                self.failure, lapse = error, _if_to_come(lapse, self._clock.now())
+                # Whatever became of the request, it is not to be taken for the next one's.
+                self._holder.stand_by_for(tick)
+                continue
+            self.failure = None
+            if isinstance(answer, Holding) or answer.why != HELD:
+                return answer
+            conflict, lapse = answer, self._clock.now() + answer.remaining
+        return conflict
+
+    def _wait_until_next_ask(self, lapse: float | None) -> bool:
+        """Wait until it is time to ask; False when the time to stand by is over."""
+        wake = None
+        try:
+            wake = self._holder.until_it_changes()
+        except BackendError as error:
+            self.failure, lapse = error, _if_to_come(lapse, self._clock.now())
+        now = self._clock.now()
+        ask = self._plan.next_ask(now, lapse, noise())
+        self._pause(max(0.0, min(ask, self._give_up) - now), wake)
+        now = self._clock.now()
+        if now < ask and now < self._give_up:
+            # Told of a change, as all others were: do not ask all at once.
+            self._pause(min(timing.STANDBY_SPREAD * noise(), self._give_up - now))
+        return self._clock.now() < self._give_up
+
+
+def _if_to_come(lapse: float | None, now: float) -> float | None:
+    """Return `lapse` unless it is past: then a server that is away would be asked at once, by all."""
+    return lapse if lapse is not None and lapse > now else None
+
+
+def may_take_over(conflict: Conflict) -> bool:
+    """Whether the run that has the key, or left its hold, is one that somebody may have to take over."""
+    return conflict.why in (HELD, HOLD) and conflict.run is not None and conflict.run.undone
