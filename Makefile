@@ -5,9 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Most tests wait for something, so that more of them than cores can run at once; tests/conftest.py has the order.
 PARALLEL := -n 5 --dist loadfile --no-loadscope-reorder
-WITHOUT_SERVERS := tests/unit tests/test_cli.py tests/backends/test_file.py tests/backends/test_memory.py
+WITHOUT_SERVERS := tests/unit tests/test_cli.py tests/engines/file/test_file.py tests/engines/test_memory.py
 # What may differ between interpreters; all else is tested on one of them, and by `make wheel-test`.
-ON_EACH_PYTHON := tests/unit tests/test_cli.py tests/backends/test_libpq.py
+ON_EACH_PYTHON := tests/unit tests/test_cli.py tests/engines/postgresql/test_libpq.py
 # Cron fires once a minute: these wait for it, and belong to `make package-test`.
 SLOW := --ignore tests/docs/test_quickstart.py --ignore tests/docs/test_image.py
 # Byte code is written whatever the caller's environment says: starts are what is measured.
@@ -41,7 +41,7 @@ types: $(VENV)/tools
 docs: $(VENV)/tools
 	$(BIN)/python tools/reference.py --check
 	sh tools/lint-manual.sh man/*.[157]
-	$(BIN)/python -m tests.torture.report --check
+	$(BIN)/python -m chaos.report --check
 
 unit: $(VENV)/tools ## only the tests that need no server
 	$(BIN)/pytest $(PARALLEL) $(WITHOUT_SERVERS)
@@ -54,18 +54,18 @@ cron-test: $(VENV)/tools ## the real cron on three machines over many ticks (tak
 
 torture: $(VENV)/tools ## break everything while runs go on, and check what came of it (TORTURE='--backend redis ...')
 	sh tools/need.sh venv tests
-	$(BIN)/python -m tests.torture $(if $(TORTURE),$(TORTURE),--backend all --seconds 300)
+	$(BIN)/python -m chaos $(if $(TORTURE),$(TORTURE),--backend all --seconds 300)
 
 teeth: $(VENV)/tools ## put bugs into copies of the program: the torture must catch each one
 	sh tools/need.sh venv tests
-	$(BIN)/python -m tests.torture.teeth $(TEETH)
+	$(BIN)/python -m chaos.mutants $(TEETH)
 
 soak: $(VENV)/tools ## an hour of renewals on each backend: nothing may grow (SOAK='--seconds 60')
 	sh tools/need.sh venv tests
-	$(BIN)/python -m tests.torture.soak --seconds 3600 --backend all $(SOAK)
+	$(BIN)/python -m chaos.soak --seconds 3600 --backend all $(SOAK)
 
 fuzz: $(VENV)/tools ## nonsense for everything that reads what others wrote (INPUTS=1000000)
-	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000)
+	$(BIN)/python -m fuzz --inputs $(or $(INPUTS),1000000)
 
 bench: $(VENV)/tools ## what a run costs, beside the bare interpreter and its rivals (WRITE=1: into docs/)
 	sh tools/need.sh venv tests bench

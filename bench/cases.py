@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from labs.installation import Installation
+
 from . import proc
-from .installation import Installation
 from .measure import Case, Cost, finish, run, spawn
 from .services import Services
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.servers.memcached import MemcachedServer
-from tests.servers.redis import RedisServer
+from labs.servers.memcached import MemcachedServer
+from labs.servers.redis import RedisServer
 
 _CONNECTIONS = "total_connections"
 #: Commands that clients send; INFO counts those of scripts as well.

@@ -8,9 +8,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from labs.installation import ROOT, installations
+
 from . import plot, watched
 from .cases import Lab
-from .installation import ROOT, installations
 from .measure import rounds
 from .report import Report, Table, machine, markdown
 from .services import Services

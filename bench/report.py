@@ -30,7 +30,8 @@ _REMEDIES = {
     (_BESIDE_ETCDCTL, cases.REDIS): _START,
     (_BESIDE_ETCDCTL, cases.PASSWORD): _START,
     (_REQUESTS, "memcached, a run"): "Each change of a key is one compare-and-swap of one item, and the first needs to"
-    " know what it swaps. It takes a blind add, which cannot tell a server that forgot: see backends/memcached.py.",
+    " know what it swaps. It takes a blind add, which cannot tell a server that forgot: see"
+    " engines/memcached/backend.py.",
     (
         _DAY,
         "ZooKeeper",

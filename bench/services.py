@@ -7,17 +7,17 @@ import ssl
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.servers.aws import ENVIRON, DynamoDBServer, SQSServer
-from tests.servers.aws_gate import Gate
-from tests.servers.creating import create
-from tests.servers.etcd import EtcdServer
-from tests.servers.mariadb import MariadbServer
-from tests.servers.memcached import MemcachedServer
-from tests.servers.postgresql import PostgresqlServer
-from tests.servers.process import HOST, Server, ask, free_port
-from tests.servers.redis import RedisServer
-from tests.servers.tls import tls
-from tests.servers.zookeeper import ZooKeeperServer
+from labs.servers.aws import ENVIRON, DynamoDBServer, SQSServer
+from labs.servers.aws_gate import Gate
+from labs.servers.creating import create
+from labs.servers.etcd import EtcdServer
+from labs.servers.mariadb import MariadbServer
+from labs.servers.memcached import MemcachedServer
+from labs.servers.postgresql import PostgresqlServer
+from labs.servers.process import HOST, Server, ask, free_port
+from labs.servers.redis import RedisServer
+from labs.servers.tls import tls
+from labs.servers.zookeeper import ZooKeeperServer
 
 from .watch import SentHTTP, SentMySQL, SentPostgreSQL, Watch
 

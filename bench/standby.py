@@ -18,9 +18,9 @@ import time
 from pathlib import Path
 
 from bench import proc
-from bench.installation import ROOT
-from tests.servers.process import eventually
-from tests.servers.redis import RedisServer
+from labs.installation import ROOT
+from labs.servers.process import eventually
+from labs.servers.redis import RedisServer
 
 _TTL = 60
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tests.proxy import Proxy
+from labs.proxy import Proxy
 
 #: Of connections: what goes before the first request, in as many round trips.
 LOGIN = "login"

@@ -21,8 +21,8 @@ from arguments import Arguments
 
 sys.path.insert(0, str(source.ROOT))
 
-from bench.installation import Installation, clean_environment, installations
 from bench.measure import Case, Cost, ratio, rounds, run
+from labs.installation import Installation, clean_environment, installations
 
 _UNIT = "python3 -I -c pass"
 _PAGE = source.ROOT / "docs/packages.md"

@@ -14,18 +14,18 @@ for _number in (signal.SIGINT, signal.SIGQUIT):
 
 #: Files that take a minute or more, the longest first: begun last, one of them would run alone at the end.
 _LONG = (
-    "torture/test_torture.py",
+    "chaos/test_torture.py",
     "process/test_standby.py",
     "process/test_every_backend.py",
     "process/test_commands.py",
     "fleet/test_takeover.py",
     "fuzz/test_fuzz.py",
-    "backends/test_dynamodb.py",
-    "backends/test_etcd_ensemble.py",
+    "engines/dynamodb/test_dynamodb.py",
+    "engines/etcd/test_etcd_ensemble.py",
     "fleet/test_cron.py",
-    "backends/test_sqs_losses.py",
-    "backends/test_dynamodb_clocks.py",
-    "backends/test_sqs.py",
+    "engines/sqs/test_sqs_losses.py",
+    "engines/dynamodb/test_dynamodb_clocks.py",
+    "engines/sqs/test_sqs.py",
     "process/test_leases.py",
 )
 

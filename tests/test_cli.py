@@ -12,9 +12,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cronlock import __version__, cli, quickargs, statuses
+from cronlock import __version__, cli, errors
+from cronlock.config import arguments as quickargs
+from cronlock.config.options import COMMAND_VARIABLES, FLAG, OPTIONS
 from cronlock.errors import UsageError
-from cronlock.options import COMMAND_VARIABLES, FLAG, OPTIONS
 
 
 def by_click(arguments: list[str]) -> tuple[dict[str, object], list[str]]:
@@ -129,7 +130,7 @@ def test_help_of_run(words: tuple[str, ...]) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     for option in OPTIONS:
         assert option.long in done.stdout
-    for status, _ in statuses.TABLE:
+    for status, _ in errors.TABLE:
         assert status in done.stdout
     for name, _ in COMMAND_VARIABLES:
         assert name in done.stdout

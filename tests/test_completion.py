@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.process import eventually, need
+from labs.servers.process import eventually, need
 
 ROOT = Path(__file__).resolve().parents[1]
 _FILES = ROOT / "completions"

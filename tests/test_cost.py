@@ -18,17 +18,17 @@ from typing import Any
 import pytest
 
 from bench.counts import MemcachedCount, RedisCount
-from bench.installation import ROOT, clean_environment, copy_checkout
 from bench.watch import LOGIN, SentHTTP, SentMySQL, SentPostgreSQL, Watch, WatchCount
-from tests.servers.aws import DynamoDBServer, SQSServer
-from tests.servers.creating import create
-from tests.servers.etcd import EtcdServer
-from tests.servers.mariadb import MariadbServer
-from tests.servers.memcached import MemcachedServer
-from tests.servers.postgresql import PostgresqlServer
-from tests.servers.process import Server, need
-from tests.servers.redis import RedisServer
-from tests.servers.zookeeper import ZooKeeperServer
+from labs.installation import ROOT, clean_environment, copy_checkout
+from labs.servers.aws import DynamoDBServer, SQSServer
+from labs.servers.creating import create
+from labs.servers.etcd import EtcdServer
+from labs.servers.mariadb import MariadbServer
+from labs.servers.memcached import MemcachedServer
+from labs.servers.postgresql import PostgresqlServer
+from labs.servers.process import Server, need
+from labs.servers.redis import RedisServer
+from labs.servers.zookeeper import ZooKeeperServer
 
 _LAUNCHER = ROOT / "bin/cronlock"
 _TRUE = shutil.which("true") or "/bin/true"
@@ -71,28 +71,32 @@ _CLIENTS = {
     "sqs": "h11, hashlib, hmac, json",
 }
 
-_JOB = _names("clock config durations errors guard holding job keys lease linux log options process quickargs")
-_JOB |= _names("record run settings sights signals statuses terminal timing backends backends.url")
-_REDIS = _JOB | {"backends.network", "backends.redis", "backends.redis_scripts", "backends.resp"}
-_ZOOKEEPER = _names("backends.network backends.zkentry backends.zkhistory backends.zksession backends.zktree")
-_ZOOKEEPER |= {"backends.zookeeper"}
-_SQL = {"backends.network", "backends.sql"}
-_AWS = _names("backends.aws backends.aws_credentials backends.http backends.network")
+_JOB = _names("durations errors keys config config.arguments config.file config.options config.settings")
+_JOB |= _names("lease lease.clock lease.record lease.sights lease.timing lease.vocabulary")
+_JOB |= _names("process process.command process.guard process.linux process.signals process.terminal")
+_JOB |= _names("run run.command run.holder run.job run.log engines engines.registry engines.url")
+
+
+def _engine(name: str, modules: str, wire: str = "") -> set[str]:
+    """Return what a run on the engine `name` imports of cronlock."""
+    own = {f"engines.{name}", *(f"engines.{name}.{module}" for module in modules.split())}
+    return _JOB | own | ({"engines.wire"} if wire else set()) | {f"engines.wire.{module}" for module in wire.split()}
+
+
+_AWS = "aws aws_credentials http stream"
+_REDIS = _engine("redis", "backend resp scripts", "stream")
 _OWN = {
-    "version": {"statuses"},
-    "file": _JOB | _names("backends.file backends.filestate backends.lockfile backends.mounts backends.runsfile"),
+    "version": {"errors"},
+    "file": _engine("file", "backend lockfile mounts runsfile state"),
     "redis": _REDIS,
     "rediss": _REDIS,
-    "memcached": _JOB | _names("backends.memcached backends.memcached_item backends.meta backends.network"),
-    "zookeeper": _JOB | _ZOOKEEPER,
-    "etcd": _JOB
-    | _names("backends.etcd backends.etcd_api backends.etcd_entry backends.etcd_names backends.http backends.network"),
-    "postgresql": _JOB
-    | _SQL
-    | _names("backends.libpq backends.postgresql backends.postgresql_link backends.postgresql_sql"),
-    "mysql": _JOB | _SQL | _names("backends.mysql backends.mysql_link backends.mysql_servers backends.mysql_sql"),
-    "dynamodb": _JOB | _AWS | _names("backends.dynamodb backends.dynamodb_item backends.dynamodb_table"),
-    "sqs": _JOB | _AWS | _names("backends.sqs backends.sqs_queue backends.sqs_wire"),
+    "memcached": _engine("memcached", "backend item meta", "stream"),
+    "zookeeper": _engine("zookeeper", "backend entry history session tree", "stream"),
+    "etcd": _engine("etcd", "api backend entry names", "http stream"),
+    "postgresql": _engine("postgresql", "backend libpq link sql", "sql stream"),
+    "mysql": _engine("mysql", "backend link servers sql", "sql stream"),
+    "dynamodb": _engine("dynamodb", "backend item table", _AWS),
+    "sqs": _engine("sqs", "backend queue wire", _AWS),
 }
 _BACKENDS = ("file", "redis", "rediss", "memcached", "zookeeper", "etcd", "postgresql", "mysql", "dynamodb", "sqs")
 
@@ -348,7 +352,7 @@ class TestByteCode:
         line = [sys.executable, str(target / "bin/cronlock"), *starter.words("redis", _key())]
         told = subprocess.run([*line[:1], "-v", *line[1:]], env=starter.environ, capture_output=True, text=True)
         assert told.returncode == 0, told.stderr
-        assert f"{target}/cronlock/job.py" in told.stderr, "another installation was started"
+        assert f"{target}/cronlock/run/job.py" in told.stderr, "another installation was started"
         assert _files(target, "*.pyc") == compiled
 
 

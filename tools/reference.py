@@ -15,11 +15,12 @@ sys.path.insert(0, str(ROOT))
 
 import click  # noqa: E402
 
-from cronlock import cli, outcome, statuses  # noqa: E402
-from cronlock.backends.redis_scripts import ACL_RULE  # noqa: E402
+from cronlock import cli, errors  # noqa: E402
 from cronlock.commands.common import SHARED  # noqa: E402
-from cronlock.options import COMMAND_VARIABLES, FLAG, OPTIONS, Option  # noqa: E402
-from cronlock.views import prometheus  # noqa: E402
+from cronlock.commands.views import prometheus  # noqa: E402
+from cronlock.config.options import COMMAND_VARIABLES, FLAG, OPTIONS, Option  # noqa: E402
+from cronlock.engines.redis.scripts import ACL_RULE  # noqa: E402
+from cronlock.run import outcome  # noqa: E402
 
 
 def manual_page(source: str) -> str:
@@ -34,7 +35,7 @@ def manual_page(source: str) -> str:
         .replace("@SETTINGS@", "\n".join(_mdoc_setting(option) for option in OPTIONS if _is_setting(option)))
         .replace("@COMMANDS@", "\n".join(map(_mdoc_command, cli.COMMANDS)))
         .replace("@VARIABLES@", "\n".join(f".It Ev {name}\n{_roff(text)}" for name, text in COMMAND_VARIABLES))
-        .replace("@STATUSES@", "\n".join(f".It {_roff(status)}\n{_roff(text)}" for status, text in statuses.TABLE))
+        .replace("@STATUSES@", "\n".join(f".It {_roff(status)}\n{_roff(text)}" for status, text in errors.TABLE))
         .replace("@FIELDS@", "\n".join(f".It Ql {name}\n{_roff(text)}" for name, text in outcome.FIELDS))
         .replace("@METRICS@", "\n".join(f".It Ql {name}\n{_roff(text)}" for name, text in prometheus.METRICS))
     )
@@ -50,7 +51,7 @@ def readme(text: str) -> str:
     options = ["| option | default | meaning |", "|---|---|---|"]
     options += [f"| `{_usage(option)}` | {option.default or ''} | {option.help} |" for option in OPTIONS]
     exits = ["| status | meaning |", "|---|---|"]
-    exits += [f"| {status} | {meaning} |" for status, meaning in statuses.TABLE]
+    exits += [f"| {status} | {meaning} |" for status, meaning in errors.TABLE]
     variables = ["| variable | meaning |", "|---|---|"]
     variables += [f"| `{name}` | {meaning} |" for name, meaning in COMMAND_VARIABLES]
     for name, lines in (("options", options), ("statuses", exits), ("variables", variables)):

@@ -6,8 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
-from bench.installation import ROOT
 from bench.report import machine
+from labs.installation import ROOT
 
 from . import plot, real, report, soak
 from .crowd import Crowd

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cronlock import holding, settings
-from cronlock.clock import SystemClock
+from cronlock.config import settings
 from cronlock.errors import CronlockError
-from cronlock.lease import EXITED, Conflict
-from cronlock.log import Log
+from cronlock.lease.clock import SystemClock
+from cronlock.lease.vocabulary import EXITED, Conflict
+from cronlock.run import holder
+from cronlock.run.log import Log
 
 WON, LOST, FAILED = "won", "lost", "failed"
 
@@ -60,10 +61,10 @@ class Node:
     def __init__(self, wanted: settings.Settings, log: Log, pause: Callable[[float], None]) -> None:
         self._key = wanted.key
         #: How long it sleeps before it asks.
-        self.jitter = wanted.jitter * holding.noise() if wanted.jitter else 0.0
+        self.jitter = wanted.jitter * holder.noise() if wanted.jitter else 0.0
         self._pause = pause
-        self._holder = holding.Holder(wanted, SystemClock(), log)
-        self._holding: holding.Holding | None = None
+        self._holder = holder.Holder(wanted, SystemClock(), log)
+        self._holding: holder.Holding | None = None
 
     def ask(self, due: float) -> Outcome:
         """Ask as cronlock does; a winner keeps its lease until `end`."""

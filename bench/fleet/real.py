@@ -9,7 +9,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 
-from bench.installation import ROOT
+from labs.installation import ROOT
 
 from .crowd import Crowd
 from .servers import Target, Watch

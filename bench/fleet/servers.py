@@ -10,10 +10,10 @@ from pathlib import Path
 
 from bench import proc
 from bench.counts import MemcachedCount, RedisCount
-from tests.servers.memcached import MemcachedServer
-from tests.servers.process import Server
-from tests.servers.redis import RedisServer
-from tests.servers.zookeeper import ZooKeeperServer
+from labs.servers.memcached import MemcachedServer
+from labs.servers.process import Server
+from labs.servers.redis import RedisServer
+from labs.servers.zookeeper import ZooKeeperServer
 
 #: Where a server says how many connections it took; the rest of a count are requests.
 CONNECTIONS = "connections"

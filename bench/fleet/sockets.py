@@ -118,7 +118,7 @@ class Network:
             _Module(time, sleep=self.loop.sleep, monotonic=self.monotonic),
         )
         for name, module in list(sys.modules.items()):
-            if name.startswith("cronlock.backends."):
+            if name.startswith("cronlock.engines."):
                 for attribute, stands_in in (("_socket", sockets), ("time", times)):
                     if isinstance(getattr(module, attribute, None), ModuleType):
                         setattr(module, attribute, stands_in)

@@ -16,7 +16,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from cronlock import settings
+from cronlock.config import settings
 
 from .loop import Loop
 from .node import WON, Node, Outcome, QuietLog, load

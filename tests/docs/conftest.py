@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fleet.machines import Fleet
+from labs.machines import Fleet
 
 from .stage import Stage
 

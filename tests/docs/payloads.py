@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.installation import ROOT
-from tests.servers.process import need
+from labs.installation import ROOT
+from labs.servers.process import need
 
 _DIRECTORY = ROOT / "build/payloads"
 

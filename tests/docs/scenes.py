@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench.installation import ROOT
-from tests.servers.process import eventually
+from labs.installation import ROOT
+from labs.servers.process import eventually
 
 from .markdown import Block
 from .stage import Node, Stage

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.installation import ROOT
-from tests.fleet.machines import Fleet, Machine
+from labs.installation import ROOT
+from labs.machines import Fleet, Machine
+from labs.servers.process import eventually, need
 from tests.packaging.support import Root
-from tests.servers.process import eventually, need
 
 _HOME = "/root/here"
 _ENVIRONMENT = (

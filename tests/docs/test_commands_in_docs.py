@@ -9,8 +9,8 @@ from collections import Counter
 
 import pytest
 
-from bench.installation import ROOT
-from tests.servers.process import need
+from labs.installation import ROOT
+from labs.servers.process import need
 
 from . import scenes
 from .markdown import DOCUMENTS, Block, Step, blocks, steps

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.installation import ROOT
-from tests.fleet.machines import Fleet
+from labs.installation import ROOT
+from labs.machines import Fleet
 from tests.packaging.support import Build, fetch_wheels
 
 from .markdown import blocks, steps

@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench.installation import ROOT
-from cronlock.backends import open_backend
+from cronlock.engines.registry import open_backend
+from labs.installation import ROOT
 
 from .markdown import DOCUMENTS, anchors, links
 

@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import pytest
 
-from bench.installation import ROOT
-from tests.fleet.machines import Fleet
+from labs.installation import ROOT
+from labs.machines import Fleet
+from labs.servers.process import eventually, need
 from tests.packaging.debian import clean_root
 from tests.packaging.support import Build, fetch_wheels
-from tests.servers.process import eventually, need
 
 from .markdown import Block, Step, blocks, steps
 from .stage import Bare, Redis, complain, normal

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cronlock.backends import dynamodb_table, sqs_wire
-from cronlock.backends.dynamodb_item import KEY
-from cronlock.views.prometheus import METRICS
-from tests.servers.process import need
+from cronlock.commands.views.prometheus import METRICS
+from cronlock.engines.dynamodb import table as dynamodb_table
+from cronlock.engines.dynamodb.item import KEY
+from cronlock.engines.sqs import wire as sqs_wire
+from labs.servers.process import need
 
 from .payloads import CLOUD_INIT, MONIT, NAGIOS, PROMETHEUS, payload
 from .scenes import READER, RECIPES

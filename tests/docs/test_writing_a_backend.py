@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.installation import ROOT
+from labs.installation import ROOT
 
 from .markdown import blocks
 
@@ -62,8 +62,8 @@ def package(tmp_path: Path) -> Path:
     for text in (module, doctor):
         # Each says in its first line where it belongs.
         (directory / text.split('"""')[1].partition(":")[0]).write_text(text)
-    box = (ROOT / "tests/backends/memory.py").read_text()
-    box = box.replace("from tests.clocks import ManualClock", "from cronlock.clock import SystemClock")
+    box = (ROOT / "tests/engines/memory.py").read_text()
+    box = box.replace("from labs.clocks import ManualClock", "from cronlock.lease.clock import SystemClock")
     box = box.replace("clock: ManualClock", "clock: SystemClock")
     (directory / "cronlock_lockbox/box.py").write_text(box + _BOX)
     (tmp_path / "test_lockbox.py").write_text(test)

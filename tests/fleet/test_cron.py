@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.fleet.machines import SHARED, Fleet, Machine
-from tests.servers.process import eventually, need
+from labs.machines import SHARED, Fleet, Machine
+from labs.servers.process import eventually, need
 
 _TICKS = int(os.environ.get("CRONLOCK_CRON_TICKS", "1"))
 _MINUTE = 60

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fleet.machines import SHARED, Fleet, Machine
-from tests.servers.process import eventually
+from labs.machines import SHARED, Fleet, Machine
+from labs.servers.process import eventually
 
 _PORT = 7000
 _SERVE = f"""
@@ -94,7 +94,7 @@ def test_owner_dies(tmp_path: Path) -> None:
     script = f"""
 import os, pathlib, sys
 sys.path[:0] = {sys.path!r}
-from tests.fleet.machines import Fleet
+from labs.machines import Fleet
 with Fleet(pathlib.Path({str(tmp_path / "other")!r})) as fleet:
     machine = fleet.machine("orphan")
     print(os.readlink(f"/proc/{{machine.pid}}/ns/pid"), flush=True)

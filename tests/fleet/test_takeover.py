@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.fleet.machines import SHARED, Fleet, Machine
-from tests.servers.kinds import MAKERS
-from tests.servers.process import Place, eventually
+from labs.machines import SHARED, Fleet, Machine
+from labs.servers.kinds import MAKERS
+from labs.servers.process import Place, eventually
 
 _TIMES = int(os.environ.get("CRONLOCK_TAKEOVERS", "1"))
 _NODES = 10

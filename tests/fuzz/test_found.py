@@ -13,25 +13,30 @@ from typing import Any
 
 import pytest
 
-from cronlock import keys, record
-from cronlock.backends import dynamodb_item, etcd, filestate, open_backend, sqs_queue, sqs_wire
-from cronlock.backends.aws_credentials import parse_time
-from cronlock.backends.etcd_api import text_of
-from cronlock.backends.file import FileBackend
-from cronlock.backends.http import Connection, Unanswered
-from cronlock.backends.mounts import refuse_network
-from cronlock.backends.mysql_servers import Servers
+from cronlock import keys
+from cronlock.commands.views import table
+from cronlock.engines.dynamodb import item as dynamodb_item
+from cronlock.engines.etcd import backend as etcd
+from cronlock.engines.etcd.api import text_of
+from cronlock.engines.file import state as filestate
+from cronlock.engines.file.backend import FileBackend
+from cronlock.engines.file.mounts import refuse_network
+from cronlock.engines.mysql.servers import Servers
+from cronlock.engines.registry import open_backend
+from cronlock.engines.sqs import queue as sqs_queue
+from cronlock.engines.sqs import wire as sqs_wire
+from cronlock.engines.wire.aws_credentials import parse_time
+from cronlock.engines.wire.http import Connection, Unanswered
 from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
-from cronlock.lease import DIED, Conflict, Grant, Record, Run
-from cronlock.log import Log
-from cronlock.sights import Sights
+from cronlock.lease import record
+from cronlock.lease.sights import Sights
+from cronlock.lease.vocabulary import DIED, Conflict, Grant, Record, Run
+from cronlock.run.log import Log
 from cronlock.testing import make_claim
-from cronlock.views import table
-from tests.clocks import ManualClock
-
-from .data import Data
-from .engine import SECRET, said
-from .streams import served
+from fuzz.data import Data
+from fuzz.engine import SECRET, said
+from fuzz.streams import served
+from labs.clocks import ManualClock
 
 _ESCAPE = "\x1b[2J"
 

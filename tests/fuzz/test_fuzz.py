@@ -1,4 +1,4 @@
-"""A thousand inputs for each target, always the same ones; `python -m tests.fuzz` feeds as many as one likes."""
+"""A thousand inputs for each target, always the same ones; `python -m fuzz` feeds as many as one likes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from . import engine
-from .data import Data
-from .targets import TARGETS
+from fuzz import engine
+from fuzz.data import Data
+from fuzz.targets import TARGETS
 
 _INPUTS = 1000
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.installation import ROOT
+from labs.installation import ROOT
 
 from .support import Build, fetch_wheels
 

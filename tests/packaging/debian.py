@@ -6,8 +6,8 @@ import fcntl
 import shutil
 from pathlib import Path
 
-from bench.installation import ROOT
-from tests.servers.process import need
+from labs.installation import ROOT
+from labs.servers.process import need
 
 from .support import run
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.installation import ROOT, clean_environment
-from tests.fleet.machines import SHARED, Machine
-from tests.servers.process import need
+from labs.installation import ROOT, clean_environment
+from labs.machines import SHARED, Machine
+from labs.servers.process import need
 
 _WHEELS = "build/wheels"
 _LIMIT = 900.0

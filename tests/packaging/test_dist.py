@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.installation import clean_environment
+from labs.installation import clean_environment
 
 from .support import Build, run
 

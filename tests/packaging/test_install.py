@@ -81,7 +81,7 @@ def test_runs_from_where_it_is(installation: Installation, tmp_path: Path) -> No
     assert run(*line, environ=environ) == "ran\n"
     assert {path: path.stat().st_mtime_ns for path in prefix.rglob("*.pyc")} == compiled
     code = next(path for path in compiled if path.name.startswith("job."))
-    assert f"{prefix}/lib/cronlock/cronlock/job.py".encode() in code.read_bytes()
+    assert f"{prefix}/lib/cronlock/cronlock/run/job.py".encode() in code.read_bytes()
 
 
 def test_changed_configuration_is_kept(installation: Installation) -> None:
@@ -101,13 +101,13 @@ def test_changed_configuration_is_kept(installation: Installation) -> None:
 def test_install_over_an_earlier_version(installation: Installation) -> None:
     """What an earlier version had and this one has not is removed, its byte code as well."""
     library = installation.destdir / "usr/local/lib/cronlock"
-    gone = installation.sources / "cronlock/backends/gone.py"
+    gone = installation.sources / "cronlock/engines/gone.py"
     gone.write_text("")
     try:
         installation.make("install")
     finally:
         gone.unlink()
-    assert (library / "cronlock/backends/gone.py").exists()
+    assert (library / "cronlock/engines/gone.py").exists()
     installation.make("install")
     assert not list(library.rglob("gone*"))
     installation.make("uninstall")

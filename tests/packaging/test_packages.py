@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.installation import ROOT
-from tests.servers.process import need
+from labs.installation import ROOT
+from labs.servers.process import need
 
 from .support import Build, attempt, run, unpack_deb, unpack_rpm
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fleet.machines import Fleet
-from tests.servers.process import eventually, need
+from labs.machines import Fleet
+from labs.servers.process import eventually, need
 
 from .debian import clean_root
 from .support import Build, Root, run

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fleet.machines import SHARED, Fleet, Machine
-from tests.servers.process import eventually, need
+from labs.machines import SHARED, Fleet, Machine
+from labs.servers.process import eventually, need
 
 from .debian import clean_root
 from .support import Build, Root

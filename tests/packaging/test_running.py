@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.installation import ROOT
-from tests.fleet.machines import Fleet
+from labs.installation import ROOT
+from labs.machines import Fleet
 
 from .support import Build, Root, attempt, run, unpack_deb, unpack_rpm
 

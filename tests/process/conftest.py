@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.redis import RedisServer
+from labs.servers.redis import RedisServer
 
 from .support import Node
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.servers.creating import create
-from tests.servers.kinds import CREATED, MAKERS
-from tests.servers.process import Server
+from labs.servers.creating import create
+from labs.servers.kinds import CREATED, MAKERS
+from labs.servers.process import Server
 
 from .support import Node
 

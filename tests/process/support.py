@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.servers.process import eventually
+from labs.servers.process import eventually
 
 #: In the environment of everything that a test starts: finds what was left behind.
 _MARK = "TESTS_OF_CRONLOCK"

@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.servers.redis import RedisServer
+from labs.servers.redis import RedisServer
 
 from .places import RECORDING, RECORDING_WITH_SERVER, Place, on
 from .places import place_fixture as place_fixture

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.process import free_port
-from tests.servers.redis import RedisServer
+from labs.servers.process import free_port
+from labs.servers.redis import RedisServer
 
 from .support import Node
 from .test_exit_status import assert_one_error

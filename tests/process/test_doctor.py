@@ -19,12 +19,12 @@ import pytest
 from kazoo.client import KazooClient
 from kazoo.security import make_digest_acl
 
-from cronlock.backends.redis_scripts import ACL_RULE
-from tests.servers.memcached import MemcachedServer, MemcachedServers
-from tests.servers.process import HOST
-from tests.servers.redis import RedisCluster, RedisSentinel, RedisServer
-from tests.servers.tls import tls
-from tests.servers.zookeeper import ZooKeeperEnsemble, ZooKeeperServer
+from cronlock.engines.redis.scripts import ACL_RULE
+from labs.servers.memcached import MemcachedServer, MemcachedServers
+from labs.servers.process import HOST
+from labs.servers.redis import RedisCluster, RedisSentinel, RedisServer
+from labs.servers.tls import tls
+from labs.servers.zookeeper import ZooKeeperEnsemble, ZooKeeperServer
 
 from .places import EVERY, RECORDING, WITH_SERVER, Place, on
 from .places import place_fixture as place_fixture
@@ -584,6 +584,6 @@ def test_nothing_of_it_is_on_the_way_of_a_run(node: Node) -> None:
     line = [sys.executable, "-X", "importtime", *node.line("--", "true")[1:]]
     done = subprocess.run(line, env=node.environ, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0
-    assert "cronlock.job" in done.stderr
-    for name in ("doctor", "cronlock.findings", "cronlock.probe", "cronlock.surroundings", "reaching"):
+    assert "cronlock.run.job" in done.stderr
+    for name in ("doctor", "cronlock.doctor.findings", "cronlock.doctor.probe", "cronlock.doctor.host", "reaching"):
         assert name not in done.stderr

@@ -9,7 +9,7 @@ import signal
 
 import pytest
 
-from tests.servers.process import free_port
+from labs.servers.process import free_port
 
 from .support import Done, Node, Tree, python
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.proxy import Proxy
-from tests.servers.redis import RedisServer
+from labs.proxy import Proxy
+from labs.servers.redis import RedisServer
 
 from .support import Node, Started, Tree, now, python, wait_stopped, wait_until
 from .test_signals import PRINTER

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.aws_gate import Gate
-from tests.servers.process import HOST
+from labs.servers.aws_gate import Gate
+from labs.servers.process import HOST
 
 from .places import Place, on
 from .places import place_fixture as place_fixture

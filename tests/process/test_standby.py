@@ -187,7 +187,7 @@ def test_a_server_that_lost_the_run(place: Place) -> None:
 
 _LATE = """
 import sys, time
-from cronlock import guard
+from cronlock.process import guard
 from cronlock.__main__ import main
 start = guard.Guard.__init__
 def start_late(self, orders):

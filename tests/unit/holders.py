@@ -8,13 +8,14 @@ from typing import TypeVar
 
 import pytest
 
-from cronlock import backends, settings
+from cronlock.config import settings
+from cronlock.engines import registry
 from cronlock.errors import BackendUnavailable, ConfigError, GivenBack
-from cronlock.holding import Holder, Holding
-from cronlock.lease import EXITED, Claim, Conflict, Ending, Grant
-from cronlock.log import Log
-from tests.backends.memory import MemoryBackend, MemoryServer
-from tests.clocks import ManualClock
+from cronlock.lease.vocabulary import EXITED, Claim, Conflict, Ending, Grant
+from cronlock.run.holder import Holder, Holding
+from cronlock.run.log import Log
+from labs.clocks import ManualClock
+from tests.engines.memory import MemoryBackend, MemoryServer
 
 _Answer = TypeVar("_Answer")
 
@@ -127,7 +128,7 @@ class Bench:
         self.pauses: list[float] = []
         #: What the world does while the run waits.
         self.meanwhile: Callable[[], object] = lambda: None
-        monkeypatch.setattr(backends, "open_backend", lambda *_: self.way)
+        monkeypatch.setattr(registry, "open_backend", lambda *_: self.way)
         (folder / "conf").touch()
         options = {"ttl": f"{TTL}", "key": "k", "config": f"{folder}/conf", "state_dir": f"{folder}", **given}
         kept = settings.load({"backend": "memory://here", **options}, ["true"], {})

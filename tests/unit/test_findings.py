@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cronlock import backends, probe, settings, surroundings
-from cronlock.backends.zookeeper_doctor import _judge_ensemble
-from cronlock.findings import (
+from cronlock.config import settings
+from cronlock.doctor import host, probe
+from cronlock.doctor.findings import (
     BAD,
     NOTE,
     OK,
@@ -30,7 +30,9 @@ from cronlock.findings import (
     span,
     worst,
 )
-from cronlock.lease import Traits
+from cronlock.engines import registry
+from cronlock.engines.zookeeper.doctor import _judge_ensemble
+from cronlock.lease.vocabulary import Traits
 
 _DAY = 86400.0
 
@@ -160,18 +162,19 @@ def test_probe_key() -> None:
 
 def test_a_backend_without_a_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
     """A backend need not have a module for the doctor; one that has it is found by its name."""
-    monkeypatch.setitem(backends.SCHEMES, "other", ("cronlock.backends.url", None))
-    assert backends.open_doctor("other://h") is None
+    monkeypatch.setitem(registry.SCHEMES, "other", ("cronlock.engines.url", None))
+    assert registry.open_doctor("other://h") is None
     for scheme in ("file", "rediss", "redis+cluster", "memcacheds", "zookeeper"):
-        module = backends.open_doctor(f"{scheme}://h")
+        module = registry.open_doctor(f"{scheme}://h")
         assert module is not None
-        assert module.__name__ == backends.SCHEMES[scheme][0] + "_doctor"
+        package, _, name = registry.SCHEMES[scheme][0].rpartition(".")
+        assert module.__name__ == f"{package}.{'doctor' if name == 'backend' else f'{name}_doctor'}"
         assert {"reach", "examine", "forget"} <= set(dir(module))
 
 
 def test_this_machine() -> None:
     """It says what runs cronlock, and that Linux has what the guard needs."""
-    program, system = surroundings.machine()
+    program, system = host.machine()
     assert (program.name, program.level) == ("program", OK)
     assert f"Python {platform.python_version()}" in program.text
     assert (system.name, system.level) == ("system", OK)
@@ -180,7 +183,7 @@ def test_this_machine() -> None:
 def test_a_machine_that_lacks_something(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the clock that counts suspension it warns, and says what follows."""
     monkeypatch.delattr(time, "CLOCK_BOOTTIME")
-    system = list(surroundings.machine())[1]
+    system = list(host.machine())[1]
     assert system.level == WARNING
     assert "suspension" in system.text
 
@@ -204,7 +207,7 @@ def test_modes_of_the_configuration(tmp_path: Path, text: str, mode: int, level:
     path.chmod(mode)
     environ = {"CRONLOCK_CONFIG": str(path), "HOME": str(tmp_path)}
     chosen = settings.load_for_looking({}, environ)
-    found = {finding.name: finding for finding in surroundings.configuration({}, environ, chosen)}
+    found = {finding.name: finding for finding in host.configuration({}, environ, chosen)}
     assert (found["configuration"].level, word in found["configuration"].text) == (level, True)
     assert f"from {path}:1" in found["settings"].text
     assert all("hidden" not in f"{finding.text} {finding.remedy}" for finding in found.values())
@@ -218,7 +221,7 @@ def test_a_tls_key_that_everyone_reads(tmp_path: Path) -> None:
     chosen = settings.load_for_looking({}, environ)
     for mode, level in ((0o600, OK), (0o644, WARNING)):
         key.chmod(mode)
-        found = {finding.name: finding for finding in surroundings.configuration({}, environ, chosen)}
+        found = {finding.name: finding for finding in host.configuration({}, environ, chosen)}
         assert found["TLS key"].level == level
 
 
@@ -230,7 +233,7 @@ def test_modes_of_a_directory(tmp_path: Path, mode: int, level: str) -> None:
     directory = tmp_path / "leases"
     directory.mkdir()
     directory.chmod(mode)
-    assert surroundings.directory_modes("modes", str(directory)).level == level
+    assert host.directory_modes("modes", str(directory)).level == level
 
 
 def test_a_directory_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,5 +241,5 @@ def test_a_directory_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyP
     if os.geteuid() == 0:
         os.chown(tmp_path, 12345, 12345)
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
-    finding = surroundings.directory_modes("modes", str(tmp_path))
+    finding = host.directory_modes("modes", str(tmp_path))
     assert (finding.level, finding.remedy) == (WARNING, f"chown 4711 {tmp_path}")

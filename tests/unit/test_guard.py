@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from cronlock import guard, linux, process, timing
-from cronlock.clock import SystemClock
+from cronlock.lease import timing
+from cronlock.lease.clock import SystemClock
+from cronlock.process import command as process
+from cronlock.process import guard, linux
 
 #: Far more than anything takes here.
 LIMIT = 60.0

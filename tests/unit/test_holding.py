@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from cronlock import timing
 from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
-from cronlock.holding import Holding
-from cronlock.lease import CANCELLED, EXITED, HELD, LOST, Conflict
+from cronlock.lease import timing
+from cronlock.lease.vocabulary import CANCELLED, EXITED, HELD, LOST, Conflict
+from cronlock.run.holder import Holding
 
 from .holders import FINE, GIVEN_BACK, LATE, LOST_REPLY, LOST_REQUEST, NOT_SENT, TTL, Bench, Interrupted
 from .holders import _bench as _bench  # the fixture

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from cronlock import linux, process
+from cronlock.process import command as process
+from cronlock.process import linux
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="tests what only Linux has")
 
@@ -75,7 +76,7 @@ def test_descendants_are_found_in_both_ways() -> None:
 
 def test_the_command_does_not_see_what_the_interpreter_sets_for_itself() -> None:
     """PEP 538: in the C locale the interpreter puts LC_CTYPE into its own environment."""
-    code = "from cronlock import process; print('LC_CTYPE' in process.environment({}))"
+    code = "from cronlock.process import command; print('LC_CTYPE' in command.environment({}))"
     for variables, expected in (({}, "False"), ({"LC_CTYPE": "C.UTF-8"}, "True")):
         env = {"PATH": os.environ["PATH"], **variables}
         answer = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
@@ -118,7 +119,7 @@ def test_no_proc_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
 _SPARES = """
 import os, subprocess, sys
-from cronlock import linux, process
+from cronlock.process import command as process, linux
 def start():
     child = subprocess.Popen(["sh", "-c", "sleep 600 & echo; wait"], stdout=subprocess.PIPE, start_new_session=True)
     child.stdout.readline()

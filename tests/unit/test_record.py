@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cronlock import record
 from cronlock.errors import ForeignValue
-from cronlock.lease import Run
+from cronlock.lease import record
+from cronlock.lease.vocabulary import Run
 
 NAMES = st.text(alphabet="abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12)
 TEXTS = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=40)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cronlock import statuses
-from cronlock.options import COMMAND_VARIABLES, OPTIONS
+from cronlock import errors
+from cronlock.config.options import COMMAND_VARIABLES, OPTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,7 +28,7 @@ def test_everything_is_documented(name: str) -> None:
     text = (ROOT / name).read_text().replace("\\&", "").replace("\\-", "-")
     for option in OPTIONS:
         assert option.long.lstrip("-") in text
-    for status, _ in statuses.TABLE:
+    for status, _ in errors.TABLE:
         assert status in text
     for variable, _ in COMMAND_VARIABLES:
         assert variable in text
@@ -57,6 +57,6 @@ def test_help_has_every_option_and_status() -> None:
     )
     for option in OPTIONS:
         assert option.long in answer.stdout
-    for status, meaning in statuses.TABLE:
+    for status, meaning in errors.TABLE:
         assert f"{status} " in answer.stdout
         assert meaning in answer.stdout

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from bench.installation import ROOT
-from cronlock import backends
+from cronlock.engines import registry
+from labs.installation import ROOT
 
-_ENGINES = [(scheme, needed) for scheme, (_, needed) in backends.SCHEMES.items() if needed and "[" in needed]
+_ENGINES = [(scheme, needed) for scheme, (_, needed) in registry.SCHEMES.items() if needed and "[" in needed]
 _URLS = {"dynamodb": "dynamodb://table", "sqs": "sqs://queue"}
 _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from cronlock.__main__ import main; main()"
 # To Python they are then not installed; nor is libpq, which will do without psycopg.
-_MISSING = ["h11", "botocore", "cronlock.backends.libpq", "psycopg", "pymysql"]
+_MISSING = ["h11", "botocore", "cronlock.engines.postgresql.libpq", "psycopg", "pymysql"]
 _WITHOUT = f"import sys; sys.modules.update(dict.fromkeys({_MISSING})); "
 _THEIRS = """\
 from cronlock.errors import BackendUnavailable
-from cronlock.lease import Traits
+from cronlock.lease.vocabulary import Traits
 
 class Lockbox:
     traits = Traits(fencing=False, shortest_ttl=1, longest_ttl=1e6)
@@ -67,8 +67,8 @@ def test_package_of_the_distribution(tmp_path: Path) -> None:
     """A package that carries its modules alone finds an engine's client in the system's directories."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); assert 'site' not in sys.modules\n"
-        "from cronlock import backends\n"
-        "backends.open_backend('etcd://h', 1.0).close(); print(sys.modules['h11'].__version__)"
+        "from cronlock.engines import registry\n"
+        "registry.open_backend('etcd://h', 1.0).close(); print(sys.modules['h11'].__version__)"
     )
     # A virtual environment's interpreter knows its directories by itself once site is asked.
     done = subprocess.run(

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cronlock import config, settings
+from cronlock.config import file as config_file
+from cronlock.config import settings
+from cronlock.config.options import OPTIONS
 from cronlock.errors import ConfigError, UsageError
-from cronlock.options import OPTIONS
 
 
 @pytest.fixture(name="file")
@@ -190,11 +191,11 @@ def test_empty_variable_for_the_file_means_the_default_one(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """CRONLOCK_CONFIG= is as not set: the default file counts, and may be missing."""
-    monkeypatch.setattr(config, "DEFAULT_PATH", str(file))
+    monkeypatch.setattr(config_file, "DEFAULT_PATH", str(file))
     file.write_text("CRONLOCK_TTL=7\n")
     assert settings.load({"key": "k"}, ["true"], {"CRONLOCK_CONFIG": ""}).ttl == 7
     assert settings.load({"key": "k"}, ["true"], {}).ttl == 7
-    monkeypatch.setattr(config, "DEFAULT_PATH", str(tmp_path / "missing"))
+    monkeypatch.setattr(config_file, "DEFAULT_PATH", str(tmp_path / "missing"))
     assert settings.load({"key": "k"}, ["true"], {"CRONLOCK_CONFIG": ""}).ttl == 300
 
 

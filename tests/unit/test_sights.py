@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from cronlock import clock as clocks
-from cronlock.lease import FORGOTTEN, HELD, RETENTION, Claim, Conflict, Run
-from cronlock.sights import Sights
-from tests.clocks import ManualClock
+from cronlock.lease import clock as clocks
+from cronlock.lease.sights import Sights
+from cronlock.lease.vocabulary import FORGOTTEN, HELD, RETENTION, Claim, Conflict, Run
+from labs.clocks import ManualClock
 
 PLACE = "redis://h cronlock"
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from cronlock import backends
+from cronlock.engines import registry
 from cronlock.errors import BackendError
-from cronlock.holding import Holding
-from cronlock.lease import ENDED, EXITED, FORGOTTEN, HELD, HOLD, LOST, NOT_STARTED, Conflict, Grant
-from cronlock.sights import Sights
-from cronlock.standby import Standby, may_take_over
+from cronlock.lease.sights import Sights
+from cronlock.lease.timing import STANDBY_LOOK, STANDBY_SPREAD, StandbyPlan
+from cronlock.lease.vocabulary import ENDED, EXITED, FORGOTTEN, HELD, HOLD, LOST, NOT_STARTED, Conflict, Grant
+from cronlock.run.holder import Holding
+from cronlock.run.standby import Standby, may_take_over
 from cronlock.testing import make_ending
-from cronlock.timing import STANDBY_LOOK, STANDBY_SPREAD, StandbyPlan
-from tests.backends.memory import MemoryBackend
+from tests.engines.memory import MemoryBackend
 
 from .holders import FINE, LOST_REPLY, LOST_REQUEST, TTL, Bench, Interrupted
 
@@ -154,7 +154,7 @@ def test_a_server_that_is_away_meanwhile_is_asked_again(scene: Scene) -> None:
 
 def test_a_look_without_an_answer_does_not_delay_a_takeover(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the lease can lapse is known from before."""
-    monkeypatch.setattr("cronlock.standby.noise", lambda: 0.99)
+    monkeypatch.setattr("cronlock.run.standby.noise", lambda: 0.99)
     lapse = scene.clock.now() + scene.conflict.remaining
     standby = Standby(scene.holder, scene.clock, scene.log, LIMIT, scene.pause)
     # A first look halfway, and the next one behind the lapse.
@@ -192,7 +192,7 @@ def test_a_server_that_lost_the_run_is_no_end_of_it(scene: Scene) -> None:
     assert isinstance(answer, Conflict)
     assert answer.why == FORGOTTEN
     scene.clock.advance(1.0)
-    sight = Sights(str(scene.folder), backends.place("memory://here"), "k", scene.clock).recall()
+    sight = Sights(str(scene.folder), registry.place("memory://here"), "k", scene.clock).recall()
     assert sight is not None
     assert sight.floor == scene.conflict.fence
     assert sight.age >= scene.clock.now() - began - 0.001

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cronlock import timing
+from cronlock.lease import timing
 
 TTLS = st.floats(min_value=1.0, max_value=86400.0)
 TIMES = st.floats(min_value=0.0, max_value=1e6)

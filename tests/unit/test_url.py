@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cronlock import backends
-from cronlock.backends.url import URL
+from cronlock.engines import registry
+from cronlock.engines.url import URL
 from cronlock.errors import ConfigError
 
 
@@ -59,24 +59,24 @@ def test_any_text_is_a_url_or_a_config_error(text: str) -> None:
 def test_unknown_scheme_names_the_known_ones() -> None:
     """The remedy is in the message."""
     with pytest.raises(ConfigError, match=r"unknown backend consul://; known: file, redis"):
-        backends.open_backend("consul://h", 5.0)
+        registry.open_backend("consul://h", 5.0)
 
 
 def test_unknown_parameter_and_missing_host_are_refused() -> None:
     """A typing mistake does not pass silently."""
     with pytest.raises(ConfigError, match="unknown parameter 'prefx'"):
-        backends.open_backend("redis://h?prefx=a", 5.0)
+        registry.open_backend("redis://h?prefx=a", 5.0)
     with pytest.raises(ConfigError, match="names no host"):
-        backends.open_backend("redis://", 5.0)
+        registry.open_backend("redis://", 5.0)
 
 
 def test_place_tells_databases_and_prefixes_apart_but_not_passwords() -> None:
     """What this machine remembers of a key belongs to one place on one server."""
-    assert backends.place("redis://a:b@h/1") == backends.place("redis://h/1")
-    assert len({backends.place(f"redis://h/{end}") for end in ("1", "2", "1?prefix=x")}) == 3
+    assert registry.place("redis://a:b@h/1") == registry.place("redis://h/1")
+    assert len({registry.place(f"redis://h/{end}") for end in ("1", "2", "1?prefix=x")}) == 3
     ends = ("", "?region=eu-west-1", "?region=us-east-1", "?endpoint=http://h", "?table=other", "?account=123456789012")
-    assert len({backends.place(f"dynamodb://t{end}") for end in ends}) == len(ends)
-    assert backends.place("dynamodb://t?create=yes") == backends.place("dynamodb://t")
+    assert len({registry.place(f"dynamodb://t{end}") for end in ends}) == len(ends)
+    assert registry.place("dynamodb://t?create=yes") == registry.place("dynamodb://t")
 
 
 @pytest.mark.parametrize(
@@ -122,8 +122,8 @@ def test_a_password_that_was_not_escaped_is_in_no_message(text: str) -> None:
     """Whatever its parts were taken for."""
     shown = ""
     try:
-        shown = str(URL(text)) + backends.place(text)
-        backends.open_backend(text, 1.0).close()
+        shown = str(URL(text)) + registry.place(text)
+        registry.open_backend(text, 1.0).close()
     except ConfigError as error:
         shown += str(error)
     assert shown

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from cronlock.commands.check import CRITICAL, OK, WARNING, Limits, judge
-from cronlock.drift import describe_drift
+from cronlock.commands.views import prometheus, state, table
 from cronlock.errors import UsageError
-from cronlock.lease import DIED, EXITED, LOST, NOT_STARTED, RELEASED, TIMED_OUT, Record, Run
-from cronlock.log import Log
-from cronlock.views import prometheus, state, table
+from cronlock.lease.describe import describe_drift
+from cronlock.lease.vocabulary import DIED, EXITED, LOST, NOT_STARTED, RELEASED, TIMED_OUT, Record, Run
+from cronlock.run.log import Log
 
 NOW = 1_700_000_000.0
 _SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "status.schema.json").read_text())

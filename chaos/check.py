@@ -1,0 +1,231 @@
+"""The oracle: what a history proves, counted for each fault.
+
+    python -m chaos.check HISTORY...
+
+What a backend does not promise under a fault (the fault *grants* it) is counted apart, never among
+the violations; unless it went beyond the bound that is promised all the same.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import findings
+from .findings import KINDS, Finding
+from .history import BOTH, GUARD, WRAPPER, Attempt, Fault, History, read
+from .occupancy import Surroundings
+
+#: Runs during which nothing was broken.
+NO_FAULT = "no fault"
+_KILL = 9
+_SHOWN = 50
+
+
+@dataclass
+class Row:
+    """What happened under one kind of fault."""
+
+    injected: int = 0
+    #: Commands started that lived through a part of it.
+    runs: int = 0
+    #: Violations by kind, and what was counted apart.
+    broken: Counter[str] = field(default_factory=Counter)
+    apart: Counter[str] = field(default_factory=Counter)
+    #: The longest overlap that was counted apart, in seconds.
+    longest_apart: float = 0.0
+    #: How long it took at most until another node ran the key of a run that died, and how often one did.
+    takeover: float | None = None
+    takeovers: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for a summary."""
+        return {
+            "injected": self.injected,
+            "runs": self.runs,
+            **{kind: self.broken[kind] for kind in KINDS},
+            "apart": dict(sorted(self.apart.items())),
+            "longest_apart": round(self.longest_apart, 3),
+            "takeover": None if self.takeover is None else round(self.takeover, 3),
+            "takeovers": self.takeovers,
+        }
+
+
+@dataclass
+class Verdict:
+    """What a history proves."""
+
+    history: History
+    findings: list[Finding]
+    rows: dict[str, Row]
+    #: Process killed -> moment of the run's life -> how often.
+    kills: dict[str, Counter[str]]
+    #: Ticks that no healthy node asked for, and ticks for which the key was held.
+    unasked: int
+    held: int
+
+    def violations(self) -> list[Finding]:
+        """Return what breaks a promise."""
+        return [finding for finding in self.findings if not finding.apart]
+
+    def is_void(self) -> bool:
+        """Return whether the harness failed, so that nothing is proved."""
+        return bool(self.history.harness) or not self.history.attempts
+
+    def is_good(self) -> bool:
+        """Return whether all promises were kept."""
+        return not self.is_void() and not self.violations()
+
+
+def check(history: History) -> Verdict:
+    """Return what a history proves."""
+    around = Surroundings(history)
+    found = findings.find(history, around)
+    for finding in found:
+        _attribute(finding, history, around)
+    rows = _rows(history, around, found)
+    unasked, held = _ticks(history, around)
+    return Verdict(history, found, rows, _kills(history), unasked, held)
+
+
+def summary(verdict: Verdict) -> dict[str, Any]:
+    """Return a verdict as what JSON can hold; `report` makes tables of it."""
+    history = verdict.history
+    lives = [attempt for attempt in history.attempts.values() if attempt.life]
+    return {
+        **{
+            name: history.plan[name]
+            for name in ("backend", "seed", "teeth", "ttl", "hold", "nodes")
+            if name in history.plan
+        },
+        "seconds": round(history.end - history.begin, 1),
+        "attempts": len(history.attempts),
+        "runs": len(lives),
+        "ticks": len(history.ticks),
+        "unasked": verdict.unasked,
+        "held": verdict.held,
+        "injected": len(history.faults),
+        "faults": {name: row.to_json() for name, row in sorted(verdict.rows.items())},
+        "kills": {process: dict(sorted(moments.items())) for process, moments in sorted(verdict.kills.items())},
+        "violations": [f"{finding.kind}: {finding.text}" for finding in verdict.violations()[:_SHOWN]],
+        "apart": [f"{finding.kind}: {finding.text}" for finding in verdict.findings if finding.apart][:_SHOWN],
+        "harness": history.harness[:_SHOWN],
+        "good": verdict.is_good(),
+    }
+
+
+def _attribute(finding: Finding, history: History, around: Surroundings) -> None:
+    """Find the fault that a finding is counted under, and whether it is excused."""
+    likely = around.during(finding.begin, finding.end)
+    hits = [fault for run in finding.runs for fault in around.hits(history.attempts[run])]
+    for fault in [*hits, *reversed(likely)]:
+        if any(_excuses(grant, finding, fault, history) for grant in fault.grants):
+            finding.fault, finding.apart = fault.name, True
+            return
+    if hits or likely:
+        finding.fault = (hits or likely)[-1].name
+
+
+def _excuses(grant: dict[str, Any], finding: Finding, fault: Fault, history: History) -> bool:
+    if grant["finding"] != finding.kind:
+        return False
+    within = grant.get("within")
+    if within is not None and finding.length is not None and finding.length > within:
+        return False
+    unless = grant.get("unless_seen")
+    return unless is None or not findings.seen(finding, fault, history, unless)
+
+
+def _rows(history: History, around: Surroundings, found: Sequence[Finding]) -> dict[str, Row]:
+    rows: dict[str, Row] = {NO_FAULT: Row()}
+    for fault in history.faults.values():
+        rows.setdefault(fault.name, Row()).injected += 1
+    for attempt in history.starts():
+        for name in {fault.name for fault in _lived_through(attempt, around)} or {NO_FAULT}:
+            rows[name].runs += 1
+    for finding in found:
+        row = rows[finding.fault or NO_FAULT]
+        (row.apart if finding.apart else row.broken)[finding.kind] += 1
+        if finding.apart and finding.kind == findings.OVERLAP:
+            row.longest_apart = max(row.longest_apart, finding.length or 0.0)
+    for died, _, seconds in findings.takeovers(history, around):
+        names = {fault.name for fault in _lived_through(died, around)} or {NO_FAULT}
+        for name in names:
+            row = rows[name]
+            row.takeovers += 1
+            row.takeover = max(row.takeover or 0.0, seconds)
+    return rows
+
+
+def _lived_through(attempt: Attempt, around: Surroundings) -> list[Fault]:
+    """Return the faults that hit this run, or anything that it depends on, during its life."""
+    return [fault for fault in around.near(attempt) if fault.run == attempt.run or fault.run is None]
+
+
+def _ticks(history: History, around: Surroundings) -> tuple[int, int]:
+    unasked = held = 0
+    for _, attempts, healthy in findings.asked(history, around):
+        if not any(attempt.life for attempt in attempts):
+            unasked += not healthy
+            held += bool(healthy)
+    return unasked, held
+
+
+def _kills(history: History) -> dict[str, Counter[str]]:
+    kills: dict[str, Counter[str]] = {}
+    for fault in history.faults.values():
+        if fault.signal == _KILL and fault.run is not None and fault.process in (WRAPPER, GUARD, BOTH):
+            attempt = history.attempts.get(fault.run)
+            if attempt is not None:
+                kills.setdefault(fault.process, Counter())[_moment(attempt, fault.begin)] += 1
+    return kills
+
+
+def _moment(attempt: Attempt, at: float) -> str:
+    life = attempt.life
+    if life is None or at < life.start:
+        return "before the command"
+    if life.end is not None and at >= life.end:
+        return "during release"
+    return "during the run"
+
+
+def show(verdict: Verdict) -> str:
+    """Return a verdict for people."""
+    told = summary(verdict)
+    word = "VOID" if verdict.is_void() else "good" if verdict.is_good() else "BROKEN"
+    lines = [
+        f"{told.get('backend')}, seed {told.get('seed')}: {word}: {told['runs']} runs of {told['attempts']} attempts, "
+        f"{told['injected']} faults in {told['seconds']:g} s"
+    ]
+    for name, row in told["faults"].items():
+        broken = ", ".join(f"{row[kind]} {kind}" for kind in KINDS if row[kind]) or "nothing broken"
+        apart = ", ".join(f"{number} {kind}" for kind, number in row["apart"].items())
+        took = "" if row["takeover"] is None else f"; taken over within {row['takeover']:.1f} s"
+        lines.append(
+            f"  {name}: {row['injected']} times, {row['runs']} runs: {broken}"
+            + (f"; apart: {apart}" if apart else "")
+            + took
+        )
+    lines += [f"  {text}" for text in [*told["harness"], *told["violations"]]]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the verdict on each history; return 0 if all are good."""
+    good = True
+    for name in arguments:
+        verdict = check(read(Path(name)))
+        good = good and verdict.is_good()
+        print(show(verdict))
+        Path(name).with_suffix(".summary.json").write_text(json.dumps(summary(verdict), indent=1) + "\n")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

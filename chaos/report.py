@@ -1,0 +1,303 @@
+"""The tables of docs/reliability.md, from the summaries that harness runs leave behind.
+
+    python -m chaos.report SUMMARY.json...   the figures of these runs, and no others, into docs/
+    python -m chaos.report --add SUMMARY.json...   the same, on top of what stands there
+    python -m chaos.report                   the tables anew from the figures in docs/
+    python -m chaos.report --check           fail if the tables are not those of the figures
+
+Summaries are what `check`, `teeth`, `soak` and `fuzz --write` make. docs/reliability.json has the sums.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .check import NO_FAULT
+from .findings import DOUBLE, FENCE, HOLD, KINDS, LEFT, LOST, OUTLIVE, OVERLAP, STATUS, STUCK
+from .words import BACKENDS, FAULTS, MOMENTS
+
+_DOCS = Path(__file__).resolve().parents[1] / "docs"
+_DOCUMENT, _FIGURES = "reliability.md", "reliability.json"
+_SUMS = ("seconds", "attempts", "runs", "ticks", "unasked", "held", "injected")
+_ROW_SUMS = ("injected", "runs", "takeovers", *KINDS)
+_PROCESSES = (OUTLIVE, LEFT)
+_WORDS = {
+    OVERLAP: ("overlap", "overlaps"),
+    FENCE: ("fence out of order", "fences out of order"),
+    DOUBLE: ("double tick", "double ticks"),
+    HOLD: ("hold cut short", "holds cut short"),
+    LOST: ("lost tick", "lost ticks"),
+    STATUS: ("wrong status", "wrong statuses"),
+    OUTLIVE: ("run outliving its lease", "runs outliving their leases"),
+    LEFT: ("process left behind", "processes left behind"),
+    STUCK: ("refusal of a free key", "refusals of a free key"),
+}
+_MARK = re.compile(r"<!-- (?P<name>[a-z]+) -->\n.*?<!-- /(?P=name) -->\n", re.DOTALL)
+
+Figures = dict[str, Any]
+
+
+def merge(summaries: Iterable[Mapping[str, Any]]) -> Figures:
+    """Return the sums of summaries; ValueError for one that proves nothing."""
+    figures: Figures = {"backends": {}, "soaks": [], "fuzz": [], "teeth": []}
+    for summary in summaries:
+        kind = summary.get("kind", "torture")
+        if kind == "torture":
+            if summary["harness"]:
+                raise ValueError(f"the harness failed: {summary['backend']}, seed {summary['seed']}")
+            if summary.get("teeth"):
+                raise ValueError(f"with a deliberate bug: {summary['backend']}, {summary['teeth']}")
+            backends = figures["backends"]
+            backends[summary["backend"]] = _plus(backends.get(summary["backend"], _nothing()), _total_of(summary))
+        elif kind == "soak":
+            figures["soaks"].append(dict(summary))
+        elif kind == "fuzz":
+            figures["fuzz"].append(dict(summary))
+        elif kind == "tooth":
+            figures["teeth"].append(dict(summary))
+        else:
+            raise ValueError(f"a summary of an unknown kind: {kind}")
+    figures["teeth"].sort(key=lambda tooth: str(tooth["name"]))
+    figures["soaks"].sort(key=lambda soak: str(soak["backend"]))
+    return figures
+
+
+def added(before: Figures, figures: Figures) -> Figures:
+    """Return `before` with `figures` on top: more runs, more inputs, and of soaks and teeth the newer ones."""
+    backends = dict(before["backends"])
+    for name, total in figures["backends"].items():
+        backends[name] = _plus(backends.get(name, _nothing()), total)
+    newer = {
+        kind: sorted({one[name]: one for one in before[kind] + figures[kind]}.values(), key=lambda one: str(one[name]))
+        for kind, name in (("soaks", "backend"), ("teeth", "name"))
+    }
+    return {"backends": backends, "fuzz": before["fuzz"] + figures["fuzz"], **newer}
+
+
+def _nothing() -> Figures:
+    sums: Figures = dict.fromkeys(_SUMS, 0)
+    return {**sums, "histories": 0, "seeds": [], "ttl": [], "faults": {}, "kills": {}, "violations": []}
+
+
+def _total_of(summary: Mapping[str, Any]) -> Figures:
+    """Return the sums of one history."""
+    columns = (*_ROW_SUMS, "apart", "longest_apart", "takeover")
+    return {
+        **{name: summary[name] for name in (*_SUMS, "kills", "violations")},
+        "histories": 1,
+        "seeds": [summary["seed"]],
+        "ttl": [summary["ttl"]],
+        "faults": {name: {column: row[column] for column in columns} for name, row in summary["faults"].items()},
+    }
+
+
+def _plus(one: Figures, other: Figures) -> Figures:
+    """Return the sums of two."""
+    total = {name: round(one[name] + other[name], 1) for name in (*_SUMS, "histories")}
+    faults = dict(one["faults"])
+    for name, row in other["faults"].items():
+        faults[name] = _rows_together(faults[name], row) if name in faults else row
+    return {
+        **total,
+        "seeds": sorted({*one["seeds"], *other["seeds"]}),
+        "ttl": sorted({*one["ttl"], *other["ttl"]}),
+        "violations": one["violations"] + other["violations"],
+        "kills": {
+            process: _counted(one["kills"].get(process, {}), other["kills"].get(process, {}))
+            for process in {*one["kills"], *other["kills"]}
+        },
+        "faults": faults,
+    }
+
+
+def _rows_together(one: Figures, other: Figures) -> Figures:
+    takeovers = [row["takeover"] for row in (one, other) if row["takeover"] is not None]
+    return {
+        **{column: one[column] + other[column] for column in _ROW_SUMS},
+        "apart": _counted(one["apart"], other["apart"]),
+        "longest_apart": max(one["longest_apart"], other["longest_apart"]),
+        "takeover": max(takeovers, default=None),
+    }
+
+
+def _counted(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in {*one, *other}}
+
+
+def tables(figures: Figures) -> dict[str, str]:
+    """Return what stands at each marked place of the document."""
+    return {
+        "totals": _totals(figures),
+        "kills": _kills(figures),
+        "faults": "\n\n".join(_of_backend(name, total) for name, total in _ordered(figures)),
+        "apart": _apart(figures),
+        "teeth": _teeth(figures),
+        "soak": _soak(figures),
+        "fuzz": _fuzz(figures),
+    }
+
+
+def _ordered(figures: Figures) -> list[tuple[str, Figures]]:
+    order = [*BACKENDS]
+    return sorted(
+        figures["backends"].items(), key=lambda item: (order.index(item[0]) if item[0] in order else 99, item)
+    )
+
+
+def _totals(figures: Figures) -> str:
+    head = ["backend", "hours", "runs", "commands", "faults"]
+    head += ["overlaps", "fences out of order", "double ticks", "holds cut short"]
+    rows = []
+    everything: Figures = {"seconds": 0, "attempts": 0, "runs": 0, "injected": 0}
+    all_kinds = dict.fromkeys(KINDS, 0)
+    for name, total in _ordered(figures):
+        kinds = {kind: sum(row[kind] for row in total["faults"].values()) for kind in KINDS}
+        rows.append(_total_row(BACKENDS.get(name, name), total, kinds))
+        for column in everything:
+            everything[column] += total[column]
+        for kind, number in kinds.items():
+            all_kinds[kind] += number
+    rows.append([f"**{cell}**" for cell in _total_row("all", everything, all_kinds)])
+    return _table([*head, "ticks lost", "wrong statuses", "processes left", "keys stuck"], rows)
+
+
+def _total_row(name: str, total: Figures, kinds: Mapping[str, int]) -> list[str]:
+    found = (kinds[kind] for kind in (OVERLAP, FENCE, DOUBLE, HOLD, LOST, STATUS))
+    processes = sum(kinds[kind] for kind in _PROCESSES)
+    numbers = [total["attempts"], total["runs"], total["injected"], *found, processes, kinds[STUCK]]
+    return [name, f"{total['seconds'] / 3600:.2f}", *map(_number, numbers)]
+
+
+def _kills(figures: Figures) -> str:
+    sums: dict[str, dict[str, int]] = {}
+    for total in figures["backends"].values():
+        for process, moments in total["kills"].items():
+            for moment, number in moments.items():
+                sums.setdefault(process, dict.fromkeys(MOMENTS, 0))[moment] += number
+    rows = [[process, *(_number(moments[moment]) for moment in MOMENTS)] for process, moments in sorted(sums.items())]
+    count = sum(sum(moments.values()) for moments in sums.values())
+    return f"{_number(count)} in all.\n\n" + _table(["SIGKILL to", *MOMENTS], rows)
+
+
+def _of_backend(name: str, total: Figures) -> str:
+    head = ["what was broken", "times", "runs", "overlaps", "double ticks", "lost ticks", "other", "taken over within"]
+    rows = []
+    for fault, row in sorted(total["faults"].items(), key=lambda item: (item[0] != NO_FAULT, item[0])):
+        other = sum(row[kind] for kind in KINDS if kind not in (OVERLAP, DOUBLE, LOST))
+        takeover = "" if row["takeover"] is None else f"{row['takeover']:.1f} s"
+        times = "" if fault == NO_FAULT else _number(row["injected"])
+        numbers = map(_number, (row["runs"], row[OVERLAP], row[DOUBLE], row[LOST], other))
+        rows.append([FAULTS.get(fault, fault), times, *numbers, takeover])
+    ttls = " or ".join(f"{ttl:g}" for ttl in total["ttl"])
+    seeds = ", ".join(map(str, total["seeds"]))
+    title = f"### {BACKENDS.get(name, name)}"
+    return f"{title}\n\nttl {ttls} s; seeds {seeds}.\n\n{_table(head, rows)}"
+
+
+def _apart(figures: Figures) -> str:
+    head = ["backend", "what was broken", "times", "counted apart", "longest overlap"]
+    rows = []
+    for name, total in _ordered(figures):
+        for fault, row in sorted(total["faults"].items()):
+            if row["apart"]:
+                found = ", ".join(f"{number} {_plain(kind, number)}" for kind, number in sorted(row["apart"].items()))
+                longest = f"{row['longest_apart']:.1f} s" if OVERLAP in row["apart"] else ""
+                where = BACKENDS.get(name, name)
+                rows.append([where, FAULTS.get(fault, fault), _number(row["injected"]), found, longest])
+    return _table(head, rows) if rows else "Nothing."
+
+
+def _plain(kind: str, number: int) -> str:
+    one, many = _WORDS[kind]
+    return one if number == 1 else many
+
+
+def _teeth(figures: Figures) -> str:
+    head = ["bug", "backend", "what was broken", "seed", "caught", "found"]
+    rows = []
+    for tooth in figures["teeth"]:
+        found = ", ".join(f"{number} {_plain(kind, number)}" for kind, number in sorted(tooth["found"].items()))
+        broken = ", ".join(FAULTS.get(name, name) for name in tooth["faults"].split(","))
+        backend = BACKENDS.get(tooth["backend"], tooth["backend"])
+        rows.append([tooth["what"], backend, broken, str(tooth["seed"]), "yes" if tooth["caught"] else "**no**", found])
+    return _table(head, rows) if rows else "Not run yet."
+
+
+def _soak(figures: Figures) -> str:
+    head = [
+        "backend",
+        "seconds",
+        "renewals",
+        "wrapper: memory",
+        "guard: memory",
+        "wrapper: descriptors",
+        "guard: descriptors",
+    ]
+    rows = []
+    for soak in figures["soaks"]:
+        kinds = ("wrapper", "guard")
+        sizes = [f"{soak[kind]['first_mb']:.2f} to {soak[kind]['last_mb']:.2f} MB" for kind in kinds]
+        counts = [f"{soak[kind]['first_descriptors']} to {soak[kind]['last_descriptors']}" for kind in kinds]
+        name = BACKENDS.get(soak["backend"], soak["backend"])
+        rows.append([name, _number(int(soak["seconds"])), _number(soak["renewals"]), *sizes, *counts])
+    return _table(head, rows) if rows else "Not run yet."
+
+
+def _fuzz(figures: Figures) -> str:
+    sums: dict[str, int] = {}
+    crashes = 0
+    for fuzz in figures["fuzz"]:
+        crashes += fuzz["crashes"]
+        for name, number in fuzz["targets"].items():
+            sums[name] = sums.get(name, 0) + number
+    rows = [[name.replace("_", " "), _number(number)] for name, number in sums.items()]
+    rows.append(["**all**", f"**{_number(sum(sums.values()))}, {crashes} crashes**"])
+    return _table(["what was fed", "inputs"], rows) if sums else "Not run yet."
+
+
+def _number(number: int) -> str:
+    return f"{number:,}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def fill(text: str, parts: Mapping[str, str]) -> str:
+    """Return a document with `parts` at their marked places; LookupError if a place is missing."""
+    marks = {match["name"] for match in _MARK.finditer(text)}
+    if marks != {*parts}:
+        raise LookupError(f"the document has places for {sorted(marks)}, the report for {sorted(parts)}")
+    return _MARK.sub(
+        lambda match: f"<!-- {match['name']} -->\n{parts[match['name']]}\n<!-- /{match['name']} -->\n", text
+    )
+
+
+def main(arguments: Sequence[str], docs: Path = _DOCS) -> int:
+    """Write the figures and the tables, or check the tables; return the exit status."""
+    document, kept = docs / _DOCUMENT, docs / _FIGURES
+    files = [Path(name) for name in arguments if not name.startswith("--")]
+    if files:
+        figures = merge(json.loads(file.read_text()) for file in files)
+        if "--add" in arguments:
+            figures = added(json.loads(kept.read_text()), figures)
+        kept.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n")
+    figures = json.loads(kept.read_text())
+    text = fill(document.read_text(), tables(figures))
+    if "--check" in arguments:
+        if text != document.read_text():
+            print(f"{document.name} does not have the tables of {kept.name}: run python -m chaos.report")
+            return 1
+        return 0
+    document.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

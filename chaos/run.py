@@ -1,0 +1,116 @@
+"""From options to a verdict: one torture run on one backend."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from cronlock import errors
+
+from . import check, faults, findings, history, plan
+from .driver import Driver, Pace
+from .systems import SYSTEMS
+from .world import ROOT, World
+
+#: The longest job, in seconds.
+_LONGEST = {"short": 2.5, "mixed": 5.0, "long": 10.0}
+#: What a kill may take on a busy machine, in seconds.
+_LATE = 2.0
+#: With kill-anytime.
+_KILLED = 0.4
+
+
+def shots(backend: str, options: argparse.Namespace) -> list[plan.Shot]:
+    """Return the plan of faults for a backend."""
+    kinds = [fault.kind for fault in faults.choose(options.faults, SYSTEMS[backend])]
+    return plan.make(options.seed, kinds, options.seconds, Pace(0, 0).ttl, options.every)
+
+
+def plan_text(backend: str, options: argparse.Namespace) -> str:
+    """Return the plan for people."""
+    lines = [f"{backend}, seed {options.seed}:"]
+    lines += [
+        f"{shot.at:8.1f} s  {shot.name}, {shot.length:.1f} s, {shot.pick:.3f}" for shot in shots(backend, options)
+    ]
+    return "\n".join(lines)
+
+
+def torture(backend: str, options: argparse.Namespace, out: Path) -> bool:
+    """Run on one backend; keep history, verdict and picture in `out`; return whether all is well."""
+    pace = Pace(
+        options.seconds,
+        options.keys,
+        fresh=options.fresh,
+        period=options.period,
+        long_jobs=options.jobs == "long",
+        longest_job=_LONGEST[options.jobs],
+        killed=_KILLED if faults.KILL_ANYTIME in options.faults.split(",") else 0.0,
+    )
+    planned = shots(backend, options)
+    names = {shot.name for shot in planned}
+    out.mkdir(parents=True, exist_ok=True)
+    kept = out / f"{backend}-{options.seed}{'-' + options.teeth if options.teeth else ''}.jsonl"
+    with tempfile.TemporaryDirectory(prefix="torture-") as room:
+        package = options.package or ROOT
+        if options.teeth:
+            from .mutants import bite
+
+            package = Path(room) / "bitten"
+            bite(options.teeth, package)
+        world = World(
+            Path(room) / "fleet",
+            SYSTEMS[backend],
+            nodes=options.nodes,
+            ttl=pace.ttl,
+            package=package,
+            node_clocks="node-clock" in names,
+            server_clocks="server-clock" in names,
+            parameters=options.parameters,
+        )
+        with world:
+            world.note.plan(
+                backend=backend + options.parameters,
+                seed=options.seed,
+                ttl=pace.ttl,
+                hold=pace.hold,
+                nodes=world.nodes,
+                faults=options.faults,
+                teeth=options.teeth,
+            )
+            if options.busy:
+                _excuse_busy_machine(world)
+            if not world.limits_processes:
+                planned = [shot for shot in planned if shot.name != "few-processes"]
+                print("few-processes is left out: other users cannot run this interpreter")
+            try:
+                Driver(world, pace, options.seed, planned).run()
+            except Exception as error:
+                world.note.note("harness", text=f"{type(error).__name__}: {error}")
+            finally:
+                shutil.copy(world.history_path, kept)
+    verdict = check.check(history.read(kept))
+    print(check.show(verdict), flush=True)
+    kept.with_suffix(".summary.json").write_text(json.dumps(check.summary(verdict), indent=1) + "\n")
+    _draw(verdict, kept.with_suffix(".svg"))
+    return verdict.is_good()
+
+
+def _excuse_busy_machine(world: World) -> None:
+    """Note that requests may be late all the time: what depends on speed is no verdict on such a machine.
+
+    Two at once, twice a tick, an older fence or a process left behind have no excuse. A process that is
+    to be killed lives on for as long as the machine does not get to it.
+    """
+    grants: list[dict[str, object]] = [{"finding": finding} for finding in (findings.LOST, findings.STUCK)]
+    grants.append({"finding": findings.OUTLIVE, "within": _LATE})
+    late = [errors.UNAVAILABLE, errors.LOST]
+    world.note.fault("busy", "busy", "the whole machine", grants=grants, statuses=late)
+
+
+def _draw(verdict: check.Verdict, path: Path) -> None:
+    from . import timeline
+
+    path.write_text(timeline.svg(verdict))

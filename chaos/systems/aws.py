@@ -1,0 +1,64 @@
+"""DynamoDB and SQS, on an emulator: the services themselves neither restart nor forget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from labs.machines import Machine
+from labs.servers.aws import AwsServer, DynamoDBServer, SQSServer
+from labs.servers.creating import create
+
+from .base import System
+
+
+class Emulated(System):
+    """One emulator, which has its data in memory: it may hang, but does not end."""
+
+    restarts = False
+    server: AwsServer
+
+    def __init__(self, machines: Sequence[Machine], clock: Path | None = None) -> None:
+        super().__init__(machines, clock)
+        self.server = self.make()
+        self.service = self.server
+        self.servers = [self.server]
+
+    def make(self) -> AwsServer:
+        """Return the server, not started yet."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Start it, and make what runs need."""
+        super().start()
+        create(self.url(), self.environ())
+
+    def url(self) -> str:
+        """Return the URL for the nodes."""
+        return self.server.url()
+
+    def environ(self) -> Mapping[str, str]:
+        """Return credentials that are none."""
+        return self.server.environ
+
+
+class DynamoDB(Emulated):
+    """A table."""
+
+    name = "dynamodb"
+
+    def make(self) -> DynamoDBServer:
+        """Return the server, not started yet."""
+        return DynamoDBServer(place=self.places[0])
+
+
+class SQS(Emulated):
+    """A queue for each key."""
+
+    name = "sqs"
+    can_stand_by = False
+    late_requests_take = True
+
+    def make(self) -> SQSServer:
+        """Return the server, not started yet."""
+        return SQSServer(place=self.places[0])

@@ -1,0 +1,222 @@
+"""What lies in files: records, keys' files, histories, sights, the kernel's tables."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest.mock import patch
+
+from cronlock.engines.file import runsfile
+from cronlock.engines.file import state as filestate
+from cronlock.engines.file.backend import FileBackend
+from cronlock.engines.file.mounts import refuse_network
+from cronlock.errors import ConfigError, ForeignValue
+from cronlock.lease import record
+from cronlock.lease.clock import boot_id
+from cronlock.lease.sights import Sights
+from cronlock.lease.vocabulary import Conflict
+from cronlock.process import linux
+from labs.clocks import ManualClock
+
+from .data import Data
+from .engine import expecting
+from .operations import KEY, OWNERS, a_run, operate, show_run
+
+_TOKENS = (
+    b"\n",
+    b"=",
+    b"%",
+    b"%0A",
+    b"%09",
+    b"\t",
+    b"\0",
+    b"\xff",
+    b"cronlock=1\n",
+    b"9" * 30,
+    b"-1",
+    b"nan",
+    b"1e308",
+)
+_FIELDS = ("number", "fence", "hold_until", "boot", "key", "revoked", "noticed", "seen_at", "boot_time", "ttl", "lease")
+_PREFIXES = ("", "run.", "last.", "kept.")
+#: In memory where there is such a place: a disk would be all that is measured.
+_ROOM = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+def fields_of(data: Data) -> dict[str, str]:
+    """Return the fields of a record, with numbers of every kind."""
+    fields = {data.pick(_FIELDS): data.digits() for _ in range(data.below(6))}
+    for prefix in data.several(2, lambda: data.pick(_PREFIXES)):
+        fields.update(record.run_to_fields(a_run(data), prefix))
+    if data.chance(3):
+        fields[data.pick(_PREFIXES) + data.pick(("pid", "fence", "ttl", "started_at", "status"))] = data.digits()
+    if data.chance(3):
+        fields["boot"] = boot_id()
+    return fields
+
+
+def a_record(data: Data) -> None:
+    """Any bytes are a record, or ForeignValue."""
+    text = data.maimed(record.encode(fields_of(data)), _TOKENS)
+    with expecting(ForeignValue):
+        fields = record.decode(text)
+        for prefix in _PREFIXES:
+            show_run(record.run_from_fields(fields, prefix))
+
+
+def a_record_and_back(data: Data) -> None:
+    """What is written is read again, whatever the text."""
+
+    def text() -> str:
+        # What no name of a host or a program can have: halves of characters that are no bytes in disguise.
+        return data.text(12).encode("utf-8", "replace").decode() + data.pick(("", "\udc80", "%0A", "\t"))
+
+    fields = {"a": text(), "b": text()}
+    assert record.decode(record.encode(fields)) == fields
+    run = a_run(data, text)
+    line = record.run_to_line(run)
+    assert "\n" not in line
+    for again in (record.run_from_line(line), record.run_from_fields(record.run_to_fields(run))):
+        assert again is not None
+        assert record.run_to_fields(again) == record.run_to_fields(run)
+
+
+def some_lines_of_runs(data: Data) -> None:
+    """Any text is a list of runs, perhaps an empty one."""
+    text = "\n".join(record.run_to_line(a_run(data)) for _ in range(data.below(4)))
+    runs = record.runs_from_lines(data.maimed_text(text, ("\n", "\t", "=", "owner=", "fence=", "%09", "9" * 30)))
+    history, success = record.put_together(runs, run=None, last=None)
+    assert success is None or success.succeeded
+    for run in history:
+        show_run(run)
+
+
+def a_keys_file(data: Data) -> None:
+    """A key's file may hold anything: the key is served, or the error says what to do."""
+    with _directory() as folder:
+        backend = FileBackend(folder, 1.0)
+        path = backend._path(KEY)
+        slots = [_slot(data, filestate.SLOT) for _ in range(3)]
+        _put(path, data.maimed(b"".join(slots), _TOKENS) if data.chance(2) else b"".join(slots[: data.below(4)]))
+        if data.chance(3):
+            _put(path.replace(".lock", runsfile.SUFFIX), data.maimed(_slot(data, runsfile.ENTRY) * 2, _TOKENS))
+        operate(data, backend)
+
+
+def _slot(data: Data, size: int) -> bytes:
+    """Return a slot with its checksum right: so that it counts."""
+    fields = {"number": str(data.below(5)), "key": KEY, **fields_of(data)}
+    if data.chance(2):
+        fields["revoked"] = data.pick(OWNERS)
+    if data.chance(8):
+        return data.blob(200).ljust(size)
+    fields = {name: value[:300] for name, value in fields.items()}
+    text = record.encode(fields)
+    return filestate.encode_slot(fields, size) if len(text) < size - 20 else text[:size]
+
+
+def a_history(data: Data) -> None:
+    """The file of past runs may hold anything: it has runs, or none, and takes new ones or refuses."""
+    with _directory() as folder:
+        path = os.path.join(folder, "key.runs")
+        _put(path, data.maimed(b"".join(_slot(data, runsfile.ENTRY) for _ in range(data.below(4))), _TOKENS))
+        for run in runsfile.read(path):
+            show_run(run)
+        with expecting(ForeignValue):
+            runsfile.keep(path, [a_run(data, lambda: "short")])
+            assert len(runsfile.read(path)) >= 1
+
+
+def a_sight(data: Data) -> None:
+    """A sight may hold anything: it counts, or is as if it were not there; and is written anew."""
+    with _directory() as folder:
+        clock = ManualClock()
+        Sights(folder, "redis://h", KEY, clock).remember(Conflict("held", remaining=1.0, fence=7))
+        (path,) = Path(folder, "sights").iterdir()
+        path.write_bytes(data.maimed(record.encode(fields_of(data)) if data.chance(2) else path.read_bytes(), _TOKENS))
+        sights = Sights(folder, "redis://h", KEY, clock)
+        sight = sights.recall()
+        assert sight is None or sight.age >= 0
+        # Only who remembers can be told that the server forgot.
+        why = "held" if sight is None else data.pick(("held", "forgotten"))
+        sights.remember(Conflict(why, remaining=1.0, fence=data.below(100) or None))
+        again = Sights(folder, "redis://h", KEY, clock).recall()
+        assert again is not None
+        assert sight is None or again.floor >= sight.floor
+        assert sights.problem is None
+
+
+def some_mounts(data: Data) -> None:
+    """The table of mounts may have lines of any kind."""
+    places = ("/", "/var", r"/a\040b")
+    lines = data.several(5, lambda: f"1 2 0:3 / {data.pick(places)} rw - {data.pick(('ext4', 'nfs'))} x")
+    with _directory() as folder:
+        table = os.path.join(folder, "mountinfo")
+        _put(table, data.maimed("\n".join(lines).encode(), (b" ", b"\n", b" - ", b"\\", b"\\777", b"\xff")))
+        with expecting(ConfigError):
+            refuse_network(data.pick(("/var/lib/cronlock", "/a b", "/")), table)
+
+
+def some_processes(data: Data) -> None:
+    """The kernel's files about processes end at any place, and processes end while they are read."""
+    files: dict[str, bytes] = {"/proc/self/environ": data.maimed(b"A=1\0B\0=C\0LC_CTYPE=x\0")}
+    for pid in (1, 2, 3):
+        name = data.pick((b"sh", b"a) S 7 (b", b"\n", b"\xff"))
+        files[f"/proc/{pid}/stat"] = data.maimed(b"%d (%b) S %d 0 0" % (pid, name, data.below(4)), (b")", b" ", b"("))
+        files[f"/proc/{pid}/task/{pid}/children"] = b" ".join(b"%d" % child for child in range(pid + 1, 4))
+
+    def opened(path: str, *_mode: object, **_options: object) -> io.BytesIO:
+        if path not in files or data.chance(6):
+            raise FileNotFoundError(path)
+        return io.BytesIO(files[path])
+
+    def listed(path: str) -> list[str]:
+        if data.chance(6):
+            raise PermissionError(path)
+        return ["1", "2", "3", "self", "4"] if path == "/proc" else [path.split("/")[2]]
+
+    with patch.object(linux, "open", opened, create=True), patch("os.listdir", listed):
+        assert set(linux.children(1)) <= {2, 3}
+        environment = linux.initial_environment()
+        assert environment is None or b"" not in environment or environment[b""] is not None
+        if not data.chance(6):
+            by_parent = _by_parent()
+            assert all(child in (1, 2, 3, 4) for children in by_parent.values() for child in children)
+
+
+def _by_parent() -> dict[int, list[int]]:
+    try:
+        return linux._children_by_parent()
+    except PermissionError:
+        return {}  # /proc itself is not to be read: only `listed` above makes this up.
+
+
+@contextmanager
+def _directory() -> Iterator[str]:
+    folder = tempfile.mkdtemp(prefix="cronlock-fuzz-", dir=_ROOM)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def _put(path: str, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+
+
+TARGETS = (
+    a_record,
+    a_record_and_back,
+    some_lines_of_runs,
+    a_keys_file,
+    a_history,
+    a_sight,
+    some_mounts,
+    some_processes,
+)

@@ -1,0 +1,284 @@
+"""What servers answer: Redis, Cluster's maps, memcached and ZooKeeper."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from cronlock.engines.memcached.meta import Connection
+from cronlock.engines.redis import ha as redis_ha
+from cronlock.engines.redis.resp import LONGEST_REPLY, Replies, ReplyError
+from cronlock.engines.registry import open_backend
+from cronlock.errors import BackendUnavailable
+from cronlock.lease import record
+
+from .data import Data
+from .engine import SECRET, expecting, said
+from .files import fields_of
+from .operations import KEY, OWNERS, a_run, operate
+from .streams import Answering, served
+
+_RESP_TOKENS = (
+    b"\r\n",
+    b"\n",
+    b"$",
+    b"*",
+    b":",
+    b"+",
+    b"-",
+    b"-1",
+    b"$-1\r\n",
+    b"*-1\r\n",
+    b"*99999999\r\n",
+    b"\xff",
+    b"$1",
+)
+_ERRORS = (
+    "ERR no",
+    "NOAUTH x",
+    "MOVED 1 h:1",
+    "MOVED 1 :0",
+    "ASK 1 h:1",
+    "MOVED",
+    "LOADING",
+    "READONLY",
+    f"x {SECRET}",
+    "",
+)
+_WORDS = ("granted", "held", "hold", "forgotten", "cancelled", "ended", "record", "none", "yes", "no", "foreign")
+_META_TOKENS = (
+    b"\r\n",
+    b" ",
+    b"VA",
+    b"HD",
+    b"EN",
+    b"NS",
+    b"EX",
+    b"NF",
+    b"c1",
+    b"t-1",
+    b"9" * 25,
+    b"c0",
+    b"-1",
+    b"\xff",
+    b"W",
+)
+_META_LINES = (
+    *(b"EN", b"HD", b"HD c5", b"HD t9", b"NS", b"EX", b"NF", b"HD t-1", b"MN", b"ERROR", b"CLIENT_ERROR bad"),
+    *(b"SERVER_ERROR out", b"ERROR Too many open connections", b"", b"END", b"STAT uptime 9"),
+)
+
+
+def some_replies(data: Data) -> None:
+    """Any bytes are replies, or BackendUnavailable; and what is kept of them is bounded."""
+    reply = b"".join(_reply(data, 0) for _ in range(3))
+    text = data.maimed(reply, _RESP_TOKENS)
+    stream = Answering(data, lambda _: text * data.pick((1, 1, 1, 50)))
+    stream.send(b"")
+    replies = Replies("server", stream.receive, SECRET)
+    with expecting(BackendUnavailable):
+        for _ in range(3):
+            before = stream.received
+            answer = replies.next()
+            assert stream.received - before <= LONGEST_REPLY + (1 << 16)
+            _look_at(answer)
+
+
+def _look_at(answer: Any) -> None:
+    if isinstance(answer, ReplyError):
+        said(answer.refusal("server"))
+    for inner in answer if isinstance(answer, list) else ():
+        _look_at(inner)
+
+
+def _reply(data: Data, depth: int) -> bytes:
+    kind = data.below(7 if depth < 12 else 5)
+    if kind == 0:
+        return b"+OK\r\n"
+    if kind == 1:
+        return b"-%b\r\n" % data.pick(_ERRORS).encode()
+    if kind == 2:
+        return b":%d\r\n" % data.number()
+    if kind == 3:
+        return b"$-1\r\n"
+    if kind == 4:
+        return _bulk(data.blob(20))
+    return _array([_reply(data, depth + 1) for _ in range(data.below(4))])
+
+
+def _bulk(text: bytes) -> bytes:
+    return b"$%d\r\n%b\r\n" % (len(text), text)
+
+
+def _array(parts: list[bytes]) -> bytes:
+    return b"*%d\r\n%b" % (len(parts), b"".join(parts))
+
+
+def a_redis(data: Data) -> None:
+    """A server that answers scripts with anything gives answers, or the errors of backends."""
+
+    def answer(request: bytes) -> bytes:
+        if b"\r\nSCAN\r\n" in request:
+            names = [_bulk(b"cronlock:" + data.blob(5)) for _ in range(data.below(4))]
+            reply = _array([_bulk(data.pick((b"0", b"0", b"7", b"x"))), _array(names)])
+        else:
+            reply = _array([_bulk(_script_word(data, place)) for place in range(4)] + _pairs(data))
+        if b"\r\nWAIT\r\n" in request or b"\r\nAUTH\r\n" in request:
+            reply = b"".join(data.several(1, lambda: b"+OK\r\n")) + reply + b":%d\r\n" % data.below(3)
+        if data.chance(8):
+            reply = _reply(data, 0)
+        return data.maimed(reply, _RESP_TOKENS) if data.chance(3) else reply
+
+    url = data.pick(("redis://{}h", "redis://u{}h/1", "redis://{}h?min_replicas=1", "redis+unix://{}/s"))
+    url = url.format(f":{SECRET}@")
+    with served(data, answer):
+        operate(data, open_backend(url, 5.0))
+
+
+def _script_word(data: Data, place: int) -> bytes:
+    if place == 0:
+        return data.pick(_WORDS).encode()
+    return str(data.below(10**6)).encode() if not data.chance(6) else data.digits().encode()
+
+
+def _pairs(data: Data) -> list[bytes]:
+    fields: dict[str, str] = {}
+    for prefix in ("", "last_"):
+        if data.chance(2):
+            fields.update(record.run_to_fields(a_run(data), prefix))
+    if data.chance(2):
+        fields["history"] = "\n".join(record.run_to_line(a_run(data)) for _ in range(2))
+    if data.chance(4):
+        fields[data.pick(("pid", "fence", "last_ttl", "history", "success"))] = data.digits()
+    words = [word.encode("utf-8", "surrogateescape") for pair in fields.items() for word in pair]
+    return [_bulk(word) for word in words]
+
+
+def some_slots(data: Data) -> None:
+    """A map of a cluster's slots is one, or refused before redis-py counts through it."""
+
+    def value() -> Any:
+        return data.pick((0, 1, 16383, 16384, -1, None, b"h", b"", [], [b"h", 1], data.number()))
+
+    answer = data.several(3, lambda: [value(), value(), *data.several(2, lambda: [value(), value()])])
+    try:
+        checked = redis_ha._checked_slots(answer, "asked")
+    except (ValueError, TypeError, IndexError):
+        return  # All that goes wrong there becomes BackendUnavailable: see `Guides.ask`.
+    for first, last, *_ in checked:
+        assert 0 <= first <= last < 16384
+
+
+def some_items(data: Data) -> None:
+    """Any bytes are answers of memcached's meta protocol, or BackendUnavailable."""
+    text = data.maimed(b"".join(_meta_answer(data) for _ in range(3)), _META_TOKENS)
+    stream = Answering(data, lambda _: text)
+    connection = Connection("server", stream)
+    with expecting(BackendUnavailable):
+        for _ in range(2):
+            kind = data.below(3)
+            if kind == 0:
+                item = connection.get(b"name")
+                assert item is None or item.cas > 0
+            elif kind == 1:
+                cas, *_ = connection.swap(b"name", b"value", data.below(3), 9)
+                assert cas is None or cas > 0
+            else:
+                assert connection.statistics()["uptime"] >= 0
+
+
+def _meta_answer(data: Data) -> bytes:
+    if data.chance(3):
+        value = data.blob(30)
+        flags = data.pick((b"t9 c5", b"c5 t-1", b"t9", b"c0 t1", b""))
+        return b"VA %d %b\r\n%b\r\n" % (len(value) + (data.below(3) - 1 if data.chance(6) else 0), flags, value)
+    return data.pick(_META_LINES) + b"\r\n"
+
+
+def a_memcached(data: Data) -> None:
+    """A server whose items hold anything gives answers, or the errors of backends."""
+
+    def answer(request: bytes) -> bytes:
+        reply, items = b"", 0
+        for line in request.split(b"\r\n"):
+            if line.startswith(b"mg ") and line.endswith(b" v t c"):
+                # A key's item, and those of its history, which may be many.
+                items += 1
+                reply += _item(data) if items == 1 or data.chance(8) else b"EN\r\n"
+            elif line.startswith(b"mg "):
+                reply += data.pick((b"EN\r\n", b"HD t%d\r\n" % data.below(3_000_000)))
+            elif line.startswith(b"ms "):
+                reply += data.pick((b"HD c7\r\n", b"HD c7\r\n", b"NS\r\n", b"EX\r\n", b"NF\r\n"))
+            elif line.startswith(b"stats"):
+                reply += b"STAT uptime %d\r\nSTAT x y z\r\nEND\r\n" % data.below(1000)
+        return data.maimed(reply, _META_TOKENS) if data.chance(3) else reply
+
+    with served(data, answer):
+        operate(data, open_backend(data.pick(("memcached://h", "memcached://h,g:1")), 5.0))
+
+
+def _item(data: Data) -> bytes:
+    fields = {name: str(data.below(500)) for name in ("fence", "lease", "hold")}
+    fields.update(fields_of(data))
+    if data.chance(3):
+        fields["gone"] = "\n".join(OWNERS[:2])
+    value = record.encode(fields)
+    if data.chance(4):
+        value = data.maimed(value)
+    return b"EN\r\n" if data.chance(4) else b"VA %d t%d c5\r\n%b\r\n" % (len(value), data.below(2_600_000), value)
+
+
+def a_zookeeper(data: Data) -> None:
+    """A server that answers requests with anything gives answers, or the errors of backends."""
+
+    def answer(request: bytes) -> bytes:
+        reply = b""
+        for frame in _frames(request):
+            if len(frame) > 20 and frame[:4] == b"\0\0\0\0":
+                body = struct.pack("!iiqi16sb", 0, data.pick((4000, 4000, 4000, 0, -1)), 77, 16, bytes(16), 0)
+            else:
+                body = _zookeeper_answer(data, frame)
+            body = data.maimed(body) if data.chance(6) else body
+            length = len(body) if not data.chance(20) else data.number() % 2**31
+            reply += struct.pack("!i", length) + body
+        return reply
+
+    url = data.pick(("zookeeper://h", f"zookeeper://u:{SECRET}@h,g:1/root"))
+    with served(data, answer):
+        # A server that keeps saying "somebody else was faster" is asked again until the time is over.
+        operate(data, open_backend(url, 0.05))
+
+
+def _frames(request: bytes) -> list[bytes]:
+    frames = []
+    while len(request) >= 4:
+        length = struct.unpack("!i", request[:4])[0]
+        frames.append(request[4 : 4 + length])
+        request = request[4 + length :]
+    return frames
+
+
+def _zookeeper_answer(data: Data, frame: bytes) -> bytes:
+    """Return header and body of an answer to a request; its kind is the second number."""
+    xid, kind = struct.unpack("!ii", frame[:8].ljust(8, b"\0"))
+    error = data.pick((-101, -102, -103, -108, -110, -112, -115, -4, 5)) if data.chance(8) else 0
+    header = struct.pack("!iqi", xid if not data.chance(20) else data.pick((-1, -2, 0, 99)), data.below(10**6), error)
+    if error:
+        return header
+    stat = struct.pack("!qqqqiiiqiiq", 1, 2, 10**12, 10**12 + data.below(10**6), *(data.below(3),) * 3, 77, 9, 0, 1)
+    text = record.encode({"fence": "5", **fields_of(data)}) if not data.chance(6) else data.blob(9)
+    names = data.pick(([], [], [b"me"], [b"alpha-1-00ff"], [b"%", b"~clock"], [KEY.encode()]))
+    listed = struct.pack("!i", len(names)) + b"".join(struct.pack("!i", len(name)) + name for name in names)
+    bodies = {
+        1: struct.pack("!i", 2) + b"/x",
+        3: stat,
+        4: struct.pack("!i", len(text)) + text + stat,
+        5: stat,
+        12: listed + stat,
+        14: b"".join(struct.pack("!ibi", 5, 0, 0) + stat for _ in range(data.below(3)))
+        + struct.pack("!ibi", -1, 1, -1),
+    }
+    return header + bodies.get(kind, b"")
+
+
+TARGETS = (some_replies, a_redis, some_slots, some_items, a_memcached, a_zookeeper)

@@ -1,0 +1,1 @@
+"""What the tests, chaos, fuzz and bench share: real servers, machines, a proxy, clocks, an installation."""

@@ -1,0 +1,130 @@
+"""The tables of the document, and the figures that they come from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chaos import check, report, words
+from chaos.faults import FAULTS, KILL_ANYTIME
+from chaos.made import Made
+from chaos.systems import SYSTEMS
+
+_DOCUMENT = "".join(
+    f"About {name}.\n<!-- {name} -->\nstale figures\n<!-- /{name} -->\n" for name in report.tables(report.merge([]))
+)
+
+
+def _summary(*, overlap: bool = False, apart: bool = False, backend: str = "redis", seed: int = 1) -> dict[str, Any]:
+    made = Made()
+    made.events[0].update(backend=backend, seed=seed)
+    run = made.spawn(1)
+    made.start(1.1, run)
+    made.fault(2, 2, "kill-wrapper", run=run, process="wrapper", signal=9)
+    made.exit(2, run, -9)
+    made.run(12.5, 14, "b")
+    if overlap or apart:
+        made.fault(21, 21, "flush", grants=[{"finding": "overlap", "within": None}] if apart else [])
+        made.run(20, 26, "a", hold=0.0)
+        made.run(23, 28, "b", hold=0.0)
+    return check.summary(made.verdict())
+
+
+def _rows(text: str) -> list[list[str]]:
+    return [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+
+
+def test_sums() -> None:
+    """What several histories of a backend say is summed up, for each fault and in all."""
+    figures = report.merge([_summary(seed=1), _summary(seed=2), _summary(backend="file", overlap=True)])
+    tables = report.tables(figures)
+    by_backend = {row[0]: row for row in _rows(tables["totals"])[2:]}
+    assert by_backend[words.BACKENDS["redis"]][3:6] == ["4", "2", "0"]
+    assert by_backend[words.BACKENDS["file"]][3:6] == ["4", "2", "1"]
+    assert by_backend["**all**"][3:6] == ["**8**", "**4**", "**1**"]
+    file, redis = tables["faults"].split("### ")[1:]
+    assert "seeds 1, 2." in redis
+    assert [words.FAULTS["kill-wrapper"], "2", "2", "0", "0", "0", "0", "11.5 s"] in _rows(redis)
+    assert [words.FAULTS["flush"], "1", "1", "1", "0", "0", "0"] in [row[:7] for row in _rows(file)]
+    assert _rows(tables["kills"])[2:] == [["wrapper", "0", "3", "0"]]
+
+
+def test_apart() -> None:
+    """What a backend does not promise stands in a table of its own, and never among the zeros."""
+    tables = report.tables(report.merge([_summary(apart=True)]))
+    assert _rows(tables["totals"])[-1][5] == "**0**"
+    assert [words.BACKENDS["redis"], words.FAULTS["flush"], "1", "1 overlap", "2.8 s"] in _rows(tables["apart"])
+    assert report.tables(report.merge([_summary()]))["apart"] == "Nothing."
+
+
+def test_void() -> None:
+    """A harness that failed proves nothing, so its figures are not to be had."""
+    void = {**_summary(), "harness": ["no server"]}
+    with pytest.raises(ValueError, match="harness failed"):
+        report.merge([void])
+
+
+def test_bitten() -> None:
+    """A run of a copy with a deliberate bug proves nothing of cronlock."""
+    with pytest.raises(ValueError, match="deliberate bug"):
+        report.merge([{**_summary(), "teeth": "no-guard"}])
+
+
+def test_written_and_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The figures of some runs are written into the document, and a table that is touched later is noticed."""
+    (tmp_path / "reliability.md").write_text(_DOCUMENT)
+    fuzz = {"kind": "fuzz", "targets": {"a_key": 5000}, "crashes": 0}
+    kinds = {"first_mb": 8.0, "last_mb": 8.25, "first_descriptors": 7, "last_descriptors": 7}
+    soak = {"kind": "soak", "backend": "redis", "seconds": 3600.0, "renewals": 9000, "wrapper": kinds, "guard": kinds}
+    tooth: dict[str, Any] = {"kind": "tooth", "name": "a", "what": "no guard", "backend": "redis"}
+    tooth.update(faults="kill-wrapper", seed=4, caught=True, found={"overlap": 2})
+    files = []
+    for number, summary in enumerate((_summary(), fuzz, soak, tooth)):
+        files.append(tmp_path / f"{number}.json")
+        files[-1].write_text(json.dumps(summary))
+    assert report.main([*map(str, files)], tmp_path) == 0
+    text = (tmp_path / "reliability.md").read_text()
+    assert "| a key | 5,000 |" in text
+    assert "| 9,000 | 8.00 to 8.25 MB |" in text
+    assert ["no guard", words.BACKENDS["redis"], "wrapper killed", "4", "yes", "2 overlaps"] in _rows(text)
+    assert "About totals.\n" in text
+    assert "stale figures" not in text
+    assert report.main(["--check"], tmp_path) == 0
+    (tmp_path / "reliability.md").write_text(text.replace("5,000", "6,000"))
+    assert report.main(["--check"], tmp_path) == 1
+    assert "reliability.md" in capsys.readouterr().out
+
+
+def test_added(tmp_path: Path) -> None:
+    """More runs of a backend are summed up with those that stand there, and others stay as they are."""
+    (tmp_path / "reliability.md").write_text(_DOCUMENT)
+    summaries = [_summary(seed=1), _summary(seed=2, apart=True), _summary(backend="file"), _summary(backend="etcd")]
+    files = []
+    for number, summary in enumerate(summaries):
+        files.append(tmp_path / f"{number}.json")
+        files[-1].write_text(json.dumps(summary))
+    assert report.main([str(file) for file in files[:3:2]], tmp_path) == 0
+    assert report.main(["--add", *(str(file) for file in files[1::2])], tmp_path) == 0
+    figures = json.loads((tmp_path / "reliability.json").read_text())
+    assert figures == json.loads(json.dumps(report.merge(summaries)))
+    assert report.main(["--check"], tmp_path) == 0
+
+
+def test_a_place_is_missing() -> None:
+    """A document that lost one of its places is an error, not a document without the table."""
+    with pytest.raises(LookupError, match="places"):
+        report.fill("<!-- totals -->\n<!-- /totals -->\n", report.tables(report.merge([])))
+
+
+def test_everything_has_words() -> None:
+    """Every fault and every system is called something that people understand."""
+    assert {*FAULTS, KILL_ANYTIME, check.NO_FAULT, "busy"} == {*words.FAULTS}
+    assert {*SYSTEMS} == {*words.BACKENDS}
+
+
+def test_the_document_is_up_to_date() -> None:
+    """docs/reliability.md has the tables of docs/reliability.json."""
+    assert report.main(["--check"]) == 0

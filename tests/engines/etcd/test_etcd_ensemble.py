@@ -1,0 +1,430 @@
+"""etcd as an ensemble of three whose leader is killed, stands still or is cut off, while leases are out.
+
+CRONLOCK_ETCD_FAULTS says how many faults `test_no_overlap` makes.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cronlock.engines.registry import open_backend
+from cronlock.errors import BackendUnavailable
+from cronlock.lease import timing
+from cronlock.lease.vocabulary import HELD, Claim, Grant
+from cronlock.testing import BackendContract, Hooks, eventually, fresh_key, granted, make_claim, make_ending, refused
+from labs.proxy import Proxy
+from labs.servers.etcd import EtcdEnsemble, EtcdServer
+from labs.servers.process import HOST, Group, free_port
+
+from .test_etcd import EtcdHooks
+
+if TYPE_CHECKING:
+    from cronlock.lease.vocabulary import Backend
+
+_FAULTS = int(os.environ.get("CRONLOCK_ETCD_FAULTS", "3"))
+_PATIENT = 30.0
+
+
+class Peer(EtcdServer):
+    """A server that the others reach through a proxy, by which it can be cut off from them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._listening = free_port()
+        self.way = _Way(self._listening)
+        self.way.__enter__()
+
+    @property
+    def peer_address(self) -> str:
+        """Where the others believe it to be."""
+        return f"http://{HOST}:{self.way.port}"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and not ended."""
+        return self._process is not None
+
+    def command(self) -> list[str]:
+        """Listen behind the proxy."""
+        command = super().command()
+        command[command.index("--listen-peer-urls") + 1] = f"http://{HOST}:{self._listening}"
+        return command
+
+    def close(self) -> None:
+        """End the proxy as well."""
+        super().close()
+        self.way.__exit__(None, None, None)
+
+
+class _Way(Proxy):
+    """The way to one server, which knows who comes by it."""
+
+    def __init__(self, target: int) -> None:
+        super().__init__(target)
+        #: Whether nothing gets through to the server, and from whom nothing does.
+        self.closed = False
+        self.closed_for: Peer | None = None
+
+    def _upward(self, connection: Any, data: bytes) -> None:
+        if self._is_open(connection):
+            super()._upward(connection, data)
+
+    def _downward(self, connection: Any, data: bytes) -> None:
+        if self._is_open(connection):
+            super()._downward(connection, data)
+
+    def _is_open(self, connection: Any) -> bool:
+        closed_for = self.closed_for
+        if self.closed or closed_for is None:
+            return not self.closed
+        if not hasattr(connection, "comes_from"):
+            connection.comes_from = _socket_number(connection.client.getpeername()[1])
+        return not _has_socket(closed_for, connection.comes_from)
+
+
+def _socket_number(port: int) -> str:
+    """Return the kernel's number of the socket that has the local port `port` of an open connection."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if int(fields[1].partition(":")[2], 16) == port and fields[9] != "0":
+            return fields[9]
+    return "none"
+
+
+def _has_socket(peer: Peer, number: str) -> bool:
+    for entry in Path(f"/proc/{peer.pid}/fd").iterdir():
+        with suppress(OSError):
+            if os.readlink(entry) == f"socket:[{number}]":
+                return True
+    return False
+
+
+class Ensemble(EtcdEnsemble):
+    """Three servers, one of which can be cut off from the others; clients reach all of them."""
+
+    nodes: list[Any]
+
+    def __init__(self) -> None:
+        self.nodes = [Peer() for _ in range(3)]
+        for position, node in enumerate(self.nodes, 1):
+            node.name, node.peers = f"node{position}", self.nodes
+        self._password = None
+        Group.__init__(self, list(self.nodes))
+
+    @contextmanager
+    def without(self, peer: Peer) -> Iterator[None]:
+        """Let nothing pass between `peer` and the others."""
+        for node in self.nodes:
+            node.way.closed, node.way.closed_for = node is peer, peer
+        try:
+            yield
+        finally:
+            for node in self.nodes:
+                node.way.closed, node.way.closed_for = False, None
+                node.way.cut()  # What was lost in between makes the rest of a stream nonsense.
+
+
+@contextmanager
+def opened(url: str, timeout: float = _PATIENT) -> Iterator[Backend]:
+    """Open a backend and close it."""
+    backend = open_backend(url, timeout)
+    try:
+        yield backend
+    finally:
+        backend.close()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Ensemble]:
+    """One ensemble for the whole file."""
+    with Ensemble() as running:
+        yield running
+
+
+@pytest.fixture
+def ensemble(shared: Ensemble) -> Ensemble:
+    """The ensemble, whole."""
+    eventually(lambda: _is_whole(shared), "the ensemble is whole", 120)
+    return shared
+
+
+def _is_whole(ensemble: Ensemble) -> bool:
+    try:
+        return ensemble.is_whole()
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def key() -> str:
+    """A key that nobody used."""
+    return fresh_key()
+
+
+@contextmanager
+def leader_killed(ensemble: Ensemble) -> Iterator[None]:
+    """Kill the leader and start it again."""
+    leader = ensemble.leader()
+    leader.kill()
+    try:
+        yield
+    finally:
+        leader.start()
+
+
+@contextmanager
+def leader_paused(ensemble: Ensemble) -> Iterator[None]:
+    """Let the leader stand still and go on."""
+    leader = ensemble.leader()
+    leader.pause()
+    try:
+        yield
+    finally:
+        leader.resume()
+
+
+@contextmanager
+def leader_cut_off(ensemble: Ensemble) -> Iterator[None]:
+    """Cut the leader off from the others, not from clients."""
+    leader = ensemble.leader()
+    assert isinstance(leader, Peer)
+    with ensemble.without(leader):
+        yield
+
+
+FAULTS = {"killed": leader_killed, "paused": leader_paused, "cut off": leader_cut_off}
+
+
+class TestEnsemble(BackendContract):
+    """The contract, kept by three servers of which nodes ask any."""
+
+    @pytest.fixture
+    def hooks(self, ensemble: Ensemble) -> Hooks:
+        """The hooks of the leader, and nodes that know all three."""
+        hooks = EtcdHooks(ensemble.leader())
+        url = ensemble.url()
+        hooks.open = lambda: open_backend(url, _PATIENT)  # type: ignore[method-assign]
+        return hooks
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_lease_goes_on_under_the_next_leader(ensemble: Ensemble, key: str, fault: str) -> None:
+    """Renewals fail or are good until there is a new leader, and nobody else gets the key, also afterwards."""
+    with opened(ensemble.url()) as backend, opened(ensemble.url()) as other:
+        grant = granted(backend.acquire(make_claim(key, ttl=60.0)))
+        first = ensemble.leader()
+        with FAULTS[fault](ensemble):
+            for _ in range(2):
+                eventually(lambda: _renews(backend, grant), "a renewal")
+                eventually(lambda: _is_held(other, key), "a refusal")
+            others = [node for node in ensemble.nodes if node is not first]
+            eventually(lambda: any(_leads(node) for node in others), "another leader")
+        eventually(lambda: _renews(backend, grant), "a renewal")
+        eventually(lambda: _is_held(other, key), "a refusal")
+        assert backend.release(grant, make_ending(), keep_hold=False)
+        assert (granted(other.acquire(make_claim(key))).fence or 0) > (grant.fence or 0)
+
+
+def _renews(backend: Backend, grant: Grant) -> bool:
+    try:
+        assert backend.renew(grant)
+    except BackendUnavailable:
+        return False
+    return True
+
+
+def _is_held(backend: Backend, key: str) -> bool:
+    with suppress(BackendUnavailable):
+        refused(backend.acquire(make_claim(key)), HELD)
+        return True
+    return False
+
+
+def _leads(node: Peer) -> bool:
+    with suppress(OSError):
+        own, leader = node.member()
+        return own == leader
+    return False
+
+
+def test_a_leader_that_was_cut_off_renews_nothing(ensemble: Ensemble, key: str) -> None:
+    """Who can ask only it is not answered, and the key goes to another when the lease lapsed, not before."""
+    leader = ensemble.leader()
+    assert isinstance(leader, Peer)
+    with opened(leader.url(), 1.0) as backend, opened(ensemble.url()) as other:
+        sent = time.monotonic()
+        claim = make_claim(key, ttl=3.0)
+        grant = granted(_patiently(lambda: backend.acquire(claim)))
+        with ensemble.without(leader):
+            with pytest.raises(BackendUnavailable):
+                backend.renew(grant)
+            with pytest.raises(BackendUnavailable):
+                backend.acquire(make_claim(key))
+            with pytest.raises(BackendUnavailable):
+                backend.read(key)
+            eventually(lambda: isinstance(_asked(other, make_claim(key)), Grant), "the lease lapsed")
+            assert time.monotonic() - sent >= 3.0
+        eventually(lambda: _is_lost(backend, grant), "the old leader's answer")
+
+
+def _patiently(ask: Callable[[], Any]) -> Any:
+    """Return what `ask` returns, on a machine that may be slow."""
+    answers: list[Any] = []
+
+    def asked() -> bool:
+        with suppress(BackendUnavailable):
+            answers.append(ask())
+        return len(answers) > 0
+
+    eventually(asked, "an answer")
+    return answers[0]
+
+
+def _asked(backend: Backend, claim: Claim) -> Any:
+    with suppress(BackendUnavailable):
+        return backend.acquire(claim)
+    return None
+
+
+def _is_lost(backend: Backend, grant: Grant) -> bool:
+    with suppress(BackendUnavailable):
+        return not backend.renew(grant)
+    return False
+
+
+def test_a_leader_that_stood_still_takes_no_lease_back(ensemble: Ensemble, key: str) -> None:
+    """It believes that leases ended which others kept since, and has them revoked when it goes on."""
+    others = [node for node in ensemble.nodes if node is not ensemble.leader()]
+    with opened(others[0].url()) as backend:
+        grants = [granted(backend.acquire(make_claim(f"{key}-{number}", ttl=5.0))) for number in range(20)]
+        started = time.monotonic()
+        with leader_paused(ensemble):
+            while time.monotonic() - started < 9.0:
+                _keep(backend, grants)
+        for _ in range(10):
+            _keep(backend, grants)
+            time.sleep(0.1)
+
+
+def _keep(backend: Backend, grants: list[Grant]) -> None:
+    """Renew each of `grants`; fail if one is lost."""
+    for grant in grants:
+        eventually(functools.partial(_renews, backend, grant), "a renewal")
+
+
+# Many faults
+
+
+class _Worker(threading.Thread):
+    """Runs jobs of one key as `cronlock run` does: until they end, or their lease is in doubt."""
+
+    def __init__(self, url: str, key: str, ttl: float, over: threading.Event) -> None:
+        super().__init__(daemon=True)
+        self._url, self._key, self._ttl, self._over = url, key, ttl, over
+        self._chance = random.Random()
+        #: (start, end, fence) of each job, by one clock.
+        self.jobs: list[tuple[float, float, int]] = []
+        self.running = False
+        self.lost = 0
+        self.problem: BaseException | None = None
+
+    def run(self) -> None:
+        """Run jobs until `over`."""
+        try:
+            with opened(self._url, min(2.0, self._ttl / 2)) as backend:
+                while not self._over.is_set():
+                    self._try(backend)
+                    time.sleep(self._chance.uniform(0.0, 0.2))
+        except BaseException as error:
+            self.problem = error
+
+    def _try(self, backend: Backend) -> None:
+        claim = make_claim(self._key, ttl=self._ttl, hold=self._chance.choice([0.0, 0.0, 1.0]))
+        sent = time.monotonic()
+        try:
+            answer = backend.acquire(claim)
+        except BackendUnavailable:
+            _twice(lambda: backend.abandon(claim))
+            return
+        if isinstance(answer, Grant):
+            self._work(backend, answer, sent)
+
+    def _work(self, backend: Backend, grant: Grant, sent: float) -> None:
+        started = time.monotonic()
+        good_until = timing.deadline(sent, grant.ttl, backend.traits.granularity)
+        ends = started + self._chance.uniform(0.0, 3 * self._ttl)
+        renews = sent + grant.ttl / 3
+        self.running = True
+        while time.monotonic() < min(ends, good_until):
+            time.sleep(max(0.0, min(renews, ends, good_until) - time.monotonic()))
+            sent = time.monotonic()
+            if sent < renews or sent >= good_until:
+                continue
+            try:
+                if not backend.renew(grant):
+                    good_until = min(good_until, time.monotonic())
+                    break
+                good_until = timing.deadline(sent, grant.ttl, backend.traits.granularity)
+                renews = sent + grant.ttl / 3
+            except BackendUnavailable:
+                renews = time.monotonic() + 0.1
+        # A renewal may hang past the deadline: the guard does not wait for it.
+        ended = min(time.monotonic(), good_until)
+        self.running = False
+        self.jobs.append((started, ended, grant.fence or 0))
+        self.lost += ended < ends and not self._over.is_set()
+        if self._chance.random() < 0.95:  # Else it died.
+            _twice(lambda: backend.release(grant, make_ending(), keep_hold=True))
+
+
+def _twice(ask: Callable[[], Any]) -> None:
+    """Ask once more what was not answered, as a run does at its end."""
+    for _ in range(2):
+        with suppress(BackendUnavailable):
+            ask()
+            return
+
+
+def test_no_overlap(ensemble: Ensemble) -> None:
+    """Whatever befalls the leaders, no two jobs of a key overlap, and later ones have higher fences."""
+    chance, over, url = random.Random(), threading.Event(), ensemble.url()
+    workers: dict[tuple[str, float], list[_Worker]] = {(fresh_key(), ttl): [] for ttl in (2.0, 2.0, 4.0, 4.0, 8.0, 8.0)}
+    for (key, ttl), some in workers.items():
+        some += [_Worker(url, key, ttl, over) for _ in range(2)]
+    everybody = [worker for some in workers.values() for worker in some]
+    for worker in everybody:
+        worker.start()
+    faults = []
+    try:
+        for number in range(_FAULTS):
+            eventually(lambda: sum(worker.running for worker in everybody) >= 2, "jobs go on", 120)
+            faults.append(time.monotonic())
+            with FAULTS[list(FAULTS)[number % len(FAULTS)]](ensemble):
+                time.sleep(chance.uniform(0.5, 5.0))
+            eventually(lambda: _is_whole(ensemble), "the ensemble is whole", 120)
+            time.sleep(chance.uniform(0.0, 1.0))
+    finally:
+        over.set()
+        for worker in everybody:
+            worker.join(120)
+    assert [worker.problem for worker in everybody] == [None] * len(everybody)
+    for (_, ttl), some in workers.items():
+        jobs = sorted(job for worker in some for job in worker.jobs)
+        assert jobs, "no job of a key was ever run"
+        for (_, ended, fence), (started, _, next_fence) in zip(jobs, jobs[1:]):
+            assert started >= ended, f"two jobs overlap by {ended - started:.3f} s"
+            assert next_fence > fence
+        met = sum(started < fault < ended for started, ended, _ in jobs for fault in faults)
+        lost = sum(worker.lost for worker in some)
+        print(f"ttl {ttl:g}: {len(jobs)} jobs, which met {met} faults; {lost} of them lost their lease")
+    print(f"{len(faults)} faults, 0 overlaps")

@@ -1,0 +1,46 @@
+"""What the doctor finds on an engine's real servers, as its command has it find, in this process."""
+
+from __future__ import annotations
+
+from cronlock.doctor.findings import BAD, Finding
+from cronlock.doctor.probe import Case, lease
+from cronlock.engines.registry import open_backend, open_doctor
+from cronlock.engines.url import URL
+from cronlock.errors import BackendError
+
+
+class Look:
+    """One look at the backend of a URL, with a table or the like made first if asked for."""
+
+    def __init__(self, url: str, *, create: bool = False, timeout: float = 20.0) -> None:
+        self.found: list[Finding] = []
+        backend = open_backend(url, timeout)
+        case = Case(URL(url), backend, timeout=timeout, ttl=60.0, hold=0.0)
+        try:
+            self._look(case, url, create=create)
+        finally:
+            backend.close()
+
+    def one(self, name: str) -> Finding:
+        """Return the one finding of this name."""
+        (found,) = [finding for finding in self.found if finding.name == name]
+        return found
+
+    def levels(self) -> dict[str, str]:
+        """Return the levels of all, by name."""
+        return {finding.name: finding.level for finding in self.found}
+
+    def _look(self, case: Case, url: str, *, create: bool) -> None:
+        doctor = open_doctor(url)
+        assert doctor is not None
+        for step in ([doctor.create] if create else []) + [doctor.reach, lease, doctor.examine]:
+            for finding in step(case):
+                self.found.append(finding)
+                if finding.level == BAD:
+                    return
+        try:
+            stays = doctor.forget(case)
+        except BackendError:
+            return  # As the command does.
+        if stays is not None:
+            self.found.append(stays)

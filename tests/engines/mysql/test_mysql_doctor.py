@@ -1,0 +1,203 @@
+"""``cronlock doctor`` on real MariaDB servers: what it makes, what it finds, and what it says to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from cronlock.doctor.findings import BAD, NOTE, OK, WARNING
+from labs.proxy import Proxy
+from labs.servers.mariadb import DATABASE, MariadbReplica, MariadbServer
+from labs.servers.process import HOST, free_port
+from labs.servers.tls import tls
+
+from ..look import Look
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[MariadbServer]:
+    """One server without a table, that forgets nothing."""
+    settings = {"innodb-flush-log-at-trx-commit": "1"}
+    with MariadbServer(bare=True, users={"owner": "o", "guest": "g"}, settings=settings) as running:
+        running.run(f"GRANT ALL ON {DATABASE}.* TO owner")
+        yield running
+
+
+@pytest.fixture
+def table(server: MariadbServer) -> Iterator[str]:
+    """The name of a table that the test makes."""
+    yield "leases"
+    server.run("DROP TABLE IF EXISTS leases")
+    server.run("REVOKE ALL, GRANT OPTION FROM guest")
+
+
+def test_making_the_table(server: MariadbServer, table: str) -> None:
+    """The table is made once, and what is in it stays."""
+    url = server.url(table=table)
+    missing = Look(url)
+    assert missing.one("table").level == BAD
+    assert missing.one("table").remedy == "make it: cronlock doctor --create"
+    made = Look(url, create=True)
+    assert made.one("create").text == f"made table {table}"
+    assert BAD not in made.levels().values()
+    server.run(f"INSERT INTO {table} (name, fence) VALUES ('kept', 1)")
+    again = Look(url, create=True)
+    assert again.one("create").text == f"table {table} is there already"
+    assert server.run(f"SELECT name FROM {table}") == [(b"kept",)]
+
+
+def test_making_it_elsewhere(server: MariadbServer) -> None:
+    """A table in another database is made and found there; a database that is missing is said."""
+    server.run("CREATE DATABASE elsewhere")
+    server.run("GRANT ALL ON elsewhere.* TO owner")
+    assert Look(server.url(table="elsewhere.leases"), create=True).one("table").level == OK
+    assert server.run("SELECT COUNT(*) FROM elsewhere.leases") == [(0,)]
+    assert "CREATE DATABASE" in Look(server.url("missing", user="admin"), create=True).one("create").text
+    assert "CREATE DATABASE" in Look(server.url("missing", user="admin")).one("credentials").text
+
+
+def test_all_is_well(server: MariadbServer, table: str) -> None:
+    """A server that is all right gives no warning, and nothing of the probe is left."""
+    look = Look(server.url(table=table), create=True)
+    assert set(look.levels().values()) == {OK, NOTE}
+    assert look.one("lease").level == OK
+    assert look.one("table").text == "leases (InnoDB, Dynamic)"
+    assert look.one("server").text.startswith("MariaDB 1")
+    assert look.one("clock").values["bound"] > 0
+    assert server.run(f"SELECT * FROM {table}") == []
+
+
+def test_who_may_not_make_it(server: MariadbServer, table: str) -> None:
+    """Who may not make a table is told who can, and what to grant."""
+    server.run(f"GRANT SELECT ON {DATABASE}.* TO guest")
+    found = Look(server.url(user="guest", password="g", table=table), create=True).one("create")
+    assert found.level == BAD
+    assert "denied" in found.text
+    assert f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table}" in (found.remedy or "")
+
+
+def test_missing_rights(server: MariadbServer, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Missing rights are named, and those that jobs need are enough."""
+    server.make_table(table)
+    url = server.url(user="guest", password="g", table=table)
+    assert "Access denied" in Look(url).one("credentials").text
+    server.run(f"GRANT SELECT ON {DATABASE}.{table} TO guest")
+    assert "lacks INSERT, UPDATE" in Look(url).one("permissions").text
+    server.run(f"GRANT INSERT, UPDATE ON {DATABASE}.{table} TO guest")
+    for pid in (1, 2):
+        # Each doctor of a host leaves the same one.
+        monkeypatch.setattr("os.getpid", lambda pid=pid: pid)
+        look = Look(url)
+        assert look.one("permissions").text == f"no DELETE on {table}: the doctors' own row stays"
+        assert set(look.levels().values()) == {OK, NOTE}
+        assert len(server.run(f"SELECT * FROM {table}")) == 1
+    server.run(f"GRANT DELETE ON {DATABASE}.{table} TO guest")
+    assert set(Look(url).levels().values()) == {OK, NOTE}
+    assert server.run(f"SELECT * FROM {table}") == []
+
+
+def test_rights_that_are_too_many(server: MariadbServer, table: str) -> None:
+    """A user whose writes a replica would take is warned of."""
+    server.make_table(table)
+    found = Look(server.url(user="admin", table=table)).one("permissions")
+    assert found.level == WARNING
+    assert f"GRANT SELECT, INSERT, UPDATE ON {table}" in (found.remedy or "")
+
+
+def test_tables_that_will_not_do(server: MariadbServer, table: str) -> None:
+    """A table of others, one that a crash damages, and one that takes keys for each other are found."""
+    url = server.url(table=table)
+    server.run(f"CREATE TABLE {table} (name VARCHAR(10))")
+    assert "it lacks fence, lapses_at" in Look(url).one("table").text
+    assert Look(url, create=True).one("create").level == OK
+    server.run(f"DROP TABLE {table}")
+    server.make_table(table)
+    server.run(f"ALTER TABLE {table} MODIFY name VARCHAR(200) CHARACTER SET utf8mb4 NOT NULL")
+    assert "name would have a collation" in Look(url).one("table").text
+    server.run(f"DROP TABLE {table}")
+    server.make_table(table)
+    server.run(f"ALTER TABLE {table} ENGINE=Aria")
+    found = Look(url).one("table")
+    assert "Aria" in found.text
+    assert found.remedy == f"ALTER TABLE {table} ENGINE=InnoDB"
+    server.run(f"CREATE OR REPLACE VIEW {DATABASE}.seen AS SELECT 1 AS name")
+    assert Look(server.url(table="seen")).one("table").level == BAD
+    server.run("DROP VIEW seen")
+
+
+def test_settings_that_forget(server: MariadbServer, table: str) -> None:
+    """Settings that let a crash forget are warned of."""
+    server.make_table(table)
+    server.run("SET GLOBAL innodb_flush_log_at_trx_commit = 2")
+    found = Look(server.url(table=table)).one("durability")
+    server.run("SET GLOBAL innodb_flush_log_at_trx_commit = 1")
+    assert found.level == WARNING
+    assert "innodb_flush_log_at_trx_commit is 2" in found.text
+
+
+def test_connections(server: MariadbServer, table: str) -> None:
+    """Connections that are nearly used up are warned of."""
+    server.make_table(table)
+    server.run("SET GLOBAL max_connections = 20")
+    # The server may not have done with whoever spoke to it before.
+    clients = [server.client() for _ in range(18)]
+    found = Look(server.url(table=table)).one("clients")
+    for client in clients:
+        client.close()
+    server.run("SET GLOBAL max_connections = 151")
+    assert found.level == WARNING
+
+
+def test_who_is_not_let_in(server: MariadbServer) -> None:
+    """A wrong password is told from a server that does not answer, and is in no text."""
+    found = Look(server.url(user="guest", password="wr0ng"))
+    assert found.one("credentials").level == BAD
+    assert not any("wr0ng" in finding.text for finding in found.found)
+    assert Look(f"mysql://{HOST}:{free_port()}/db").one("reachable").level == BAD
+    with Proxy(server.port) as proxy:
+        proxy.drop_all()
+        assert "no answer in time" in Look(server.url(port=proxy.port), timeout=1.0).one("answer").text
+    assert Look(f"mysql:///db?socket={server.directory}/none").one("answer").level == BAD
+
+
+def test_unix_socket(server: MariadbServer, table: str) -> None:
+    """By a Unix socket there is nothing to say of encryption."""
+    server.make_table(table)
+    look = Look(server.unix_url(table=table))
+    assert look.one("reachable").text == str(server.socket)
+    assert "encryption" not in look.levels()
+
+
+def test_certificate() -> None:
+    """The certificate is looked at where it is verified, and what is not verified is noted."""
+    with MariadbServer(tls=True, users={"worker": "secret"}) as server:
+        look = Look(server.url())
+        assert look.one("encryption").level == OK
+        # It was made for two days, this very second or earlier.
+        assert any(f"good for another {left}" in look.one("certificate").text for left in ("1d", "2d00h"))
+        look = Look(server.url(ssl="required"))
+        assert look.one("encryption").level == NOTE
+        assert "certificate" not in look.levels()
+        assert "verify failed" in Look(server.url(ca=str(tls().client_cert))).one("answer").text
+
+
+def test_replication() -> None:
+    """A replica, its primary, and two servers that are not one are told."""
+    with (
+        MariadbServer(users={"worker": "secret"}, settings=MariadbReplica.PRIMARY) as primary,
+        MariadbReplica(primary) as replica,
+    ):
+        found = Look(primary.url())
+        assert "asynchronous" in found.one("replication").text
+        assert "sync_binlog is 0" in next(one.text for one in found.found if "sync_binlog" in one.text)
+        both = f"mysql://worker:secret@{HOST}:{replica.port},{HOST}:{primary.port}/{DATABASE}"
+        look = Look(both)
+        assert BAD not in look.levels().values()
+        assert f"{HOST}:{replica.port} is" in look.one("read-only").text
+        alone = Look(replica.url(user="worker", password="secret"))
+        assert [one.level for one in alone.found if one.name == "lease"] == [BAD]
+        replica.promote()
+        look = Look(both)
+        assert look.one("read-only").level == BAD
+        assert "not one cluster" in look.one("read-only").text

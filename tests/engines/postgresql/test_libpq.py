@@ -1,0 +1,259 @@
+"""libpq from each place that it may come from, and psycopg.pq where there is none, on real servers."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from cronlock.engines.postgresql import backend as postgresql
+from cronlock.engines.postgresql import libpq
+from cronlock.engines.postgresql import link as postgresql_link
+from cronlock.engines.url import URL
+from cronlock.errors import BackendUnavailable
+from cronlock.lease.vocabulary import HELD
+from cronlock.testing import fresh_key, granted, make_claim, make_ending, refused
+from labs.installation import ROOT
+from labs.servers.postgresql import DATABASE, SUPERUSER, PostgresqlServer
+from labs.servers.process import HOST, eventually, free_port
+from labs.servers.tls import tls
+
+#: Long enough for any request on a loaded machine, in seconds.
+_PATIENT = 20.0
+_SYSTEMS = "libpq.so.5"
+# Prints what a run would use: the client's module, and the file of libpq.
+_TELL = """\
+from cronlock.engines.postgresql.link import pq
+maps = open("/proc/self/maps").read().split()
+print(pq.__name__, "psycopg" in sys.modules, *sorted({word for word in maps if "/libpq" in word}))
+"""
+
+
+def _load(way: str) -> ModuleType:
+    """Return the backend's module, with modules of its own, as it is where libpq can be had that `way` only."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (libpq, postgresql_link, postgresql):
+            patch.delitem(sys.modules, module.__name__)
+            package, _, name = module.__name__.rpartition(".")
+            patch.delattr(sys.modules[package], name)
+        if way == "system":
+            patch.setattr(sys, "path", [path for path in sys.path if not os.path.exists(f"{path}/psycopg_binary")])
+        elif way == "psycopg":
+            patch.setitem(sys.modules, libpq.__name__, None)
+        return importlib.import_module(postgresql.__name__)
+
+
+@pytest.fixture(scope="module", params=["bundled", "system", "psycopg"])
+def backend(request: pytest.FixtureRequest) -> Any:
+    """The backend's module, upon libpq as psycopg's binary package brings it, the system's, and psycopg.pq."""
+    return _load(request.param)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresqlServer]:
+    """A server."""
+    with PostgresqlServer() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[PostgresqlServer]:
+    """A server that speaks TLS only, and wants passwords."""
+    with PostgresqlServer(tls=True, users={"worker": "s3cret"}) as running:
+        yield running
+
+
+@pytest.fixture
+def link(backend: Any, server: PostgresqlServer) -> Iterator[postgresql_link.Link]:
+    """A connection."""
+    connected = backend.Link.connect("server", _settings(server.port), time.monotonic() + _PATIENT)
+    yield connected
+    connected.close()
+
+
+def _open(backend: Any, url: str) -> postgresql.PostgresqlBackend:
+    node: postgresql.PostgresqlBackend = backend.open_backend(URL(url), _PATIENT)
+    return node
+
+
+def _settings(port: int) -> dict[str, str]:
+    place = {"host": HOST, "port": str(port), "user": SUPERUSER, "dbname": DATABASE}
+    return {**place, "client_encoding": "UTF8", "application_name": "it's \\ cronlock"}
+
+
+def _ask(link: postgresql_link.Link, statement: str, *values: str | None, width: int = 1) -> list[postgresql_link.Row]:
+    return link.ask(statement.encode(), values, width, time.monotonic() + _PATIENT)
+
+
+# A connection, each way
+
+
+def test_lease(backend: Any, server: PostgresqlServer) -> None:
+    """A key is taken, held, renewed, released and told of."""
+    node, other, key = (*(_open(backend, server.url()) for _ in range(2)), fresh_key())
+    grant = granted(node.acquire(make_claim(key)))
+    refused(other.acquire(make_claim(key)), HELD)
+    assert node.renew(grant)
+    assert node.release(grant, make_ending(), keep_hold=False)
+    assert key in set(other.keys())
+    granted(other.acquire(make_claim(key)))
+    for used in (node, other):
+        used.close()
+
+
+def test_values(link: postgresql_link.Link) -> None:
+    """NULL is told from nothing, letters are kept, and what no buffer holds goes both ways."""
+    values = (None, "", "\u00e4\U0001f512'\\", "x" * (1 << 23))
+    assert _ask(link, "SELECT $1::text, $2::text, $3::text, $4::text", *values, width=4) == [list(values)]
+    assert _ask(link, "SELECT n FROM generate_series(1, 5000) n")[-1] == ["5000"]
+    assert _ask(link, "SELECT 1 WHERE false") == []
+
+
+def test_what_it_tells_of_the_server(link: postgresql_link.Link) -> None:
+    """Version and process are as the server says."""
+    row = [str(link.version), str(link.process), "it's \\ cronlock"]
+    settings = "current_setting('server_version_num'), pg_backend_pid(), current_setting('application_name')"
+    assert _ask(link, f"SELECT {settings}", width=3) == [row]
+    assert not link.encrypted
+
+
+def test_errors(backend: Any, link: postgresql_link.Link) -> None:
+    """What the server refuses has its code and one line, and the connection is as good as before."""
+    loud = "DO $$ BEGIN RAISE EXCEPTION E'n\u00e4h\\nand %', repeat('x', 5000) USING ERRCODE = 'CL001'; END $$"
+    for statement, code, message in (("SELECT 1 / 0", "22012", "division by zero"), (loud, "CL001", "n\u00e4h and xx")):
+        with pytest.raises(backend.Refused, match=f"^server: {message}") as caught:
+            _ask(link, statement)
+        assert caught.value.code == code
+        assert link.is_quiet()
+    assert _ask(link, "SELECT 1") == [["1"]]
+
+
+def test_notices(link: postgresql_link.Link, capfd: pytest.CaptureFixture[str]) -> None:
+    """What the server remarks is written nowhere: standard error belongs to the command."""
+    for _ in range(3):
+        assert _ask(link, "DO $$ BEGIN RAISE WARNING 'loud'; END $$") == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_lost_connection(link: postgresql_link.Link, server: PostgresqlServer) -> None:
+    """A connection that the server ended is noticed, fails with its words, and is closed as often as one likes."""
+    assert link.is_quiet()
+    server.run("SELECT pg_terminate_backend(%s)", link.process)
+    eventually(lambda: not link.is_quiet(), "the goodbye is noticed")
+    with pytest.raises(BackendUnavailable, match=r"terminating connection|closed the connection"):
+        _ask(link, "SELECT 1")
+    for _ in range(2):
+        link.close()
+        assert not link.is_quiet()
+        with pytest.raises(BackendUnavailable):
+            _ask(link, "SELECT 1")
+
+
+def test_connections_and_answers_end(link: postgresql_link.Link, backend: Any, server: PostgresqlServer) -> None:
+    """A closed connection is one that the server has no more; what answers took is given back."""
+    passing = backend.Link.connect("server", _settings(server.port), time.monotonic() + _PATIENT)
+    process = passing.process
+    passing.close()
+    there = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
+    eventually(lambda: server.run(there, process) == [(0,)], "the server's process ends")
+    before = _resident()
+    for _ in range(100):
+        assert len(str(_ask(link, "SELECT repeat('x', 1 << 20)")[0][0])) == 1 << 20
+    assert _resident() - before < 50 << 20
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_tls_and_passwords(backend: Any, guarded: PostgresqlServer) -> None:
+    """A verified server takes the password; another one, a wrong one, and no server are told apart."""
+    node = _open(backend, guarded.url(user="worker", password="s3cret"))
+    assert node.read(fresh_key()) is None
+    assert node.link().encrypted
+    node.close()
+    for url, message in (
+        (guarded.url(user="worker", password="wr0ng"), 'password authentication failed for user "worker"'),
+        (guarded.url(sslrootcert=str(tls().client_cert)), "certificate verify failed"),
+        (f"postgresql://{HOST}:{free_port()}/db", "Connection refused"),
+    ):
+        with pytest.raises(BackendUnavailable, match=message):
+            _open(backend, url).read("key")
+
+
+# Which way is taken
+
+
+def _tell(*options: str, before: str = "") -> list[str]:
+    code = f"import sys; sys.path.append({str(ROOT)!r}); {before}\n{_TELL}"
+    done = subprocess.run([sys.executable, "-I", *options, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.split()
+
+
+def test_psycopgs_is_taken_first() -> None:
+    """Of a binary package of psycopg only the library is used."""
+    module, psycopg, path = _tell()
+    assert (module, psycopg) == (libpq.__name__, "False")
+    assert os.path.basename(os.path.dirname(path)) == "psycopg_binary.libs"
+
+
+def test_the_systems_is_taken_next() -> None:
+    """Without any Python package the system's library will do; so for cronlock's own packages, which have no site."""
+    module, psycopg, path = _tell("-S")
+    assert (module, psycopg) == (libpq.__name__, "False")
+    assert os.path.basename(path).startswith(_SYSTEMS)
+
+
+def test_psycopg_is_taken_last() -> None:
+    """Where no library is found psycopg is asked, which knows more places."""
+    nowhere = "import _ctypes; real = _ctypes.dlopen; _ctypes.dlopen = lambda name, mode: real(name and 'nix', mode)"
+    assert _tell(before=nowhere)[:2] == ["psycopg.pq", "True"]
+
+
+def _install(folder: Path, library: Path | None = None) -> Path:
+    """Lay out psycopg's binary package in `folder` as pip does, with a library that is one or none."""
+    (folder / "psycopg_binary").mkdir(parents=True)
+    (folder / "psycopg_binary/__init__.py").touch()
+    (folder / "psycopg_binary.libs").mkdir()
+    path = folder / "psycopg_binary.libs/libpq-0.so.5"
+    if library is None:
+        path.write_text("nonsense")
+    else:
+        path.symlink_to(library)
+    return path
+
+
+def test_where_it_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where psycopg's binary package is installed, and never in what the current directory may be."""
+    monkeypatch.chdir(tmp_path)
+    _install(tmp_path)
+    _install(tmp_path / "relative")
+    halves = _install(tmp_path / "halves").parents[1]
+    (halves / "psycopg_binary/__init__.py").unlink()
+    monkeypatch.setattr(sys, "path", ["", ".", "relative", str(halves), str(tmp_path / "nowhere")])
+    assert list(libpq._paths()) == [_SYSTEMS]
+    there = _install(tmp_path / "there")
+    monkeypatch.setattr(sys, "path", ["", str(there.parents[1])])
+    assert list(libpq._paths()) == [str(there), _SYSTEMS]
+
+
+def test_libraries_that_will_not_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that cannot be loaded, or lacks a function, is passed over; with none left it says so."""
+    libc = next(word for word in Path("/proc/self/maps").read_text().split() if "/libc" in word and ".so" in word)
+    folders = [_install(tmp_path / "broken").parents[1], _install(tmp_path / "old", Path(libc)).parents[1]]
+    monkeypatch.setattr(sys, "path", [str(folder) for folder in folders])
+    assert libpq._open() > 0
+    paths = list(libpq._paths())[:-1]
+    assert len(paths) == 2
+    monkeypatch.setattr(libpq, "_paths", lambda: iter(paths))
+    with pytest.raises(ImportError, match="no libpq"):
+        libpq._open()

@@ -1,0 +1,179 @@
+"""``cronlock doctor`` on real PostgreSQL servers: what it makes, what it finds, and what it says to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from cronlock.doctor.findings import BAD, NOTE, OK, WARNING
+from cronlock.errors import BackendError
+from labs.proxy import Proxy
+from labs.servers.postgresql import PgBouncer, PostgresqlServer, PostgresqlStandby
+from labs.servers.process import HOST, eventually, free_port
+from labs.servers.tls import tls
+
+from ..look import Look
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresqlServer]:
+    """One server without a table, that forgets nothing."""
+    with PostgresqlServer(bare=True, settings={"fsync": "on"}) as running:
+        running.run("CREATE ROLE guest LOGIN")
+        yield running
+
+
+@pytest.fixture
+def table(server: PostgresqlServer) -> Iterator[str]:
+    """The name of a table that the test makes."""
+    yield "leases"
+    server.run("DROP TABLE IF EXISTS leases")
+
+
+def test_making_the_table(server: PostgresqlServer, table: str) -> None:
+    """The table is made once, and what is in it stays."""
+    url = server.url(table=table)
+    missing = Look(url)
+    assert missing.one("table").level == BAD
+    assert missing.one("table").remedy == "make it: cronlock doctor --create"
+    made = Look(url, create=True)
+    assert made.one("create").text == f"made table {table}"
+    assert BAD not in made.levels().values()
+    server.run(f"INSERT INTO {table} (name, fence) VALUES ('kept', 1)")
+    again = Look(url, create=True)
+    assert again.one("create").text == f"table {table} is there already"
+    assert server.run(f"SELECT name FROM {table}") == [("kept",)]
+
+
+def test_all_is_well(server: PostgresqlServer, table: str) -> None:
+    """A server that is all right gives no warning, and nothing of the probe is left."""
+    look = Look(server.url(table=table), create=True)
+    assert set(look.levels().values()) == {OK, NOTE}
+    assert look.one("lease").level == OK
+    assert look.one("server").text.startswith("PostgreSQL ")
+    assert look.one("clock").values["bound"] > 0
+    assert "pooler" not in look.levels()
+    assert server.run(f"SELECT * FROM {table}") == []
+
+
+def test_who_may_not_make_it(server: PostgresqlServer, table: str) -> None:
+    """Who may not make a table is told who can, and what to grant."""
+    found = Look(server.url(user="guest", table=table), create=True).one("create")
+    assert found.level == BAD
+    assert "permission denied" in found.text
+    assert f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table}" in (found.remedy or "")
+    assert Look(server.url(table="nowhere.leases"), create=True).one("create").level == BAD
+
+
+def test_missing_rights(server: PostgresqlServer, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Missing rights are named, and one that only the doctor needs is a note."""
+    server.make_table(table)
+    url = server.url(user="guest", table=table)
+    assert "lacks SELECT, INSERT, UPDATE" in Look(url).one("permissions").text
+    server.run(f"GRANT SELECT, INSERT, UPDATE ON {table} TO guest")
+    for pid in (1, 2):
+        # Each doctor of a host leaves the same one.
+        monkeypatch.setattr("os.getpid", lambda pid=pid: pid)
+        assert Look(url).one("permissions").text == f"no DELETE on {table}: the doctors' own row stays"
+        assert len(server.run(f"SELECT * FROM {table}")) == 1
+    server.run(f"GRANT DELETE ON {table} TO guest")
+    assert set(Look(url).levels().values()) == {OK, NOTE}
+    assert server.run(f"SELECT * FROM {table}") == []
+
+
+def test_tables_that_will_not_do(server: PostgresqlServer, table: str) -> None:
+    """A table of others, a view, and one that a crash empties are found."""
+    url = server.url(table=table)
+    server.run(f"CREATE TABLE {table} (name text)")
+    assert "it lacks fence, lapses_at" in Look(url).one("table").text
+    assert Look(url, create=True).one("create").level == OK
+    server.run(f"DROP TABLE {table}")
+    server.make_table(table)
+    server.run(f"ALTER TABLE {table} SET UNLOGGED")
+    assert "a crash empties it" in Look(url).one("table").text
+    assert Look(server.url(table="pg_catalog.pg_tables")).one("table").level == BAD
+
+
+def test_settings_that_forget(server: PostgresqlServer, table: str) -> None:
+    """Settings that let a crash forget are warned of, for this user."""
+    server.make_table(table)
+    server.run("CREATE ROLE hasty SUPERUSER LOGIN")
+    server.run("ALTER ROLE hasty SET synchronous_commit = off")
+    server.run("ALTER ROLE hasty SET default_transaction_isolation = 'repeatable read'")
+    look = Look(server.url(user="hasty", table=table))
+    assert look.one("durability").level == WARNING
+    assert "synchronous_commit is off" in look.one("durability").text
+    assert "races are asked again" in look.one("isolation").text
+    with PostgresqlServer(settings={"full_page_writes": "off", "autovacuum": "off"}) as careless:
+        look = Look(careless.url())
+        assert "fsync is off" in look.one("durability").text
+        assert look.one("upkeep").level == WARNING
+
+
+def test_standbys(server: PostgresqlServer, table: str) -> None:
+    """Standbys are told of, and whether a grant waits for them; one alone does not do."""
+    server.make_table(table)
+    url = server.url(table=table)
+    assert "nothing runs" in Look(url).one("standbys").text
+    with PostgresqlStandby(server) as standby:
+        eventually(lambda: server.run("SELECT count(*) FROM pg_stat_replication") == [(1,)], "the standby follows")
+        assert Look(url).one("standbys").text.startswith("1, asynchronous: a failover can forget")
+        alone = Look(standby.url(table=table))
+        assert alone.levels()["answer"] == BAD
+        assert "read-only" in alone.one("answer").text
+        server.run("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        server.run("SELECT pg_reload_conf()")
+
+        def in_step() -> bool:
+            return bool(server.run("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == [(1,)])
+
+        eventually(in_step, "the standby is synchronous")
+        assert Look(url).one("standbys").text == "1, synchronous (1 in step)"
+        server.run("CREATE ROLE lonely SUPERUSER LOGIN")
+        server.run("ALTER ROLE lonely SET synchronous_commit = local")
+        assert Look(server.url(user="lonely", table=table)).one("standbys").level == WARNING
+        server.run("ALTER SYSTEM RESET synchronous_standby_names")
+        server.run("SELECT pg_reload_conf()")
+
+
+def test_pooler(server: PostgresqlServer, table: str) -> None:
+    """A pooler is noticed, and all right."""
+    server.make_table(table)
+    with PgBouncer(server) as pooler:
+        look = Look(pooler.url(table=table))
+    assert BAD not in look.levels().values()
+    assert look.one("pooler").level == NOTE
+
+
+def test_unix_socket(server: PostgresqlServer, table: str) -> None:
+    """By a Unix socket there is nothing to encrypt."""
+    server.make_table(table)
+    look = Look(server.unix_url(table=table))
+    assert look.one("reachable").text == str(server.directory)
+    assert "encryption" not in look.levels()
+
+
+def test_encryption() -> None:
+    """Whether the server was verified is said, and for how long its certificate is good; so are the credentials."""
+    with PostgresqlServer(tls=True, users={"worker": "s3cret"}) as guarded:
+        look = Look(guarded.url())
+        assert look.one("encryption").text == "TLS, sslmode=verify-full"
+        assert look.one("certificate").text.startswith(HOST)
+        assert "takes any server" in Look(guarded.url(sslmode="require")).one("encryption").text
+        wrong = Look(guarded.url(user="worker", password="hidden")).one("credentials")
+        assert (wrong.level, "hidden" in wrong.text) == (BAD, False)
+        assert Look(guarded.url(database="nix")).one("credentials").level == BAD
+        other = Look(guarded.url(sslrootcert=str(tls().client_cert))).one("answer")
+        assert "certificate verify failed" in other.text
+
+
+def test_nobody_is_there(server: PostgresqlServer) -> None:
+    """A port where nobody listens, and a server that says nothing, are one finding each, in time."""
+    assert Look(f"postgresql://{HOST}:{free_port()}/db").levels() == {"reachable": BAD}
+    with Proxy(server.port) as proxy:
+        proxy.drop_all()
+        look = Look(server.url(port=proxy.port), timeout=1.0)
+        assert "no answer in time" in look.one("answer").text
+        with pytest.raises(BackendError):
+            Look(server.url(port=proxy.port), timeout=1.0, create=True)

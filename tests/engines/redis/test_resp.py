@@ -1,0 +1,306 @@
+"""The protocol of Redis: what comes from the network is never trusted."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cronlock.engines.redis.resp import DEEPEST_REPLY, LONGEST_REPLY, Replies, ReplyError, encode
+from cronlock.engines.registry import open_backend
+from cronlock.errors import BackendError, BackendUnavailable
+from cronlock.lease.vocabulary import EXITED, Claim, Ending, Grant
+
+if TYPE_CHECKING:
+    from cronlock.engines.redis.resp import Reply
+
+SECRET = "correct-horse"
+
+
+def reader(pieces: list[bytes]) -> Replies:
+    """Return a reader of `pieces`, after which the connection ends."""
+    rest = iter([piece for piece in pieces if piece])
+
+    def receive() -> bytes:
+        for piece in rest:
+            return piece
+        raise BackendUnavailable("test: the server closed the connection")
+
+    return Replies("test", receive)
+
+
+def plain(reply: Reply) -> object:
+    """Return `reply` with errors as their text, to compare it."""
+    if isinstance(reply, ReplyError):
+        return reply.text
+    return [plain(element) for element in reply] if isinstance(reply, list) else reply
+
+
+def written(value: object) -> bytes:
+    """Return `value` as a server writes it."""
+    if value is None:
+        return b"$-1\r\n"
+    if isinstance(value, int):
+        return b":%d\r\n" % value
+    if isinstance(value, bytes):
+        return b"$%d\r\n%b\r\n" % (len(value), value)
+    assert isinstance(value, list)
+    return b"*%d\r\n" % len(value) + b"".join(map(written, value))
+
+
+SCALARS = st.none() | st.integers(-(2**62), 2**62) | st.binary(max_size=40)
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4), max_leaves=12)
+
+
+@given(st.lists(VALUES, min_size=1, max_size=4), st.data())
+def test_every_reply_is_read_however_it_is_cut(values: list[object], data: st.DataObject) -> None:
+    """Replies come out as they were written, wherever the network cuts them."""
+    stream = b"".join(map(written, values))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
+    replies = reader([stream[start:end] for start, end in zip([0, *cuts], [*cuts, len(stream)])])
+    assert [plain(replies.next()) for _ in values] == values
+    replies.expect_end()
+
+
+ALMOST = st.lists(
+    st.sampled_from(
+        [b"*", b"$", b":", b"+", b"-", b"\r\n", b"\r", b"\n", b"0", b"1", b"3", b"99999999999", b"-1", b"x"]
+    )
+    | st.binary(max_size=5),
+    max_size=30,
+)
+
+
+@given(ALMOST)
+def test_garbage_is_unavailable_and_nothing_else(pieces: list[bytes]) -> None:
+    """Whatever a server sends, the reader ends, with a reply or with BackendUnavailable."""
+    replies = reader(pieces)
+    try:
+        for _ in range(len(pieces) + 1):
+            replies.next()
+    except BackendUnavailable:
+        pass
+
+
+KNOWN = b"granted held hold forgotten cancelled yes no none record foreign owner pid fence last_owner 0 1 -1 x"
+WORDS = st.sampled_from([*KNOWN.split(), b"9" * 30, b"", b"\xff\x1b"])
+
+
+def test_nonsense_in_good_form_is_refused() -> None:
+    """A server that knows the words but not their sense cannot make anything but an answer or a BackendError."""
+    said = b""
+
+    @settings(max_examples=300, deadline=None)
+    @given(st.lists(WORDS | SCALARS | st.lists(WORDS, max_size=3), max_size=8))
+    def play(answer: list[object]) -> None:
+        nonlocal said
+        said = written(answer)
+        backend = open_backend(f"redis://127.0.0.1:{port}", 10)
+        grant = Grant(claim(), fence=1, ttl=10)
+        steps: list[Callable[[], object]] = [
+            lambda: backend.acquire(claim()),
+            lambda: backend.renew(grant),
+            lambda: backend.release(grant, Ending(EXITED, 0, 0.0), keep_hold=False),
+            lambda: backend.abandon(claim()),
+            lambda: backend.read("job"),
+            lambda: list(backend.keys()),
+        ]
+        told = []
+        for step in steps:
+            try:
+                step()
+            except BackendError as error:
+                told.append(str(error))
+        assert all(map(str.isprintable, told))
+
+    def serve(connection: socket.socket) -> None:
+        saying(said)(connection)
+
+    with server(serve) as port:
+        play()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"$%d\r\n" % (LONGEST_REPLY + 1),
+        b"*%d\r\n" % (LONGEST_REPLY + 1),
+        b"*1\r\n" * (DEEPEST_REPLY + 1) + b":1\r\n",
+        b"+" + b"x" * (LONGEST_REPLY + 1),
+        b"*2\r\n" + written(b"x" * (LONGEST_REPLY // 2)) * 2,
+        b"$-2\r\n",
+        b":\r\n",
+        b": 1\r\n",
+        b":1_0\r\n",
+        b":+1\r\n",
+        b"$3\r\nabcde",
+        b"$1\r\n",
+        b"\r\n",
+        b"%1\r\n+a\r\n+b\r\n",
+    ],
+    ids=lambda answer: repr(answer[:20]),
+)
+def test_replies_beyond_the_rules_are_refused(answer: bytes) -> None:
+    """Too long, too deep, a wrong number or the newer protocol: BackendUnavailable."""
+    with pytest.raises(BackendUnavailable):
+        reader([answer]).next()
+
+
+def test_more_than_was_asked_for_is_refused() -> None:
+    """A second reply to one request would be taken for the answer to the next."""
+    replies = reader([b"+OK\r\n+OK\r\n"])
+    replies.next()
+    with pytest.raises(BackendUnavailable, match="more than"):
+        replies.expect_end()
+
+
+def test_many_small_elements_take_no_time() -> None:
+    """The longest list that is let through is read in one go, not copied for each element."""
+    count = LONGEST_REPLY // 4 - 4
+    assert reader([b"*%d\r\n" % count + b":1\r\n" * count]).next() == [1] * count
+
+
+def test_a_command_is_written_by_length() -> None:
+    """No byte of a word can end it."""
+    assert encode([b"GET", b"a\r\nb", b""]) == b"*3\r\n$3\r\nGET\r\n$4\r\na\r\nb\r\n$0\r\n\r\n"
+
+
+@contextmanager
+def server(serve: Callable[[socket.socket], None]) -> Iterator[int]:
+    """Run `serve` for each connection; yield the port."""
+
+    def handle(connection: socket.socket) -> None:
+        with connection:
+            try:
+                serve(connection)
+            except OSError:
+                pass  # The client hung up, as it should.
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=handle, args=(connection,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def claim() -> Claim:
+    """Return a claim like any other."""
+    return Claim(key="job", owner="me", host="h", pid=1, program="true", ttl=10, hold=0)
+
+
+def failure(port: int, timeout: float = 10) -> str:
+    """Return why an acquire on the server at `port` failed, which never holds the password."""
+    backend = open_backend(f"redis://user:{SECRET}@127.0.0.1:{port}", timeout)
+    with pytest.raises(BackendUnavailable) as caught:
+        backend.acquire(claim())
+    backend.close()
+    assert SECRET not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def saying(answer: bytes) -> Callable[[socket.socket], None]:
+    """Return a server that reads a request, answers the same always, and closes."""
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(answer)
+        # A reset would take back what was sent.
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):
+            pass
+
+    return serve
+
+
+GRANTED = b"*3\r\n$7\r\ngranted\r\n$1\r\n1\r\n$1\r\n1\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "web server"),
+        (b"\x15\x03\x01\x00\x02\x02\x46", "rediss://"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "does not speak"),
+        (b"", "closed the connection"),
+        (b"+OK\r\n", "closed the connection"),
+        (b"-ERR unknown command 'AUTH', with args beginning with: 'user' 'correct-horse'\r\n", "authentication failed"),
+        (b"+OK\r\n-ERR you sent correct-horse\x1b[2J\r\n", "the server refused"),
+        (b"-DENIED Redis is running in protected mode because\r\n", "protected mode"),
+        (b"-DENIED correct-horse\r\n", "protected mode"),
+        (b"+OK\r\n-LOADING Redis is loading the dataset in memory\r\n", "still loading"),
+        (b"+OK\r\n-MISCONF Redis is configured to save RDB snapshots, but\r\n", "cannot save"),
+        (b"+OK\r\n-MASTERDOWN Link with MASTER is down\r\n", "lost its master"),
+        (b"+OK\r\n-NOREPLICAS Not enough good replicas to write.\r\n", "too few replicas"),
+        (b"-ERR max number of clients reached\r\n", "maxclients"),
+        (b"+OK\r\n+OK\r\n", "senseless"),
+        (b"+OK\r\n*0\r\n", "senseless"),
+        (b"+OK\r\n*2\r\n$7\r\ngranted\r\n$1\r\n1\r\n", "senseless"),
+        (b"+OK\r\n*3\r\n$7\r\ngranted\r\n$1\r\n1\r\n$1\r\nx\r\n", "senseless"),
+        (b"+OK\r\n*3\r\n$7\r\ngranted\r\n:1\r\n:1\r\n", "senseless"),
+        (b"+OK\r\n*2\r\n$4\r\nwhat\r\n$1\r\n1\r\n", "senseless"),
+        (b"+OK\r\n" + GRANTED + b"+more\r\n", "more than"),
+    ],
+    ids=lambda value: repr(value[:24]) if isinstance(value, bytes) else "",
+)
+def test_a_server_of_another_kind_is_named(answer: bytes, expected: str) -> None:
+    """A server that is not Redis, or plays with us, is unavailable, for a reason that helps."""
+    with server(saying(answer)) as port:
+        assert expected in failure(port)
+
+
+def test_an_endless_reply_is_cut_off() -> None:
+    """A server that sends without end does not fill the memory."""
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(65536)
+        while True:
+            connection.sendall(b"+" + b"x" * 65536)
+
+    with server(serve) as port:
+        assert "too long" in failure(port)
+
+
+def test_a_reply_in_drops_ends_with_the_time_limit() -> None:
+    """A byte now and then does not prolong the request."""
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(65536)
+        while True:
+            connection.sendall(b"+")
+            time.sleep(0.02)
+
+    with server(serve) as port:
+        assert "no answer in time" in failure(port, timeout=0.5)
+
+
+def test_any_answer_at_all_is_unavailable() -> None:
+    """Hypothesis as the server: acquire raises BackendUnavailable for all that it thinks of."""
+    said = b""
+
+    @settings(max_examples=100, deadline=None)
+    @given(ALMOST.map(b"".join))
+    def play(answer: bytes) -> None:
+        nonlocal said
+        said = b"+OK\r\n" + answer
+        failure(port)
+
+    def serve(connection: socket.socket) -> None:
+        saying(said)(connection)
+
+    with server(serve) as port:
+        play()

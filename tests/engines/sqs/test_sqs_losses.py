@@ -1,0 +1,396 @@
+"""Lost, late and doubled requests to SQS, and receipts that are over.
+
+Neither emulator knows the attempts by which SQS answers a request again: there a lost token lapses. moto takes
+a receipt that is over for one that is good.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cronlock.errors import BackendUnavailable
+from cronlock.lease.vocabulary import CANCELLED, HELD, Conflict, Grant
+from cronlock.testing import LONG, eventually, fresh_key, granted, make_claim, make_ending, refused
+from labs.proxy import Proxy
+from labs.servers.aws import EMULATORS, ENVIRON, AwsServer
+
+from .sqs_nodes import SetClock, knowing_attempts, open_node, receive
+
+if TYPE_CHECKING:
+    from cronlock.engines.sqs.backend import SqsBackend
+
+_LOSSES = pytest.mark.parametrize("loss", ["drop_requests", "drop_replies"])
+#: A ttl that tests wait for.
+_SHORT = 2.0
+
+
+@pytest.fixture(scope="module", params=sorted(EMULATORS))
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which emulator is asked."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def server(kind: str) -> Iterator[AwsServer]:
+    """That emulator."""
+    with EMULATORS[kind]() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a client needs in its environment, and nothing of this machine's own."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in ENVIRON.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def node(server: AwsServer) -> Iterator[SqsBackend]:
+    """A node that reaches the server without a proxy."""
+    backend = open_node(server.queue_url())
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def other(server: AwsServer) -> Iterator[SqsBackend]:
+    """One more."""
+    backend = open_node(server.queue_url())
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def proxy(server: AwsServer) -> Iterator[Proxy]:
+    """A proxy before the server."""
+    with Proxy(server.port) as running:
+        yield running
+
+
+@pytest.fixture
+def far(server: AwsServer, proxy: Proxy) -> Iterator[SqsBackend]:
+    """A node that reaches the server through the proxy, and is not patient."""
+    backend = open_node(server.queue_url(port=proxy.port), timeout=1.0)
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def key(node: SqsBackend) -> str:
+    """A key whose queue has its token."""
+    name = fresh_key()
+    assert node.release(granted(node.acquire(make_claim(name))), make_ending(), keep_hold=False)
+    return name
+
+
+def _lose(proxy: Proxy, loss: str, ask: Callable[[], object]) -> None:
+    """Ask while something is lost, and let everything pass afterwards."""
+    getattr(proxy, loss)()
+    # moto closes the connection behind the answer that is lost.
+    with pytest.raises(BackendUnavailable, match=r"no answer in time|closed the connection|ConnectionClosed"):
+        ask()
+    proxy.pass_all()
+
+
+def _free_in_the_end(node: SqsBackend, key: str) -> None:
+    """The key's token comes back."""
+    answers: list[Grant | Conflict] = []
+
+    def take() -> bool:
+        answers.append(node.acquire(make_claim(key)))
+        return isinstance(answers[-1], Grant)
+
+    eventually(take, "the token came back", pause=0.2)
+    assert node.release(granted(answers[-1]), make_ending(), keep_hold=False)
+
+
+@_LOSSES
+def test_acquire(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str, loss: str) -> None:
+    """A token whose delivery was lost lapses; nobody has it until then, not even the run that it was meant for."""
+    claim = make_claim(key, ttl=_SHORT)
+    _lose(proxy, loss, lambda: far.acquire(claim))
+    if loss == "drop_replies":
+        refused(node.acquire(make_claim(key)), HELD)
+        refused(far.acquire(claim), HELD)
+        far.abandon(claim)
+    else:
+        grant = granted(far.acquire(claim))
+        refused(node.acquire(make_claim(key)), HELD)
+        assert far.release(grant, make_ending(), keep_hold=False)
+    _free_in_the_end(node, key)
+
+
+@_LOSSES
+def test_giving_up(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str, loss: str) -> None:
+    """After a lost answer and giving up that owner stays out, and the key is free once a lost token lapsed."""
+    claim = make_claim(key, ttl=_SHORT)
+    _lose(proxy, loss, lambda: far.acquire(claim))
+    far.abandon(claim)
+    refused(far.acquire(claim), CANCELLED)
+    if loss == "drop_requests":
+        granted(node.acquire(make_claim(key)))
+    else:
+        _free_in_the_end(node, key)
+
+
+@_LOSSES
+def test_abandon(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str, loss: str) -> None:
+    """Giving up can be asked again, also once another has the key."""
+    claim = make_claim(key, hold=LONG)
+    granted(far.acquire(claim))
+    _lose(proxy, loss, lambda: far.abandon(claim))
+    if loss == "drop_requests":
+        refused(node.acquire(make_claim(key)), HELD)
+        far.abandon(claim)
+    heir = granted(node.acquire(make_claim(key)))
+    assert node.renew(heir)
+
+
+@_LOSSES
+def test_renewal(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str, loss: str) -> None:
+    """A renewal whose answer was lost is asked again."""
+    grant = granted(far.acquire(make_claim(key)))
+    _lose(proxy, loss, lambda: far.renew(grant))
+    assert far.renew(grant)
+    refused(node.acquire(make_claim(key)), HELD)
+
+
+@_LOSSES
+@pytest.mark.parametrize("hold", [0.0, LONG])
+def test_release(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str, loss: str, hold: float) -> None:
+    """A release whose answer was lost did its work or can be asked again, into the hold too."""
+    grant = granted(far.acquire(make_claim(key, hold=hold)))
+    _lose(proxy, loss, lambda: far.release(grant, make_ending(), keep_hold=True))
+    if loss == "drop_requests":
+        assert far.release(grant, make_ending(), keep_hold=True)
+    if hold:
+        refused(node.acquire(make_claim(key)), HELD)
+    else:
+        granted(node.acquire(make_claim(key)))
+
+
+@_LOSSES
+def test_reading(far: SqsBackend, proxy: Proxy, key: str, loss: str) -> None:
+    """A look whose answer was lost is answered when it is repeated."""
+    _lose(proxy, loss, lambda: far.read(key))
+    assert far.read(key) is None
+
+
+@_LOSSES
+def test_acquire_of_a_held_key(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str, loss: str) -> None:
+    """What is lost of a refusal harms nobody."""
+    grant = granted(node.acquire(make_claim(key)))
+    claim = make_claim(key)
+    _lose(proxy, loss, lambda: far.acquire(claim))
+    refused(far.acquire(claim), HELD)
+    far.abandon(claim)
+    assert node.renew(grant)
+
+
+def test_acquire_after_giving_up(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str) -> None:
+    """An acquire that arrives after its owner gave up keeps the key from everybody, for a ttl."""
+    claim = make_claim(key, ttl=_SHORT)
+    _lose(proxy, "hold_requests", lambda: far.acquire(claim))
+    far.abandon(claim)
+    proxy.deliver_held()
+    refused(node.acquire(make_claim(key)), HELD)
+    _free_in_the_end(node, key)
+
+
+def test_acquire_during_another_run(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str) -> None:
+    """An acquire that arrives late takes nothing from the run that came first."""
+    _lose(proxy, "hold_requests", lambda: far.acquire(make_claim(key, ttl=_SHORT)))
+    grant = granted(node.acquire(make_claim(key)))
+    proxy.deliver_held()
+    assert node.renew(grant)
+    assert node.release(grant, make_ending(), keep_hold=False)
+    _free_in_the_end(node, key)
+
+
+def test_acquire_after_its_release(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str) -> None:
+    """The owner asked again, ran and ended; then its first request arrives: nobody runs, for a ttl."""
+    claim = make_claim(key, ttl=_SHORT)
+    _lose(proxy, "hold_requests", lambda: far.acquire(claim))
+    assert far.release(granted(far.acquire(claim)), make_ending(), keep_hold=False)
+    proxy.deliver_held()
+    refused(far.acquire(claim), CANCELLED)
+    refused(node.acquire(make_claim(key)), HELD)
+    _free_in_the_end(node, key)
+
+
+def test_renewal_after_the_release(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str) -> None:
+    """A renewal that arrives within the hold leaves it no shorter."""
+    grant = granted(far.acquire(make_claim(key, ttl=_SHORT, hold=LONG)))
+    _lose(proxy, "hold_requests", lambda: far.renew(grant))
+    assert far.release(grant, make_ending(), keep_hold=True)
+    proxy.deliver_held()
+    refused(node.acquire(make_claim(key)), HELD)
+    assert receive(node, key, 1) is None
+
+
+@pytest.mark.parametrize("what", ["renew", "release", "abandon"])
+def test_what_arrives_after_the_ttl(
+    far: SqsBackend, node: SqsBackend, other: SqsBackend, proxy: Proxy, kind: str, key: str, what: str
+) -> None:
+    """What a dead run asked in time and arrives once the key is another's is refused by SQS, and by MiniStack."""
+    claim = make_claim(key, ttl=_SHORT)
+    grant = granted(far.acquire(claim))
+    requests: dict[str, Callable[[], object]] = {
+        "renew": lambda: far.renew(grant),
+        "release": lambda: far.release(grant, make_ending(), keep_hold=False),
+        "abandon": lambda: far.abandon(claim),
+    }
+    _lose(proxy, "hold_requests", requests[what])
+    answers: list[Grant | Conflict] = []
+    eventually(
+        lambda: answers.append(node.acquire(make_claim(key))) or isinstance(answers[-1], Grant),  # type: ignore[func-returns-value]
+        "the lease lapsed",
+        pause=0.2,
+    )
+    proxy.deliver_held()
+    answer = other.acquire(make_claim(key))
+    if kind == "moto" and what != "renew":
+        # The reason why nothing is asked with a receipt that can be over.
+        granted(answer)
+    else:
+        refused(answer, HELD)
+        assert node.renew(granted(answers[-1]))
+
+
+@pytest.mark.parametrize("hold", [0.0, 30.0])
+def test_nothing_is_asked_with_a_receipt_that_is_over(
+    far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str, hold: float
+) -> None:
+    """Once lease and hold can be over by its own clock, a node does not touch the token, whatever it is asked."""
+    clock = SetClock()
+    far.use_clock(clock)
+    claim = make_claim(key, ttl=10.0, hold=hold)
+    grant = granted(far.acquire(claim))
+    before = proxy.requests
+    clock.ahead = max(10.0, hold) - 1.0
+    assert far.renew(grant)
+    assert proxy.requests == before + 1
+    clock.ahead = 60.0
+    assert not far.renew(grant)
+    assert not far.release(grant, make_ending(), keep_hold=True)
+    far.abandon(claim)
+    assert proxy.requests == before + 1
+    refused(node.acquire(make_claim(key)), HELD)
+
+
+def test_lost_renewal_is_not_counted_on(far: SqsBackend, proxy: Proxy, key: str) -> None:
+    """A renewal without an answer moves nothing: the receipt is over when it was before."""
+    clock = SetClock()
+    far.use_clock(clock)
+    grant = granted(far.acquire(make_claim(key, ttl=10.0)))
+    clock.ahead = 8.0
+    _lose(proxy, "drop_requests", lambda: far.renew(grant))
+    before = proxy.requests
+    clock.ahead = 12.0
+    assert not far.renew(grant)
+    assert proxy.requests == before
+
+
+def test_duplicates(node: SqsBackend, key: str) -> None:
+    """What arrives twice has the effect of once."""
+    claim = make_claim(key, hold=LONG)
+    grants = [granted(node.acquire(claim)) for _ in range(2)]
+    assert [node.renew(grants[0]) for _ in range(2)] == [True, True]
+    assert [node.release(grants[1], make_ending(), keep_hold=True) for _ in range(2)] == [True, False]
+    refused(node.acquire(make_claim(key)), HELD)
+    assert not node.renew(grants[0])
+
+
+def test_everything_twice(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str) -> None:
+    """Where the server knows no attempts, what comes in twice gives the key to nobody, until the lease is over."""
+    proxy.doubles = True
+    refused(far.acquire(make_claim(key, ttl=2.0)), HELD)
+    refused(node.acquire(make_claim(key)), HELD)
+    _free_in_the_end(node, key)
+
+
+class TestAttempts:
+    """As SQS answers an attempt that is repeated."""
+
+    @pytest.fixture
+    def proxy(self, server: AwsServer) -> Iterator[Proxy]:
+        """A proxy before what knows attempts, before the server."""
+        with knowing_attempts(server.port) as port, Proxy(port) as running:
+            yield running
+
+    def test_acquire(self, far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str) -> None:
+        """The owner that asks again is given the token whose delivery was lost."""
+        claim = make_claim(key)
+        _lose(proxy, "drop_replies", lambda: far.acquire(claim))
+        refused(node.acquire(make_claim(key)), HELD)
+        grant = granted(far.acquire(claim))
+        assert far.renew(grant)
+        assert far.release(grant, make_ending(), keep_hold=False)
+        granted(node.acquire(make_claim(key)))
+
+    def test_everything_twice(self, far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str) -> None:
+        """Each request comes in twice, and all is as if it had come once."""
+        proxy.doubles = True
+        grant = granted(far.acquire(make_claim(key)))
+        refused(node.acquire(make_claim(key)), HELD)
+        assert [far.renew(grant) for _ in range(2)] == [True, True]
+        assert far.release(grant, make_ending(), keep_hold=False)
+        heir = granted(node.acquire(make_claim(key)))
+        assert not far.renew(grant)
+        assert node.renew(heir)
+
+    def test_validity_counts_from_the_first_request(self, far: SqsBackend, proxy: Proxy, key: str) -> None:
+        """The receipt of a token that was given again is over a ttl after it was asked for first."""
+        clock = SetClock()
+        far.use_clock(clock)
+        claim = make_claim(key, ttl=20.0)
+        _lose(proxy, "drop_replies", lambda: far.acquire(claim))
+        clock.ahead = 15.0
+        grant = granted(far.acquire(claim))
+        before = proxy.requests
+        clock.ahead = 22.0
+        assert not far.renew(grant)
+        assert proxy.requests == before
+
+    def test_giving_up(self, far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str) -> None:
+        """Who gives up finds the token whose delivery was lost, and gives it back."""
+        claim = make_claim(key)
+        _lose(proxy, "drop_replies", lambda: far.acquire(claim))
+        far.abandon(claim)
+        granted(node.acquire(make_claim(key)))
+
+    def test_acquire_after_giving_up(self, far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str) -> None:
+        """An acquire that arrives after its owner gave up takes nothing."""
+        claim = make_claim(key)
+        _lose(proxy, "hold_requests", lambda: far.acquire(claim))
+        far.abandon(claim)
+        proxy.deliver_held()
+        granted(node.acquire(make_claim(key)))
+
+    def test_acquire_after_its_release(self, far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str) -> None:
+        """Nor does one whose owner asked again, ran and ended."""
+        claim = make_claim(key)
+        _lose(proxy, "hold_requests", lambda: far.acquire(claim))
+        assert far.release(granted(far.acquire(claim)), make_ending(), keep_hold=False)
+        proxy.deliver_held()
+        granted(node.acquire(make_claim(key)))
+
+    def test_attempt_that_is_not_valid_any_more(
+        self, far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str
+    ) -> None:
+        """A lost token that lapsed, was another's and is free again is asked for in another way."""
+        claim = make_claim(key)
+        _lose(proxy, "drop_replies", lambda: far.acquire(claim))
+        stranger = open_node(f"sqs://cronlock?endpoint=http://127.0.0.1:{proxy.port}")
+        far_again = stranger.queues.receive(far.asking, 5, stranger.queues.service.deadline())  # type: ignore[arg-type]
+        assert far_again is not None
+        assert stranger.queues.change(key, far_again.handle, 0, stranger.queues.service.deadline())
+        grant = granted(far.acquire(claim))
+        refused(node.acquire(make_claim(key)), HELD)
+        assert far.renew(grant)

@@ -1,0 +1,158 @@
+"""Servers without room for another connection: asked again, within the limit, and only then called unavailable."""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from cronlock.engines.redis.resp import Server
+from cronlock.engines.registry import open_backend
+from cronlock.engines.wire.stream import Busy, HungUp, Stream, patiently
+from cronlock.errors import BackendUnavailable
+from cronlock.testing import eventually
+from labs.servers.memcached import MemcachedServer
+from labs.servers.process import HOST
+from labs.servers.redis import RedisServer
+
+from .wire.test_stream import LIMIT, black_hole
+
+#: /proc/net/tcp's word for a connection that was asked for.
+_SYN_SENT = "02"
+
+
+def sources(port: int) -> set[str]:
+    """Return the local ports of connections to `port` that are being asked for."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {words[1] for words in lines if words[2].endswith(f":{port:04X}") and words[3] == _SYN_SENT}
+
+
+def test_full_queue_is_tried_again() -> None:
+    """A server that drops a connection, since too many came at once, is tried anew before the kernel would."""
+    with black_hole() as hole:
+        seen: set[str] = set()
+
+        def connect() -> None:
+            with pytest.raises(BackendUnavailable, match="no answer in time"):
+                Stream.connect_tcp("name", HOST, hole, time.monotonic() + LIMIT)
+
+        thread = threading.Thread(target=connect)
+        thread.start()
+        while thread.is_alive():
+            seen |= sources(hole)
+            time.sleep(0.02)
+        assert len(seen) >= 3, "the kernel repeats its request from the same port"
+
+
+def test_busy_unix_socket_is_tried_again(tmp_path: Path) -> None:
+    """A Unix socket's full queue is told at once, as "try again"."""
+    place = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as caller:
+        listener.bind(place)
+        listener.listen(0)
+        caller.connect(place)
+        deadline = time.monotonic() + LIMIT
+        with pytest.raises(Busy):
+            Stream.connect_unix("name", place, deadline)
+        tries = 0
+
+        def connect() -> Stream:
+            nonlocal tries
+            tries += 1
+            if tries == 3:
+                listener.accept()[0].close()
+            return Stream.connect_unix("name", place, deadline)
+
+        patiently(deadline, connect).close()
+        assert tries == 3
+
+
+def test_patience_ends_in_time() -> None:
+    """A server that stays busy is given up within the limit, for its own reason."""
+
+    def refuse() -> None:
+        raise Busy("no room")
+
+    began = time.monotonic()
+    with pytest.raises(Busy, match="no room"):
+        patiently(began + 1.0, refuse)
+    assert time.monotonic() < began + 1.0
+
+
+def test_a_dead_server_is_no_busy_one() -> None:
+    """A port that nobody listens on is told at once, not tried until the limit."""
+    with socket.socket() as unused:
+        unused.bind((HOST, 0))
+        tries = 0
+
+        def connect() -> Stream:
+            nonlocal tries
+            tries += 1
+            return Stream.connect_tcp("name", HOST, unused.getsockname()[1], time.monotonic() + LIMIT)
+
+        with pytest.raises(BackendUnavailable, match="connection refused"):
+            patiently(time.monotonic() + LIMIT, connect)
+        assert tries == 1
+
+
+def test_last_words_are_heard() -> None:
+    """What a server said before it hung up is read, although the request found the connection closed."""
+    with socket.create_server((HOST, 0)) as listener:
+        stream = Stream.connect_tcp("name", HOST, listener.getsockname()[1], time.monotonic() + LIMIT)
+        peer, _ = listener.accept()
+        peer.sendall(b"too many")
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        for _ in range(2):
+            stream.send(b"request")
+        assert stream.receive() == b"too many"
+        with pytest.raises(HungUp):
+            stream.receive()
+
+
+@pytest.mark.parametrize("password", [None, "secret"])
+def test_redis_without_room(password: str | None) -> None:
+    """Whoever is turned away asks again until there is room, and says so when there never is."""
+    with RedisServer(extra=("--maxclients", "2"), password=password) as server:
+        place = (HOST, server.port)
+        known = None if password is None else (None, password)
+        first, second, third = (Server("name", place, credentials=known) for _ in range(3))
+        for other in (first, second):
+            assert other.ask([[b"PING"]], time.monotonic() + LIMIT) == [b"PONG"]
+        with pytest.raises(Busy, match="no room for another client"):
+            third.ask([[b"PING"]], time.monotonic() + 1.0)
+        threading.Timer(0.5, first.close).start()
+        assert third.ask([[b"PING"]], time.monotonic() + LIMIT) == [b"PONG"]
+
+
+def test_memcached_without_room() -> None:
+    """The same of a memcached, whose default is 1024 connections."""
+    with MemcachedServer(extra=("-c", "100")) as server:
+        url = server.url()
+        others = [socket.create_connection((HOST, server.port)) for _ in range(120)]
+        try:
+            backend = open_backend(url, 3.0)
+
+            def is_busy() -> bool:
+                try:
+                    backend.read("job")
+                except Busy as error:
+                    return re.search(r"no room for another connection.*-c", str(error)) is not None
+                except BackendUnavailable:
+                    pass  # The machine is, and the last try was too late to be answered.
+                return False
+
+            eventually(is_busy, "a refusal")
+            patient = open_backend(url, LIMIT)
+            for other in others[:50]:
+                threading.Timer(0.5, other.close).start()
+            assert patient.read("job") is None
+            patient.close()
+        finally:
+            for other in others:
+                other.close()

@@ -1,0 +1,393 @@
+"""ZooKeeper: standing by with a watch, what wakes it, and what it costs."""
+
+from __future__ import annotations
+
+import itertools
+import select
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cronlock.engines.zookeeper.backend import _Token
+from cronlock.errors import BackendUnavailable
+from cronlock.lease.vocabulary import ENDED, HELD, HOLD, Grant
+from cronlock.testing import LONG, granted, make_claim, make_ending, refused
+from labs.proxy import Proxy, _Connection
+from labs.servers.process import eventually
+from labs.servers.zookeeper import ZooKeeperEnsemble, ZooKeeperServer
+from tests.engines.zookeeper.test_zookeeper import looking, opened, sessions
+
+if TYPE_CHECKING:
+    from cronlock.lease.vocabulary import Backend
+
+_numbers = itertools.count(1)
+_LONG_SESSIONS = {"maxSessionTimeout": "600000"}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ZooKeeperServer]:
+    """One server with a short tick, which grants long sessions all the same."""
+    with ZooKeeperServer(tick=250, settings=_LONG_SESSIONS) as running:
+        yield running
+
+
+@pytest.fixture
+def key() -> str:
+    """A key that no other test uses."""
+    return f"watched-{next(_numbers)}"
+
+
+@contextmanager
+def standing_by(url: str, held: Grant, *, timeout: float = 20.0) -> Iterator[tuple[Backend, int]]:
+    """Give a node that was refused and its descriptor."""
+    with opened(url, timeout) as backend:
+        refused(backend.acquire(make_claim(held.claim.key)), HELD)
+        yield backend, watched(backend, held)
+
+
+def watched(backend: Backend, held: Grant) -> int:
+    """Return the descriptor of a watch on the key of `held`."""
+    descriptor = backend.watch(held.claim.key)
+    assert descriptor is not None
+    return descriptor
+
+
+def readable(descriptor: int, seconds: float = 0.0) -> bool:
+    """Whether the descriptor can be read within so long, for poll(2) and for select(2)."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    found = any(events & select.POLLIN for _, events in poll.poll(seconds * 1000))
+    assert found == bool(select.select([descriptor], [], [], 0)[0])
+    return found
+
+
+def take_over(held: Grant, **more: Any) -> Any:
+    """Return the claim of a standby."""
+    return make_claim(held.claim.key, standby_for=held.claim.owner, **more)
+
+
+def test_release_wakes(server: ZooKeeperServer, key: str) -> None:
+    """The run ended: everybody in standby is told, and leaves."""
+    with opened(server.url()) as holder:
+        held = granted(holder.acquire(make_claim(key)))
+        with standing_by(server.url(), held) as (backend, descriptor):
+            assert not readable(descriptor)
+            assert holder.release(held, make_ending(), keep_hold=True)
+            assert readable(descriptor, 60)
+            refused(backend.acquire(take_over(held)), ENDED)
+
+
+def test_lapse_wakes(server: ZooKeeperServer, key: str) -> None:
+    """The holder's session ended without a release: its lease is taken over, once."""
+    with opened(server.url()) as holder:
+        held = granted(holder.acquire(make_claim(key, hold=LONG)))
+        with (
+            standing_by(server.url(), held) as (one, first),
+            standing_by(server.url(), held) as (two, second),
+        ):
+            assert isinstance(held.token, _Token)
+            held.token.session.end()
+            assert readable(first, 60)
+            assert readable(second, 60)
+            assert granted(one.acquire(take_over(held))).took_over == held.fence
+            assert refused(two.acquire(take_over(held)), HELD).remaining > 0
+            assert not readable(watched(two, held))
+
+
+def test_forced_release_wakes(server: ZooKeeperServer, key: str) -> None:
+    """Somebody let go of the lease: nobody takes over."""
+    with opened(server.url()) as holder:
+        held = granted(holder.acquire(make_claim(key)))
+        with standing_by(server.url(), held) as (backend, descriptor):
+            assert holder.force_release(key, held.claim.owner)
+            assert readable(descriptor, 60)
+            refused(backend.acquire(take_over(held)), ENDED)
+
+
+def test_end_of_a_hold_wakes(server: ZooKeeperServer, key: str) -> None:
+    """Also who was refused for a hold is told when somebody ends that."""
+    with opened(server.url()) as holder, opened(server.url()) as backend:
+        held = granted(holder.acquire(make_claim(key, hold=LONG)))
+        assert holder.release(held, make_ending(), keep_hold=True)
+        refused(backend.acquire(make_claim(key)), HOLD)
+        descriptor = watched(backend, held)
+        assert not readable(descriptor)
+        assert holder.force_release(key, held.claim.owner)
+        assert readable(descriptor, 60)
+        granted(backend.acquire(make_claim(key)))
+
+
+def test_change_before_the_watch(server: ZooKeeperServer, key: str) -> None:
+    """What changed between the refusal and the watch can be read at once."""
+    with opened(server.url()) as holder, opened(server.url()) as backend:
+        held = granted(holder.acquire(make_claim(key)))
+        refused(backend.acquire(make_claim(key)), HELD)
+        assert holder.release(held, make_ending(), keep_hold=False)
+        assert readable(watched(backend, held))
+        refused(backend.acquire(take_over(held)), ENDED)
+
+
+def test_another_run_before_the_watch(server: ZooKeeperServer, key: str) -> None:
+    """A lease of a later run is not the one that was seen."""
+    with opened(server.url()) as holder, opened(server.url()) as backend:
+        held = granted(holder.acquire(make_claim(key)))
+        refused(backend.acquire(make_claim(key)), HELD)
+        assert holder.release(held, make_ending(), keep_hold=False)
+        granted(holder.acquire(make_claim(key)))
+        assert readable(watched(backend, held))
+        refused(backend.acquire(take_over(held)), ENDED)
+
+
+def test_renewals_wake_nobody(server: ZooKeeperServer, key: str) -> None:
+    """A holder that is alive costs those in standby nothing."""
+    with opened(server.url()) as holder:
+        held = granted(holder.acquire(make_claim(key)))
+        with standing_by(server.url(), held) as (backend, descriptor):
+            for _ in range(3):
+                assert holder.renew(held)
+            # Had there been an event, it had come before this answer.
+            assert refused(backend.acquire(take_over(held)), HELD).remaining > 0
+            assert watched(backend, held) == descriptor
+            assert not readable(descriptor)
+
+
+def test_a_renewal_shows_in_what_remains(server: ZooKeeperServer, key: str) -> None:
+    """The time that remains counts from the holder's last sign of life, by the server's clock."""
+    with opened(server.url()) as holder:
+        held = granted(holder.acquire(make_claim(key, ttl=LONG)))
+        with standing_by(server.url(), held) as (backend, _):
+            time.sleep(1.2)
+            assert LONG - 100 < refused(backend.acquire(take_over(held)), HELD).remaining <= LONG - 1
+            sent = time.monotonic()
+            assert holder.renew(held)
+            remaining = refused(backend.acquire(take_over(held)), HELD).remaining
+            assert LONG - (time.monotonic() - sent) - 0.1 < remaining <= LONG + 0.001
+
+
+def test_waiting_costs_one_read_a_look(server: ZooKeeperServer, key: str) -> None:
+    """One session and one connection for many looks, each a single request; nothing is written."""
+    with (
+        opened(server.url()) as holder,
+        looking(server) as client,
+        Proxy(server.port) as proxy,
+    ):
+        held = granted(holder.acquire(make_claim(key)))
+        with standing_by(server.url(port=proxy.port), held) as (backend, descriptor):
+            known = sessions(server)
+
+            def written() -> list[int]:
+                paths = (f"/cronlock/{key}", "/cronlock/~clock", "/cronlock")
+                return [number for path in paths for number in client.get(path)[1][:6]]
+
+            before = written()
+            connections, requests = proxy.connections, proxy.requests
+            for _ in range(5):
+                refused(backend.acquire(take_over(held)), HELD)
+                assert watched(backend, held) == descriptor
+            assert (proxy.connections, proxy.requests) == (connections, requests + 5)
+            assert written() == before
+            assert sessions(server) == known
+
+
+def test_a_short_lease_does_not_need_quick_looks(server: ZooKeeperServer, key: str) -> None:
+    """A standby's session lasts as long as servers let it by default, whatever the ttl."""
+    with opened(server.url()) as holder, opened(server.url()) as backend:
+        held = granted(holder.acquire(make_claim(key, ttl=5)))
+        refused(backend.acquire(make_claim(key, ttl=5)), HELD)
+        watched(backend, held)
+        assert "to=40000" in server.ask("cons")
+
+
+def test_standby_leaves_nothing_behind(server: ZooKeeperServer, key: str) -> None:
+    """However it ends, its session ends with it."""
+    with opened(server.url()) as holder:
+        held = granted(holder.acquire(make_claim(key)))
+        before = sessions(server)
+        for end in ("close", "taken over"):
+            with standing_by(server.url(), held) as (backend, _):
+                assert len(sessions(server) - before) == 1
+                if end == "taken over":
+                    with looking(server) as client:
+                        client.delete(f"/cronlock/{key}/{held.claim.owner}")
+                    heir = granted(backend.acquire(take_over(held)))
+                    eventually(lambda: len(sessions(server) - before) == 1, "the lease's session is left")
+                    assert backend.release(heir, make_ending(), keep_hold=False)
+            eventually(lambda: not sessions(server) - before, "the session ended")
+
+
+def test_nothing_to_watch(server: ZooKeeperServer, key: str) -> None:
+    """Without a refusal there is nothing to be told of."""
+    with opened(server.url()) as holder, opened(server.url()) as backend:
+        assert backend.watch(key) is None
+        held = granted(holder.acquire(make_claim(key)))
+        refused(backend.acquire(make_claim(key)), HELD)
+        assert backend.watch(key + "else") is None
+        watched(backend, held)
+        backend.close()
+        assert backend.watch(key) is None
+
+
+class MergingProxy(Proxy):
+    """Keeps an answer back, once it is told to, and passes it on in one piece with what follows it."""
+
+    def __init__(self, target: int) -> None:
+        super().__init__(target)
+        self.merging = False
+        self.kept = b""
+
+    def __enter__(self) -> MergingProxy:
+        super().__enter__()
+        return self
+
+    def _downward(self, connection: _Connection, data: bytes) -> None:
+        if self.merging and not self.kept:
+            self.kept = data
+            return
+        kept, self.kept, self.merging = self.kept, b"", False
+        super()._downward(connection, kept + data)
+
+
+@pytest.mark.parametrize("call", ["watch", "look"])
+def test_event_in_one_piece_with_an_answer(server: ZooKeeperServer, key: str, call: str) -> None:
+    """An event that was received with an answer is not to be waited for: it is here already."""
+    with opened(server.url()) as holder, MergingProxy(server.port) as proxy, ThreadPoolExecutor() as threads:
+        held = granted(holder.acquire(make_claim(key)))
+        with opened(server.url(port=proxy.port), 60) as backend:
+            refused(backend.acquire(make_claim(key)), HELD)
+            if call == "look":
+                watched(backend, held)
+            proxy.merging = True
+            if call == "look":
+                asking: Future[Any] = threads.submit(backend.acquire, take_over(held))
+            else:
+                asking = threads.submit(watched, backend, held)
+            eventually(lambda: proxy.kept, "the answer")
+            assert holder.release(held, make_ending(), keep_hold=False)
+            if call == "look":
+                refused(asking.result(), ENDED)
+            else:
+                assert readable(asking.result())
+                refused(backend.acquire(take_over(held)), ENDED)
+
+
+def test_over_tls(key: str) -> None:
+    """Looks, renewals and the end, where bytes are taken from the descriptor record by record."""
+    with ZooKeeperServer(tls=True, settings=_LONG_SESSIONS) as secure, opened(secure.url()) as holder:
+        held = granted(holder.acquire(make_claim(key)))
+        with standing_by(secure.url(), held) as (backend, _):
+            for _ in range(3):
+                assert holder.renew(held)
+                refused(backend.acquire(take_over(held)), HELD)
+                descriptor = watched(backend, held)
+                assert not readable(descriptor)
+            assert holder.release(held, make_ending(), keep_hold=False)
+            assert readable(descriptor, 60)
+            refused(backend.acquire(take_over(held)), ENDED)
+
+
+BREAKS: dict[str, Callable[[Proxy], None]] = {"cut": Proxy.cut, "refused": Proxy.refuse}
+
+
+@pytest.mark.parametrize("broken", list(BREAKS))
+def test_a_broken_connection_wakes(server: ZooKeeperServer, key: str, broken: str) -> None:
+    """The next look finds another way, and stands by again from there."""
+    with opened(server.url()) as holder, Proxy(server.port) as proxy:
+        held = granted(holder.acquire(make_claim(key)))
+        with standing_by(server.url(port=proxy.port), held) as (backend, first):
+            BREAKS[broken](proxy)
+            assert readable(first, 60)
+            if broken == "refused":
+                with pytest.raises(BackendUnavailable):
+                    backend.acquire(take_over(held))
+                proxy.pass_all()
+            refused(backend.acquire(take_over(held)), HELD)
+            descriptor = watched(backend, held)
+            assert not readable(descriptor)
+            assert holder.release(held, make_ending(), keep_hold=False)
+            assert readable(descriptor, 60)
+
+
+def test_a_hung_server(server: ZooKeeperServer, key: str) -> None:
+    """Neither a look nor a watch takes longer than one request may, and no look is taken for an answer."""
+    with opened(server.url()) as holder:
+        held = granted(holder.acquire(make_claim(key)))
+        with standing_by(server.url(), held, timeout=1.0) as (backend, _), opened(server.url(), 1.0) as late:
+            refused(late.acquire(make_claim(key)), HELD)
+            server.pause()
+            try:
+                for call in (lambda: backend.acquire(take_over(held)), lambda: late.watch(key)):
+                    began = time.monotonic()
+                    with pytest.raises(BackendUnavailable, match="no answer in time"):
+                        call()
+                    assert time.monotonic() - began >= 0.9
+            finally:
+                server.resume()
+            eventually(lambda: _answers(backend, held), "the server answers")
+            assert not readable(watched(backend, held))
+
+
+def _answers(backend: Backend, held: Grant) -> bool:
+    try:
+        refused(backend.acquire(take_over(held)), HELD)
+    except BackendUnavailable:
+        return False
+    return True
+
+
+def test_a_standby_that_overslept(key: str) -> None:
+    """Its own session is over as well: it is woken, and takes over through another one."""
+    with ZooKeeperServer(tick=250, settings={"maxSessionTimeout": "5000"}) as own, opened(own.url()) as holder:
+        held = granted(holder.acquire(make_claim(key)))
+        with standing_by(own.url(), held) as (backend, descriptor):
+            eventually(lambda: not sessions(own), "all sessions are over")
+            assert readable(descriptor, 60)
+            assert granted(backend.acquire(take_over(held))).took_over == held.fence
+
+
+def test_a_server_that_was_wiped(key: str) -> None:
+    """No record says that the run died, so nobody takes it over."""
+    with ZooKeeperServer(settings=_LONG_SESSIONS) as own, opened(own.url()) as holder:
+        held = granted(holder.acquire(make_claim(key)))
+        with standing_by(own.url(), held) as (backend, descriptor):
+            own.restart(keep_data=False)
+            assert readable(descriptor, 60)
+            refused(backend.acquire(take_over(held)), ENDED)
+            assert backend.read(key) is None
+
+
+def test_through_a_follower_that_dies(key: str) -> None:
+    """A follower tells of what happens at the leader; when it dies, the watch moves to another server."""
+    with ZooKeeperEnsemble(3, tick=1000) as ensemble, opened(ensemble.leader().url()) as holder:
+        follower = ensemble.follower()
+        held = granted(holder.acquire(make_claim(key)))
+        with standing_by(follower.url(), held) as (one, first):
+            assert holder.release(held, make_ending(), keep_hold=False)
+            assert readable(first, 60)
+            refused(one.acquire(take_over(held)), ENDED)
+        held = granted(holder.acquire(make_claim(key)))
+        with _standing_by_at(ensemble, follower, holder, held) as (two, second):
+            follower.kill()
+            assert readable(second, 60)
+            assert holder.renew(held)
+            refused(two.acquire(take_over(held)), HELD)
+            third = watched(two, held)
+            holder.close()
+            assert readable(third, 60)
+            assert granted(two.acquire(take_over(held))).took_over == held.fence
+
+
+@contextmanager
+def _standing_by_at(
+    ensemble: ZooKeeperEnsemble, server: ZooKeeperServer, holder: Backend, held: Grant
+) -> Iterator[tuple[Backend, int]]:
+    """Give a node that knows all servers and stands by at this one, which is the first by chance."""
+    while True:
+        assert holder.renew(held)
+        with standing_by(ensemble.url(), held) as (backend, descriptor):
+            if "zk_watch_count\t1\n" in server.ask("mntr"):
+                yield backend, descriptor
+                return
