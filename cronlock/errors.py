@@ -62,6 +62,10 @@ class BackendUnavailable(BackendError):
     """
 
 
+class Unacknowledged(BackendUnavailable):
+    """A write was carried out, and too few replicas have it: a failover may undo it."""
+
+
 class GivenBack(BackendUnavailable):
     """The lease was granted, found to be of no use, and given back: ask again under a new owner."""
 

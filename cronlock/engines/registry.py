@@ -74,6 +74,10 @@ def open_backend(text: str, timeout: float) -> Backend:
             f"{url.scheme}:// needs the Python package {missing}: pip install {needed}, or install your "
             f"distribution's python3-{missing}"
         ) from error
+    if hasattr(module, "open_store"):
+        from ..lease.leases import Leases
+
+        return Leases(module.open_store(url, timeout))
     backend: Backend = module.open_backend(url, timeout)
     return backend
 
@@ -139,7 +143,7 @@ def open_doctor(text: str) -> ModuleType | None:
 def _doctor_of(backend: str) -> str:
     """Return the name of the module that examines what the module `backend` talks to."""
     own = backend.startswith("cronlock.engines.")
-    return backend[: -len("backend")] + "doctor" if own and backend.endswith(".backend") else f"{backend}_doctor"
+    return f"{backend.rpartition('.')[0]}.doctor" if own and not backend.endswith(".ha") else f"{backend}_doctor"
 
 
 def place(text: str) -> str:

@@ -126,7 +126,7 @@ def put_together(kept: list[Run], *, run: Run | None, last: Run | None) -> tuple
 
 def cut_off(run: Run, *, by_force: bool) -> Run:
     """Return a run that never said its end as the history has it: it died, or was released by force."""
-    values: dict[str, Any] = {name: getattr(run, name) for name in Run.__slots__}
+    values: dict[str, Any] = {name: getattr(run, name) for name in Run._fields}
     return Run(**{**values, "outcome": RELEASED if by_force else DIED})
 
 

@@ -6,6 +6,8 @@ for rules) or *epoch time* (for people and records); names of the latter end in 
 
 from __future__ import annotations
 
+from ..value import Value
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +29,7 @@ NOT_STARTED = "not-started"
 DIED = "died"
 RELEASED = "released"  # by `cronlock release`
 #: With these the job was not done: a standby may still take it over.
-UNDONE = (LOST, NOT_STARTED)
+UNDONE = (LOST, NOT_STARTED, DIED)
 
 #: Keys that nobody used for so long may vanish from the backend.
 RETENTION = 30 * 86400.0
@@ -35,85 +37,59 @@ RETENTION = 30 * 86400.0
 HISTORY = 20
 
 
-class Traits:
+class Traits(Value):
     """What a backend can keep; declared by it and asked by the rules, never by its type."""
 
-    __slots__ = ("fencing", "granularity", "lists_keys", "local", "longest_ttl", "records", "shortest_ttl")
-
-    def __init__(
-        self,
-        *,
-        fencing: bool,
-        shortest_ttl: float,
-        longest_ttl: float,
-        granularity: float = 0.0,
-        lists_keys: bool = True,
-        local: bool = False,
-        records: bool = True,
-    ) -> None:
-        #: Whether grants carry a fencing token.
-        self.fencing = fencing
-        self.shortest_ttl = shortest_ttl
-        self.longest_ttl = longest_ttl
-        #: How much earlier than asked the server may end a lease; taken off the deadline.
-        self.granularity = granularity
-        self.lists_keys = lists_keys
-        #: Whether it guards this machine only.
-        self.local = local
-        #: Whether it knows who has a key and how runs ended. Where not, a hold is as good as a lease, nothing is
-        #: taken over or released by force, and `read` returns None for a key that is free, else one `untold`.
-        self.records = records
+    shortest_ttl: float
+    longest_ttl: float
+    #: The longest min-hold, in seconds.
+    longest_hold: float = 3650 * 86400.0
+    #: How much earlier than asked the server may end a lease; taken off the deadline.
+    granularity: float = 0.0
+    #: Whether grants carry a fencing token.
+    fencing: bool = True
+    lists_keys: bool = True
+    #: Whether it guards this machine only.
+    local: bool = False
+    #: Whether it knows who has a key and how runs ended. Where not, a hold is as good as a lease, nothing is
+    #: taken over or released by force, and `read` returns None for a key that is free, else one `untold`.
+    records: bool = True
+    #: Whether it drops records that nobody uses: that one is missing tells nothing of a lease.
+    evicts: bool = False
 
 
-class Sight:
+class Sight(Value):
     """What this node last saw of a key on this backend; see `cronlock.lease.sights`."""
 
-    __slots__ = ("age", "floor", "noticed_age", "ttl")
-
-    def __init__(self, floor: int, age: float, noticed_age: float | None, ttl: float = 0.0) -> None:
-        #: The highest fence seen; the next one must be larger.
-        self.floor = floor
-        #: At least so long ago was it seen.
-        self.age = age
-        #: How long ago it was first noticed that the server shows less than `floor`, if it was.
-        self.noticed_age = noticed_age
-        #: The ttl of the lease that was seen, 0 if unknown.
-        self.ttl = ttl
+    #: The highest fence seen; the next one must be larger.
+    floor: int
+    #: At least so long ago was it seen.
+    age: float
+    #: How long ago it was first noticed that the server shows less than `floor`, if it was.
+    noticed_age: float | None
+    #: The ttl of the lease that was seen, 0 if unknown.
+    ttl: float = 0.0
 
 
-class Claim:
+class Claim(Value):
     """What one run asks for. The owner is fresh for each run and the same on every retry."""
 
-    __slots__ = ("hold", "host", "ignore_hold", "key", "owner", "pid", "program", "sight", "standby_for", "ttl")
-
-    def __init__(
-        self,
-        *,
-        key: str,
-        owner: str,
-        host: str,
-        pid: int,
-        program: str,
-        ttl: float,
-        hold: float,
-        ignore_hold: bool = False,
-        sight: Sight | None = None,
-        standby_for: str | None = None,
-    ) -> None:
-        self.key = key
-        self.owner = owner
-        self.host = host
-        self.pid = pid
-        #: The command's name without its arguments, which may hold secrets.
-        self.program = program
-        self.ttl = ttl
-        #: The key is not free again before this long after the grant, whatever is left of an earlier run's hold.
-        self.hold = hold
-        #: Take the key although the last run's hold is not over.
-        self.ignore_hold = ignore_hold
-        self.sight = sight
-        #: Take the key only over from a run of this tick (`Run.tick`) that died, whatever its hold.
-        self.standby_for = standby_for
+    key: str
+    owner: str
+    host: str
+    pid: int
+    #: The command's name without its arguments, which may hold secrets.
+    program: str
+    ttl: float
+    #: The key is not free again before this long after the grant, whatever is left of an earlier run's hold.
+    hold: float
+    #: Take the key although the last run's hold is not over.
+    ignore_hold: bool = False
+    sight: Sight | None = None
+    #: Take the key only over from a run of this tick (`Run.tick`) that died, whatever its hold.
+    standby_for: str | None = None
+    #: The fence of the run that it stands by for: should that give the key back, nothing else tells.
+    awaited_fence: int | None = None
 
     @property
     def doubt(self) -> float:
@@ -121,75 +97,41 @@ class Claim:
         return self.ttl if self.sight is None else max(self.ttl, self.sight.ttl)
 
 
-class Grant:
+class Grant(Value):
     """A lease that is ours."""
 
-    __slots__ = ("claim", "descriptor", "fence", "previous", "token", "took_over", "ttl")
-
-    def __init__(
-        self,
-        claim: Claim,
-        *,
-        fence: int | None,
-        ttl: float,
-        token: object = None,
-        descriptor: int | None = None,
-        previous: Run | None = None,
-        took_over: int | None = None,
-    ) -> None:
-        self.claim = claim
-        #: Larger for every later run of the key; None where the backend cannot say.
-        self.fence = fence
-        #: What the server keeps without a renewal: may be less than was asked for.
-        self.ttl = ttl
-        #: The backend's own, such as a CAS value or a session id.
-        self.token = token
-        #: A descriptor that the command inherits, since the lease lives in it (file backend).
-        self.descriptor = descriptor
-        #: The run before this one, ended or not; None if there was none, or when asked again.
-        self.previous = previous
-        #: The fence of the dead run in whose place this one is, for a claim that stood by.
-        self.took_over = took_over
+    claim: Claim
+    #: Larger for every later run of the key; None where the backend cannot say.
+    fence: int | None
+    #: What the server keeps without a renewal: may be less than was asked for.
+    ttl: float
+    #: The backend's own, such as what a renewal needs to know of the key.
+    token: object = None
+    #: A descriptor that the command inherits, since the lease lives in it (file backend).
+    descriptor: int | None = None
+    #: The run before this one, ended or not; None if there was none or the backend cannot tell.
+    previous: Run | None = None
+    #: The fence of the run in whose place this one is, for a claim that stood by.
+    took_over: int | None = None
 
 
-class Run:
+class Run(Value):
     """One run, as a record keeps it."""
 
-    __slots__ = (
-        *("ended_at", "fence", "host", "outcome", "owner", "pid"),
-        *("program", "stands_for", "started_at", "status", "took_over", "ttl"),
-    )
-
-    def __init__(
-        self,
-        *,
-        owner: str,
-        host: str,
-        pid: int,
-        program: str,
-        started_at: float,
-        ttl: float,
-        fence: int | None,
-        ended_at: float | None = None,
-        outcome: str | None = None,
-        status: int | None = None,
-        stands_for: str | None = None,
-        took_over: int | None = None,
-    ) -> None:
-        self.owner = owner
-        self.host = host
-        self.pid = pid
-        self.program = program
-        self.started_at = started_at
-        self.ttl = ttl
-        self.fence = fence
-        #: None as long as nobody said that it ended.
-        self.ended_at = ended_at
-        self.outcome = outcome
-        self.status = status
-        #: Of a takeover: the tick that it runs, and the fence of the dead run before it.
-        self.stands_for = stands_for
-        self.took_over = took_over
+    owner: str
+    host: str
+    pid: int
+    program: str
+    started_at: float
+    ttl: float
+    fence: int | None
+    #: None as long as nobody said that it ended.
+    ended_at: float | None = None
+    outcome: str | None = None
+    status: int | None = None
+    #: Of a takeover: the tick that it runs, and the fence of the run before it.
+    stands_for: str | None = None
+    took_over: int | None = None
 
     @property
     def tick(self) -> str:
@@ -207,34 +149,28 @@ class Run:
         return self.outcome is None or self.outcome in UNDONE
 
 
-class Conflict:
+class Conflict(Value):
     """The answer that the key is not to be had now. An answer, not a failure."""
 
-    __slots__ = ("fence", "remaining", "run", "why")
-
-    def __init__(self, why: str, *, remaining: float, run: Run | None = None, fence: int | None = None) -> None:
-        #: HELD, HOLD, FORGOTTEN, CANCELLED or ENDED.
-        self.why = why
-        #: Seconds until the key can be free; for a lease, if it is not renewed.
-        self.remaining = remaining
-        #: The holder's run, or the last run for a hold or an end.
-        self.run = run
-        #: The highest fence that the server shows, for this node's sight.
-        self.fence = fence
+    #: HELD, HOLD, FORGOTTEN or ENDED.
+    why: str
+    #: Seconds until the key can be free; for a lease, if it is not renewed.
+    remaining: float
+    #: The holder's run, or the last run for a hold or an end.
+    run: Run | None = None
+    #: The highest fence that the server shows, for this node's sight.
+    fence: int | None = None
 
 
-class Ending:
+class Ending(Value):
     """How a run ended, for its record."""
 
-    __slots__ = ("ended_at", "outcome", "status")
-
-    def __init__(self, outcome: str, status: int | None, ended_at: float) -> None:
-        #: EXITED, LOST, TIMED_OUT or NOT_STARTED.
-        self.outcome = outcome
-        #: cronlock's exit status for it; None if the command never ran.
-        self.status = status
-        #: By this machine's wall clock; a backend with a clock of its own uses that.
-        self.ended_at = ended_at
+    #: EXITED, LOST, TIMED_OUT or NOT_STARTED.
+    outcome: str
+    #: cronlock's exit status for it; None if the command never ran.
+    status: int | None
+    #: By this machine's wall clock; a backend with a clock of its own uses that.
+    ended_at: float
 
 
 class Record:
@@ -263,7 +199,7 @@ class Record:
         self.remaining = remaining
         #: Seconds until the hold is over, 0 when it is.
         self.hold_remaining = hold_remaining
-        #: The last run that ended by its own word.
+        #: The last run that ended by its own word, of those that are remembered.
         self.last = last
         #: Runs before `run`, the newest first, at most HISTORY; one that never said its end is DIED,
         #: or RELEASED.
@@ -277,10 +213,9 @@ class Record:
 if TYPE_CHECKING:
 
     class Backend(Protocol):
-        """A place that keeps leases.
+        """A place that keeps leases: `cronlock.lease.leases` over a store, or an engine that has no records.
 
-        acquire, renew and release are each one atomic step on the server and compare the owner.
-        Each raises BackendUnavailable when it could not ask or cannot know the answer, and
+        Each method raises BackendUnavailable when it could not ask or cannot know the answer, and
         ForeignValue when something that is not cronlock's lies in the key's place. No method
         retries on its own account, logs, starts a thread (the guard is forked behind `acquire`), or
         takes longer than the time limit that the backend was opened with.
@@ -291,11 +226,12 @@ if TYPE_CHECKING:
         notices: list[str]
 
         def acquire(self, claim: Claim) -> Grant | Conflict:
-            """Take the key if it is free. The same owner asking again gets the same lease.
+            """Take the key if it is free. The same owner asking again gets the same lease, which lasts anew.
 
             A claim with `standby_for` gets it only if the last run is of that tick, its lease lapsed
-            (or it ended UNDONE), and nobody released it by force; the dead run's hold goes on, or the
-            claim's, if that is longer. While a run of that tick has the lease the answer is HELD, else ENDED.
+            (or it ended UNDONE, or gave the key back), and nobody released it by force; the dead run's hold goes
+            on, or the claim's, if that is longer. While a run of that tick has the lease the answer is HELD, else
+            ENDED.
             """
 
         def renew(self, grant: Grant) -> bool:
@@ -305,11 +241,11 @@ if TYPE_CHECKING:
             """End our lease and record how the run ended, in the history too; False when it was not ours.
 
             With `keep_hold` the key stays taken for what is left of the hold that the claim
-            asked for; without it, the key is free at once.
+            asked for; without it, the key is as free as it was before.
             """
 
         def abandon(self, claim: Claim) -> None:
-            """Undo an `acquire` whose answer never came: free the key if it is ours, with no hold.
+            """Undo an `acquire` whose answer never came: the record is as before, but for the fence.
 
             A duplicate of that acquire which arrives later must not take the key.
             """

@@ -198,7 +198,7 @@ class State:
     def ended(self, ending: Ending, now: float, *, keep_hold: bool) -> State:
         """Return this state once its run ended so at `now`."""
         assert self.run is not None
-        values = {name: getattr(self.run, name) for name in Run.__slots__}
+        values = {name: getattr(self.run, name) for name in Run._fields}
         values.update(ended_at=max(now, self.run.started_at), outcome=ending.outcome, status=ending.status)
         last = Run(**values)
         more: dict[str, Any] = {"hold": self.hold} if keep_hold else {}

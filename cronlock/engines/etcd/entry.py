@@ -225,7 +225,7 @@ class Entry:
     def ended_run(self, ending: Ending) -> Run:
         """Return `run` once it ended so."""
         assert self.run is not None
-        values = {name: getattr(self.run, name) for name in Run.__slots__}
+        values = {name: getattr(self.run, name) for name in Run._fields}
         values.update(ended_at=ending.ended_at, outcome=ending.outcome, status=ending.status)
         return Run(**values)
 

@@ -139,7 +139,7 @@ class State:
     def ended(self, ending: Ending, *, keep_hold: bool) -> State:
         """Return this state once its run ended so."""
         assert self.run is not None
-        values = {name: getattr(self.run, name) for name in Run.__slots__}
+        values = {name: getattr(self.run, name) for name in Run._fields}
         values.update(ended_at=ending.ended_at, outcome=ending.outcome, status=ending.status)
         last = Run(**values)
         more = {"hold": self.hold} if keep_hold else {}

@@ -1,0 +1,278 @@
+"""Leases on any store: read a cell, let the rules decide, swap; decide again on what is there if that was refused.
+
+A grant keeps the cell that it left, so that a renewal and a release are one swap each, without reading first. It
+also keeps what it replaced, to give the key back as it was.
+"""
+
+from __future__ import annotations
+
+import time
+
+from ..errors import BackendUnavailable, ConfigError, ForeignValue, GivenBack, Unacknowledged
+from . import rules
+from .clock import SystemClock
+from .state import State, decode, encode
+from .store import NO_HOLD, Cell
+from .vocabulary import RELEASED, Conflict, Grant, Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .clock import Clock
+    from .store import Hold, Store
+    from .vocabulary import Claim, Ending, Traits
+
+
+class _Attempt:
+    """A swap that was to grant the key, and may have been carried out."""
+
+    __slots__ = ("fence", "seen", "state")
+
+    def __init__(self, fence: int, seen: Cell, state: State) -> None:
+        self.fence = fence
+        #: The cell that it was decided on, and its state.
+        self.seen = seen
+        self.state = state
+
+
+class _Asked:
+    """What this process asked for in the name of one owner."""
+
+    __slots__ = ("attempts", "key")
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.attempts: list[_Attempt] = []
+
+    def before(self, state: State) -> tuple[Cell, State]:
+        """Return what the grant replaced that `state` shows."""
+        for one in reversed(self.attempts):
+            if state.run is not None and one.fence == state.run.fence:
+                return one.seen, one.state
+        return NO_HOLD, state.but(run=None)
+
+
+class _Held:
+    """What a grant keeps: the key's cell as it left it, and the cell that it replaced, each with its state."""
+
+    __slots__ = ("at", "before", "cell", "key", "owner", "replaced", "state")
+
+    def __init__(self, claim: Claim, cell: Cell, state: State, at: float, before: Cell, replaced: State) -> None:
+        self.key = claim.key
+        self.owner = claim.owner
+        self.cell = cell
+        self.state = state
+        #: The boot time at which the server's time was read that is in `cell`.
+        self.at = at
+        self.before = before
+        self.replaced = replaced
+
+
+class Leases:
+    """The `Backend` protocol (see `cronlock.lease.vocabulary`) over a store."""
+
+    def __init__(self, store: Store, clock: Clock | None = None) -> None:
+        self.store = store
+        self.traits: Traits = store.traits
+        self.notices = store.notices
+        self._clock: Clock = clock or SystemClock()
+        self._asked: dict[str, _Asked] = {}
+
+    def acquire(self, claim: Claim) -> Grant | Conflict:
+        """Take the key if it is free, by a read and a swap.
+
+        Raises ConfigError for a hold that the store cannot keep, GivenBack when it is not sure to have kept the grant.
+        """
+        longest = self.traits.longest_hold
+        if claim.hold > longest:
+            raise ConfigError(
+                f"--min-hold {claim.hold:.0f} is longer than this backend can keep: at most {longest:.0f} s"
+                f" ({longest / 86400:.0f}d); shorten it (or --every, whose half it is), or use another backend"
+            )
+        deadline = self._deadline()
+        asked = self._asked.setdefault(claim.owner, _Asked(claim.key))
+        # A standby asks again when the lease can have lapsed.
+        cell, at = self.store.read(claim.key, deadline, exact=claim.standby_for is not None), self._clock.now()
+        while True:
+            state = self._state(claim.key, cell)
+            conflict = rules.refuse(state, claim, cell) or self._forgotten(claim, state, deadline)
+            if conflict is not None:
+                return conflict
+            granted = rules.grant(state, claim, cell, self._server_time(cell, at))
+            before, replaced = asked.before(state) if rules.is_run_of(state, claim.owner) else (cell, state)
+            assert granted.run is not None
+            asked.attempts.append(_Attempt(granted.run.fence or 0, before, replaced))
+            try:
+                done, cell = self._swap(claim.key, cell, granted, claim.ttl, claim.hold, deadline)
+            except Unacknowledged as error:
+                self.abandon(claim)
+                raise GivenBack(f"{error}; the lease was given back") from error
+            at = self._clock.now()
+            if done:
+                held = _Held(claim, cell, granted, at, before, replaced)
+                return Grant(
+                    claim,
+                    fence=granted.run.fence,
+                    ttl=min(claim.ttl, cell.lease or claim.ttl),
+                    token=held,
+                    descriptor=cell.descriptor,
+                    previous=replaced.latest,
+                    took_over=granted.run.took_over,
+                )
+            self._check(deadline, claim.key)
+
+    def renew(self, grant: Grant) -> bool:
+        """Let the lease last as long as the claim asks for from now on, by one swap; False if it is not ours.
+
+        Lowers `grant.ttl` where the server keeps it for a shorter time.
+        """
+        deadline = self._deadline()
+        held = self._held(grant, deadline)
+        while held is not None and rules.is_run_of(held.state, held.owner):
+            at = self._clock.now()
+            done, cell = self._swap(held.key, held.cell, held.state, grant.claim.ttl, 0.0, deadline)
+            state = held.state if done else self._state(held.key, cell)
+            held.cell, held.state, held.at = cell, state, at
+            if done:
+                grant.ttl = min(grant.ttl, cell.lease or grant.ttl)
+                return True
+            self._check(deadline, held.key)
+        return False
+
+    def release(self, grant: Grant, ending: Ending, *, keep_hold: bool) -> bool:
+        """End our lease and record how the run ended, by one swap; False if it was not ours."""
+        deadline = self._deadline()
+        held = self._held(grant, deadline)
+        while held is not None:
+            ours = rules.is_run_of(held.state, held.owner)
+            ended = rules.end(held.state, held.owner, ending, self._server_time(held.cell, held.at, ending.ended_at))
+            if ended is None:
+                break  # Forced out; or released already, and only the answer was lost.
+            lease = 0.0 if ours else None
+            hold: Hold = held.before if ours and not keep_hold else 0.0
+            done, cell = self._swap(held.key, held.cell, ended, lease, hold, deadline)
+            held.cell, held.state = cell, ended if done else self._state(held.key, cell)
+            if done:
+                self._asked.pop(held.owner, None)
+                return ours
+            self._check(deadline, held.key)
+        return False
+
+    def abandon(self, claim: Claim) -> None:
+        """Give up: undo what an `acquire` may have done whose answer never came.
+
+        Writes also where that is still on its way, so that it finds another version than it was decided on.
+        """
+        asked = self._asked.get(claim.owner)
+        if asked is None or not asked.attempts:
+            return
+        deadline = self._deadline()
+        cell = self.store.read(claim.key, deadline)
+        while True:
+            state = self._state(claim.key, cell)
+            lease: float | None = None
+            hold: Hold = 0.0
+            if rules.is_run_of(state, claim.owner):
+                before, replaced = asked.before(state)
+                lease, hold, state = 0.0, before, rules.give_back(state, replaced)
+            elif not any(one.seen.data == cell.data for one in asked.attempts):
+                break
+            try:
+                done, cell = self._swap(claim.key, cell, state, lease, hold, deadline)
+            except Unacknowledged:
+                done = True  # A replica that is promoted without it shows a lease that lapses by itself.
+            if done:
+                break
+            self._check(deadline, claim.key)
+        asked.attempts.clear()
+
+    def read(self, key: str) -> Record | None:
+        """Return what is known of the key, changing nothing; None if there is no record."""
+        cell = self.store.read(key, self._deadline(), exact=True)
+        state = self._state(key, cell)
+        if state.latest is None and not state.success:
+            return None
+        history = state.history()
+        return Record(
+            run=state.run,
+            remaining=cell.lease if state.run is not None else 0.0,
+            hold_remaining=cell.hold,
+            last=next((run for run in history if run.ended_at is not None), None),
+            history=history,
+            success=state.last_success(),
+        )
+
+    def force_release(self, key: str, owner: str) -> bool:
+        """Take the lease or the hold from `owner`, whoever asks; False if it was not theirs."""
+        deadline = self._deadline()
+        cell = self.store.read(key, deadline)
+        while True:
+            state = self._state(key, cell)
+            released = rules.force_release(state, owner, cell)
+            if released is None:
+                return False
+            # What of a run that was made to end before: its lease is there as long as it takes to notice.
+            leased = bool(cell.lease) and state.run is not None and state.run.outcome != RELEASED
+            taken = leased or bool(cell.hold)
+            done, cell = self._swap(key, cell, released, 0.0, NO_HOLD, deadline)
+            if done:
+                return taken
+            self._check(deadline, key)
+
+    def watch(self, key: str) -> int | None:
+        """Return a descriptor that can be read once the key may have changed; None where nothing tells."""
+        return self.store.watch(key)
+
+    def keys(self) -> Iterator[str]:
+        """List the keys that have a record."""
+        return self.store.keys()
+
+    def close(self) -> None:
+        """Let go of connections; never of a lease."""
+        self.store.close()
+
+    # One step
+
+    def _deadline(self) -> float:
+        return time.monotonic() + self.store.timeout
+
+    def _check(self, deadline: float, key: str) -> None:
+        if time.monotonic() >= deadline:
+            raise BackendUnavailable(f"{self.store.place(key)}: changes faster than it can be looked at")
+
+    def _swap(
+        self, key: str, seen: Cell, state: State, lease: float | None, hold: Hold, deadline: float
+    ) -> tuple[bool, Cell]:
+        return self.store.swap(key, seen, encode(state), lease=lease, hold=hold, deadline=deadline)
+
+    def _state(self, key: str, cell: Cell) -> State:
+        try:
+            return decode(cell.data)
+        except ForeignValue as error:
+            raise ForeignValue(
+                f"{self.store.place(key)}: {error}; nothing was changed: remove it, or use another key or prefix="
+            ) from None
+
+    def _forgotten(self, claim: Claim, state: State, deadline: float) -> Conflict | None:
+        if not rules.is_forgotten(state, claim) or rules.is_run_of(state, claim.owner):
+            return None
+        return rules.doubt(state, claim, self.store.uptime(claim.key, deadline), evicts=self.traits.evicts)
+
+    def _held(self, grant: Grant, deadline: float) -> _Held | None:
+        """Return what the grant keeps; what is there now if that is another's."""
+        claim, held = grant.claim, grant.token
+        if isinstance(held, _Held) and (held.key, held.owner) == (claim.key, claim.owner):
+            return held
+        cell = self.store.read(claim.key, deadline)
+        state = self._state(claim.key, cell)
+        if not rules.is_run_of(state, claim.owner):
+            return None
+        grant.token = held = _Held(claim, cell, state, self._clock.now(), NO_HOLD, State())
+        return held
+
+    def _server_time(self, cell: Cell, at: float, otherwise: float | None = None) -> float:
+        """Return the epoch time now, by the clock of the server if it has one: `cell` shows it as it was at `at`."""
+        if cell.time is None:
+            return self._clock.wall() if otherwise is None else otherwise
+        return cell.time + self._clock.now() - at

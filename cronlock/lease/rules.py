@@ -1,0 +1,167 @@
+"""The rules of a lease: who gets a key, and what each step leaves of its record.
+
+Pure functions of what a store showed (`Cell`) and what is recorded there (`State`). `cronlock.lease.leases` puts
+their answers into the store, where each takes effect only if nobody wrote since the cell was read. So whatever is
+decided here on a cell stays right until it takes effect, and what arrives late or twice does not take effect at
+all: a request names the version that it was decided on. Who gives up, ends or forces a release writes, and
+thereby sees to it that what was decided before is refused.
+
+A *tick* is one firing of a crontab's line: the owner of the first run of it (`Run.tick`). A run that ended by its
+own word, while nobody else had begun its tick, has done it; one that died, was stopped since it lost its lease, or
+could not be started has not, and a standby may take it over. So may it when the run gave the key back: then the
+record is as if it had never been, but for the fence.
+"""
+
+from __future__ import annotations
+
+from . import state as states
+from .vocabulary import DIED, ENDED, FORGOTTEN, HELD, HOLD, RELEASED, Conflict, Run
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .state import State
+    from .store import Cell
+    from .vocabulary import Claim, Ending
+
+
+def is_run_of(state: State, owner: str) -> bool:
+    """Whether the key is `owner`'s, who has not ended, nor given up, nor been made to end by force.
+
+    Its lease may have lapsed: as long as nobody else was granted the key, its owner may have it again.
+    """
+    return state.run is not None and state.run.owner == owner and state.run.outcome != RELEASED
+
+
+def refuse(state: State, claim: Claim, seen: Cell) -> Conflict | None:
+    """Return why `claim` does not get the key, None if it does; see `doubt` for the one reason besides."""
+    mine = is_run_of(state, claim.owner)
+    if mine and seen.lease:
+        return None
+    run, fence = state.latest, state.fence or None
+    if claim.standby_for is not None and not _is_undone(state, claim):
+        return Conflict(ENDED, remaining=0.0, run=run, fence=fence)
+    if seen.lease:
+        return Conflict(HELD, remaining=seen.lease, run=state.run, fence=fence)
+    # A lease of our own that lapsed in the meantime leaves a hold of our own.
+    if seen.hold and not (claim.ignore_hold or claim.standby_for is not None or mine):
+        return Conflict(HOLD, remaining=seen.hold, run=run, fence=fence)
+    return None
+
+
+def _is_undone(state: State, claim: Claim) -> bool:
+    """Whether the tick that a standby waits for is not done: then it gets the key once there is no lease."""
+    run = state.latest
+    if run is not None and run.tick == claim.standby_for:
+        return run.undone
+    # Nobody whose run came after the awaited one left a trace: that one gave the key back.
+    awaited = claim.awaited_fence
+    return awaited is not None and awaited <= state.fence and (run is None or (run.fence or 0) < awaited)
+
+
+def is_forgotten(state: State, claim: Claim) -> bool:
+    """Whether the store shows less than this node has seen of the key."""
+    return claim.sight is not None and state.fence < max(1, claim.sight.floor)
+
+
+def doubt(state: State, claim: Claim, uptime: float | None, *, evicts: bool) -> Conflict | None:
+    """Refuse while a lease may be out that the server forgot (`is_forgotten`).
+
+    A server that started after the sight lost what it had then: all that was out is over once it is up for the
+    ttl; `uptime` is the least that it can be. Otherwise it was a failover, a flush or a restored backup, and when
+    that was only this node can tell: it waits from when it first noticed. Unless the store `evicts` records that
+    nobody uses.
+    """
+    sight = claim.sight
+    assert sight is not None
+    if uptime is not None and uptime < sight.age:
+        waited = uptime
+    elif evicts:
+        return None
+    else:
+        waited = sight.noticed_age or 0.0
+    if waited >= claim.doubt:
+        return None
+    return Conflict(FORGOTTEN, remaining=claim.doubt - waited, run=state.run, fence=state.fence or None)
+
+
+def grant(state: State, claim: Claim, seen: Cell, at: float) -> State:
+    """Return the state once `claim` has the key, which it is not refused, at epoch time `at`."""
+    mine = is_run_of(state, claim.owner)
+    if mine and seen.lease:
+        return state
+    sight, latest = claim.sight, state.latest
+    fence = max(state.fence + 1, seen.floor, sight.floor + 1 if sight is not None else 0)
+    took_over = None
+    if mine:
+        assert state.run is not None
+        took_over = state.run.took_over
+    elif claim.standby_for is not None:
+        dead = latest is not None and latest.tick == claim.standby_for
+        took_over = latest.fence if dead and latest is not None else claim.awaited_fence
+    run = Run(
+        owner=claim.owner,
+        host=states.bounded(claim.host),
+        pid=claim.pid,
+        program=states.bounded(claim.program),
+        started_at=at,
+        ttl=claim.ttl,
+        fence=fence,
+        stands_for=claim.standby_for,
+        took_over=took_over,
+    )
+    if state.run is not None and not mine:
+        state = state.with_past(states.cut_off(state.run))
+    return state.but(fence=fence, run=run)
+
+
+def end(state: State, owner: str, ending: Ending, at: float) -> State | None:
+    """Return the state once the run of `owner` ended so at epoch time `at`; None if there is nothing to say of it.
+
+    `is_run_of` tells whether that ends the lease. Who says its end while another already has the key changes
+    what the history says of it, and nothing else: should that other one give up, the tick is done.
+    """
+    if is_run_of(state, owner):
+        assert state.run is not None
+        return state.but(run=None).with_past(_ended(state.run, ending, at))
+    for place, run in enumerate(state.history()):
+        if run.owner == owner and run.outcome == DIED:
+            ended = _ended(run, ending, at)
+            line = states.run_to_line(ended)
+            past = (*state.past[:place], line, *state.past[place + 1 :])
+            newer = any(other.succeeded for other in state.history()[:place])
+            return state.but(past=past, success=line if ended.succeeded and not newer else state.success)
+    return None
+
+
+def _ended(run: Run, ending: Ending, at: float) -> Run:
+    return run.but(ended_at=max(at, run.started_at), outcome=ending.outcome, status=ending.status)
+
+
+def give_back(state: State, replaced: State) -> State:
+    """Return the state once the run that has the key gave it back; `replaced` is the state that its grant replaced.
+
+    That is as if it had never been, but for the fence. What was said in the meantime stays.
+    """
+    before = replaced.run
+    if before is None:
+        return state.but(run=None)
+    newest = state.but(run=None).latest
+    if newest is None or newest.owner != before.owner or newest.outcome not in (DIED, RELEASED):
+        return state.but(run=None)
+    # The grant made a past run of it, which took the place of the oldest one.
+    past = state.past[1:] + replaced.past[len(state.past) - 1 :]
+    return state.but(run=before, past=past)
+
+
+def force_release(state: State, owner: str, seen: Cell) -> State | None:
+    """Return the state once lease and hold were taken from `owner`, whoever asks; None if they are not theirs.
+
+    Also if nothing is left to take of a run that never ended: a standby must not take over what somebody let go.
+    """
+    run = state.run
+    if run is not None:
+        if run.owner != owner or (run.outcome == RELEASED and not seen.hold):
+            return None
+        return state.but(run=run.but(outcome=RELEASED))
+    latest = state.latest
+    return state if latest is not None and latest.owner == owner and seen.hold else None

@@ -1,0 +1,206 @@
+"""What is recorded of a key, and its text: the bytes of a store's cell.
+
+The text is lines of printable ASCII between line ends, fields between tabs:
+
+    cronlock=2<TAB>NONCE              the layout, and a random part that is another in every text
+    fence<TAB>NUMBER                  the highest fence that was ever granted
+    run<TAB>...                       the run granted last, as long as nobody said its end
+    past<TAB>...                      past runs, one a line, the newest first, at most HISTORY
+    success<TAB>...                   the last run that succeeded, where it is not among these
+
+A run's fields stand in the order of `_FIELDS`; what is unknown behind them, and lines of other names, are passed
+over. Characters that are not printable ASCII, and ``%``, are written as %XX of their UTF-8 bytes.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import ForeignValue
+from ..value import Value
+from .vocabulary import DIED, EXITED, HISTORY, RELEASED, Run
+
+MAGIC = "cronlock=2"
+_OLDER = b"cronlock=1"
+_FIELDS = (
+    *("owner", "host", "pid", "program", "started_at", "ttl", "fence"),
+    *("ended_at", "outcome", "status", "stands_for", "took_over"),
+)
+_OUTCOME, _STATUS = _FIELDS.index("outcome"), _FIELDS.index("status")
+#: Bytes of a host's or a program's name: two dozen runs are to stay small.
+LONGEST_NAME = 100
+#: Bytes; no text of cronlock's comes near it.
+LONGEST_TEXT = 65536
+
+
+class State(Value):
+    """All that is recorded of a key. Never changed in place."""
+
+    #: The highest fence that was ever granted, 0 if none was.
+    fence: int = 0
+    #: The run that was granted the key last, unless it said its end; RELEASED once it was made to end by force.
+    run: Run | None = None
+    #: The lines of past runs, the newest first.
+    past: tuple[str, ...] = ()
+    #: The line of the last run that succeeded, "" if none did.
+    success: str = ""
+
+    @property
+    def latest(self) -> Run | None:
+        """The run that was granted the key last, ended or not."""
+        return self.run or (run_from_line(self.past[0]) if self.past else None)
+
+    def history(self) -> list[Run]:
+        """Return the past runs, the newest first; what cannot be read is passed over."""
+        runs = []
+        for line in self.past:
+            try:
+                runs.append(run_from_line(line))
+            except ValueError:
+                continue
+        return runs
+
+    def last_success(self) -> Run | None:
+        """Return the last run that succeeded, however long ago."""
+        return run_from_line(self.success) if self.success else None
+
+    def with_past(self, run: Run) -> State:
+        """Return this state with `run` as the newest of the past runs."""
+        line = run_to_line(run)
+        success = line if run.succeeded else self.success
+        return self.but(past=(line, *self.past)[:HISTORY], success=success)
+
+
+def encode(state: State) -> bytes:
+    """Return the text of a state, another one each time."""
+    lines = [f"{MAGIC}\t{os.urandom(8).hex()}", f"fence\t{state.fence}"]
+    if state.run is not None:
+        lines.append(f"run\t{run_to_line(state.run)}")
+    lines += [f"past\t{line}" for line in state.past]
+    if state.success and state.success not in state.past:
+        lines.append(f"success\t{state.success}")
+    return ("\n".join(lines) + "\n").encode("ascii")
+
+
+def decode(data: bytes | None) -> State:
+    """Undo `encode`; nothing is a state in which nothing happened. Raises ForeignValue for anything else."""
+    if data is None:
+        return State()
+    if data.startswith(_OLDER):
+        raise ForeignValue("a record of an older, unreleased layout of cronlock")
+    try:
+        if len(data) > LONGEST_TEXT:
+            raise ValueError("too long")
+        first, *lines, last = data.decode("ascii").split("\n")
+        if first.partition("\t")[0] != MAGIC or last:
+            raise ValueError("not a record")
+        fence, run, success = -1, None, ""
+        past = []
+        for line in lines:
+            name, _, value = line.partition("\t")
+            if name == "past":
+                past.append(value)
+            elif name == "run":
+                run = run_from_line(value)
+            elif name == "fence":
+                fence = _whole(value)
+            elif name == "success":
+                success = value
+        if fence < 0:
+            raise ValueError("no fence")
+        # What is not looked at by everybody is read here all the same: nobody writes behind what nobody can read.
+        success = success or next((line for line in past if _succeeded(line)), "")
+        for line in (*past[:1], success):
+            if line:
+                run_from_line(line)
+    except ValueError:
+        raise ForeignValue(f"not a record of cronlock: {data[:40]!r}") from None
+    return State(fence=fence, run=run, past=tuple(past), success=success)
+
+
+def run_to_line(run: Run) -> str:
+    """Return a run as one line. What an owner repeats of host and pid is left out."""
+    words = []
+    for name in _FIELDS:
+        value = getattr(run, name)
+        if value is None:
+            words.append("")
+        elif isinstance(value, float):
+            words.append(f"{value:.3f}")
+        else:
+            words.append(_quote(str(value)))
+    start = f"{words[1]}:{words[2]}:"
+    if words[0].startswith(start):
+        words[0] = words[0][len(start) - 1 :]
+    return "\t".join(words).rstrip("\t")
+
+
+def run_from_line(line: str) -> Run:
+    """Undo `run_to_line`; raise ValueError for what is no run."""
+    words = line.split("\t")[: len(_FIELDS)]
+    words += [""] * (len(_FIELDS) - len(words))
+    owner, host, pid, program, started_at, ttl, fence, ended_at, outcome, status, stands_for, took_over = words
+    if owner.startswith(":"):
+        owner = f"{host}:{pid}{owner}"
+    if not owner:
+        raise ValueError("a run without an owner")
+    return Run(
+        owner=_unquote(owner),
+        host=_unquote(host),
+        pid=_whole(pid),
+        program=_unquote(program),
+        started_at=_finite(started_at),
+        ttl=_finite(ttl),
+        fence=_whole(fence) if fence else None,
+        ended_at=_finite(ended_at) if ended_at else None,
+        outcome=_unquote(outcome) or None,
+        status=int(status[:6]) if status else None,
+        stands_for=_unquote(stands_for) or None,
+        took_over=_whole(took_over) if took_over else None,
+    )
+
+
+def cut_off(run: Run) -> Run:
+    """Return a run that never said its end as the history has it: it died, or was released by force."""
+    return run.but(outcome=RELEASED if run.outcome == RELEASED else DIED)
+
+
+def bounded(text: str) -> str:
+    """Return the beginning of a host's or a program's name, as text that is sure to be read again."""
+    return text.encode("utf-8", "backslashreplace")[:LONGEST_NAME].decode("utf-8", "ignore")
+
+
+def _succeeded(line: str) -> bool:
+    words = line.split("\t")
+    return len(words) > _STATUS and words[_OUTCOME] == EXITED and words[_STATUS] == "0"
+
+
+def _quote(text: str) -> str:
+    if text.isascii() and text.isprintable() and "%" not in text:
+        return text
+    data = text.encode("utf-8", "surrogateescape")
+    return "".join(chr(byte) if 0x20 <= byte < 0x7F and byte != 0x25 else f"%{byte:02X}" for byte in data)
+
+
+def _unquote(text: str) -> str:
+    if "%" not in text:
+        return text
+    first, *rest = text.split("%")
+    data = bytearray(first.encode())
+    for part in rest:
+        data.append(int(part[:2], 16))
+        data += part[2:].encode()
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise ValueError(f"not a whole number: {text[:20]!r}")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not -1e15 < value < 1e15:
+        raise ValueError(f"not a time: {text[:20]!r}")
+    return value
