@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..lease.clock import Clock
     from ..lease.sights import Sights
-    from ..lease.vocabulary import Backend, Grant
+    from ..lease.vocabulary import Backend, Grant, Run
     from .log import Log
 
 #: How often an acquire is tried that is not answered, within twice the time limit of one request.
@@ -81,8 +81,8 @@ class Holder:
             from ..lease.sights import Sights
 
             self._sights = Sights(settings.state_dir, registry.place(settings.backend_url), settings.key, clock)
-        #: The tick that is only to be taken over.
-        self._standby_for: str | None = None
+        #: The run whose tick is only to be taken over.
+        self._awaited: Run | None = None
         #: The highest fence that this run was shown.
         self._shown = 0
         self._claim = self._new_claim()
@@ -111,9 +111,9 @@ class Holder:
             if self._in_doubt:
                 self._abandon()
 
-    def stand_by_for(self, tick: str) -> None:
-        """From now on ask to take over a run of `tick` that died, and nothing else."""
-        self._standby_for = tick
+    def stand_by_for(self, run: Run) -> None:
+        """From now on ask to take over the tick of `run`, should it die or give the key back, and nothing else."""
+        self._awaited = run
         self._start_over()
 
     def until_it_changes(self) -> int | None:
@@ -167,7 +167,7 @@ class Holder:
         self._began = now if self._began is None else self._began
         if self._first_sent is None:
             self._first_sent = now
-            if self._standby_for is not None:
+            if self._awaited is not None:
                 self._claim.hold = timing.takeover_hold(self._settings.min_hold, now - self._began)
         self._claim.sight = None if self._sights is None else self._sights.recall()
         try:
@@ -370,7 +370,8 @@ class Holder:
             ttl=settings.ttl,
             hold=settings.min_hold,
             ignore_hold=settings.ignore_hold,
-            standby_for=self._standby_for,
+            standby_for=None if self._awaited is None else self._awaited.tick,
+            awaited_fence=None if self._awaited is None else self._awaited.fence,
         )
 
 

@@ -49,9 +49,9 @@ class Standby:
         if not may_take_over(conflict):
             return conflict
         assert conflict.run is not None
-        tick = conflict.run.tick
-        self._holder.stand_by_for(tick)
-        self._log.info(f"standing by for {conflict.run.host} (pid {conflict.run.pid})")
+        awaited = conflict.run
+        self._holder.stand_by_for(awaited)
+        self._log.info(f"standing by for {awaited.host} (pid {awaited.pid})")
         lapse: float | None = self._clock.now() + (conflict.remaining if conflict.why == HELD else 0.0)
         while self._wait_until_next_ask(lapse):
             try:
@@ -61,7 +61,7 @@ class Standby:
                 self._log.info(f"still standing by: {error}")
                 self.failure, lapse = error, _if_to_come(lapse, self._clock.now())
                 # Whatever became of the request, it is not to be taken for the next one's.
-                self._holder.stand_by_for(tick)
+                self._holder.stand_by_for(awaited)
                 continue
             self.failure = None
             if isinstance(answer, Holding) or answer.why != HELD:
