@@ -9,11 +9,12 @@ from __future__ import annotations
 import pytest
 
 # Before they are imported: it is what makes their assertions say what they compared.
-pytest.register_assert_rewrite(*(f"cronlock.testing.{name}" for name in ("contract", "hooks", "leases", "machine")))
+pytest.register_assert_rewrite(*(f"cronlock.testing.{name}" for name in ("backend_contract", "contract", "history", "hooks", "leases", "machine")))
 
-from .contract import BackendContract
-from .hooks import LONG, Hooks, fresh_key, granted, make_claim, make_ending, refused
-from .leases import NASTY_KEYS, LeaseContract
+from .backend_contract import BackendContract
+from .contract import StoreContract
+from .hooks import LONG, NASTY_KEYS, Hooks, StoreHooks, fresh_key, granted, make_claim, make_ending, refused
+from .leases import LeaseContract
 from .machine import run_machine
 from .waiting import eventually
 
@@ -23,6 +24,8 @@ __all__ = [
     "BackendContract",
     "Hooks",
     "LeaseContract",
+    "StoreContract",
+    "StoreHooks",
     "eventually",
     "fresh_key",
     "granted",

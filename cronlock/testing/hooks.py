@@ -12,10 +12,102 @@ from cronlock.lease.vocabulary import EXITED, Claim, Conflict, Ending, Grant, Re
 from .waiting import eventually
 
 if TYPE_CHECKING:
+    from cronlock.lease.store import Cell, Store
     from cronlock.lease.vocabulary import Backend
 
 #: Longer than any test takes, in seconds.
 LONG = 600.0
+#: Keys that a careless engine confuses, cannot store, or takes for something else.
+NASTY_KEYS = [
+    "a/b",
+    "a%2Fb",
+    "a%2fb",
+    "a%252Fb",
+    "a",
+    "A",
+    "a/",
+    "/a",
+    "//",
+    "/",
+    ".",
+    "..",
+    "../../etc/passwd",
+    ".hidden",
+    "a b",
+    " a ",
+    "a\u00a0b",
+    "%",
+    "%s %d {0}",
+    "{a}b",
+    "{b}a",
+    "{}a",
+    "{}}a",
+    "}a{",
+    "a}b{c",
+    "*",
+    "a*",
+    "a?[b]",
+    "key~digest",
+    "a:b",
+    "a=b&c",
+    "'; --",
+    '"quoted"',
+    "back\\slash",
+    "-rf",
+    "zookeeper",
+    "lease",
+    "a/lease",
+    "naïve",
+    "nai\u0308ve",
+    "ß",
+    "ss",
+    "\U0001f512",
+    "x" * 200,
+    "x" * 199 + "y",
+    "ÿ" * 200,
+    "ÿ" * 199 + "y",
+    "\U0001f512" * 200,
+    "%" * 200,
+    "/" * 200,
+]
+
+
+class StoreHooks:
+    """How the contract reaches a store, and its server behind the store's back.
+
+    `lapse` and `end_hold` wait for the time to pass; an engine that can do better overrides them.
+    """
+
+    #: The lease and the hold, in seconds, that tests let end; long ones cost nothing where `lapse` need not wait.
+    short_ttl = 2.0
+    short_hold = 2.0
+    #: How many stores race for one key.
+    racers = 8
+    #: Why a lease that another node ends is free only once its holder has noticed.
+    force_waits = ""
+
+    def open_store(self) -> Store:
+        """Return one more node's store on the server."""
+        raise NotImplementedError
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass on the server and here."""
+        time.sleep(seconds)
+
+    def lapse(self, key: str) -> None:
+        """Let the key's lease lapse, as if its holder had died; its hold stays."""
+        self._wait_for(key, lambda cell: cell.lease == 0, "the lease lapsed")
+
+    def end_hold(self, key: str) -> None:
+        """Let the key's hold be over, and leave a lease as it is."""
+        self._wait_for(key, lambda cell: cell.hold == 0, "the hold ended")
+
+    def _wait_for(self, key: str, condition: Callable[[Cell], bool], what: str) -> None:
+        store = self.open_store()
+        try:
+            eventually(lambda: condition(store.read(key, time.monotonic() + 20.0)), what, pause=0.1)
+        finally:
+            store.close()
 
 
 class Hooks:
@@ -78,6 +170,7 @@ def make_claim(
     host: str = "node-a",
     program: str = "backup.sh",
     standby_for: str | None = None,
+    awaited_fence: int | None = None,
 ) -> Claim:
     """Return a claim of a new run, with a fresh owner unless one is given."""
     return Claim(
@@ -91,6 +184,7 @@ def make_claim(
         ignore_hold=ignore_hold,
         sight=sight,
         standby_for=standby_for,
+        awaited_fence=awaited_fence,
     )
 
 

@@ -16,65 +16,11 @@ from cronlock import keys
 from cronlock.errors import BackendError
 from cronlock.lease.vocabulary import CANCELLED, HELD, HOLD, Claim, Conflict, Grant, Sight
 
-from .hooks import LONG, Hooks, fresh_key, granted, make_claim, make_ending, refused
+from .hooks import LONG, NASTY_KEYS, Hooks, fresh_key, granted, make_claim, make_ending, refused
 from .machine import run_machine
 
 if TYPE_CHECKING:
     from cronlock.lease.vocabulary import Backend
-
-#: Keys that a careless backend confuses, cannot store, or takes for something else.
-NASTY_KEYS = [
-    "a/b",
-    "a%2Fb",
-    "a%2fb",
-    "a%252Fb",
-    "a",
-    "A",
-    "a/",
-    "/a",
-    "//",
-    "/",
-    ".",
-    "..",
-    "../../etc/passwd",
-    ".hidden",
-    "a b",
-    " a ",
-    "a\u00a0b",
-    "%",
-    "%s %d {0}",
-    "{a}b",
-    "{b}a",
-    "{}a",
-    "{}}a",
-    "}a{",
-    "a}b{c",
-    "*",
-    "a*",
-    "a?[b]",
-    "key~digest",
-    "a:b",
-    "a=b&c",
-    "'; --",
-    '"quoted"',
-    "back\\slash",
-    "-rf",
-    "zookeeper",
-    "lease",
-    "a/lease",
-    "naïve",
-    "nai\u0308ve",
-    "ß",
-    "ss",
-    "\U0001f512",
-    "x" * 200,
-    "x" * 199 + "y",
-    "ÿ" * 200,
-    "ÿ" * 199 + "y",
-    "\U0001f512" * 200,
-    "%" * 200,
-    "/" * 200,
-]
 
 
 class LeaseContract:

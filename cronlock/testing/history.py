@@ -1,0 +1,296 @@
+"""One history on two stores: what runs on three nodes do, with the same answers from an engine's and the simulated one.
+
+Each history has a key of its own. What happens next is drawn by what the simulated store shows, from the history's
+seed alone. All histories wait together, for short leases to lapse and for short holds to end.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from cronlock.errors import BackendError
+from cronlock.lease.leases import Leases
+from cronlock.lease.vocabulary import EXITED, LOST, NOT_STARTED, TIMED_OUT, Claim, Conflict, Grant, Run, Sight
+
+from .hooks import LONG, StoreHooks, fresh_key, make_claim, make_ending
+from .simulated import SimulatedClock, SimulatedServer, SimulatedStore
+from .waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cronlock.lease.store import Store
+
+_NODES = 3
+#: A history is so many times this many steps, with a wait in between.
+_PHASES, _STEPS = 4, 7
+_SHORT, _LONG = 10.0, 1e5
+_ENDINGS = [(EXITED, 0), (EXITED, 3), (TIMED_OUT, 124), (LOST, 75), (NOT_STARTED, 127)]
+
+
+class _Wish(NamedTuple):
+    """What a run asks for, in words that mean the same on both stores."""
+
+    owner: str
+    node: int
+    brief: bool
+    hold: str
+    ignore_hold: bool
+    #: The tick that it stands by for, and the place of its run's grant among all.
+    standby_for: str | None
+    awaited: int | None
+    sight: str
+
+    def __str__(self) -> str:
+        words = [f"a {'short' if self.brief else 'long'} lease", f"{self.hold} hold"]
+        words += ["whatever the hold"] if self.ignore_hold else []
+        if self.standby_for is not None:
+            words.append(f"standing by for {self.standby_for}, granted as #{self.awaited}")
+        words += [f"its sight {self.sight}"] if self.sight else []
+        return ", ".join(words)
+
+
+class _World:
+    """One of the two stores, with what the runs know of it."""
+
+    def __init__(self, nodes: Sequence[Leases], key: str, ttl: float, hold: float, long: float) -> None:
+        self.nodes = nodes
+        self.key = key
+        self._ttls = {True: ttl, False: long}
+        self._holds = {"no": 0.0, "short": hold, "long": long}
+        self._claims: dict[str, Claim] = {}
+        self.grants: dict[str, Grant] = {}
+        #: In the order in which they were granted: that is how runs are told apart on both.
+        self.fences: list[int] = []
+
+    def ask(self, wish: _Wish) -> str:
+        """Ask for the key, perhaps again."""
+        return self._answer(self.nodes[wish.node].acquire(self._claim(wish)))
+
+    def renew(self, wish: _Wish) -> str:
+        """Renew what was granted."""
+        return str(self.nodes[wish.node].renew(self.grants[wish.owner]))
+
+    def release(self, wish: _Wish, ending: tuple[str, int], *, keep_hold: bool) -> str:
+        """Say how the run ended."""
+        outcome, status = ending
+        grant = self.grants[wish.owner]
+        return str(self.nodes[wish.node].release(grant, make_ending(status, outcome), keep_hold=keep_hold))
+
+    def abandon(self, wish: _Wish) -> str:
+        """Give up."""
+        return str(self.nodes[wish.node].abandon(self._claim(wish)))
+
+    def force(self, node: int, owner: str) -> str:
+        """Take the key from `owner`."""
+        return str(self.nodes[node].force_release(self.key, owner))
+
+    def look(self, node: int) -> str:
+        """Return the record."""
+        record = self.nodes[node].read(self.key)
+        if record is None:
+            return "nothing"
+        lines = [f"run {self._run(record.run)}{' with its lease' if record.remaining else ''}"]
+        lines += ["a hold"] if record.hold_remaining else []
+        lines += [f"last {self._run(record.last)}", f"success {self._run(record.success)}"]
+        return "; ".join(lines + [f"past {self._run(run)}" for run in record.history])
+
+    def _claim(self, wish: _Wish) -> Claim:
+        """Return the claim of `wish`, which stays what it was when it was made."""
+        if wish.owner not in self._claims:
+            seen = self.fences[-1] if self.fences else 0
+            sights = {
+                "in step": Sight(seen, age=0.0, noticed_age=None),
+                "shows more": Sight(seen + 10**9, age=0.0, noticed_age=None),
+                "showed more long ago": Sight(seen + 10**9, age=0.0, noticed_age=1e6),
+            }
+            self._claims[wish.owner] = make_claim(
+                self.key,
+                owner=wish.owner,
+                host=f"node-{wish.node}",
+                ttl=self._ttls[wish.brief],
+                hold=self._holds[wish.hold],
+                ignore_hold=wish.ignore_hold,
+                standby_for=wish.standby_for,
+                awaited_fence=None if wish.awaited is None else self.fences[wish.awaited],
+                sight=sights.get(wish.sight),
+            )
+        return self._claims[wish.owner]
+
+    def _answer(self, answer: Grant | Conflict) -> str:
+        if isinstance(answer, Conflict):
+            assert (answer.remaining > 0) == (answer.why != "ended")
+            return f"{answer.why}: {self._run(answer.run)}, fence {self._place(answer.fence)}"
+        self.grants[answer.claim.owner] = answer
+        fence = answer.fence or 0
+        if fence not in self.fences:
+            assert fence > max(self.fences, default=0), f"the fence went back: {fence} after {self.fences}"
+            self.fences.append(fence)
+        before, over = self._run(answer.previous), self._place(answer.took_over)
+        return f"granted as {self._place(fence)} behind {before}, in place of {over}"
+
+    def _place(self, fence: int | None) -> str:
+        return "none" if fence is None else f"#{self.fences.index(fence)}"
+
+    def _run(self, run: Run | None) -> str:
+        if run is None:
+            return "none"
+        ended = "without an end" if run.outcome is None else f"{run.outcome} {run.status}"
+        ticks = "" if run.stands_for is None else f" for {run.stands_for} and {self._place(run.took_over)}"
+        return f"{run.owner}@{run.host} {self._place(run.fence)}{ticks} {ended} {run.ended_at is not None}"
+
+
+class _History:
+    """One history; `story` is what happened so far."""
+
+    def __init__(self, seed: int, model: _World, real: _World, *, force_waits: bool) -> None:
+        self.seed = seed
+        self.key = real.key
+        self.story: list[str] = []
+        self._draw = random.Random(seed)
+        self._model = model
+        self._real = real
+        self._force_waits = force_waits
+        self._wishes: list[_Wish] = []
+        #: Ticks, and the place of the grant, of each run that was granted the key.
+        self._ticks: list[tuple[str, int]] = []
+
+    def go_on(self) -> None:
+        """Do some steps; AssertionError with the story where the answers differ."""
+        for _ in range(_STEPS):
+            self._step()
+            if self._draw.random() < 0.3:
+                self._look()
+        self._look()
+
+    def _step(self) -> None:
+        draw, wishes = self._draw, self._wishes[-5:]
+        granted = [wish for wish in wishes if wish.owner in self._model.grants]
+        kinds = {"ask": 8, "abandon": 2, "force": 2}
+        kinds.update({"again": 2} if wishes else {})
+        kinds.update({"renew": 3, "release": 6} if granted else {})
+        kind = draw.choices([*kinds], [*kinds.values()])[0]
+        if kind == "ask" or (kind == "abandon" and (not wishes or draw.random() < 0.2)):
+            self._wishes.append(self._wish())
+            wish = self._wishes[-1]
+            if kind == "ask":
+                return self._ask(wish, f"asks for {wish}")
+            return self._both(f"{wish.owner} gives up, who never asked", lambda world: world.abandon(wish))
+        if kind == "force":
+            return self._force(draw.choice(wishes).owner if wishes else "nobody")
+        # Mostly the one that was there last.
+        some = granted if kind in ("renew", "release") else wishes
+        return self._of(kind, some[-min(draw.choice([1, 1, 1, 2, 3]), len(some))])
+
+    def _of(self, kind: str, wish: _Wish) -> None:
+        if kind == "again":
+            self._ask(wish, "asks again")
+        elif kind == "abandon":
+            self._both(f"{wish.owner} gives up", lambda world: world.abandon(wish))
+        elif kind == "renew":
+            self._both(f"{wish.owner} renews", lambda world: world.renew(wish))
+        else:
+            ending, keep = self._draw.choice(_ENDINGS), self._draw.random() < 0.6
+            words = f"{wish.owner} ends with {ending}, {'' if keep else 'not '}keeping its hold"
+            self._both(words, lambda world: world.release(wish, ending, keep_hold=keep))
+
+    def _ask(self, wish: _Wish, words: str) -> None:
+        before = self._model.grants.get(wish.owner)
+        self._both(f"{wish.owner} on node {wish.node} {words}", lambda world: world.ask(wish))
+        grant = self._model.grants.get(wish.owner)
+        if grant is not None and grant is not before:
+            self._ticks.append((wish.standby_for or wish.owner, len(self._model.fences) - 1))
+
+    def _force(self, owner: str) -> None:
+        node = self._draw.randrange(_NODES)
+        self._both(f"{owner} is forced out by node {node}", lambda world: world.force(node, owner))
+        for wish in self._wishes:
+            if self._force_waits and wish.owner == owner and owner in self._model.grants:
+                # Its next words free the key where a forced release waits for them.
+                self._of("renew", wish)
+                self._of("release", wish)
+
+    def _look(self) -> None:
+        node = self._draw.randrange(_NODES)
+        self._both(f"node {node} looks", lambda world: world.look(node))
+
+    def _wish(self) -> _Wish:
+        draw = self._draw
+        tick = draw.choice([*self._ticks[-3:], self._ticks[-1]]) if self._ticks and draw.random() < 0.35 else None
+        return _Wish(
+            owner=f"r{len(self._wishes) + 1}",
+            node=draw.randrange(_NODES),
+            brief=draw.random() < 0.7,
+            hold=draw.choice(["no", "short", "long"]),
+            ignore_hold=draw.random() < 0.3,
+            standby_for=None if tick is None else tick[0],
+            awaited=None if tick is None else tick[1],
+            sight=draw.choice(["", "", "", "", "in step", "in step", "shows more", "showed more long ago"]),
+        )
+
+    def _both(self, words: str, do: Callable[[_World], str]) -> None:
+        answers = []
+        for world in (self._model, self._real):
+            try:
+                answers.append(do(world))
+            except (BackendError, AssertionError, ValueError) as error:
+                answers.append(f"{type(error).__name__}: {error}")
+        self.story.append(f"{words}: {answers[0]}")
+        if answers[0] != answers[1]:
+            raise AssertionError(
+                f"another answer than the simulated store's at the end of this history of {self.key}:\n  "
+                + "\n  ".join(self.story)
+                + f"\nbut here: {answers[1]}\nagain with CRONLOCK_HISTORIES=1 CRONLOCK_HISTORIES_SEED={self.seed}"
+            )
+
+
+def compare_histories(hooks: StoreHooks, count: int, seed: int) -> None:
+    """Play `count` histories with seeds from `seed` on; fail with the first one in which the answers differ."""
+    stores = [hooks.open_store() for _ in range(_NODES)]
+    clock = SimulatedClock()
+    server = SimulatedServer(clock)
+    models = [SimulatedStore(server) for _ in range(_NODES)]
+    for model in models:
+        model.traits = stores[0].traits
+    nodes, simulated = [Leases(store) for store in stores], [Leases(model, clock) for model in models]
+    short = min(hooks.short_ttl, hooks.short_hold) - stores[0].traits.granularity
+    histories = []
+    for number in range(count):
+        key = fresh_key("history")
+        model = _World(simulated, key, _SHORT, _SHORT, _LONG)
+        real = _World(nodes, key, hooks.short_ttl, hooks.short_hold, LONG)
+        histories.append(_History(seed + number, model, real, force_waits=bool(hooks.force_waits)))
+    try:
+        for phase in range(_PHASES):
+            if phase:
+                clock.time += 2 * _SHORT
+                hooks.pass_time(hooks.short_hold)
+            slow = [one for one in histories if not _play(one, hooks, stores[0], server, short)]
+            histories = [one for one in histories if one not in slow]
+        # What was short for the model may have been long over for the engine: that tells nothing.
+        assert len(histories) * 2 > count, "the machine is too slow to compare histories"
+    finally:
+        for store in stores:
+            store.close()
+
+
+def _play(history: _History, hooks: StoreHooks, store: Store, server: SimulatedServer, short: float) -> bool:
+    """Play a history's next phase once the stores agree on what is over; False if that took too long."""
+    shown, deadline = server.show(history.key), time.monotonic() + 60.0
+    if not shown.lease and store.read(history.key, deadline).lease:
+        hooks.lapse(history.key)
+    if not shown.hold:
+        eventually(lambda: not store.read(history.key, deadline).hold, "the hold ended", pause=0.1)
+    began = time.monotonic()
+    try:
+        history.go_on()
+    except AssertionError as error:
+        if time.monotonic() - began < 0.7 * short:
+            pytest.fail(str(error), pytrace=False)
+    history.story.append("short leases lapse, short holds end")
+    return time.monotonic() - began < 0.7 * short
