@@ -9,7 +9,9 @@ from __future__ import annotations
 import pytest
 
 # Before they are imported: it is what makes their assertions say what they compared.
-pytest.register_assert_rewrite(*(f"cronlock.testing.{name}" for name in ("backend_contract", "contract", "history", "hooks", "leases", "machine")))
+pytest.register_assert_rewrite(
+    *(f"cronlock.testing.{name}" for name in ("backend_contract", "contract", "history", "hooks", "leases", "machine"))
+)
 
 from .backend_contract import BackendContract
 from .contract import StoreContract

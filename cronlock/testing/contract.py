@@ -119,7 +119,7 @@ class StoreContract:
             assert key not in set(a.keys())
 
     def test_swap_of_what_was_seen_is_done(self, a: Store, b: Store, key: str) -> None:
-        """Each swap leaves its data for all to see, and the cell that it returns is seen as well as one that is read."""
+        """Each swap leaves its data for all to see; the cell that it returns is as good as one that is read."""
         cell = swap(a, key, read(a, key))
         cell = swap(a, key, cell)
         assert read(b, key).data == cell.data

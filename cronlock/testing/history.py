@@ -84,7 +84,8 @@ class _World:
 
     def abandon(self, wish: _Wish) -> str:
         """Give up."""
-        return str(self.nodes[wish.node].abandon(self._claim(wish)))
+        self.nodes[wish.node].abandon(self._claim(wish))
+        return "done"
 
     def force(self, node: int, owner: str) -> str:
         """Take the key from `owner`."""
@@ -157,6 +158,7 @@ class _History:
         self._real = real
         self._force_waits = force_waits
         self._wishes: list[_Wish] = []
+        self._ended: set[str] = set()
         #: Ticks, and the place of the grant, of each run that was granted the key.
         self._ticks: list[tuple[str, int]] = []
 
@@ -183,19 +185,23 @@ class _History:
             return self._both(f"{wish.owner} gives up, who never asked", lambda world: world.abandon(wish))
         if kind == "force":
             return self._force(draw.choice(wishes).owner if wishes else "nobody")
-        # Mostly the one that was there last.
+        # Mostly the one that was there last and has not ended.
         some = granted if kind in ("renew", "release") else wishes
+        if draw.random() < 0.8:
+            some = [wish for wish in some if wish.owner not in self._ended] or some
         return self._of(kind, some[-min(draw.choice([1, 1, 1, 2, 3]), len(some))])
 
     def _of(self, kind: str, wish: _Wish) -> None:
         if kind == "again":
             self._ask(wish, "asks again")
         elif kind == "abandon":
+            self._ended.add(wish.owner)
             self._both(f"{wish.owner} gives up", lambda world: world.abandon(wish))
         elif kind == "renew":
             self._both(f"{wish.owner} renews", lambda world: world.renew(wish))
         else:
-            ending, keep = self._draw.choice(_ENDINGS), self._draw.random() < 0.6
+            self._ended.add(wish.owner)
+            ending, keep = self._draw.choice(_ENDINGS), self._draw.random() < 0.5
             words = f"{wish.owner} ends with {ending}, {'' if keep else 'not '}keeping its hold"
             self._both(words, lambda world: world.release(wish, ending, keep_hold=keep))
 
@@ -225,9 +231,9 @@ class _History:
         return _Wish(
             owner=f"r{len(self._wishes) + 1}",
             node=draw.randrange(_NODES),
-            brief=draw.random() < 0.7,
+            brief=draw.random() < 0.6,
             hold=draw.choice(["no", "short", "long"]),
-            ignore_hold=draw.random() < 0.3,
+            ignore_hold=draw.random() < 0.5,
             standby_for=None if tick is None else tick[0],
             awaited=None if tick is None else tick[1],
             sight=draw.choice(["", "", "", "", "in step", "in step", "shows more", "showed more long ago"]),
@@ -255,9 +261,9 @@ def compare_histories(hooks: StoreHooks, count: int, seed: int) -> None:
     clock = SimulatedClock()
     server = SimulatedServer(clock)
     models = [SimulatedStore(server) for _ in range(_NODES)]
-    for model in models:
-        model.traits = stores[0].traits
-    nodes, simulated = [Leases(store) for store in stores], [Leases(model, clock) for model in models]
+    for one in models:
+        one.traits = stores[0].traits
+    nodes, simulated = [Leases(store) for store in stores], [Leases(one, clock) for one in models]
     short = min(hooks.short_ttl, hooks.short_hold) - stores[0].traits.granularity
     histories = []
     for number in range(count):

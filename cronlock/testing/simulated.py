@@ -5,6 +5,8 @@ It is what the rules are explored on, and what the answers of real engines are c
 
 from __future__ import annotations
 
+import threading
+
 from cronlock.lease.store import Cell
 from cronlock.lease.vocabulary import Traits
 
@@ -52,6 +54,7 @@ class SimulatedServer:
         #: How many swaps were carried out.
         self.writes = 0
         self._cells: dict[str, _Kept] = {}
+        self._lock = threading.Lock()
 
     def now(self) -> float:
         """Return the epoch time by the server's clock."""
@@ -72,6 +75,10 @@ class SimulatedServer:
 
     def put(self, key: str, seen: Cell, data: bytes, lease: float | None, hold: Hold) -> bool:
         """Carry out a swap, if nobody wrote since `seen`; return whether that was so."""
+        with self._lock:
+            return self._put(key, seen, data, lease, hold)
+
+    def _put(self, key: str, seen: Cell, data: bytes, lease: float | None, hold: Hold) -> bool:
         kept, now = self._cells.get(key) or _Kept(None, 0, 0.0, 0.0), self.now()
         if kept.version != seen.version:
             return False
