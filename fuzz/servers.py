@@ -9,13 +9,14 @@ from cronlock.engines.memcached.meta import Connection
 from cronlock.engines.redis import ha as redis_ha
 from cronlock.engines.redis.resp import LONGEST_REPLY, Replies, ReplyError
 from cronlock.engines.registry import open_backend
-from cronlock.errors import BackendUnavailable
+from cronlock.errors import BackendUnavailable, ForeignValue
 from cronlock.lease import record
+from cronlock.lease.state import State, encode
 
 from .data import Data
 from .engine import SECRET, expecting, said
 from .files import fields_of
-from .operations import KEY, OWNERS, a_run, operate
+from .operations import KEY, a_run, operate
 from .streams import Answering, served
 
 _RESP_TOKENS = (
@@ -174,7 +175,7 @@ def some_items(data: Data) -> None:
     text = data.maimed(b"".join(_meta_answer(data) for _ in range(3)), _META_TOKENS)
     stream = Answering(data, lambda _: text)
     connection = Connection("server", stream)
-    with expecting(BackendUnavailable):
+    with expecting(BackendUnavailable, ForeignValue):
         for _ in range(2):
             kind = data.below(3)
             if kind == 0:
@@ -184,7 +185,7 @@ def some_items(data: Data) -> None:
                 cas, *_ = connection.swap(b"name", b"value", data.below(3), 9)
                 assert cas is None or cas > 0
             else:
-                assert connection.statistics()["uptime"] >= 0
+                assert connection.uptime() >= 0
 
 
 def _meta_answer(data: Data) -> bytes:
@@ -199,12 +200,10 @@ def a_memcached(data: Data) -> None:
     """A server whose items hold anything gives answers, or the errors of backends."""
 
     def answer(request: bytes) -> bytes:
-        reply, items = b"", 0
+        reply = b""
         for line in request.split(b"\r\n"):
             if line.startswith(b"mg ") and line.endswith(b" v t c"):
-                # A key's item, and those of its history, which may be many.
-                items += 1
-                reply += _item(data) if items == 1 or data.chance(8) else b"EN\r\n"
+                reply += _item(data)
             elif line.startswith(b"mg "):
                 reply += data.pick((b"EN\r\n", b"HD t%d\r\n" % data.below(3_000_000)))
             elif line.startswith(b"ms "):
@@ -218,11 +217,10 @@ def a_memcached(data: Data) -> None:
 
 
 def _item(data: Data) -> bytes:
-    fields = {name: str(data.below(500)) for name in ("fence", "lease", "hold")}
-    fields.update(fields_of(data))
-    if data.chance(3):
-        fields["gone"] = "\n".join(OWNERS[:2])
-    value = record.encode(fields)
+    state = State(fence=data.below(500), run=a_run(data) if data.chance(2) else None)
+    for _ in range(data.below(3)):
+        state = state.with_past(a_run(data))
+    value = b"lease=%d hold=%d swap=0\n%b" % (data.below(500), data.below(500), encode(state))
     if data.chance(4):
         value = data.maimed(value)
     return b"EN\r\n" if data.chance(4) else b"VA %d t%d c5\r\n%b\r\n" % (len(value), data.below(2_600_000), value)

@@ -72,7 +72,8 @@ _CLIENTS = {
 }
 
 _JOB = _names("durations errors keys config config.arguments config.file config.options config.settings")
-_JOB |= _names("lease lease.clock lease.record lease.sights lease.timing lease.vocabulary")
+_JOB |= _names("lease lease.clock lease.leases lease.rules lease.sights lease.state lease.store")
+_JOB |= _names("lease.record lease.timing lease.vocabulary value")
 _JOB |= _names("process process.command process.guard process.linux process.signals process.terminal")
 _JOB |= _names("run run.command run.holder run.job run.log engines engines.registry engines.url")
 
@@ -90,7 +91,7 @@ _OWN = {
     "file": _engine("file", "backend lockfile mounts runsfile state"),
     "redis": _REDIS,
     "rediss": _REDIS,
-    "memcached": _engine("memcached", "backend item meta", "stream"),
+    "memcached": _engine("memcached", "item meta servers store", "stream"),
     "zookeeper": _engine("zookeeper", "backend entry history session tree", "stream"),
     "etcd": _engine("etcd", "api backend entry names", "http stream"),
     "postgresql": _engine("postgresql", "backend libpq link sql", "sql stream"),

@@ -7,18 +7,16 @@ is BackendUnavailable. The protocol took its lasting form in memcached 1.6.10
 
 from __future__ import annotations
 
-from ...errors import BackendUnavailable
+from ...errors import BackendUnavailable, ForeignValue
 from ..wire.stream import Busy, Stream
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
-
-#: The longest value that is read or written, in bytes.
-LONGEST_VALUE = 16384
+#: Bytes of an item's name, as the protocol has it.
+LONGEST_NAME = 250
+#: The longest value that is read or written, in bytes: far below what a server takes unless told otherwise (1 MiB).
+LONGEST_VALUE = 65536
 _LONGEST_LINE = 512
-_LONGEST_STATISTICS = 1 << 20
+#: Lines; a server has some 200, by whatever it was told to count.
+_MOST_STATISTICS = 4096
 _NEEDED = "cronlock needs memcached 1.6.10 or later, with its text protocol and without SASL"
 
 
@@ -55,16 +53,8 @@ class Connection:
         self._stream.close()
 
     def get(self, name: bytes) -> Item | None:
-        """Return the item `name`; None if there is none."""
-        (item,) = self.get_all([name])
-        return item
-
-    def get_all(self, names: list[bytes]) -> list[Item | None]:
-        """Return the items of `names`, asked for in one packet; None in the place of one that is not there."""
-        self._stream.send(b"".join(b"mg %b v t c\r\n" % name for name in names))
-        return [self._item(name) for name in names]
-
-    def _item(self, name: bytes) -> Item | None:
+        """Return the item `name`; None if there is none. Raises ForeignValue for one that is too long."""
+        self._stream.send(b"mg %b v t c\r\n" % name)
         code, words = self._answer()
         if code == b"EN":
             return None
@@ -72,33 +62,25 @@ class Connection:
             raise self._nonsense(code)
         size = self._number(words[0])
         if size > LONGEST_VALUE:
-            raise BackendUnavailable(f"{self._name}: the item {name.decode()} has {size} bytes: it is not cronlock's")
+            raise ForeignValue(f"{size} bytes: it is not cronlock's")
         flags = self._flags(words[1:])
         block = self._take(size + 2)
         if not block.endswith(b"\r\n"):
             raise self._nonsense(block[-60:])
         return Item(block[:-2], self._left(flags), self._cas(flags))
 
-    def swap(
-        self, name: bytes, value: bytes, cas: int, seconds: int, beside: Sequence[tuple[bytes, bytes, int]] = ()
-    ) -> tuple[int | None, int | None, bool]:
+    def swap(self, name: bytes, value: bytes, cas: int, seconds: int) -> tuple[int | None, int | None]:
         """Put `value` in the place of the item that has `cas`, or of none for 0, for so many seconds.
 
-        With it go the items `beside`, (name, value, seconds or date), which are stored anyway.
-
-        Returns the new item's CAS, or None when another was faster; how many seconds the item
-        that was there just before would have had left; and whether all items beside were stored.
+        Returns the new item's CAS, or None when another was faster; and how many seconds the item
+        that was there just before would have had left.
         """
+        if len(value) > LONGEST_VALUE:
+            raise BackendUnavailable(f"{self._name}: {len(value)} bytes are more than an item is to have")
         condition = b"C%d" % cas if cas else b"ME"
-        packet = b"mg %b t\r\nms %b %d %b T%d c\r\n%b\r\n" % (name, name, len(value), condition, seconds, value)
-        for item in beside:
-            packet += b"ms %b %d T%d\r\n%b\r\n" % (item[0], len(item[1]), item[2], item[1])
-        self._stream.send(packet)
-        new_cas, left = self._swapped()
-        stored = [self._stored() for _ in beside]
-        return new_cas, left, all(stored)
-
-    def _swapped(self) -> tuple[int | None, int | None]:
+        # One packet, and so one round trip.
+        look = b"mg %b t\r\n" % name
+        self._stream.send(look + b"ms %b %d %b T%d c\r\n%b\r\n" % (name, len(value), condition, seconds, value))
         code, words = self._answer()
         if code not in (b"HD", b"EN"):
             raise self._nonsense(code)
@@ -110,31 +92,29 @@ class Connection:
             raise self._nonsense(code)
         return self._cas(self._flags(words)), left
 
-    def _stored(self) -> bool:
-        """Read the answer to one item beside: what the server has no room for is not worth a failure."""
-        line = self._line()
-        if line.startswith(b"SERVER_ERROR"):
-            return False
-        if line not in (b"HD", b"NS"):
-            raise self._nonsense(line)
-        return line == b"HD"
+    def delete(self, name: bytes) -> None:
+        """Remove the item `name`, if there is one."""
+        self._stream.send(b"md %b\r\n" % name)
+        code, _ = self._answer()
+        if code not in (b"HD", b"NF"):
+            raise self._nonsense(code)
 
-    def statistics(self) -> dict[str, Any]:
-        """Return what ``stats`` says, by name; numbers as numbers."""
-        # Off the way of a plain run: this import costs three interpreter starts.
-        from pymemcache.client.base import Client
-        from pymemcache.exceptions import MemcacheError
+    def statistics(self, group: bytes = b"") -> dict[str, str]:
+        """Return what ``stats`` says, of a `group` such as ``settings``, by name."""
+        self._stream.send(b"stats %b\r\n" % group if group else b"stats\r\n")
+        told: dict[str, str] = {}
+        for _ in range(_MOST_STATISTICS):
+            code, words = self._answer()
+            if code == b"END" and not words:
+                return told
+            if code != b"STAT" or not words:
+                raise self._nonsense(code)
+            told[_text(words[0])] = _text(b" ".join(words[1:]))
+        raise BackendUnavailable(f"{self._name}: the statistics do not end: it is not memcached")
 
-        client = Client("unused")
-        client.sock = _Socket(self._stream)
-        try:
-            answer = client.stats()
-        except (MemcacheError, ValueError, LookupError) as error:
-            raise BackendUnavailable(f"{self._name}: no statistics: {error}") from error
-        plain = {_text(name): _text(value) for name, value in answer.items()}
-        if not isinstance(plain.get("uptime"), int) or plain["uptime"] < 0:
-            raise BackendUnavailable(f"{self._name}: no statistics: the server does not tell its uptime")
-        return plain
+    def uptime(self) -> int:
+        """Return for how many seconds the server says that it is up."""
+        return self._number(self.statistics().get("uptime", "").encode())
 
     def _answer(self) -> tuple[bytes, list[bytes]]:
         line = self._line()
@@ -202,28 +182,5 @@ class Connection:
         return BackendUnavailable(f"{self._name}: does not answer as memcached does: {data[:60]!r}")
 
 
-class _Socket:
-    """A stream as the socket that pymemcache wants, so that its answers are bounded too."""
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-        self._received = 0
-
-    def sendall(self, data: bytes) -> None:
-        """Send all of `data`."""
-        self._stream.send(data)
-
-    def recv(self, _size: int) -> bytes:
-        """Return the next bytes, more than `_size` perhaps: the client takes any number."""
-        data = self._stream.receive()
-        self._received += len(data)
-        if self._received > _LONGEST_STATISTICS:
-            raise BackendUnavailable("the statistics do not end: it is not memcached")
-        return data
-
-    def close(self) -> None:
-        """Leave the stream to its owner, who drops it after a failure."""
-
-
-def _text(value: Any) -> Any:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+def _text(value: bytes) -> str:
+    return "".join(letter for letter in value.decode("utf-8", "replace") if letter.isprintable())
