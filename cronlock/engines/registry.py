@@ -31,10 +31,10 @@ SCHEMES: dict[str, tuple[str, str | None]] = {
     "etcds": ("cronlock.engines.etcd.backend", "'cronlock[etcd]'"),
     "dynamodb": ("cronlock.engines.dynamodb.backend", "'cronlock[dynamodb]'"),
     "sqs": ("cronlock.engines.sqs.backend", "'cronlock[sqs]'"),
-    "postgresql": ("cronlock.engines.postgresql.backend", "'cronlock[postgresql]'"),
-    "postgres": ("cronlock.engines.postgresql.backend", "'cronlock[postgresql]'"),
-    "mysql": ("cronlock.engines.mysql.backend", "'cronlock[mysql]'"),
-    "mariadb": ("cronlock.engines.mysql.backend", "'cronlock[mysql]'"),
+    "postgresql": ("cronlock.engines.postgresql.store", "'cronlock[postgresql]'"),
+    "postgres": ("cronlock.engines.postgresql.store", "'cronlock[postgresql]'"),
+    "mysql": ("cronlock.engines.mysql.store", "'cronlock[mysql]'"),
+    "mariadb": ("cronlock.engines.mysql.store", "'cronlock[mysql]'"),
 }
 #: Schemes that are another name for one.
 _ALIASES = {"mariadb": "mysql", "postgres": "postgresql"}

@@ -18,6 +18,7 @@ import pymysql
 import pytest
 
 from cronlock.engines.mysql import sql as mysql_sql
+from cronlock.engines.wire.sql import GRANTS
 
 from .process import LOOPBACK, Group, Place, Server, eventually, free_port, need
 from .tls import query, tls
@@ -185,7 +186,7 @@ class MariadbServer(Server):
             if self.tls:
                 self.run(f"ALTER USER {name}@'%' REQUIRE SSL")
             if not self._bare:
-                self.run(f"GRANT {mysql_sql.GRANTS} ON {DATABASE}.cronlock TO {name}@'%'")
+                self.run(f"GRANT {GRANTS} ON {DATABASE}.cronlock TO {name}@'%'")
 
     def _tls_settings(self) -> dict[str, str]:
         files = {"ssl-key": tls().key, "ssl-cert": tls().cert, "ssl-ca": tls().ca}

@@ -19,6 +19,7 @@ import psycopg
 import pytest
 
 from cronlock.engines.postgresql import sql as postgresql_sql
+from cronlock.engines.wire.sql import GRANTS
 
 from .process import LOOPBACK, Place, Server, eventually, need
 from .tls import query, tls
@@ -207,7 +208,7 @@ class PostgresqlServer(Server):
         """Make a table as `cronlock doctor --create` does; `grant` is the role that may use it."""
         self.run(postgresql_sql.statement(postgresql_sql.CREATE, table).decode())
         if grant:
-            self.run(f"GRANT {postgresql_sql.GRANTS} ON {table} TO {grant}")
+            self.run(f"GRANT {GRANTS} ON {table} TO {grant}")
 
     def _make_data(self) -> None:
         subprocess.run(["cp", "-a", str(_template()), str(self.data)], check=True)
@@ -221,7 +222,7 @@ class PostgresqlServer(Server):
         if not self._bare:
             self.make_table()
             for name in self._users:
-                self.run(f"GRANT {postgresql_sql.GRANTS} ON cronlock TO {name}")
+                self.run(f"GRANT {GRANTS} ON cronlock TO {name}")
 
     def _who_may(self) -> str:
         kind = "hostssl" if self.tls else "host"

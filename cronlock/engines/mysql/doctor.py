@@ -9,10 +9,11 @@ from ... import durations
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, judge_certificate, judge_clock, judge_share, size
 from ...doctor.reaching import ANSWER, REACHABLE, connect_all, is_up, show
 from ...errors import BackendUnavailable, ConfigError
+from ...lease.leases import Leases
 from ..wire import sql
 from . import sql as statements
-from .backend import PORT, SSL_MODES, MysqlBackend
 from .link import Link, Refused
+from .store import PORT, SSL_MODES, MysqlStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,19 +49,19 @@ _COLUMNS = (
 
 def create(case: Case) -> Iterator[Finding]:
     """Make the table unless there is one of that name. Raises BackendError when the server does not answer."""
-    backend = _backend(case)
-    name = f"table {backend.servers.table}"
+    store = _store(case)
+    name = f"table {store.servers.table}"
     try:
         if _rows(case, _TABLE):
             yield Finding("create", OK, f"{name} is there already")
             return
-        _query(case, statements.statement(statements.CREATE, backend.table))
+        _query(case, statements.statement(statements.CREATE, store.quoted_table))
     except ConfigError as error:
         yield Finding("create", BAD, str(error))
         return
     except Refused as error:
         remedy = "run this once with the URL of a user who may CREATE in the database"
-        remedy += f", then GRANT {statements.GRANTS}, DELETE ON {backend.servers.table} TO who runs jobs"
+        remedy += f", then GRANT {sql.GRANTS}, DELETE ON {store.servers.table} TO who runs jobs"
         yield Finding("create", BAD, str(error), remedy if error.code in _DENIED else None)
         return
     yield Finding("create", OK, f"made {name}")
@@ -68,17 +69,17 @@ def create(case: Case) -> Iterator[Finding]:
 
 def reach(case: Case) -> Iterator[Finding]:
     """Connect, log in, and see that the table is there and may be used."""
-    backend = _backend(case)
+    store = _store(case)
     case.share_key()
     if case.url.hosts:
         found = list(connect_all(case, PORT, None))
         yield from found
         if not is_up(found):
             return
-    if len(backend.servers.places) > 1:
+    if len(store.servers.places) > 1:
         yield from _several(case)
     try:
-        link = backend.servers.link(case.deadline())
+        link = store.servers.link(case.deadline())
     except (BackendUnavailable, ConfigError) as error:
         text = str(error)
         denied = any(sign in text for sign in ("Access denied", "authentication failed", "atabase", "password"))
@@ -104,34 +105,33 @@ def examine(case: Case) -> Iterator[Finding]:
         yield judge_share("clients", used, most, " connections", remedy)
     rows = _rows(case, _TABLE)
     if rows:
-        yield Finding("size", OK, f"{size(_number(rows[0][2]))} in {backend_table(case)}")
+        yield Finding("size", OK, f"{size(_number(rows[0][2]))} in {shown_table(case)}")
 
 
 def forget(case: Case) -> Finding | None:
     """Remove the probe's row, unless another doctor is at it; or say that it stays."""
-    text = "DELETE FROM {leases} WHERE name = {name} AND run_owner IS NULL"
     try:
-        _query(case, statements.statement(text, _backend(case).table, name=case.key))
+        _query(case, statements.statement(statements.FORGET, _store(case).quoted_table, name=case.key))
     except Refused as error:
         if error.code not in _DENIED:
             raise
-        return Finding("permissions", NOTE, f"no DELETE on {backend_table(case)}: the doctors' own row stays")
+        return Finding("permissions", NOTE, f"no DELETE on {shown_table(case)}: the doctors' own row stays")
     return None
 
 
-def backend_table(case: Case) -> str:
+def shown_table(case: Case) -> str:
     """Return the table's name for people."""
-    return _backend(case).servers.table
+    return _store(case).servers.table
 
 
 def _several(case: Case) -> Iterator[Finding]:
     """Look at which servers take writes: two that know nothing of each other would both grant a key."""
-    backend = _backend(case)
+    store = _store(case)
     takes_writes = []
-    for place in backend.servers.places:
+    for place in store.servers.places:
         shown = place if isinstance(place, str) else show(*place)
         try:
-            link = backend.servers.log_in(place, time.monotonic() + case.timeout / len(backend.servers.places))
+            link = store.servers.log_in(place, time.monotonic() + case.timeout / len(store.servers.places))
         except BackendUnavailable as error:
             yield Finding(ANSWER, NOTE, f"{shown}: {error}")
             continue
@@ -161,7 +161,7 @@ def _several(case: Case) -> Iterator[Finding]:
 
 
 def _usable_table(case: Case) -> Iterator[Finding]:
-    shown = backend_table(case)
+    shown = shown_table(case)
     rows, columns = _rows(case, _TABLE), _rows(case, _COLUMNS)
     if not rows:
         text = f"there is no table {shown} that this user may see"
@@ -171,8 +171,8 @@ def _usable_table(case: Case) -> Iterator[Finding]:
     kinds = {_plain(row[0]).lower(): _plain(row[1]).lower() for row in columns}
     missing = [name for name in sql.COLUMNS if name not in kinds]
     if missing or not engine:
-        text = f"{shown} is no table of cronlock's: it lacks {', '.join(missing[:4]) or 'rows'}"
-        yield Finding("table", BAD, text, "name another by table=")
+        text = f"{shown} is not a cronlock table of this layout: it lacks {', '.join(missing) or 'rows'}"
+        yield Finding("table", BAD, text, sql.MAKE_ANEW)
         return
     if engine.lower() != "innodb":
         text = f"{shown} is kept by {engine}, which keeps no promise through a crash"
@@ -189,7 +189,7 @@ def _usable_table(case: Case) -> Iterator[Finding]:
     lacks = [word for word in ("SELECT", "INSERT", "UPDATE") if word.lower() not in may]
     if lacks:
         text = f"this user lacks {', '.join(lacks)} on {shown}"
-        yield Finding("permissions", BAD, text, f"GRANT {statements.GRANTS} ON {shown} TO the URL's user")
+        yield Finding("permissions", BAD, text, f"GRANT {sql.GRANTS} ON {shown} TO the URL's user")
         return
     yield Finding("table", OK, f"{shown} ({engine}, {row_format})")
 
@@ -286,7 +286,7 @@ def _rights(case: Case) -> Iterator[Finding]:
     granted = [_plain(row[0]).upper() for row in rows]
     if any(sign in line for line in granted for sign in _ABOVE_READ_ONLY):
         text = "this user may write to a read-only server, so that a replica would grant what its primary has granted"
-        remedy = f"give jobs a user of their own: GRANT {statements.GRANTS} ON {backend_table(case)} is enough"
+        remedy = f"give jobs a user of their own: GRANT {sql.GRANTS} ON {shown_table(case)} is enough"
         yield Finding("permissions", WARNING, text, remedy)
 
 
@@ -294,7 +294,7 @@ def _clock(case: Case) -> Iterator[Finding]:
     best: tuple[float, float] | None = None
     for _ in range(_LOOKS):
         before, started = time.time(), time.monotonic()
-        ((microseconds,),) = _query(case, statements.TIME)
+        ((microseconds,),) = _query(case, f"SELECT {statements.TIME}")
         took = time.monotonic() - started
         offset = _number(microseconds) / 1e6 - (before + took / 2)
         if best is None or took / 2 < best[1]:
@@ -311,14 +311,14 @@ def _told(case: Case, what: str, names: tuple[str, ...]) -> dict[str, str]:
 
 
 def _rows(case: Case, text: str) -> list[Row]:
-    backend = _backend(case)
-    *schema, table = backend.servers.table.split(".")
-    filled = statements.statement(text, backend.table, schema=schema[0] if schema else None, called=table)
+    store = _store(case)
+    *schema, table = store.servers.table.split(".")
+    filled = statements.statement(text, store.quoted_table, schema=schema[0] if schema else None, called=table)
     return _query(case, filled)
 
 
 def _query(case: Case, text: str) -> list[Row]:
-    return _backend(case).servers.query(text, case.deadline())
+    return _store(case).servers.query(text, case.deadline())
 
 
 def _is_group(told: dict[str, str]) -> bool:
@@ -338,6 +338,7 @@ def _number(value: object) -> float:
         return 0.0
 
 
-def _backend(case: Case) -> MysqlBackend:
-    assert isinstance(case.backend, MysqlBackend)
-    return case.backend
+def _store(case: Case) -> MysqlStore:
+    assert isinstance(case.backend, Leases)
+    assert isinstance(case.backend.store, MysqlStore)
+    return case.backend.store

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from ...errors import BackendUnavailable, ConfigError, ForeignValue
+from ..wire.sql import GRANTS, not_ours
 from ..wire.stream import Busy, Stream, patiently
 from . import sql as statements
 from .link import Link, Refused
@@ -20,13 +21,16 @@ if TYPE_CHECKING:
 
 # The server's numbers for what it refuses. Nothing was done, and it may be in a moment:
 _NO_ROOM = (1040, 1203, 1226)  # connections: all, of this user, of this user by a quota
-_ROLLED_BACK = (1205, 1213, 3101)  # waited too long for a lock, met another, found in conflict by the group
+# waited too long for a lock, met another, found in conflict by the group; met a newer row than it began with
+_ROLLED_BACK = (1205, 1213, 3101, 1020)
 _NOT_NOW = (1047, 1290, 1792, 1836)  # not part of a Galera cluster's majority, or read-only
 _NO_TABLE, _NO_DATABASE, _OTHER_TABLE = (1146,), (1049,), (1054, 1364)
 _NOT_HERE = 1044
 _DENIED = (1142, 1143)
 _LOGIN = (1045, 1698)
 _INSECURE = 3159
+# Which part of a request's time a statement may wait for a lock.
+_PATIENCE = 0.9
 
 
 class Servers:
@@ -72,7 +76,10 @@ class Servers:
     def ask_once(self, texts: list[str], deadline: float) -> list[tuple[int, list[Row]]]:
         """Send a request once; raises Busy where nothing was done, and may be in a moment."""
         try:
-            return self.link(deadline).ask(texts)
+            link = self.link(deadline)
+            # Less than all the time that is left: the server is to say what it waits for.
+            patience = (deadline - time.monotonic()) * _PATIENCE
+            return link.ask([statements.patient(text, patience) for text in texts])
         except Refused as error:
             self.close()
             raise self._explained(error) from None
@@ -115,6 +122,11 @@ class Servers:
         if link is not None:
             link.close()
 
+    def only_reads(self) -> BackendUnavailable:
+        """Close the connection, and return what to raise for an answer of a server that takes no writes."""
+        self.close()
+        return self._not_now(f"{self.name}: the server is read-only: a replica?")
+
     def _connect(self, deadline: float) -> Link:
         """Connect to the first server that takes writes; one that does not answer costs its share of the time."""
         failures: list[Exception] = []
@@ -140,10 +152,14 @@ class Servers:
         """Ask before anything is written: an administrator's writes would not be refused."""
         try:
             ((_, rows),) = link.ask([statements.READ_ONLY])
-            return not rows or str(rows[0][0]) not in ("0", "OFF")
+            return not rows or is_on(rows[0][0])
         except BaseException:
             link.close()
             raise
+
+    def _not_now(self, text: str) -> BackendUnavailable:
+        # Of several servers, another may be the right one by now.
+        return (Busy if len(self.places) > 1 else BackendUnavailable)(f"{text}: name the server that takes writes")
 
     def _explained(self, error: Refused) -> Exception:
         """Return what the server's refusal means here."""
@@ -151,26 +167,28 @@ class Servers:
         if error.code in (*_NO_ROOM, *_ROLLED_BACK):
             return Busy(text)
         if error.code in _NOT_NOW:
-            # Of several servers, another may be the right one by now.
-            return (Busy if len(self.places) > 1 else BackendUnavailable)(f"{text}: name the server that takes writes")
+            return self._not_now(text)
         if error.code in _NO_TABLE:
             return ConfigError(f"{text}; make it with `cronlock doctor --create`, or name another by table=")
         if error.code in _NO_DATABASE:
             return ConfigError(f"{text}; make it with CREATE DATABASE, or name another in the URL")
         if error.code in _OTHER_TABLE:
-            return ForeignValue(
-                f"{text}: {table} is no table of cronlock's; nothing was changed: name another by table="
-            )
+            return ForeignValue(not_ours(text, table))
         if error.code == _NOT_HERE:
-            grant = f"GRANT {statements.GRANTS} ON {self._database}.{table} TO the URL's user"
+            grant = f"GRANT {GRANTS} ON {self._database}.{table} TO the URL's user"
             return BackendUnavailable(f"{text}; name another database in the URL, or {grant}")
         if error.code in _DENIED:
-            return BackendUnavailable(f"{text}; to allow it: GRANT {statements.GRANTS} ON {table} TO the URL's user")
+            return BackendUnavailable(f"{text}; to allow it: GRANT {GRANTS} ON {table} TO the URL's user")
         if error.code in _LOGIN:
             return BackendUnavailable(f"{text}: authentication failed: check user and password in the URL")
         if error.code == _INSECURE:
             return BackendUnavailable(f"{text}; add ssl=required, or ca= with the server's authority")
         return error
+
+
+def is_on(value: object) -> bool:
+    """Whether a variable of the server's is not known to be off."""
+    return value not in (0, b"0", b"OFF", "0", "OFF")
 
 
 def _show(place: Place) -> str:

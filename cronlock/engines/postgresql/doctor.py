@@ -11,10 +11,11 @@ from ... import durations
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, judge_certificate, judge_clock, judge_share, size
 from ...doctor.reaching import ANSWER, REACHABLE, connect_all, is_up, show
 from ...errors import BackendUnavailable
+from ...lease.leases import Leases
 from ..wire import sql
 from . import sql as statements
-from .backend import PORT, PostgresqlBackend
 from .link import Refused, senseless
+from .store import PORT, PostgresqlStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from ...doctor.probe import Case
     from .link import Row
+    from .servers import Servers
 
 _LOOKS = 3
 #: Bytes of a table of some thousand keys; more are the dead rows that nobody cleaned up.
@@ -52,8 +54,8 @@ SELECT current_setting('server_version'), extract(epoch FROM clock_timestamp() -
 
 def create(case: Case) -> Iterator[Finding]:
     """Make the table unless there is one of that name. Raises BackendError when the server does not answer."""
-    backend = _backend(case)
-    name = f"table {backend.shown_table}"
+    servers = _servers(case)
+    name = f"table {servers.shown_table}"
     if _table(case) is not None:
         yield Finding("create", OK, f"{name} is there already")
         return
@@ -62,7 +64,7 @@ def create(case: Case) -> Iterator[Finding]:
     except Refused as error:
         if error.code not in _THERE_ALREADY:  # Another doctor was faster.
             remedy = "run this once with the URL of a role that may CREATE in the schema"
-            remedy += f", then GRANT {statements.GRANTS}, DELETE ON {backend.shown_table} TO who runs jobs"
+            remedy += f", then GRANT {sql.GRANTS}, DELETE ON {servers.shown_table} TO who runs jobs"
             yield Finding("create", BAD, str(error), remedy)
             return
     yield Finding("create", OK, f"made {name}")
@@ -70,7 +72,7 @@ def create(case: Case) -> Iterator[Finding]:
 
 def reach(case: Case) -> Iterator[Finding]:
     """Connect, log in, and see that the table is there and may be used."""
-    backend = _backend(case)
+    servers = _servers(case)
     case.share_key()
     if case.url.hosts:
         found = list(connect_all(case, PORT, None))
@@ -78,14 +80,14 @@ def reach(case: Case) -> Iterator[Finding]:
         if not is_up(found):
             return
     try:
-        link = backend.link(case.deadline())
+        link = servers.link(case.deadline())
     except BackendUnavailable as error:
         text = str(error)
         signs = ("authentication", "password", "pg_hba.conf", "role ", "database ")
         yield Finding("credentials" if any(sign in text for sign in signs) else ANSWER, BAD, text)
         return
     if not case.url.hosts:
-        yield Finding(REACHABLE, OK, backend.places[0][0])
+        yield Finding(REACHABLE, OK, servers.places[0][0])
     yield from _encryption(case, encrypted=link.encrypted)
     yield from _usable_table(case)
 
@@ -106,7 +108,7 @@ def examine(case: Case) -> Iterator[Finding]:
     yield judge_share(
         "clients", _number(clients), _number(most), " connections", "raise max_connections, or use a pooler"
     )
-    if str(_backend(case).link(case.deadline()).process) != process:
+    if str(_servers(case).link(case.deadline()).process) != process:
         text = "a pooler stands before the server, which is all right: each request is one statement"
         yield Finding("pooler", NOTE, text)
     yield from _upkeep(case, vacuum)
@@ -114,12 +116,12 @@ def examine(case: Case) -> Iterator[Finding]:
 
 def forget(case: Case) -> None:
     """Remove the probe's row, unless another doctor is at it. Raises BackendError where it may not."""
-    _ask(case, "DELETE FROM LEASES WHERE name = $1 AND run_owner IS NULL", 0, sql.code(case.key))
+    _ask(case, statements.FORGET, 0, statements.code(case.key))
 
 
 def _usable_table(case: Case) -> Iterator[Finding]:
-    backend = _backend(case)
-    shown = backend.shown_table
+    servers = _servers(case)
+    shown = servers.shown_table
     try:
         row = _table(case)
     except Refused as error:
@@ -132,8 +134,8 @@ def _usable_table(case: Case) -> Iterator[Finding]:
     kind, persistence = row[0], row[1]
     missing = [name for name in sql.COLUMNS if name not in (row[10] or "").split(",")]
     if missing or kind not in ("r", "p"):
-        text = f"{shown} is no table of cronlock's: it lacks {', '.join(missing[:4]) or 'rows'}"
-        yield Finding("table", BAD, text, "name another by table=")
+        text = f"{shown} is not a cronlock table of this layout: it lacks {', '.join(missing) or 'rows'}"
+        yield Finding("table", BAD, text, sql.MAKE_ANEW)
         return
     if persistence != "p":
         text = f"{shown} is unlogged: a crash empties it, with the leases in it"
@@ -142,7 +144,7 @@ def _usable_table(case: Case) -> Iterator[Finding]:
     lacks = [name for name, may in zip(("SELECT", "INSERT", "UPDATE"), row[6:9]) if may != "t"]
     if lacks:
         text = f"this user lacks {', '.join(lacks)} on {shown}"
-        yield Finding("permissions", BAD, text, f"GRANT {statements.GRANTS} ON {shown} TO the URL's user")
+        yield Finding("permissions", BAD, text, f"GRANT {sql.GRANTS} ON {shown} TO the URL's user")
         return
     yield Finding("table", OK, shown)
     if row[9] != "t":
@@ -232,7 +234,7 @@ def _upkeep(case: Case, vacuum: str) -> Iterator[Finding]:
         remedy = "turn autovacuum on, for this table at least: each run leaves dead rows"
         yield Finding("upkeep", WARNING, f"autovacuum is off; {text}", remedy)
     elif used > _LARGE and dead > live:
-        remedy = f"VACUUM FULL {_backend(case).shown_table}; see what holds autovacuum back, such as an old transaction"
+        remedy = f"VACUUM FULL {_servers(case).shown_table}; see what holds autovacuum back, such as an old transaction"
         yield Finding("upkeep", WARNING, text, remedy)
     else:
         yield Finding("upkeep", OK, text)
@@ -252,7 +254,7 @@ def _clock(case: Case) -> Iterator[Finding]:
 
 
 def _table(case: Case) -> Row | None:
-    rows = _ask(case, _TABLE, 11, _backend(case).table)
+    rows = _ask(case, _TABLE, 11, _servers(case).table)
     return rows[0] if rows else None
 
 
@@ -260,7 +262,7 @@ def _row(case: Case, statement: str, width: int) -> Row:
     """Return the one row of an answer; raise as `_ask` does, also if it is none."""
     rows = _ask(case, statement, width)
     if len(rows) != 1:
-        raise senseless(_backend(case).name)
+        raise senseless(_servers(case).name)
     return rows[0]
 
 
@@ -269,14 +271,14 @@ def _ask(case: Case, statement: str, width: int, *values: str) -> list[Row]:
 
     Raises Refused for the server's own errors, and BackendUnavailable.
     """
-    backend = _backend(case)
+    servers = _servers(case)
     deadline = case.deadline()
     try:
-        return backend.link(deadline).ask(statements.statement(statement, backend.table), values, width, deadline)
+        return servers.link(deadline).ask(statements.statement(statement, servers.table), values, width, deadline)
     except Refused:
         raise
     except BackendUnavailable:
-        backend.close()
+        servers.close()
         raise
 
 
@@ -287,6 +289,7 @@ def _number(text: str | None) -> float:
         return 0.0
 
 
-def _backend(case: Case) -> PostgresqlBackend:
-    assert isinstance(case.backend, PostgresqlBackend)
-    return case.backend
+def _servers(case: Case) -> Servers:
+    assert isinstance(case.backend, Leases)
+    assert isinstance(case.backend.store, PostgresqlStore)
+    return case.backend.store.servers

@@ -1,60 +1,46 @@
-"""What PostgreSQL and MySQL share: one row for each key, and the texts in it.
+"""What PostgreSQL and MySQL share: a table with one row for each key, and the store over it.
 
-Columns: ``name`` (the key, see `code`), ``fence`` (the highest granted; 0 in a row that only
-remembers who gave up), ``lapses_at`` and ``held_until`` (ends of lease and hold by the server's
-clock; long ago where there is none), ``kept_until`` (the end of a hold that the present run was told
-to ignore or took over, whether or not it is over), ``forced`` (the present run was made to end by
-force), ``gone`` (the owners that gave the key back last, at most `GONE`), ``history`` (the lines of
-past runs, the newest first, at most HISTORY), ``success`` (the line of the last run that succeeded), and
-three runs, each as four columns:
+Columns: ``name`` (the key), ``version`` (a random token, another one in each write), ``record`` (ASCII),
+``lapses_at`` and ``held_until`` (ends of lease and hold by the server's clock, in microseconds since 1970; 0 where
+there is none). Numbers, since their sums and a hold that is restored are exact then, and mean the same in both.
 
-- ``run_``: the one that was granted the key last and has not ended by its own word;
-- ``last_``: the last one that has;
-- ``kept_``: the one that ``kept_until`` belonged to, if that died: `abandon` makes it ``run_`` again.
-
-Of each: ``owner`` (none: there is no such run), ``tick`` (`Run.tick`; of ``last_`` only if a standby may
-still take it over), ``fence``, and ``line``, which is all that people are shown of it.
-
-A line is text between tabs, ``name=value`` each. The node that asks writes its beginning (`head`); the
-server appends what it alone knows: ``started_at`` and ``fence`` with the grant, ``took_over`` with a
-takeover, ``ended_at``, ``outcome`` and ``status`` with the end, or ``outcome=died`` (``released`` if
-forced) when the next run replaces it. Owners and lines are printable ASCII, whatever the database's
-encoding, and begin with ``owner=`` and a tab behind it, so that a run is known in the history by its
-first field.
+An engine knows how its server is asked. Its look at a row is one plain SELECT, which locks nothing and waits for
+nobody. What it puts is one statement, which takes effect only on the row with the version that was seen, or where
+there is none.
 """
 
 from __future__ import annotations
 
-from ...errors import ConfigError, ForeignValue
-from ...lease.record import released, run_from_fields
-from ...lease.vocabulary import CANCELLED, ENDED, FORGOTTEN, HELD, HOLD, UNDONE, Conflict, Record
+import os
+
+from ...errors import BackendUnavailable, ConfigError
+from ...lease.clock import SystemClock
+from ...lease.server_clock import ServerClock
+from ...lease.store import Cell
+from ...lease.vocabulary import Traits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ...lease.vocabulary import Claim, Ending, Run
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    from ...lease.store import Hold
     from ..url import URL
 
 #: Where the rows are unless the URL says otherwise.
 TABLE = "cronlock"
 #: Every column that the statements name.
-COLUMNS = (
-    *("name", "fence", "lapses_at", "held_until", "kept_until", "forced", "gone", "history", "success"),
-    *(f"{run}_{part}" for run in ("run", "last", "kept") for part in ("owner", "tick", "fence", "line")),
-)
-#: Why a statement did not grant: of these words, or one of `YOURS` and `FREE`.
-CONFLICTS = (HELD, HOLD, FORGOTTEN, CANCELLED, ENDED)
-#: The owner has the lease already.
-YOURS = "yours"
-#: Nothing was in the way as the statement began, and something is now: ask again.
-FREE = "free"
-#: How many owners that gave the key back are remembered.
-GONE = 16
-#: A longest `code(key)`: 200 characters of four bytes.
-LONGEST_NAME = 2400
-#: The longest lease and hold, in seconds.
-LONGEST_TTL, LONGEST_HOLD = 365 * 86400.0, 3650 * 86400.0
-# Bytes of a host's or a program's name that are kept.
-_LONGEST_TEXT = 255
+COLUMNS = ("name", "version", "record", "lapses_at", "held_until")
+#: The least that a user needs on the table. DELETE lets the doctor remove its probe.
+GRANTS = "SELECT, INSERT, UPDATE"
+#: What to do about a table that lacks some of them.
+MAKE_ANEW = "drop it while no job runs and make it by `cronlock doctor --create`, or name another by table="
+#: The longest lease, in seconds.
+LONGEST_TTL = 365 * 86400.0
+#: How many names a request lists.
+PAGE = 1000
+#: Stands for the server's time, in microseconds, in what `ends` returns.
+NOW = "$NOW"
 _TABLE_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
 # The shortest identifiers that servers take are PostgreSQL's.
 _LONGEST_IDENTIFIER = 63
@@ -75,146 +61,159 @@ def table_name(url: URL) -> list[str]:
     return parts
 
 
-def check(claim: Claim) -> None:
-    """Raise ConfigError for a hold that the server's times cannot tell."""
-    if claim.hold > LONGEST_HOLD:
-        raise ConfigError(
-            f"--min-hold {claim.hold:.0f} is longer than a SQL backend keeps: at most {LONGEST_HOLD:.0f} s"
-            f" ({LONGEST_HOLD / 86400:.0f}d)"
-        )
+def not_ours(text: str, table: str) -> str:
+    """Return what to say where the server says `text` since the table lacks a column, or has others."""
+    return f"{text}: {table} is not a cronlock table of this layout; nothing was changed: {MAKE_ANEW}"
 
 
-def code(text: str) -> str:
-    """Return `text` as printable ASCII without spaces: the rest, and ``%``, as %XX of its UTF-8 bytes."""
-    if text.isascii() and text.isprintable() and " " not in text and "%" not in text:
-        return text
-    data = text.encode("utf-8", "surrogateescape")
-    return "".join(chr(byte) if 0x20 < byte < 0x7F and byte != 0x25 else f"%{byte:02X}" for byte in data)
+class TableCell(Cell):
+    """A row as it was at one moment."""
+
+    held_until: int = 0
 
 
-def decode(name: str) -> str:
-    """Undo `code`. What it cannot have made comes back somehow."""
-    if "%" not in name:
-        return name
-    first, *rest = name.split("%")
-    data = bytearray(first.encode("utf-8", "surrogateescape"))
-    for part in rest:
+class TableStore:
+    """A `Store` over a table. An engine adds `_look`, `_put`, `_names`, `_senseless` and `close`."""
+
+    def __init__(self, name: str, table: str, timeout: float) -> None:
+        self.traits = Traits(shortest_ttl=1.0, longest_ttl=LONGEST_TTL, granularity=0.001)
+        self.timeout = timeout
+        self.notices: list[str] = []
+        #: What messages call the server.
+        self.name = name
+        #: The table as people name it.
+        self.table = table
+        self._clock = SystemClock()
+        self._server_clock = ServerClock(name, self._clock, self.notices)
+
+    def read(self, key: str, deadline: float, *, exact: bool = False) -> Cell:  # noqa: ARG002 (all is exact)
+        """Return the cell, by one request."""
+        return self._read(key, deadline, anew=False)
+
+    def swap(
+        self, key: str, seen: Cell, data: bytes, *, lease: float | None, hold: Hold, deadline: float
+    ) -> tuple[bool, Cell]:
+        """Put `data` in the place of what was seen, by one request; who finds something else there looks again."""
+        version, sent = os.urandom(8).hex(), self._clock.now()
+        row = self._put(key, seen, version, data.decode("ascii"), ends(seen, lease, hold), deadline)
+        if row is None:
+            return False, self._read(key, deadline, anew=True)
+        return True, self._cell(sent, row[0], version, data, *row[1:])
+
+    def place(self, key: str) -> str:
+        """Return what messages call the row."""
+        return f"{self.name}: the row of {key!r} in {self.table}"
+
+    def keys(self) -> Iterator[str]:
+        """List the keys, a page a request; `timeout` limits each of these."""
+        last = b""
+        while True:
+            names = self._names(last)
+            for name in names:
+                if not isinstance(name, bytes) or name <= last:
+                    # It would never come to an end.
+                    raise self._senseless()
+                last = name
+                yield self._key(name)
+            if len(names) < PAGE:
+                return
+
+    def watch(self, key: str) -> None:
+        """Return None: what tells of changes needs a session of its own, which poolers do not give."""
+
+    def uptime(self, key: str, deadline: float) -> None:
+        """Return None: a restart loses nothing, and what a failover or a restored backup lost no uptime tells."""
+
+    # What an engine adds
+
+    def close(self) -> None:
+        """Close the connection; raises nothing."""
+        raise NotImplementedError
+
+    def _look(self, key: str, deadline: float, *, anew: bool) -> Sequence[Any]:
+        """Return the server's time, and the other columns of the key's row: None each where there is none.
+
+        `anew` says that a row which was seen before was found to be another.
+        """
+        raise NotImplementedError
+
+    def _put(
+        self, key: str, seen: Cell, version: str, record: str, ends: tuple[str, str], deadline: float
+    ) -> Sequence[Any] | None:
+        """Write the row; return the server's time and both ends, or None if what was seen is not there any more."""
+        raise NotImplementedError
+
+    def _names(self, last: bytes) -> Sequence[Any]:
+        """Return the next names behind `last`, at most `PAGE`, in the order of their bytes."""
+        raise NotImplementedError
+
+    def _key(self, name: bytes) -> str:
+        """Return the key of a row's name."""
+        raise NotImplementedError
+
+    def _senseless(self) -> BackendUnavailable:
+        """Close the connection, and return what to raise for an answer that no server of this kind gives."""
+        raise NotImplementedError
+
+    def _read(self, key: str, deadline: float, *, anew: bool) -> Cell:
+        sent = self._clock.now()
+        row = self._look(key, deadline, anew=anew)
+        return self._cell(sent, *row)
+
+    def _cell(self, sent: float, now: Any, version: Any, data: Any, lapses_at: Any, held_until: Any) -> TableCell:
+        """Return what a row shows that was asked for at `sent`, and take note of the server's time."""
         try:
-            data.append(int(part[:2], 16))
-            plain = part[2:]
-        except ValueError:
-            plain = f"%{part}"
-        data += plain.encode("utf-8", "surrogateescape")
-    return data.decode("utf-8", "surrogateescape")
+            time, lapse, until = _whole(now), _whole(lapses_at or 0), _whole(held_until or 0)
+            cell = TableCell(
+                data=None if version is None else _bytes(data),
+                version=None if version is None else _bytes(version).decode("utf-8", "surrogateescape"),
+                lease=max(0, lapse - time) / 1e6,
+                hold=max(0, until - time) / 1e6,
+                floor=max(0, time),
+                time=time / 1e6,
+                held_until=until,
+            )
+        except (TypeError, ValueError) as error:
+            raise self._senseless() from error
+        self._server_clock.observe(sent, self._clock.now(), time / 1e6)
+        return cell
 
 
-def head(claim: Claim) -> str:
-    """Return the beginning of the line of the run that `claim` asks for; it ends without a tab."""
-    fields = {
-        "owner": claim.owner,
-        "host": _bounded(claim.host),
-        "pid": str(claim.pid),
-        "program": _bounded(claim.program),
-        "ttl": f"{claim.ttl:.3f}",
-    }
-    if claim.standby_for is not None:
-        fields["stands_for"] = claim.standby_for
-    return "\t".join(f"{name}={code(value)}" for name, value in fields.items())
+def ends(seen: Cell, lease: float | None, hold: Hold) -> tuple[str, str]:
+    """Return what a swap makes of the columns ``lapses_at`` and ``held_until``, as expressions of SQL."""
+    is_there = seen.version is not None
+    lapses_at, held_until = ("lapses_at", "held_until") if is_there else ("0", "0")
+    if lease is not None:
+        lapses_at = _end(lease)
+    if isinstance(hold, Cell):
+        held_until = str(hold.held_until if isinstance(hold, TableCell) else 0)
+    elif hold:
+        held_until = f"GREATEST({held_until}, {_end(hold)})"
+    return lapses_at, held_until
 
 
-def end(ending: Ending) -> str:
-    """Return what is appended to a line at the end of its run, but for ``ended_at``; begins with a tab."""
-    text = f"\toutcome={code(ending.outcome)}"
-    return text if ending.status is None else f"{text}\tstatus={ending.status}"
+def _end(seconds: float) -> str:
+    # Rounded up: it may last longer, not shorter.
+    return f"{NOW} + {-int(-seconds * 1_000_000 // 1)}" if seconds else "0"
 
 
-def is_undone(ending: Ending) -> bool:
-    """Whether a standby may still take over from a run that ended so."""
-    return ending.outcome in UNDONE
+def _whole(value: Any) -> int:
+    """Return a number of the server's; raise TypeError or ValueError for what no BIGINT is."""
+    if isinstance(value, str):
+        if len(value) > 20:
+            raise ValueError("no BIGINT")
+        value = int(value)
+    if not isinstance(value, int):
+        raise TypeError("no whole number")
+    if not -(1 << 63) <= value < 1 << 63:
+        raise ValueError("no BIGINT")
+    return value
 
 
-def run_from_line(line: str | None) -> Run | None:
-    """Return the run of a line; None for none. Raises ForeignValue for what is no run."""
-    if not line:
-        return None
-    parts = (part.partition("=") for part in line.split("\t"))
-    run = run_from_fields({name: decode(value) for name, _, value in parts})
-    if run is None:
-        raise ForeignValue(f"not a run of cronlock: {line[:40]!r}")
-    return run
-
-
-def previous_from_line(line: str | None) -> Run | None:
-    """Return the run of the history's newest line; what is wrong with it does not undo a grant."""
-    try:
-        return run_from_line(line)
-    except ForeignValue:
-        return None
-
-
-def runs_from_history(lines: list[str], but: Run | None) -> list[Run]:
-    """Return the runs of a history without the one of the same owner as `but`, and without what is no run."""
-    runs = [run for run in map(previous_from_line, lines) if run is not None]
-    return [run for run in runs if but is None or run.owner != but.owner]
-
-
-def conflict(why: str, remaining: float, *, line: str | None, fence: int | None, claim: Claim) -> Conflict:
-    """Return the refusal for the reason `why`; `line` is of the latest run, ended or not.
-
-    `remaining` counts for HELD and HOLD.
-    """
-    run = run_from_line(line)
-    if why == FORGOTTEN:
-        remaining = claim.doubt - noticed(claim)
-    elif why not in (HELD, HOLD):
-        remaining = 0.0
-    return Conflict(why, remaining=max(0.0, remaining), run=run, fence=fence or None)
-
-
-def floor(claim: Claim) -> int:
-    """Return the highest fence that this node ever saw of the key; the next one must be larger."""
-    return claim.sight.floor if claim.sight is not None else 0
-
-
-def noticed(claim: Claim) -> float:
-    """Return how long ago this node noticed first that the server forgot, in seconds.
-
-    A database keeps what it committed over a restart, so that its uptime tells nothing of what was
-    lost: a failover to a replica that lagged, or a restored backup, may come at any time.
-    """
-    return (claim.sight.noticed_age or 0.0) if claim.sight is not None else 0.0
-
-
-def doubted(claim: Claim) -> bool:
-    """Whether a server that shows less than `floor` may have lost a lease that is still out."""
-    return claim.sight is not None and noticed(claim) < claim.doubt
-
-
-def record(
-    *,
-    run: str | None,
-    forced: bool,
-    remaining: float,
-    hold_remaining: float,
-    last: str | None,
-    history: list[str],
-    success: str | None,
-) -> Record:
-    """Return what a row says; `run`, `last`, `success` and `history` are lines, times are seconds.
-
-    Raises ForeignValue when it is not a row of cronlock's.
-    """
-    present = run_from_line(run)
-    return Record(
-        run=released(present, by_force=forced),
-        remaining=max(0.0, remaining) if present is not None else 0.0,
-        hold_remaining=max(0.0, hold_remaining),
-        last=run_from_line(last),
-        history=runs_from_history(history, present),
-        success=run_from_line(success),
-    )
-
-
-def _bounded(text: str) -> str:
-    data = text.encode("utf-8", "surrogateescape")
-    return data[:_LONGEST_TEXT].decode("utf-8", "surrogateescape") if len(data) > _LONGEST_TEXT else text
+def _bytes(value: Any) -> bytes:
+    """Return a column of text; raise TypeError for what is none."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape")
+    if not isinstance(value, bytes):
+        raise TypeError("no text")
+    return value

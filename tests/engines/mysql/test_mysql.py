@@ -1,110 +1,52 @@
-"""MySQL's backend on MariaDB: the contract in every mode of the server, races, lost replies, what a run costs."""
+"""What is MySQL's own: Galera, TLS and ways to log in, locks, reads of what is not committed, servers that are none.
+
+What it promises as PostgreSQL does is in `tests.engines.sql`.
+"""
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
+import pymysql
 import pytest
 
-from cronlock.engines.mysql.backend import MysqlBackend
-from cronlock.engines.registry import open_backend
-from cronlock.lease.vocabulary import CANCELLED, DIED, EXITED, HELD, HISTORY, HOLD, Conflict, Grant
-from cronlock.testing import (
-    LONG,
-    BackendContract,
-    Hooks,
-    fresh_key,
-    granted,
-    make_claim,
-    make_ending,
-    refused,
-)
+from cronlock.doctor.findings import NOTE
+from cronlock.engines.mysql import link as mysql_link
+from cronlock.engines.mysql import sql as statements
+from cronlock.engines.mysql.servers import Servers, is_on
+from cronlock.engines.mysql.store import MysqlStore
+from cronlock.errors import BackendUnavailable, ConfigError
+from cronlock.lease.leases import Leases
+from cronlock.lease.vocabulary import HELD, Conflict, Grant
+from cronlock.testing import LONG, eventually, fresh_key, granted, make_claim, make_ending, refused
 from labs.proxy import Proxy
-from labs.servers.mariadb import MariadbServer
+from labs.servers.mariadb import ADMIN, DATABASE, MariadbGalera, MariadbReplica, MariadbServer
+from labs.servers.process import HOST, need
+from labs.servers.tls import tls
 
-from ..losses import LostReplies
-
-if TYPE_CHECKING:
-    from cronlock.lease.vocabulary import Backend
-
-#: Long enough for any request on a loaded machine, in seconds.
-PATIENT = 20.0
-#: What a test waits for that is to wait in vain.
-HASTY = 1.0
-SECRET = "p'w \\ @:/?\u00e9\u20ac"
-# All that changes what a statement means, in the two dialects.
-_STRANGE = (
-    "SIMULTANEOUS_ASSIGNMENT,NO_BACKSLASH_ESCAPES,ANSI,TRADITIONAL,HIGH_NOT_PRECEDENCE,EMPTY_STRING_IS_NULL,"
-    "PAD_CHAR_TO_FULL_LENGTH,NO_UNSIGNED_SUBTRACTION,TIME_ROUND_FRACTIONAL,ONLY_FULL_GROUP_BY"
-)
-_ORACLE = "ORACLE"
-
-
-def opened(url: str, timeout: float = PATIENT) -> MysqlBackend:
-    """Return a node at `url`."""
-    backend = open_backend(url, timeout)
-    assert isinstance(backend, MysqlBackend)
-    return backend
-
-
-class MysqlHooks(Hooks):
-    """Time passes by changing the row."""
-
-    forces_time = True
-    tells_uptime = False
-
-    def __init__(self, server: MariadbServer, url: str = "") -> None:
-        self.server = server
-        self._url = url or server.url()
-
-    def open(self) -> Backend:
-        """Return one more node."""
-        return opened(self._url)
-
-    def lapse(self, node: Backend, grant: Grant) -> None:
-        """End the lease behind everybody's back."""
-        self._alter("lapses_at = 1", grant.claim.key)
-
-    def end_hold(self, node: Backend, key: str) -> None:
-        """End the hold behind everybody's back."""
-        self._alter("held_until = 1, kept_until = 1", key)
-
-    def _alter(self, what: str, key: str) -> None:
-        self.server.run(f"UPDATE cronlock SET {what} WHERE name = %s", key.encode())
+from ..look import Look
+from ..sql.kinds import HASTY, PATIENT, SECRET, Mysql, Opener, locked, opened
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[MariadbServer]:
-    """One server for all tests that do not harm it; its user has the least rights and a difficult password."""
-    with MariadbServer(users={"worker": SECRET}) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def strange_server() -> Iterator[MariadbServer]:
-    """A server with every setting that could change what a statement means, without autocommit."""
-    settings = {"sql-mode": _STRANGE, "autocommit": "OFF", "character-set-server": "ucs2", "sql-safe-updates": "ON"}
-    settings["transaction-isolation"] = "SERIALIZABLE"
-    with MariadbServer(users={"worker": "secret"}, settings=settings) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def oracle_server() -> Iterator[MariadbServer]:
-    """A server with Oracle's dialect, which opens a transaction for whoever logs in."""
-    settings = {"sql-mode": _ORACLE, "init-connect": "SET autocommit = 0", "transaction-isolation": "READ-UNCOMMITTED"}
-    with MariadbServer(users={"worker": "secret"}, settings=settings) as running:
+    """One server for all tests that do not stop it."""
+    with MariadbServer(settings={"max-connections": "30"}) as running:
         yield running
 
 
 @pytest.fixture
-def open_at() -> Iterator[Callable[..., MysqlBackend]]:
+def open_at() -> Iterator[Opener]:
     """What opens a node that is closed at the end."""
-    nodes: list[MysqlBackend] = []
+    nodes: list[Leases] = []
 
-    def open_one(url: str, timeout: float = PATIENT) -> MysqlBackend:
+    def open_one(url: str, timeout: float = PATIENT) -> Leases:
         nodes.append(opened(url, timeout))
         return nodes[-1]
 
@@ -114,7 +56,7 @@ def open_at() -> Iterator[Callable[..., MysqlBackend]]:
 
 
 @pytest.fixture
-def node(server: MariadbServer, open_at: Callable[..., MysqlBackend]) -> MysqlBackend:
+def node(server: MariadbServer, open_at: Opener) -> Leases:
     """A node that reaches the shared server."""
     return open_at(server.url())
 
@@ -125,233 +67,485 @@ def key() -> str:
     return fresh_key()
 
 
-class TestMysql(BackendContract):
-    """One server, plain."""
-
-    @pytest.fixture
-    def hooks(self, server: MariadbServer) -> Hooks:
-        """The shared server's hooks."""
-        return MysqlHooks(server)
+def _servers(node: Leases) -> Servers:
+    assert isinstance(node.store, MysqlStore)
+    return node.store.servers
 
 
-class TestStrangeModes(BackendContract):
-    """Where all that can be set otherwise is."""
-
-    @pytest.fixture
-    def hooks(self, strange_server: MariadbServer) -> Hooks:
-        """That server's hooks."""
-        return MysqlHooks(strange_server)
+# Statements
 
 
-class TestOracleMode(BackendContract):
-    """Where the server takes Oracle's dialect, and leaves transactions open."""
-
-    @pytest.fixture
-    def hooks(self, oracle_server: MariadbServer) -> Hooks:
-        """That server's hooks."""
-        return MysqlHooks(oracle_server)
-
-
-class TestLostReplies(LostReplies):
-    """Lost, late and doubled requests."""
-
-    @pytest.fixture
-    def hooks(self, server: MariadbServer) -> Hooks:
-        """The shared server's hooks."""
-        return MysqlHooks(server)
-
-    @pytest.fixture
-    def proxy(self, server: MariadbServer) -> Iterator[Proxy]:
-        """A proxy before the shared server."""
-        with Proxy(server.port) as running:
-            yield running
-
-    @pytest.fixture
-    def far(self, server: MariadbServer, proxy: Proxy, open_at: Callable[..., MysqlBackend], key: str) -> Backend:
-        """A node behind the proxy."""
-        backend = open_at(server.url(port=proxy.port), timeout=HASTY)
-        assert backend.read(key) is None
-        return backend
-
-    @pytest.fixture
-    def node(self, server: MariadbServer, open_at: Callable[..., MysqlBackend]) -> Backend:
-        """A node that reaches the shared server."""
-        return open_at(server.url())
+def test_what_was_not_committed_is_not_shown(server: MariadbServer, open_at: Opener, key: str) -> None:
+    """Also where the server's setting is to show it, a read shows what was committed, and nothing of it stays."""
+    server.run("SET GLOBAL tx_isolation = 'READ-UNCOMMITTED'")
+    node = open_at(server.url())
+    try:
+        granted(node.acquire(make_claim(key)))
+        with locked("mysql", server, key) as client:
+            with client.cursor() as cursor:
+                cursor.execute("UPDATE cronlock SET lapses_at = 0 WHERE name = %s", (key.encode(),))
+            refused(node.acquire(make_claim(key)), HELD)
+        ((level,),) = _servers(node).query("SELECT @@tx_isolation", time.monotonic() + PATIENT)
+        assert level == "READ-UNCOMMITTED"
+    finally:
+        server.run("SET GLOBAL tx_isolation = 'REPEATABLE-READ'")
 
 
-# Races, and what they cost
-
-
-def test_fifty_racers_round_after_round(server: MariadbServer) -> None:
-    """Of fifty nodes exactly one gets the key, whether it is new, ended, or its holder died."""
-    nodes = [opened(server.url()) for _ in range(50)]
-    hooks = MysqlHooks(server)
-    key, fence = fresh_key(), 0
-    for number in range(8):
-        answers: list[Grant | Conflict] = []
-        barrier = threading.Barrier(len(nodes))
-
-        def race(racer: MysqlBackend, name: str, start: threading.Barrier, into: list[Grant | Conflict]) -> None:
-            start.wait()
-            into.append(racer.acquire(make_claim(name)))
-
-        threads = [threading.Thread(target=race, args=(racer, key, barrier, answers)) for racer in nodes]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(answers) == len(nodes)
-        (grant,) = [answer for answer in answers if isinstance(answer, Grant)]
-        assert {answer.why for answer in answers if isinstance(answer, Conflict)} == {HELD}
-        assert grant.fence is not None
-        assert grant.fence > fence
-        fence = grant.fence
-        if number % 3 == 0:
-            hooks.lapse(nodes[0], grant)
-        elif number % 3 == 1:
-            assert nodes[1].release(grant, make_ending(), keep_hold=False)
-        else:
-            key = fresh_key()
-    for racer in nodes:
-        racer.close()
-
-
-def test_what_a_run_costs(server: MariadbServer, open_at: Callable[..., MysqlBackend]) -> None:
-    """A run is a login of one packet and two requests of one packet each, a skip a login and one request."""
-    key = fresh_key()
-    assert opened(server.url()).release(
-        granted(opened(server.url()).acquire(make_claim(key))), make_ending(), keep_hold=False
-    )
-    with Proxy(server.port) as proxy:
-        backend = open_at(server.url(port=proxy.port))
-        grant = granted(backend.acquire(make_claim(key, hold=LONG)))
-        assert (proxy.connections, proxy.requests) == (1, 2)
-        assert backend.renew(grant)
-        assert backend.release(grant, make_ending(), keep_hold=True)
-        assert (proxy.connections, proxy.requests) == (1, 4)
-        refused(backend.acquire(make_claim(key)), HOLD)
-        assert proxy.requests == 5
-        # The first run ever of a key makes its row.
-        granted(backend.acquire(make_claim(fresh_key())))
-        assert proxy.requests == 7
-
-
-def test_the_refused_change_nothing(server: MariadbServer, node: MysqlBackend, key: str) -> None:
+def test_the_refused_change_nothing(server: MariadbServer, node: Leases, key: str) -> None:
     """Who is refused writes nothing, so that the disk is not waited for."""
     granted(node.acquire(make_claim(key, hold=LONG)))
-    before = server.run("SELECT * FROM cronlock WHERE name = %s", key.encode())
     written = server.run("SHOW GLOBAL STATUS LIKE 'Handler_update'")
     for _ in range(5):
         refused(node.acquire(make_claim(key)), HELD)
     assert server.run("SHOW GLOBAL STATUS LIKE 'Handler_update'") == written
-    assert server.run("SELECT * FROM cronlock WHERE name = %s", key.encode()) == before
 
 
-def test_conflict_without_the_history(server: MariadbServer, node: MysqlBackend, key: str) -> None:
-    """What a loser is told does not grow with the history."""
-    sizes = []
-    for _ in range(2):
-        grant = granted(node.acquire(make_claim(key, program="x" * 200)))
-        before = _bytes_sent(server)
-        refused(node.acquire(make_claim(key)), HELD)
-        sizes.append(_bytes_sent(server) - before)
-        for _ in range(HISTORY):
-            assert node.release(grant, make_ending(), keep_hold=False)
-            grant = granted(node.acquire(make_claim(key, program="x" * 200)))
-        assert node.release(grant, make_ending(), keep_hold=False)
-    assert abs(sizes[0] - sizes[1]) < 100
+@pytest.mark.parametrize("there", ["nothing was there", "a row was there"])
+def test_swap_that_was_done_before_a_refusal(
+    node: Leases, key: str, there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the server refuses what comes behind a swap it is asked again, and the swap counts as done, once."""
+    store, deadline = node.store, time.monotonic() + PATIENT
+    seen = store.read(key, deadline)
+    if there == "a row was there":
+        seen = store.swap(key, seen, b"x", lease=LONG, hold=0.0, deadline=deadline)[1]
+    for code in Mysql.rolled_back:
+        with Mysql().refusing(monkeypatch, code, behind=True):
+            done, cell = store.swap(key, seen, b"y", lease=LONG, hold=0.0, deadline=deadline)
+        assert (done, cell.version) == (True, store.read(key, deadline).version)
+        seen = cell
 
 
-def _bytes_sent(server: MariadbServer) -> int:
-    return int(server.run("SHOW GLOBAL STATUS LIKE 'Bytes_sent'")[0][1])
+def test_only_a_row_that_is_there_is_passed_over(server: MariadbServer, open_at: Opener) -> None:
+    """What an INSERT cannot store is refused, not cut off."""
+    server.run("CREATE TABLE narrow LIKE cronlock")
+    server.run("ALTER TABLE narrow MODIFY record VARBINARY(10) NOT NULL")
+    node = open_at(server.url(table="narrow"))
+    with pytest.raises(BackendUnavailable, match="Data too long"):
+        node.acquire(make_claim("job"))
+    assert server.run("SELECT COUNT(*) FROM narrow") == [(0,)]
 
 
-def test_odd_owners(node: MysqlBackend) -> None:
-    """An owner is what it is, to the byte: with quotes, spaces, capitals, and what is no text."""
-    names = ["it's", 'a"b', "a\\", "a\\'; --", "a b ", "a b", "A", "a", "ß", "ss", "\udcff", "a\n", "%", "\U0001f512"]
-    for name in names:
-        key = fresh_key()
-        claim = make_claim(key, owner=name, host="h\udcff'\\", program="p\t\n\0'")
-        grant = granted(node.acquire(claim))
-        assert not any(node.force_release(key, other) for other in names if other != name)
-        record = node.read(key)
-        assert record is not None
-        assert record.run is not None
-        assert (record.run.owner, record.run.host, record.run.program) == (name, "h\udcff'\\", "p\t\n\0'")
-        assert node.renew(grant)
-        assert node.release(grant, make_ending(), keep_hold=False)
-        refused(node.acquire(claim), CANCELLED)
-        for other in names:
-            if other != name:
-                node.abandon(make_claim(key, owner=other))
-        refused(node.acquire(claim), CANCELLED)
+def test_replaced_before_it_was_looked_at(node: Leases, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A swap that was done is told as done, and its cell is its own, though another wrote at once."""
+    store, deadline = node.store, time.monotonic() + PATIENT
+    seen = store.swap(key, store.read(key, deadline), b"x", lease=LONG, hold=0.0, deadline=deadline)[1]
+    monkeypatch.setattr(statements, "WRITTEN", statements.WRITTEN.replace("= {version}", "= X'00'"))
+    done, cell = store.swap(key, seen, b"y", lease=LONG, hold=0.0, deadline=deadline)
+    monkeypatch.undo()
+    assert (done, cell.data) == (True, b"y")
+    assert store.read(key, deadline).version == cell.version
 
 
-# The record
+def test_lock_that_is_not_waited_for(server: MariadbServer, open_at: Opener, key: str) -> None:
+    """Where a lock was not to be had in time, it is asked again until there is no time left."""
+    node = open_at(server.url(), 3.5)
+    with locked("mysql", server, key) as client:
+        with client.cursor() as cursor:
+            cursor.execute("INSERT INTO cronlock VALUES (%s, 'v', 'r', 0, 0)", (key.encode(),))
+        began = time.monotonic()
+        with pytest.raises(BackendUnavailable, match=r"Lock wait timeout exceeded|no answer in time"):
+            node.acquire(make_claim(key))
+        assert time.monotonic() - began < 10
+        timer = threading.Timer(1.3, client.rollback)
+        timer.start()
+        granted(open_at(server.url()).acquire(make_claim(key)))
+        timer.join()
 
 
-def test_long_words_are_cut(node: MysqlBackend, key: str) -> None:
-    """Names of hosts and programs are kept up to a length, so that a row stays small."""
-    for _ in range(HISTORY + 1):
-        grant = granted(node.acquire(make_claim(key, host="\udcff" * 5000, program="\U0001f512" * 5000)))
-        assert node.release(grant, make_ending(), keep_hold=False)
-    record = node.read(key)
-    assert record is not None
-    assert len(record.history) == HISTORY
-    assert record.history[-1].host == "\udcff" * 255
-    assert record.history[-1].program.startswith("\U0001f512" * 63)
-    assert len(record.history[-1].program) < 70
+def test_server_without_any_room(server: MariadbServer, open_at: Opener, key: str) -> None:
+    """A server that has no connection left for anybody is asked again until it has, within the limit."""
+    granted(open_at(server.url()).acquire(make_claim(key)))
+    server.run("CREATE USER crowded IDENTIFIED BY 'x'")
+    server.run(f"GRANT SELECT, INSERT, UPDATE ON {DATABASE}.cronlock TO crowded")
+    url = server.url(user="crowded", password="x")
+    crowd: list[pymysql.connections.Connection] = []
+
+    def join() -> None:
+        for _ in range(1000):
+            crowd.append(server.client(unix_socket=None, host=HOST, port=server.port, user="crowded", password="x"))
+
+    with pytest.raises(pymysql.OperationalError, match="Too many connections"):
+        join()
+    with pytest.raises(BackendUnavailable, match="Too many connections"):
+        open_at(url, HASTY).acquire(make_claim(key))
+    timer = threading.Timer(0.5, lambda: [one.close() for one in crowd])
+    timer.start()
+    refused(open_at(url).acquire(make_claim(key)), HELD)
+    timer.join()
 
 
-def test_what_is_remembered_has_an_end(server: MariadbServer, node: MysqlBackend, key: str) -> None:
-    """However many runs there were, a row has the last of them only."""
-    for number in range(HISTORY + 10):
-        assert node.release(granted(node.acquire(make_claim(key))), make_ending(number), keep_hold=False)
-    ((gone, history),) = server.run("SELECT gone, history FROM cronlock WHERE name = %s", key.encode())
-    assert (len(gone.split(b"\n")), len(history.split(b"\n"))) == (16, HISTORY)
+def test_listing_a_table_of_others(server: MariadbServer, open_at: Opener) -> None:
+    """One whose column has the same name, and numbers in it, is refused in one line."""
+    server.run("CREATE TABLE people (name INT)")
+    server.run("INSERT INTO people VALUES (1)")
+    with pytest.raises(BackendUnavailable, match="a senseless answer"):
+        list(open_at(server.url(table="people")).keys())
 
 
-def test_run_that_was_restored_is_history_once(server: MariadbServer, node: MysqlBackend, key: str) -> None:
-    """A dead run that many took over and gave up is told once, and once more if it speaks after all."""
-    hooks = MysqlHooks(server)
-    for _ in range(2):
-        assert node.release(granted(node.acquire(make_claim(key))), make_ending(), keep_hold=False)
-    dead = granted(node.acquire(make_claim(key)))
-    hooks.lapse(node, dead)
-    for _ in range(3):
-        claim = make_claim(key, standby_for=dead.claim.owner)
-        granted(node.acquire(claim))
-        record = node.read(key)
-        assert record is not None
-        assert [run.outcome for run in record.history] == [DIED, EXITED, EXITED]
-        node.abandon(claim)
-    assert node.release(dead, make_ending(), keep_hold=False)
-    record = node.read(key)
-    assert record is not None
-    assert [(run.owner == dead.claim.owner, run.outcome) for run in record.history] == [
-        (True, EXITED),
-        (False, EXITED),
-        (False, EXITED),
-    ]
+@pytest.mark.parametrize("value", [0, "0", b"0", "OFF", b"OFF", 1, b"ON", "NO_LOCK", None])
+def test_variable_that_is_on(value: object) -> None:
+    """What is not sure to be off is on: servers show the same variable as a number or a word."""
+    assert is_on(value) == (value in (1, b"ON", "NO_LOCK", None))
 
 
-def test_renewal_never_takes_back(server: MariadbServer, node: MysqlBackend, key: str) -> None:
-    """A renewal that comes behind a later one leaves what that gave."""
-    grant = granted(node.acquire(make_claim(key, ttl=LONG)))
-    late = granted(node.acquire(grant.claim))
-    late.ttl = 1.0
-    assert node.renew(late)
-    record = node.read(key)
-    assert record is not None
-    assert record.remaining > LONG / 2
-    # Nor does it seem lost where the server's clock was set back meanwhile: each changes the row.
-    server.run("UPDATE cronlock SET lapses_at = lapses_at + 600000000 WHERE name = %s", key.encode())
-    assert [node.renew(grant) for _ in range(3)] == [True] * 3
+# A server that is slow
 
 
-def test_many_keys_are_listed(server: MariadbServer, open_at: Callable[..., MysqlBackend]) -> None:
-    """A listing of more than a page has every key once, and nothing of rows that were never granted."""
-    server.make_table("many")
-    server.run("INSERT INTO many (name, fence) SELECT CONCAT('job-', seq), seq % 2 FROM seq_1_to_5000")
-    listed = list(open_at(server.url(user="admin", table="many")).keys())
-    assert len(listed) == len(set(listed)) == 2500
+def test_answer_that_drips(server: MariadbServer, open_at: Opener, key: str) -> None:
+    """A server that sends a byte now and then does not stretch the time limit."""
+    granted(open_at(server.url()).acquire(make_claim(key)))
+    for connected in (False, True):
+        drip = _Drip(server.port)
+        drip.slow = not connected
+        with drip:
+            node = open_at(server.url(port=drip.port), 1.5)
+            if connected:
+                assert node.read(key) is not None
+                drip.slow = True
+            began = time.monotonic()
+            with pytest.raises(BackendUnavailable, match="no answer in time"):
+                node.read(key)
+            assert 1.4 <= time.monotonic() - began < 10
+
+
+class _Drip(Proxy):
+    """Sends a byte of what the server says every tenth of a second, once `slow`."""
+
+    slow = False
+
+    def _downward(self, connection: object, data: bytes) -> None:
+        for place in range(len(data)):
+            if not self.slow:
+                connection.client.sendall(data[place:])  # type: ignore[attr-defined]
+                return
+            connection.client.sendall(data[place : place + 1])  # type: ignore[attr-defined]
+            time.sleep(0.1)
+
+
+def test_goodbye(server: MariadbServer, open_at: Opener, key: str) -> None:
+    """A node that closes its connection says so, and the server's log has no complaint of it."""
+    before = server.run("SHOW GLOBAL STATUS LIKE 'Aborted_clients'")
+    node = open_at(server.url(), 0.5)
+    grant = granted(node.acquire(make_claim(key)))
+    time.sleep(0.6)  # Beyond the limit of its last request.
+    assert node.renew(grant)
+    time.sleep(0.6)
+    node.close()
+    time.sleep(0.2)
+    assert server.run("SHOW GLOBAL STATUS LIKE 'Aborted_clients'") == before
+
+
+# Several servers
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[tuple[MariadbServer, MariadbReplica]]:
+    """A server and its replica, which takes over at the end."""
+    with (
+        MariadbServer(users={"worker": "secret"}, settings=MariadbReplica.PRIMARY) as primary,
+        MariadbReplica(primary) as replica,
+    ):
+        yield primary, replica
+
+
+def test_replica_is_passed_over_by_administrators(
+    pair: tuple[MariadbServer, MariadbReplica], open_at: Opener, key: str
+) -> None:
+    """Whose writes a replica would take asks the one that takes everybody's, too; a replica alone is refused."""
+    primary, replica = pair
+    node = open_at(Mysql().both(replica, primary, ADMIN))
+    assert node.release(granted(node.acquire(make_claim(key))), make_ending(), keep_hold=False)
+    eventually(replica.is_in_step, "the replica is in step")
+    (own,) = replica.run("SELECT COUNT(*) FROM cronlock WHERE name = %s", key.encode())
+    assert own == (1,)  # By replication.
+    with pytest.raises(BackendUnavailable, match=r"the server is read-only: a replica\?: name the server"):
+        open_at(replica.url(user=ADMIN)).acquire(make_claim(key))
+
+
+def test_switch_within_a_run(pair: tuple[MariadbServer, MariadbReplica], open_at: Opener, key: str) -> None:
+    """A server that stops taking writes under a run is left for the one that does."""
+    primary, replica = pair
+    node = open_at(Mysql().both(primary, replica))
+    grant = granted(node.acquire(make_claim(key)))
+    eventually(replica.is_in_step, "the replica is in step")
+    primary.run("SET GLOBAL read_only = ON")
+    with pytest.raises(BackendUnavailable, match="read-only"):
+        open_at(Mysql().both(primary, replica), HASTY).renew(grant)
+    replica.run("SET GLOBAL read_only = OFF")
+    assert node.renew(grant)
+    assert node.release(grant, make_ending(), keep_hold=False)
+    replica.run("SET GLOBAL read_only = ON")
+    primary.run("SET GLOBAL read_only = OFF")
+
+
+def test_galera(open_at: Opener) -> None:
+    """Of those who ask the two nodes of a cluster at the same moment one gets the key, and both know."""
+    with MariadbGalera() as cluster:
+        nodes = [open_at(cluster.nodes[number % 2].url()) for number in range(8)]
+        key, fence = fresh_key(), 0
+        for _ in range(40):
+            answers: list[Grant | Conflict] = []
+            barrier = threading.Barrier(len(nodes))
+
+            def race(racer: Leases, start: threading.Barrier, into: list[Grant | Conflict]) -> None:
+                start.wait()
+                into.append(racer.acquire(make_claim(key)))
+
+            threads = [threading.Thread(target=race, args=(racer, barrier, answers)) for racer in nodes]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert len(answers) == len(nodes)
+            (grant,) = [answer for answer in answers if isinstance(answer, Grant)]
+            assert {answer.why for answer in answers if isinstance(answer, Conflict)} == {HELD}
+            assert (grant.fence or 0) > fence
+            fence = grant.fence or 0
+            assert nodes[0].renew(grant)
+            assert nodes[1].release(grant, make_ending(), keep_hold=False)
+        look = Look(cluster.nodes[0].url())
+        assert "Galera, 2 nodes" in look.one("replication").text
+        both = f"mysql://{ADMIN}@{HOST}:{cluster.nodes[0].port},{HOST}:{cluster.nodes[1].port}/{DATABASE}"
+        assert Look(both).one("read-only").level == NOTE
+        cluster.nodes[0].kill()
+        survivor = open_at(cluster.nodes[1].url(), HASTY)
+
+        def says_so() -> bool:
+            try:
+                survivor.acquire(make_claim(fresh_key()))
+            except BackendUnavailable as error:
+                return "WSREP has not yet prepared" in str(error)
+            return False
+
+        # Half of a cluster is not its majority, as it finds out in time.
+        eventually(says_so, "the other node is missed")
+
+
+# Who may
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[MariadbServer]:
+    """A server that lets its users in over TLS only."""
+    settings = {"bind-address": f"{HOST},127.0.0.2"}
+    with MariadbServer(tls=True, users={"worker": SECRET, "guest": "guest"}, settings=settings) as running:
+        running.run(f"REVOKE ALL ON {DATABASE}.cronlock FROM guest@'%'")
+        running.run(f"GRANT SELECT ON {DATABASE}.cronlock TO guest@'%'")
+        yield running
+
+
+@pytest.mark.parametrize("mode", ["", "required", "verify-ca", "VERIFY_IDENTITY"])
+def test_tls_and_password(guarded: MariadbServer, open_at: Opener, key: str, mode: str) -> None:
+    """A server takes the password of the URL over TLS, however much is asked of its certificate."""
+    node = open_at(guarded.url(ssl=mode) if mode else guarded.url())
+    assert node.release(granted(node.acquire(make_claim(key))), make_ending(), keep_hold=False)
+    assert bool(_servers(node).link(time.monotonic() + PATIENT).certificate) == (mode != "required")
+
+
+def test_server_that_is_not_the_one(guarded: MariadbServer, key: str) -> None:
+    """A certificate of another authority or name is refused, and so is a user without TLS."""
+    with pytest.raises(BackendUnavailable, match="certificate verify failed"):
+        opened(guarded.url(ca=str(tls().client_cert))).acquire(make_claim(key))
+    with pytest.raises(BackendUnavailable, match=r"certificate is not valid for '127\.0\.0\.2'"):
+        opened(guarded.url().replace(HOST, "127.0.0.2")).acquire(make_claim(key))
+    granted(opened(guarded.url(ssl="verify_ca").replace(HOST, "127.0.0.2")).acquire(make_claim(key)))
+    with pytest.raises(BackendUnavailable, match="authentication failed"):
+        opened(guarded.url().partition("?")[0]).acquire(make_claim(key))
+
+
+def test_tls_to_a_server_without(server: MariadbServer, key: str) -> None:
+    """Where TLS is asked for and not to be had, no password is sent."""
+    server.run("SET GLOBAL require_secure_transport = OFF")
+    url = server.url(user="x", password="hidden", ssl="required")
+    with pytest.raises(BackendUnavailable, match="TLS") as caught:
+        opened(url).acquire(make_claim(key))
+    assert "hidden" not in str(caught.value)
+
+
+def test_unix_socket(server: MariadbServer, open_at: Opener, key: str) -> None:
+    """A server on this machine can be reached by its socket."""
+    granted(open_at(server.unix_url()).acquire(make_claim(key)))
+    with pytest.raises(BackendUnavailable, match="there is no socket"):
+        open_at(f"mysql:///db?socket={server.directory}/nowhere").acquire(make_claim(key))
+
+
+def test_wrong_password(guarded: MariadbServer, key: str) -> None:
+    """A refused password is said, and it is in no text."""
+    with pytest.raises(BackendUnavailable, match=r"Access denied for .*check user and password") as caught:
+        opened(guarded.url(user="worker", password="wr0ng&secret")).acquire(make_claim(key))
+    assert "wr0ng" not in str(caught.value)
+
+
+def test_missing_rights(guarded: MariadbServer, open_at: Opener, key: str) -> None:
+    """Who may not use the table is told what to grant."""
+    node = open_at(guarded.url(user="guest", password="guest"))
+    with pytest.raises(BackendUnavailable, match=r"denied.* GRANT SELECT, INSERT, UPDATE ON cronlock"):
+        node.acquire(make_claim(key))
+    elsewhere = guarded.url(user="guest", password="guest").replace(f"/{DATABASE}", "/elsewhere")
+    with pytest.raises(
+        BackendUnavailable, match=r"name another database in the URL, or GRANT .* ON elsewhere\.cronlock"
+    ):
+        open_at(elsewhere).acquire(make_claim(key))
+
+
+# Nonsense
+
+
+def _greeting(plugin: bytes = b"mysql_native_password") -> bytes:
+    flags = 0x00FFF7FF & ~0x800  # All but TLS.
+    body = b"\x0a8.0.0\x00\x01\x00\x00\x00" + b"12345678\x00" + (flags & 0xFFFF).to_bytes(2, "little")
+    body += b"\x21\x02\x00" + (flags >> 16).to_bytes(2, "little") + b"\x15" + bytes(10) + b"123456789012\x00"
+    return _packet(0, body + plugin + b"\x00")
+
+
+def _packet(number: int, body: bytes) -> bytes:
+    return len(body).to_bytes(3, "little") + bytes([number]) + body
+
+
+_OK = b"\x00\x00\x00\x02\x00\x00\x00"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [b""],
+        [b"HTTP/1.1 400 Bad Request\r\n\r\n"],
+        [b"-ERR unknown command\r\n"],
+        [b"\xff" * 70000],
+        [b"\0" * 70000],
+        [_packet(0, b"\x0a")],
+        [_packet(0, b"\xff")],
+        [_packet(0, b"")],
+        [_greeting(), _packet(2, b"")],
+        [_greeting(), _packet(2, b"\x05")],
+        [_greeting(), _packet(2, _OK), b""],
+        [_greeting(), _packet(2, _OK), _packet(1, b"\xfb/etc/passwd")],
+        [_greeting(), _packet(2, _OK), _packet(1, _OK)],
+        [_greeting(), _packet(2, _OK), _packet(1, b"\xfe" + b"\xff" * 8)],
+        [_greeting(), _packet(2, _OK), b"\xff\xff\xff\x01" + b"x" * (5 << 20)],
+        [_greeting(), _packet(2, _OK), _packet(1, b"\x01") + _packet(2, b"\xfb\xfb")],
+    ],
+)
+def test_what_is_no_mysql(words: list[bytes], key: str) -> None:
+    """Another kind of server on the port, or one that talks nonsense, is one line, in time."""
+    with _Says(words) as says, pytest.raises(BackendUnavailable) as caught:
+        opened(f"mysql://u:hidden@{HOST}:{says.port}/db", 3.0).acquire(make_claim(key))
+    assert "\n" not in str(caught.value)
+    assert "hidden" not in str(caught.value)
+    assert b"passwd" not in says.heard
+
+
+@pytest.mark.parametrize("plugin", [b"mysql_clear_password", b"dialog", b"mysql_old_password"])
+def test_password_is_not_shown(plugin: bytes, key: str) -> None:
+    """A server that asks for the password as it is does not get it without TLS."""
+    asks = _packet(2, b"\xfe" + plugin + b"\x00" + b"12345678")
+    with _Says([_greeting(), asks, b""]) as says, pytest.raises(BackendUnavailable, match="takes TLS"):
+        opened(f"mysql://u:hidden@{HOST}:{says.port}/db", 3.0).acquire(make_claim(key))
+    assert b"hidden" not in says.heard
+
+
+def test_password_by_the_public_key(key: str, tmp_path: Path) -> None:
+    """A server that gives its public key, as MySQL 8 does without TLS, gets the password encrypted by it."""
+    private, public = tmp_path / "private.pem", tmp_path / "public.pem"
+
+    def run(command: list[str], **options: bytes) -> bytes:
+        return subprocess.run(command, check=True, capture_output=True, **options).stdout  # type: ignore[call-overload,no-any-return]
+
+    run([need("openssl", "openssl"), "genrsa", "-out", str(private), "2048"])
+    run(["openssl", "rsa", "-in", str(private), "-pubout", "-out", str(public)])
+    full, shows_key = _packet(2, b"\x01\x04"), _packet(4, b"\x01" + public.read_bytes())
+    with _Says([_greeting(b"caching_sha2_password"), full, shows_key, _packet(6, b"\xff\x15\x04#28000no")]) as says:
+        with pytest.raises(BackendUnavailable, match="no: authentication failed"):
+            opened(f"mysql://u:hidden@{HOST}:{says.port}/db", PATIENT).acquire(make_claim(key))
+        secret = says.heard[-256:]
+    options = ["-pkeyopt", "rsa_padding_mode:oaep"]
+    shown = run(["openssl", "pkeyutl", "-decrypt", "-inkey", str(private), *options], input=secret)
+    salt = b"12345678123456789012"
+    assert bytes([one ^ other for one, other in zip(shown, salt)]) == b"hidden\0"
+
+
+def test_package_that_is_missing(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the password cannot be encrypted, the message says what to install, or to use TLS."""
+    for name in ("cryptography", "cryptography.hazmat.backends"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr(pymysql._auth, "sha2_rsa_encrypt", mysql_link._encrypted)
+    full, shows_key = _packet(2, b"\x01\x04"), _packet(4, b"\x01key")
+    with (
+        _Says([_greeting(b"caching_sha2_password"), full, shows_key, b""]) as says,
+        pytest.raises(BackendUnavailable, match=r"takes TLS .*: pip install cryptography"),
+    ):
+        opened(f"mysql://u:hidden@{HOST}:{says.port}/db", PATIENT).acquire(make_claim(key))
+    assert b"hidden" not in says.heard
+
+
+def test_nothing_before_tls(key: str) -> None:
+    """A server that speaks no TLS where that is asked for hears neither user nor password."""
+    with _Says([_greeting(), _packet(2, _OK)]) as says, pytest.raises(BackendUnavailable, match="TLS"):
+        opened(f"mysql://bob:hidden@{HOST}:{says.port}/db?ssl=required", 3.0).acquire(make_claim(key))
+    assert b"bob" not in says.heard
+
+
+class _Says:
+    """A listener that says each of `words` once something came, the first at once."""
+
+    def __init__(self, words: list[bytes]) -> None:
+        self.heard = b""
+        self._words = words
+        self._listener = socket.create_server((HOST, 0))
+        self.port: int = self._listener.getsockname()[1]
+
+    def __enter__(self) -> _Says:
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                for number, word in enumerate(self._words):
+                    if number:
+                        self.heard += client.recv(65536)
+                    client.sendall(word)
+                client.settimeout(0.5)
+                while data := client.recv(65536):
+                    self.heard += data
+            except OSError:
+                pass  # It has heard enough.
+            client.close()
+
+
+def test_nobody(server: MariadbServer, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has no name on this machine is told to write one into the URL."""
+    monkeypatch.setattr(pymysql.connections, "DEFAULT_USER", None)
+    with pytest.raises(ConfigError, match="names no user"):
+        opened(f"mysql://{HOST}:{server.port}/db").acquire(make_claim(key))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "mysql://h/a/b",
+        "mysql://h/" + "x" * 65,
+        "mysql://h/db?socket=/run/s",
+        "mysql:///db?socket=s",
+        "mysql:///db?socket=/s&ssl=required",
+        "mysql://h/db?ssl=on",
+        "mysql://h/db?ssl=disabled&ca=/x",
+        "mysql://h/db?cert=/x",
+        "mysql://h/db?ca=/does/not/exist",
+        "mysql://h/db?ssl=required&key=/x",
+        "mariadb://u:p@/db",
+    ],
+)
+def test_bad_urls(text: str) -> None:
+    """What cannot be meant is said before anything is asked."""
+    with pytest.raises(ConfigError):
+        opened(text)

@@ -7,18 +7,20 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from cronlock.engines.postgresql import backend as postgresql
 from cronlock.engines.postgresql import libpq
 from cronlock.engines.postgresql import link as postgresql_link
+from cronlock.engines.postgresql import servers as postgresql_servers
+from cronlock.engines.postgresql import store as postgresql_store
 from cronlock.engines.url import URL
 from cronlock.errors import BackendUnavailable
+from cronlock.lease.leases import Leases
 from cronlock.lease.vocabulary import HELD
 from cronlock.testing import fresh_key, granted, make_claim, make_ending, refused
 from labs.installation import ROOT
@@ -37,10 +39,10 @@ print(pq.__name__, "psycopg" in sys.modules, *sorted({word for word in maps if "
 """
 
 
-def _load(way: str) -> ModuleType:
-    """Return the backend's module, with modules of its own, as it is where libpq can be had that `way` only."""
+def _load(way: str) -> tuple[ModuleType, ModuleType]:
+    """Return the modules of store and connection anew, as they are where libpq can be had that `way` only."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (libpq, postgresql_link, postgresql):
+        for module in (libpq, postgresql_link, postgresql_servers, postgresql_store):
             patch.delitem(sys.modules, module.__name__)
             package, _, name = module.__name__.rpartition(".")
             patch.delattr(sys.modules[package], name)
@@ -48,13 +50,34 @@ def _load(way: str) -> ModuleType:
             patch.setattr(sys, "path", [path for path in sys.path if not os.path.exists(f"{path}/psycopg_binary")])
         elif way == "psycopg":
             patch.setitem(sys.modules, libpq.__name__, None)
-        return importlib.import_module(postgresql.__name__)
+        store = importlib.import_module(postgresql_store.__name__)
+        return store, sys.modules[postgresql_link.__name__]
 
 
 @pytest.fixture(scope="module", params=["bundled", "system", "psycopg"])
-def backend(request: pytest.FixtureRequest) -> Any:
-    """The backend's module, upon libpq as psycopg's binary package brings it, the system's, and psycopg.pq."""
+def modules(request: pytest.FixtureRequest) -> tuple[Any, Any]:
+    """Store and connection upon libpq as psycopg's binary package brings it, the system's, and psycopg.pq."""
     return _load(request.param)
+
+
+@pytest.fixture
+def link_module(modules: tuple[Any, Any]) -> Any:
+    """The connection's module."""
+    return modules[1]
+
+
+@pytest.fixture
+def open_at(modules: tuple[Any, Any]) -> Iterator[Callable[[str], Any]]:
+    """What opens a store, which is closed at the end."""
+    stores: list[Any] = []
+
+    def open_one(url: str) -> Any:
+        stores.append(modules[0].open_store(URL(url), _PATIENT))
+        return stores[-1]
+
+    yield open_one
+    for store in stores:
+        store.close()
 
 
 @pytest.fixture(scope="module")
@@ -72,16 +95,11 @@ def guarded() -> Iterator[PostgresqlServer]:
 
 
 @pytest.fixture
-def link(backend: Any, server: PostgresqlServer) -> Iterator[postgresql_link.Link]:
+def link(link_module: Any, server: PostgresqlServer) -> Iterator[postgresql_link.Link]:
     """A connection."""
-    connected = backend.Link.connect("server", _settings(server.port), time.monotonic() + _PATIENT)
+    connected = link_module.Link.connect("server", _settings(server.port), time.monotonic() + _PATIENT)
     yield connected
     connected.close()
-
-
-def _open(backend: Any, url: str) -> postgresql.PostgresqlBackend:
-    node: postgresql.PostgresqlBackend = backend.open_backend(URL(url), _PATIENT)
-    return node
 
 
 def _settings(port: int) -> dict[str, str]:
@@ -96,17 +114,15 @@ def _ask(link: postgresql_link.Link, statement: str, *values: str | None, width:
 # A connection, each way
 
 
-def test_lease(backend: Any, server: PostgresqlServer) -> None:
+def test_lease(open_at: Callable[[str], Any], server: PostgresqlServer) -> None:
     """A key is taken, held, renewed, released and told of."""
-    node, other, key = (*(_open(backend, server.url()) for _ in range(2)), fresh_key())
+    node, other, key = (*(Leases(open_at(server.url())) for _ in range(2)), fresh_key())
     grant = granted(node.acquire(make_claim(key)))
     refused(other.acquire(make_claim(key)), HELD)
     assert node.renew(grant)
     assert node.release(grant, make_ending(), keep_hold=False)
     assert key in set(other.keys())
     granted(other.acquire(make_claim(key)))
-    for used in (node, other):
-        used.close()
 
 
 def test_values(link: postgresql_link.Link) -> None:
@@ -125,11 +141,11 @@ def test_what_it_tells_of_the_server(link: postgresql_link.Link) -> None:
     assert not link.encrypted
 
 
-def test_errors(backend: Any, link: postgresql_link.Link) -> None:
+def test_errors(link_module: Any, link: postgresql_link.Link) -> None:
     """What the server refuses has its code and one line, and the connection is as good as before."""
     loud = "DO $$ BEGIN RAISE EXCEPTION E'n\u00e4h\\nand %', repeat('x', 5000) USING ERRCODE = 'CL001'; END $$"
     for statement, code, message in (("SELECT 1 / 0", "22012", "division by zero"), (loud, "CL001", "n\u00e4h and xx")):
-        with pytest.raises(backend.Refused, match=f"^server: {message}") as caught:
+        with pytest.raises(link_module.Refused, match=f"^server: {message}") as caught:
             _ask(link, statement)
         assert caught.value.code == code
         assert link.is_quiet()
@@ -157,9 +173,9 @@ def test_lost_connection(link: postgresql_link.Link, server: PostgresqlServer) -
             _ask(link, "SELECT 1")
 
 
-def test_connections_and_answers_end(link: postgresql_link.Link, backend: Any, server: PostgresqlServer) -> None:
+def test_connections_and_answers_end(link: postgresql_link.Link, link_module: Any, server: PostgresqlServer) -> None:
     """A closed connection is one that the server has no more; what answers took is given back."""
-    passing = backend.Link.connect("server", _settings(server.port), time.monotonic() + _PATIENT)
+    passing = link_module.Link.connect("server", _settings(server.port), time.monotonic() + _PATIENT)
     process = passing.process
     passing.close()
     there = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
@@ -174,19 +190,18 @@ def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_tls_and_passwords(backend: Any, guarded: PostgresqlServer) -> None:
+def test_tls_and_passwords(open_at: Callable[[str], Any], guarded: PostgresqlServer) -> None:
     """A verified server takes the password; another one, a wrong one, and no server are told apart."""
-    node = _open(backend, guarded.url(user="worker", password="s3cret"))
-    assert node.read(fresh_key()) is None
-    assert node.link().encrypted
-    node.close()
+    store, deadline = open_at(guarded.url(user="worker", password="s3cret")), time.monotonic() + _PATIENT
+    assert store.read(fresh_key(), deadline).data is None
+    assert store.servers.link(deadline).encrypted
     for url, message in (
         (guarded.url(user="worker", password="wr0ng"), 'password authentication failed for user "worker"'),
         (guarded.url(sslrootcert=str(tls().client_cert)), "certificate verify failed"),
         (f"postgresql://{HOST}:{free_port()}/db", "Connection refused"),
     ):
         with pytest.raises(BackendUnavailable, match=message):
-            _open(backend, url).read("key")
+            open_at(url).read("key", time.monotonic() + _PATIENT)
 
 
 # Which way is taken

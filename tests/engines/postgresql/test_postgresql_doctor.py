@@ -40,7 +40,7 @@ def test_making_the_table(server: PostgresqlServer, table: str) -> None:
     made = Look(url, create=True)
     assert made.one("create").text == f"made table {table}"
     assert BAD not in made.levels().values()
-    server.run(f"INSERT INTO {table} (name, fence) VALUES ('kept', 1)")
+    server.run(f"INSERT INTO {table} VALUES ('kept', 'v', 'r', 0, 0)")
     again = Look(url, create=True)
     assert again.one("create").text == f"table {table} is there already"
     assert server.run(f"SELECT name FROM {table}") == [("kept",)]
@@ -86,7 +86,9 @@ def test_tables_that_will_not_do(server: PostgresqlServer, table: str) -> None:
     """A table of others, a view, and one that a crash empties are found."""
     url = server.url(table=table)
     server.run(f"CREATE TABLE {table} (name text)")
-    assert "it lacks fence, lapses_at" in Look(url).one("table").text
+    found = Look(url).one("table")
+    assert "is not a cronlock table of this layout: it lacks version, record, lapses_at, held_until" in found.text
+    assert "cronlock doctor --create" in (found.remedy or "")
     assert Look(url, create=True).one("create").level == OK
     server.run(f"DROP TABLE {table}")
     server.make_table(table)

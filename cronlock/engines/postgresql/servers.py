@@ -1,0 +1,136 @@
+"""Which server of PostgreSQL is asked, and what its refusals mean."""
+
+from __future__ import annotations
+
+import time
+
+from ...errors import BackendError, BackendUnavailable, ConfigError, ForeignValue
+from ..wire.sql import GRANTS, not_ours
+from ..wire.stream import Busy, patiently
+from . import sql as statements
+from .link import Link, Refused, resolve
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .link import Row
+
+_OLDEST = 100000
+# Which part of a request's time a statement may wait for a lock.
+_PATIENCE = 0.9
+# SQLSTATEs. A transaction that the server rolled back since it met another: nothing was done.
+_ROLLED_BACK = ("40001", "40P01")
+_READ_ONLY = "25006"
+_NO_TABLE = ("42P01", "3F000")
+_OTHER_TABLE = ("42703", "42804", "42883", "42P10", "42809", "428C9")
+_DENIED = "42501"
+_LOCKED = "55P03"
+
+
+class Servers:
+    """The servers of a URL, and one connection to the first of them that takes connections and writes."""
+
+    def __init__(self, name: str, places: list[tuple[str, str]], settings: dict[str, str], table: list[str]) -> None:
+        """`settings` are libpq's for all of them, `table` the parts of the table's name."""
+        #: What messages call them.
+        self.name = name
+        #: Host and port of each, the directory of a socket for the former.
+        self.places = places
+        #: The table as statements name it, and as people do.
+        self.table = ".".join(f'"{part}"' for part in table)
+        self.shown_table = ".".join(table)
+        self._settings = settings
+        self._link: Link | None = None
+
+    def ask(self, text: str, values: Sequence[str | None], width: int, deadline: float) -> list[Row]:
+        """Send a statement until the server has room and does not roll it back; return its rows of `width` columns."""
+        try:
+            return patiently(deadline, lambda: self._ask_once(text, values, width, deadline))
+        except Refused as error:
+            raise self._explained(error) from error
+
+    def link(self, deadline: float) -> Link:
+        """Return the connection, made before monotonic time `deadline` if there is none that stands."""
+        if self._link is not None and not self._link.is_quiet():
+            # The server hung up while nothing was asked: no reason to fail the next request.
+            self.close()
+        if self._link is None:
+            self._link = self._connect(deadline)
+        return self._link
+
+    def close(self) -> None:
+        """Close the connection; raises nothing."""
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+
+    def only_reads(self) -> BackendUnavailable:
+        """Close the connection, and return what to raise for an answer of a server that takes no writes."""
+        self.close()
+        return BackendUnavailable(f"{self.name}: the server is read-only: a replica? name the primary")
+
+    def _ask_once(self, text: str, values: Sequence[str | None], width: int, deadline: float) -> list[Row]:
+        try:
+            link = self.link(deadline)
+            # Less than all the time that is left: the server is to say what it waits for.
+            patience = (deadline - time.monotonic()) * _PATIENCE
+            return link.ask(statements.statement(text, self.table, patience), values, width, deadline)
+        except Refused as error:
+            if error.code in _ROLLED_BACK:
+                # Only where the default isolation is stricter than PostgreSQL's own.
+                raise Busy(str(error)) from error
+            if not error.code.startswith(("22", "42")):
+                self.close()
+            raise
+        except BaseException:
+            # An answer may still be on its way, which the next request must not take for its own.
+            self.close()
+            raise
+
+    def _connect(self, deadline: float) -> Link:
+        """Connect to the first server that takes writes; one that does not answer costs its share of the time."""
+        failures: list[BackendUnavailable] = []
+        for position, (host, port) in enumerate(self.places):
+            now = time.monotonic()
+            share = now + (deadline - now) / (len(self.places) - position)
+            try:
+                return self._connect_to(host, port, share)
+            except BackendUnavailable as error:
+                failures.append(error)
+        # The first names the servers, the others go on from there.
+        text = "; ".join([str(failures[0]), *(str(error)[len(self.name) + 2 :] for error in failures[1:])])
+        raise (Busy if any(isinstance(error, Busy) for error in failures) else BackendUnavailable)(text)
+
+    def _connect_to(self, host: str, port: str, deadline: float) -> Link:
+        """Connect to the first address of a host that answers."""
+        addresses = [""] if host.startswith("/") else resolve(self.name, host)
+        for position, address in enumerate(addresses):
+            now = time.monotonic()
+            settings = {**self._settings, "host": host, "port": port, "hostaddr": address}
+            try:
+                link = Link.connect(self.name, settings, now + (deadline - now) / (len(addresses) - position))
+            except BackendUnavailable:
+                if position + 1 == len(addresses):
+                    raise
+                continue
+            if link.version >= _OLDEST:
+                return link
+            link.close()
+            break
+        raise BackendUnavailable(f"{self.name}: {host} is too old: cronlock needs PostgreSQL 10 or later")
+
+    def _explained(self, error: Refused) -> BackendError | ConfigError:
+        """Return what was refused with what to do about it."""
+        text, table = str(error), self.shown_table
+        if error.code in _NO_TABLE:
+            return ConfigError(f"{text}; make it with `cronlock doctor --create`, or name another by table=")
+        if error.code in _OTHER_TABLE:
+            return ForeignValue(not_ours(text, table))
+        if error.code == _DENIED:
+            return BackendUnavailable(f"{text}; to allow it: GRANT {GRANTS} ON {table} TO the URL's user")
+        if error.code == _LOCKED:
+            return BackendUnavailable(f"{text}: somebody has a row of {table} locked: see pg_stat_activity")
+        if error.code == _READ_ONLY:
+            return BackendUnavailable(f"{text}; name the primary")
+        return error

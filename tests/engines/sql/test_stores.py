@@ -1,0 +1,551 @@
+"""What PostgreSQL and MySQL both promise besides the contract: requests that get lost, locks, servers that stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from cronlock.engines.wire import sql
+from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
+from cronlock.lease.leases import Leases
+from cronlock.lease.store import NO_HOLD, Cell
+from cronlock.lease.vocabulary import HELD, HOLD, Conflict, Grant
+from cronlock.testing import LONG, eventually, fresh_key, granted, make_claim, make_ending, refused
+from labs.clocks import ManualClock
+from labs.proxy import Proxy
+from labs.servers.process import HOST, free_port
+
+from .kinds import HASTY, KINDS, PATIENT, Mysql, Opener, Postgresql, Server, locked, opened, store_of
+
+
+@pytest.fixture(scope="module", params=[*KINDS], ids=str)
+def kind(request: pytest.FixtureRequest) -> Postgresql | Mysql:
+    """Both, one after the other."""
+    return KINDS[request.param]
+
+
+@pytest.fixture(scope="module")
+def server(kind: Postgresql | Mysql) -> Iterator[Server]:
+    """One server for all tests that do not harm it."""
+    with kind.server() as running:
+        running.run(kind.crowd)
+        running.run(kind.grant)
+        yield running
+
+
+@pytest.fixture
+def own_server(kind: Postgresql | Mysql) -> Iterator[Server]:
+    """A server of the test's own."""
+    with kind.server() as running:
+        yield running
+
+
+@pytest.fixture
+def open_at() -> Iterator[Opener]:
+    """What opens a node that is closed at the end."""
+    nodes: list[Leases] = []
+
+    def open_one(url: str, timeout: float = PATIENT) -> Leases:
+        nodes.append(opened(url, timeout))
+        return nodes[-1]
+
+    yield open_one
+    for node in nodes:
+        node.close()
+
+
+@pytest.fixture
+def node(server: Server, open_at: Opener) -> Leases:
+    """A node that reaches the shared server."""
+    return open_at(server.url())
+
+
+@pytest.fixture
+def key() -> str:
+    """A key that nobody used."""
+    return fresh_key()
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[Proxy]:
+    """A proxy before the shared server."""
+    with Proxy(server.port) as running:
+        yield running
+
+
+@pytest.fixture
+def far(kind: Postgresql | Mysql, server: Server, proxy: Proxy, open_at: Opener, key: str) -> Leases:
+    """A node that reaches the server through the proxy, is connected, and not patient."""
+    backend = open_at(server.url(port=proxy.port, **kind.plain), timeout=HASTY)
+    assert backend.read(key) is None
+    return backend
+
+
+def look(node: Leases, key: str) -> Cell:
+    """Return the cell."""
+    return node.store.read(key, time.monotonic() + node.store.timeout)
+
+
+def put(
+    node: Leases, key: str, seen: Cell, data: bytes = b"x", lease: float = LONG, hold: float = 0.0
+) -> tuple[bool, Cell]:
+    """Swap a cell for a lease."""
+    return node.store.swap(key, seen, data, lease=lease, hold=hold, deadline=time.monotonic() + node.store.timeout)
+
+
+# Requests that get lost, or come late
+
+
+def _lose(proxy: Proxy, loss: str, ask: Callable[[], object]) -> None:
+    """Ask while something is lost, and let everything pass afterwards."""
+    getattr(proxy, loss)()
+    with pytest.raises(BackendUnavailable, match="no answer in time"):
+        ask()
+    proxy.pass_all()
+
+
+@pytest.mark.parametrize("there", ["nothing was there", "a row was there"])
+@pytest.mark.parametrize("loss", ["drop_requests", "drop_replies"])
+def test_swap_with_a_loss(far: Leases, node: Leases, proxy: Proxy, key: str, loss: str, there: str) -> None:
+    """Whether a swap whose answer was lost was done shows in what is there; asked again it is refused if it was."""
+    seen = look(far, key)
+    if there == "a row was there":
+        seen = put(far, key, seen, b"before")[1]
+    _lose(proxy, loss, lambda: put(far, key, seen, b"mine"))
+    done = loss == "drop_replies"
+    assert (look(node, key).data == b"mine") == done
+    again, cell = put(far, key, seen, b"mine")
+    assert (again, cell.data) == (not done, b"mine")
+
+
+@pytest.mark.parametrize("there", ["nothing was there", "a row was there"])
+def test_swap_that_arrives_late(far: Leases, node: Leases, proxy: Proxy, key: str, there: str) -> None:
+    """A swap that arrives once another wrote changes nothing."""
+    seen = look(far, key)
+    if there == "a row was there":
+        seen = put(far, key, seen)[1]
+    _lose(proxy, "hold_requests", lambda: put(far, key, seen, b"late"))
+    done, cell = put(node, key, look(node, key), b"first", lease=0.0)
+    assert done
+    proxy.deliver_held()
+    assert look(node, key).version == cell.version
+    assert put(node, key, cell)[0]
+
+
+def test_run_with_lost_answers(far: Leases, node: Leases, proxy: Proxy, key: str) -> None:
+    """A run that loses one answer to each of its requests has its key once, and leaves one line of history."""
+    claim = make_claim(key, hold=LONG)
+    _lose(proxy, "drop_replies", lambda: far.acquire(claim))
+    grant = granted(far.acquire(claim))
+    refused(node.acquire(make_claim(key)), HELD)
+    _lose(proxy, "drop_replies", lambda: far.renew(grant))
+    assert far.renew(grant)
+    _lose(proxy, "drop_replies", lambda: far.release(grant, make_ending(5), keep_hold=True))
+    far.release(grant, make_ending(5), keep_hold=True)
+    record = node.read(key)
+    assert record is not None
+    assert [run.status for run in record.history] == [5]
+    refused(node.acquire(make_claim(key)), HOLD)
+
+
+def test_what_a_run_costs(kind: Postgresql | Mysql, server: Server, proxy: Proxy, open_at: Opener, key: str) -> None:
+    """A run is a connection and three requests of one packet each, a skip a connection and one."""
+    node = open_at(server.url(port=proxy.port, **kind.plain))
+    for _ in range(2):  # The first run of a key makes its row.
+        before = proxy.requests
+        connected = proxy.connections > 0
+        grant = granted(node.acquire(make_claim(key, hold=LONG, ignore_hold=True)))
+        assert (proxy.connections, proxy.requests - before) == (1, 2 + (not connected))
+        assert node.renew(grant)
+        assert node.release(grant, make_ending(), keep_hold=True)
+        assert proxy.requests - before == 4 + (not connected)
+    before = proxy.requests
+    refused(node.acquire(make_claim(key)), HOLD)
+    assert proxy.requests == before + 1
+    # Who lost a race looks again.
+    seen = look(node, key)
+    assert put(open_at(server.url()), key, seen)[0]
+    before = proxy.requests
+    assert not put(node, key, seen)[0]
+    assert proxy.requests == before + 2
+
+
+def test_idle_connection_that_was_closed(kind: Postgresql | Mysql, far: Leases, server: Server, proxy: Proxy) -> None:
+    """A server that hung up while nothing was asked fails no request."""
+    grant = granted(far.acquire(make_claim(fresh_key())))
+    proxy.cut()
+    eventually(lambda: far.renew(grant), "the cut is noticed before it is asked")
+    assert proxy.connections == 2
+    kind.end_sessions(server)
+    time.sleep(0.2)  # For its goodbye to arrive.
+    assert far.renew(grant)
+
+
+# Races and locks
+
+
+def test_forty_racers_round_after_round(server: Server, open_at: Opener) -> None:
+    """Of forty nodes exactly one gets the key, whether it is new, ended, or its holder died."""
+    nodes = [open_at(server.url()) for _ in range(40)]
+    key, fence = fresh_key(), 0
+    for number in range(6):
+        answers: list[Grant | Conflict] = []
+        barrier = threading.Barrier(len(nodes))
+
+        def race(racer: Leases, name: str, start: threading.Barrier, into: list[Grant | Conflict]) -> None:
+            start.wait()
+            into.append(racer.acquire(make_claim(name)))
+
+        threads = [threading.Thread(target=race, args=(racer, key, barrier, answers)) for racer in nodes]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(answers) == len(nodes)
+        (grant,) = [answer for answer in answers if isinstance(answer, Grant)]
+        assert {answer.why for answer in answers if isinstance(answer, Conflict)} == {HELD}
+        assert (grant.fence or 0) > fence
+        fence = grant.fence or 0
+        if number % 3 == 0:
+            server.run("UPDATE cronlock SET lapses_at = 1")
+        elif number % 3 == 1:
+            assert nodes[1].release(grant, make_ending(), keep_hold=False)
+        else:
+            key = fresh_key()
+
+
+def test_who_reads_waits_for_nobody(kind: Postgresql | Mysql, server: Server, node: Leases, key: str) -> None:
+    """Who is refused neither locks the row nor waits for who has it locked, and sees what was committed."""
+    grant = granted(node.acquire(make_claim(key, hold=LONG)))
+    with locked(kind.scheme, server, key) as client:
+        with client.cursor() as cursor:
+            cursor.execute("UPDATE cronlock SET lapses_at = 0, held_until = 0 WHERE name = %s", (kind.name(key),))
+        refused(node.acquire(make_claim(key)), HELD)
+        assert node.read(key) is not None
+    assert node.renew(grant)
+
+
+def test_locked_row(kind: Postgresql | Mysql, server: Server, open_at: Opener, key: str) -> None:
+    """While somebody sits on a row it is not swapped; nobody's statement is left behind, nor takes effect later."""
+    node, hasty = open_at(server.url()), open_at(server.url(), HASTY)
+    seen = put(node, key, look(node, key))[1]
+    with locked(kind.scheme, server, key):
+        for _ in range(3):
+            with pytest.raises(BackendUnavailable, match=kind.locked):
+                put(hasty, key, seen, b"late")
+        eventually(lambda: server.run(kind.waiting) == [(0,)], "nothing waits for the lock any more", limit=10.0)
+    assert look(node, key).version == seen.version
+    assert put(node, key, seen)[0]
+
+
+def test_row_that_is_locked_for_a_moment(kind: Postgresql | Mysql, server: Server, node: Leases, key: str) -> None:
+    """Who waited for a lock and finds that nobody wrote swaps; who finds another's write does not."""
+    seen = put(node, key, look(node, key))[1]
+    for writes in (False, True):
+        with locked(kind.scheme, server, key) as client:
+            if writes:
+                with client.cursor() as cursor:
+                    cursor.execute("UPDATE cronlock SET version = 'other' WHERE name = %s", (kind.name(key),))
+            timer = threading.Timer(0.5, client.commit)
+            timer.start()
+            done, cell = put(node, key, seen)
+            timer.join()
+        assert (done, cell.version == "other") == (not writes, writes)
+        seen = cell if done else seen
+
+
+def test_what_the_server_rolled_back(
+    kind: Postgresql | Mysql, node: Leases, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What met another's transaction is asked again, and what then shows counts: nothing was done yet."""
+    seen = look(node, key)
+    for code in kind.rolled_back:
+        with kind.refusing(monkeypatch, code):
+            done, cell = put(node, key, seen)
+        assert done
+        assert look(node, key).version == cell.version
+        seen = cell
+        with kind.refusing(monkeypatch, code):
+            assert not put(node, key, Cell(version="older"))[0]
+        with kind.refusing(monkeypatch, code):
+            assert look(node, key).version == cell.version
+
+
+def test_server_without_room(kind: Postgresql | Mysql, server: Server, open_at: Opener, key: str) -> None:
+    """A server that has no connection left is asked again until it has, within the limit."""
+    url = server.url(user="single")
+    first = open_at(url)
+    grant = granted(first.acquire(make_claim(key)))
+    with pytest.raises(BackendUnavailable, match=kind.no_room):
+        open_at(url, HASTY).acquire(make_claim(key))
+    timer = threading.Timer(0.5, first.close)
+    timer.start()
+    assert refused(open_at(url).acquire(make_claim(key)), HELD).fence == grant.fence
+    timer.join()
+
+
+# Servers that stop
+
+
+def test_pause_beyond_limit_and_ttl(own_server: Server, open_at: Opener) -> None:
+    """A server that stands still is given up in time; what it was asked then takes nothing from anybody."""
+    holder, asker = open_at(own_server.url(), 1.0), open_at(own_server.url(), 1.0)
+    key, dead = fresh_key(), granted(holder.acquire(make_claim("dead", ttl=1.0)))
+    grant = granted(holder.acquire(make_claim(key)))
+    late = make_claim("late")
+    assert asker.read("late") is None
+    own_server.pause()
+    requests: list[Callable[[], object]] = [
+        lambda: holder.renew(dead),
+        lambda: asker.acquire(late),
+        # On new connections, which the kernel makes.
+        lambda: holder.renew(grant),
+        lambda: asker.read(key),
+    ]
+    for ask in requests:
+        began = time.monotonic()
+        with pytest.raises(BackendUnavailable, match="no answer in time"):
+            ask()
+        # Generous: what matters is that it ends.
+        assert 0.9 <= time.monotonic() - began < 40.0
+    own_server.resume()
+    patient = open_at(own_server.url())
+    asker.abandon(late)
+    granted(patient.acquire(make_claim("late")))
+    assert patient.renew(grant)
+    eventually(lambda: isinstance(patient.acquire(make_claim("dead", owner="heir")), Grant), "the lease lapses")
+    assert not patient.renew(dead)
+
+
+@pytest.mark.parametrize("how", ["restart", "crash", "restart without data"])
+def test_restart(kind: Postgresql | Mysql, open_at: Opener, how: str) -> None:
+    """What was granted is kept over a restart and a crash; without its data the server gives nothing to anybody."""
+    settings = {"innodb-flush-log-at-trx-commit": "1"} if kind.scheme == "mysql" else {}
+    with kind.server(settings=settings) as server:
+        holder, asker, key = open_at(server.url()), open_at(server.url()), fresh_key()
+        grant = granted(holder.acquire(make_claim(key, hold=LONG)))
+        if how == "crash":
+            server.kill()
+            with pytest.raises(BackendUnavailable, match="refused"):
+                asker.acquire(make_claim(key))
+            server.start()
+        else:
+            server.restart(keep_data=how == "restart")
+        if how == "restart without data":
+            assert not holder.renew(grant)
+            assert look(asker, key).data is None
+            return
+        assert refused(asker.acquire(make_claim(key)), HELD).fence == grant.fence
+        assert holder.renew(grant)
+        assert holder.release(grant, make_ending(), keep_hold=True)
+
+
+@pytest.fixture(scope="module")
+def pair(kind: Postgresql | Mysql) -> Iterator[tuple[Server, Server]]:
+    """A server and one that follows it, of which the latter takes over at the end."""
+    with kind.pair() as both:
+        yield both
+
+
+def test_replica_is_passed_over(kind: Postgresql | Mysql, pair: tuple[Server, Server], open_at: Opener) -> None:
+    """Of several hosts the one that takes writes is asked, wherever it stands; a replica alone says so."""
+    primary, replica = pair
+    key = fresh_key()
+    node = open_at(kind.both(replica, primary))
+    grant = granted(node.acquire(make_claim(key)))
+    refused(open_at(kind.both(primary, replica)).acquire(make_claim(key)), HELD)
+    assert node.release(grant, make_ending(), keep_hold=False)
+    user = {"user": "worker", "password": "secret"} if kind.scheme == "mysql" else {}
+    alone = open_at(replica.url(**user))
+    for ask in (lambda: alone.acquire(make_claim(key)), lambda: alone.read(key)):
+        with pytest.raises(BackendUnavailable, match=kind.read_only):
+            ask()
+
+
+def test_failover_that_forgot(kind: Postgresql | Mysql, pair: tuple[Server, Server], open_at: Opener) -> None:
+    """A new primary that never heard of a lease takes no swap of it, and is asked on."""
+    primary, replica = pair
+    key = fresh_key()
+    node = open_at(kind.both(primary, replica), 5.0)
+    kind.cut_off(primary, replica)
+    grant = granted(node.acquire(make_claim(key)))
+    primary.kill()
+    with pytest.raises(BackendUnavailable, match=r"refused.*read-only"):
+        node.renew(grant)
+    replica.promote()
+    assert not node.renew(grant)
+    granted(node.acquire(make_claim(key)))
+
+
+def test_host_that_does_not_answer_costs_its_share(
+    kind: Postgresql | Mysql, server: Server, proxy: Proxy, open_at: Opener, key: str
+) -> None:
+    """A host that takes connections and says nothing leaves the next one its part of the time."""
+    proxy.drop_all()
+    login, _, database = server.url().partition("://")[2].partition(f"@{HOST}:{server.port}")
+    hosts = f"{HOST}:{free_port()},{HOST}:{proxy.port},{HOST}:{server.port}"
+    granted(open_at(f"{kind.scheme}://{login}@{hosts}{database}", 6.0).acquire(make_claim(key)))
+    hosts = f"{HOST}:{proxy.port},{HOST}:{free_port()}"
+    with pytest.raises(BackendUnavailable, match=r"in time; .*refused"):
+        open_at(f"{kind.scheme}://{login}@{hosts}{database}", HASTY).read(key)
+
+
+# Tables
+
+
+def test_missing_table(kind: Postgresql | Mysql, server: Server, open_at: Opener, key: str) -> None:
+    """Where the table is missing the message says how it is made, again and again."""
+    node = open_at(server.url(table="nowhere"))
+    asks: list[Callable[[], object]] = [
+        lambda: node.acquire(make_claim(key)),
+        lambda: node.read(key),
+        lambda: list(node.keys()),
+    ]
+    for ask in asks:
+        with pytest.raises(ConfigError, match=f"{kind.missing}; make it with `cronlock doctor --create`"):
+            ask()
+        node.close()
+        node.close()
+    server.make_table("dropped")
+    node = open_at(server.url(table="dropped"))
+    grant = granted(node.acquire(make_claim(key)))
+    server.run("DROP TABLE dropped")
+    # A run that has its lease takes that for no answer, and goes on asking.
+    with pytest.raises(ConfigError, match=kind.missing):
+        node.renew(grant)
+    server.make_table("dropped")
+    assert not node.renew(grant)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        "fence bigint, lapses_at bigint NOT NULL, held_until bigint NOT NULL, history text",
+        "version int, record int, fence int",
+        "other int",
+    ],
+)
+def test_table_of_others(server: Server, open_at: Opener, key: str, columns: str) -> None:
+    """A table that is not cronlock's, or of an older layout, is named in one line, and left alone."""
+    server.run("DROP TABLE IF EXISTS theirs")
+    server.run(f"CREATE TABLE theirs (name varchar(200) PRIMARY KEY, {columns})")
+    node = open_at(server.url(table="theirs"))
+    asks: list[Callable[[], object]] = [
+        lambda: node.acquire(make_claim(key)),
+        lambda: put(node, key, Cell()),
+        lambda: put(node, key, Cell(version="x")),
+        lambda: node.force_release(key, "x"),
+    ]
+    for ask in asks:
+        with pytest.raises(
+            ForeignValue, match=r"^[^\n]*not a cronlock table of this layout; nothing was changed: drop it"
+        ):
+            ask()
+    assert server.run("SELECT count(*) FROM theirs") == [(0,)]
+
+
+def test_row_of_others(kind: Postgresql | Mysql, server: Server, node: Leases, key: str) -> None:
+    """A row that somebody wrote by hand is named, and nothing is done to it."""
+    grant = granted(node.acquire(make_claim(key)))
+    server.run("UPDATE cronlock SET record = 'nonsense', version = 'by hand' WHERE name = %s", kind.name(key))
+    before = server.run("SELECT * FROM cronlock WHERE name = %s", kind.name(key))
+    for ask in (lambda: node.acquire(make_claim(key)), lambda: node.read(key), lambda: node.renew(grant)):
+        with pytest.raises(ForeignValue, match=rf"the row of '{key}' in cronlock: [^\n]*; nothing was changed"):
+            ask()
+    assert server.run("SELECT * FROM cronlock WHERE name = %s", kind.name(key)) == before
+
+
+def test_many_keys_are_listed(server: Server, open_at: Opener) -> None:
+    """A listing of more than a page has every key once."""
+    server.make_table("many")
+    rows = ", ".join(f"('job-{number}', 'v', 'r', 0, 0)" for number in range(2500))
+    server.run(f"INSERT INTO many VALUES {rows}")
+    listed = list(open_at(server.url(table="many")).keys())
+    assert len(listed) == len(set(listed)) == 2500
+
+
+def test_table_elsewhere(kind: Postgresql | Mysql, server: Server, open_at: Opener, key: str) -> None:
+    """The table may have another name, in another schema or database, with capital letters."""
+    if kind.scheme == "postgresql":
+        server.run('CREATE SCHEMA "Jobs"')
+        server.make_table('"Jobs"."Leases_2"')
+    else:
+        server.run("CREATE DATABASE Jobs")
+        server.run("CREATE TABLE Jobs.Leases_2 LIKE cronlock")
+    node = open_at(server.url(table="Jobs.Leases_2"))
+    granted(node.acquire(make_claim(key)))
+    assert list(node.keys()) == [key]
+
+
+# The cell, the server's clock
+
+
+def test_floor_is_the_servers_time(node: Leases, key: str) -> None:
+    """The next fence is at least the server's time in microseconds, whether there is a row or not."""
+    for cell in (look(node, key), put(node, key, look(node, key))[1], look(node, key)):
+        assert cell.time is not None
+        assert cell.time == pytest.approx(cell.floor / 1e6)
+        assert abs(cell.time - time.time()) < 60
+
+
+def test_hold_of_a_row_that_was_not_there(node: Leases, key: str) -> None:
+    """The first swap of a key has no end of its own to keep."""
+    empty = look(node, key)
+    done, cell = node.store.swap(
+        key, empty, b"x", lease=None, hold=LONG, deadline=time.monotonic() + node.store.timeout
+    )
+    assert done
+    assert (cell.lease, LONG - 60 < cell.hold <= LONG) == (0.0, True)
+    restored = node.store.swap(key, cell, b"x", lease=None, hold=empty, deadline=time.monotonic() + node.store.timeout)
+    assert restored[1].hold == 0
+    assert sql.ends(empty, 0.5, NO_HOLD) == ("$NOW + 500000", "0")
+    assert sql.ends(cell, 1 / 3, 0.0) == ("$NOW + 333334", "held_until")
+
+
+def test_hold_beyond_all_measure(node: Leases, key: str) -> None:
+    """A hold that a server cannot tell as a time is refused; the longest that it can is kept."""
+    with pytest.raises(ConfigError, match=r"--min-hold .* at most 315360000 s"):
+        node.acquire(make_claim(key, hold=1e12))
+    grant = granted(node.acquire(make_claim(key, ttl=node.traits.longest_ttl, hold=315360000.0)))
+    assert node.release(grant, make_ending(), keep_hold=True)
+    assert refused(node.acquire(make_claim(key)), HOLD).remaining > 315000000
+
+
+def test_a_clock_that_jumped_is_said(
+    server: Server, open_at: Opener, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the server's clock goes otherwise than ours, a person hears of it."""
+    clock = ManualClock()
+    monkeypatch.setattr(sql, "SystemClock", lambda: clock)
+    node = open_at(server.url())
+    grant = granted(node.acquire(make_claim(key)))
+    assert node.renew(grant)
+    assert node.notices == []
+    clock.advance(100)
+    assert node.renew(grant)
+    (notice,) = node.notices
+    assert "clock jumped by -100.0 s" in notice or "clock jumped by -99." in notice
+
+
+def test_unknown_host(kind: Postgresql | Mysql, key: str) -> None:
+    """A name without an address is said as such."""
+    for name in ("no-such-host.invalid", "x" * 300, "a..b"):
+        with pytest.raises(BackendUnavailable, match="cannot find the address"):
+            opened(f"{kind.scheme}://{name}/db").read(key)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        *("h", "h/", "/db", "h/db?table=a.b.c", "h/db?table=1a", "h/db?table=a%22b", "h/db?table=a%60b", "h/db?table="),
+        *("h/db?table=" + "x" * 64, "h/db?prefix=x", "h/d%00b", "u:p@/db"),
+    ],
+)
+def test_bad_urls(kind: Postgresql | Mysql, rest: str) -> None:
+    """What cannot be meant is said before anything is asked."""
+    with pytest.raises(ConfigError):
+        opened(f"{kind.scheme}://{rest}")
+    assert store_of(opened(f"{kind.scheme}://h/db")).table == "cronlock"
