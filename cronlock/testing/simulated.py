@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cronlock.lease.clock import Clock
     from cronlock.lease.store import Hold
 
 
@@ -47,7 +48,7 @@ class _Kept:
 class SimulatedServer:
     """The cells, and the clock that leases are judged by."""
 
-    def __init__(self, clock: SimulatedClock) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.clock = clock
         #: By how much the server's clock is ahead of `clock`.
         self.ahead = 0.0

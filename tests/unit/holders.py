@@ -1,4 +1,4 @@
-"""A run's dealings with a backend in memory, on a way where single requests go wrong, and by a clock in hand."""
+"""A run's dealings with leases on the simulated store: single requests go wrong, and the clock is in hand."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import pytest
 
 from cronlock.config import settings
 from cronlock.engines import registry
-from cronlock.errors import BackendUnavailable, ConfigError, GivenBack
+from cronlock.errors import BackendUnavailable, ConfigError
+from cronlock.lease.leases import Leases
 from cronlock.lease.vocabulary import EXITED, Claim, Conflict, Ending, Grant
 from cronlock.run.holder import Holder, Holding
 from cronlock.run.log import Log
+from cronlock.testing.simulated import SimulatedServer, SimulatedStore
 from labs.clocks import ManualClock
-from tests.engines.memory import MemoryBackend, MemoryServer
+
+from . import leases_bench
 
 _Answer = TypeVar("_Answer")
 
@@ -30,11 +33,13 @@ class Interrupted(Exception):
     """A signal came while the run waited."""
 
 
-class Way(MemoryBackend):
+class Way(Leases):
     """A way to the server on which single requests go wrong; each takes a second."""
 
     def __init__(self, clock: ManualClock) -> None:
-        super().__init__(MemoryServer(clock))
+        self.server = SimulatedServer(clock)
+        self.swaps = leases_bench.Way(self.server)
+        super().__init__(self.swaps, clock)
         self.clock = clock
         #: What becomes of the next requests of each kind; FINE when used up.
         self.acquires: list[str] = []
@@ -46,20 +51,16 @@ class Way(MemoryBackend):
         #: The owners that asked, in order, and those that were abandoned.
         self.owners: list[str] = []
         self.abandoned: list[str] = []
-        self._delayed: list[Claim] = []
 
     def acquire(self, claim: Claim) -> Grant | Conflict:
         """Take the key, unless the way to it fails."""
         fate = self._sent(self.acquires)
         self.owners.append(claim.owner)
-        if fate == LATE:
-            self._delayed.append(claim)
-            raise BackendUnavailable("no answer in time")
+        if fate in (LATE, GIVEN_BACK):
+            # Both are of the swap: what is refused is refused at once.
+            self.swaps.fates = [leases_bench.LATE if fate == LATE else leases_bench.UNACKNOWLEDGED]
         answer = super().acquire(claim)
-        if fate == GIVEN_BACK:
-            self.server.entries.pop(claim.key)
-            self.server.finished.add((claim.key, claim.owner))
-            raise GivenBack("too few replicas; the lease was given back")
+        self.swaps.fates.clear()
         return self._answered(fate, answer)
 
     def renew(self, grant: Grant) -> bool:
@@ -80,11 +81,13 @@ class Way(MemoryBackend):
         self.abandoned.append(claim.owner)
         super().abandon(claim)
 
-    def late_requests_arrive(self) -> list[Grant | Conflict]:
-        """Let the server carry out what was under way, and return its answers."""
-        answers = [super(Way, self).acquire(claim) for claim in self._delayed]
-        self._delayed.clear()
-        return answers
+    def late_requests_arrive(self) -> list[bool]:
+        """Let the server carry out what was under way; return whether it did."""
+        return self.swaps.deliver()
+
+    def another(self) -> Leases:
+        """Return another node."""
+        return Leases(SimulatedStore(self.server), self.clock)
 
     def _sent(self, fates: list[str]) -> str:
         fate = fates.pop(0) if fates else FINE
@@ -159,15 +162,14 @@ class Bench:
     def other_holds(self, hold: float = 0.0) -> Grant:
         """Let another run have the key."""
         claim = Claim(key="k", owner="other", host="o", pid=1, program="p", ttl=TTL, hold=hold)
-        grant = MemoryBackend(self.way.server).acquire(claim)
+        grant = self.way.another().acquire(claim)
         assert isinstance(grant, Grant)
         return grant
 
     def owner_of_the_key(self) -> str | None:
         """Return who has the key by the server's word."""
-        entry = self.way.server.entries.get("k")
-        live = entry is not None and entry.run is not None and entry.lapse > self.clock.now()
-        return entry.run.owner if live and entry is not None and entry.run is not None else None
+        record = self.way.another().read("k")
+        return record.run.owner if record is not None and record.run is not None and record.remaining else None
 
 
 @pytest.fixture(name="bench")

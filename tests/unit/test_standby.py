@@ -15,7 +15,6 @@ from cronlock.lease.vocabulary import ENDED, EXITED, FORGOTTEN, HELD, HOLD, LOST
 from cronlock.run.holder import Holding
 from cronlock.run.standby import Standby, may_take_over
 from cronlock.testing import make_ending
-from tests.engines.memory import MemoryBackend
 
 from .holders import FINE, LOST_REPLY, LOST_REQUEST, TTL, Bench, Interrupted
 
@@ -28,7 +27,7 @@ class Scene(Bench):
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(folder, monkeypatch, standby=f"{LIMIT}")
         self.folder = folder
-        self.other = MemoryBackend(self.way.server)
+        self.other = self.way.another()
         self.grant = self.other_holds(hold=1000.0)
         conflict = self.acquire()
         assert isinstance(conflict, Conflict)
@@ -74,7 +73,7 @@ def test_the_dead_are_taken_over_as_soon_as_their_lease_lapsed(scene: Scene) -> 
 def test_a_later_tick_is_not_run_once_more_after_a_takeover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The dead run's hold is over by then: our own tick has the rest of ours, counted from when we asked."""
     bench = Bench(tmp_path, monkeypatch, standby=f"{LIMIT}", min_hold=f"{10 * TTL}")
-    other = MemoryBackend(bench.way.server)
+    other = bench.way.another()
     bench.other_holds(hold=0.0)
     began = bench.clock.now()
     conflict = bench.acquire()
@@ -186,7 +185,7 @@ def test_a_signal_ends_the_standby(scene: Scene) -> None:
 
 def test_a_server_that_lost_the_run_is_no_end_of_it(scene: Scene) -> None:
     """Whether it ended is not known then: that is told, and this node goes on remembering what it saw."""
-    scene.meanwhile = lambda: scene.way.server.entries.pop("k", None)
+    scene.meanwhile = lambda: scene.way.server.forget("k")
     began = scene.clock.now()
     answer = scene.wait()
     assert isinstance(answer, Conflict)
