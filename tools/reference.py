@@ -19,7 +19,7 @@ from cronlock import cli, errors  # noqa: E402
 from cronlock.commands.common import SHARED  # noqa: E402
 from cronlock.commands.views import prometheus  # noqa: E402
 from cronlock.config.options import COMMAND_VARIABLES, FLAG, OPTIONS, Option  # noqa: E402
-from cronlock.engines.redis.scripts import ACL_RULE  # noqa: E402
+from cronlock.engines.redis.doctor import ACL_RULE  # noqa: E402
 from cronlock.run import outcome  # noqa: E402
 
 

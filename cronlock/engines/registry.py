@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 #: reads it, if a package that it needs is missing)
 SCHEMES: dict[str, tuple[str, str | None]] = {
     "file": ("cronlock.engines.file.backend", None),
-    "redis": ("cronlock.engines.redis.backend", None),
-    "rediss": ("cronlock.engines.redis.backend", None),
-    "redis+unix": ("cronlock.engines.redis.backend", None),
-    "redis+sentinel": ("cronlock.engines.redis.ha", "redis"),
-    "redis+cluster": ("cronlock.engines.redis.ha", "redis"),
+    "redis": ("cronlock.engines.redis.store", None),
+    "rediss": ("cronlock.engines.redis.store", None),
+    "redis+unix": ("cronlock.engines.redis.store", None),
+    "redis+sentinel": ("cronlock.engines.redis.ensemble", "redis"),
+    "redis+cluster": ("cronlock.engines.redis.ensemble", "redis"),
     "memcached": ("cronlock.engines.memcached.store", None),
     "memcacheds": ("cronlock.engines.memcached.store", None),
     "zookeeper": ("cronlock.engines.zookeeper.backend", "kazoo"),
@@ -143,7 +143,7 @@ def open_doctor(text: str) -> ModuleType | None:
 def _doctor_of(backend: str) -> str:
     """Return the name of the module that examines what the module `backend` talks to."""
     own = backend.startswith("cronlock.engines.")
-    return f"{backend.rpartition('.')[0]}.doctor" if own and not backend.endswith(".ha") else f"{backend}_doctor"
+    return f"{backend.rpartition('.')[0]}.doctor" if own and not backend.endswith(".ensemble") else f"{backend}_doctor"
 
 
 def place(text: str) -> str:

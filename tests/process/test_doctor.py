@@ -19,7 +19,7 @@ import pytest
 from kazoo.client import KazooClient
 from kazoo.security import make_digest_acl
 
-from cronlock.engines.redis.scripts import ACL_RULE
+from cronlock.engines.redis.doctor import ACL_RULE
 from labs.servers.memcached import MemcachedServer, MemcachedServers
 from labs.servers.process import HOST
 from labs.servers.redis import RedisCluster, RedisSentinel, RedisServer

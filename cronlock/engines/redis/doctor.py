@@ -8,18 +8,25 @@ from ... import durations
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, judge_clock, judge_evictions, judge_share, size
 from ...doctor.reaching import ANSWER, REACHABLE, connect_all, is_up
 from ...errors import BackendError, BackendUnavailable
+from ...lease.leases import Leases
 from ..wire.stream import tls_context
-from .backend import RedisBackend
+from . import address
 from .resp import ReplyError
-from .scripts import ACL_RULE
+from .store import RedisStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ...doctor.probe import Case
-    from ..url import URL
     from .resp import Command, Reply, Server
+
+#: The least that a user of a server with ACLs needs, for the default prefix and database 0.
+#: Another database: also +select. min_replicas: +wait. A cluster: +cluster|slots +asking (redis-py 5 asks
+#: for +info as well). The user of sentinels, who have rules of their own: +sentinel|masters. redis-py tells
+#: both of them its name: without +client|setinfo (7.2 and later) a refusal is left in the ACL log.
+#: Without +info a server that restarted empty is waited for longer, without +scan keys cannot be listed.
+ACL_RULE = "~cronlock:* +time +exists +hmget +eval +hset +pexpire +info +scan"
 
 PORT = 6379
 # More than any INFO of these sections has.
@@ -29,10 +36,10 @@ _LOOKS = 3
 _LAG = 10
 # What cronlock needs that came last: ACLs and the rules that the manual gives.
 _OLDEST = 6
-# Removes the probe's record: whoever may run cronlock may PEXPIRE. As scripts find their key, so in a cluster too.
+# Removes the probe's record: whoever may run cronlock may PEXPIRE. In one step with SELECT, which may be refused.
 _FORGET = b"if ARGV[1] ~= '0' then redis.call('select', ARGV[1]) end return redis.call('pexpire', KEYS[1], 1)"
 
-# Tries what the scripts need, in one step, so that nobody sees the key that it makes.
+# Tries what reads and swaps need, in one step, so that nobody sees the key that it makes.
 _PERMISSIONS = b"""
 local missing = {}
 local function may(name, ...)
@@ -50,8 +57,7 @@ if ARGV[1] ~= '0' then may('select', ARGV[1]) end
 may('time')
 may('exists', KEYS[1])
 may('hmget', KEYS[1], 'probe')
-may('pexpire', KEYS[1], 1)
-if may('hdel', KEYS[1], 'probe') and may('hset', KEYS[1], 'probe', '1') then redis.call('hdel', KEYS[1], 'probe') end
+if may('pexpire', KEYS[1], 1) and may('hset', KEYS[1], 'probe', '1') then redis.call('pexpire', KEYS[1], 0) end
 return missing
 """
 
@@ -79,20 +85,20 @@ def examine(case: Case) -> Iterator[Finding]:
 
 def forget(case: Case) -> None:
     """Remove the probe's record; one that may not be lapses."""
-    command = [b"EVAL", _FORGET, b"1", _record_name(case), _database(case.url).encode()]
-    _backend(case).transport.ask([command], case.deadline())
+    name = _record_name(case)
+    _store(case).transport.ask([[b"EVAL", _FORGET, b"1", name, _database(case)]], case.deadline(), name)
 
 
 def servers(case: Case) -> list[Server]:
     """Return the servers that have keys. Raises BackendUnavailable."""
-    return _backend(case).transport.masters(case.deadline())
+    return _store(case).transport.masters(case.deadline())
 
 
 def permissions(case: Case) -> Iterator[Finding]:
-    """Name the commands that scripts need and this user may not give; nothing if it may give all."""
+    """Name the commands that cronlock needs and this user may not give; nothing if it may give all."""
     name = _record_name(case) + b" permissions"
-    command = [b"EVAL", _PERMISSIONS, b"1", name, _database(case.url).encode()]
-    answer = _backend(case).transport.ask([command], case.deadline())[0]
+    command = [b"EVAL", _PERMISSIONS, b"1", name, _database(case)]
+    answer = _store(case).transport.ask([command], case.deadline(), name)[0]
     if isinstance(answer, ReplyError) and answer.text.startswith("NOPERM"):
         lacks = "may not use keys that begin with the prefix" if "key" in answer.text else "lacks +eval"
     elif isinstance(answer, list) and answer:
@@ -100,7 +106,7 @@ def permissions(case: Case) -> Iterator[Finding]:
     else:
         return
     rule = ACL_RULE.replace("~cronlock:", f"~{case.url.prefix()}:")
-    rule += " +select" if _database(case.url) != "0" else ""
+    rule += " +select" if _database(case) != b"0" else ""
     yield Finding("permissions", BAD, f"this user {lacks}", f"allow it {rule}")
 
 
@@ -293,13 +299,11 @@ def _record_name(case: Case) -> bytes:
     return f"{case.url.prefix()}:{case.key}".encode()
 
 
-def _database(url: URL) -> str:
-    if url.scheme == "redis+unix":
-        return url.params.get("db", "0")
-    path = url.path[1:]
-    return (path.partition("/")[2] if url.scheme == "redis+sentinel" else path) or "0"
+def _database(case: Case) -> bytes:
+    return b"%d" % address.database(case.url)
 
 
-def _backend(case: Case) -> RedisBackend:
-    assert isinstance(case.backend, RedisBackend)
-    return case.backend
+def _store(case: Case) -> RedisStore:
+    assert isinstance(case.backend, Leases)
+    assert isinstance(case.backend.store, RedisStore)
+    return case.backend.store

@@ -6,7 +6,7 @@ https://redis.io/docs/latest/develop/reference/protocol-spec/
 from __future__ import annotations
 
 from ...errors import BackendUnavailable
-from ..wire.stream import Busy, Stream, patiently
+from ..wire.stream import Busy, HungUp, Stream, patiently
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,6 +76,11 @@ class ReplyError:
                 kind = Busy if self.turned_away else BackendUnavailable
                 return kind(f"{name}: {hint} ({text})")
         return BackendUnavailable(f"{name}: the server refused: {text}")
+
+
+def senseless(name: str) -> BackendUnavailable:
+    """Return the exception for an answer of the server `name` that is in good form, and none to what was asked."""
+    return BackendUnavailable(f"{name}: the server gave a senseless answer: is it Redis or Valkey?")
 
 
 def encode(command: Command) -> bytes:
@@ -206,8 +211,10 @@ class Server:
         self._stream: Stream | None = None
         self._replies: Replies | None = None
 
-    def ask(self, commands: list[Command], deadline: float) -> list[Reply]:
+    def ask(self, commands: list[Command], deadline: float, key: bytes = b"") -> list[Reply]:  # noqa: ARG002
         """Send all `commands` at once and return their replies, before monotonic time `deadline`.
+
+        `key` is what they are about, for who has to find out where that is.
 
         A server that has no room is asked again until then; Busy when it never has.
         """
@@ -252,9 +259,16 @@ class Server:
             answer = replies.next()
             if isinstance(answer, ReplyError):
                 raise self._login_refused(answer)
-        answers = []
+        answers: list[Reply] = []
         for _ in commands:
-            answer = replies.next()
+            try:
+                answer = replies.next()
+            except HungUp:
+                # Why, the server may have said in the place of an answer.
+                for said in answers:
+                    if isinstance(said, ReplyError):
+                        raise said.refusal(self.name) from None
+                raise
             if isinstance(answer, ReplyError) and answer.turned_away:
                 raise answer.refusal(self.name)
             answers.append(answer)
@@ -265,7 +279,7 @@ class Server:
         """Return what goes before the first request, in the same packet.
 
         On a server that lets the default user in without a password, a request behind a refused
-        AUTH is carried out all the same; the owner-checked `abandon` behind it undoes it.
+        AUTH is carried out all the same: what it wrote is undone as after a lost reply.
         """
         if self._credentials is None:
             return []

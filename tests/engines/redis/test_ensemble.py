@@ -14,17 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
-from cronlock.engines.redis.backend import RedisBackend
-from cronlock.engines.redis.scripts import ACL_RULE
+from cronlock.engines.redis.doctor import ACL_RULE
 from cronlock.engines.registry import open_backend
 from cronlock.errors import BackendUnavailable, ConfigError
+from cronlock.lease.leases import Leases
 from cronlock.lease.vocabulary import FORGOTTEN, HELD, Sight
-from cronlock.testing import BackendContract, Hooks
+from cronlock.testing import StoreContract, StoreHooks, fresh_key, granted, make_claim, make_ending, refused
 from labs.servers.process import HOST, Server, eventually, free_port, need
 from labs.servers.redis import RedisCluster, RedisSentinel, RedisServer
 from labs.servers.tls import query, tls
 
-from .test_redis import ENDING, PASSWORD, RedisHooks, another, claim, full_cycle, granted, opened, refused, unavailable
+from .nodes import PASSWORD, RedisHooks, full_cycle, opened, unavailable
 from .test_resp import saying, written
 from .test_resp import server as fake_server
 
@@ -43,23 +43,22 @@ def cluster() -> Iterator[RedisCluster]:
         yield running
 
 
-class TestSentinelContract(BackendContract):
+class TestSentinelContract(StoreContract):
     """The contract over redis+sentinel://."""
 
     @pytest.fixture
-    def hooks(self, sentinel: RedisSentinel) -> Hooks:
-        """The sentinels, and the master behind them."""
-        master = sentinel.nodes[0]  # No failover is asked of this group.
-        return RedisHooks(sentinel.url(), lambda _: master.client())
+    def hooks(self, sentinel: RedisSentinel) -> StoreHooks:
+        """The sentinels."""
+        return RedisHooks(sentinel.url())
 
 
-class TestClusterContract(BackendContract):
+class TestClusterContract(StoreContract):
     """The contract over redis+cluster://."""
 
     @pytest.fixture
-    def hooks(self, cluster: RedisCluster) -> Hooks:
+    def hooks(self, cluster: RedisCluster) -> StoreHooks:
         """The nodes, each with its slots."""
-        return RedisHooks(cluster.url(), lambda name: cluster.node_of(name).client())
+        return RedisHooks(cluster.url())
 
 
 class TestSentinel:
@@ -103,7 +102,7 @@ class TestSentinel:
         """After a failover the next request finds the new master; what it forgot is noticed; fences grow."""
         with RedisSentinel() as group:
             backend = opened(group.url(), timeout=20)
-            ours = claim(ttl=120)
+            ours = make_claim(fresh_key(), ttl=120)
             grant = granted(backend.acquire(ours))
             kept = group.master()
             with kept.client() as client:
@@ -113,7 +112,7 @@ class TestSentinel:
                     if node is not kept:
                         node.pause()
                 client.execute_command("CLIENT", "KILL", "TYPE", "replica")
-            forgotten = granted(backend.acquire(claim(ttl=5)))
+            forgotten = granted(backend.acquire(make_claim(fresh_key(), ttl=5)))
             kept.pause()
             for node in group.nodes:
                 if node is not kept:
@@ -124,12 +123,12 @@ class TestSentinel:
             group.wait_new_master(kept)
             assert opened(group.url()).renew(grant), "the new master knows the lease that was replicated"
             sight = Sight(forgotten.fence or 0, 0, None)
-            again = claim(forgotten.claim.key, ttl=5, sight=sight)
-            assert refused(opened(group.url()).acquire(again)).why == FORGOTTEN
+            again = make_claim(forgotten.claim.key, ttl=5, sight=sight)
+            refused(opened(group.url()).acquire(again), FORGOTTEN)
             sight.noticed_age = 5
             later = granted(opened(group.url()).acquire(again))
             assert (later.fence or 0) > (forgotten.fence or 0)
-            assert refused(opened(group.url()).acquire(another(ours))).why == HELD
+            refused(opened(group.url()).acquire(make_claim(ours.key)), HELD)
             kept.resume()
             # As a sentinel makes it, ten seconds later.
             with kept.client() as client:
@@ -137,12 +136,12 @@ class TestSentinel:
             with pytest.raises(BackendUnavailable, match="read-only replica"):
                 backend.renew(grant)
             assert backend.renew(grant), "the backend of before asks for the master anew"
-            assert backend.release(grant, ENDING, keep_hold=False)
+            assert backend.release(grant, make_ending(), keep_hold=False)
 
 
-def _is_up(backend: RedisBackend) -> bool:
+def _is_up(backend: Leases) -> bool:
     try:
-        backend.acquire(claim())
+        backend.acquire(make_claim(fresh_key()))
     except BackendUnavailable:
         return False
     return True
@@ -211,17 +210,17 @@ class TestCluster:
         backend = opened(cluster.url(prefix="cycle"))
         keys = [f"job-{number}" for number in range(12)]
         assert len({cluster.node_of(f"cycle:{key}").port for key in keys}) == 3
-        grants = [granted(backend.acquire(claim(key))) for key in keys]
+        grants = [granted(backend.acquire(make_claim(key))) for key in keys]
         assert all(backend.renew(grant) for grant in grants)
         assert sorted(backend.keys()) == sorted(keys)
-        assert all(backend.release(grant, ENDING, keep_hold=False) for grant in grants)
+        assert all(backend.release(grant, make_ending(), keep_hold=False) for grant in grants)
         full_cycle(backend)
 
     def test_braces(self, cluster: RedisCluster) -> None:
         """Keys with braces find the slot that the servers find."""
         backend = opened(cluster.url(prefix="braces"))
         for key in ("{}a", "{a}b", "}{", "{{a}}", "a{b", "{"):
-            granted(backend.acquire(claim(key)))
+            granted(backend.acquire(make_claim(key)))
             with cluster.node_of(f"braces:{key}").client() as client:
                 assert client.exists(f"braces:{key}")
 
@@ -235,14 +234,14 @@ class TestCluster:
         key = next(f"k{n}" for n in range(99) if cluster.node_of(f"cronlock:k{n}") is cluster.nodes[2])
         cluster.nodes[0].pause()
         try:
-            granted(opened(cluster.url(), timeout=5).acquire(claim(key)))
+            granted(opened(cluster.url(), timeout=5).acquire(make_claim(key)))
         finally:
             cluster.nodes[0].resume()
 
     def test_moved_slot(self, cluster: RedisCluster) -> None:
         """A slot that moves takes its leases along, also in the middle of it."""
         backend = opened(cluster.url(prefix="moved"))
-        ours = claim()
+        ours = make_claim(fresh_key())
         grant = granted(backend.acquire(ours))
         name = f"moved:{ours.key}"
         old = cluster.node_of(name)
@@ -253,11 +252,12 @@ class TestCluster:
             target.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", names[source])
             source.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", names[target])
             source.execute_command("MIGRATE", HOST, new.port, name, 0, 10000)
+            refused(backend.acquire(make_claim(ours.key)), HELD)
             assert backend.renew(grant), "the old node says ASK"
             for client in (target, source):
                 client.execute_command("CLUSTER SETSLOT", slot, "NODE", names[target])
             assert backend.renew(grant), "the old node says MOVED"
-            assert backend.release(grant, ENDING, keep_hold=False)
+            assert backend.release(grant, make_ending(), keep_hold=False)
             assert target.exists(name)
 
     def test_plain_url(self, cluster: RedisCluster) -> None:
@@ -266,7 +266,7 @@ class TestCluster:
         for number in range(12):
             backend = opened(f"redis://{HOST}:{cluster.nodes[0].port}")
             try:
-                backend.acquire(claim(f"plain-{number}"))
+                backend.acquire(make_claim(f"plain-{number}"))
             except BackendUnavailable as error:
                 texts.append(str(error))
         assert texts
@@ -420,7 +420,8 @@ def test_nothing_stays_behind(sentinel: RedisSentinel, cluster: RedisCluster) ->
 def test_without_the_package(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without redis-py these URLs, and no others, are refused in one line that names it."""
     monkeypatch.setitem(sys.modules, "redis", None)
-    monkeypatch.delitem(sys.modules, "cronlock.engines.redis.ha", raising=False)
+    for name in ("ensemble", "guides"):
+        monkeypatch.delitem(sys.modules, f"cronlock.engines.redis.{name}", raising=False)
     with pytest.raises(ConfigError, match="pip install redis"):
         open_backend(f"{scheme}://{HOST}{GUIDES[scheme]}", 1)
     open_backend(f"redis://{HOST}", 1)

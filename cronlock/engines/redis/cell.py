@@ -1,0 +1,90 @@
+"""The hash of one key: its fields, the script that swaps them, and what answers say of them.
+
+``version`` is a random token, another one in each swap, ``record`` the bytes, and ``lease`` and ``hold`` are the ends
+of both in microseconds of the server's clock.
+"""
+
+from __future__ import annotations
+
+from ...errors import ForeignValue
+from ...lease.store import Cell
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .resp import Reply
+
+#: What is asked of a hash, in this order. The layout of before had a field of the first name.
+FIELDS = (b"cronlock", b"version", b"record", b"lease", b"hold")
+
+#: Answers 1, the time and the ends of lease and hold if it was done, else 0, the time, whether there is a key, and
+#: `FIELDS`. Arguments: the database, the version seen ('' for no key), the new one, the record, of lease and of hold
+#: the end that stays and the length from now on, and for how many milliseconds the key outlives both.
+#: A SELECT outside of it, once refused, would let it run in database 0. Lua writes numbers above 2^46 with an exponent.
+SWAP = b"""
+if ARGV[1] ~= '0' then redis.call('SELECT', ARGV[1]) end
+local clock, exists = redis.call('TIME'), redis.call('EXISTS', KEYS[1])
+local there = redis.call('HMGET', KEYS[1], 'cronlock', 'version', 'record', 'lease', 'hold')
+if (there[2] or '') ~= ARGV[2] or exists ~= (ARGV[2] == '' and 0 or 1) then return {0, clock, exists, there} end
+local now = clock[1] * 1000000 + clock[2]
+local function text(number) return string.format('%.0f', number) end
+local function last(stays, length)
+  return length == '0' and tonumber(stays) or math.max(tonumber(stays), now + tonumber(length))
+end
+local lease, hold = last(ARGV[5], ARGV[6]), last(ARGV[7], ARGV[8])
+redis.call('HSET', KEYS[1], 'version', ARGV[3], 'record', ARGV[4], 'lease', text(lease), 'hold', text(hold))
+redis.call('PEXPIRE', KEYS[1], text(tonumber(ARGV[9]) + math.max(lease - now, hold - now, 0) / 1000))
+return {1, clock, text(lease), text(hold)}
+"""
+
+
+class RedisCell(Cell):
+    """A hash as it was, with the ends of lease and hold in microseconds of the server's clock; 0 if they were over."""
+
+    lease_until: int = 0
+    hold_until: int = 0
+
+
+def decode(clock: Reply, exists: Reply, fields: Reply) -> RedisCell:
+    """Return the cell that a server showed at the time `clock`.
+
+    Raises ForeignValue, without the key, for what is no cell, and ValueError for what is no answer.
+    """
+    if not isinstance(clock, list) or not isinstance(fields, list) or len(fields) != len(FIELDS):
+        raise ValueError("no answer")
+    seconds, rest = map(whole, clock)
+    now = seconds * 1_000_000 + rest
+    if is_nothing(fields):
+        if exists == 1:
+            raise ForeignValue("a hash without the fields of cronlock")
+        return RedisCell(floor=now, time=now / 1e6)
+    layout, version, record, *ends = fields
+    if layout == b"1":
+        raise ForeignValue("a record of an older, unreleased layout of cronlock")
+    if not (version and isinstance(version, bytes) and isinstance(record, bytes)):
+        raise ForeignValue("a hash without the fields of cronlock")
+    try:
+        lease, hold = map(whole, ends)
+    except ValueError:
+        raise ForeignValue("a hash with a wrong end of lease or hold") from None
+    return RedisCell(
+        data=record,
+        version=version,
+        lease=max(0, lease - now) / 1e6,
+        hold=max(0, hold - now) / 1e6,
+        floor=now,
+        time=now / 1e6,
+        lease_until=lease if lease > now else 0,
+        hold_until=hold if hold > now else 0,
+    )
+
+
+def is_nothing(fields: Reply) -> bool:
+    """Whether a hash has none of `FIELDS`, as one that is not there."""
+    return fields == [None] * len(FIELDS)
+
+
+def whole(word: Reply) -> int:
+    """Return the number that a string is; raise ValueError if it is none, or beyond what Lua counts exactly."""
+    if not (isinstance(word, bytes) and word.isdigit() and len(word) < 17):
+        raise ValueError("not a number")
+    return int(word)

@@ -1,0 +1,132 @@
+"""Servers that know where other servers are: sentinels, and the nodes of a cluster.
+
+A guide that is gone or hangs costs its share of the request's time. redis-py limits each single wait, not their sum,
+nor what it reads: one that keeps sending a little, or a lot, is listened to beyond the deadline, and only then is the
+request given up.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+
+from redis import exceptions as redis_errors
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from ...errors import BackendUnavailable, CronlockError
+from .resp import ReplyError, senseless
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    from ..url import URL
+
+    Credentials = tuple[str | None, str] | None
+    Place = tuple[str, int]
+    Found = TypeVar("Found")
+
+# What redis-py takes off the texts of these errors.
+_CODES = ((redis_errors.NoPermissionError, "NOPERM"), (redis_errors.BusyLoadingError, "LOADING"))
+# How the text ends when a server that speaks TLS was spoken to without.
+_HUNG_UP = ("reset by peer", "closed the connection")
+
+
+class Guides:
+    """Servers that know where the others are, asked through redis-py until one can tell.
+
+    Whatever goes wrong in redis-py comes out as BackendUnavailable.
+    """
+
+    def __init__(self, url: URL, kind: str, places: list[Place], login: Credentials, *, tls: bool) -> None:
+        self._name = f"{url}: {kind}"
+        self._places = places
+        self._login = login
+        self._options: dict[str, Any] = {
+            "username": login[0] if login else None,
+            "password": login[1] if login else None,
+            "protocol": 2,
+            "retry": Retry(NoBackoff(), 0),
+        }
+        if tls:
+            files = (("ssl_ca_certs", "ca"), ("ssl_certfile", "cert"), ("ssl_keyfile", "key"))
+            self._options.update({option: url.params.get(name) for option, name in files})
+            # Off by default in redis-py 5.
+            self._options.update(ssl=True, ssl_cert_reqs="required", ssl_check_hostname=True)
+
+    def ask(self, question: Callable[[str, Place, dict[str, Any]], Found], deadline: float) -> Found:
+        """Return what `question`, given a name, a place and redis-py's options, finds out first.
+
+        Each server may take an equal share of the time that is left; one share more is for what
+        comes next.
+        """
+        failure = BackendUnavailable(f"{self._name}: no answer in time")
+        for position, place in enumerate(self._places):
+            share = (deadline - time.monotonic()) / (len(self._places) - position + 1)
+            if share <= 0:
+                break
+            name = f"{self._name} {place[0]}:{place[1]}"
+            options = {**self._options, "socket_timeout": share, "socket_connect_timeout": share}
+            try:
+                return question(name, place, options)
+            except BackendUnavailable as error:
+                failure = error
+            except Exception as error:  # What a lying server can provoke in a parser has no limits.
+                failure = self._failed(name, error)
+        raise failure
+
+    def _failed(self, name: str, error: BaseException | None) -> BackendUnavailable:
+        # The deepest cause says most. Beyond an error of ours is what was being handled before.
+        causes: list[BaseException] = []
+        while error is not None and not isinstance(error, CronlockError):
+            causes.append(error)
+            error = error.__cause__ or error.__context__
+        for cause in reversed(causes):
+            if isinstance(cause, OSError):
+                return BackendUnavailable(f"{name}: {self._network_trouble(cause)}")
+            if isinstance(cause, UnicodeError):
+                return BackendUnavailable(f"{name}: cannot find its address: not a host name")
+            if isinstance(cause, (redis_errors.RedisError, redis_errors.RedisClusterException)):
+                trouble = self._refusal(name, cause)
+                if trouble is not None:
+                    return trouble
+        return senseless(name)
+
+    def _network_trouble(self, error: OSError) -> str:
+        # A server without TLS may wait for the end of what it takes for a command.
+        if isinstance(error, ssl.SSLError) or "handshake" in str(error):
+            hint = "" if "CERTIFICATE" in str(error) else "; if this port has no TLS, leave out tls=1"
+            return f"no TLS with the server: {error}{hint}"
+        # Before Python 3.10 a socket's time-out is not a TimeoutError.
+        if isinstance(error, (TimeoutError, socket.timeout)):
+            return "no answer in time"
+        if isinstance(error, socket.gaierror):
+            return f"cannot find its address: {error.strerror}"
+        return self._suspect_tls(error.strerror or str(error))
+
+    def _refusal(self, name: str, error: Exception) -> BackendUnavailable | None:
+        if isinstance(error, redis_errors.AuthenticationError):
+            if self._login is None:
+                return ReplyError("NOAUTH", "").refusal(name)
+            return BackendUnavailable(f"{name}: authentication failed: check user and password in the URL")
+        if isinstance(error, redis_errors.TimeoutError):
+            return BackendUnavailable(f"{name}: no answer in time")
+        if isinstance(error, redis_errors.InvalidResponse):
+            return BackendUnavailable(f"{name}: the server does not speak Redis's protocol: check host and port")
+        text = str(error)
+        if isinstance(error, redis_errors.ConnectionError) and "closed" in text:
+            return BackendUnavailable(f"{name}: {self._suspect_tls('the server closed the connection')}")
+        if isinstance(error, redis_errors.RedisClusterException) and "is not enabled" in text:
+            return ReplyError("ERR This instance has cluster support disabled", "").refusal(name)
+        # This one text is all that tells it from troubles of redis-py's own.
+        if isinstance(error, (redis_errors.ResponseError, redis_errors.BusyLoadingError)) or "max number" in text:
+            codes = [code for kind, code in _CODES if isinstance(error, kind)]
+            return ReplyError(" ".join([*codes, text]), self._login[1] if self._login else "").refusal(name)
+        return None
+
+    def _suspect_tls(self, text: str) -> str:
+        plain = "ssl" not in self._options
+        return f"{text}; if this port speaks TLS, add tls=1" if plain and text.endswith(_HUNG_UP) else text

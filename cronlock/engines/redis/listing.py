@@ -1,0 +1,54 @@
+"""Which keys there are on servers of Redis, in pages of about a hundred."""
+
+from __future__ import annotations
+
+from .resp import ReplyError, senseless
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .resp import Command, Server
+
+# So that a listing ends whatever the server says.
+_MOST_PAGES = 1_000_000
+
+
+def names(
+    servers: list[Server], select: list[Command], prefix: bytes, deadline: Callable[[], float]
+) -> Iterator[bytes]:
+    """List the names of hashes that begin with `prefix`, each once; `deadline` is asked for each page's.
+
+    `select` goes before each request. Raises BackendUnavailable.
+    """
+    listed: set[bytes] = set()
+    for server in servers:
+        cursor = b"0"
+        for _ in range(_MOST_PAGES):
+            before = cursor
+            cursor, page = _page(server, cursor, select, prefix, deadline())
+            for name in page:
+                if name not in listed:  # SCAN may show a name twice.
+                    listed.add(name)
+                    yield name
+            if cursor == b"0":
+                break
+            if cursor == before:
+                raise senseless(server.name)
+
+
+def _page(
+    server: Server, cursor: bytes, select: list[Command], prefix: bytes, deadline: float
+) -> tuple[bytes, list[bytes]]:
+    scan = [b"SCAN", cursor, b"MATCH", prefix + b"*", b"COUNT", b"100", b"TYPE", b"hash"]
+    answers = server.ask([*select, scan], deadline)
+    for answer in answers:
+        if isinstance(answer, ReplyError):
+            raise answer.refusal(server.name)
+    page = answers[-1]
+    if not isinstance(page, list) or len(page) != 2:
+        raise senseless(server.name)
+    following, found = page
+    if not isinstance(following, bytes) or not isinstance(found, list):
+        raise senseless(server.name)
+    return following, [name for name in found if isinstance(name, bytes) and name.startswith(prefix)]

@@ -1,0 +1,186 @@
+"""Redis and Valkey as a store: a hash for each key.
+
+    redis://[user:password@]HOST[:6379][/DATABASE]      rediss:// the same with TLS
+    redis+unix://[user:password@]/PATH                  ?db=DATABASE
+
+Parameters: ``prefix`` (of the names of keys), ``ca``, ``cert``, ``key`` (TLS files), ``min_replicas`` (a lease, begun
+or renewed, counts only when so many replicas acknowledged it). Sentinel and Cluster are in
+`cronlock.engines.redis.ensemble`.
+
+Tried with Redis 6.2 and 7.0 and Valkey 9.1; nothing is used that Redis 6.0 lacks. The server's clock alone judges
+leases and holds. A read is plain commands, a swap one EVAL: EVALSHA would cost another round trip where the server
+does not know the script. The password goes along in the first request's packet.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from ...errors import ForeignValue, Unacknowledged
+from ...lease.clock import SystemClock
+from ...lease.server_clock import ServerClock
+from ...lease.store import Cell
+from ...lease.vocabulary import RETENTION, Traits
+from . import address
+from .cell import FIELDS, SWAP, decode, is_nothing
+from .resp import ReplyError, senseless
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Protocol
+
+    from ...lease.clock import Clock
+    from ...lease.store import Hold
+    from ..url import URL
+    from .cell import RedisCell
+    from .resp import Command, Reply, Server
+
+    class Transport(Protocol):
+        """Where requests go: one server, or the right one of many."""
+
+        name: str
+
+        def ask(self, commands: list[Command], deadline: float, key: bytes = b"") -> list[Reply]:
+            """Send `commands` to the server that has `key`; return the replies."""
+
+        def masters(self, deadline: float) -> list[Server]:
+            """Return the servers that hold the keys."""
+
+        def close(self) -> None:
+            """Close all connections; raises nothing."""
+
+
+def open_store(url: URL, timeout: float) -> RedisStore:
+    """Return the store of a URL of one server; raise ConfigError for a bad one."""
+    return RedisStore(address.open_server(url), url, timeout)
+
+
+class RedisStore:
+    """Cells over any `Transport`."""
+
+    def __init__(self, transport: Transport, url: URL, timeout: float, *, clock: Clock | None = None) -> None:
+        self.traits = Traits(shortest_ttl=1.0, longest_ttl=365 * 86400.0, granularity=0.001)
+        self.timeout = timeout
+        self.notices: list[str] = []
+        #: The way to the servers, for who looks at these rather than at keys.
+        self.transport = transport
+        self._prefix = url.prefix() + ":"
+        self._database = b"%d" % address.database(url)
+        # The least of ACL rules does without SELECT.
+        self._select: list[Command] = [] if self._database == b"0" else [[b"SELECT", self._database]]
+        self._min_replicas = address.number(url, "min_replicas", url.params.get("min_replicas", "0"))
+        self._clock: Clock = clock or SystemClock()
+        self._server_clock = ServerClock(transport.name, self._clock, self.notices)
+        #: The key whose server `_server_clock` is about: another key may be on another server.
+        self._timed: str | None = None
+
+    def read(self, key: str, deadline: float, *, exact: bool = False) -> RedisCell:  # noqa: ARG002 (it always is)
+        """Return the cell as it is now; see `Store.read`. TIME goes first, so that nothing is shown as over early."""
+        name = self._name(key)
+        commands = [*self._select, [b"TIME"], [b"EXISTS", name], [b"HMGET", name, *FIELDS]]
+        for _ in range(2):
+            sent = self._clock.now()
+            clock, exists, fields = self._ask(key, commands, deadline)[-3:]
+            if exists == 0 or not is_nothing(fields):
+                break
+            # A stranger's hash, or the key went between the two commands.
+        return self._cell(key, sent, clock, exists, fields)
+
+    def swap(
+        self, key: str, seen: Cell, data: bytes, *, lease: float | None, hold: Hold, deadline: float
+    ) -> tuple[bool, RedisCell]:
+        """Put `data` in the place of what `seen` shows, if that is still there; see `Store.swap`."""
+        before = seen.version if isinstance(seen.version, bytes) else b""
+        version = os.urandom(8).hex().encode()
+        # Nobody wrote since it was seen, so what stays can be told from here; what was over stays over for any clock.
+        hold_of, length = (hold, 0.0) if isinstance(hold, Cell) else (seen, hold)
+        lease_until = getattr(seen, "lease_until", 0) if lease is None else 0
+        hold_until = getattr(hold_of, "hold_until", 0)
+        times = (lease_until, (lease or 0.0) * 1e6, hold_until, length * 1e6, RETENTION * 1000)
+        words = [self._database, before, version, data, *[b"%.0f" % number for number in times]]
+        commands: list[Command] = [[b"EVAL", SWAP, b"1", self._name(key), *words]]
+        if lease and self._min_replicas:
+            # Half of the time: the rest is for giving the lease back.
+            milliseconds = max(1, int((deadline - time.monotonic()) * 500))
+            commands.append([b"WAIT", b"%d" % self._min_replicas, b"%d" % milliseconds])
+        sent = self._clock.now()
+        answer, *waited = self._ask(key, commands, deadline)
+        if not isinstance(answer, list) or len(answer) != 4:
+            raise senseless(self.transport.name)
+        done, clock, *there = answer
+        if done != 1:
+            return False, self._cell(key, sent, clock, *there)
+        cell = self._cell(key, sent, clock, 1, [None, version, data, *there])
+        for replicas in waited:
+            if not isinstance(replicas, int) or replicas < self._min_replicas:
+                raise Unacknowledged(
+                    f"{self.transport.name}: fewer than min_replicas={self._min_replicas} replicas acknowledged in time"
+                )
+        return True, cell
+
+    def place(self, key: str) -> str:
+        """Return the server and the name of the hash."""
+        return f"{self.transport.name}: {self._prefix}{key}"
+
+    def keys(self) -> Iterator[str]:
+        """List the keys, in requests of about a hundred; `timeout` limits each of these."""
+        from .listing import names
+
+        prefix = self._prefix.encode()
+        for name in names(self.transport.masters(self._deadline()), self._select, prefix, self._deadline):
+            yield name[len(prefix) :].decode("utf-8", "surrogateescape")
+
+    def watch(self, key: str) -> None:
+        """Return None: servers tell of changes only where they were configured to."""
+
+    def uptime(self, key: str, deadline: float) -> float | None:
+        """Return for how many seconds at least the key's server is up; None if it does not say so to this user."""
+        answer = self.transport.ask([[b"INFO", b"server"]], deadline, self._name(key))[0]
+        text = answer.partition(b"uptime_in_seconds:")[2] if isinstance(answer, bytes) else b""
+        seconds = text.partition(b"\r")[0]
+        # It is between two times, both of which were cut to whole seconds.
+        return max(0.0, int(seconds) - 1.0) if seconds.isdigit() and len(seconds) < 17 else None
+
+    def close(self) -> None:
+        """Close the connections; raises nothing."""
+        self.transport.close()
+
+    def _deadline(self) -> float:
+        return time.monotonic() + self.timeout
+
+    def _name(self, key: str) -> bytes:
+        # What comes from a command line may hold bytes that are no text.
+        return (self._prefix + key).encode("utf-8", "surrogateescape")
+
+    def _ask(self, key: str, commands: list[Command], deadline: float) -> list[Reply]:
+        """Return the server's answers, none of which is an error."""
+        answers = self.transport.ask(commands, deadline, self._name(key))
+        for answer in answers:
+            if isinstance(answer, ReplyError):
+                if "WRONGTYPE" in answer.text:
+                    raise self._foreign(key, "a value of another type")
+                # A read-only replica, say: another server may be the right one next time.
+                self.transport.close()
+                raise answer.refusal(self.transport.name)
+        return answers
+
+    def _cell(self, key: str, sent: float, clock: Reply, exists: Reply, fields: Reply) -> RedisCell:
+        """Return the cell that an answer shows to what was asked at `sent`, and look at the server's clock."""
+        try:
+            cell = decode(clock, exists, fields)
+        except ForeignValue as error:
+            raise self._foreign(key, str(error)) from None
+        except ValueError:
+            raise senseless(self.transport.name) from None
+        if key != self._timed:
+            self._server_clock.forget()
+            self._timed = key
+        self._server_clock.observe(sent, self._clock.now(), cell.floor / 1e6)
+        return cell
+
+    def _foreign(self, key: str, what: str) -> ForeignValue:
+        return ForeignValue(
+            f"{self.place(key)} holds {what}; nothing was changed: remove it, or use another key or prefix="
+        )
