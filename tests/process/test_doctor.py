@@ -526,7 +526,7 @@ def test_zookeeper_alone(tmp_path: Path) -> None:
         assert Report(node, "--ttl", "40").level("ttl") == "ok"
         assert node.run("--ttl", "30", "--", "true").status == 0
         assert Report(node).bad() == []
-        assert _nodes_of(server, "/some/where/cronlock") == ["job", "~clock", "~history.job"]
+        assert _nodes_of(server, "/some/where/cronlock") == ["job", "~clock"]
 
 
 def test_zookeeper_with_a_wrong_password(tmp_path: Path) -> None:

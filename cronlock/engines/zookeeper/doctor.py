@@ -7,14 +7,14 @@ import re
 import time
 
 import kazoo.version
-from kazoo.protocol.serialization import Delete, Exists
+from kazoo.protocol.serialization import Delete, Exists, SetData
 
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, judge_clock
 from ...doctor.reaching import ANSWER, connect_all, is_up, show
 from ...errors import BackendError, BackendUnavailable
 from ..wire.stream import Stream, tls_context
 from .session import NO_NODE, Session
-from .tree import DEFAULT_PORT, Tree
+from .tree import ANY_VERSION, DEFAULT_PORT, Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,20 +62,17 @@ def examine(case: Case) -> Iterator[Finding]:
 def forget(case: Case) -> None:
     """Remove the probe's nodes, and those above that it made, unless somebody uses them by now."""
     tree, session = Tree(case.url, case.timeout), Session(str(case.url))
-    path = tree.path(case.key)
-    parent, _, name = path.rpartition("/")
     with tree.opened(session, case.timeout):
         # One with nodes below it stays.
-        session.ask(*(Delete(node, -1) for node in [path, f"{parent}/~history.{name}", *case.missing]))
+        session.ask(*(Delete(node, ANY_VERSION) for node in [tree.path(case.key), *case.missing]))
         session.end()
 
 
 def _note_what_is_missing(case: Case) -> None:
     """Find out which of the nodes above the probe's are not there, deepest first. Raises BackendError."""
     tree, session = Tree(case.url, case.timeout), Session(str(case.url))
-    base = tree.path(case.key).rpartition("/")[0]
-    parts = base.split("/")[1:]
-    nodes = [f"{base}/~clock"] + ["/" + "/".join(parts[:count]) for count in range(len(parts), 0, -1)]
+    parts = tree.path(case.key).split("/")[1:-1]
+    nodes = [tree.clock_path] + ["/" + "/".join(parts[:count]) for count in range(len(parts), 0, -1)]
     with tree.opened(session, case.timeout):
         replies = session.ask(*(Exists(node, None) for node in nodes))
         session.end()
@@ -154,10 +151,11 @@ def _clock(case: Case) -> Finding:
     """Compare clocks by a write, whose time is the leader's."""
     tree, session = Tree(case.url, case.timeout), Session(str(case.url))
     with tree.opened(session, case.timeout):
-        tree.look(session, case.key)
+        tree.read(session, case.key, exact=False)
         before, started = time.time(), time.monotonic()
-        now = tree.look(session, case.key).now / 1000
+        reply = session.ask(SetData(tree.clock_path, b"", ANY_VERSION))[0]
         took = time.monotonic() - started
+        now = tree.value(reply, tree.clock_path).mtime / 1000
         session.end()
     # The leader tells whole milliseconds.
     return judge_clock(now - (before + took / 2), took / 2 + 0.001, case.hold)

@@ -75,6 +75,11 @@ class Session:
         #: How many seconds the servers keep it, once it is open.
         self.timeout = 0.0
 
+    @property
+    def label(self) -> str:
+        """The id as people read it."""
+        return f"{self.id & 0xFFFFFFFFFFFFFFFF:x}"
+
     def resume(self, deadline: float) -> bool:
         """Go on with the connection if it was used a moment ago; False if there is none such."""
         if self._stream is not None and time.monotonic() - self._used < FRESH:

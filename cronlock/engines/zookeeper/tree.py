@@ -4,29 +4,14 @@ from __future__ import annotations
 
 import time
 
-from kazoo.protocol.serialization import Create, Exists, GetChildren2, GetData, SetData, Sync, Transaction
+from kazoo.protocol.serialization import Create, Exists, GetChildren2, GetData, SetData, Sync
 from kazoo.security import CREATOR_ALL_ACL, OPEN_ACL_UNSAFE
 
 from ...errors import BackendUnavailable, ConfigError, ForeignValue
 from ...keys import escape, unescape
-from ...lease import record
 from ..wire.stream import TLS_PARAMS, Stream, patiently, tls_context
-from .entry import Entry
-from .history import History
-from .session import (
-    BAD_VERSION,
-    EPHEMERAL_PARENT,
-    EXPIRED,
-    NO_AUTH,
-    NO_NODE,
-    NODE_EXISTS,
-    NOT_TRIED,
-    OK,
-    ROLLED_BACK,
-    Reply,
-    Session,
-    SessionOver,
-)
+from .cell import NodeCell, to_cell
+from .session import EPHEMERAL_PARENT, EXPIRED, NO_AUTH, NO_NODE, NODE_EXISTS, OK, Reply, Session, SessionOver
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,11 +21,11 @@ if TYPE_CHECKING:
     from ..url import URL
 
 DEFAULT_PORT = 2181
-EPHEMERAL = 1
-_ANY_VERSION = -1
-# Never names of keys, to older programs neither: `escape` makes no "~".
+ANY_VERSION = -1
+#: For how many seconds a session without a lease should last unless it is heard of: what servers allow by default.
+LASTING = 40.0
+# Never the name of a key: `escape` makes no "~".
 _CLOCK = "~clock"
-_HISTORY = "~history."
 
 
 class Tree:
@@ -62,17 +47,15 @@ class Tree:
         self._tls = tls_context(self.name, params) if secure else None
         self._base = _base(url)
         self._credentials = None if url.user is None else f"{url.user}:{url.password}"
-        self._clock_path = f"{self._base}/{_CLOCK}"
+        #: The node whose times tell the leader's.
+        self.clock_path = f"{self._base}/{_CLOCK}"
 
     # The way.
 
-    def opened(
-        self, session: Session, lasting: float, *, renewed: bool = False, deadline: float | None = None
-    ) -> Session:
-        """Return `session` connected to one of the servers, for use in `with`.
+    def opened(self, session: Session, lasting: float, deadline: float | None = None) -> Session:
+        """Return `session` connected to one of the servers, for use in `with`; one that is over begins anew.
 
-        One that is over begins anew, or raises SessionOver where it was to be `renewed`. Monotonic
-        time `deadline` is when all must be done, unless the time limit of a request says so.
+        Monotonic time `deadline` is when all must be done, unless the time limit of a request says so.
         """
         if deadline is None:
             deadline = time.monotonic() + self.timeout
@@ -80,8 +63,6 @@ class Tree:
             try:
                 patiently(deadline, lambda: self._connect(session, lasting, deadline))
             except SessionOver:
-                if renewed:
-                    raise
                 session.forget()
                 patiently(deadline, lambda: self._connect(session, lasting, deadline))
         return session
@@ -108,78 +89,39 @@ class Tree:
 
     # Looks.
 
-    def look(self, session: Session, key: str) -> Entry:
-        """Return the key as it is now, once it has a node."""
-        while True:
-            entry = self.find(session, key)
-            if entry is not None:
-                return entry
-            self._make(session, key)
+    def read(self, session: Session, key: str, *, exact: bool) -> NodeCell:
+        """Return the key's cell as it is now: by a glance if that shows a lease, else by the leader's clock.
 
-    def find(self, session: Session, key: str, *, with_history: bool = False) -> Entry | None:
-        """Return the key as it is now, None if it has no node."""
-        path = self.path(key)
-        # Between the two others, which must show the same version: so it belongs to that.
-        past = [GetData(self._history_path(key), None)] if with_history else []
-        while True:
-            clock, data, *middle, children = session.ask(
-                SetData(self._clock_path, b"", _ANY_VERSION), GetData(path, None), *past, GetChildren2(path, None)
-            )
-            if data.code == NO_NODE:
-                return None
-            if clock.code == NO_NODE:
-                self._make(session, key)
-                continue
-            now = self.value(clock, self._clock_path).mtime
-            entry = self.entry(key, data, children, now=now, zxid=clock.zxid)
-            if entry is not None:
-                for reply in middle:
-                    entry.history = self._history(key, reply)
-                return entry
-
-    def glance(self, session: Session, key: str) -> Entry | None:
-        """Return the key with its lease if one is out, without a write; None where a look must tell.
-
-        It takes the time of the lease's last renewal for now: so long, at the most, the lease may last.
+        With `exact` always by the clock, and with what is left of the lease.
         """
         path = self.path(key)
         synced, data, children = session.ask(Sync(path), GetData(path, None), GetChildren2(path, None))
-        if NO_NODE in (synced.code, data.code):
-            return None
-        entry = self.entry(key, data, children, now=0, zxid=data.zxid)
-        if entry is None or not entry.live:
-            return None
-        lease = session.ask(Exists(self.lease_path(key, entry.owner), None))[0]
-        if lease.code == NO_NODE:
-            return None
-        entry.now = self.value(lease, path).mtime
-        return entry
+        if synced.code != NO_NODE:
+            self.value(synced, path)
+        cell = self._cell(path, data, children, None)
+        if cell is not None and cell.lease and not exact:
+            return cell
+        while True:
+            # Whatever was committed before the write can be seen behind it.
+            clock, data, children = session.ask(
+                SetData(self.clock_path, b"", ANY_VERSION), GetData(path, None), GetChildren2(path, None)
+            )
+            if clock.code != NO_NODE:
+                cell = self._cell(path, data, children, self.value(clock, self.clock_path).mtime)
+                if cell is not None:
+                    return self._with_lease_left(session, key, cell) if exact and cell.lease else cell
+            elif data.code == NO_NODE:
+                # Perhaps nothing was ever here, and a look makes nothing.
+                return NodeCell(floor=data.zxid + 1, seen_at=time.monotonic())
+            else:
+                self.make_parents(session)
 
-    def entry(self, key: str, data: Reply, children: Reply, *, now: int, zxid: int) -> Entry | None:
-        """Return the key as a server's two answers say, None where these are of two versions.
-
-        Raises ForeignValue if its node is not cronlock's.
-        """
-        path = self.path(key)
-        text, stat = self.value(data, path)
-        # It was deleted in between.
-        names, later_stat = ([], None) if children.code == NO_NODE else self.value(children, path)
-        if later_stat is None or stat.version != later_stat.version:
-            return None
-        try:
-            return Entry(text or b"", names, stat, now=now, zxid=zxid)
-        except ForeignValue as error:
-            raise ForeignValue(f"{self.name}: key {key!r}: the node {path} is {error}") from None
-
-    def history(self, session: Session, key: str) -> History:
-        """Return the runs before now. It changes only where the key's version does, too."""
-        return self._history(key, session.ask(GetData(self._history_path(key), None))[0])
-
-    def lease_left(self, session: Session, key: str, entry: Entry) -> float:
-        """Return how many seconds the lease that `entry` shows lasts unless it is renewed."""
-        path = self.lease_path(key, entry.owner)
-        reply = session.ask(Exists(path, None))[0]
-        return 0.0 if reply.code == NO_NODE else entry.lease_left(self.value(reply, path), entry.now)
+    def is_same_node(self, session: Session, key: str, seen: NodeCell) -> bool:
+        """Whether the key's node is the one that was `seen`, however often it was written meanwhile."""
+        reply = session.ask(Exists(self.path(key), None))[0]
+        if seen.node is None or reply.code == NO_NODE:
+            return False
+        return bool(self.value(reply, self.path(key)).czxid == seen.node[0])
 
     def keys(self, session: Session) -> Iterator[str]:
         """Return the keys that have a node."""
@@ -187,50 +129,41 @@ class Tree:
         names = [] if reply.code == NO_NODE else self.value(reply, self._base)[0]
         return filter(None, map(_key, names))
 
-    # Changes.
+    def _cell(self, path: str, data: Reply, children: Reply, now: int | None) -> NodeCell | None:
+        """Return what a server's two answers say of a key, None where these are of two versions."""
+        if data.code == NO_NODE:
+            clock = None if now is None else now / 1000
+            return NodeCell(floor=data.zxid + 1, time=clock, told=now or 0, seen_at=time.monotonic())
+        text, stat = self.value(data, path)
+        # It was deleted in between.
+        names, later = ([], None) if children.code == NO_NODE else self.value(children, path)
+        if later is None or (stat.czxid, stat.version) != (later.czxid, later.version):
+            return None
+        try:
+            return to_cell(text or b"", stat, names, now, data.zxid)
+        except ForeignValue as error:
+            raise ForeignValue(
+                f"{self.name}: node {path}: {error}; nothing was changed: remove it, or use another key or prefix="
+            ) from None
 
-    def change(self, session: Session, key: str, entry: Entry, text: bytes, *more: Any, learn: bool = False) -> int:
-        """Replace the record that `entry` read and do `more`, all or nothing; return the server's code.
+    def _with_lease_left(self, session: Session, key: str, cell: NodeCell) -> NodeCell:
+        path = self.lease_path(key, cell.lease_name)
+        reply = session.ask(Exists(path, None))[0]
+        left = 0.0 if reply.code == NO_NODE else cell.lease_left(self.value(reply, path).mtime, cell.told)
+        return cell.but(lease=left)
 
-        That is OK (then `entry` has the new version), or says that the key is no longer so. With
-        `learn`, `entry` gets the history too, by the same round trip.
-        """
-        path = self.path(key)
-        behind = [GetData(self._history_path(key), None)] if learn else []
-        reply, *later = session.ask(Transaction([SetData(path, text, entry.version), *more]), *behind)
-        if reply.code == OK:
-            # Where one part fails, those before it say "rolled back" and those after it "not tried".
-            codes = [getattr(result, "code", OK) for result in reply.value if isinstance(result, Exception)]
-            reply.code = next((code for code in codes if code not in (ROLLED_BACK, NOT_TRIED)), OK)
-            if reply.code == OK:
-                try:
-                    entry.version, entry.changed = reply.value[0].version, reply.value[0].mtime
-                except (LookupError, AttributeError) as error:
-                    raise BackendUnavailable(f"{self.name}: the server's answer makes no sense") from error
-                for answer in later:
-                    entry.history = self._history(key, answer)
-        if reply.code not in (NO_NODE, BAD_VERSION, NODE_EXISTS):
-            self.value(reply, path)
-        return reply.code
+    # Answers and names.
 
-    def write_history(self, key: str, history: History, text: bytes) -> Any:
-        """Return the part of a change that replaces `history` by `text`."""
-        path = self._history_path(key)
-        return SetData(path, text, _ANY_VERSION) if history.exists else Create(path, text, self.acl, 0)
-
-    def _make(self, session: Session, key: str) -> None:
-        """Make the key's node and the clock's, with their parents."""
+    def make_parents(self, session: Session) -> None:
+        """Make the nodes above those of keys, and the clock's."""
         parts = self._base.split("/")[1:]
-        paths = ["/" + "/".join(parts[: n + 1]) for n in range(len(parts))] + [self._clock_path, self.path(key)]
-        text = record.encode({"fence": "0"})
-        replies = session.ask(*(Create(path, b"" if path != paths[-1] else text, self.acl, 0) for path in paths))
+        paths = ["/" + "/".join(parts[: n + 1]) for n in range(len(parts))] + [self.clock_path]
+        replies = session.ask(*(Create(path, b"", self.acl, 0) for path in paths))
         # A parent that is there may be closed to us and yet serve; one that is missing may not.
-        made = replies[-1].code in (OK, NODE_EXISTS) and replies[-2].code in (OK, NODE_EXISTS)
+        made = replies[-1].code in (OK, NODE_EXISTS)
         for path, reply in zip(paths, replies):
             if not made and reply.code != NODE_EXISTS:
                 self.value(reply, path)
-
-    # Answers and names.
 
     def value(self, reply: Reply, path: str) -> Any:
         """Return what the server answered; raise what its error means."""
@@ -247,23 +180,17 @@ class Tree:
             raise SessionOver(f"{self.name}: the session is over")
         raise BackendUnavailable(f"{self.name}: the server answered with error {reply.code} for {path}")
 
-    def _history(self, key: str, reply: Reply) -> History:
-        return History(None if reply.code == NO_NODE else self.value(reply, self._history_path(key))[0] or b"")
-
     def path(self, key: str) -> str:
         """Return the path of the key's node."""
         return f"{self._base}/{escape(key)}"
 
-    def lease_path(self, key: str, owner: str) -> str:
-        """Return the path of the node that is the lease of `owner`."""
-        return f"{self.path(key)}/{escape(owner)}"
-
-    def _history_path(self, key: str) -> str:
-        return f"{self._base}/{_HISTORY}{escape(key)}"
+    def lease_path(self, key: str, name: str) -> str:
+        """Return the path of a lease's node."""
+        return f"{self.path(key)}/{name}"
 
 
 def _key(name: str | None) -> str:
-    """Return the key of a node's name; empty for what is somebody else's, the clock's or a history's."""
+    """Return the key of a node's name; empty for what is somebody else's, or the clock's."""
     try:
         key = unescape(name or "")
         return key if escape(key) == name else ""

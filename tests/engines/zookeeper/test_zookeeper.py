@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 import socket
 import threading
 import time
@@ -12,88 +11,47 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from kazoo.client import KazooClient
 from kazoo.security import OPEN_ACL_UNSAFE
 
 from cronlock.engines.registry import open_backend
+from cronlock.engines.url import URL
+from cronlock.engines.zookeeper import session as zksession
+from cronlock.engines.zookeeper.cell import NodeCell
+from cronlock.engines.zookeeper.store import ZooKeeperStore
 from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
 from cronlock.keys import escape
-from cronlock.lease.vocabulary import CANCELLED, EXITED, FORGOTTEN, HELD, HOLD, Claim, Conflict, Ending, Grant, Sight
-from cronlock.testing import BackendContract, Hooks
+from cronlock.lease.vocabulary import HISTORY
+from cronlock.testing import LONG, StoreContract, StoreHooks, eventually, fresh_key, granted, make_claim, make_ending
 from labs.proxy import Proxy
-from labs.servers.process import HOST, eventually
+from labs.servers.process import HOST
 from labs.servers.zookeeper import ZooKeeperEnsemble, ZooKeeperServer
 
+from .support import (
+    LONG_SESSIONS,
+    leasing,
+    looking,
+    opened,
+    read,
+    refused,
+    remove_lease,
+    sessions,
+    swap,
+    take,
+    try_swap,
+)
+
 if TYPE_CHECKING:
-    from cronlock.lease.vocabulary import Backend
+    from kazoo.client import KazooClient
+
+    from cronlock.lease.store import Cell
 
 TTL = 2.0
-
-_numbers = itertools.count(1)
-
-
-def claim(key: str, *, ttl: float = TTL, hold: float = 0.0, **more: Any) -> Claim:
-    """Return the claim of a new run."""
-    number = next(_numbers)
-    return Claim(
-        key=key, owner=f"node:{number}:run", host="node", pid=number, program="job", ttl=ttl, hold=hold, **more
-    )
-
-
-def granted(answer: Grant | Conflict) -> Grant:
-    """Return `answer`, which is a grant."""
-    assert isinstance(answer, Grant), answer.why
-    return answer
-
-
-def refused(answer: Grant | Conflict) -> Conflict:
-    """Return `answer`, which is a conflict."""
-    assert isinstance(answer, Conflict)
-    return answer
-
-
-def ended(status: int = 0) -> Ending:
-    """Return how a run ended that ended just now."""
-    return Ending(EXITED, status, time.time())
-
-
-@contextmanager
-def opened(url: str, timeout: float = 10.0) -> Iterator[Backend]:
-    """Open a backend and close it."""
-    backend = open_backend(url, timeout)
-    try:
-        yield backend
-    finally:
-        backend.close()
-
-
-@contextmanager
-def looking(server: ZooKeeperServer, login: str = "") -> Iterator[KazooClient]:
-    """Connect kazoo's own client to the server, to look behind the backend's back."""
-    client = KazooClient(f"{HOST}:{server.plain_port}", auth_data=[("digest", login)] if login else None)
-    client.start(30)
-    try:
-        yield client
-    finally:
-        client.stop()
-        client.close()
-
-
-def leases(server: ZooKeeperServer, key: str, base: str = "/cronlock") -> list[str]:
-    """Return the names of the nodes below the key's node."""
-    with looking(server) as client:
-        return list(client.get_children(f"{base}/{key}"))
-
-
-def sessions(server: ZooKeeperServer) -> set[str]:
-    """Return the sessions that the server keeps."""
-    return set(re.findall("0x[0-9a-f]+", server.ask("dump").partition("ephemeral")[0]))
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ZooKeeperServer]:
-    """One server with a short tick, which grants long sessions all the same."""
-    with ZooKeeperServer(tick=250, settings={"maxSessionTimeout": "600000"}) as running:
+    """One server with a short tick."""
+    with ZooKeeperServer(tick=250, settings=LONG_SESSIONS) as running:
         yield running
 
 
@@ -105,239 +63,298 @@ def ensemble() -> Iterator[ZooKeeperEnsemble]:
 
 
 @pytest.fixture
-def key(request: pytest.FixtureRequest) -> str:
+def key() -> str:
     """A key that no other test uses."""
-    return f"{request.node.originalname}-{next(_numbers)}"
+    return fresh_key()
 
 
-class ZooKeeperHooks(Hooks):
-    """Time passes at once: what a session's end removes, and a hold, can be taken away behind the backend's back."""
+class LookingStore(ZooKeeperStore):
+    """Looks at the leader's clock in each read: a glance does not tell that a hold is over while there is a lease."""
 
-    forces_time = True
-    tells_uptime = False
+    def read(self, key: str, deadline: float, *, exact: bool = False) -> Cell:
+        """Return the cell as it is now."""
+        return super().read(key, deadline, exact=True)
+
+
+class ZooKeeperHooks(StoreHooks):
+    """A lease lapses at once: what a session's end removes can be taken away behind the store's back."""
 
     def __init__(self, server: ZooKeeperServer, client: KazooClient) -> None:
         self.server = server
         self.client = client
 
-    def open(self) -> Backend:
-        """Open a backend with sessions of its own."""
-        return open_backend(self.server.url(), 20.0)
+    def open_store(self) -> ZooKeeperStore:
+        """Open a store with sessions of its own."""
+        return LookingStore(URL(self.server.url()), 20.0)
 
-    def lapse(self, node: Backend, grant: Grant) -> None:
+    def lapse(self, key: str) -> None:
         """Remove the node that goes with the holder's session."""
-        self.client.delete(f"/cronlock/{escape(grant.claim.key)}/{escape(grant.claim.owner)}")
-
-    def end_hold(self, node: Backend, key: str) -> None:
-        """Write a hold of nothing into the record."""
-        path = f"/cronlock/{escape(key)}"
-        text, _ = self.client.get(path)
-        self.client.set(path, re.sub(rb"(?m)^(hold|kept)=.*$", rb"\1=0", text))
+        remove_lease(self.client, f"/cronlock/{escape(key)}")
 
 
-class TestZooKeeper(BackendContract):
+class TestZooKeeper(StoreContract):
     """One server."""
 
     @pytest.fixture
-    def hooks(self, server: ZooKeeperServer) -> Iterator[Hooks]:
+    def hooks(self, server: ZooKeeperServer) -> Iterator[StoreHooks]:
         """The server's hooks, with kazoo's own client."""
         with looking(server) as client:
             yield ZooKeeperHooks(server, client)
 
 
-# What a lease is.
+# The lease and its session.
 
 
-def test_same_owner_asking_again_gets_the_same_lease(server: ZooKeeperServer, key: str) -> None:
-    """An acquire whose answer was lost is asked again, perhaps over another connection."""
-    with opened(server.url()) as backend:
-        ours = claim(key)
-        fence = granted(backend.acquire(ours)).fence
-        assert granted(backend.acquire(ours)).fence == fence
-        time.sleep(1.1)  # Longer than a connection is trusted: the session goes on over a new one.
-        assert granted(backend.acquire(ours)).fence == fence
-        assert len(leases(server, key)) == 1
+def lease_names(server: ZooKeeperServer, key: str, base: str = "/cronlock") -> list[str]:
+    """Return the names of the nodes below the key's node."""
+    with looking(server) as client:
+        return list(client.get_children(f"{base}/{key}"))
 
 
-def test_asking_again_starts_the_time_anew(server: ZooKeeperServer, key: str) -> None:
-    """Its caller may count from when it asked, so the session is reopened although there is a connection."""
-    with Proxy(server.port) as proxy, opened(server.url(port=proxy.port)) as backend:
-        ours = claim(key)
-        granted(backend.acquire(ours))
-        before = proxy.connections
-        granted(backend.acquire(ours))
-        assert proxy.connections == before + 1
-
-
-def test_its_own_hold_is_no_conflict(server: ZooKeeperServer, key: str) -> None:
-    """Granted without hearing of it, and asking again only when the session is over: a new grant."""
-    with opened(server.url()) as backend, opened(server.url()) as other:
-        ours = claim(key, hold=60)
-        first = granted(backend.acquire(ours))
-        eventually(lambda: refused(other.acquire(claim(key))).why == HOLD, "the lease lapsed")
-        assert (granted(backend.acquire(ours)).fence or 0) > (first.fence or 0)
+def test_each_lease_starts_by_reopening_its_session(server: ZooKeeperServer, key: str) -> None:
+    """Only that counts at the leader; the lease keeps its name, and from its renewal on no connection is kept."""
+    with Proxy(server.port) as proxy, opened(server.url(port=proxy.port)) as store:
+        cell = take(store, key, TTL)
+        assert proxy.connections == 2
+        for count in (3, 4):
+            later = swap(store, key, cell, lease=TTL)
+            assert (proxy.connections, later.lease_name, later.session) == (count, cell.lease_name, cell.session)
+            assert not store._leases[key].resume(time.monotonic() + 1)
+            cell = later
+        assert lease_names(server, key) == [cell.lease_name]
 
 
 def test_losers_leave_nothing_behind(server: ZooKeeperServer, key: str) -> None:
-    """A failed try has no node, and its session ends with the next one or with its end, not by its timeout."""
+    """A refused try has no node, and one session for all of them, which ends when the store is closed."""
     with opened(server.url()) as holder, opened(server.url()) as loser:
         before = sessions(server)
-        grant = granted(holder.acquire(claim(key, ttl=300)))
-        conflict = refused(loser.acquire(claim(key, ttl=300)))
-        assert conflict.why == HELD
-        assert 0 < conflict.remaining <= 300
-        assert conflict.run is not None
-        assert conflict.run.owner == grant.claim.owner
-        assert leases(server, key) == [grant.claim.owner.replace(":", "%3A")]
-        refused(loser.acquire(claim(key, ttl=300)))
-        eventually(lambda: len(sessions(server) - before) == 2, "the holder's session and the loser's last are left")
+        late = read(loser, key)
+        cell = take(holder, key, 300)
+        for _ in range(3):
+            assert refused(loser, key, late, lease=300).lease == 300
+            assert read(loser, key).lease == 300
+        assert lease_names(server, key) == [cell.lease_name]
+        eventually(lambda: len(sessions(server) - before) == 2, "the holder's session and the loser's are left")
         loser.close()
         eventually(lambda: len(sessions(server) - before) == 1, "only the holder's session is left")
-        assert holder.release(grant, ended(), keep_hold=False)
-        assert leases(server, key) == []
-        holder.read(key)
+        swap(holder, key, cell, lease=0.0)
+        assert lease_names(server, key) == []
         eventually(lambda: not sessions(server) - before, "all sessions ended")
 
 
-def test_racing_runs_of_a_new_key(server: ZooKeeperServer, key: str) -> None:
+def test_racing_runs_of_a_new_place(server: ZooKeeperServer, key: str) -> None:
     """Many runs start at once where not even the parents of the key's node are there: one gets it."""
-    answers: list[Grant | Conflict] = []
+    answers: list[bool] = []
     start = threading.Barrier(12)
 
     def run() -> None:
-        with opened(server.url(f"/race/{key}"), timeout=30) as backend:
+        with opened(server.url(f"/race/{key}"), timeout=30) as store:
+            seen = read(store, key)
             start.wait()
-            answers.append(backend.acquire(claim(key, hold=60)))
+            answers.append(try_swap(store, key, seen, lease=60)[0])
 
     threads = [threading.Thread(target=run) for _ in range(12)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sum(isinstance(answer, Grant) for answer in answers) == 1
-    assert len(answers) == 12
+    assert sorted(answers) == [False] * 11 + [True]
 
 
 def test_close_leaves_the_lease_to_lapse(server: ZooKeeperServer, key: str) -> None:
-    """Without a release the key is not free before its time, whatever happens to the connection."""
-    backend = open_backend(server.url(), 10.0)
-    sent = time.monotonic()
-    granted(backend.acquire(claim(key)))
-    backend.close()
-    with opened(server.url()) as other:
-        assert refused(other.acquire(claim(key))).why == HELD
-        eventually(lambda: isinstance(other.acquire(claim(key)), Grant), "the lease lapsed")
-    assert time.monotonic() - sent >= TTL
-
-
-def test_a_session_that_expired_is_a_loss(server: ZooKeeperServer, key: str) -> None:
-    """Then the lease is gone, and a renewal must not start another session for it."""
-    with opened(server.url()) as backend, opened(server.url()) as other:
-        lost = granted(backend.acquire(claim(key)))
-        eventually(lambda: isinstance(other.acquire(claim(key)), Grant), "the lease lapsed")
-        before = sessions(server)
-        assert backend.renew(lost) is False
-        assert not sessions(server) - before
-        assert backend.release(lost, ended(), keep_hold=False) is False
-        assert len(leases(server, key)) == 1
-
-
-def test_a_lease_of_another_session_is_not_ours(server: ZooKeeperServer, key: str) -> None:
-    """The same owner in a new session could not keep it: it would be told of a lease that lapses."""
-    ours = claim(key)
-    with opened(server.url()) as first, opened(server.url()) as second:
-        granted(first.acquire(ours))
-        assert refused(second.acquire(ours)).why == HELD
-
-
-def test_forced_release(server: ZooKeeperServer, key: str) -> None:
-    """Its run finds out at its renewal, and does not remove the next holder's node."""
-    with opened(server.url()) as backend, opened(server.url()) as other:
-        lost = granted(backend.acquire(claim(key, hold=60)))
-        assert other.force_release(key, "somebody else") is False
-        assert other.force_release(key, lost.claim.owner) is True
-        next_grant = granted(other.acquire(claim(key)))
-        assert backend.renew(lost) is False
-        assert backend.release(lost, ended(), keep_hold=True) is False
-        assert other.renew(next_grant) is True
-        assert (next_grant.fence or 0) > (lost.fence or 0)
-        assert refused(backend.acquire(lost.claim)).why in (HELD, CANCELLED)
-
-
-def test_hold_is_measured_from_the_grant_by_the_server(server: ZooKeeperServer, key: str) -> None:
-    """Somebody else's writing to the record in between changes nothing about it."""
-    with opened(server.url()) as backend:
+    """Without an end the key is not free before its time, whatever happens to the connection."""
+    with opened(server.url()) as store, opened(server.url()) as other:
+        take(store, key, TTL)
         sent = time.monotonic()
-        grant = granted(backend.acquire(claim(key, hold=2.5)))
-        time.sleep(0.7)
-        backend.abandon(claim(key))
-        time.sleep(0.7)
-        assert backend.release(grant, ended(3), keep_hold=True)
-        conflict = refused(backend.acquire(claim(key)))
-        assert conflict.why == HOLD
-        assert conflict.run is not None
-        assert conflict.run.status == 3
-        assert conflict.remaining <= 1.2
-        eventually(lambda: isinstance(backend.acquire(claim(key)), Grant), "the hold was over")
-        assert time.monotonic() - sent >= 2.5
+        store.close()
+        assert read(other, key).lease == TTL
+        eventually(lambda: not read(other, key).lease, "the lease lapsed")
+        assert time.monotonic() - sent >= TTL - 0.5
 
 
-def test_a_hold_outlives_a_lease_that_lapsed(server: ZooKeeperServer, key: str) -> None:
-    """A holder died: its lease ends with its session, its hold stays, and can be overridden."""
-    with opened(server.url()) as backend:
-        dead = granted(backend.acquire(claim(key, hold=60)))
-        eventually(lambda: refused(backend.acquire(claim(key))).why == HOLD, "only the hold is left")
-        record = backend.read(key)
-        assert record is not None
-        assert record.run is not None
-        assert record.run.owner == dead.claim.owner
-        assert record.remaining == 0
-        assert 50 < record.hold_remaining <= 60
-        granted(backend.acquire(claim(key, ignore_hold=True)))
+def test_a_lease_that_lapsed_is_taken_up_again(server: ZooKeeperServer, key: str) -> None:
+    """Its session is over, another one has it if nobody wrote meanwhile, and no connection is kept."""
+    with opened(server.url()) as store, opened(server.url()) as other:
+        old = take(store, key, TTL)
+        eventually(lambda: not read(other, key).lease, "the lease lapsed")
+        new = swap(store, key, old, lease=TTL)
+        assert new.session != old.session
+        assert lease_names(server, key) == [new.lease_name]
+        assert read(other, key).lease
+        eventually(lambda: not read(other, key).lease, "the lease lapsed")
+        swap(other, key, read(other, key), lease=LONG)
+        other.close()
+        before = sessions(server)
+        refused(store, key, new, lease=TTL)
+        store.close()
+        eventually(lambda: not sessions(server) - before, "the session that was opened in vain ended")
 
 
-def test_a_wiped_server_is_noticed(server: ZooKeeperServer, key: str) -> None:
-    """A lower fence than seen before means that a lease may be out; later fences are above it."""
-    floor = 10**12
-    with opened(server.url()) as backend:
-        sight = Sight(floor=floor, age=10, noticed_age=None)
-        conflict = refused(backend.acquire(claim(key, sight=sight)))
-        assert (conflict.why, conflict.remaining) == (FORGOTTEN, TTL)
-        sight.noticed_age = 0.5
-        assert refused(backend.acquire(claim(key, sight=sight))).remaining == 1.5
-        sight.noticed_age = TTL
-        fence = granted(backend.acquire(claim(key, sight=sight))).fence
-        assert fence is not None
-        assert fence > floor
+def test_a_lease_whose_node_was_removed(server: ZooKeeperServer, key: str) -> None:
+    """Its session goes on, and so does the lease, by another node; where it is to end, it has."""
+    with opened(server.url()) as store, looking(server) as client:
+        cell = take(store, key, LONG)
+        for lease in (LONG, 0.0):
+            remove_lease(client, f"/cronlock/{key}")
+            cell = swap(store, key, cell, lease=lease)
+            assert client.get_children(f"/cronlock/{key}") == ([cell.lease_name] if lease else [])
 
 
-def test_fence_goes_on_when_the_node_was_deleted(server: ZooKeeperServer, key: str) -> None:
-    """An operator may clean up what nobody uses."""
-    with opened(server.url()) as backend:
-        first = granted(backend.acquire(claim(key)))
-        assert backend.release(first, ended(), keep_hold=False)
-        with looking(server) as client:
-            client.delete(f"/cronlock/{key}")
-        assert (granted(backend.acquire(claim(key))).fence or 0) > (first.fence or 0)
+def test_a_lease_of_another_session_is_replaced(server: ZooKeeperServer, key: str) -> None:
+    """Whoever may have it, by the version, has it in a session of its own; the other one finds out."""
+    with opened(server.url()) as first, opened(server.url()) as second:
+        old = take(first, key, LONG)
+        new = swap(second, key, read(second, key), lease=TTL)
+        assert lease_names(server, key) == [new.lease_name]
+        assert refused(first, key, old, lease=LONG).session == new.session
+        eventually(lambda: not read(first, key).lease, "closing nothing, the new session is over", pause=0.3)
 
 
-def test_keys_of_every_kind_stay_distinct(server: ZooKeeperServer) -> None:
-    """Keys are read back from the names of nodes."""
-    keys = {"a b", "a/b", "a%2Fb", "..", ".", "{}", "ä" * 200, "\U0001f600" * 200, "~clock", "zookeeper", "a" * 200}
-    with opened(server.url("/kinds")) as backend:
-        for each in keys:
-            granted(backend.acquire(claim(each)))
-        assert set(backend.keys()) == keys
+def test_hold_is_measured_from_the_write_by_the_leader(server: ZooKeeperServer, key: str) -> None:
+    """To the millisecond; others' writes in between change nothing about it."""
+    with opened(server.url()) as store, looking(server) as client:
+        for hold in (0.25, 2.5):
+            cell = swap(store, key, read(store, key), hold=hold)
+            until = client.get(f"/cronlock/{key}")[1].mtime + round(1000 * hold)
+            assert read(store, key).hold_until == cell.hold_until == until
+            for more in (0.0, 0.1):
+                cell = swap(store, key, cell, hold=more)
+                assert read(store, key).hold_until == until
+
+
+def test_a_glance_writes_nothing(server: ZooKeeperServer, key: str) -> None:
+    """Who finds a lease learns how long it and the hold may last at most; a closer look takes the leader's clock."""
+    with opened(server.url()) as store, opened(server.url()) as other, looking(server) as client:
+        take(store, key, LONG, hold=1.0)
+
+        def written() -> list[int]:
+            return [client.get(path)[1].mzxid for path in (f"/cronlock/{key}", "/cronlock/~clock")]
+
+        before = written()
+        time.sleep(1.1)
+        cell = read(other, key)
+        assert (cell.lease, cell.hold, cell.time) == (LONG, 1.0, None)
+        assert written() == before
+        cell = read(other, key, exact=True)
+        assert LONG - 60 < cell.lease <= LONG - 1
+        assert cell.hold == 0.0
+        assert written() > before
+
+
+def test_requests(server: ZooKeeperServer, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What each step costs: connecting to a session and looks, whatever the length of the history."""
+    monkeypatch.setattr(zksession, "FRESH", 600.0)
+    # A session's end is sent too, and not waited for.
+    monkeypatch.setattr(zksession.Session, "end", zksession.Session.drop)
+    with leasing(server.url()) as node:
+        granted(node.acquire(make_claim(key)))
+        node.force_release(key, node.read(key).run.owner)  # type: ignore[union-attr]
+    for _ in range(HISTORY + 2):
+        with Proxy(server.port) as proxy, leasing(server.url(port=proxy.port)) as node:
+            grant = granted(node.acquire(make_claim(key)))
+            assert (proxy.requests, proxy.connections) == (5, 2)
+            with Proxy(server.port) as second, leasing(server.url(port=second.port)) as loser:
+                loser.acquire(make_claim(key))
+                assert (second.requests, second.connections) == (2, 1)
+            assert node.release(grant, make_ending(), keep_hold=False)
+            assert (proxy.requests, proxy.connections) == (6, 2)
+
+
+# The version.
+
+
+def test_a_node_that_was_made_anew(server: ZooKeeperServer, key: str) -> None:
+    """Its writes are counted from 0 again: what was seen of another one counts for nothing."""
+    with opened(server.url()) as store, opened(server.url()) as other, looking(server) as client:
+        for lease in (None, LONG):
+            old = swap(store, key, read(store, key), lease=lease)
+            client.delete(f"/cronlock/{key}", recursive=True)
+            new = swap(other, key, read(other, key), lease=lease)
+            assert (old.node or (0, 0))[1] == (new.node or (0, 0))[1]
+            assert new.floor > old.floor
+            time.sleep(1.1 if lease is None else 0)
+            for more in (None, LONG, 0.0):
+                assert refused(store, key, old, lease=more).data == new.data
+            client.delete(f"/cronlock/{key}", recursive=True)
+
+
+# Names and what is in a key's place.
+
+
+def test_what_is_no_key_is_not_listed(server: ZooKeeperServer) -> None:
+    """Neither the clock's node nor what an older program left behind; a key may be called like these."""
+    with opened(server.url("/kinds")) as store, looking(server) as client:
+        for key in ("a", "~clock", "~history.a"):
+            swap(store, key, read(store, key))
+        client.create("/kinds/cronlock/~history.a", b"cronlock=1\n")
+        assert sorted(store.keys()) == ["a", "~clock", "~history.a"]
 
 
 def test_reading_makes_nothing(server: ZooKeeperServer, key: str) -> None:
     """Neither the record of a key that was never used, nor its place."""
-    with opened(server.url(f"/{key}")) as backend:
-        assert backend.read(key) is None
-        assert list(backend.keys()) == []
-        assert backend.force_release(key, "nobody") is False
+    with opened(server.url(f"/{key}")) as store:
+        for exact in (True, False):
+            assert read(store, key, exact=exact).data is None
+        assert list(store.keys()) == []
     with looking(server) as client:
         assert client.exists(f"/{key}") is None
+
+
+def test_a_clock_that_was_removed(server: ZooKeeperServer, key: str) -> None:
+    """It is made again when a key is looked at."""
+    with opened(server.url(f"/{key}")) as store, looking(server) as client:
+        swap(store, key, read(store, key), hold=60)
+        client.delete(f"/{key}/cronlock/~clock")
+        assert 50 < read(store, key).hold <= 60
+        assert read(store, key).time
+
+
+_HEAD = b"cronlock-node\t%s\t0\t0\t0\t0\ncronlock=2\tx\nfence\t1\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"", b"garbage", b"cronlock=1\nfence=1\n", b"\xff\xfe", b"cronlock=2\tx\nfence\t1\n", b"cronlock-node"),
+        *(b"cronlock-node\t\t\t%s\t0\t0\n" % number for number in (b"", b"inf", b"-1", b"1e3", b"9" * 400)),
+        *(_HEAD % name for name in (b"a/b", b"..", b"\xc3\xa4")),
+    ],
+)
+def test_foreign_value_is_left_alone(server: ZooKeeperServer, key: str, data: bytes) -> None:
+    """A node in the key's place that is not cronlock's is reported and not overwritten."""
+    with looking(server) as client, opened(server.url()) as store, opened(server.url()) as other:
+        seen = read(other, key)
+        client.create(f"/cronlock/{key}", data, makepath=True)
+        older = "older, unreleased layout" if data.startswith(b"cronlock=1") else "not cronlock's"
+        for call in (
+            lambda: read(store, key),
+            lambda: read(store, key, exact=True),
+            lambda: try_swap(store, key, NodeCell()),
+            lambda: try_swap(other, key, seen, lease=TTL),
+        ):
+            with pytest.raises(ForeignValue, match=rf"^[^\n]*node /cronlock/{key}: [^\n]*{older}[^\n]*nothing was cha"):
+                call()
+        assert client.get(f"/cronlock/{key}")[0] == data
+
+
+def test_foreign_child_is_left_alone(server: ZooKeeperServer, key: str) -> None:
+    """A node below the key's that is no lease must not pass for one."""
+    with looking(server) as client, opened(server.url()) as store:
+        swap(store, key, read(store, key))
+        client.create(f"/cronlock/{key}/else")
+        with pytest.raises(ForeignValue, match="else"):
+            read(store, key)
+
+
+def test_ephemeral_nodes_in_the_way(server: ZooKeeperServer, key: str) -> None:
+    """One can have no lease below it, and is nobody's record for long."""
+    with looking(server) as client, opened(server.url()) as store:
+        client.create(f"/cronlock/{key}", _HEAD % b"", ephemeral=True, makepath=True)
+        with pytest.raises(ForeignValue, match="ephemeral"):
+            read(store, key)
+        client.create(f"/{key}", ephemeral=True)
+        with opened(server.url(f"/{key}")) as below, pytest.raises(ForeignValue, match="ephemeral"):
+            swap(below, key, read(below, key))
 
 
 # Lost requests and replies.
@@ -349,125 +366,73 @@ LOSSES: dict[str, Callable[[Proxy], None]] = {
     "connection": Proxy.refuse,
 }
 losses = pytest.mark.parametrize("loss", list(LOSSES))
+#: Connecting to a session, glance, look; connecting to the lease's session, transaction.
+_STEPS = 5
 
 
-@losses
-def test_acquire_lost(server: ZooKeeperServer, key: str, loss: str) -> None:
-    """Asked again under the same claim it is granted once, with one node."""
-    with Proxy(server.port) as proxy, opened(server.url(port=proxy.port), 0.5) as backend:
-        LOSSES[loss](proxy)
-        ours = claim(key, ttl=5)
-        with pytest.raises(BackendUnavailable):
-            backend.acquire(ours)
-        proxy.pass_all()
+def make_node(server: ZooKeeperServer, key: str) -> None:
+    """Let an acquire of the key take so many requests."""
+    with opened(server.url()) as store:
+        swap(store, key, read(store, key))
+
+
+@pytest.mark.parametrize("part", range(1, _STEPS + 1))
+@pytest.mark.parametrize("gives_up", [True, False])
+def test_acquire_lost_in_the_middle(server: ZooKeeperServer, key: str, part: int, gives_up: bool) -> None:
+    """Whichever of its exchanges goes unanswered: asked again it is granted once, given up it leaves no lease."""
+    make_node(server, key)
+    with Proxy(server.port) as proxy, leasing(server.url(port=proxy.port), 1.0) as node:
+        claim = make_claim(key, ttl=5, hold=60)
+        with _at_request(proxy, part, proxy.drop_replies), pytest.raises(BackendUnavailable):
+            node.acquire(claim)
         proxy.cut()
-        grant = granted(backend.acquire(ours))
-        assert len(leases(server, key)) == 1
-        assert backend.renew(grant)
-
-
-@pytest.mark.parametrize("part", range(1, 5))
-def test_acquire_lost_in_the_middle(server: ZooKeeperServer, key: str, part: int) -> None:
-    """Whichever of its exchanges goes unanswered: session, glance, look or transaction."""
-    make_nodes(server, key)
-    with Proxy(server.port) as proxy, opened(server.url(port=proxy.port), 1.0) as backend:
-        ours = claim(key, ttl=5)
-        with dropping_reply(proxy, part), pytest.raises(BackendUnavailable):
-            backend.acquire(ours)
-        assert len(leases(server, key)) == (1 if part == 4 else 0)
-        grant = granted(backend.acquire(ours))
-        assert len(leases(server, key)) == 1
-        assert backend.release(grant, ended(), keep_hold=False)
-
-
-@losses
-def test_abandon_after_a_lost_acquire(server: ZooKeeperServer, key: str, loss: str) -> None:
-    """Giving up frees the key, and the same claim gets nothing any more."""
-    with Proxy(server.port) as proxy, opened(server.url(port=proxy.port), 0.5) as backend:
-        ours = claim(key, ttl=5, hold=60)
-        LOSSES[loss](proxy)
-        with pytest.raises(BackendUnavailable):
-            backend.acquire(ours)
-        proxy.pass_all()
-        proxy.cut()
-        backend.abandon(ours)
-        assert refused(backend.acquire(ours)).why == CANCELLED
-        granted(backend.acquire(claim(key)))
+        assert len(lease_names(server, key)) == (1 if part == _STEPS else 0)
+        if gives_up:
+            node.abandon(claim)
+            assert lease_names(server, key) == []
+            claim = make_claim(key)
+        grant = granted(node.acquire(claim))
+        assert len(lease_names(server, key)) == 1
+        assert node.renew(grant)
+        assert node.release(grant, make_ending(), keep_hold=False)
 
 
 def test_acquire_that_arrives_after_it_was_abandoned(server: ZooKeeperServer, key: str) -> None:
     """A transaction that was held up somewhere must not take the key again."""
-    make_nodes(server, key)
-    with Proxy(server.port) as proxy, opened(server.url(port=proxy.port), 1.0) as backend:
-        ours = claim(key, ttl=5)
-        with holding_request(proxy, 3), pytest.raises(BackendUnavailable):
-            backend.acquire(ours)
+    make_node(server, key)
+    with Proxy(server.port) as proxy, leasing(server.url(port=proxy.port), 1.0) as node:
+        claim = make_claim(key, ttl=5)
+        with _at_request(proxy, _STEPS, proxy.hold_requests), pytest.raises(BackendUnavailable):
+            node.acquire(claim)
         assert proxy.held
-        with opened(server.url()) as direct:
-            direct.abandon(ours)
-            # The session goes on, so that only the record's version can refuse it.
-            proxy.deliver_held()
-            assert leases(server, key) == []
-            granted(direct.acquire(claim(key)))
+        node.abandon(claim)
+        # The session goes on, so that only the record's version can refuse it.
+        proxy.deliver_held()
+        assert lease_names(server, key) == []
 
 
 @losses
-def test_renewal_lost(server: ZooKeeperServer, key: str, loss: str) -> None:
-    """It raises, within the limit, and the next one is answered in the same session."""
-    with Proxy(server.port) as proxy, opened(server.url(port=proxy.port), 0.5) as backend:
-        grant = granted(backend.acquire(claim(key, ttl=5)))
+@pytest.mark.parametrize("lease", [5.0, 0.0])
+def test_swap_lost(server: ZooKeeperServer, key: str, loss: str, lease: float) -> None:
+    """It raises, within the limit; asked again it is done, or shows that it had been."""
+    with Proxy(server.port) as proxy, opened(server.url(port=proxy.port), 1.0) as store:
+        cell = take(store, key, 5.0)
         LOSSES[loss](proxy)
         with pytest.raises(BackendUnavailable):
-            backend.renew(grant)
-        proxy.pass_all()
-        assert backend.renew(grant)
-
-
-@losses
-def test_release_lost(server: ZooKeeperServer, key: str, loss: str) -> None:
-    """Asked again it says that the run was recorded, also if it had been the first time."""
-    with Proxy(server.port) as proxy, opened(server.url(port=proxy.port), 0.5) as backend:
-        grant = granted(backend.acquire(claim(key, ttl=5)))
-        LOSSES[loss](proxy)
-        with pytest.raises(BackendUnavailable):
-            backend.release(grant, ended(7), keep_hold=False)
+            swap(store, key, cell, lease=lease)
         proxy.pass_all()
         proxy.cut()
-        assert backend.release(grant, ended(7), keep_hold=False)
-        record = backend.read(key)
-        assert record is not None
-        assert record.run is None
-        assert record.last is not None
-        assert record.last.status == 7
-        assert leases(server, key) == []
-
-
-def make_nodes(server: ZooKeeperServer, key: str) -> None:
-    """Let an acquire of the key be three requests: session, look and transaction."""
-    with opened(server.url()) as backend:
-        backend.abandon(claim(key))
-
-
-@contextmanager
-def dropping_reply(proxy: Proxy, number: int) -> Iterator[None]:
-    """Lose the reply to the client's request of that number, counted from now, and all after it."""
-    with _at_request(proxy, number, proxy.drop_replies):
-        yield
-    proxy.pass_all()
-    proxy.cut()
-
-
-@contextmanager
-def holding_request(proxy: Proxy, number: int) -> Iterator[None]:
-    """Hold the client's request of that number, counted from now, and all after it."""
-    with _at_request(proxy, number, proxy.hold_requests):
-        yield
-    proxy.pass_all()
+        done, now = try_swap(store, key, cell, lease=lease)
+        if not done:
+            assert (loss, now.lease) == ("reply", lease)
+            now = swap(store, key, now, lease=lease)
+        assert now.session == (cell.session if lease else "")
+        assert len(lease_names(server, key)) == bool(lease)
 
 
 @contextmanager
 def _at_request(proxy: Proxy, number: int, act: Callable[[], None]) -> Iterator[None]:
-    """Call `act` before the proxy passes on the request of that number."""
+    """Call `act` before the proxy passes on the client's request of that number, counted from now."""
     upward = proxy._upward
     count = itertools.count(1)
 
@@ -481,6 +446,7 @@ def _at_request(proxy: Proxy, number: int, act: Callable[[], None]) -> Iterator[
         yield
     finally:
         del proxy.__dict__["_upward"]
+    proxy.pass_all()
 
 
 # Servers that stop, restart, are not ZooKeeper's or are not what they seem.
@@ -488,31 +454,38 @@ def _at_request(proxy: Proxy, number: int, act: Callable[[], None]) -> Iterator[
 
 def test_hung_server_is_unavailable_within_the_limit(server: ZooKeeperServer, key: str) -> None:
     """Its kernel takes connections while the process stands still."""
-    with opened(server.url(), 0.7) as backend:
-        grant = granted(backend.acquire(claim(key, ttl=5)))
+    with opened(server.url(), 0.7) as store:
+        cell = take(store, key, 5)
         server.pause()
         try:
-            for call in (lambda: backend.renew(grant), lambda: backend.acquire(claim(key)), lambda: backend.read(key)):
+            for call in (
+                lambda: swap(store, key, cell, lease=5),
+                lambda: swap(store, key, cell, lease=0.0),
+                lambda: read(store, key),
+                lambda: list(store.keys()),
+            ):
                 began = time.monotonic()
                 with pytest.raises(BackendUnavailable, match="no answer in time"):
                     call()
-                assert time.monotonic() - began >= 0.6
+                assert 0.6 <= time.monotonic() - began < 5
         finally:
             server.resume()
 
 
 def test_restart_with_its_data_keeps_the_lease(key: str) -> None:
     """Sessions are part of the data, and start anew when the server does."""
-    with ZooKeeperServer(tick=1000) as own, opened(own.url()) as backend:
-        grant = granted(backend.acquire(claim(key, ttl=20)))
+    with ZooKeeperServer(tick=1000) as own, opened(own.url()) as store:
+        cell = take(store, key, 20)
         own.kill()
         with pytest.raises(BackendUnavailable):
-            backend.renew(grant)
+            swap(store, key, cell, lease=20)
         own.start()
-        assert backend.renew(grant)
-        assert refused(backend.acquire(claim(key))).why == HELD
+        cell = swap(store, key, cell, lease=20)
         own.restart(keep_data=False)
-        assert backend.renew(grant) is False
+        assert refused(store, key, cell, lease=20).data is None
+
+
+_SESSION = b"\x00\x00\x0f\xa0" + b"\x01" * 8 + b"\x00\x00\x00\x10" + b"p" * 16
 
 
 @pytest.mark.parametrize(
@@ -524,34 +497,26 @@ def test_restart_with_its_data_keeps_the_lease(key: str) -> None:
         b"\x00\x00\x00\x04\xff\xff\xff\xff",
         b"\x7f\xff\xff\xff" + b"x" * 4096,
         b"\xff\xff\xff\xff",
-        b"\x00\x00\x00\x24" + b"\x00\x00\x00\x00\x00\x00\x0f\xa0" + b"\x01" * 8 + b"\x00\x00\x00\x10" + b"p" * 16,
+        b"\x00\x00\x00\x24\x00\x00\x00\x00" + _SESSION,
+        # A session, and then a reply to nothing that was asked.
+        *(
+            b"\x00\x00\x00\x25\x00\x00\x00\x00" + _SESSION + b"\x00" + reply
+            for reply in (
+                b"\x00\x00\x00\x10" + b"\x00" * 16,
+                b"\x00\x00\x00\x10\x00\x00\x00\x01" + b"\x00" * 12,
+                b"\x00\x00\x00\x02ab",
+            )
+        ),
     ],
 )
 @pytest.mark.parametrize("closes", [True, False])
 def test_server_of_another_kind(answer: bytes, closes: bool) -> None:
     """Whatever it says, and whether it hangs up: unavailable, and nothing else."""
-    with _impostor(answer, closes=closes) as port, opened(f"zookeeper://{HOST}:{port}", 0.4) as backend:
-        with pytest.raises(BackendUnavailable) as caught:
-            backend.acquire(claim("key"))
-        assert "\n" not in str(caught.value)
-
-
-def test_a_server_that_answers_nonsense_after_the_session(key: str) -> None:
-    """A session was agreed on, and then comes a reply to nothing that was asked."""
-    session = b"\x00\x00\x00\x25" + b"\x00\x00\x00\x00\x00\x00\x0f\xa0" + b"\x01" * 8 + b"\x00\x00\x00\x10" + b"p" * 16
-    for reply in (
-        b"\x00\x00\x00\x10" + b"\x00" * 16,
-        b"\x00\x00\x00\x10\x00\x00\x00\x01" + b"\x00" * 12,
-        b"\x00\x00\x00\x02ab",
-    ):
-        answer = session + b"\x00" + reply
-        with _impostor(answer, closes=False) as port, opened(f"zookeeper://{HOST}:{port}", 0.4) as backend:
-            _expect_unavailable(backend, key)
-
-
-def _expect_unavailable(backend: Backend, key: str) -> None:
-    with pytest.raises(BackendUnavailable):
-        backend.acquire(claim(key))
+    with _impostor(answer, closes=closes) as port, opened(f"zookeeper://{HOST}:{port}", 0.4) as store:
+        for call in (lambda: read(store, "key"), lambda: try_swap(store, "key", NodeCell(), lease=TTL)):
+            with pytest.raises(BackendUnavailable) as caught:
+                call()
+            assert "\n" not in str(caught.value)
 
 
 @contextmanager
@@ -582,56 +547,13 @@ def _impostor(answer: bytes, *, closes: bool) -> Iterator[int]:
             connection.close()
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        *(b"", b"garbage", b"cronlock=1\n", b"cronlock=1\nfence=x\n", b"\xff\xfe", b"cronlock=2\n"),
-        *(b"cronlock=1\nfence=1\n%s\n" % field for field in (b"hold=inf", b"hold=nan", b"kept=1e3")),
-        *(b"cronlock=1\nfence=1\n%s=%s\n" % (name, b"9" * 400) for name in (b"kept", b"granted")),
-    ],
-)
-def test_foreign_value_is_left_alone(server: ZooKeeperServer, key: str, data: bytes) -> None:
-    """A node in the key's place that is not cronlock's is reported and not overwritten."""
-    with looking(server) as client, opened(server.url()) as backend:
-        client.create(f"/cronlock/{key}", data, makepath=True)
-        for call in (
-            lambda: backend.acquire(claim(key)),
-            lambda: backend.read(key),
-            lambda: backend.abandon(claim(key)),
-            lambda: backend.force_release(key, "x"),
-        ):
-            with pytest.raises(ForeignValue, match="key"):
-                call()
-        assert client.get(f"/cronlock/{key}")[0] == data
-
-
-def test_foreign_child_is_left_alone(server: ZooKeeperServer, key: str) -> None:
-    """A node below the key's that is no lease must not pass for one."""
-    with looking(server) as client, opened(server.url()) as backend:
-        backend.abandon(claim(key))
-        client.create(f"/cronlock/{key}/else")
-        with pytest.raises(ForeignValue, match="else"):
-            backend.acquire(claim(key))
-
-
-def test_ephemeral_node_in_the_keys_place(server: ZooKeeperServer, key: str) -> None:
-    """It can have no lease below it, and is nobody's record for long."""
-    with looking(server) as client, opened(server.url()) as backend:
-        client.create(f"/cronlock/{key}", b"cronlock=1\nfence=0\n", ephemeral=True)
-        with pytest.raises(ForeignValue, match="ephemeral"):
-            backend.acquire(claim(key))
-
-
 def test_first_of_several_servers_is_down(server: ZooKeeperServer, key: str) -> None:
     """Or hangs: the others are asked within the limit."""
     with _impostor(b"", closes=False) as hung:
-        dead = f"{HOST}:1"
-        url = f"zookeeper://{dead},{HOST}:{hung},{HOST}:{server.port}"
+        url = f"zookeeper://{HOST}:1,{HOST}:{hung},{HOST}:{server.port}"
         for _ in range(3):
-            with opened(url, 3.0) as backend:
-                grant = granted(backend.acquire(claim(key)))
-                assert backend.renew(grant)
-                assert backend.release(grant, ended(), keep_hold=False)
+            with opened(url, 6.0) as store:
+                swap(store, key, swap(store, key, take(store, key, 20), lease=20), lease=0.0)
 
 
 # URLs and access.
@@ -661,74 +583,73 @@ def test_bad_urls(url: str) -> None:
 def test_chroot_and_prefix_are_made(server: ZooKeeperServer, key: str) -> None:
     """Both are made on first use, and keep keys apart."""
     with opened(server.url("/team/a", prefix="jobs")) as one, opened(server.url("/team/b/", prefix="jobs")) as two:
-        granted(one.acquire(claim(key)))
-        granted(two.acquire(claim(key)))
-        assert len(leases(server, key, "/team/a/jobs")) == 1
+        take(one, key, TTL)
+        take(two, key, TTL)
+        assert len(lease_names(server, key, "/team/a/jobs")) == 1
         assert list(two.keys()) == [key]
+        assert one.place(key).endswith(f"node /team/a/jobs/{key}")
 
 
 def test_credentials_keep_others_out(server: ZooKeeperServer, key: str) -> None:
     """Nodes are open to their creator only, and a wrong password is told as such."""
     with opened(server.url("/ours", login="ann:secret")) as ann:
-        grant = granted(ann.acquire(claim(key)))
-        assert ann.renew(grant)
+        cell = swap(ann, key, take(ann, key, 20), lease=20)
         for login in ("ann:wrong", "bob:secret", ""):
             with opened(server.url("/ours", login=login)) as other:
                 for call in (
-                    lambda other=other: other.read(key),
-                    lambda other=other: other.acquire(claim(key)),
-                    lambda other=other: other.force_release(key, grant.claim.owner),
+                    lambda other=other: read(other, key),
+                    lambda other=other: try_swap(other, key, cell, lease=0.0),
+                    lambda other=other: try_swap(other, "else", NodeCell(), lease=TTL),
                     lambda other=other: list(other.keys()),
                 ):
                     with pytest.raises(BackendUnavailable, match="authentication failed") as caught:
                         call()
-                    assert "secret" not in str(caught.value)
-                    assert "wrong" not in str(caught.value)
+                    assert "secret" not in str(caught.value) + other.place(key)
+                    assert "wrong" not in str(caught.value) + other.place(key)
         with looking(server, "ann:secret") as client:
             for path in ("/ours", "/ours/cronlock", f"/ours/cronlock/{key}"):
                 assert client.get_acls(path)[0] != OPEN_ACL_UNSAFE
-        assert ann.release(grant, ended(), keep_hold=False)
+        swap(ann, key, cell, lease=0.0)
 
 
 def test_tls(key: str) -> None:
     """A whole run over TLS; to a plain port, or without trust in the server, it is unavailable."""
     with ZooKeeperServer(tick=500, tls=True) as secure:
-        with opened(secure.url()) as backend:
-            grant = granted(backend.acquire(claim(key)))
-            assert backend.renew(grant)
-            assert backend.release(grant, ended(), keep_hold=False)
-        with (
-            opened(f"zookeepers://{HOST}:{secure.port}") as distrusting,
-            pytest.raises(BackendUnavailable, match="TLS"),
+        with opened(secure.url()) as store:
+            swap(store, key, swap(store, key, take(store, key, TTL), lease=TTL), lease=0.0)
+        for url, message in (
+            (f"zookeepers://{HOST}:{secure.port}", "TLS"),
+            (secure.url(port=secure.plain_port), "zookeepers"),
+            (f"zookeeper://{HOST}:{secure.port}", "zookeeper"),
         ):
-            distrusting.acquire(claim(key))
-        with opened(secure.url(port=secure.plain_port), 1.0) as plain, pytest.raises(BackendUnavailable):
-            plain.acquire(claim(key))
-        with opened(f"zookeeper://{HOST}:{secure.port}", 1.0) as clear, pytest.raises(BackendUnavailable):
-            clear.acquire(claim(key))
+            with opened(url, 1.0) as store, pytest.raises(BackendUnavailable, match=message):
+                read(store, key)
 
 
 # An ensemble.
 
 
 def test_an_agreed_session_bounds_the_lease(ensemble: ZooKeeperEnsemble, key: str) -> None:
-    """The servers keep sessions for 20 ticks at most, and the grant says so."""
-    with opened(ensemble.url()) as backend:
-        assert granted(backend.acquire(claim(key, ttl=300))).ttl == 10
-        assert granted(backend.acquire(claim(key + "2", ttl=TTL))).ttl == TTL
+    """The servers keep sessions for 20 ticks at most, and the cell says so."""
+    with opened(ensemble.url()) as store:
+        cell = take(store, key, 300)
+        assert cell.lease == 10
+        assert read(store, key).lease == 10
+        cell = swap(store, key, cell, lease=3)
+        assert cell.lease == read(store, key).lease == 3
 
 
 def test_renewal_through_a_follower_that_dies_counts_in_full(ensemble: ZooKeeperEnsemble, key: str) -> None:
     """The leader itself must have heard of it: a follower tells of its sessions only now and then."""
     follower = ensemble.follower()
-    with opened(follower.url()) as backend, opened(ensemble.leader().url()) as other:
-        grant = granted(backend.acquire(claim(key, ttl=4)))
+    with opened(follower.url()) as store, opened(ensemble.leader().url()) as other:
+        cell = take(store, key, 4)
         time.sleep(2.5)
         sent = time.monotonic()
-        assert backend.renew(grant)
+        swap(store, key, cell, lease=4)
         follower.kill()
         try:
-            eventually(lambda: isinstance(other.acquire(claim(key)), Grant), "the lease lapsed")
+            eventually(lambda: not read(other, key).lease, "the lease lapsed")
             assert time.monotonic() - sent >= 4
         finally:
             follower.start()
@@ -738,13 +659,13 @@ def test_no_renewal_without_a_quorum(ensemble: ZooKeeperEnsemble, key: str) -> N
     """A follower on its own must not make anybody believe that the lease goes on."""
     follower = ensemble.follower()
     others = [node for node in ensemble.nodes if node is not follower]
-    with opened(follower.url(), 1.5) as backend:
-        grant = granted(backend.acquire(claim(key, ttl=10)))
+    with opened(follower.url(), 1.5) as store:
+        cell = take(store, key, 10)
         for node in others:
             node.pause()
         try:
             with pytest.raises(BackendUnavailable):
-                backend.renew(grant)
+                swap(store, key, cell, lease=10)
         finally:
             for node in others:
                 node.resume()
@@ -752,9 +673,9 @@ def test_no_renewal_without_a_quorum(ensemble: ZooKeeperEnsemble, key: str) -> N
 
 
 def test_leader_dies_during_a_lease(ensemble: ZooKeeperEnsemble, key: str) -> None:
-    """Renewals fail or are good until there is a new leader, and nobody else gets the key."""
-    with opened(ensemble.url(), 3.0) as backend, opened(ensemble.url(), 3.0) as other:
-        grant = granted(backend.acquire(claim(key, ttl=10)))
+    """Renewals fail or are good until there is a new leader, and the lease is there for everybody."""
+    with opened(ensemble.url(), 3.0) as store, opened(ensemble.url(), 3.0) as other:
+        cell = take(store, key, 10)
         leader = ensemble.leader()
         leader.kill()
         renewed = 0
@@ -762,12 +683,12 @@ def test_leader_dies_during_a_lease(ensemble: ZooKeeperEnsemble, key: str) -> No
         try:
             while renewed < 3 and time.monotonic() < end:
                 with suppress(BackendUnavailable):
-                    assert backend.renew(grant) is True
-                    renewed += 1
+                    done, cell = try_swap(store, key, cell, lease=10)
+                    renewed += done
                 with suppress(BackendUnavailable):
-                    assert refused(other.acquire(claim(key))).why == HELD
+                    assert read(other, key).lease
                 time.sleep(0.1)
         finally:
             leader.start()
         assert renewed == 3
-        assert backend.release(grant, ended(), keep_hold=False)
+        swap(store, key, cell, lease=0.0)

@@ -1,0 +1,153 @@
+"""ZooKeeper: a lease is an ephemeral node, so that it ends with the session of the run that it was granted to.
+
+Under the prefix each key has a persistent node with its record, and below that an ephemeral node of a name of
+its own while a lease is out. A swap is one transaction that names the version of the record which was seen: of
+several that saw the same version one is carried out, and a duplicate that arrives late is refused.
+
+The protocol is spoken here, with kazoo's messages but without its client, which keeps threads and connections,
+queues requests across sessions, hides how long a session lasts and reads any length that a server names. Each
+lease has a session of its own, and nothing moves from one to another.
+
+How long a lease lasts: the leader ends a session that was not heard of for the time agreed on when it was opened
+(2 to 20 ticks of the server). A *request* through a follower does not count there: the follower reports which
+sessions it heard of with its next heartbeat, and may be cut off before. Only opening and reopening a session is
+told to the leader at once. So whoever lets a lease last reopens its session and then writes: the first starts the
+time anew at the leader, and the second, which needs a quorum behind the same leader, shows that this leader was
+no deposed one. From the first renewal on no connection is kept, so that long runs do not use up the servers'
+maxClientCnxns. A session that is over is followed by another: the version tells whether nobody wrote meanwhile.
+
+Holds are measured by the leader's clock, which shows in the times of nodes: a look at a key first writes to the
+node ``~clock``. That write also makes the look current. Who finds a lease needs neither: of a fleet that asks at
+once all but one do, and each write costs a quorum. So a read begins with a glance, behind a ``sync``. It shows what
+was committed when its session was opened, or later, unless the leader was deposed and has not noticed; what
+is decided on it can only refuse, since a swap names the version. The floor of fences is the ensemble's own
+transaction number: no clock can set it back, and it goes on when a key's node was deleted.
+
+With user and password in the URL (the digest scheme) nodes are open to their creator only; without, to everybody
+who reaches the servers. Only TLS hides the password on its way.
+
+A read leaves its session open, for `watch` and the next read, until another request needs none or `close`. What a
+watch shows may be a moment old, so it only says that a lease is still there (`exact` asks for how long).
+
+Nodes of keys stay for ever: ZooKeeper collects unused nodes only with options that servers do not have by default.
+One that has had no child for long may be deleted by hand.
+"""
+
+from __future__ import annotations
+
+from ...lease.vocabulary import Traits
+from .cell import NodeCell
+from .session import Session
+from .swapping import put
+from .tree import LASTING, Tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ...lease.store import Cell, Hold
+    from ..url import URL
+    from .watch import Watch
+
+
+def open_store(url: URL, timeout: float) -> ZooKeeperStore:
+    """Return the store for a zookeeper:// or zookeepers:// URL; raise ConfigError for a bad one."""
+    return ZooKeeperStore(url, timeout)
+
+
+class ZooKeeperStore:
+    """The `Store` protocol on a ZooKeeper ensemble."""
+
+    traits = Traits(fencing=True, shortest_ttl=2.0, longest_ttl=365 * 86400.0)
+
+    def __init__(self, url: URL, timeout: float) -> None:
+        self.timeout = timeout
+        self.notices: list[str] = []
+        self._tree = Tree(url, timeout)
+        #: By key the sessions of leases that are out, or may be: the answer never came.
+        self._leases: dict[str, Session] = {}
+        #: The session for all else, what it showed last of which key, and what watches that.
+        self._session = Session(self._tree.name)
+        self._seen: tuple[str, NodeCell] | None = None
+        self._watch: Watch | None = None
+
+    def read(self, key: str, deadline: float, *, exact: bool = False) -> Cell:
+        """Return the cell as it is now. Without `exact` nothing is written where there is a lease."""
+        if exact and self._watch is not None and self._watch.key == key:
+            cell = self._watch.look(deadline)
+            if cell is not None:
+                return cell
+        self._forget_what_was_seen()
+        with self._tree.opened(self._session, LASTING, deadline):
+            cell = self._tree.read(self._session, key, exact=exact)
+        self._seen = key, cell
+        return cell
+
+    def swap(
+        self, key: str, seen: Cell, data: bytes, *, lease: float | None, hold: Hold, deadline: float
+    ) -> tuple[bool, Cell]:
+        """Put `data` in the place of what was `seen`; the cell's lease is how long the servers keep its session."""
+        known = seen if isinstance(seen, NodeCell) else NodeCell()
+        self._forget_what_was_seen()
+        own = self._leases.get(key)
+        ours = own is not None and known.is_of(own)
+        if lease:
+            if own is None:
+                own, self._session = self._session, Session(self._tree.name)
+                self._leases[key] = own
+            own.drop()  # Only reopening it counts at the leader; see above.
+        session = own if own is not None and (lease or ours) else self._session
+        with self._tree.opened(session, lease or session.timeout or LASTING, deadline):
+            cell = put(self._tree, session, key, known, data, lease=lease, hold=hold)
+            if cell is not None and lease and ours:
+                session.drop()
+            done, cell = cell is not None, cell or self._tree.read(session, key, exact=False)
+        if own is not None and not (cell.lease and cell.is_of(own)):
+            # It has no lease, and gets none any more: what is still under way finds another version.
+            del self._leases[key]
+            if done or session is not own:
+                own.end()
+            else:
+                self._session.end()
+                self._session = own
+        if not done:
+            self._seen = key, cell
+        return done, cell
+
+    def place(self, key: str) -> str:
+        """Return the server's name and the node's."""
+        return f"{self._tree.name}: node {self._tree.path(key)}"
+
+    def keys(self) -> Iterator[str]:
+        """List the keys that have a node."""
+        self._forget_what_was_seen()
+        with self._tree.opened(self._session, LASTING):
+            return self._tree.keys(self._session)
+
+    def watch(self, key: str) -> int | None:
+        """Return a descriptor that can be read once the key may have changed, None if it was not read just before.
+
+        Raises BackendUnavailable when it cannot be watched. The next request should follow within a third of the
+        time that the servers keep sessions (40 s by default); after all of it the descriptor can be read for that.
+        """
+        if self._watch is None and self._seen is not None and self._seen[0] == key:
+            from .watch import Watch
+
+            self._watch = Watch(self._tree, self._session, *self._seen)
+        return self._watch.descriptor() if self._watch is not None and self._watch.key == key else None
+
+    def uptime(self, key: str, deadline: float) -> None:
+        """Return None: sessions outlive a server that starts anew."""
+
+    def close(self) -> None:
+        """Drop the connections, not the sessions of leases: one that was not ended lapses in its time."""
+        self._forget_what_was_seen()
+        self._session.end()
+        for session in self._leases.values():
+            session.drop()
+        self._leases.clear()
+
+    def _forget_what_was_seen(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
+        self._watch = self._seen = None

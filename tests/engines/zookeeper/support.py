@@ -1,0 +1,107 @@
+"""What tests of ZooKeeper's store share: nodes behind its back, sessions, and short words for its calls."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from kazoo.client import KazooClient
+
+from cronlock.engines.url import URL
+from cronlock.engines.zookeeper.cell import NodeCell
+from cronlock.engines.zookeeper.store import ZooKeeperStore
+from cronlock.lease.leases import Leases
+from cronlock.lease.state import State, encode
+from cronlock.lease.store import Cell
+from labs.servers.process import HOST
+
+if TYPE_CHECKING:
+    from labs.servers.zookeeper import ZooKeeperServer
+
+#: For one server with short ticks, which grants long sessions all the same.
+LONG_SESSIONS = {"maxSessionTimeout": "700000"}
+
+
+@contextmanager
+def opened(url: str, timeout: float = 10.0) -> Iterator[ZooKeeperStore]:
+    """Open a store and close it."""
+    store = ZooKeeperStore(URL(url), timeout)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@contextmanager
+def leasing(url: str, timeout: float = 10.0) -> Iterator[Leases]:
+    """Open a store under the rules and close it."""
+    with opened(url, timeout) as store:
+        yield Leases(store)
+
+
+@contextmanager
+def looking(server: ZooKeeperServer, login: str = "") -> Iterator[KazooClient]:
+    """Connect kazoo's own client to the server, to look behind the store's back."""
+    client = KazooClient(f"{HOST}:{server.plain_port}", auth_data=[("digest", login)] if login else None)
+    client.start(30)
+    try:
+        yield client
+    finally:
+        client.stop()
+        client.close()
+
+
+def remove_lease(client: KazooClient, path: str) -> None:
+    """Remove what goes with the session of a lease of the key at `path`."""
+    for name in client.get_children(path):
+        client.delete(f"{path}/{name}")
+
+
+def sessions(server: ZooKeeperServer) -> set[str]:
+    """Return the sessions that the server keeps."""
+    return set(re.findall("0x[0-9a-f]+", server.ask("dump").partition("ephemeral")[0]))
+
+
+def a_text() -> bytes:
+    """Return a record, another one each time."""
+    return encode(State())
+
+
+def read(store: ZooKeeperStore, key: str, *, exact: bool = False) -> NodeCell:
+    """Return the cell, in the store's time."""
+    cell = store.read(key, time.monotonic() + store.timeout, exact=exact)
+    assert isinstance(cell, NodeCell)
+    return cell
+
+
+def try_swap(
+    store: ZooKeeperStore, key: str, seen: Cell, *, lease: float | None = None, hold: Any = 0.0
+) -> tuple[bool, NodeCell]:
+    """Swap, in the store's time."""
+    done, cell = store.swap(key, seen, a_text(), lease=lease, hold=hold, deadline=time.monotonic() + store.timeout)
+    assert isinstance(cell, NodeCell)
+    return done, cell
+
+
+def swap(store: ZooKeeperStore, key: str, seen: Cell, *, lease: float | None = None, hold: Any = 0.0) -> NodeCell:
+    """Return what a swap left that is done."""
+    done, cell = try_swap(store, key, seen, lease=lease, hold=hold)
+    assert done
+    return cell
+
+
+def refused(store: ZooKeeperStore, key: str, seen: Cell, *, lease: float | None = None) -> NodeCell:
+    """Return what is there in the place of what was `seen`."""
+    done, cell = try_swap(store, key, seen, lease=lease)
+    assert not done
+    return cell
+
+
+def take(store: ZooKeeperStore, key: str, ttl: float, hold: float = 0.0) -> NodeCell:
+    """Return the cell of a key that is free, with a lease."""
+    seen = read(store, key)
+    assert not seen.lease
+    return swap(store, key, seen, lease=ttl, hold=hold)
