@@ -6,16 +6,15 @@ import struct
 from typing import Any
 
 from cronlock.engines.memcached.meta import Connection
-from cronlock.engines.redis import ha as redis_ha
+from cronlock.engines.redis import ensemble
 from cronlock.engines.redis.resp import LONGEST_REPLY, Replies, ReplyError
 from cronlock.engines.registry import open_backend
+from cronlock.engines.zookeeper.cell import to_text
 from cronlock.errors import BackendUnavailable, ForeignValue
-from cronlock.lease import record
-from cronlock.lease.state import State, encode
+from cronlock.lease.state import State, encode, run_to_line
 
 from .data import Data
 from .engine import SECRET, expecting, said
-from .files import fields_of
 from .operations import KEY, a_run, operate
 from .streams import Answering, served
 
@@ -46,7 +45,6 @@ _ERRORS = (
     f"x {SECRET}",
     "",
 )
-_WORDS = ("granted", "held", "hold", "forgotten", "cancelled", "ended", "record", "none", "yes", "no", "foreign")
 _META_TOKENS = (
     b"\r\n",
     b" ",
@@ -116,16 +114,25 @@ def _array(parts: list[bytes]) -> bytes:
 
 
 def a_redis(data: Data) -> None:
-    """A server that answers scripts with anything gives answers, or the errors of backends."""
+    """A server whose hashes hold anything, and who swaps them or not, gives answers, or the errors of backends."""
 
     def answer(request: bytes) -> bytes:
+        clock = _array([_bulk(_digits(data)), _bulk(_digits(data))])
         if b"\r\nSCAN\r\n" in request:
             names = [_bulk(b"cronlock:" + data.blob(5)) for _ in range(data.below(4))]
             reply = _array([_bulk(data.pick((b"0", b"0", b"7", b"x"))), _array(names)])
+        elif b"\r\nINFO\r\n" in request:
+            reply = _bulk(b"uptime_in_seconds:%b\r\n" % _digits(data))
+        elif b"\r\nEVAL\r\n" not in request:
+            reply = clock + _hash(data)
+        elif data.chance(2):
+            reply = b"*4\r\n:0\r\n" + clock + _hash(data)
         else:
-            reply = _array([_bulk(_script_word(data, place)) for place in range(4)] + _pairs(data))
-        if b"\r\nWAIT\r\n" in request or b"\r\nAUTH\r\n" in request:
-            reply = b"".join(data.several(1, lambda: b"+OK\r\n")) + reply + b":%d\r\n" % data.below(3)
+            reply = b"*4\r\n:1\r\n" + clock + _bulk(_digits(data)) + _bulk(_digits(data))
+        for command in (b"\r\nSELECT\r\n$1", b"\r\nAUTH\r\n"):
+            reply = b"+OK\r\n" + reply if command in request else reply
+        if b"\r\nWAIT\r\n" in request:
+            reply += b":%d\r\n" % data.below(3)
         if data.chance(8):
             reply = _reply(data, 0)
         return data.maimed(reply, _RESP_TOKENS) if data.chance(3) else reply
@@ -136,23 +143,22 @@ def a_redis(data: Data) -> None:
         operate(data, open_backend(url, 5.0))
 
 
-def _script_word(data: Data, place: int) -> bytes:
-    if place == 0:
-        return data.pick(_WORDS).encode()
-    return str(data.below(10**6)).encode() if not data.chance(6) else data.digits().encode()
+def _digits(data: Data) -> bytes:
+    return str(data.below(10**6)).encode() if not data.chance(6) else data.digits().encode("utf-8", "replace")
 
 
-def _pairs(data: Data) -> list[bytes]:
-    fields: dict[str, str] = {}
-    for prefix in ("", "last_"):
-        if data.chance(2):
-            fields.update(record.run_to_fields(a_run(data), prefix))
-    if data.chance(2):
-        fields["history"] = "\n".join(record.run_to_line(a_run(data)) for _ in range(2))
+def _hash(data: Data) -> bytes:
+    """Return whether there is a hash, and its fields."""
     if data.chance(4):
-        fields[data.pick(("pid", "fence", "last_ttl", "history", "success"))] = data.digits()
-    words = [word.encode("utf-8", "surrogateescape") for pair in fields.items() for word in pair]
-    return [_bulk(word) for word in words]
+        return b":%d\r\n" % data.below(2) + _array([b"$-1\r\n"] * 5)
+    runs = [run_to_line(a_run(data)) for _ in range(data.below(3))]
+    state = State(fence=data.number(), run=a_run(data) if data.chance(2) else None, past=tuple(runs))
+    text = encode(state)
+    words = [None, b"00ff", data.maimed(text, (b"\t", b"\n", b"%")) if data.chance(3) else text]
+    words += [_digits(data), _digits(data)]
+    if data.chance(8):
+        words[data.below(5)] = data.pick((None, b"1", b"", b"x"))
+    return b":1\r\n" + _array([b"$-1\r\n" if word is None else _bulk(word) for word in words])
 
 
 def some_slots(data: Data) -> None:
@@ -163,7 +169,7 @@ def some_slots(data: Data) -> None:
 
     answer = data.several(3, lambda: [value(), value(), *data.several(2, lambda: [value(), value()])])
     try:
-        checked = redis_ha._checked_slots(answer, "asked")
+        checked = ensemble._checked_slots(answer, "asked")
     except (ValueError, TypeError, IndexError):
         return  # All that goes wrong there becomes BackendUnavailable: see `Guides.ask`.
     for first, last, *_ in checked:
@@ -264,8 +270,8 @@ def _zookeeper_answer(data: Data, frame: bytes) -> bytes:
     if error:
         return header
     stat = struct.pack("!qqqqiiiqiiq", 1, 2, 10**12, 10**12 + data.below(10**6), *(data.below(3),) * 3, 77, 9, 0, 1)
-    text = record.encode({"fence": "5", **fields_of(data)}) if not data.chance(6) else data.blob(9)
-    names = data.pick(([], [], [b"me"], [b"alpha-1-00ff"], [b"%", b"~clock"], [KEY.encode()]))
+    text = _zookeeper_node(data) if not data.chance(6) else data.blob(9)
+    names = data.pick(([], [], [b"beef"], [b"beef"], [b""], [b"%", b"~clock"], [KEY.encode()]))
     listed = struct.pack("!i", len(names)) + b"".join(struct.pack("!i", len(name)) + name for name in names)
     bodies = {
         1: struct.pack("!i", 2) + b"/x",
@@ -273,10 +279,24 @@ def _zookeeper_answer(data: Data, frame: bytes) -> bytes:
         4: struct.pack("!i", len(text)) + text + stat,
         5: stat,
         12: listed + stat,
-        14: b"".join(struct.pack("!ibi", 5, 0, 0) + stat for _ in range(data.below(3)))
+        14: b"".join(data.pick(_zookeeper_results(stat)) for _ in range(data.below(4)))
         + struct.pack("!ibi", -1, 1, -1),
     }
     return header + bodies.get(kind, b"")
+
+
+def _zookeeper_results(stat: bytes) -> tuple[bytes, ...]:
+    """Return what a transaction's parts may say: written, deleted, made, or a failure."""
+    failed = (struct.pack("!ibi", -1, 0, code) + struct.pack("!i", code) for code in (0, -2, -101, -103, -110))
+    return (struct.pack("!ibi", 5, 0, 0) + stat, struct.pack("!ibi", 2, 0, 0), *failed)
+
+
+def _zookeeper_node(data: Data) -> bytes:
+    """Return the text of a key's node, mostly of a lease in the session that the server names."""
+    state = State(fence=data.below(500), run=a_run(data) if data.chance(2) else None)
+    hold = data.pick((0.0, 45.0, 1e9))
+    text = to_text(data.pick(("beef", "beef", "")), "4d", 4.0, data.pick((0, 10**12)), hold, encode(state))
+    return data.maimed(text) if data.chance(12) else text
 
 
 TARGETS = (some_replies, a_redis, some_slots, some_items, a_memcached, a_zookeeper)
