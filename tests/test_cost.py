@@ -92,7 +92,7 @@ _OWN = {
     "redis": _REDIS,
     "rediss": _REDIS,
     "memcached": _engine("memcached", "item meta servers store", "stream"),
-    "zookeeper": _engine("zookeeper", "backend entry history session tree", "stream"),
+    "zookeeper": _engine("zookeeper", "cell session store swapping tree", "stream"),
     "etcd": _engine("etcd", "api backend entry names", "http stream"),
     "postgresql": _engine("postgresql", "backend libpq link sql", "sql stream"),
     "mysql": _engine("mysql", "backend link servers sql", "sql stream"),
