@@ -1,4 +1,4 @@
-"""How the contract and the state machine reach a backend, and the claims that they make."""
+"""How the contracts reach an engine, and the claims that they make."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cronlock.lease.vocabulary import EXITED, Claim, Conflict, Ending, Grant, Record, Sight
+from cronlock.lease.vocabulary import EXITED, Claim, Conflict, Ending, Grant, Sight
 
 from .waiting import eventually
 
@@ -111,27 +111,10 @@ class StoreHooks:
 
 
 class Hooks:
-    """How the contract reaches a backend and its server behind the backend's back."""
+    """How the contract reaches a backend that is no store; `lapse` and `end_hold` work at once."""
 
-    #: The ttl and the hold for tests that let them lapse by waiting; long ones cost nothing
-    #: where `lapse` and `end_hold` need not wait.
     short_ttl = 2.0
     short_hold = 2.0
-    #: Whether `lapse` and `end_hold` work at once whatever the ttl: the state machine needs it.
-    forces_time = False
-    #: Why a forced release frees the key only when its holder has noticed.
-    force_waits = ""
-    #: Why this server is never suspected to have forgotten a lease.
-    never_forgets = ""
-    #: Why this server is suspected by its uptime only.
-    forgets_by_uptime_only = ""
-    #: Whether the server tells its uptime.
-    tells_uptime = True
-    #: Why the record of a run that died is not to be read any more once its lease lapsed.
-    dead_run_vanishes = ""
-    #: Why an owner that gave up on a key that it did not have is not remembered.
-    forgets_strangers = ""
-    #: How many owners race for one key.
     racers = 8
 
     def open(self) -> Backend:
@@ -140,18 +123,11 @@ class Hooks:
 
     def lapse(self, node: Backend, grant: Grant) -> None:
         """Let the lease lapse, as if `node` had died after it got the grant."""
-        self._wait_for(node, grant.claim.key, lambda record: record.remaining == 0, "the lease lapsed")
+        raise NotImplementedError
 
     def end_hold(self, node: Backend, key: str) -> None:
         """Let the key's hold be over, and leave a lease as it is."""
-        self._wait_for(node, key, lambda record: record.hold_remaining == 0, "the hold ended")
-
-    def _wait_for(self, node: Backend, key: str, condition: Callable[[Record], bool], what: str) -> None:
-        def look() -> bool:
-            record = node.read(key)
-            return record is None or condition(record)
-
-        eventually(look, what, pause=0.1)
+        raise NotImplementedError
 
 
 def fresh_key(name: str = "job") -> str:
