@@ -5,13 +5,20 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from cronlock.lease import timing
 from cronlock.process import guard
+from cronlock.process.deadlines import BY_DEADLINE, BY_LOSS, BY_SIGNAL, BY_TIMEOUT, BY_WRAPPER, Plan
 from cronlock.process.guard import Ended, Guard
 
 from .data import Data
 
-_REASONS = (None, timing.BY_DEADLINE, timing.BY_LOSS, timing.BY_TIMEOUT, timing.BY_WRAPPER, timing.BY_SIGNAL)
+_REASONS = (
+    None,
+    BY_DEADLINE,
+    BY_LOSS,
+    BY_TIMEOUT,
+    BY_WRAPPER,
+    BY_SIGNAL,
+)
 
 
 def some_reports(data: Data) -> None:
@@ -49,11 +56,11 @@ def _report(data: Data) -> str:
 def some_orders(data: Data) -> None:
     """However the wrapper's orders are cut, the guard keeps to the last deadline and the first reason to stop."""
     deadlines = data.several(4, lambda: data.below(10**6) / 1000)
-    stop = data.pick((None, timing.BY_LOSS))
+    stop = data.pick((None, BY_LOSS))
     watch: Any = object.__new__(guard._Watch)
     watch._control, writer = os.pipe()
     watch._buffer = b""
-    watch._plan = timing.Plan(deadline=1.0, grace=1.0, kill_after=1.0)
+    watch._plan = Plan(deadline=1.0, grace=1.0, kill_after=1.0)
     stopped: list[str] = []
     watch._terminate = stopped.append
     text = "".join(f"deadline {moment!r}\n" for moment in deadlines) + (f"stop {stop}\n" if stop else "")

@@ -91,7 +91,7 @@ _ALL = (
         [
             Edit(
                 _GUARD,
-                "            if self._orders.stop_on_loss:\n                self._terminate(timing.BY_WRAPPER)\n",
+                "            if self._orders.stop_on_loss:\n                self._terminate(deadlines.BY_WRAPPER)\n",
                 "",
             ),
             Edit(_GUARD, "                if self._plan.deadline is not None:\n", "                if False:\n"),
@@ -125,7 +125,7 @@ _ALL = (
     Tooth(
         "term-without-kill",
         "what ignores TERM is not killed",
-        [Edit("cronlock/lease/timing.py", "return (KILL, plan.stop, None) if now >= kill_at else", "return")],
+        [Edit("cronlock/process/deadlines.py", "return (KILL, plan.stop, None) if now >= kill_at else", "return")],
         "redis",
         "kill-wrapper",
         (OVERLAP, OUTLIVE, LEFT),

@@ -15,26 +15,11 @@ FIXED_MARGIN = 0.1
 # TERM's grace takes at most a third of the ttl, so that renewals have the rest.
 GRACES_IN_TTL = 3
 
-# A server's clock and ours may differ by so much between two answers, besides the time on the way.
-JUMP = 1.0
-
 # How often a standby looks whether the run has ended: 1,000 of them ask a server 67 times a second.
 STANDBY_LOOK = 15.0
 STANDBY_LOOK_LOCAL = 1.0
 # Those who wait for a lease to lapse ask spread over so many seconds after it.
 STANDBY_SPREAD = 0.5
-
-#: Why the guard stops a command.
-BY_DEADLINE = "deadline"  # the lease could not be renewed in time
-BY_LOSS = "lost"  # the backend said that the lease is not ours
-BY_TIMEOUT = "timeout"
-BY_WRAPPER = "wrapper"  # the wrapper died
-BY_SIGNAL = "signal"  # the command died of a forwarded signal and left processes behind
-
-#: What to do next.
-WAIT = "wait"
-TERMINATE = "terminate"
-KILL = "kill"
 
 
 def deadline(sent: float, ttl: float, granularity: float) -> float:
@@ -95,89 +80,3 @@ class StandbyPlan:
             return self._look
         # A server that counts in whole seconds may still show a lease that is due.
         return min(self._look, max(lapse, now + 0.1) + STANDBY_SPREAD * noise)
-
-
-class Jumps:
-    """Whether the clock of a server that judges leases goes as ours does, from one answer to an owner to the next."""
-
-    __slots__ = ("_name", "_seen")
-
-    def __init__(self, name: str) -> None:
-        """`name` is what messages call the server."""
-        self._name = name
-        # Owner, before sending, after receiving (both our clock) and the server's time.
-        self._seen: tuple[str, float, float, float] | None = None
-
-    def see(self, owner: str, sent: float, received: float, server: float) -> str | None:
-        """Note the server's time, in seconds, of an answer that was asked for at `sent` and came at `received`.
-
-        Returns a notice when it went otherwise than our own since the last answer to this owner.
-        """
-        seen = self._seen
-        self._seen = (owner, sent, received, server)
-        if seen is None or seen[0] != owner:
-            return None
-        _, sent_before, received_before, server_before = seen
-        advance = server - server_before
-        jump = max(0.0, advance - (received - sent_before)) or min(0.0, advance - (sent - received_before))
-        if abs(jump) <= JUMP:
-            return None
-        return (
-            f"{self._name}: the server's clock jumped by {jump:+.1f} s during this run"
-            " (or another server took over); leases are judged by it: let it be slewed, not set"
-        )
-
-
-class Plan:
-    """What the guard keeps to; the wrapper moves `deadline`, the guard notes `stop`."""
-
-    __slots__ = ("deadline", "grace", "kill_after", "kill_lead", "limit", "stop", "stopped_at")
-
-    def __init__(
-        self,
-        *,
-        deadline: float | None,
-        grace: float,
-        kill_after: float,
-        kill_lead: float = 0.0,
-        limit: float | None = None,
-    ) -> None:
-        #: D, or None when nothing but the command's own end or `limit` ends it.
-        self.deadline = deadline
-        self.grace = grace
-        self.kill_after = kill_after
-        self.kill_lead = kill_lead
-        #: When --timeout is over, or None.
-        self.limit = limit
-        #: Why and since when the command is being stopped.
-        self.stop: str | None = None
-        self.stopped_at = 0.0
-
-    def begin_stop(self, why: str, now: float) -> None:
-        """Note that TERM goes out now; the first reason stays."""
-        if self.stop is None:
-            self.stop = why
-            self.stopped_at = now
-
-    def last_kill(self) -> float | None:
-        """Return when KILL must go out for the lease's sake."""
-        return None if self.deadline is None else self.deadline - self.kill_lead
-
-
-def decide(now: float, plan: Plan) -> tuple[str, str | None, float | None]:
-    """Return (what to do, why, when to look again at the latest; None: no time is set)."""
-    last_kill = plan.last_kill()
-    if plan.stop is not None:
-        kill_at = plan.stopped_at + (plan.kill_after if plan.stop == BY_TIMEOUT else plan.grace)
-        if last_kill is not None:
-            kill_at = min(kill_at, last_kill)
-        return (KILL, plan.stop, None) if now >= kill_at else (WAIT, plan.stop, kill_at)
-    wake = plan.limit
-    if last_kill is not None:
-        term_at = last_kill - plan.grace
-        if now >= term_at:
-            return TERMINATE, BY_DEADLINE, None
-        wake = term_at if wake is None else min(wake, term_at)
-    if plan.limit is not None and now >= plan.limit:
-        return TERMINATE, BY_TIMEOUT, None
-    return WAIT, None, wake

@@ -7,25 +7,28 @@ import os
 import time
 
 from .. import errors
-from ..config.options import COMMAND_VARIABLES
 from . import linux, signals
 
-#: How long processes that even KILL does not end are waited for, before the lease is left to lapse.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+#: How long processes that even KILL does not end are waited for.
 UNKILLABLE_AFTER = 60.0
 
 _SHELL = "/bin/sh"
 _NONE: frozenset[int] = frozenset()
 
 
-def environment(extra: dict[str, str]) -> dict[str, str]:
-    """Return what the command finds: cronlock's own environment and `extra`.
+def environment(extra: dict[str, str], without: Iterable[str] = ()) -> dict[str, str]:
+    """Return what the command finds: cronlock's own environment, `without` these names, and `extra`.
 
     In a POSIX locale, as cron's, the interpreter sets LC_CTYPE for itself and its children (PEP
     538); the command must not see that.
     """
     result = dict(os.environ)
-    for name, _ in COMMAND_VARIABLES:
-        result.pop(name, None)  # A surrounding run's.
+    for name in without:
+        result.pop(name, None)
     if "LC_CTYPE" in result:
         initial = linux.initial_environment()
         if initial is not None:
@@ -57,7 +60,7 @@ class Command:
         self.ignored = ignored
         #: The terminal that the command gets into its foreground, or None.
         self.terminal = terminal
-        #: A descriptor of the lease that the command inherits, or None.
+        #: A descriptor that the command inherits, since a lock lives in it, or None.
         self.descriptor = descriptor
         #: Whether the kernel ends the command with the process that started it.
         self.die_with_guard = die_with_guard

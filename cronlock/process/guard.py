@@ -7,7 +7,7 @@ command leaves behind becomes its child, so "no child is left" means that all of
 Behind it may stand the rear guard, which is its parent and the wrapper's child, and does nothing
 until the guard is killed: then it ends what the guard left. While the wrapper lives, that could do
 so as well; but once both are killed, the kernel would end the command alone, not what that has
-started. A lease that its backend ends over living processes needs it; a lock that they keep does not.
+started. What ends over living processes needs it; a lock that they keep does not.
 
 Lines on the pipes, each written at once and shorter than PIPE_BUF:
 
@@ -28,17 +28,15 @@ import errno
 import os
 import select
 
-from ..lease import timing
 from . import command as process
-from . import linux, signals
+from . import deadlines, linux, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..lease.clock import Clock
-    from ..lease.timing import Plan
     from .command import Command
+    from .deadlines import Clock, Plan
     from .terminal import Terminal
 
 
@@ -264,10 +262,10 @@ class _Watch:
         while not self._over:
             now = self._orders.clock.now()
             # Before anything else: whatever woke us, it may be late.
-            action, why, wake = timing.decide(now, self._plan)
-            if action == timing.TERMINATE and why is not None:
+            action, why, wake = deadlines.decide(now, self._plan)
+            if action == deadlines.TERMINATE and why is not None:
                 self._terminate(why)
-            elif action == timing.KILL:
+            elif action == deadlines.KILL:
                 self._finish(clean=process.kill_all(self._group(), adopts=self._adopts))
             else:
                 self._alarm.set(wake)
@@ -290,7 +288,7 @@ class _Watch:
         if not data:
             self._poll.unregister(self._control)
             if self._orders.stop_on_loss:
-                self._terminate(timing.BY_WRAPPER)
+                self._terminate(deadlines.BY_WRAPPER)
             return
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:
@@ -305,7 +303,7 @@ class _Watch:
 
     def _start(self) -> None:
         orders, now = self._orders, self._orders.clock.now()
-        if timing.decide(now, self._plan)[0] != timing.WAIT:
+        if deadlines.decide(now, self._plan)[0] != deadlines.WAIT:
             self._report("late")
             self._over = True
             return
@@ -361,7 +359,7 @@ class _Watch:
                     # The run is over; a daemon that it left on purpose lives on.
                     self._finish(clean=not children_left)
                     return
-                self._terminate(timing.BY_SIGNAL)
+                self._terminate(deadlines.BY_SIGNAL)
         stopping = self._plan.stop is not None and self._wait_status is not None
         if stopping and process.none_left(children_left, self._pid, adopts=self._adopts):
             self._finish(clean=True)
@@ -387,7 +385,7 @@ class _Watch:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
         status = "-" if self._wait_status is None else self._wait_status
         self._report("ended", why or "-", status, int(clean))
-        if why == timing.BY_WRAPPER:
+        if why == deadlines.BY_WRAPPER:
             if self._orders.terminal is not None and self._pid is not None:
                 self._orders.terminal.take_back(self._pid)
             self._orders.say(

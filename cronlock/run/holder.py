@@ -10,6 +10,7 @@ from ..engines import registry
 from ..errors import BackendError, BackendUnavailable, ConfigError, CronlockError, GivenBack
 from ..lease import timing
 from ..lease.vocabulary import CANCELLED, ENDED, FORGOTTEN, HELD, LOST, NOT_STARTED, Claim, Conflict, Ending
+from ..process import deadlines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ class Holder:
             self._first_sent + timing.renew_after(answer.ttl, noise()),
         )
         self._in_doubt = False
-        if timing.decide(self._clock.now(), self.plan(holding))[0] != timing.WAIT:
+        if deadlines.decide(self._clock.now(), self.plan(holding))[0] != deadlines.WAIT:
             self.give_back(holding)
             self._start_over()
             raise GivenBack("the answer came too late for the lease to be of use")
@@ -238,10 +239,10 @@ class Holder:
         self._first_sent = None
         self._in_doubt = False
 
-    def plan(self, holding: Holding) -> timing.Plan:
+    def plan(self, holding: Holding) -> deadlines.Plan:
         """Return what the guard will keep to under `holding`."""
         ttl = holding.grant.ttl
-        return timing.Plan(
+        return deadlines.Plan(
             deadline=holding.deadline,
             grace=timing.grace(self._settings.kill_after, ttl),
             kill_after=self._settings.kill_after,

@@ -6,11 +6,11 @@ import os
 import select
 
 from .. import durations, errors
+from ..config.options import COMMAND_VARIABLES
 from ..errors import BackendError, CronlockError, LeaseOver
-from ..lease import timing
 from ..lease.vocabulary import EXITED, FORGOTTEN, LOST, NOT_STARTED, TIMED_OUT, Conflict
 from ..process import command as process
-from ..process import guard, linux, signals
+from ..process import deadlines, guard, linux, signals
 from .holder import Holder, Holding, noise
 from .log import NOTICE, WARNING
 
@@ -167,13 +167,13 @@ class Job:
         foreground = self._terminal is not None and self._terminal.is_ours_to_give()
         command = process.Command(
             settings.command,
-            process.environment(variables),
+            process.environment(variables, without=[name for name, _ in COMMAND_VARIABLES]),
             ignored=self._signals.ignored,
             terminal=self._terminal.descriptor if self._terminal is not None and foreground else None,
             descriptor=None if holding is None else holding.grant.descriptor,
             die_with_guard=stop_on_loss,
         )
-        plan = timing.Plan(deadline=None, grace=settings.kill_after, kill_after=settings.kill_after)
+        plan = deadlines.Plan(deadline=None, grace=settings.kill_after, kill_after=settings.kill_after)
         if holding is not None and stop_on_loss:
             plan = self._holder.plan(holding)
         orders = guard.Orders(
@@ -269,7 +269,7 @@ class Job:
             elif self._settings.on_lost == "continue":
                 self._say_lost_once(holding)
             elif holding.lost:
-                watcher.stop(timing.BY_LOSS)
+                watcher.stop(deadlines.BY_LOSS)
 
     def _say_lost_once(self, holding: Holding) -> None:
         if not self._loss_said and (holding.lost or self._clock.now() >= holding.deadline):
@@ -380,8 +380,8 @@ def _terminal() -> Terminal | None:
 
 def _status(ended: guard.Ended) -> tuple[int, str]:
     """Return (exit status, outcome for the record)."""
-    if ended.why == timing.BY_TIMEOUT:
+    if ended.why == deadlines.BY_TIMEOUT:
         return errors.TIMEOUT, TIMED_OUT
-    if ended.why in (None, timing.BY_SIGNAL) and ended.wait_status is not None:
+    if ended.why in (None, deadlines.BY_SIGNAL) and ended.wait_status is not None:
         return process.exit_status(ended.wait_status), EXITED
     return errors.LOST, LOST

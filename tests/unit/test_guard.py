@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from cronlock.lease import timing
 from cronlock.lease.clock import SystemClock
 from cronlock.process import command as process
-from cronlock.process import guard, linux
+from cronlock.process import deadlines, guard, linux
 
 #: Far more than anything takes here.
 LIMIT = 60.0
@@ -48,7 +47,7 @@ class Watched:
         self.deadline = clock.now() + seconds
         orders = guard.Orders(
             command=what,
-            plan=timing.Plan(deadline=self.deadline, grace=grace, kill_after=grace, kill_lead=0.05),
+            plan=deadlines.Plan(deadline=self.deadline, grace=grace, kill_after=grace, kill_lead=0.05),
             timeout=None,
             stop_on_loss=True,
             rear=False,
@@ -168,7 +167,7 @@ def test_exec_that_never_returns(guards: Guards) -> None:
     """A command on a dead file system is ended at the deadline like any other."""
     watched = guards.start(command("none", kind=NeverExecuted), seconds=1.0)
     pid = int(watched.hear("forked")[1])
-    assert watched.hear("ended")[1::2] == [timing.BY_DEADLINE, "1"]
+    assert watched.hear("ended")[1::2] == [deadlines.BY_DEADLINE, "1"]
     assert not is_alive(pid)
     watched.wait_end()
 
@@ -177,8 +176,8 @@ def test_exec_that_never_returns_and_a_wrapper_that_stops_it(guards: Guards) -> 
     """What the wrapper orders is heard although the command was not executed yet."""
     watched = guards.start(command("none", kind=NeverExecuted))
     watched.hear("forked")
-    watched.guard.stop(timing.BY_LOSS)
-    assert watched.hear("ended")[1::2] == [timing.BY_LOSS, "1"]
+    watched.guard.stop(deadlines.BY_LOSS)
+    assert watched.hear("ended")[1::2] == [deadlines.BY_LOSS, "1"]
 
 
 def test_nobody_reads_the_reports(guards: Guards) -> None:
@@ -216,7 +215,7 @@ def test_wrapper_that_is_gone(guards: Guards) -> None:
     pid = int(watched.hear("forked")[1])
     watched.hear("started")
     watched.guard.dismiss()
-    assert watched.hear("ended") == ["ended", timing.BY_WRAPPER, str(int(signal.SIGTERM)), "1"]
+    assert watched.hear("ended") == ["ended", deadlines.BY_WRAPPER, str(int(signal.SIGTERM)), "1"]
     assert not is_alive(pid)
     watched.wait_end()
     assert "was killed; the command was stopped" in watched.said
@@ -240,7 +239,7 @@ def test_renewals_move_the_deadline(guards: Guards) -> None:
     time.sleep(2.5)
     assert is_alive(pid)
     watched.guard.renewed(SystemClock().now())
-    assert watched.hear("ended")[1::2] == [timing.BY_DEADLINE, "1"]
+    assert watched.hear("ended")[1::2] == [deadlines.BY_DEADLINE, "1"]
 
 
 #: A shell that goes on in spite of TERM or ends of it, in front of one that ignores it.
@@ -263,9 +262,9 @@ def test_what_ignores_term_in_the_commands_group(
     monkeypatch.chdir(tmp_path)
     watched = guards.start(command("sh", "-c", _LEADERS[leader]))
     orphan = number_in(tmp_path / "orphan")
-    watched.guard.stop(timing.BY_LOSS)
+    watched.guard.stop(deadlines.BY_LOSS)
     try:
-        assert watched.hear("ended")[1::2] == [timing.BY_LOSS, "1"]
+        assert watched.hear("ended")[1::2] == [deadlines.BY_LOSS, "1"]
         assert not is_alive(orphan)
     finally:
         if is_alive(orphan):
@@ -282,7 +281,7 @@ def test_group_that_ends_by_itself_is_clean_at_once(
     watched = guards.start(command("sh", "-c", script), grace=LIMIT / 3)
     orphan = number_in(tmp_path / "orphan")
     asked = time.monotonic()
-    watched.guard.stop(timing.BY_LOSS)
+    watched.guard.stop(deadlines.BY_LOSS)
     assert watched.hear("ended")[3] == "1"
     assert not is_alive(orphan)
     assert time.monotonic() < asked + LIMIT
