@@ -15,10 +15,11 @@ from unittest.mock import patch
 
 from cronlock.engines.dynamodb import backend as dynamodb
 from cronlock.engines.dynamodb import item as dynamodb_item
-from cronlock.engines.etcd import backend as etcd
+from cronlock.engines.etcd import api as etcd
+from cronlock.engines.etcd import cell as etcd_cell
+from cronlock.engines.etcd import held as etcd_held
 from cronlock.engines.etcd import names as etcd_names
-from cronlock.engines.etcd.api import KeyValue, text_of
-from cronlock.engines.etcd.entry import Entry, hold_text, lease_text
+from cronlock.engines.etcd.messages import KeyValue, text_of
 from cronlock.engines.mysql import backend as mysql
 from cronlock.engines.mysql import sql as mysql_sql
 from cronlock.engines.postgresql import backend as postgresql
@@ -33,12 +34,12 @@ from cronlock.engines.wire.http import Connection
 from cronlock.engines.wire.stream import Busy
 from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
 from cronlock.lease import record
+from cronlock.lease import state as states
 from cronlock.lease.vocabulary import DIED, Ending, Record
 from labs.clocks import ManualClock
 
 from .data import Data
 from .engine import SECRET, expecting, said
-from .files import fields_of
 from .operations import KEY, OWNERS, a_claim, a_run, operate, show, show_run
 from .streams import hurrying, served
 
@@ -162,7 +163,7 @@ def an_etcd(data: Data) -> None:
     url = data.pick(_ETCD_URLS)
     with served(data, answer), hurrying(data.pick((0.01, 0.01, 0.3))):
         backend = open_backend(url, 5.0)
-        with patch.object(etcd, "_PAGE", 2), patch.object(etcd, "_LINGERING", 100.0):
+        with patch.object(etcd, "_PAGE", 2), patch.object(etcd_held, "_LINGERING", 100.0):
             operate(data, backend)
 
 
@@ -177,7 +178,7 @@ def _etcd_answer(data: Data, path: str, message: Any) -> dict[str, Any]:
             **({"succeeded": True} if done else {}),
         }
     if path == "/v3/lease/grant":
-        return {"ID": message["ID"] if message["ID"] != "0" else "77", "TTL": message["TTL"]}
+        return {"ID": message["ID"], "TTL": message["TTL"]}
     if path == "/v3/lease/timetolive":
         return {"ID": message["ID"], "TTL": data.pick(("5", "400", "-1", 0))}
     if path == "/v3/kv/range":
@@ -196,75 +197,47 @@ def _etcd_part(data: Data, part: dict[str, Any]) -> dict[str, Any]:
     found: list[KeyValue] = []
     if b"/record/" in key:
         found += [] if data.chance(4) else [_kept(data, key, _etcd_record(data))]
-    elif b"/history/" in key:
-        runs = data.several(3, lambda: record.run_to_line(a_run(data)).encode("utf-8", "surrogateescape"))
-        found += [_kept(data, key + b"%02d" % number, run) for number, run in enumerate(runs)]
-    elif not key.endswith(b"/") or data.chance(2):
+    elif data.chance(2):
         found += _held(data, key)
     return {"response_range": {"kvs": [_as_json(one) for one in found]}} if found else {"response_range": {}}
 
 
 def _held(data: Data, key: bytes) -> list[KeyValue]:
-    """Return what lies below ``held/``, or the key of that name."""
-    owner = data.pick(OWNERS[:2])
-    lease, hold = lease_text(owner), hold_text(data.pick((0.0, 45.0, 3000.0)))
+    """Return what lies below ``held/``."""
+    lease, hold = (etcd_held.Held(b"", 0, data.pick((0.0, 45.0, 3000.0)), 1.7e9).text for _ in range(2))
     if data.chance(12):
-        lease = hold = data.maimed(record.encode(fields_of(data)))
-    if key.endswith(b"/lease"):
-        return [_kept(data, key, lease)]
-    if not key.endswith(b"/"):
-        return [_kept(data, key, hold)]
-    both = [_kept(data, key + b"lease", lease), _kept(data, key + b"hold/" + owner.encode(), hold)]
+        lease = data.maimed(lease)
+    both = [_kept(data, key + b"lease", lease), _kept(data, key + b"hold/x", hold)]
     return data.pick((both, both[:1], both[1:], [_kept(data, key + b"x" * data.pick((0, 9000)), b"")]))
 
 
 def _kept(data: Data, key: bytes, value: bytes) -> KeyValue:
-    return KeyValue(key, value, 7, data.pick((7, 7, 8)), 77)
+    return KeyValue(key, value, data.pick((7, 7, 8)), data.pick((77, 77, 77, 0)))
 
 
 def _as_json(one: KeyValue) -> dict[str, Any]:
-    parts = {"key": text_of(one.key), "value": text_of(one.value), "create_revision": str(one.created)}
+    parts = {"key": text_of(one.key), "value": text_of(one.value)}
     return {**parts, "mod_revision": str(one.modified), "lease": one.lease}
 
 
 def _etcd_record(data: Data) -> bytes:
-    fields = {"fence": str(data.below(500)), "past": str(data.below(99))}
-    if data.chance(2):
-        fields["least"] = str(data.below(500))
-    for prefix in ("run.", "last.", "kept."):
-        if data.chance(2):
-            fields.update(record.run_to_fields(a_run(data), prefix))
-    if data.chance(8):
-        fields.update(fields_of(data))
-    if data.chance(3):
-        fields["success"] = record.run_to_line(a_run(data))
-    if data.chance(4):
-        fields["gone"] = "\n".join(OWNERS[data.below(2) : 2])
-    text = record.encode(fields)
+    runs = data.several(3, lambda: a_run(data))
+    past = tuple(states.run_to_line(run) for run in runs[1:])
+    text = states.encode(states.State(fence=data.below(500), run=runs[0] if runs else None, past=past))
     return data.maimed(text) if data.chance(12) else text
 
 
-def an_entry(data: Data) -> None:
-    """Whatever lies in etcd is a key's entry, or ForeignValue; and what follows from that can be written."""
-    entry, claim, names = Entry(), a_claim(data), etcd_names.Names("cronlock", KEY)
+def an_etcd_cell(data: Data) -> None:
+    """Whatever lies in etcd is a cell, or ForeignValue; what a cell's keys say is read again."""
+    names = etcd_names.Names("cronlock", KEY)
+    found = [_kept(data, names.record, _etcd_record(data)), *_held(data, names.held)]
     with expecting(ForeignValue):
-        entry.read(_etcd_record(data), data.below(1000))
-        for found in _held(data, names.held):
-            if found.key == names.lease:
-                entry.take_lease(found)
-            else:
-                entry.take_hold(found)
-    for run in (entry.run, entry.last, entry.kept_run, entry.success, entry.dead_run(claim.owner)):
-        show_run(run)
-    conflict = entry.conflict(claim)
-    assert conflict is None or conflict.remaining >= 0
-    texts = [entry.after_abandon(claim.owner), entry.after_force(claim.owner)]
-    if conflict is None:
-        texts.append(entry.after_grant(entry.granted_run(claim), claim))
-    if entry.run is not None:
-        texts.append(entry.after_release(entry.ended_run(Ending(DIED, None, 1.0))))
-    for text in texts:
-        Entry().read(text, 9)
+        cell = etcd_cell.cell_of(names, found, data.below(1000))
+        assert 0 <= cell.lease < 1e15
+        assert 0 <= cell.hold < 1e15
+        assert (cell.lease > 0, cell.hold > 0) == (cell.lease_key is not None, len(cell.hold_keys) > 0)
+        for one in cell.hold_keys:
+            assert etcd_held.read(KeyValue(one.key, one.text, one.modified, one.lease)) == one
 
 
 # AWS.
@@ -903,6 +876,6 @@ def a_postgresql(data: Data) -> None:
 
 
 TARGETS = (
-    *(an_http_answer, an_etcd, an_entry, a_dynamodb, an_item, an_sqs, a_message, a_date, some_credentials),
+    *(an_http_answer, an_etcd, an_etcd_cell, a_dynamodb, an_item, an_sqs, a_message, a_date, some_credentials),
     *(some_rows, a_mysql, a_postgresql),
 )

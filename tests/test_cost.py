@@ -94,7 +94,7 @@ _OWN = {
     "rediss": _REDIS,
     "memcached": _engine("memcached", "item meta servers store", "stream"),
     "zookeeper": _engine("zookeeper", "cell session store swapping tree", "stream"),
-    "etcd": _engine("etcd", "api backend entry names", "http stream"),
+    "etcd": _engine("etcd", "api cell held messages names store", "http stream"),
     "postgresql": _engine("postgresql", "backend libpq link sql", "sql stream"),
     "mysql": _engine("mysql", "backend link servers sql", "sql stream"),
     "dynamodb": _engine("dynamodb", "backend item table", _AWS),

@@ -16,8 +16,8 @@ import pytest
 from cronlock import keys
 from cronlock.commands.views import table
 from cronlock.engines.dynamodb import item as dynamodb_item
-from cronlock.engines.etcd import backend as etcd
-from cronlock.engines.etcd.api import text_of
+from cronlock.engines.etcd import api as etcd
+from cronlock.engines.etcd.messages import text_of
 from cronlock.engines.file import state as filestate
 from cronlock.engines.file.backend import FileBackend
 from cronlock.engines.file.mounts import refuse_network
@@ -126,19 +126,6 @@ def test_status_line_with_a_secret() -> None:
     said(caught.value)
 
 
-def test_host_of_bytes_that_are_no_text_in_etcds_history() -> None:
-    """A run of a host whose name is no text is written into the history, and read again."""
-    run = Run(owner="\udc80:1:x", host="\udc80", pid=1, program="p", started_at=1.0, ttl=300.0, fence=1)
-    value = {"key": text_of(b"cronlock/history/k/00"), "value": text_of(etcd._line(run))}
-    fields = {"fence": "1", **record.run_to_fields(run, "last.")}
-    lying = {"key": text_of(b"cronlock/record/k"), "value": text_of(record.encode(fields)), "mod_revision": "2"}
-    answer = {"responses": [{"response_range": {"kvs": kvs}} for kvs in ([lying], [], [value])]}
-    with _says(lambda _: _http(200, answer)):
-        known = open_backend("etcd://h", 5.0).read("k")
-    assert known is not None
-    assert [one.owner for one in known.history] == [run.owner]
-
-
 def test_server_of_etcd_that_repeats_the_password() -> None:
     """What etcd answers is shown without the password."""
     refused = {"message": f"wrong password {SECRET}", "code": 16}
@@ -153,7 +140,7 @@ def test_server_of_etcd_that_repeats_the_password() -> None:
 def test_long_key_in_etcd() -> None:
     """A message has the beginning of a key of others, not all of it."""
     found = {"key": text_of(b"cronlock/held/k/" + b"x" * 100_000), "value": "", "mod_revision": "2"}
-    answer = {"responses": [{}, {"response_range": {"kvs": [found]}}, {}]}
+    answer = {"header": {"revision": "2"}, "responses": [{}, {"response_range": {"kvs": [found]}}]}
     with _says(lambda _: _http(200, answer)), pytest.raises(ForeignValue, match="not a key of cronlock") as caught:
         open_backend("etcd://h", 5.0).read("k")
     said(caught.value)

@@ -1,24 +1,25 @@
 """etcd's JSON gateway (``/v3/...``, etcd 3.4 and later): several servers, one asked at a time.
 
-The gateway writes 64-bit numbers as texts and leaves out what is 0. Every answer is checked and bounded:
-whatever is not etcd's is BackendUnavailable.
+Every answer is checked and bounded: whatever is not etcd's is BackendUnavailable.
 
 A request that was sent to a server which did not answer is sent to the next one: all that is asked here may
-be done twice. What writes names the versions that it was decided on, or the id of a lease.
+be done twice. What writes names the versions that it was decided on, or the id of a lease; its answer says that
+it was `repeated`.
 """
 
 from __future__ import annotations
 
-import binascii
 import json
 import time
 
 from ...errors import BackendUnavailable, ConfigError
 from ..wire.http import Connection, Unanswered
 from ..wire.stream import TLS_PARAMS, Busy, HungUp, patiently, tls_context, without_secrets
+from .messages import Answer, behind, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from ..url import URL
@@ -28,6 +29,8 @@ PORT = 2379
 #: What of an answer is read, in bytes: a page of keys is the longest.
 _LONGEST_ANSWER = 4 << 20
 _LONGEST_MESSAGE = 200
+#: Keys that are listed in one answer.
+_PAGE = 500
 
 # Codes of gRPC.
 _UNKNOWN, _DEADLINE, _DENIED, _UNAVAILABLE = 2, 4, 7, 14
@@ -79,96 +82,6 @@ class Refusal(BackendUnavailable):
         return (self.code in (_UNAVAILABLE, _DEADLINE, _UNKNOWN) or _LEARNER in self.said) and not about_lease
 
 
-class KeyValue:
-    """One key as it was at some revision."""
-
-    __slots__ = ("created", "key", "lease", "modified", "value")
-
-    def __init__(self, key: bytes, value: bytes, created: int, modified: int, lease: int) -> None:
-        self.key = key
-        self.value = value
-        #: The revisions at which it was made and written last.
-        self.created = created
-        self.modified = modified
-        #: The id of the lease that it goes with, 0 for none.
-        self.lease = lease
-
-
-class Answer:
-    """A part of an answer, by name; what is not there is 0 or empty."""
-
-    __slots__ = ("_data", "_name")
-
-    def __init__(self, name: str, data: Any) -> None:
-        """Raises BackendUnavailable unless `data` is an object of JSON."""
-        self._name = name
-        if not isinstance(data, dict):
-            raise self._nonsense()
-        self._data = data
-
-    def number(self, name: str) -> int:
-        """Return a number, which may be written as a text."""
-        value = self._data.get(name, 0)
-        if isinstance(value, str) and len(value) < 21 and value.removeprefix("-").isdecimal():
-            value = int(value)
-        if not isinstance(value, int) or not -(1 << 63) <= value < 1 << 64:
-            raise self._nonsense()
-        return value
-
-    def text(self, name: str) -> str:
-        """Return a text."""
-        value = self._data.get(name, "")
-        if not isinstance(value, str):
-            raise self._nonsense()
-        return value
-
-    def truth(self, name: str) -> bool:
-        """Return a truth value."""
-        return self._data.get(name) is True
-
-    def part(self, name: str) -> Answer:
-        """Return an object within this one."""
-        return Answer(self._name, self._data.get(name) or {})
-
-    def parts(self, name: str) -> list[Answer]:
-        """Return a list of objects within this one."""
-        value = self._data.get(name) or []
-        if not isinstance(value, list):
-            raise self._nonsense()
-        return [Answer(self._name, one) for one in value]
-
-    def found(self) -> list[KeyValue]:
-        """Return the keys that a range found."""
-        return [self._key_value(one) for one in self.parts("kvs")]
-
-    def ranges(self, number: int) -> list[list[KeyValue]]:
-        """Return what each of `number` ranges of a transaction found, in their order."""
-        parts = [one.part("response_range") for one in self.parts("responses")]
-        if len(parts) != number:
-            raise self._nonsense()
-        return [part.found() for part in parts]
-
-    @property
-    def revision(self) -> int:
-        """The revision that the key space was at."""
-        revision = self.part("header").number("revision")
-        if revision <= 0:
-            raise self._nonsense()
-        return revision
-
-    def _key_value(self, one: Answer) -> KeyValue:
-        try:
-            key, value = (binascii.a2b_base64(one.text(name)) for name in ("key", "value"))
-        except ValueError:
-            raise self._nonsense() from None
-        if not key:
-            raise self._nonsense()
-        return KeyValue(key, value, one.number("create_revision"), one.number("mod_revision"), one.number("lease"))
-
-    def _nonsense(self) -> BackendUnavailable:
-        return BackendUnavailable(f"{self._name}: does not answer as etcd does: check host and port")
-
-
 class Cluster:
     """The servers of one URL."""
 
@@ -189,10 +102,28 @@ class Cluster:
         # Nodes do not all ask the same server first; after a failure the next one is.
         self._turn = time.time_ns() // 1000
         self._server: Server | None = None
+        #: Whether a server may have done what is asked, and did not say so.
+        self._in_doubt = False
 
     def ask(self, path: str, message: dict[str, Any], deadline: float) -> Answer:
         """Return the answer of the first server that gives one before monotonic time `deadline`."""
-        return patiently(deadline, lambda: self._ask(path, message, deadline))
+        self._in_doubt = False
+        answer = patiently(deadline, lambda: self._ask(path, message, deadline))
+        answer.repeated = self._in_doubt
+        return answer
+
+    def list_keys(self, prefix: bytes, timeout: float) -> Iterator[bytes]:
+        """List the keys that begin with `prefix`, without it; each request ends within `timeout` seconds."""
+        first, end, more = prefix, behind(prefix), True
+        while more:
+            message = {"key": text_of(first), "range_end": text_of(end), "limit": str(_PAGE), "keys_only": True}
+            found = self.ask("/v3/kv/range", message, time.monotonic() + timeout).found()
+            if not all(first <= one.key < end for one in found):
+                # It might never come to an end.
+                raise BackendUnavailable(f"{self.name}: lists other keys than it was asked for")
+            yield from (one.key[len(prefix) :] for one in found)
+            more = len(found) >= _PAGE
+            first = found[-1].key + b"\0" if more else first
 
     @property
     def is_nobody(self) -> bool:
@@ -242,6 +173,7 @@ class Cluster:
                 if isinstance(error, Refusal) and not error.elsewhere:
                     raise
                 failures.append(str(error))
+                self._in_doubt |= isinstance(error, (Unanswered, Refusal))
                 self.close()
                 self._turn += 1
                 if len(failures) < len(self._hosts):
@@ -320,51 +252,3 @@ class Server:
         if code == _DENIED:
             remedies.append("let the user read and write all keys under the prefix")
         return Refusal("; ".join([text, *remedies]), code, said)
-
-
-# Parts of transactions.
-
-
-def text_of(data: bytes) -> str:
-    """Return `data` as JSON has it."""
-    return binascii.b2a_base64(data, newline=False).decode()
-
-
-def behind(prefix: bytes) -> bytes:
-    """Return the first key behind all that begin with `prefix`."""
-    return prefix[:-1] + bytes([prefix[-1] + 1])
-
-
-def put(key: bytes, value: bytes, lease: int = 0) -> dict[str, Any]:
-    """Return the part that writes a key, to go with `lease`."""
-    request = {"key": text_of(key), "value": text_of(value)}
-    return {"request_put": {**request, "lease": str(lease)} if lease else request}
-
-
-def get(key: bytes, *, below: bool = False) -> dict[str, Any]:
-    """Return the part that reads a key, or all that begin with it."""
-    return {"request_range": _range(key, below=below)}
-
-
-def delete(key: bytes, *, below: bool = False) -> dict[str, Any]:
-    """Return the part that deletes a key, or all that begin with it."""
-    return {"request_delete_range": _range(key, below=below)}
-
-
-def unchanged(key: bytes, modified: int) -> dict[str, Any]:
-    """Return the condition that a key was last written at that revision; 0 for one that is not there."""
-    return {"key": text_of(key), "target": "MOD", "result": "EQUAL", "mod_revision": str(modified)}
-
-
-def created(key: bytes, revision: int) -> dict[str, Any]:
-    """Return the condition that a key is there, and that it was made at that revision."""
-    return {"key": text_of(key), "target": "CREATE", "result": "EQUAL", "create_revision": str(revision)}
-
-
-def says(key: bytes, value: bytes) -> dict[str, Any]:
-    """Return the condition that a key has that value: a server that forgot gives revisions again."""
-    return {"key": text_of(key), "target": "VALUE", "result": "EQUAL", "value": text_of(value)}
-
-
-def _range(key: bytes, *, below: bool) -> dict[str, str]:
-    return {"key": text_of(key), "range_end": text_of(behind(key))} if below else {"key": text_of(key)}

@@ -12,7 +12,8 @@ from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, at, judge_clock,
 from ...doctor.reaching import ANSWER, connect_all, is_up, show
 from ...errors import BackendError, BackendUnavailable
 from ..wire.stream import tls_context
-from .api import PORT, Answer, Cluster, Refusal, Server, delete, text_of
+from .api import PORT, Cluster, Refusal, Server
+from .messages import Answer, delete, text_of
 from .names import Names, base
 
 TYPE_CHECKING = False
@@ -67,7 +68,7 @@ def examine(case: Case) -> Iterator[Finding]:
 def forget(case: Case) -> None:
     """Remove the keys of the probe; its leases lapse."""
     cluster, names = Cluster(case.url), Names(base(case.url), case.key)
-    parts = [delete(names.record), delete(names.held, below=True), delete(names.history, below=True)]
+    parts = [delete(names.record), delete(names.held, below=True)]
     try:
         cluster.ask("/v3/kv/txn", {"success": parts}, case.deadline())
     finally:
@@ -224,7 +225,7 @@ def _compaction(cluster: Cluster, case: Case) -> Iterator[Finding]:
         if "has been compacted" in error.said:
             yield Finding("compaction", OK, "old revisions are thrown away")
         return  # Or the user may not ask: nothing is known.
-    text = f"none of {revision} revisions was ever thrown away, and each run makes two, of some 4 KB"
+    text = f"none of {revision} revisions was ever thrown away: each run makes two and a renewal one, of 4 KB each"
     if revision < _MANY_REVISIONS:
         yield Finding("compaction", NOTE, f"{text}; start the servers with --auto-compaction-retention=1")
     else:

@@ -13,8 +13,8 @@ import pytest
 from cronlock.doctor.findings import BAD, NOTE, OK, WARNING, Finding
 from cronlock.doctor.probe import Case, lease
 from cronlock.engines.etcd import doctor as etcd_doctor
-from cronlock.engines.etcd.api import Answer
 from cronlock.engines.etcd.doctor import _judge_date, _judge_ensemble, examine, forget, reach
+from cronlock.engines.etcd.messages import Answer
 from cronlock.engines.registry import open_backend, open_doctor
 from cronlock.engines.url import URL
 from labs.servers.etcd import EtcdEnsemble, EtcdServer, text

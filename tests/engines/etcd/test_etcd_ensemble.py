@@ -17,22 +17,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cronlock.engines.registry import open_backend
 from cronlock.errors import BackendUnavailable
 from cronlock.lease import timing
 from cronlock.lease.vocabulary import HELD, Claim, Grant
-from cronlock.testing import BackendContract, Hooks, eventually, fresh_key, granted, make_claim, make_ending, refused
+from cronlock.testing import StoreContract, StoreHooks, eventually, fresh_key, granted, make_claim, make_ending, refused
 from labs.proxy import Proxy
 from labs.servers.etcd import EtcdEnsemble, EtcdServer
 from labs.servers.process import HOST, Group, free_port
 
-from .test_etcd import EtcdHooks
+from .support import EtcdHooks, opened
 
 if TYPE_CHECKING:
     from cronlock.lease.vocabulary import Backend
 
 _FAULTS = int(os.environ.get("CRONLOCK_ETCD_FAULTS", "3"))
-_PATIENT = 30.0
 
 
 class Peer(EtcdServer):
@@ -134,16 +132,6 @@ class Ensemble(EtcdEnsemble):
                 node.way.cut()  # What was lost in between makes the rest of a stream nonsense.
 
 
-@contextmanager
-def opened(url: str, timeout: float = _PATIENT) -> Iterator[Backend]:
-    """Open a backend and close it."""
-    backend = open_backend(url, timeout)
-    try:
-        yield backend
-    finally:
-        backend.close()
-
-
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Ensemble]:
     """One ensemble for the whole file."""
@@ -163,12 +151,6 @@ def _is_whole(ensemble: Ensemble) -> bool:
         return ensemble.is_whole()
     except OSError:
         return False
-
-
-@pytest.fixture
-def key() -> str:
-    """A key that nobody used."""
-    return fresh_key()
 
 
 @contextmanager
@@ -205,16 +187,13 @@ def leader_cut_off(ensemble: Ensemble) -> Iterator[None]:
 FAULTS = {"killed": leader_killed, "paused": leader_paused, "cut off": leader_cut_off}
 
 
-class TestEnsemble(BackendContract):
-    """The contract, kept by three servers of which nodes ask any."""
+class TestEnsemble(StoreContract):
+    """What a store promises, kept by three servers of which nodes ask any."""
 
     @pytest.fixture
-    def hooks(self, ensemble: Ensemble) -> Hooks:
+    def hooks(self, ensemble: Ensemble) -> StoreHooks:
         """The hooks of the leader, and nodes that know all three."""
-        hooks = EtcdHooks(ensemble.leader())
-        url = ensemble.url()
-        hooks.open = lambda: open_backend(url, _PATIENT)  # type: ignore[method-assign]
-        return hooks
+        return EtcdHooks(ensemble.leader(), ensemble.url())
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -1,0 +1,68 @@
+"""A cell, as a key's record and what is held of it say it."""
+
+from __future__ import annotations
+
+from ...errors import ForeignValue
+from ...lease.store import Cell
+from . import held as below_held
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .held import Held
+    from .messages import KeyValue
+    from .names import Names
+
+# Characters of a key of etcd's in a message: a longest one of cronlock's has more, and nobody reads that.
+_LONGEST_SHOWN = 300
+
+
+class EtcdCell(Cell):
+    """A cell whose version is the revision at which its record was written last, 0 for none."""
+
+    #: The key of the lease, and those of holds: the hold is on while any of them is there.
+    lease_key: Held | None = None
+    hold_keys: tuple[Held, ...] = ()
+
+    @property
+    def modified(self) -> int:
+        """The version."""
+        return self.version if isinstance(self.version, int) else 0
+
+    @property
+    def lease_modified(self) -> int:
+        """The revision at which the key of the lease was written last, 0 for none."""
+        return 0 if self.lease_key is None else self.lease_key.modified
+
+
+def cell_of(names: Names, found: list[KeyValue], revision: int) -> EtcdCell:
+    """Return what the keys say that were found at `revision`; raise ForeignValue if one is not cronlock's."""
+    record, lease, holds = None, None, []
+    for one in found:
+        try:
+            if one.key == names.record:
+                record = one
+            elif one.key == names.lease:
+                lease = below_held.read(one)
+            elif one.key.startswith(names.hold):
+                holds.append(below_held.read(one))
+            else:
+                raise ForeignValue("not a key of cronlock")
+        except ForeignValue as error:
+            text = (
+                f"etcd key {shown(one.key)!r}: {error}; nothing was changed: delete it, or use another key or prefix="
+            )
+            raise ForeignValue(text) from None
+    return EtcdCell(
+        data=None if record is None else record.value,
+        version=0 if record is None else record.modified,
+        lease=0.0 if lease is None else max(lease.length, 0.1),
+        hold=max((one.remaining for one in holds), default=0.0),
+        floor=revision + 1,
+        lease_key=lease,
+        hold_keys=tuple(holds),
+    )
+
+
+def shown(key: bytes) -> str:
+    """Return a key of etcd's as messages have it."""
+    return key.decode("utf-8", "replace")[:_LONGEST_SHOWN]

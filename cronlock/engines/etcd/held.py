@@ -1,0 +1,92 @@
+"""What lies below ``held/``: keys that each go with a lease of the server's, and vanish when that ends.
+
+Each lease has an id of its own, chosen here: so it may be asked for twice, and one of an earlier try is never
+relied on, whose time counts from then. One that is not used after all lapses by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from ...errors import BackendUnavailable, ForeignValue
+from ...value import Value
+from .api import Refusal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .api import Cluster
+    from .messages import KeyValue
+
+_MAGIC = "cronlock=2"
+#: Leases that go on for longer once nobody needs them are revoked.
+_LINGERING = 3600.0
+
+
+class Held(Value):
+    """A key below ``held/``."""
+
+    key: bytes
+    #: The id of the server's lease.
+    lease: int
+    #: For how long it was asked, in seconds.
+    length: float
+    #: When that is over by the clock of the machine that asked, to tell people; the server's lease decides.
+    until_at: float
+    #: The revision at which it was written last.
+    modified: int = 0
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until it is over, as far as two machines' clocks can tell; at least 1."""
+        return min(max(1.0, self.until_at - time.time()), max(1.0, self.length))
+
+    @property
+    def text(self) -> bytes:
+        """What the key says."""
+        return f"{_MAGIC}\nlength={self.length:.3f}\nuntil_at={self.until_at:.3f}\n".encode()
+
+
+def read(found: KeyValue) -> Held:
+    """Return what a key says; raise ForeignValue for what is none of cronlock's."""
+    first, *lines = found.value.decode("utf-8", "replace").split("\n")
+    fields = dict(line.partition("=")[::2] for line in lines)
+    try:
+        length, until_at = float(fields["length"]), float(fields["until_at"])
+    except (KeyError, ValueError):
+        raise ForeignValue("not a lease or a hold of cronlock") from None
+    # Without a lease of the server's it would never be over.
+    if first != _MAGIC or not found.lease or not 0 <= length < 1e15 or not abs(until_at) < 1e15:
+        raise ForeignValue("not a lease or a hold of cronlock")
+    return Held(found.key, found.lease, length, until_at, found.modified)
+
+
+def grant(cluster: Cluster, key: bytes, seconds: float, slack: float, deadline: float) -> Held:
+    """Let the server make a lease of `seconds` and `slack`; return the key that is to go with it."""
+    lease, whole = int.from_bytes(os.urandom(8), "big") >> 1 or 1, -int(-(seconds + slack) // 1)
+    try:
+        answer = cluster.ask("/v3/lease/grant", {"ID": str(lease), "TTL": str(whole)}, deadline)
+    except Refusal as error:
+        if not error.lease_exists:
+            raise
+        # A server that was asked before made it.
+    else:
+        if answer.number("ID") != lease or answer.number("TTL") < whole:
+            raise BackendUnavailable(f"{cluster.name}: granted another lease than was asked for")
+    return Held(key, lease, seconds, time.time() + seconds)
+
+
+def left(cluster: Cluster, held: Held, deadline: float) -> float:
+    """Return the most seconds that it lasts by the server's clock; above 0: only its key tells that it is over."""
+    whole = cluster.ask("/v3/lease/timetolive", {"ID": str(held.lease)}, deadline).number("TTL")
+    return max(0.1, min(whole + 1.0, held.length))
+
+
+def forget(cluster: Cluster, useless: list[Held], deadline: float) -> None:
+    """Revoke leases that no key goes with any more, where they would go on for long."""
+    for one in useless:
+        if one.length > _LINGERING:
+            try:
+                cluster.ask("/v3/lease/revoke", {"ID": str(one.lease)}, deadline)
+            except BackendUnavailable:
+                return  # Then it lapses.

@@ -1,0 +1,149 @@
+"""etcd v3: a cell is a key for its record, and below ``held/`` one for its lease and one for each hold.
+
+The version is the revision of the record, which every swap writes. The record's bytes are compared too, since a
+server that lost its data gives revisions again. A swap is one transaction, behind one request for each new lease
+of the server's. All that is asked may be asked twice.
+
+A renewal moves the key onto a new lease. Keep-alives are answered by the server that believes to lead, alone: one
+that was deposed while it hung, or was cut off, answers for a while (https://github.com/etcd-io/etcd/issues/15247),
+and once it goes on it has leases revoked that others kept alive (https://github.com/etcd-io/etcd/issues/12528): so
+does Debian's 3.4.23, later releases hardly. A new lease needs a majority, and no server ever believed that it ends
+earlier. All leases are asked for `SLACK` seconds more than is made use of.
+
+The leader counts whole seconds, on a clock of its own that nobody sets. A new leader gives every lease its full
+time again, so what is held ends late, never early. A transaction that names a lease which lapsed before it came is
+refused, and nothing was done. A read has ranges only: with a put in it, taken or not, etcd 3.5 refuses it on a
+server that is out of space.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ...lease.clock import SystemClock
+from ...lease.store import Cell
+from ...lease.vocabulary import Traits
+from .api import Cluster, Refusal
+from .cell import EtcdCell, cell_of, shown
+from .held import forget, grant, left
+from .messages import KeyValue, delete, get, put, says, unchanged, unchanged_or_gone
+from .names import Names, base, key_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from ...lease.clock import Clock
+    from ...lease.store import Hold
+    from ..url import URL
+    from .messages import Answer
+
+#: Seconds that a lease is asked for beyond what is made use of.
+SLACK = 2
+
+
+def open_store(url: URL, timeout: float) -> EtcdStore:
+    """Return the store of an etcd:// or etcds:// URL; raise ConfigError for a bad one."""
+    return EtcdStore(url, timeout)
+
+
+class EtcdStore:
+    """The `Store` protocol on etcd; see `cronlock.lease.store`."""
+
+    traits = Traits(fencing=True, shortest_ttl=2.0, longest_ttl=365 * 86400.0)
+
+    def __init__(self, url: URL, timeout: float) -> None:
+        self.timeout = timeout
+        self.notices: list[str] = []
+        self._cluster = Cluster(url)
+        self._base = base(url)
+        self._clock: Clock = SystemClock()
+
+    def read(self, key: str, deadline: float, *, exact: bool = False) -> EtcdCell:
+        """Return the cell as a majority has it now; `exact` asks once more for a lease and for each hold."""
+        cell = self._read(Names(self._base, key), deadline)
+        if not exact:
+            return cell
+        lease = 0.0 if cell.lease_key is None else left(self._cluster, cell.lease_key, deadline)
+        holds = [left(self._cluster, one, deadline) for one in cell.hold_keys]
+        return cell.but(lease=lease, hold=max(holds, default=0.0))
+
+    def swap(
+        self, key: str, seen: Cell, data: bytes, *, lease: float | None, hold: Hold, deadline: float
+    ) -> tuple[bool, EtcdCell]:
+        """Put `data` in the place of what `seen` shows, by one transaction behind one request for each lease."""
+        slack = float(SLACK)
+        while True:
+            began = self._clock.now()
+            done, cell = self._swap(Names(self._base, key), seen, data, lease, hold, slack, deadline)
+            took = self._clock.now() - began
+            if not done or isinstance(hold, Cell) or not hold or took <= slack:
+                return done, cell
+            # The hold's lease began too long before the swap: another, asked for longer by what that took.
+            seen, lease, slack = cell, None, SLACK + min(took, self.timeout)
+
+    def place(self, key: str) -> str:
+        """Return the server and the key of the record."""
+        return f"{self._cluster.name}: key {shown(Names(self._base, key).record)!r}"
+
+    def keys(self) -> Iterator[str]:
+        """List the keys that have a record."""
+        names = self._cluster.list_keys(f"{self._base}/record/".encode(), self.timeout)
+        return iter([key for key in map(key_of, names) if key])
+
+    def watch(self, key: str) -> None:
+        """Return None: nothing is kept open to be told of changes."""
+
+    def uptime(self, key: str, deadline: float) -> None:
+        """Return None: leases outlive a restart of their server."""
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._cluster.close()
+
+    def _read(self, names: Names, deadline: float) -> EtcdCell:
+        answer = self._transaction([], [get(names.record), get(names.held, below=True)], [], deadline)
+        return cell_of(names, answer.found_by(2), answer.revision)
+
+    def _swap(
+        self, names: Names, seen: Cell, data: bytes, lease: float | None, hold: Hold, slack: float, deadline: float
+    ) -> tuple[bool, EtcdCell]:
+        """Swap once; the hold's lease is good for a swap that comes `slack` seconds after this call at most."""
+        seen = seen if isinstance(seen, EtcdCell) else EtcdCell(version=0)
+        parts, asked, dropped = [put(names.record, data)], [], []
+        if isinstance(hold, Cell):
+            kept = [one.key for one in hold.hold_keys] if isinstance(hold, EtcdCell) else []
+            dropped = [one for one in seen.hold_keys if one.key not in kept]
+        elif hold:
+            # Before that of the lease, whose time is short.
+            asked.append(grant(self._cluster, names.hold + os.urandom(8).hex().encode(), hold, slack, deadline))
+        if lease:
+            asked.append(grant(self._cluster, names.lease, lease, SLACK, deadline))
+        elif lease is not None and seen.lease_key is not None:
+            dropped.append(seen.lease_key)
+        parts += [put(one.key, one.text, one.lease) for one in asked]
+        parts += [delete(one.key) for one in dropped]
+        conditions = [unchanged(names.record, seen.modified), unchanged_or_gone(names.lease, seen.lease_modified)]
+        if seen.data is not None:
+            conditions.append(says(names.record, seen.data))
+        held = get(names.held, below=True)
+        try:
+            answer = self._transaction(conditions, [*parts, held], [get(names.record), held], deadline)
+        except Refusal as error:
+            if not error.lease_gone:
+                raise
+            return False, self._read(names, deadline)
+        done = answer.truth("succeeded")
+        if done:
+            found = [KeyValue(names.record, data, answer.revision, 0), *answer.found_by(len(parts) + 1)]
+        else:
+            found = answer.found_by(2)
+            # Done already, perhaps, by a server that was asked before.
+            done = answer.repeated and any((one.key, one.value) == (names.record, data) for one in found)
+        forget(self._cluster, dropped if done else asked, deadline)
+        return done, cell_of(names, found, answer.revision)
+
+    def _transaction(self, conditions: list[Any], parts: list[Any], otherwise: list[Any], deadline: float) -> Answer:
+        message = {"compare": conditions, "success": parts, "failure": otherwise}
+        return self._cluster.ask("/v3/kv/txn", message, deadline)
