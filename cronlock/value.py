@@ -41,17 +41,23 @@ class Value(metaclass=_Fields):
     """A class of plain fields, given by position or by name; equal if all its fields are."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
-        """Raises TypeError for a field that is missing, unknown or given twice."""
+        """Raises TypeError for a field that is missing or unknown."""
         cls = type(self)
-        values = {**cls._defaults, **dict(zip(cls._fields, given)), **named}
-        if len(values) != len(cls._fields) or len(given) > len(cls._fields):
-            wrong = set(cls._fields) ^ set(values)
-            raise TypeError(f"{cls.__name__}: missing or unknown: {', '.join(sorted(wrong)) or 'too many values'}")
+        if given:
+            if len(given) > len(cls._fields):
+                raise TypeError(f"{cls.__name__}: too many values")
+            named = {**named, **dict(zip(cls._fields, given))}
+        left = len(named)
         for field in cls._fields:
-            try:
-                setattr(self, field, values[field])
-            except KeyError:
-                raise TypeError(f"{cls.__name__}: {field} is missing") from None
+            if field in named:
+                setattr(self, field, named[field])
+                left -= 1
+            elif field in cls._defaults:
+                setattr(self, field, cls._defaults[field])
+            else:
+                raise TypeError(f"{cls.__name__}: {field} is missing")
+        if left:
+            raise TypeError(f"{cls.__name__}: unknown: {', '.join(sorted(set(named) - set(cls._fields)))}")
 
     def but(self: _V, **changes: Any) -> _V:
         """Return a copy with `changes`."""

@@ -15,7 +15,7 @@ record is as if it had never been, but for the fence.
 from __future__ import annotations
 
 from . import state as states
-from .vocabulary import DIED, ENDED, FORGOTTEN, HELD, HOLD, RELEASED, Conflict, Run
+from .vocabulary import DIED, ENDED, FORGOTTEN, HELD, HOLD, NOT_STARTED, RELEASED, Conflict, Run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,11 @@ def _is_undone(state: State, claim: Claim) -> bool:
     """Whether the tick that a standby waits for is not done: then it gets the key once there is no lease."""
     run = state.latest
     if run is not None and run.tick == claim.standby_for:
-        return run.undone
+        for run in (state.run, *state.history()):
+            # One that began nothing leaves the tick to what the run before it says, or said in the meantime.
+            if run is not None and run.tick == claim.standby_for and run.outcome != NOT_STARTED:
+                return run.undone
+        return True
     # Nobody whose run came after the awaited one left a trace: that one gave the key back.
     awaited = claim.awaited_fence
     return awaited is not None and awaited <= state.fence and (run is None or (run.fence or 0) < awaited)
