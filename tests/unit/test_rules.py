@@ -1,0 +1,192 @@
+"""The rules by themselves: what a cell and a record give, without a store. How runs meet them: test_leases.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from cronlock.lease import rules
+from cronlock.lease.state import State
+from cronlock.lease.store import Cell
+from cronlock.lease.vocabulary import (
+    DIED,
+    ENDED,
+    EXITED,
+    HELD,
+    HOLD,
+    LOST,
+    NOT_STARTED,
+    RELEASED,
+    TIMED_OUT,
+    Conflict,
+    Ending,
+    Run,
+    Sight,
+)
+from cronlock.testing import make_claim
+
+NOW = 1.7e9
+
+
+def a_run(owner: str, fence: int, **others: object) -> Run:
+    """Return a run of that owner."""
+    run = Run(owner=owner, host="h", pid=1, program="p", started_at=NOW - 100, ttl=60.0, fence=fence)
+    return run.but(**others)
+
+
+def why(answer: Conflict | None) -> str | None:
+    """Return why a claim was refused, None if it was not."""
+    return None if answer is None else answer.why
+
+
+@pytest.mark.parametrize(
+    ("lease", "hold", "mine", "ignore", "stands", "expected"),
+    [
+        (0.0, 0.0, False, False, False, None),
+        (5.0, 0.0, False, False, False, HELD),
+        (5.0, 9.0, False, True, False, HELD),
+        (5.0, 9.0, False, False, True, HELD),
+        (0.0, 9.0, False, False, False, HOLD),
+        (0.0, 9.0, False, True, False, None),
+        (0.0, 9.0, False, False, True, None),
+        (5.0, 9.0, True, False, False, None),
+        (0.0, 9.0, True, False, False, None),
+    ],
+)
+def test_in_what_order_a_claim_is_refused(
+    lease: float, hold: float, mine: bool, ignore: bool, stands: bool, expected: str | None
+) -> None:
+    """A lease before a hold; one's own is in nobody's way."""
+    state = State(fence=7, run=a_run("x", 7))
+    claim = make_claim("k", owner="x" if mine else "y", ignore_hold=ignore, standby_for="x" if stands else None)
+    conflict = rules.refuse(state, claim, Cell(lease=lease, hold=hold))
+    assert why(conflict) == expected
+    if conflict is not None:
+        assert (conflict.remaining, conflict.fence) == (lease or hold, 7)
+        assert conflict.run is not None
+        assert conflict.run.owner == "x"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [(EXITED, ENDED), (TIMED_OUT, ENDED), (RELEASED, ENDED), (LOST, None), (NOT_STARTED, None), (DIED, None)],
+)
+def test_what_a_standby_takes_over(outcome: str, expected: str | None) -> None:
+    """What its own word, or an operator's, says is done is done."""
+    state = State(fence=7).with_past(a_run("x", 7, outcome=outcome))
+    assert why(rules.refuse(state, make_claim("k", standby_for="x"), Cell())) == expected
+    assert why(rules.refuse(state, make_claim("k", standby_for="z"), Cell())) == ENDED
+
+
+@pytest.mark.parametrize(
+    ("fence", "latest", "awaited", "expected"),
+    [
+        (7, None, 7, None),  # Its run gave the key back, and nobody was there before.
+        (7, 5, 7, None),
+        (9, 5, 7, None),  # So did who came after it.
+        (7, 7, 7, ENDED),  # It is the latest, of another tick.
+        (9, 9, 7, ENDED),  # A later run left a trace.
+        (5, 5, 7, ENDED),  # The server lost it.
+        (7, 5, None, ENDED),
+    ],
+)
+def test_awaited_run_that_left_no_trace(
+    fence: int, latest: int | None, awaited: int | None, expected: str | None
+) -> None:
+    """It gave the key back: unless somebody came after it the tick is left to those who stand by."""
+    state = State(fence=fence, run=None if latest is None else a_run("w", latest))
+    claim = make_claim("k", standby_for="x", awaited_fence=awaited)
+    assert why(rules.refuse(state, claim, Cell())) == expected
+    if expected is None:
+        run = rules.grant(state, claim, Cell(), NOW).run
+        assert run is not None
+        assert (run.tick, run.took_over) == ("x", awaited)
+
+
+@pytest.mark.parametrize(("spoken", "expected"), [(EXITED, ENDED), (LOST, None)])
+def test_takeover_that_began_nothing(spoken: str, expected: str | None) -> None:
+    """It leaves the tick to what the run before it said in the meantime."""
+    state = State(fence=8).with_past(a_run("x", 7, outcome=spoken, status=0))
+    state = state.with_past(a_run("y", 8, outcome=NOT_STARTED, stands_for="x", took_over=7))
+    assert why(rules.refuse(state, make_claim("k", standby_for="x"), Cell())) == expected
+
+
+def test_fences() -> None:
+    """A fence is above all that the record, the server and this node know of."""
+    claim = make_claim("k", sight=Sight(50, age=0.0, noticed_age=None))
+    for state, floor, sight, expected in [
+        (State(), 0, None, 1),
+        (State(fence=7), 0, None, 8),
+        (State(fence=7), 20, None, 20),
+        (State(fence=7), 20, claim.sight, 51),
+        (State(fence=70), 20, claim.sight, 71),
+    ]:
+        granted = rules.grant(state, claim.but(sight=sight), Cell(floor=floor), NOW)
+        assert granted.run is not None
+        assert granted.fence == granted.run.fence == expected
+
+
+def test_asking_again() -> None:
+    """Nothing changes while the lease is on; behind it the run begins anew, and what it took over stays."""
+    run = a_run("y", 8, stands_for="x", took_over=7)
+    state, claim = State(fence=8, run=run), make_claim("k", owner="y", standby_for="x")
+    assert rules.grant(state, claim, Cell(lease=1.0), NOW) is state
+    again = rules.grant(state, claim, Cell(), NOW)
+    assert again.run is not None
+    assert (again.run.fence, again.run.took_over, again.run.started_at, again.past) == (9, 7, NOW, ())
+
+
+@pytest.mark.parametrize(("outcome", "shown"), [(None, DIED), (RELEASED, RELEASED)])
+def test_a_run_that_never_said_its_end(outcome: str | None, shown: str) -> None:
+    """Is history once the next one is granted the key."""
+    state = rules.grant(State(fence=7, run=a_run("x", 7, outcome=outcome)), make_claim("k"), Cell(), NOW)
+    assert [(run.owner, run.outcome, run.ended_at) for run in state.history()] == [("x", shown, None)]
+
+
+def test_end_of_a_run() -> None:
+    """Its own, late ones of the dead, and nobody else's."""
+    ending = Ending(EXITED, 0, NOW)
+    state = State(fence=7, run=a_run("x", 7))
+    ended = rules.end(state, "x", ending, NOW - 1000)
+    assert ended is not None
+    (run,) = ended.history()
+    assert (run.outcome, run.status, run.ended_at) == (EXITED, 0, run.started_at), "never before it began"
+    assert ended.last_success() == run
+    assert rules.end(state, "y", ending, NOW) is None
+    assert rules.end(ended, "x", ending, NOW) is None
+    assert rules.end(State(run=a_run("x", 7, outcome=RELEASED)), "x", ending, NOW) is None
+    heir = rules.grant(state, make_claim("k", owner="y"), Cell(), NOW)
+    late = rules.end(heir, "x", ending, NOW)
+    assert late is not None
+    assert late.run == heir.run
+    assert [(one.owner, one.outcome) for one in late.history()] == [("x", EXITED)]
+
+
+@pytest.mark.parametrize(("newer", "last"), [(0, "y"), (3, "x")])
+def test_late_success(newer: int, last: str) -> None:
+    """One that is told late is the last success unless a newer run succeeded."""
+    state = State(fence=7, run=a_run("x", 7))
+    state = rules.grant(state, make_claim("k", owner="y"), Cell(), NOW)
+    for owner, status in (("y", newer), ("x", 0)):
+        after = rules.end(state, owner, Ending(EXITED, status, NOW), NOW)
+        assert after is not None
+        state = after
+    success = state.last_success()
+    assert success is not None
+    assert success.owner == last
+
+
+def test_force_release() -> None:
+    """Of the one that has the key, or whose hold is on; there is nothing else to take."""
+    state = State(fence=7, run=a_run("x", 7))
+    released = rules.force_release(state, "x", Cell())
+    assert released is not None
+    assert released.run is not None
+    assert released.run.outcome == RELEASED
+    assert rules.force_release(state, "y", Cell(lease=1.0, hold=1.0)) is None
+    assert rules.force_release(released, "x", Cell(lease=1.0)) is None
+    assert rules.force_release(released, "x", Cell(hold=1.0)) is not None
+    ended = State(fence=7).with_past(a_run("x", 7, outcome=EXITED))
+    assert rules.force_release(ended, "x", Cell(hold=1.0)) is ended
+    assert rules.force_release(ended, "x", Cell()) is None
+    assert rules.force_release(ended, "y", Cell(hold=1.0)) is None
+    assert rules.force_release(State(), "x", Cell()) is None

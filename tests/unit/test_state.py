@@ -1,0 +1,139 @@
+"""Records as bytes: everything comes back, newer fields do no harm, garbage is refused."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cronlock.errors import ForeignValue
+from cronlock.lease import state as states
+from cronlock.lease.state import State, decode, encode, run_from_line, run_to_line
+from cronlock.lease.vocabulary import DIED, EXITED, HISTORY, RELEASED, Run
+
+# With what os.fsdecode makes of a program's name that is not UTF-8.
+TEXTS = st.one_of(st.text(alphabet=st.characters(exclude_categories=["Cs"])), st.binary().map(os.fsdecode))
+WHOLE = st.integers(0, 2**63 - 1)
+TIMES = st.integers(0, 10**12).map(lambda milliseconds: milliseconds / 1000)
+RUNS = st.builds(
+    Run,
+    owner=TEXTS.filter(lambda text: text != "" and not text.startswith(":")),
+    host=TEXTS.map(states.bounded),
+    pid=st.integers(0, 2**22),
+    program=TEXTS.map(states.bounded),
+    started_at=TIMES,
+    ttl=TIMES,
+    fence=st.one_of(st.none(), WHOLE),
+    ended_at=st.one_of(st.none(), TIMES),
+    outcome=st.sampled_from([None, EXITED, DIED, RELEASED, "a later word"]),
+    status=st.one_of(st.none(), st.integers(-99, 255)),
+    stands_for=st.one_of(st.none(), TEXTS.filter(bool)),
+    took_over=st.one_of(st.none(), WHOLE),
+)
+SIMPLE = Run(owner="h:1:a", host="h", pid=1, program="billing", started_at=12.5, ttl=300.0, fence=7)
+
+
+@given(RUNS)
+def test_a_run_comes_back(run: Run) -> None:
+    """As one line of printable ASCII between tabs."""
+    line = run_to_line(run)
+    assert line.isascii()
+    assert line.replace("\t", "").isprintable()
+    assert run_from_line(line) == run
+
+
+@given(st.builds(State, fence=WHOLE, run=st.one_of(st.none(), RUNS)), st.lists(RUNS, max_size=HISTORY + 3))
+def test_a_state_comes_back(state: State, past: list[Run]) -> None:
+    """With its history and its last success, and as other bytes each time."""
+    for run in past:
+        state = state.with_past(run)
+    assert decode(encode(state)) == state
+    assert encode(state) != encode(state)
+    assert state.history() == past[::-1][:HISTORY]
+    assert state.last_success() == next((run for run in past[::-1] if run.succeeded), None)
+
+
+def test_nothing_is_a_state_in_which_nothing_happened() -> None:
+    """No bytes, no runs, no fence."""
+    assert decode(None) == State()
+    assert (State().latest, State().history(), State().last_success()) == (None, [], None)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_state_or_foreign(data: bytes) -> None:
+    """No other exception, whatever somebody else wrote."""
+    for start in (b"", b"cronlock=2\tx\n", b"cronlock=2\tx\nfence\t1\n", b"cronlock=2\tx\nfence\t1\nrun\t"):
+        try:
+            state = decode(start + data)
+            state.history()
+            state.last_success()
+        except ForeignValue:
+            pass
+
+
+@given(st.binary(max_size=20), st.integers(0, 10**6))
+def test_a_damaged_record_is_a_state_or_foreign(damage: bytes, place: int) -> None:
+    """Whatever part of it was overwritten."""
+    whole = encode(State(fence=7, run=SIMPLE).with_past(SIMPLE.but(outcome=EXITED, status=0, ended_at=13.0)))
+    place %= len(whole)
+    try:
+        decode(whole[:place] + damage + whole[place + len(damage) :])
+    except ForeignValue:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"cronlock=1\nfence=7\nowner=h:1:a\n", "older, unreleased layout"),
+        (b"cronlock=1", "older, unreleased layout"),
+        (b'{"owner": 1}', r"not a record of cronlock: b'\{"),
+        (b"", "not a record"),
+        (b"cronlock=2\tx\n", "not a record"),  # No fence.
+        (b"cronlock=2\tx\nfence\t-1\n", "not a record"),
+        (b"cronlock=2\tx\nfence\t" + b"9" * 20 + b"\n", "not a record"),
+        (b"cronlock=2\tx\nfence\t7", "not a record"),  # Cut short.
+        (b"cronlock=2\tx\nfence\t7\nrun\t\n", "not a record"),
+        (b"cronlock=2\tx\nfence\t7\nrun\th:1:a\th\t1\tp\tnan\t1\t1\n", "not a record"),
+        (b"cronlock=2\tx\nfence\t7\npast\tnonsense\n", "not a record"),
+        (b"cronlock=2\tx\nfence\t7\nsuccess\tnonsense\n", "not a record"),
+        (b"cronlock=2\tx\nfence\t7\n\xff\n", "not a record"),
+        (b"cronlock=2\tx\nfence\t7\n" + b"later\n" * 20000, "not a record"),
+        (b"cronlock=20\tx\nfence\t7\n", "not a record"),
+    ],
+)
+def test_what_is_no_record_is_named(data: bytes, said: str) -> None:
+    """In one line that has no more of it than a person needs."""
+    with pytest.raises(ForeignValue, match=said) as caught:
+        decode(data)
+    assert len(str(caught.value)) < 220
+
+
+def test_owners_repeat_nothing() -> None:
+    """An owner that begins with host and pid is kept without them; any other is kept as it is."""
+    assert run_to_line(SIMPLE).startswith(":a\th\t1\t")
+    other = SIMPLE.but(owner="h:2:a")
+    assert run_to_line(other).startswith("h:2:a\th\t1\t")
+    assert [run_from_line(run_to_line(run)) for run in (SIMPLE, other)] == [SIMPLE, other]
+
+
+def test_names_are_bounded() -> None:
+    """At a character's end, and what is no text is text then."""
+    assert states.bounded("backup.sh") == "backup.sh"
+    assert states.bounded("é" * 80) == "é" * 50
+    assert states.bounded("x" + "é" * 80) == "x" + "é" * 49
+    assert states.bounded("job-\udcff").isascii()
+
+
+def test_two_dozen_runs_are_small() -> None:
+    """A full history is some 2 KB, and far less than the bound with the longest names."""
+    state = State(fence=10**15, run=SIMPLE)
+    run = Run("web1.example.org:40001:0123456789abcdef", "web1.example.org", 40001, "backup", 1.7e9, 300.0, 10**15)
+    for _ in range(HISTORY + 1):
+        state = state.with_past(run.but(ended_at=1.7e9, outcome=EXITED, status=0))
+    assert len(encode(state)) < 2600
+    for _ in range(HISTORY):
+        state = state.with_past(run.but(host="\x00" * 100, program="\x00" * 100, owner="x" * 150, stands_for="y" * 150))
+    assert len(encode(state)) < states.LONGEST_TEXT / 2
