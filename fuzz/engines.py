@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import re
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,10 +19,9 @@ from cronlock.engines.etcd import cell as etcd_cell
 from cronlock.engines.etcd import held as etcd_held
 from cronlock.engines.etcd import names as etcd_names
 from cronlock.engines.etcd.messages import KeyValue, text_of
-from cronlock.engines.mysql import backend as mysql
 from cronlock.engines.mysql import sql as mysql_sql
-from cronlock.engines.postgresql import backend as postgresql
 from cronlock.engines.postgresql import link as postgresql_link
+from cronlock.engines.postgresql import servers as postgresql
 from cronlock.engines.postgresql import sql as postgresql_sql
 from cronlock.engines.registry import open_backend
 from cronlock.engines.sqs import backend as sqs
@@ -33,7 +31,6 @@ from cronlock.engines.wire import aws, aws_credentials, sql
 from cronlock.engines.wire.http import Connection
 from cronlock.engines.wire.stream import Busy
 from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
-from cronlock.lease import record
 from cronlock.lease import state as states
 from cronlock.lease.vocabulary import DIED, Ending, Record
 from labs.clocks import ManualClock
@@ -526,64 +523,24 @@ def _path(request: bytes) -> str:
 
 # SQL.
 
-_LINE_TOKENS = (
-    "\t",
-    "=",
-    "%",
-    "%41",
-    "%ZZ",
-    "% 1",
-    "%-1",
-    "%+1",
-    "owner=",
-    "fence=",
-    "9" * 30,
-    "9" * 5000,
-    "\n",
-    "%0A",
-)
+_NAME_TOKENS = ("\t", "=", "%", "%41", "%ZZ", "% 1", "%-1", "%+1", "\n", "%0A")
+#: What a number of a row may be, as text.
+_ROW_NUMBERS = ("0", "1", "1700000000000000", "1700000300000000", "-1", "9" * 15)
 
 
-def _line(data: Data, owner: str | None = None) -> str:
-    """Return the line of a run, of `owner` if one is given."""
-    run = a_run(data)
-    run.owner = owner or run.owner
-    run.fence = run.fence if run.fence is not None or data.chance(8) else 7
-    line = "\t".join(f"{name}={sql.code(value)}" for name, value in record.run_to_fields(run).items())
-    return _as_stored(data.maimed_text(line, _LINE_TOKENS)) if data.chance(12) else line
-
-
-def some_rows(data: Data) -> None:
-    """Any text of a row is a run, or none, or ForeignValue."""
-    lines = [_as_stored(data.maimed_text(_line(data), _LINE_TOKENS)) for _ in range(data.below(4))]
-    for line in lines:
-        show_run(sql.previous_from_line(line))
-        with expecting(ForeignValue):
-            show_run(sql.run_from_line(line))
-    for run in sql.runs_from_history(lines, sql.previous_from_line(lines[0] if lines else None)):
-        show_run(run)
-    first = data.pick((None, "", *lines))
-    with expecting(ForeignValue):
-        show(
-            sql.record(
-                run=first,
-                forced=data.chance(2),
-                remaining=float(data.number() % 10**15),
-                hold_remaining=float(data.number() % 10**15),
-                last=data.pick((None, *lines)),
-                history=lines,
-                success=data.pick((None, *lines)),
-            )
-        )
-    why = data.pick((*sql.CONFLICTS, "else"))
-    with expecting(ForeignValue):
-        conflict = sql.conflict(
-            why, float(data.number() % 10**15), line=first, fence=data.number(), claim=a_claim(data)
-        )
-        assert conflict.remaining >= 0
+def some_names(data: Data) -> None:
+    """Any key has a name, which leads back to it; any other name is some key."""
     name = _as_stored(data.text(12))
-    assert sql.decode(sql.code(name)) == name
-    assert isinstance(sql.decode(_as_stored(data.maimed_text(sql.code(name), _LINE_TOKENS))), str)
+    assert postgresql_sql.decode(postgresql_sql.code(name)) == name
+    assert isinstance(postgresql_sql.decode(_as_stored(data.maimed_text(postgresql_sql.code(name), _NAME_TOKENS))), str)
+
+
+def _row(data: Data) -> list[str | None]:
+    """Return version, record and ends of a row, as one may be; None each where there is none."""
+    if data.chance(4):
+        return [None] * 4
+    record = _as_stored(_etcd_record(data).decode("utf-8", "surrogateescape"))
+    return [data.pick(("0123456789abcdef", "by hand")), record, *(data.pick(_ROW_NUMBERS) for _ in range(2))]
 
 
 def _as_stored(text: str) -> str:
@@ -632,7 +589,7 @@ def a_mysql(data: Data) -> None:
         reply = _greeting(data) if not request else _mysql_answer(data, request)
         return data.maimed(reply, _MYSQL_TOKENS) if data.chance(16) else reply
 
-    with served(data, answer, greets=True), hurrying(0.05), patch.object(mysql, "_PAGE", 2):
+    with served(data, answer, greets=True), hurrying(0.05), patch.object(sql, "PAGE", 2):
         operate(data, open_backend(data.pick(_MYSQL_URLS), 5.0))
 
 
@@ -701,43 +658,28 @@ def _login_answer(data: Data) -> bytes:
 def _mysql_rows(data: Data, statement: str) -> list[list[tuple[int, bytes | None]]]:
     """Return rows of (type, value) that answer a statement, mostly of the right shape."""
 
-    def number() -> tuple[int, bytes | None]:
-        return _LONGLONG, data.pick(_NUMBERS)
-
-    def flag() -> tuple[int, bytes | None]:
-        return _LONGLONG, data.pick((b"0", b"0", b"1"))
+    def number(text: str | None = None) -> tuple[int, bytes | None]:
+        return _LONGLONG, data.pick(_NUMBERS) if text is None else text.encode()
 
     rows: list[list[tuple[int, bytes | None]]]
-    owner = next((one for one in OWNERS[:2] if f"X'{one.encode().hex()}'" in statement), None)
-
-    def line() -> tuple[int, bytes]:
-        return _BLOB, _line(data, owner if data.chance(2) else None).encode("utf-8", "surrogateescape")
-
+    now = data.pick(("1700000000000000", "1700000500000000"))
     if statement.startswith("SELECT name"):
         names = sorted(data.pick((b"a", b"billing", b"\xff", "ä".encode(), data.blob(4))) for _ in range(data.below(4)))
         rows = [[(_BLOB, name)] for name in names]
-    elif statement.startswith("SELECT run_line"):
-        history = b"\n".join(line()[1] for _ in range(data.below(4)))
-        rows = [[line(), flag(), number(), number(), line(), (_BLOB, None), (_BLOB, history)]]
     elif statement.startswith("SHOW"):
         rows = [[(_STRING, b"wsrep_on"), (_STRING, b"ON")]] if data.chance(3) else []
     elif statement == mysql_sql.READ_ONLY:
         rows = [[(_LONGLONG, data.pick((b"0", b"0", b"1")))]]
-    elif " FROM " in statement:
-        again = data.pick((b"0", b"1"))
-        row: list[tuple[int, bytes | None]] = [
-            (_LONGLONG, b"1700000000000000"),
-            *(number() for _ in range(3)),
-            flag(),
-            flag(),
-            (_LONGLONG, again),
-        ]
-        latest = (
-            line() if again == b"0" or owner is None else (_BLOB, _line(data, owner).encode("utf-8", "surrogateescape"))
+    elif "c.record" in statement:
+        version, record, *ends = (
+            None if part is None else part.encode("utf-8", "surrogateescape") for part in _row(data)
         )
-        rows = [[*row, flag(), flag(), latest, line()]]
+        read_only = data.pick((b"0", b"0", b"0", b"1"))
+        marks = [(_LONGLONG, end) for end in ends]
+        rows = [[number(now), (_BLOB, version), (_BLOB, record), *marks, (_LONGLONG, read_only)]]
     else:
-        rows = [[(_LONGLONG, data.pick((b"1700000000000000", b"1700000500000000")))]]
+        nothing = (_LONGLONG, None)
+        rows = [[number(now), *data.pick(((number(), number()), (number(now), number()), (nothing, nothing)))]]
     if data.chance(12):
         rows = data.pick(([], rows * 3, [row[: data.below(1 + len(row))] or row for row in rows]))
     if rows and data.chance(8):
@@ -770,12 +712,6 @@ _POSTGRESQL_CODES = (
     *("08006", "XX000", "", "\ufffd"),
 )
 _CELLS = (None, "", "nan", "inf", "-1e300", "9" * 400, "9" * 5000, "x", "²", "x" * 9000, "\udcff", "a\nb", "t", "NULL")
-_KINDS = {
-    postgresql_sql.statement(getattr(postgresql_sql, kind), '"cronlock"'): kind
-    for kind in ("ACQUIRE", "RENEW", "RELEASE", "ABANDON", "FORCE_RELEASE", "READ", "LIST")
-}
-# How long a statement may wait for a lock, which differs from one to the next.
-_TIME_LIMIT = re.compile(rb"('lock_timeout', )'\d+'")
 
 
 class _Asked(postgresql_link.Link):
@@ -803,7 +739,7 @@ class _Asked(postgresql_link.Link):
             raise BackendUnavailable("postgresql://h/d: no answer in time")
         if data.chance(10):
             raise postgresql_link.Refused("postgresql://h/d: the server says no", data.pick(_POSTGRESQL_CODES))
-        rows = _postgresql_rows(data, _KINDS[_TIME_LIMIT.sub(rb"\g<1>'1'", statement)], values)
+        rows = _postgresql_rows(data, statement)
         if data.chance(12):
             rows = data.pick(
                 ([], rows * 3, [[]], [row[: data.below(1 + len(row))] for row in rows], [[*row, None] for row in rows])
@@ -828,30 +764,14 @@ class _Asked(postgresql_link.Link):
         """Do nothing."""
 
 
-def _postgresql_rows(data: Data, kind: str, values: Sequence[str | None]) -> list[postgresql_link.Row]:
-    def seconds() -> str:
-        return data.pick(("0", "5.000000", "-5.25", "1700000000.123456", "300"))
-
-    def line(owner: str | None = None) -> str:
-        return _line(data, owner)
-
-    if kind == "ACQUIRE":
-        why = data.pick(("granted", "granted", sql.YOURS, sql.FREE, *sql.CONFLICTS))
-        theirs = line(values[1] if why in ("granted", sql.YOURS) else None)
-        return [[why, seconds(), str(data.below(500)), seconds(), seconds(), theirs, data.pick((None, line()))]]
-    if kind == "READ":
-        history = "\n".join(line() for _ in range(data.below(4)))
-        return [[line(), data.pick(("t", "f")), seconds(), seconds(), line(), data.pick((None, line())), history]]
-    if kind == "LIST":
-        names = sorted(
-            sql.code(data.pick(("a", "billing", "ä", "%", _as_stored(data.text(4))))) for _ in range(data.below(4))
-        )
-        return [[name] for name in dict.fromkeys(names)]
-    if kind == "ABANDON":
-        return []
-    if kind == "FORCE_RELEASE":
-        return [[data.pick(("t", "f"))]] if data.chance(2) else []
-    return [[data.pick(("1", "0", "1700000000.5", "1700000500.5"))]] if not data.chance(4) else []
+def _postgresql_rows(data: Data, statement: bytes) -> list[postgresql_link.Row]:
+    now = data.pick(("1700000000000000", "1700000500000000"))
+    if statement.startswith(b"SELECT name"):
+        keys = (data.pick(("a", "billing", "ä", "%", _as_stored(data.text(4)))) for _ in range(data.below(4)))
+        return [[name] for name in sorted({postgresql_sql.code(key) for key in keys})]
+    if statement.startswith(b"SELECT"):
+        return [[now, *_row(data), data.pick(("off", "off", "off", "on"))]]
+    return [[now, data.pick(_ROW_NUMBERS), data.pick(_ROW_NUMBERS)]] if not data.chance(4) else []
 
 
 def a_postgresql(data: Data) -> None:
@@ -869,7 +789,7 @@ def a_postgresql(data: Data) -> None:
     with (
         patch.object(postgresql_link.Link, "connect", connect),
         patch.object(postgresql, "resolve", resolve),
-        patch.object(postgresql, "_PAGE", 2),
+        patch.object(sql, "PAGE", 2),
         hurrying(0.05),
     ):
         operate(data, open_backend(data.pick(urls), 5.0))
@@ -877,5 +797,5 @@ def a_postgresql(data: Data) -> None:
 
 TARGETS = (
     *(an_http_answer, an_etcd, an_etcd_cell, a_dynamodb, an_item, an_sqs, a_message, a_date, some_credentials),
-    *(some_rows, a_mysql, a_postgresql),
+    *(some_names, a_mysql, a_postgresql),
 )

@@ -188,7 +188,7 @@ class Servers:
 
 def is_on(value: object) -> bool:
     """Whether a variable of the server's is not known to be off."""
-    return value not in (0, b"0", b"OFF", "0", "OFF")
+    return not isinstance(value, (int, str, bytes)) or value not in (0, b"0", b"OFF", "0", "OFF")
 
 
 def _show(place: Place) -> str:
