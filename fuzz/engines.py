@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from cronlock.engines.dynamodb import backend as dynamodb
 from cronlock.engines.dynamodb import item as dynamodb_item
+from cronlock.engines.dynamodb import store as dynamodb
 from cronlock.engines.etcd import api as etcd
 from cronlock.engines.etcd import cell as etcd_cell
 from cronlock.engines.etcd import held as etcd_held
@@ -32,6 +32,9 @@ from cronlock.engines.wire.http import Connection
 from cronlock.engines.wire.stream import Busy
 from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
 from cronlock.lease import state as states
+from cronlock.lease.leases import Leases
+from cronlock.lease.server_clock import ServerClock
+from cronlock.lease.store import NO_HOLD
 from cronlock.lease.vocabulary import DIED, Ending, Record
 from labs.clocks import ManualClock
 
@@ -297,22 +300,13 @@ def _aws_error(data: Data) -> dict[str, Any]:
 
 def a_dynamodb(data: Data) -> None:
     """A table whose items hold anything gives answers, or the errors of backends."""
-    clock, wished = ManualClock(), dict[str, Any]()
+    clock = ManualClock()
 
     def answer(action: str, request: Any) -> tuple[int, Any]:
         if action == "UpdateItem":
             return _updated(data, request, clock.wall())
         if action == "GetItem":
             return 200, {} if data.chance(4) else {"Item": _item(data, clock.wall())}
-        if action == "BatchGetItem":
-            wanted = request["RequestItems"]
-            if wished and wanted != wished:
-                # What is left is asked for as it was answered, whatever that was.
-                return 400, {"__type": "ValidationException"}
-            wished.update(wanted)
-            found = [_named(data, name["cronlock"], clock.wall()) for name in wished["table"]["Keys"]]
-            left = wished if data.chance(8) else data.pick(({}, {}, {}, {}, {}, "x", 5))
-            return 200, {"Responses": {"table": found}, "UnprocessedKeys": left}
         if action == "Scan":
             names = data.several(3, lambda: data.pick(("cronlock:billing", "cronlock:", "x", "cronlock:\ud800")))
             scanned: dict[str, Any] = {"Items": [{"cronlock": {"S": name}} for name in names]}
@@ -323,82 +317,56 @@ def a_dynamodb(data: Data) -> None:
 
     more = data.pick(("", "", "&strict=yes", "&strict=yes", "&create=yes", "&prefix=p"))
     with _an_account(data, clock, answer):
-        backend = dynamodb.open_backend(URL(f"dynamodb://table?endpoint=http://h{more}"), 5.0)
-        backend.service.use_clock(clock)
-        operate(data, backend)
+        store = dynamodb.open_store(URL(f"dynamodb://table?endpoint=http://h{more}"), 5.0)
+        store.service.use_clock(clock)
+        operate(data, Leases(store, clock))
 
 
 def _updated(data: Data, request: Any, now: float) -> tuple[int, Any]:
     """Return the answer to an update: done mostly, or refused with or without what is there."""
     if data.chance(3):
         return 400, _REFUSED if data.chance(4) else {**_REFUSED, "Item": _item(data, now)}
-    values = request.get("ExpressionAttributeValues", {})
-    if request.get("ReturnValues") == "UPDATED_NEW":
-        return 200, {"Attributes": {"rev": values.get(":rev"), "gone": values.get(":gone")}}
-    if request.get("ReturnValues") != "ALL_NEW":
-        return 200, {}
-    item = _item(data, now) if data.chance(2) else {"gone": {"S": " "}}
-    item.update({name: values[f":{name}"] for name in ("v", "run", "lapse", "hold")})
-    return 200, {"Attributes": {"kept": {"N": "0"}, "fence": {"N": "8"}, "rev": {"N": "9"}, **item}}
+    return 200, {"Attributes": {"rev": request["ExpressionAttributeValues"].get(":rev")}}
 
 
 def _item(data: Data, now: float) -> dynamodb_item.Item:
-    """Return what `State` makes of anything that may be known of a key."""
+    """Return an item that anything may be known of a key by."""
 
-    def end() -> float:
-        return 0.0 if data.chance(2) else now + data.pick((-1e6, -1.9, 0.0, 20.0, _YEAR))
+    def end() -> dict[str, str]:
+        return {"N": f"{0.0 if data.chance(2) else now + data.pick((-1e6, -1.9, 0.0, 20.0, _YEAR)):.3f}"}
 
-    runs = {name: a_run(data) for name in ("run", "last", "kept_run", "success") if data.chance(2)}
-    for run in runs.values():
-        run.started_at = now + data.pick((-100.0, 0.0, 1000.0)) if data.chance(2) else run.started_at
-    rev = data.below(3)
-    gone = tuple(dynamodb_item.digest(owner) for owner in data.several(2, lambda: data.pick((*OWNERS, "x"))))
-    state = dynamodb_item.State(
-        rev=rev,
-        fence=data.below(1000),
-        lapse=end(),
-        hold=end(),
-        kept=end(),
-        gone=gone if data.chance(3) else (),
-        past=tuple(data.several(6, lambda: a_run(data))) if data.chance(2) else (),
-        mark=f"{rev} {now + data.pick((-400.0, 0.0)):.3f}" if data.chance(2) else "",
-        **runs,
-    )
-    return state.encode()
-
-
-def _named(data: Data, name: dict[str, str], now: float) -> Any:
-    """Return the item of that name: a key's, or a page of past runs."""
-    if "/" not in name["S"]:
-        return {"cronlock": name, **_item(data, now)}
     runs = data.several(4, lambda: a_run(data))
-    slots = {f"h{slot}": {"S": dynamodb_item.run_to_text(run)} for slot, run in enumerate(runs)}
-    return _bent(data, {"cronlock": name, **slots}) if data.chance(8) else {"cronlock": name, **slots}
+    past = tuple(states.run_to_line(run) for run in runs[1:])
+    text = states.encode(states.State(fence=data.below(500), run=runs[0] if runs else None, past=past)).decode()
+    rev = data.pick("abc")
+    item = {
+        **{"v": {"N": data.pick(("2", "2", "2", "2", "2", "2", "1"))}, "rev": {"S": rev}, "record": {"S": text}},
+        **{"lapse": end(), "hold": end(), "ttl": {"N": data.pick(("0", "5.000", "300.000"))}},
+    }
+    if data.chance(2):
+        item["mark"] = {"S": f"{rev} {now + data.pick((-400.0, 0.0)):.3f}"}
+    return item
 
 
 def an_item(data: Data) -> None:
-    """Whatever lies in DynamoDB is an item's state, which is written as it was read, or ForeignValue."""
+    """Whatever lies in DynamoDB is a cell, which is written as it was read, or ForeignValue."""
     item: Any = _item(data, 1.7e9)
     for _ in range(data.below(3)):
         item = _bent(data, item)
+    clock = ManualClock()
+    times = ServerClock("AWS", clock, [], 1.0)
+    times.observe(clock.now() - 1.0, clock.now(), 1.7e9)
     with expecting(ForeignValue):
-        state = dynamodb_item.State.decode(item)
-        again = dynamodb_item.State.decode(state.encode())
-        assert again.encode() == state.encode()
-        assert state.size("cronlock:k") > 0
-        claim = a_claim(data)
-        conflict = dynamodb_item.refusal(state, claim, 1.7e9, 1.7e9, 1.7e9 + 2)
-        assert conflict is None or conflict.remaining >= 0
-        states = [state.taken(claim, 1.7e9, 1.7e9), state.forced(claim.owner), state.freed(claim.owner)]
-        if state.run is not None:
-            states.append(state.ended(Ending(DIED, None, 1.0), 1.7e9, keep_hold=data.chance(2)))
-        for one in states:
-            dynamodb_item.State.decode(one.but(past=one.past[:2]).encode())
-        show(Record(run=state.run, remaining=1.0, hold_remaining=0.0, last=state.last, history=[*state.past]))
-    page: Any = {f"h{slot}": {"S": dynamodb_item.run_to_text(a_run(data))} for slot in range(4)}
-    page = _bent(data, page)
-    for run in dynamodb_item.runs_of_page(page) if isinstance(page, dict) else ():
-        show_run(run)
+        cell = dynamodb_item.decode(item)
+        if cell.version is not None:
+            assert dynamodb_item.decode(dynamodb_item.encode(cell)) == cell.but(mark="")
+        cell.judge(times)
+        assert 0 <= cell.lease < 1e12
+        assert 0 <= cell.hold < 1e12
+        assert 0 <= cell.unproven(times) < 1e12
+        holds: tuple[Any, ...] = (0.0, 5.0, cell, NO_HOLD)
+        after = cell.followed_by(b"x", data.pick((None, 0.0, 5.0)), data.pick(holds), 1.7e9)
+        assert dynamodb_item.decode(dynamodb_item.encode(after)).data == b"x"
 
 
 def an_sqs(data: Data) -> None:

@@ -67,7 +67,7 @@ _FOREIGN = {
 _CLIENTS = {
     "etcd": "binascii, h11, json",
     "mysql": "pymysql",
-    "dynamodb": "binascii, h11, hashlib, hmac, json",
+    "dynamodb": "h11, hashlib, hmac, json",
     "sqs": "h11, hashlib, hmac, json",
 }
 
@@ -97,8 +97,8 @@ _OWN = {
     "etcd": _engine("etcd", "api cell held messages names store", "http stream"),
     "postgresql": _engine("postgresql", "backend libpq link sql", "sql stream"),
     "mysql": _engine("mysql", "backend link servers sql", "sql stream"),
-    "dynamodb": _engine("dynamodb", "backend item table", _AWS),
-    "sqs": _engine("sqs", "backend queue wire", _AWS),
+    "dynamodb": _engine("dynamodb", "item store table", _AWS) | _names("lease.server_clock"),
+    "sqs": _engine("sqs", "backend queue wire", _AWS) | _names("lease.server_clock"),
 }
 _BACKENDS = ("file", "redis", "rediss", "memcached", "zookeeper", "etcd", "postgresql", "mysql", "dynamodb", "sqs")
 
@@ -304,7 +304,7 @@ class TestRequests:
             ("etcd", SentHTTP, {"grant": 2, "txn": 3}, {"txn": 1}),
             ("postgresql", SentPostgreSQL, {LOGIN: 2, "query": 2}, {LOGIN: 2, "query": 1}),
             ("mysql", SentMySQL, {LOGIN: 1, "query": 2}, {LOGIN: 1, "query": 1}),
-            ("dynamodb", SentHTTP, {"UpdateItem": 2}, {"UpdateItem": 1}),
+            ("dynamodb", SentHTTP, {"GetItem": 1, "UpdateItem": 2}, {"GetItem": 1}),
             (
                 "sqs",
                 SentHTTP,

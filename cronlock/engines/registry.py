@@ -29,7 +29,7 @@ SCHEMES: dict[str, tuple[str, str | None]] = {
     "zookeepers": ("cronlock.engines.zookeeper.store", "kazoo"),
     "etcd": ("cronlock.engines.etcd.store", "'cronlock[etcd]'"),
     "etcds": ("cronlock.engines.etcd.store", "'cronlock[etcd]'"),
-    "dynamodb": ("cronlock.engines.dynamodb.backend", "'cronlock[dynamodb]'"),
+    "dynamodb": ("cronlock.engines.dynamodb.store", "'cronlock[dynamodb]'"),
     "sqs": ("cronlock.engines.sqs.backend", "'cronlock[sqs]'"),
     "postgresql": ("cronlock.engines.postgresql.store", "'cronlock[postgresql]'"),
     "postgres": ("cronlock.engines.postgresql.store", "'cronlock[postgresql]'"),

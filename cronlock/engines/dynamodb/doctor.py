@@ -8,9 +8,10 @@ from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, judge_clock
 from ...doctor.probe import PROGRAM
 from ...doctor.reaching import ANSWER, REACHABLE
 from ...errors import BackendUnavailable, ConfigError
+from ...lease.leases import Leases
 from ..wire.aws import Denied
-from .backend import DynamoDBBackend
 from .item import KEY
+from .store import DynamoDBStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 #: What a run needs, and what the other commands need besides.
 RUN_ACTIONS = ("GetItem", "UpdateItem")
-READ_ACTIONS = ("BatchGetItem", "Scan")
+READ_ACTIONS = ("Scan",)
 DOCTOR_ACTIONS = ("DescribeTable", "DescribeTimeToLive", "DeleteItem")
 #: How long a table takes to be made, in seconds, at most: it is some ten of them.
 _MAKING = 90.0
@@ -29,7 +30,7 @@ _MAKING = 90.0
 
 def create(case: Case) -> Iterator[Finding]:
     """Make the table unless there is one of that name."""
-    table = _backend(case).table
+    table = _store(case).table
     try:
         made = table.create(time.monotonic() + max(case.timeout, _MAKING))
     except Denied as error:
@@ -44,8 +45,8 @@ def create(case: Case) -> Iterator[Finding]:
 
 def reach(case: Case) -> Iterator[Finding]:
     """Find credentials, connect, and see that the table is there."""
-    backend = _backend(case)
-    service = backend.service
+    store = _store(case)
+    service = store.service
     case.share_key()
     try:
         text = f"{service.source}, region {service.region}"
@@ -55,7 +56,7 @@ def reach(case: Case) -> Iterator[Finding]:
     yield Finding("credentials", OK, text)
     try:
         # Whether it is there or not: who answers is reached.
-        backend.table.get(case.key, case.deadline())
+        store.table.get(case.key, case.deadline())
     except ConfigError as error:
         yield Finding(REACHABLE, OK, service.endpoint)
         yield Finding("table", BAD, str(error), "make it: cronlock doctor --create, or the manual's templates")
@@ -68,30 +69,30 @@ def reach(case: Case) -> Iterator[Finding]:
 
 def examine(case: Case) -> Iterator[Finding]:
     """Look at the table, its settings, what these credentials may do, and at the clock."""
-    backend = _backend(case)
-    yield from _table(case, backend)
-    yield from _optional(case, backend)
-    yield _listing(backend)
-    yield _clock(case, backend)
+    store = _store(case)
+    yield from _table(case, store)
+    yield from _optional(case, store)
+    yield _listing(store)
+    yield _clock(case, store)
 
 
 def forget(case: Case) -> Finding | None:
     """Remove the probe's record, or say that it stays."""
     try:
-        _backend(case).table.delete_items(case.key, case.deadline())
+        _store(case).table.delete(case.key, case.deadline())
     except Denied:
         return Finding("permissions", NOTE, f"no dynamodb:DeleteItem: the doctors' own record, {case.key!r}, stays")
     return None
 
 
-def _table(case: Case, backend: DynamoDBBackend) -> Iterator[Finding]:
+def _table(case: Case, store: DynamoDBStore) -> Iterator[Finding]:
     try:
-        told = backend.table.describe(case.deadline())
+        told = store.table.describe(case.deadline())
     except Denied:
         yield Finding("table", NOTE, "cannot tell its settings: these credentials may not dynamodb:DescribeTable")
         return
     status = str(told.get("TableStatus"))
-    yield Finding("table", OK if status in ("ACTIVE", "UPDATING") else WARNING, f"{backend.table.name}: {status}")
+    yield Finding("table", OK if status in ("ACTIVE", "UPDATING") else WARNING, f"{store.table.name}: {status}")
     schema = [(part.get("AttributeName"), part.get("KeyType")) for part in told.get("KeySchema") or ()]
     if schema != [(KEY, "HASH")]:
         yield Finding("key", BAD, f"its key is {schema}", f"make another table, whose only key is {KEY!r}, a string")
@@ -117,11 +118,11 @@ def _table(case: Case, backend: DynamoDBBackend) -> Iterator[Finding]:
         yield Finding("deletion", NOTE, "it can be deleted, with all leases and fences: deletion protection is off")
 
 
-def _optional(case: Case, backend: DynamoDBBackend) -> Iterator[Finding]:
+def _optional(case: Case, store: DynamoDBStore) -> Iterator[Finding]:
     """Look at what is seen only with more permissions than a run needs."""
-    request = {"TableName": backend.table.name}
+    request = {"TableName": store.table.name}
     try:
-        body = backend.service.call("DescribeTimeToLive", request, case.deadline()).body
+        body = store.service.call("DescribeTimeToLive", request, case.deadline()).body
         told: Any = body.get("TimeToLiveDescription") or {}
         if told.get("TimeToLiveStatus") in ("ENABLED", "ENABLING"):
             text = f"by attribute {told.get('AttributeName')!r}: cronlock writes none, so nothing is deleted"
@@ -130,9 +131,9 @@ def _optional(case: Case, backend: DynamoDBBackend) -> Iterator[Finding]:
         pass  # Of little weight, and often not allowed.
 
 
-def _listing(backend: DynamoDBBackend) -> Finding:
+def _listing(store: DynamoDBStore) -> Finding:
     try:
-        names = list(backend.keys())
+        names = list(store.keys())
     except Denied:
         return Finding("keys", NOTE, "`cronlock status` cannot list them: these credentials may not dynamodb:Scan")
     except BackendUnavailable as error:
@@ -141,14 +142,15 @@ def _listing(backend: DynamoDBBackend) -> Finding:
     return Finding("keys", OK, f"{number} with a record", values={"keys": number})
 
 
-def _clock(case: Case, backend: DynamoDBBackend) -> Finding:
-    times = backend.service.times
-    wall = backend.service.clock.wall()
+def _clock(case: Case, store: DynamoDBStore) -> Finding:
+    times = store.service.times
+    wall = store.service.clock.wall()
     low, high = times.earliest() - wall, times.latest() - wall
     return judge_clock((low + high) / 2, (high - low) / 2, case.hold)
 
 
-def _backend(case: Case) -> DynamoDBBackend:
-    backend = case.backend
-    assert isinstance(backend, DynamoDBBackend)
-    return backend
+def _store(case: Case) -> DynamoDBStore:
+    assert isinstance(case.backend, Leases)
+    store = case.backend.store
+    assert isinstance(store, DynamoDBStore)
+    return store

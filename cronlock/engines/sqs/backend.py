@@ -94,7 +94,7 @@ class SqsBackend:
         create: bool = False,
     ) -> None:
         self.traits = Traits(fencing=False, shortest_ttl=2.0, longest_ttl=LONGEST, lists_keys=False, records=False)
-        self.notices = service.notices
+        self.notices: list[str] = []
         self._name = name
         self._service = service
         self.queues = Queues(name, service, base, account)

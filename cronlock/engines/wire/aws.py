@@ -16,6 +16,7 @@ import time
 
 from ...errors import BackendUnavailable, ConfigError
 from ...lease.clock import SystemClock
+from ...lease.server_clock import ServerClock
 from . import aws_credentials
 from .http import Connection, Unanswered
 from .stream import tls_context
@@ -54,8 +55,8 @@ _SKEWED = ("RequestExpired", "RequestTimeTooSkewed", "RequestInTheFuture")
 #: From so many seconds on it is the clock that a signature is refused for; AWS bears 300 or more.
 _SKEW = 60.0
 _LONGEST_TEXT = 300
-# How much faster one clock may run than another.
-_RATE = 0.001
+#: What a `Date` leaves open, in seconds.
+_DATED = 1.0
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -76,64 +77,6 @@ class Reply:
         self.says = says
 
 
-class ServerTime:
-    """AWS's time as the `Date` header of its answers bounds it: whole seconds, and the length of a request.
-
-    Until there was an answer it is this machine's wall clock, unbounded.
-    """
-
-    __slots__ = ("_at", "_clock", "_high", "_low")
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        #: AWS's time less boot time is between these, as of boot time `_at`.
-        self._low: float | None = None
-        self._high = 0.0
-        self._at = 0.0
-
-    def note(self, sent: float, heard: float, date: float) -> None:
-        """An answer that came at boot time `heard`, to a request begun at `sent`, says it is `date`."""
-        # It was made in between, and its second may be over but for a moment.
-        low, high = date - heard, date + 1.0 - sent
-        if self._low is not None:
-            drift = (heard - self._at) * _RATE
-            both = max(low, self._low - drift), min(high, self._high + drift)
-            # Bounds that contradict: this clock or AWS's was set, and the newer ones count.
-            if both[0] <= both[1]:
-                low, high = both
-        self._low, self._high, self._at = low, high, heard
-
-    @property
-    def known(self) -> bool:
-        """Whether there was an answer with a date."""
-        return self._low is not None
-
-    def forget(self) -> None:
-        """Trust the wall clock again, as before the first answer."""
-        self._low = None
-
-    def earliest(self) -> float:
-        """Return the epoch time that it surely is by AWS's clock, at least."""
-        return self._bounds()[0]
-
-    def latest(self) -> float:
-        """Return the epoch time that it surely is not later than by AWS's clock."""
-        return self._bounds()[1]
-
-    def now(self) -> float:
-        """Return the best guess: this machine's wall clock as long as AWS's date does not contradict it."""
-        low, high = self._bounds()
-        return min(max(self._clock.wall(), low), high)
-
-    def _bounds(self) -> tuple[float, float]:
-        if self._low is None:
-            wall = self._clock.wall()
-            return wall, wall
-        now = self._clock.now()
-        drift = max(0.0, now - self._at) * _RATE
-        return self._low + now - drift, self._high + now + drift
-
-
 class Service:
     """One AWS service in one region, or what stands in for it at an endpoint. Asks nothing before it is used."""
 
@@ -143,10 +86,10 @@ class Service:
         Raises ConfigError for a bad region or endpoint in the URL.
         """
         self.name = name
-        self.clock: Clock = SystemClock()
-        self.times = ServerTime(self.clock)
-        self.notices: list[str] = []
         self._shown = str(url)
+        #: What a person should hear of AWS's clock.
+        self.notices: list[str] = []
+        self.use_clock(SystemClock())
         self._target = target
         self._timeout = timeout
         self._finder = aws_credentials.Finder(
@@ -155,14 +98,14 @@ class Service:
         self._credentials: Credentials | None = None
         self._connection: Connection | None = None
         self._tls: ssl.SSLContext | None = None
-        #: The epoch time less boot time that requests are signed by; None: the wall clock is right.
-        self._signing_offset: float | None = None
 
     def use_clock(self, clock: Clock) -> None:
-        """Measure by `clock` from now on; for tests."""
+        """Measure by `clock` from now on, and know nothing of AWS's."""
         self.clock = clock
-        self.times = ServerTime(clock)
-        self._signing_offset = None
+        #: AWS's clock, by the `Date` of its answers.
+        self.times = ServerClock(self._shown, clock, self.notices, _DATED)
+        #: The epoch time less boot time that requests are signed by; None: the wall clock is right.
+        self._signing_offset: float | None = None
 
     def deadline(self) -> float:
         """Return the monotonic time by which a request that begins now must be done."""
@@ -238,7 +181,7 @@ class Service:
         response = connection.request("POST", path, headers, data, deadline)
         date = parse_date(response.headers.get("date", ""))
         if date is not None:
-            self.times.note(sent, self.clock.now(), date)
+            self.times.observe(sent, self.clock.now(), date)
         return signed_at, date, response
 
     def _connected(self) -> tuple[Connection, str]:

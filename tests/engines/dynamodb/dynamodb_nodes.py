@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from cronlock.engines.dynamodb.backend import DynamoDBBackend
-from cronlock.engines.registry import open_backend
+import pytest
+
+from cronlock.engines.dynamodb.item import SLACK
+from cronlock.engines.dynamodb.store import DynamoDBStore, open_store
+from cronlock.engines.url import URL
 from cronlock.lease.clock import SystemClock
-from cronlock.testing import Hooks
+from cronlock.lease.leases import Leases
+from cronlock.testing import StoreHooks
+from labs.servers.aws import ENVIRON
 
 if TYPE_CHECKING:
-    from cronlock.lease.vocabulary import Backend, Grant
+    from cronlock.engines.dynamodb.item import ItemCell
+    from cronlock.lease.store import Cell, Hold
 
 #: Long enough for any request on a loaded machine, in seconds.
 PATIENT = 20.0
@@ -22,7 +29,7 @@ class WrongClock(SystemClock):
 
     __slots__ = ("ahead", "losing", "lost")
 
-    def __init__(self, ahead: float) -> None:
+    def __init__(self, ahead: float = 0.0) -> None:
         super().__init__()
         self.ahead = ahead
         #: Seconds that boot time stood still, and those that it stands still each time that it is looked at.
@@ -38,69 +45,115 @@ class WrongClock(SystemClock):
         return time.time() + self.ahead
 
 
-def open_node(url: str, timeout: float = PATIENT, *, ahead: float = 0.0) -> DynamoDBBackend:
+def a_store(url: str, timeout: float = PATIENT, *, clock: WrongClock | None = None) -> DynamoDBStore:
+    """Return a node's store, by a clock of its own if need be."""
+    store = open_store(URL(url), timeout)
+    if clock is not None:
+        store.service.use_clock(clock)
+    return store
+
+
+def a_node(url: str, timeout: float = PATIENT, *, ahead: float = 0.0) -> Leases:
     """Return a node whose clock is `ahead` of the true time."""
-    backend = open_backend(url, timeout)
-    assert isinstance(backend, DynamoDBBackend)
-    if ahead:
-        backend.service.use_clock(WrongClock(ahead))
-    return backend
+    return Leases(a_store(url, timeout, clock=WrongClock(ahead) if ahead else None))
 
 
-class DynamoDBHooks(Hooks):
-    """Time passes by writing the item's ends anew."""
+def with_params(url: str, params: str) -> str:
+    """Return the URL with more parameters."""
+    return f"{url}{'&' if '?' in url else '?'}{params}"
 
-    forces_time = True
-    tells_uptime = False
+
+class DynamoDBHooks(StoreHooks):
+    """Time passes by itself: what was seen before has ends in it, too."""
 
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def open(self) -> Backend:
-        """Return one more node."""
-        return open_node(self.url)
+    def pass_time(self, seconds: float) -> None:
+        """Wait also for the slack, and as no node knows AWS's time to the second."""
+        super().pass_time(seconds + SLACK + 2.2)
 
-    def lapse(self, node: Backend, grant: Grant) -> None:
-        """Let the lease have ended long ago."""
-        put(self.url, grant.claim.key, lapse=1.0)
+    def lapse(self, key: str) -> None:
+        """Wait until every node knows that the lease is over."""
+        super().lapse(key)
+        time.sleep(1.2)
 
-    def end_hold(self, node: Backend, key: str) -> None:
-        """Let the hold have ended long ago, and one that is kept."""
-        put(self.url, key, hold=1.0, kept=1.0)
+    def end_hold(self, key: str) -> None:
+        """Wait until every node knows that the hold is over."""
+        super().end_hold(key)
+        time.sleep(1.2)
+
+    def open_store(self) -> DynamoDBStore:
+        """Return one more node's store."""
+        return a_store(self.url)
 
 
-def put(url: str, key: str, **numbers: float) -> None:
-    """Write numbers into a key's item behind everybody's back."""
-    replace(url, f"cronlock:{key}", {name: {"N": str(value)} for name, value in numbers.items()})
+def read(store: DynamoDBStore, key: str) -> ItemCell:
+    """Return the cell as it is now."""
+    return store.read(key, time.monotonic() + store.timeout)
 
 
-def replace(url: str, name: str, values: dict[str, dict[str, Any]]) -> None:
-    """Write attributes into the item of a name."""
+def swap(
+    store: DynamoDBStore, key: str, seen: Cell, data: bytes, *, lease: float | None = None, hold: Hold = 0.0
+) -> tuple[bool, ItemCell]:
+    """Swap within the store's time limit."""
+    return store.swap(key, seen, data, lease=lease, hold=hold, deadline=time.monotonic() + store.timeout)
+
+
+def use_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give clients the emulators' credentials, and nothing of this machine's own."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in ENVIRON.items():
+        monkeypatch.setenv(name, value)
+
+
+def make_table(url: str) -> None:
+    """Make the table of a URL on an emulator."""
+    with pytest.MonkeyPatch.context() as patch:
+        use_examples(patch)
+        store = a_store(url)
+        store.table.create(store.service.deadline())
+        store.close()
+
+
+def replace(url: str, key: str, values: dict[str, dict[str, Any]]) -> None:
+    """Write attributes into a key's item behind everybody's back."""
     _call(
         url,
         "UpdateItem",
-        Key={"cronlock": {"S": name}},
+        key,
         UpdateExpression="SET " + ", ".join(f"#{one} = :{one}" for one in values),
         ExpressionAttributeNames={f"#{one}": one for one in values},
         ExpressionAttributeValues={f":{one}": value for one, value in values.items()},
     )
 
 
-def item(url: str, name: str) -> dict[str, Any]:
-    """Return the item of a name as it is in the table, empty if there is none."""
-    found: dict[str, Any] = _call(url, "GetItem", Key={"cronlock": {"S": name}}, ConsistentRead=True).get("Item", {})
+def put(url: str, key: str, **numbers: float) -> None:
+    """Write numbers into a key's item behind everybody's back."""
+    replace(url, key, {name: {"N": str(value)} for name, value in numbers.items()})
+
+
+def item(url: str, key: str) -> dict[str, Any]:
+    """Return a key's item as it is in the table, empty if there is none."""
+    found: dict[str, Any] = _call(url, "GetItem", key, ConsistentRead=True).get("Item", {})
     return found
 
 
-def delete(url: str, name: str) -> None:
-    """Delete the item of a name."""
-    _call(url, "DeleteItem", Key={"cronlock": {"S": name}})
+def number(url: str, key: str, name: str) -> float:
+    """Return a number of a key's item."""
+    return float(item(url, key)[name]["N"])
 
 
-def _call(url: str, action: str, **request: Any) -> dict[str, Any]:
-    node = open_node(url)
+def delete(url: str, key: str) -> None:
+    """Delete a key's item."""
+    _call(url, "DeleteItem", key)
+
+
+def _call(url: str, action: str, key: str, **request: Any) -> dict[str, Any]:
+    store = a_store(url)
+    request.update(TableName=store.table.name, Key={"cronlock": {"S": store.table.item_name(key)}})
     try:
-        request["TableName"] = node.table.name
-        return node.service.call(action, request, node.service.deadline()).body
+        return store.service.call(action, request, store.service.deadline()).body
     finally:
-        node.close()
+        store.close()

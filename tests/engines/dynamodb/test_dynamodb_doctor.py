@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -16,7 +15,7 @@ from cronlock.testing import fresh_key, granted, make_claim
 from labs.servers.aws import ENVIRON, MinistackServer
 from labs.servers.aws_gate import Gate
 
-from .dynamodb_nodes import item, open_node
+from .dynamodb_nodes import a_node, item, use_examples
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +28,7 @@ def server() -> Iterator[MinistackServer]:
 @pytest.fixture(autouse=True)
 def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a client needs in its environment, and nothing of this machine's own."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    for name, value in ENVIRON.items():
-        monkeypatch.setenv(name, value)
+    use_examples(monkeypatch)
 
 
 @pytest.fixture
@@ -46,7 +42,7 @@ def gate(server: MinistackServer) -> Iterator[Gate]:
 def case(gate: Gate) -> Iterator[probe.Case]:
     """A table of the test's own, which is not there yet."""
     url = f"dynamodb://table-{fresh_key()}?endpoint={gate.endpoint}"
-    backend = open_node(url)
+    backend = a_node(url)
     yield probe.Case(URL(url), backend, timeout=20.0, ttl=300.0, hold=45.0)
     backend.close()
 
@@ -75,9 +71,9 @@ def test_probe_leaves_nothing(case: probe.Case) -> None:
     granted(case.backend.acquire(make_claim("a-key")))
     assert [one.level for one in probe.lease(case)] == [OK]
     url = f"dynamodb://{case.url.hosts[0][0]}?endpoint={case.url.params['endpoint']}"
-    assert item(url, f"cronlock:{case.key}")
+    assert item(url, case.key)
     doctor.forget(case)
-    assert not item(url, f"cronlock:{case.key}")
+    assert not item(url, case.key)
     assert list(case.backend.keys()) == ["a-key"]
 
 
@@ -155,7 +151,7 @@ def test_settings_of_a_table(case: probe.Case, gate: Gate, told: dict[str, objec
 def test_clock(case: probe.Case, ahead: float, level: str) -> None:
     """A clock that is wrong is found by AWS's answers, also one that AWS refuses at first."""
     list(doctor.create(case))
-    case.backend = open_node(f"dynamodb://{case.url.hosts[0][0]}?endpoint={case.url.params['endpoint']}", ahead=ahead)
+    case.backend = a_node(f"dynamodb://{case.url.hosts[0][0]}?endpoint={case.url.params['endpoint']}", ahead=ahead)
     list(doctor.reach(case))
     assert _one(list(doctor.examine(case)), "clock").level == level
     case.backend.close()
