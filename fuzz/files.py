@@ -1,7 +1,8 @@
-"""What lies in files: records, keys' files, histories, sights, the kernel's tables."""
+"""What lies in files: records, keys' files, sights, the kernel's tables."""
 
 from __future__ import annotations
 
+import binascii
 import io
 import os
 import shutil
@@ -11,13 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
-from cronlock.engines.file import runsfile
-from cronlock.engines.file import state as filestate
-from cronlock.engines.file.backend import FileBackend
 from cronlock.engines.file.mounts import refuse_network
+from cronlock.engines.file.slots import SLOT, Slot, encode_slot
+from cronlock.engines.file.store import FileStore
 from cronlock.errors import ConfigError, ForeignValue
-from cronlock.lease import record
+from cronlock.lease import record, state
 from cronlock.lease.clock import boot_id
+from cronlock.lease.leases import Leases
 from cronlock.lease.sights import Sights
 from cronlock.lease.vocabulary import Conflict
 from cronlock.process import linux
@@ -25,7 +26,7 @@ from labs.clocks import ManualClock
 
 from .data import Data
 from .engine import expecting
-from .operations import KEY, OWNERS, a_run, operate, show_run
+from .operations import KEY, a_run, operate, show_run
 
 _TOKENS = (
     b"\n",
@@ -86,6 +87,19 @@ def a_record_and_back(data: Data) -> None:
         assert record.run_to_fields(again) == record.run_to_fields(run)
 
 
+def a_state(data: Data) -> None:
+    """Any bytes are what is recorded of a key, or ForeignValue."""
+    kept = state.State(fence=data.number() % (1 << 63), run=a_run(data) if data.chance(2) else None)
+    for _ in range(data.below(4)):
+        kept = kept.with_past(a_run(data))
+    text = state.encode(kept)
+    with expecting(ForeignValue):
+        found = state.decode(data.maimed(text, (*_TOKENS, b"\t", b"run\t", b"past\t", b"success\t", b"fence\t7")))
+        for run in (found.latest, found.last_success(), *found.history()):
+            show_run(run)
+        assert state.decode(state.encode(found)) == found
+
+
 def some_lines_of_runs(data: Data) -> None:
     """Any text is a list of runs, perhaps an empty one."""
     text = "\n".join(record.run_to_line(a_run(data)) for _ in range(data.below(4)))
@@ -99,37 +113,28 @@ def some_lines_of_runs(data: Data) -> None:
 def a_keys_file(data: Data) -> None:
     """A key's file may hold anything: the key is served, or the error says what to do."""
     with _directory() as folder:
-        backend = FileBackend(folder, 1.0)
-        path = backend._path(KEY)
-        slots = [_slot(data, filestate.SLOT) for _ in range(3)]
-        _put(path, data.maimed(b"".join(slots), _TOKENS) if data.chance(2) else b"".join(slots[: data.below(4)]))
-        if data.chance(3):
-            _put(path.replace(".lock", runsfile.SUFFIX), data.maimed(_slot(data, runsfile.ENTRY) * 2, _TOKENS))
-        operate(data, backend)
+        store = FileStore(folder, 1.0)
+        slots = [_slot(data).ljust(SLOT) for _ in range(2)]
+        text = data.maimed(b"".join(slots), _TOKENS) if data.chance(2) else b"".join(slots[: data.below(3)])
+        _put(store.place(KEY), text)
+        operate(data, Leases(store))
 
 
-def _slot(data: Data, size: int) -> bytes:
-    """Return a slot with its checksum right: so that it counts."""
-    fields = {"number": str(data.below(5)), "key": KEY, **fields_of(data)}
-    if data.chance(2):
-        fields["revoked"] = data.pick(OWNERS)
+def _slot(data: Data) -> bytes:
+    """Return a slot with its checksum right, most of the time: so that it counts."""
+    runs = [state.run_to_line(a_run(data)) for _ in range(data.below(3))]
+    run = a_run(data) if data.chance(2) else None
+    text = state.encode(state.State(fence=data.below(500), run=run, past=tuple(runs)))
+    slot = Slot(number=data.below(5), ttl=300.0, since=data.below(5), boot=boot_id(), hold_until=99.0, key=KEY)
     if data.chance(8):
-        return data.blob(200).ljust(size)
-    fields = {name: value[:300] for name, value in fields.items()}
-    text = record.encode(fields)
-    return filestate.encode_slot(fields, size) if len(text) < size - 20 else text[:size]
-
-
-def a_history(data: Data) -> None:
-    """The file of past runs may hold anything: it has runs, or none, and takes new ones or refuses."""
-    with _directory() as folder:
-        path = os.path.join(folder, "key.runs")
-        _put(path, data.maimed(b"".join(_slot(data, runsfile.ENTRY) for _ in range(data.below(4))), _TOKENS))
-        for run in runsfile.read(path):
-            show_run(run)
-        with expecting(ForeignValue):
-            runsfile.keep(path, [a_run(data, lambda: "short")])
-            assert len(runsfile.read(path)) >= 1
+        return data.blob(200)
+    whole = encode_slot(slot.but(data=data.maimed(text, _TOKENS)))
+    if data.chance(2):
+        return whole
+    words = whole[len(b"cronlock=2\tslot\t") + 9 :].split(b"\t", 7)
+    words[data.below(6)] = data.digits()[:300].encode()
+    body = b"\t".join(words)
+    return b"cronlock=2\tslot\t%08x\t%b" % (binascii.crc32(body), body)
 
 
 def a_sight(data: Data) -> None:
@@ -213,9 +218,9 @@ def _put(path: str, content: bytes) -> None:
 TARGETS = (
     a_record,
     a_record_and_back,
+    a_state,
     some_lines_of_runs,
     a_keys_file,
-    a_history,
     a_sight,
     some_mounts,
     some_processes,

@@ -89,7 +89,7 @@ _AWS = "aws aws_credentials http stream"
 _REDIS = _engine("redis", "backend resp scripts", "stream")
 _OWN = {
     "version": {"errors"},
-    "file": _engine("file", "backend lockfile mounts runsfile state"),
+    "file": _engine("file", "lockfile mounts slots store"),
     "redis": _REDIS,
     "rediss": _REDIS,
     "memcached": _engine("memcached", "item meta servers store", "stream"),

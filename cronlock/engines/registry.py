@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: scheme -> (module with ``open_backend(url, timeout)``, what pip needs to be told, as a shell
 #: reads it, if a package that it needs is missing)
 SCHEMES: dict[str, tuple[str, str | None]] = {
-    "file": ("cronlock.engines.file.backend", None),
+    "file": ("cronlock.engines.file.store", None),
     "redis": ("cronlock.engines.redis.store", None),
     "rediss": ("cronlock.engines.redis.store", None),
     "redis+unix": ("cronlock.engines.redis.store", None),

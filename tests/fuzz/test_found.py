@@ -18,9 +18,9 @@ from cronlock.commands.views import table
 from cronlock.engines.dynamodb import item as dynamodb_item
 from cronlock.engines.etcd import api as etcd
 from cronlock.engines.etcd.messages import text_of
-from cronlock.engines.file import state as filestate
-from cronlock.engines.file.backend import FileBackend
 from cronlock.engines.file.mounts import refuse_network
+from cronlock.engines.file.slots import Slot, encode_slot
+from cronlock.engines.file.store import FileStore
 from cronlock.engines.mysql.servers import Servers
 from cronlock.engines.registry import open_backend
 from cronlock.engines.sqs import queue as sqs_queue
@@ -89,12 +89,10 @@ def test_owner_of_bytes_that_are_no_text() -> None:
 
 def test_hold_without_end(tmp_path: Path) -> None:
     """A key's file with a time that cannot be counted with is not cronlock's."""
-    backend = FileBackend(str(tmp_path), 1.0)
-    fields = {"number": "1", "key": "k", "fence": "1", "hold_until": "1e20"}
-    with open(backend._path("k"), "wb") as file:
-        file.write(filestate.encode_slot(fields) + filestate.encode_slot({}))
+    store = FileStore(str(tmp_path), 1.0)
+    Path(store.place("k")).write_bytes(encode_slot(Slot(number=1, hold_until=1e20, key="k")))
     with pytest.raises(ForeignValue, match="not a file of cronlock"):
-        backend.read("k")
+        store.read("k", time.monotonic() + 1.0)
 
 
 def test_what_a_terminal_would_obey(capfd: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import os
 from ...doctor.findings import NOTE, OK, Finding
 from ...doctor.host import directory_modes, free_space
 from ...keys import bounded
+from .slots import SUFFIX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,13 +40,12 @@ def examine(case: Case) -> Iterator[Finding]:
 
 
 def forget(case: Case) -> None:
-    """Remove the probe's files, and the directories that it made unless somebody uses them by now."""
+    """Remove the probe's file, and the directories that it made unless somebody uses them by now."""
     directory = _directory(case)
-    stem = os.path.join(directory, bounded(case.key, 200))
+    path = os.path.join(directory, bounded(case.key, 200) + SUFFIX)
     try:
-        for suffix in (".lock", ".runs"):
-            if os.path.exists(stem + suffix):
-                os.unlink(stem + suffix)
+        if os.path.exists(path):
+            os.unlink(path)
         for path in case.missing:
             os.rmdir(path)
     except OSError:

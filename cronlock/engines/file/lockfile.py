@@ -1,4 +1,8 @@
-"""The file of one key as a plain file with a lock on it, and the directory that it lies in."""
+"""The file of one key as a plain file with two locks on it, and the directory that it lies in.
+
+One lock is the lease: flock(2)'s, which whoever inherits the open file has too. The other is the turn to write the
+record, for an instant: fcntl(2)'s, of the open file as well, and neither is in the other's way.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import errno
 import fcntl
 import os
 import stat
+import sys
+import time
 
 from ...errors import BackendError, BackendUnavailable, ForeignValue
 
@@ -20,6 +26,12 @@ _REMEDIES = {
 }
 # NONBLOCK: a pipe that lies in the file's place must not make us wait for its other end.
 _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+# Long enough for another process to go the few steps from its lock to its record.
+_PAUSE = 0.001
+_TURN: int | None = getattr(fcntl, "F_OFD_SETLK", None)
+# Of a struct flock the first field is the kind, on each system that has such locks; zeros mean the whole file.
+_TAKE = fcntl.F_WRLCK.to_bytes(2, sys.byteorder) + bytes(30)
+_GIVE = fcntl.F_UNLCK.to_bytes(2, sys.byteorder) + bytes(30)
 
 
 def pwrite(descriptor: int, data: bytes, offset: int) -> None:
@@ -38,7 +50,7 @@ def open_plain(path: str, flags: int) -> int:
             raise ForeignValue(f"{path}: not a plain file; remove it, or name another directory in the URL") from None
         raise
     found = os.fstat(descriptor)
-    if flags & os.O_RDWR and found.st_uid not in (0, os.geteuid()):
+    if found.st_uid not in (0, os.geteuid()) and (flags & os.O_RDWR or found.st_uid != _owner_of_directory(path)):
         os.close(descriptor)
         raise ForeignValue(f"{path}: belongs to another user; remove it, or name another directory in the URL")
     # A second name of some other file would have us write into that one.
@@ -46,6 +58,11 @@ def open_plain(path: str, flags: int) -> int:
         os.close(descriptor)
         raise ForeignValue(f"{path}: not a plain file with one name; remove it, or name another directory in the URL")
     return descriptor
+
+
+def _owner_of_directory(path: str) -> int:
+    # Root looks into a user's directory; what one user put into a place for all is not what others go by.
+    return os.stat(os.path.dirname(path)).st_uid
 
 
 def lock(descriptor: int, how: int) -> bool:
@@ -65,6 +82,33 @@ def is_locked(descriptor: int) -> bool:
     return False
 
 
+def take_turn(descriptor: int, path: str) -> int | None:
+    """Take the turn to write the record of the key's file, open to be written; None if another has it.
+
+    What is returned is for `end_turn`. Also the end of all processes that have the open file ends it.
+    """
+    if _TURN is None:
+        # Systems on which the two kinds of lock are one: the directory's lock stands in, for all of its files.
+        place = os.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC)
+        if lock(place, fcntl.LOCK_EX):
+            return place
+        os.close(place)
+        return None
+    try:
+        fcntl.fcntl(descriptor, _TURN, _TAKE)
+    except BlockingIOError:
+        return None
+    return descriptor
+
+
+def end_turn(descriptor: int, turn: int) -> None:
+    """Let others write the record."""
+    if _TURN is None:
+        os.close(turn)
+    else:
+        fcntl.fcntl(descriptor, _TURN, _GIVE)
+
+
 def is_at(descriptor: int, path: str) -> bool:
     """Whether `path` still names the open file: if not, someone removed or replaced it."""
     ours = os.fstat(descriptor)
@@ -73,6 +117,45 @@ def is_at(descriptor: int, path: str) -> bool:
     except FileNotFoundError:
         return False
     return (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)
+
+
+def pause(path: str, deadline: float) -> None:
+    """Let others go on, a while that is another each time. Raises BackendUnavailable behind the deadline."""
+    if time.monotonic() >= deadline:
+        raise BackendUnavailable(f"{path}: others keep it locked without a word why; see lslocks(8)")
+    time.sleep(_PAUSE * (1 + os.urandom(1)[0] / 64))
+
+
+class OpenLeases:
+    """The open files of this process whose locks are leases. Each lease has a number, from the record in its file.
+
+    The lock is there as long as anybody has the file open: the command does, and the guard.
+    """
+
+    def __init__(self) -> None:
+        self._files: dict[str, tuple[int, int]] = {}
+
+    def find(self, key: str, path: str, number: int | None = None) -> int | None:
+        """Return the file of our lease on `key`, if it is the one at `path`, and the lease is the one of `number`."""
+        descriptor, ours = self._files.get(key, (-1, 0))
+        return descriptor if descriptor >= 0 and number in (None, ours) and is_at(descriptor, path) else None
+
+    def add(self, key: str, descriptor: int, number: int) -> None:
+        """Have a lease, in the place of one that is no more."""
+        self.let_go(key, unlock=False)
+        self._files[key] = descriptor, number
+
+    def let_go(self, key: str, *, unlock: bool) -> None:
+        """Close the file, and `unlock` it for everybody who has it open.
+
+        Where it is not unlocked our command may still run: then also what that unlocked itself is locked again.
+        """
+        descriptor, _ = self._files.pop(key, (-1, 0))
+        if descriptor >= 0:
+            try:
+                lock(descriptor, fcntl.LOCK_UN if unlock else fcntl.LOCK_EX)
+            finally:
+                os.close(descriptor)
 
 
 def prepare_directory(directory: str) -> None:
