@@ -114,9 +114,9 @@ class TestHash:
         [
             ("SET {} text", "a value of another type"),
             ("RPUSH {} a b", "a value of another type"),
-            ("HSET {} field value", "without the fields"),
-            ("HSET {} version x", "without the fields"),
-            ("HSET {} record x lease 0 hold 0", "without the fields"),
+            ("HSET {} field value", "without the mark"),
+            ("HSET {} version x", "without the mark"),
+            ("HSET {} record x lease 0 hold 0", "without the mark"),
             ("HSET {} cronlock 1 fence 5 lapse 7 hold 7 owner x", "older, unreleased layout"),
             ("HSET {} version x record y", "wrong end"),
             ("HSET {} version x record y lease soon hold 0", "wrong end"),
