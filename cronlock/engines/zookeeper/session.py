@@ -48,14 +48,17 @@ class Reply:
 class Session:
     """One session, and its connection while there is one. A failure drops the connection only."""
 
-    __slots__ = ("_buffer", "_greeting", "_name", "_password", "_stream", "_used", "_xid", "id", "timeout", "warned")
+    __slots__ = (
+        *("_buffer", "_greeting", "_name", "_opened", "_password", "_stream", "_used", "_xid"),
+        *("asked", "id", "timeout", "warned"),
+    )
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._stream: Stream | None = None
         #: What is still to be said first on the connection.
         self._greeting: tuple[Any, ...] = ()
-        self._used = 0.0
+        self._used = self._opened = 0.0
         #: Whether an event came since this was last set to False.
         self.warned = False
         self.forget()
@@ -72,8 +75,8 @@ class Session:
         self.drop()
         self.id = 0
         self._password = bytes(16)
-        #: How many seconds the servers keep it, once it is open.
-        self.timeout = 0.0
+        #: How many seconds the servers keep it, once it is open, and for how many they were asked to.
+        self.timeout = self.asked = 0.0
 
     @property
     def label(self) -> str:
@@ -88,6 +91,11 @@ class Session:
         self.drop()
         return False
 
+    def was_just_opened(self, lasting: float) -> bool:
+        """Whether it is as if it had been opened for `lasting` seconds a moment ago."""
+        same = self.asked == lasting or (self.timeout < self.asked and self.timeout <= lasting)
+        return same and self._stream is not None and time.monotonic() - self._opened < FRESH
+
     def go_on(self, deadline: float) -> None:
         """Trust the connection, however long it was left alone; BackendUnavailable if there is none."""
         if self._stream is None:
@@ -100,6 +108,8 @@ class Session:
         `lasting` is how many seconds it should last without a sign of life.
         """
         self._stream = stream
+        self._opened = time.monotonic()
+        self.asked = lasting
         self.warned = False
         self._xid = 0
         milliseconds = min(int(lasting * 1000), 2**31 - 1)

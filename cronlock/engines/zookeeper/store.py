@@ -11,9 +11,10 @@ lease has a session of its own, and nothing moves from one to another.
 How long a lease lasts: the leader ends a session that was not heard of for the time agreed on when it was opened
 (2 to 20 ticks of the server). A *request* through a follower does not count there: the follower reports which
 sessions it heard of with its next heartbeat, and may be cut off before. Only opening and reopening a session is
-told to the leader at once. So whoever lets a lease last reopens its session and then writes: the first starts the
-time anew at the leader, and the second, which needs a quorum behind the same leader, shows that this leader was
-no deposed one. From the first renewal on no connection is kept, so that long runs do not use up the servers'
+told to the leader at once. So a renewal reopens the session and then writes: the first starts the time anew at the
+leader, and the second, which needs a quorum behind the same leader, shows that this leader was no deposed one. A
+grant does so too, unless its read opened the session just before, for as long: who asks counts from before the read.
+From the first renewal on no connection is kept, so that long runs do not use up the servers'
 maxClientCnxns. A session that is over is followed by another: the version tells whether nobody wrote meanwhile.
 
 Holds are measured by the leader's clock, which shows in the times of nodes: a look at a key first writes to the
@@ -91,10 +92,12 @@ class ZooKeeperStore:
         self._forget_what_was_seen()
         own = self._leases.get(key)
         ours = own is not None and known.is_of(own)
-        if lease:
-            if own is None:
-                own, self._session = self._session, Session(self._tree.name)
-                self._leases[key] = own
+        if lease and own is None:
+            own = self._leases[key] = self._session
+            self._session = Session(self._tree.name)
+            if not own.was_just_opened(lease):
+                own.drop()
+        elif lease and own is not None:
             own.drop()  # Only reopening it counts at the leader; see above.
         session = own if own is not None and (lease or ours) else self._session
         with self._tree.opened(session, lease or session.timeout or LASTING, deadline):

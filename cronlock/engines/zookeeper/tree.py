@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 2181
 ANY_VERSION = -1
-#: For how many seconds a session without a lease should last unless it is heard of: what servers allow by default.
-LASTING = 40.0
+#: For how many seconds a session should last while no lease is asked for: the ttl by default, so that most leases can
+#: have it as it is.
+LASTING = 300.0
 # Never the name of a key: `escape` makes no "~".
 _CLOCK = "~clock"
 

@@ -44,7 +44,7 @@ class Watch:
         """Return what can be read once the key is not as it was seen last; raise BackendUnavailable for no answer."""
         self.close()
         if not self._set:
-            if self._session.timeout < LASTING:
+            if self._session.asked < LASTING:
                 self._session.drop()  # How long it lasts is agreed on when it is opened.
             with self._tree.opened(self._session, LASTING) as session:
                 session.warned = False

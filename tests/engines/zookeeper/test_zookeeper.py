@@ -18,6 +18,7 @@ from cronlock.engines.url import URL
 from cronlock.engines.zookeeper import session as zksession
 from cronlock.engines.zookeeper.cell import NodeCell
 from cronlock.engines.zookeeper.store import ZooKeeperStore
+from cronlock.engines.zookeeper.tree import LASTING
 from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
 from cronlock.keys import escape
 from cronlock.lease.vocabulary import HISTORY
@@ -111,13 +112,19 @@ def lease_names(server: ZooKeeperServer, key: str, base: str = "/cronlock") -> l
         return list(client.get_children(f"{base}/{key}"))
 
 
-def test_each_lease_starts_by_reopening_its_session(server: ZooKeeperServer, key: str) -> None:
-    """Only that counts at the leader; the lease keeps its name, and from its renewal on no connection is kept."""
+@pytest.mark.parametrize("ttl", [LASTING, TTL])
+@pytest.mark.parametrize("late", [False, True])
+def test_a_lease_starts_by_opening_its_session(server: ZooKeeperServer, key: str, ttl: float, late: bool) -> None:
+    """Only that counts at the leader, so it was just before; from a renewal on no connection is kept."""
     with Proxy(server.port) as proxy, opened(server.url(port=proxy.port)) as store:
-        cell = take(store, key, TTL)
-        assert proxy.connections == 2
-        for count in (3, 4):
-            later = swap(store, key, cell, lease=TTL)
+        seen = read(store, key)
+        time.sleep(1.1 if late else 0)
+        cell = swap(store, key, seen, lease=ttl)
+        assert cell.lease == ttl
+        first = 1 if ttl == LASTING and not late else 2
+        assert proxy.connections == first
+        for count in (first + 1, first + 2):
+            later = swap(store, key, cell, lease=ttl)
             assert (proxy.connections, later.lease_name, later.session) == (count, cell.lease_name, cell.session)
             assert not store._leases[key].resume(time.monotonic() + 1)
             cell = later
@@ -247,17 +254,17 @@ def test_requests(server: ZooKeeperServer, key: str, monkeypatch: pytest.MonkeyP
     # A session's end is sent too, and not waited for.
     monkeypatch.setattr(zksession.Session, "end", zksession.Session.drop)
     with leasing(server.url()) as node:
-        granted(node.acquire(make_claim(key)))
-        node.force_release(key, node.read(key).run.owner)  # type: ignore[union-attr]
+        grant = granted(node.acquire(make_claim(key, ttl=LASTING)))
+        assert node.release(grant, make_ending(), keep_hold=False)
     for _ in range(HISTORY + 2):
         with Proxy(server.port) as proxy, leasing(server.url(port=proxy.port)) as node:
-            grant = granted(node.acquire(make_claim(key)))
-            assert (proxy.requests, proxy.connections) == (5, 2)
+            grant = granted(node.acquire(make_claim(key, ttl=LASTING)))
+            assert (proxy.requests, proxy.connections) == (4, 1)
             with Proxy(server.port) as second, leasing(server.url(port=second.port)) as loser:
                 loser.acquire(make_claim(key))
                 assert (second.requests, second.connections) == (2, 1)
             assert node.release(grant, make_ending(), keep_hold=False)
-            assert (proxy.requests, proxy.connections) == (6, 2)
+            assert (proxy.requests, proxy.connections) == (5, 1)
 
 
 # The version.
@@ -366,7 +373,7 @@ LOSSES: dict[str, Callable[[Proxy], None]] = {
     "connection": Proxy.refuse,
 }
 losses = pytest.mark.parametrize("loss", list(LOSSES))
-#: Connecting to a session, glance, look; connecting to the lease's session, transaction.
+#: Connecting to a session, glance, look; reopening it for as long as the lease is to last, transaction.
 _STEPS = 5
 
 
