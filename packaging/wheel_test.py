@@ -24,7 +24,6 @@ _WITHOUT_SERVERS = (
     "tests/unit",
     "tests/test_cli.py",
     "tests/engines/file/test_file.py",
-    "tests/engines/test_memory.py",
 )
 # These look at the sources: at what they cost, and at the packages that are made of them.
 _OF_SOURCES = ("--ignore=tests/test_cost.py", "--ignore=tests/packaging")

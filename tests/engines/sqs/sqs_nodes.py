@@ -86,8 +86,6 @@ class _Watched(Queues):
 class SqsHooks(Hooks):
     """Time passes by setting the nodes' clocks forward, and giving the token back."""
 
-    forces_time = True
-
     def __init__(self, url: str) -> None:
         self._url = url
         self._handles: dict[str, str] = {}
