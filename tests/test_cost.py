@@ -95,8 +95,8 @@ _OWN = {
     "memcached": _engine("memcached", "item meta servers store", "stream"),
     "zookeeper": _engine("zookeeper", "cell session store swapping tree", "stream"),
     "etcd": _engine("etcd", "api cell held messages names store", "http stream"),
-    "postgresql": _engine("postgresql", "backend libpq link sql", "sql stream"),
-    "mysql": _engine("mysql", "backend link servers sql", "sql stream"),
+    "postgresql": _engine("postgresql", "libpq link servers sql store", "sql stream") | _names("lease.server_clock"),
+    "mysql": _engine("mysql", "link servers sql store", "sql stream") | _names("lease.server_clock"),
     "dynamodb": _engine("dynamodb", "item store table", _AWS) | _names("lease.server_clock"),
     "sqs": _engine("sqs", "backend queue wire", _AWS) | _names("lease.server_clock"),
 }
@@ -302,8 +302,8 @@ class TestRequests:
         ("backend", "sent", "a_run", "a_skip"),
         [
             ("etcd", SentHTTP, {"grant": 2, "txn": 3}, {"txn": 1}),
-            ("postgresql", SentPostgreSQL, {LOGIN: 2, "query": 2}, {LOGIN: 2, "query": 1}),
-            ("mysql", SentMySQL, {LOGIN: 1, "query": 2}, {LOGIN: 1, "query": 1}),
+            ("postgresql", SentPostgreSQL, {LOGIN: 2, "query": 3}, {LOGIN: 2, "query": 1}),
+            ("mysql", SentMySQL, {LOGIN: 1, "query": 3}, {LOGIN: 1, "query": 1}),
             ("dynamodb", SentHTTP, {"GetItem": 1, "UpdateItem": 2}, {"GetItem": 1}),
             (
                 "sqs",
