@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import os
 import select
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,7 +28,7 @@ from cronlock.lease.state import MAGIC
 from cronlock.lease.store import NO_HOLD, Cell
 
 from .history import compare_histories
-from .hooks import LONG, NASTY_KEYS, StoreHooks, fresh_key, make_claim
+from .hooks import LONG, NASTY_KEYS, Nodes, StoreHooks, fresh_key, make_claim, race
 from .waiting import eventually
 
 if TYPE_CHECKING:
@@ -68,45 +67,12 @@ def refused(store: Store, key: str, seen: Cell, *, lease: float | None = None, h
     return cell
 
 
-class StoreContract:
+class StoreContract(Nodes):
     """What the rules rely on. Two nodes, `a` and `b`, are two stores that share one server."""
 
     #: How many histories are compared, and the seed of the first one.
     histories = int(os.environ.get("CRONLOCK_HISTORIES", "40"))
     seed = int(os.environ.get("CRONLOCK_HISTORIES_SEED", "1"))
-
-    @pytest.fixture
-    def hooks(self) -> StoreHooks:
-        """The store's hooks; each engine's test class brings its own."""
-        raise NotImplementedError
-
-    @pytest.fixture
-    def open_node(self, hooks: StoreHooks) -> Iterator[Callable[[], Store]]:
-        """What opens one more node, which is closed at the end."""
-        nodes: list[Store] = []
-
-        def open_one() -> Store:
-            nodes.append(hooks.open_store())
-            return nodes[-1]
-
-        yield open_one
-        for node in nodes:
-            node.close()
-
-    @pytest.fixture
-    def a(self, open_node: Callable[[], Store]) -> Store:
-        """One node."""
-        return open_node()
-
-    @pytest.fixture
-    def b(self, open_node: Callable[[], Store]) -> Store:
-        """Another node."""
-        return open_node()
-
-    @pytest.fixture
-    def key(self) -> str:
-        """A key that nobody used."""
-        return fresh_key()
 
     # The cell and its version
 
@@ -172,7 +138,7 @@ class StoreContract:
         stores = [open_node() for _ in range(hooks.racers)]
         for number in range(5):
             seen = [read(store, key) for store in stores]
-            answers = _race([_swapping(store, key, cell, f"{number}") for store, cell in zip(stores, seen)])
+            answers = race([_swapping(store, key, cell, f"{number}") for store, cell in zip(stores, seen)])
             winners = [place for place, (done, _) in enumerate(answers) if done]
             assert len(winners) == 1, f"{len(winners)} of {len(stores)} swaps of one version were done"
             winner = answers[winners[0]][1]
@@ -402,29 +368,3 @@ def _soon() -> float:
 
 def _swapping(store: Store, key: str, seen: Cell, body: str) -> Callable[[], tuple[bool, Cell]]:
     return lambda: store.swap(key, seen, a_text(body), lease=LONG, hold=0.0, deadline=_soon())
-
-
-def _race(asks: list[Callable[[], tuple[bool, Cell]]]) -> list[tuple[bool, Cell]]:
-    """Return the answers to all, asked at the same moment; raise what one of them raised."""
-    barrier = threading.Barrier(len(asks))
-    answers: dict[int, tuple[bool, Cell] | BaseException] = {}
-
-    def ask(number: int) -> None:
-        barrier.wait()
-        try:
-            answers[number] = asks[number]()
-        except BaseException as error:
-            answers[number] = error
-
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(asks))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    result = []
-    for number in range(len(asks)):
-        answer = answers[number]
-        if isinstance(answer, BaseException):
-            raise answer
-        result.append(answer)
-    return result

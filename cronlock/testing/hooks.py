@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
 
 from cronlock.lease.vocabulary import EXITED, Claim, Conflict, Ending, Grant, Sight
 
@@ -15,60 +19,16 @@ if TYPE_CHECKING:
     from cronlock.lease.store import Cell, Store
     from cronlock.lease.vocabulary import Backend
 
+_Answer = TypeVar("_Answer")
 #: Longer than any test takes, in seconds.
 LONG = 600.0
 #: Keys that a careless engine confuses, cannot store, or takes for something else.
 NASTY_KEYS = [
-    "a/b",
-    "a%2Fb",
-    "a%2fb",
-    "a%252Fb",
-    "a",
-    "A",
-    "a/",
-    "/a",
-    "//",
-    "/",
-    ".",
-    "..",
-    "../../etc/passwd",
-    ".hidden",
-    "a b",
-    " a ",
-    "a\u00a0b",
-    "%",
-    "%s %d {0}",
-    "{a}b",
-    "{b}a",
-    "{}a",
-    "{}}a",
-    "}a{",
-    "a}b{c",
-    "*",
-    "a*",
-    "a?[b]",
-    "key~digest",
-    "a:b",
-    "a=b&c",
-    "'; --",
-    '"quoted"',
-    "back\\slash",
-    "-rf",
-    "zookeeper",
-    "lease",
-    "a/lease",
-    "naïve",
-    "nai\u0308ve",
-    "ß",
-    "ss",
-    "\U0001f512",
-    "x" * 200,
-    "x" * 199 + "y",
-    "ÿ" * 200,
-    "ÿ" * 199 + "y",
-    "\U0001f512" * 200,
-    "%" * 200,
-    "/" * 200,
+    *("a/b", "a%2Fb", "a%2fb", "a%252Fb", "a", "A", "a/", "/a", "//", "/", ".", "..", "../../etc/passwd", ".hidden"),
+    *("a b", " a ", "a\u00a0b", "%", "%s %d {0}", "{a}b", "{b}a", "{}a", "{}}a", "}a{", "a}b{c", "*", "a*", "a?[b]"),
+    *("key~digest", "a:b", "a=b&c", "'; --", '"quoted"', "back\\slash", "-rf", "zookeeper", "lease", "a/lease"),
+    *("naïve", "nai\u0308ve", "ß", "ss", "\U0001f512", "x" * 200, "x" * 199 + "y", "ÿ" * 200, "ÿ" * 199 + "y"),
+    *("\U0001f512" * 200, "%" * 200, "/" * 200),
 ]
 
 
@@ -128,6 +88,55 @@ class Hooks:
     def end_hold(self, node: Backend, key: str) -> None:
         """Let the key's hold be over, and leave a lease as it is."""
         raise NotImplementedError
+
+
+class Nodes:
+    """What both contracts have: nodes that share one server, and a key."""
+
+    @pytest.fixture
+    def hooks(self) -> Any:
+        """The engine's hooks; each test class brings its own."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def open_node(self, hooks: Any) -> Iterator[Callable[[], Any]]:
+        """What opens one more node, which is closed at the end."""
+        nodes: list[Any] = []
+
+        def open_one() -> Any:
+            nodes.append(hooks.open_store() if isinstance(hooks, StoreHooks) else hooks.open())
+            return nodes[-1]
+
+        yield open_one
+        for node in nodes:
+            node.close()
+
+    @pytest.fixture
+    def a(self, open_node: Callable[[], Any]) -> Any:
+        """One node."""
+        return open_node()
+
+    @pytest.fixture
+    def b(self, open_node: Callable[[], Any]) -> Any:
+        """Another node."""
+        return open_node()
+
+    @pytest.fixture
+    def key(self) -> str:
+        """A key that nobody used."""
+        return fresh_key()
+
+
+def race(asks: Sequence[Callable[[], _Answer]]) -> list[_Answer]:
+    """Return the answers to all, asked at the same moment; raise what one of them raised."""
+    barrier = threading.Barrier(len(asks))
+
+    def at_once(ask: Callable[[], _Answer]) -> _Answer:
+        barrier.wait()
+        return ask()
+
+    with ThreadPoolExecutor(len(asks)) as pool:
+        return list(pool.map(at_once, asks))
 
 
 def fresh_key(name: str = "job") -> str:

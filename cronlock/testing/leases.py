@@ -6,8 +6,7 @@ Only an engine that cannot be a store earns this, such as a queue; see `StoreCon
 from __future__ import annotations
 
 import random
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,47 +14,14 @@ import pytest
 from cronlock import keys
 from cronlock.lease.vocabulary import CANCELLED, HELD, Conflict, Grant
 
-from .hooks import LONG, NASTY_KEYS, Hooks, fresh_key, granted, make_claim, make_ending, refused
+from .hooks import LONG, NASTY_KEYS, Hooks, Nodes, fresh_key, granted, make_claim, make_ending, race, refused
 
 if TYPE_CHECKING:
-    from cronlock.lease.vocabulary import Backend, Claim
+    from cronlock.lease.vocabulary import Backend
 
 
-class LeaseContract:
+class LeaseContract(Nodes):
     """The rules of a lease. Two nodes, `a` and `b`, are two backends that share one server."""
-
-    @pytest.fixture
-    def hooks(self) -> Hooks:
-        """The backend's hooks; each backend's test class brings its own."""
-        raise NotImplementedError
-
-    @pytest.fixture
-    def open_node(self, hooks: Hooks) -> Iterator[Callable[[], Backend]]:
-        """What opens one more node, which is closed at the end."""
-        nodes: list[Backend] = []
-
-        def open_one() -> Backend:
-            nodes.append(hooks.open())
-            return nodes[-1]
-
-        yield open_one
-        for node in nodes:
-            node.close()
-
-    @pytest.fixture
-    def a(self, open_node: Callable[[], Backend]) -> Backend:
-        """One node."""
-        return open_node()
-
-    @pytest.fixture
-    def b(self, open_node: Callable[[], Backend]) -> Backend:
-        """Another node."""
-        return open_node()
-
-    @pytest.fixture
-    def key(self) -> str:
-        """A key that nobody used."""
-        return fresh_key()
 
     def test_what_a_backend_has_besides_its_answers(self, a: Backend, key: str) -> None:
         """All that the program looks at is there, and makes sense; there is nothing to say yet."""
@@ -102,7 +68,7 @@ class LeaseContract:
         """Of many that ask at once exactly one gets the key, round after round."""
         nodes = [open_node() for _ in range(hooks.racers)]
         for _ in range(5):
-            answers = _race(nodes, [make_claim(key) for _ in nodes])
+            answers = race([_asking(node, key) for node in nodes])
             winners = [(node, grant) for node, grant in zip(nodes, answers) if isinstance(grant, Grant)]
             assert len(winners) == 1
             assert {answer.why for answer in answers if isinstance(answer, Conflict)} == {HELD}
@@ -256,19 +222,5 @@ class LeaseContract:
                 live, holds = None, holds and what in ("keep", "lapse")
 
 
-def _race(nodes: list[Backend], claims: list[Claim]) -> list[Grant | Conflict]:
-    """Return the answers to all claims, asked at the same moment."""
-    barrier = threading.Barrier(len(nodes))
-    answers: dict[int, Grant | Conflict] = {}
-
-    def ask(number: int) -> None:
-        barrier.wait()
-        answers[number] = nodes[number].acquire(claims[number])
-
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(nodes))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(answers) == len(nodes), "one of them raised"
-    return [answers[number] for number in range(len(nodes))]
+def _asking(node: Backend, key: str) -> Callable[[], Grant | Conflict]:
+    return lambda: node.acquire(make_claim(key))
