@@ -244,7 +244,10 @@ class Leases:
     def _swap(
         self, key: str, seen: Cell, state: State, lease: float | None, hold: Hold, deadline: float
     ) -> tuple[bool, Cell]:
-        return self.store.swap(key, seen, encode(state), lease=lease, hold=hold, deadline=deadline)
+        data = encode(state)
+        done, cell = self.store.swap(key, seen, data, lease=lease, hold=hold, deadline=deadline)
+        # No two texts are the same: if ours is there, the request came in twice, and the first time it was done.
+        return done or cell.data == data, cell
 
     def _state(self, key: str, cell: Cell) -> State:
         try:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from .store import Cell
     from .vocabulary import Claim, Ending
 
+#: Servers tell their uptime in whole seconds, and stores take some off to be sure.
+_UPTIME_SLACK = 3.0
+
 
 def is_run_of(state: State, owner: str) -> bool:
     """Whether the key is `owner`'s, who has not ended, nor given up, nor been made to end by force.
@@ -77,12 +80,14 @@ def doubt(state: State, claim: Claim, uptime: float | None, *, evicts: bool) -> 
     """
     sight = claim.sight
     assert sight is not None
+    noticed = sight.noticed_age or 0.0
     if uptime is not None and uptime < sight.age:
-        waited = uptime
+        # Too close to tell which was first: whichever lets it wait for longer.
+        waited = uptime if evicts or uptime + _UPTIME_SLACK < sight.age else min(uptime, noticed)
     elif evicts:
         return None
     else:
-        waited = sight.noticed_age or 0.0
+        waited = noticed
     if waited >= claim.doubt:
         return None
     return Conflict(FORGOTTEN, remaining=claim.doubt - waited, run=state.run, fence=state.fence or None)

@@ -8,8 +8,9 @@ The text is lines of printable ASCII between line ends, fields between tabs:
     past<TAB>...                      past runs, one a line, the newest first, at most HISTORY
     success<TAB>...                   the last run that succeeded, where it is not among these
 
-A run's fields stand in the order of `_FIELDS`; what is unknown behind them, and lines of other names, are passed
-over. Characters that are not printable ASCII, and ``%``, are written as %XX of their UTF-8 bytes.
+A run's fields stand in the order of `_FIELDS`, its end as seconds after its start; what is unknown behind them, and
+lines of other names, are passed over. Characters that are not printable ASCII, and ``%``, are written as %XX of
+their UTF-8 bytes.
 """
 
 from __future__ import annotations
@@ -110,9 +111,8 @@ def decode(data: bytes | None) -> State:
             raise ValueError("no fence")
         # What is not looked at by everybody is read here all the same: nobody writes behind what nobody can read.
         success = success or next((line for line in past if _succeeded(line)), "")
-        for line in (*past[:1], success):
-            if line:
-                run_from_line(line)
+        for line in (*past[:1], *((success,) if success else ())):
+            run_from_line(line)
     except ValueError:
         raise ForeignValue(f"not a record of cronlock: {data[:40]!r}") from None
     return State(fence=fence, run=run, past=tuple(past), success=success)
@@ -125,8 +125,10 @@ def run_to_line(run: Run) -> str:
         value = getattr(run, name)
         if value is None:
             words.append("")
+        elif name == "ended_at":
+            words.append(_decimal(value - run.started_at))
         elif isinstance(value, float):
-            words.append(f"{value:.3f}")
+            words.append(_decimal(value))
         else:
             words.append(_quote(str(value)))
     start = f"{words[1]}:{words[2]}:"
@@ -144,15 +146,16 @@ def run_from_line(line: str) -> Run:
         owner = f"{host}:{pid}{owner}"
     if not owner:
         raise ValueError("a run without an owner")
+    began = _finite(started_at)
     return Run(
         owner=_unquote(owner),
         host=_unquote(host),
         pid=_whole(pid),
         program=_unquote(program),
-        started_at=_finite(started_at),
+        started_at=began,
         ttl=_finite(ttl),
         fence=_whole(fence) if fence else None,
-        ended_at=_finite(ended_at) if ended_at else None,
+        ended_at=round(began + _finite(ended_at), 3) if ended_at else None,
         outcome=_unquote(outcome) or None,
         status=int(status[:6]) if status else None,
         stands_for=_unquote(stands_for) or None,
@@ -191,6 +194,11 @@ def _unquote(text: str) -> str:
         data.append(int(part[:2], 16))
         data += part[2:].encode()
     return data.decode("utf-8", "surrogateescape")
+
+
+def _decimal(value: float) -> str:
+    """Return a number to the millisecond, as short as it can be: some servers are paid for each kilobyte."""
+    return f"{value:.3f}".rstrip("0").rstrip(".") or "0"
 
 
 def _whole(text: str) -> int:
