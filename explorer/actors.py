@@ -1,0 +1,221 @@
+"""What the actors do: runs, standbys, runs by hand, forced releases, runs that give up; by the program's own code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from cronlock.engines import registry
+from cronlock.errors import BackendError
+from cronlock.lease.leases import Leases
+from cronlock.lease.sights import Sights
+from cronlock.lease.vocabulary import EXITED, LOST, Claim, Conflict, Grant
+from cronlock.run import holder as holders
+from cronlock.run import standby as standbys
+from cronlock.run.log import Log
+
+from .monitor import Monitor, Started
+from .world import KEY, Actor
+
+#: Seconds.
+TTL, HOLD = 30.0, 10.0
+
+
+class _Silent(Log):
+    __slots__ = ("warned",)
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.warned = 0
+
+    def _say(self, level: str, text: str) -> None:
+        """Count what a person would be warned of."""
+        self.warned += level == "warning"
+
+
+class _Interrupted(Exception):
+    """A signal came while it waited."""
+
+
+class _Memory(Sights):
+    """Sights in memory: what one node remembers."""
+
+    __slots__ = ("_texts",)
+
+    def __init__(self, texts: dict[str, bytes], clock: Any) -> None:
+        super().__init__("/nowhere", "simulated", KEY, clock)
+        self._texts = texts
+
+    def _read(self) -> dict[str, str]:
+        from cronlock.lease.record import decode
+
+        return decode(self._texts["text"].rstrip(b"\n") + b"\n") if "text" in self._texts else {}
+
+    def _write(self, data: bytes) -> None:
+        self._texts["text"] = data
+
+
+def settings(actor: Actor, **changes: Any) -> SimpleNamespace:
+    """Return what a holder asks of its settings."""
+    values: dict[str, Any] = {
+        "key": KEY,
+        "ttl": TTL,
+        "min_hold": HOLD,
+        "wait": 0.0,
+        "standby": 0.0,
+        "ignore_hold": False,
+        "backend": "simulated:",
+        "backend_url": "simulated:",
+        "backend_timeout": 1.0,
+        "state_dir": None,
+        "kill_after": 1.0,
+        "command": [actor.name],
+        "leases": Leases(actor.store, actor.world.clock),
+    }
+    return SimpleNamespace(**{**values, **changes})
+
+
+def run(monitor: Monitor, *, lasts: float = 1.0, memory: dict[str, bytes] | None = None, **changes: Any) -> Script:
+    """Return the script of ``cronlock run`` whose command lasts so long."""
+
+    def script(actor: Actor) -> None:
+        wanted, clock, log = settings(actor, **changes), actor.world.clock, _Silent()
+        holder = holders.Holder(wanted, clock, log)  # type: ignore[arg-type]
+        if memory is not None:
+            holder._sights = _Memory(memory, clock)
+        asked = _owners(holder)
+        try:
+            answer = holder.acquire(actor.pause)
+            awaited = answer.run if isinstance(answer, Conflict) else None
+            if isinstance(answer, Conflict):
+                monitor.refused(actor, asked[-1], answer, ignores_hold=wanted.ignore_hold)
+            if isinstance(answer, Conflict) and wanted.standby:
+                by = standbys.Standby(holder, clock, log, wanted.standby, actor.pause)
+                answer = by.wait(answer)
+        except BackendError as error:
+            actor.world.tell(f"{actor.name} runs nothing: {error}")
+            return
+        if isinstance(answer, Conflict):
+            actor.world.tell(f"{actor.name} skips: {answer.why}")
+            if wanted.standby and awaited is not None:
+                monitor.stood_by_in_vain(actor, awaited, answer)
+            return
+        _command(monitor, monitor.started(actor, answer), holder, answer, log, lasts)
+
+    return script
+
+
+def _owners(holder: holders.Holder) -> list[str]:
+    """Return a list that grows by each owner in whose name `holder` asks."""
+    asked: list[str] = []
+    acquire = holder._backend.acquire
+
+    def noted(claim: Claim) -> Grant | Conflict:
+        asked.append(claim.owner)
+        return acquire(claim)
+
+    holder._backend.acquire = noted  # type: ignore[method-assign]
+    return asked
+
+
+def _command(
+    monitor: Monitor, started: Started, holder: holders.Holder, held: holders.Holding, log: _Silent, lasts: float
+) -> None:
+    """Run a command as the wrapper and its guard do, which kills it at the deadline whatever the wrapper does."""
+    actor, clock = started.actor, started.actor.world.clock
+    end = clock.now() + lasts
+    while True:
+        now = clock.now()
+        if min(end, now) >= held.deadline:
+            outcome = LOST
+            break
+        if now >= end:
+            outcome = EXITED
+            break
+        if held.next_renewal is not None and now >= held.next_renewal:
+            moved = holder.renew(held)
+            monitor.renewed(started, held, moved=moved)
+            started.deadline = held.deadline
+            if held.lost:
+                outcome = LOST
+                break
+            continue
+        actor.pause(min(end, held.deadline, held.next_renewal or end) - now)
+    started.ended(outcome)
+    if not held.lost:
+        started.ending, warned = outcome, log.warned
+        holder.release(held, outcome, 0, actor.pause)
+        started.heard = outcome != LOST and log.warned == warned
+
+
+def give_up(monitor: Monitor, *, after: float = 0.0, **changes: Any) -> Script:
+    """Return the script of a run that is interrupted when it sleeps `after` seconds after its start, and gives back."""
+
+    def script(actor: Actor) -> None:
+        end = actor.world.clock.now() + after
+
+        def pause(seconds: float, _wake: int | None = None) -> None:
+            if seconds > 0:
+                actor.pause(min(seconds, end - actor.world.clock.now()))
+                if actor.world.clock.now() >= end:
+                    raise _Interrupted
+
+        wanted = settings(actor, **changes)
+        holder = holders.Holder(wanted, actor.world.clock, _Silent())  # type: ignore[arg-type]
+        asked, failed, recorded, said = _owners(holder), actor.failures, False, False
+        abandon = holder._backend.abandon
+
+        def noted(claim: Claim) -> None:
+            nonlocal failed, said
+            failed, said = actor.failures, True
+            abandon(claim)
+
+        holder._backend.abandon = noted  # type: ignore[method-assign]
+        try:
+            answer = holder.acquire(pause)
+        except (BackendError, _Interrupted):
+            pass
+        else:
+            if isinstance(answer, Conflict) and wanted.standby:
+                by = standbys.Standby(holder, actor.world.clock, _Silent(), wanted.standby, actor.pause)
+                answer = by.wait(answer)
+            if not isinstance(answer, Conflict):
+                recorded = True
+                holder.give_back(answer)
+        if not recorded and asked:
+            monitor.gave_up(actor, asked[-1], answered=actor.failures == failed, said=said or not actor.failures)
+
+    return script
+
+
+def force(monitor: Monitor) -> Script:
+    """Return the script of ``cronlock release``: somebody takes the key from whoever has it."""
+
+    def script(actor: Actor) -> None:
+        leases = Leases(actor.store, actor.world.clock)
+        try:
+            record = leases.read(KEY)
+            run = record and (record.run or record.last)
+            if run:
+                monitor.forcing(run.owner)
+                if leases.force_release(KEY, run.owner):
+                    monitor.forced(run.owner)
+        except BackendError:
+            return
+
+    return script
+
+
+Script = Callable[[Actor], None]
+
+
+def patched() -> Any:
+    """Return a context in which holders open the leases of their settings, and no two are random."""
+    return mock.patch.multiple(registry, open_configured=lambda wanted: wanted.leases, place=lambda url: url)
+
+
+def without_noise() -> list[Any]:
+    """Return contexts in which what is random is always the same."""
+    return [mock.patch.object(module, "noise", return_value=0.5) for module in (holders, standbys)]

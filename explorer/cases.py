@@ -1,0 +1,206 @@
+"""The cases: who is there, and what they want. Small ones are gone through whole, larger ones at random."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from . import actors
+from .actors import HOLD, TTL
+from .monitor import Monitor
+from .world import World
+
+Case = Callable[[World, Monitor], None]
+
+#: Standbys look until the lease of whoever they wait for, and of one that took over, can have lapsed.
+_STANDBY = 4 * TTL
+
+
+def two_runs(world: World, monitor: Monitor) -> None:
+    """Two nodes fire at the same moment."""
+    world.add("x", actors.run(monitor))
+    world.add("y", actors.run(monitor))
+
+
+def alone(world: World, monitor: Monitor) -> None:
+    """One node fires."""
+    world.add("x", actors.run(monitor, min_hold=2 * TTL))
+
+
+def run_and_standby(world: World, monitor: Monitor) -> None:
+    """One runs, the other stands by for it."""
+    world.add("x", actors.run(monitor))
+    world.add("y", actors.run(monitor, standby=_STANDBY), starts_at=0.1)
+
+
+def long_run_and_standby(world: World, monitor: Monitor) -> None:
+    """One runs for longer than a third of its ttl, so that it renews, the other stands by for it."""
+    world.add("x", actors.run(monitor, lasts=TTL / 2, min_hold=TTL))
+    world.add("y", actors.run(monitor, standby=_STANDBY), starts_at=0.1)
+
+
+def given_up(world: World, monitor: Monitor) -> None:
+    """One asks, and gives up if it has to wait; another stands by."""
+    world.add("x", actors.give_up(monitor, after=0.05))
+    world.add("y", actors.run(monitor, standby=_STANDBY), starts_at=0.01)
+
+
+def by_hand(world: World, monitor: Monitor) -> None:
+    """A person runs the job within the hold of a run that is over; then the next node fires."""
+    world.add("x", actors.run(monitor))
+    world.add("h", actors.run(monitor, ignore_hold=True, min_hold=1.0), starts_at=2.0)
+    world.add("y", actors.run(monitor), starts_at=HOLD / 2)
+
+
+def by_hand_given_up(world: World, monitor: Monitor) -> None:
+    """A run that gives up within the hold of one that is over leaves the hold as it was."""
+    world.add("x", actors.run(monitor))
+    world.add("g", actors.give_up(monitor, ignore_hold=True), starts_at=HOLD / 2)
+    world.add("y", actors.run(monitor), starts_at=HOLD / 2 + 0.1)
+
+
+def given_up_at_once(world: World, monitor: Monitor) -> None:
+    """One asks, and gives up if it has to wait; then the next node fires."""
+    world.add("x", actors.give_up(monitor, after=0.05))
+    world.add("y", actors.run(monitor), starts_at=0.2)
+
+
+def given_up_and_run(world: World, monitor: Monitor) -> None:
+    """One gives up, another runs, and only then the one that stood by for the first looks again."""
+    world.add("x", actors.give_up(monitor, after=0.05))
+    world.add("y", actors.run(monitor, standby=_STANDBY), starts_at=0.01)
+    world.add("w", actors.run(monitor, min_hold=0.0), starts_at=0.2)
+
+
+def given_up_later(world: World, monitor: Monitor) -> None:
+    """One asks again before it gives up."""
+    world.add("x", actors.give_up(monitor, after=0.2))
+    world.add("y", actors.run(monitor), starts_at=0.3)
+
+
+def dead_given_up(world: World, monitor: Monitor) -> None:
+    """A run dies, another takes the key after it and gives up, a third comes later."""
+    world.add("x", actors.run(monitor, lasts=TTL / 2, min_hold=0.0))
+    world.add("g", actors.give_up(monitor, after=0.05), starts_at=2 * TTL)
+    world.add("y", actors.run(monitor, min_hold=0.0), starts_at=2 * TTL + 1.0)
+
+
+def slow_reply(world: World, monitor: Monitor) -> None:
+    """A run of which the machine stands still between request and answer; another comes when the lease is over."""
+    world.add("x", actors.run(monitor, lasts=TTL - 2.0, min_hold=2 * TTL))
+    world.add("y", actors.run(monitor, min_hold=0.0, ignore_hold=True), starts_at=TTL + 0.2)
+
+
+def slow_renewal(world: World, monitor: Monitor) -> None:
+    """The same at a renewal."""
+    world.add("x", actors.run(monitor, lasts=2 * TTL, min_hold=0.0))
+    world.add("y", actors.run(monitor, min_hold=0.0, wait=2 * TTL), starts_at=TTL / 2)
+
+
+def forced_and_standby(world: World, monitor: Monitor) -> None:
+    """Somebody takes the key from a run by force that another stands by for."""
+    world.add("x", actors.run(monitor, lasts=TTL / 2, min_hold=2 * TTL))
+    world.add("y", actors.run(monitor, standby=_STANDBY), starts_at=0.1)
+    world.add("f", actors.force(monitor), starts_at=1.0)
+
+
+def forced_late(world: World, monitor: Monitor) -> None:
+    """Somebody takes the key by force from one that has it no more."""
+    world.add("x", actors.run(monitor, min_hold=0.0))
+    world.add("f", actors.force(monitor), starts_at=0.5)
+    world.add("y", actors.run(monitor, min_hold=0.0, lasts=TTL / 2), starts_at=1.5)
+
+
+def forgetful(world: World, monitor: Monitor) -> None:
+    """Two runs of one node, on a server that may lose what it has."""
+    memory: dict[str, bytes] = {}
+    world.may_forget = monitor.forgets = True
+    world.add("x", actors.run(monitor, memory=memory, lasts=TTL / 4, min_hold=0.0))
+    world.add("y", actors.run(monitor, memory=memory, min_hold=0.0), starts_at=1.0)
+    world.add("z", actors.run(monitor, memory=memory, min_hold=0.0, wait=TTL), starts_at=2 * TTL)
+
+
+def forced(world: World, monitor: Monitor) -> None:
+    """Somebody takes the key from a run by force while another waits."""
+    world.add("x", actors.run(monitor, lasts=TTL / 2))
+    world.add("f", actors.force(monitor), starts_at=1.0)
+    world.add("y", actors.run(monitor, standby=_STANDBY), starts_at=0.1)
+
+
+def waits(world: World, monitor: Monitor) -> None:
+    """One waits for the key with --wait."""
+    world.add("x", actors.run(monitor, min_hold=0.0))
+    world.add("y", actors.run(monitor, min_hold=0.0, wait=3.0), starts_at=0.1)
+
+
+def dead_taken_over(world: World, monitor: Monitor) -> None:
+    """A run stands by, another takes over and gives up, a third still stands by."""
+    world.add("x", actors.run(monitor, lasts=TTL / 2, min_hold=2 * TTL))
+    world.add("y", actors.run(monitor, standby=_STANDBY), starts_at=0.1)
+    world.add("z", actors.run(monitor, standby=_STANDBY), starts_at=0.2)
+
+
+def late_word(world: World, monitor: Monitor) -> None:
+    """A run may say its end when others have had the key: one that gives it up, one that runs, one that comes after."""
+    world.add("x", actors.run(monitor, lasts=TTL * 0.9, min_hold=0.0))
+    world.add("g", actors.give_up(monitor, after=0.05), starts_at=2 * TTL)
+    world.add("y", actors.run(monitor, min_hold=0.0, lasts=TTL / 4), starts_at=2 * TTL + 1.0)
+    world.add("w", actors.run(monitor, min_hold=0.0), starts_at=2 * TTL + 3.0)
+
+
+def late_word_given_up(world: World, monitor: Monitor) -> None:
+    """A run may say its end while one has the key that gives it up; then the next node fires."""
+    world.add("x", actors.run(monitor, lasts=TTL * 0.9, min_hold=0.0))
+    world.add("g", actors.give_up(monitor, after=0.05), starts_at=2 * TTL)
+    world.add("y", actors.run(monitor, min_hold=0.0), starts_at=2 * TTL + 1.0)
+
+
+def late_word_and_standby(world: World, monitor: Monitor) -> None:
+    """The same, while one stands by that starts nothing, and another that would."""
+    world.add("x", actors.run(monitor, lasts=TTL * 0.9, min_hold=0.0))
+    world.add("g", actors.give_up(monitor, standby=_STANDBY), starts_at=0.1)
+    world.add("z", actors.run(monitor, standby=_STANDBY), starts_at=0.2)
+
+
+def three_runs(world: World, monitor: Monitor) -> None:
+    """Three nodes fire within a second."""
+    for place, name in enumerate("xyz"):
+        world.add(name, actors.run(monitor), starts_at=place * 0.1)
+
+
+def all_at_once(world: World, monitor: Monitor) -> None:
+    """All kinds of actors, in two ticks."""
+    world.add("x", actors.run(monitor, lasts=TTL / 2))
+    world.add("y", actors.run(monitor, standby=_STANDBY), starts_at=0.1)
+    world.add("g", actors.give_up(monitor), starts_at=0.2)
+    world.add("z", actors.run(monitor, standby=_STANDBY, lasts=TTL), starts_at=0.3)
+    world.add("h", actors.run(monitor, ignore_hold=True), starts_at=5.0)
+    world.add("f", actors.force(monitor), starts_at=20.0)
+    world.add("w", actors.run(monitor, wait=TTL, lasts=TTL / 2), starts_at=2 * TTL)
+
+
+#: (case, faults in a short run, faults in a long one)
+SMALL: tuple[tuple[Case, int, int], ...] = (
+    (alone, 2, 4),
+    (two_runs, 2, 3),
+    (run_and_standby, 1, 2),
+    (long_run_and_standby, 1, 2),
+    (given_up, 1, 2),
+    (given_up_at_once, 2, 3),
+    (by_hand, 1, 2),
+    (by_hand_given_up, 1, 2),
+    (forced, 1, 2),
+    (waits, 1, 2),
+    (given_up_and_run, 1, 2),
+    (given_up_later, 1, 3),
+    (dead_given_up, 1, 3),
+    (slow_reply, 1, 2),
+    (slow_renewal, 1, 2),
+    (forced_and_standby, 1, 2),
+    (forced_late, 1, 2),
+    (forgetful, 1, 2),
+    (dead_taken_over, 1, 2),
+    (late_word, 1, 2),
+    (late_word_given_up, 1, 3),
+    (late_word_and_standby, 1, 2),
+)
+LARGE: tuple[Case, ...] = (three_runs, all_at_once, dead_taken_over, forced)

@@ -1,0 +1,188 @@
+"""The promises, checked from outside: by what starts and ends when, not by what the record says."""
+
+from __future__ import annotations
+
+from cronlock.errors import BackendError
+from cronlock.lease.leases import Leases
+from cronlock.lease.state import State, decode
+from cronlock.lease.vocabulary import EXITED, Conflict, Grant, Run
+from cronlock.run.holder import Holding
+from cronlock.testing.hooks import make_claim
+from cronlock.testing.simulated import SimulatedStore
+
+from .world import KEY, MOMENT, STEP, Actor, World
+
+#: What clocks that were set make a hold end early by.
+_TOLERATED = 2 * STEP
+
+
+class Violation(AssertionError):
+    """A promise is broken."""
+
+
+class Started:
+    """One command that was started."""
+
+    def __init__(self, monitor: Monitor, actor: Actor, held: Holding) -> None:
+        claim = held.grant.claim
+        self.actor = actor
+        self.owner = claim.owner
+        self.tick = claim.standby_for or claim.owner
+        self.takes_over = claim.standby_for is not None
+        self.ignores_hold = claim.ignore_hold
+        self.fence = held.grant.fence or 0
+        self.at = monitor.world.clock.now()
+        self.held_until = monitor.world.clock.now() + claim.hold
+        self.deadline = held.deadline
+        #: What it said, or is about to say, of its end; and whether it was heard.
+        self.ending: str | None = None
+        self.heard = False
+        self._over: str | None = None
+        self._monitor = monitor
+
+    def ended(self, outcome: str) -> None:
+        """Note that the command is dead."""
+        self._over = outcome
+        self._monitor.world.tell(f"{self.actor.name}'s command is over: {outcome}")
+
+    @property
+    def alive(self) -> bool:
+        """Whether the command may still run: at the deadline its guard has killed it."""
+        return self._over is None and self._monitor.world.clock.now() < self.deadline
+
+
+class Monitor:
+    """What happened so far in one world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.starts: list[Started] = []
+        #: Owners from whom the key was, or may have been, taken by force; and those from whom it surely was.
+        self._forced: set[str] = set()
+        self._surely_forced: set[str] = set()
+        #: Owners that gave up, and were answered.
+        self._gave_up: set[str] = set()
+        #: Whether the server may lose what it has: then nodes that never saw the key cannot be held to anything.
+        self.forgets = False
+        world.deadlines = lambda: [one.deadline + MOMENT for one in self.starts if one.alive]  # type: ignore[method-assign]
+
+    def started(self, actor: Actor, held: Holding) -> Started:
+        """Note a command that starts now, and check that it may."""
+        new, now = Started(self, actor, held), self.world.clock.now()
+        self.world.tell(f"{actor.name} starts its command, fence {new.fence}")
+        for other in self.starts:
+            forced = other.owner in self._forced
+            if other.alive and not forced:
+                raise Violation(f"{actor.name} and {other.actor.name} run at the same time")
+            if other.fence >= new.fence:
+                raise Violation(f"{actor.name} has a fence that is not above {other.actor.name}'s")
+            within = now < other.held_until - _TOLERATED
+            if within and not (forced or new.takes_over or new.ignores_hold):
+                raise Violation(f"{actor.name} starts within the hold of {other.actor.name}")
+            if new.takes_over and other.tick != new.tick and other.fence > (held.grant.claim.awaited_fence or 0):
+                raise Violation(f"{actor.name} takes over, and {other.actor.name} had the key since")
+            said = (other.heard and other.ending == EXITED) or self._has_said(other)
+            if new.takes_over and other.tick == new.tick and said and not self._later(other):
+                raise Violation(f"{actor.name} takes over from {other.actor.name}, whose run ended")
+            if new.takes_over and other.owner in self._surely_forced and other.tick == new.tick:
+                raise Violation(f"{actor.name} takes over from {other.actor.name}, who was made to end by force")
+        self.starts.append(new)
+        return new
+
+    def forcing(self, owner: str) -> None:
+        """Note that somebody is about to take the key from `owner`."""
+        self._forced.add(owner)
+
+    def forced(self, owner: str) -> None:
+        """Note that the key was taken from `owner`."""
+        self._surely_forced.add(owner)
+
+    def renewed(self, started: Started, held: Holding, *, moved: bool) -> None:
+        """Check the answer to a renewal."""
+        if moved and started.owner in self._surely_forced:
+            raise Violation(f"{started.actor.name} renews a lease that was taken from it by force")
+        if held.lost and started.alive and not self.forgets and started.owner not in self._forced:
+            raise Violation(f"{started.actor.name} is told that its lease is lost, and nobody took it")
+
+    def refused(self, actor: Actor, owner: str, answer: Conflict, *, ignores_hold: bool) -> None:
+        """Check that a refusal has a reason."""
+        if answer.run is not None and answer.run.owner == owner:
+            raise Violation(f"{actor.name} is refused by itself")
+        if answer.why == "hold" and ignores_hold:
+            raise Violation(f"{actor.name} heeds the hold that it was told to ignore")
+        if answer.why in ("held", "hold") and answer.run is None:
+            raise Violation(f"{actor.name} is refused by nobody")
+        if answer.why == "held" and answer.run is not None and answer.run.owner in self._gave_up:
+            raise Violation(f"{actor.name} is refused by one that gave up")
+
+    def stood_by_in_vain(self, actor: Actor, awaited: Run, answer: Conflict) -> None:
+        """Check that a standby that was told to leave was told so for a reason."""
+        if answer.why not in ("ended", "hold"):
+            return
+        done = [one for one in self.starts if one.tick == awaited.tick and one.ending == EXITED]
+        others = [
+            one for one in self._granted() if (one.fence or 0) > (awaited.fence or 0) and one.tick != awaited.tick
+        ]
+        if not done and not others and not self._forced:
+            raise Violation(f"{actor.name} leaves, and nobody did the tick that it stood by for")
+
+    def gave_up(self, actor: Actor, owner: str, *, answered: bool, said: bool) -> None:
+        """Check that one that gave up left the record as it found it, but for the fence.
+
+        `said`: it told the server so, if it had to; `answered`: and was answered.
+        """
+        if not said:
+            raise Violation(f"{actor.name} may have the key, and gives up without a word")
+        if answered:
+            self._gave_up.add(owner)
+        places = [place for place, (name, _) in enumerate(self.world.writes) if name == actor.name]
+        if not places or places != list(range(places[0], len(self.world.writes))):
+            return  # It wrote nothing, or others wrote in between.
+        before = decode(self.world.writes[places[0] - 1][1]) if places[0] else State()
+        after = decode(self.world.writes[-1][1])
+        # Its last write may have been refused, or be under way still: then the lease lapses by itself.
+        if after.latest is not None and after.latest.program == actor.name and not answered:
+            return
+        if after.but(fence=0) != before.but(fence=0):
+            raise Violation(f"{actor.name} gave up and left {after} of {before}")
+
+    def finish(self) -> None:
+        """Check what must be so once nothing more happens: the key is free when lease and hold are over."""
+        cell = self.world.server.show(KEY)
+        self.world.clock.time += max(cell.lease, cell.hold) + MOMENT
+        leases = Leases(SimulatedStore(self.world.server), self.world.clock)
+        try:
+            answer = leases.acquire(make_claim(KEY, ttl=30.0))
+        except BackendError as error:
+            raise Violation(f"the key cannot be had: {error}") from error
+        if not isinstance(answer, Grant):
+            raise Violation(f"a free key is refused: {answer.why}")
+        fences = [one.fence for one in self.starts]
+        if not self.forgets and any(fence >= (answer.fence or 0) for fence in fences):
+            raise Violation("the fence went back")
+        self._check_history(leases)
+
+    def _check_history(self, leases: Leases) -> None:
+        record = leases.read(KEY)
+        recorded = {run.owner: run for run in record.history} if record is not None else {}
+        for one in self.starts if not self.forgets else []:
+            if one.owner not in recorded:
+                raise Violation(f"{one.actor.name} ran, and no record has it")
+            outcome = recorded[one.owner].outcome
+            if one.heard and outcome != one.ending and one.owner not in self._forced:
+                raise Violation(f"{one.actor.name} said {one.ending}, and the record says {outcome}")
+            if one.heard and one.ending == EXITED and outcome == EXITED and record.success is None:  # type: ignore[union-attr]
+                raise Violation(f"{one.actor.name} succeeded, and no success is recorded")
+
+    def _has_said(self, one: Started) -> bool:
+        """Whether the record says that a run ended by its own word."""
+        state = decode(self.world.server.show(KEY).data)
+        return any(run.owner == one.owner and run.outcome == EXITED for run in state.history())
+
+    def _later(self, one: Started) -> bool:
+        """Whether others began the same tick behind it: then what it said may have come too late."""
+        return any(other.tick == one.tick and other.at > one.at for other in self.starts)
+
+    def _granted(self) -> list[Run]:
+        states = [decode(data) for _, data in self.world.writes]
+        return [state.run for state in states if state.run is not None]

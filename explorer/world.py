@@ -1,0 +1,313 @@
+"""One interleaving: actors over one simulated server, and at each step a choice of what happens next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from greenlet import GreenletExit, getcurrent, greenlet
+
+from cronlock.errors import BackendUnavailable
+from cronlock.lease.store import Cell
+from cronlock.testing.simulated import SimulatedCell, SimulatedClock, SimulatedServer, SimulatedStore
+
+if TYPE_CHECKING:
+    from cronlock.lease.store import Hold
+
+KEY = "job"
+#: A moment longer than what is waited for.
+MOMENT = 0.001
+#: What the server's clock may be set by, and no promise is broken: the margin of every lease.
+STEP = 0.05
+#: No history of a case takes so many steps: one that does is going in circles.
+_MOST_STEPS = 400
+
+
+class Call:
+    """A request that an actor is about to send."""
+
+    def __init__(self, what: str, carry_out: Callable[[], Any], *, writes: bool) -> None:
+        self.what = what
+        self.carry_out = carry_out
+        self.writes = writes
+
+
+class Actor:
+    """One process: a greenlet that stops at each request and whenever it sleeps."""
+
+    def __init__(self, world: World, name: str, script: Callable[[Actor], None], *, starts_at: float = 0.0) -> None:
+        self.world = world
+        self.name = name
+        self.call: Call | None = None
+        self.wakes_at: float | None = world.clock.now() + starts_at
+        self.gone = False
+        #: SIGSTOP, or a machine that stands still: it goes on later.
+        self.stopped = False
+        #: The answer that came while it was stopped, if one did.
+        self.unread: list[Any] = []
+        #: How many of its requests it did not hear the answer of.
+        self.failures = 0
+        self.store = ActorsStore(self)
+        self._greenlet = greenlet(lambda *_: script(self))
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing more comes of it."""
+        return self.gone or bool(self._greenlet.dead)
+
+    def pause(self, seconds: float, wake: int | None = None) -> None:
+        """Sleep; what `cronlock run` gives to its holder."""
+        if seconds > 0:
+            self.wakes_at = self.world.clock.now() + seconds
+            self.world.hub.switch()
+
+    def ask(self, call: Call) -> Any:
+        """Stop until the world has decided what becomes of `call`."""
+        self.call = call
+        return self.world.hub.switch()
+
+    def go_on(self, value: Any = None) -> None:
+        """Let it run up to its next stop."""
+        self.call = self.wakes_at = None
+        self._greenlet.switch(value)
+
+    def fail(self) -> None:
+        """Let it run on without an answer."""
+        self.call = None
+        self.failures += 1
+        self._greenlet.throw(BackendUnavailable("no answer"))
+
+    def kill(self) -> None:
+        """End the process at once, as SIGKILL does."""
+        self.gone = True
+        self.call = self.wakes_at = None
+        self.discard()
+
+    def discard(self) -> None:
+        """Let go of the greenlet; what its code has in `finally` runs, and can reach nobody."""
+        self.gone = True
+        if not self._greenlet.dead and getcurrent() is not self._greenlet:
+            self._greenlet.throw(GreenletExit)
+
+
+class ActorsStore(SimulatedStore):
+    """An actor's way to the server."""
+
+    def __init__(self, actor: Actor) -> None:
+        super().__init__(actor.world.server)
+        self._actor = actor
+
+    def read(self, key: str, deadline: float, *, exact: bool = False) -> Cell:
+        """Ask for the cell."""
+        answer: Cell = self._ask(Call("reads", lambda: self.server.show(key), writes=False))
+        return answer
+
+    def swap(
+        self, key: str, seen: Cell, data: bytes, *, lease: float | None, hold: Hold, deadline: float
+    ) -> tuple[bool, Cell]:
+        """Ask for a swap."""
+        actor = self._actor
+
+        def carry_out() -> tuple[bool, Cell]:
+            done = self.server.put(key, seen, data, lease, hold)
+            if done:
+                actor.world.wrote(actor, data)
+            return done, self.server.show(key)
+
+        answer: tuple[bool, Cell] = self._ask(Call("writes", carry_out, writes=True))
+        return answer
+
+    def _ask(self, call: Call) -> Any:
+        if self._actor.gone:
+            raise GreenletExit
+        return self._actor.ask(call)
+
+
+class _WithoutFloor(SimulatedServer):
+    """A server whose clock does not make up for a rule about fences that is missing."""
+
+    def show(self, key: str) -> SimulatedCell:
+        """Return a cell as it is now."""
+        return super().show(key).but(floor=1)
+
+
+class World:
+    """Actors, a server, what is under way between them, and the one who chooses."""
+
+    def __init__(self, choose: Callable[[int], int], *, faults: int) -> None:
+        """`choose` returns one of so many; `faults` is how much may go wrong."""
+        self.clock = SimulatedClock()
+        self.server = _WithoutFloor(self.clock)
+        self.hub = getcurrent()
+        self.actors: list[Actor] = []
+        self.story: list[str] = []
+        self.writes: list[tuple[str, bytes]] = []
+        self._choose = choose
+        self._faults = faults
+        self._under_way: list[tuple[str, Call]] = []
+        self._may_step = True
+        #: Whether the server may lose what it has, once.
+        self.may_forget = False
+
+    def add(self, name: str, script: Callable[[Actor], None], *, starts_at: float = 0.0) -> Actor:
+        """Add an actor that begins after so many seconds."""
+        actor = Actor(self, name, script, starts_at=starts_at)
+        self.actors.append(actor)
+        return actor
+
+    def tell(self, text: str) -> None:
+        """Add a line to the story."""
+        self.story.append(f"{self.clock.now() - 1000:8.3f}  {text}")
+
+    def wrote(self, actor: Actor, data: bytes) -> None:
+        """Note a swap that was carried out."""
+        self.writes.append((actor.name, data))
+
+    def run(self) -> None:
+        """Go on until nothing more can happen."""
+        for _ in range(_MOST_STEPS):
+            self._wake()
+            options = self._options()
+            if not options:
+                break
+            options[self._choose(len(options)) if len(options) > 1 else 0]()
+        else:
+            raise AssertionError("it goes on for ever")
+        for actor in self.actors:
+            actor.discard()
+
+    def _wake(self) -> None:
+        """Let everybody run whose sleep is over, up to the next request or sleep."""
+        while True:
+            ready = [one for one in self._asleep() if (one.wakes_at or 0.0) <= self.clock.now()]
+            if not ready:
+                return
+            ready[0].go_on()
+
+    def _asleep(self) -> list[Actor]:
+        return [one for one in self.actors if not (one.is_done or one.stopped) and one.wakes_at is not None]
+
+    def _next_moment(self) -> float | None:
+        """Return the next moment at which something happens by itself, None if nothing does."""
+        moments = [one.wakes_at for one in self._asleep() if one.wakes_at is not None]
+        now = self.clock.now()
+        if any(one.stopped for one in self.actors):
+            # Just behind the end of a lease, a hold or a deadline is when one that was stopped does harm.
+            cell = self.server.show(KEY)
+            ends = [now + left + MOMENT for left in (cell.lease, cell.hold) if left]
+            moments += [moment for moment in (*ends, *self.deadlines()) if moment > now]
+        return min(moments, default=None)
+
+    def _options(self) -> list[Callable[[], None]]:
+        """Return what can happen now; where nothing is left to go wrong, only who is next."""
+        options: list[Callable[[], None]] = []
+        waiting = [one for one in self.actors if not (one.is_done or one.stopped) and one.call is not None]
+        for actor in waiting:
+            options.append(partial(self._answer, actor))
+        moment = self._next_moment()
+        if not waiting and moment is not None:
+            options.append(partial(self._pass_time, moment))
+        for number in range(len(self._under_way)):
+            options.append(partial(self._arrive, number))
+        for actor in self.actors:
+            if actor.stopped and not actor.is_done:
+                options.append(partial(self._continue, actor))
+        if not self._faults or not waiting:
+            return options
+        for actor in waiting:
+            options.append(partial(self._refuse, actor))
+            options.append(partial(self._kill, actor))
+            options.append(partial(self._stop, actor))
+            if actor.call is not None and actor.call.writes:
+                options.append(partial(self._lose_reply, actor))
+                options.append(partial(self._delay, actor))
+                options.append(partial(self._double, actor))
+                options.append(partial(self._kill_behind, actor))
+                options.append(partial(self._stop_behind, actor))
+        if self._may_step:
+            options.append(self._step)
+        if self.may_forget:
+            options.append(self._forget)
+        return options
+
+    # What can happen to a request.
+
+    def _answer(self, actor: Actor) -> None:
+        call = self._taken(actor, "")
+        actor.go_on(call.carry_out())
+
+    def _refuse(self, actor: Actor) -> None:
+        self._fault(actor, ", refused")
+        actor.fail()
+
+    def _lose_reply(self, actor: Actor) -> None:
+        self._fault(actor, ", its reply is lost").carry_out()
+        actor.fail()
+
+    def _delay(self, actor: Actor) -> None:
+        self._under_way.append((actor.name, self._fault(actor, ", delayed on its way, and gives up waiting")))
+        actor.fail()
+
+    def _double(self, actor: Actor) -> None:
+        call = self._fault(actor, ", a copy of it is on its way")
+        self._under_way.append((actor.name, call))
+        actor.go_on(call.carry_out())
+
+    def _kill(self, actor: Actor) -> None:
+        self._fault(actor, ", and is killed before it is sent")
+        actor.kill()
+
+    def _kill_behind(self, actor: Actor) -> None:
+        self._fault(actor, ", and is killed behind it").carry_out()
+        actor.kill()
+
+    def _arrive(self, number: int) -> None:
+        name, call = self._under_way.pop(number)
+        self.tell(f"{name}'s request arrives late")
+        call.carry_out()
+
+    def _pass_time(self, moment: float) -> None:
+        self.clock.time = max(self.clock.time, moment)
+
+    def _stop(self, actor: Actor) -> None:
+        self._faults -= 1
+        actor.stopped = True
+        self.tell(f"{actor.name} is stopped before it {actor.call.what if actor.call else ''}")
+
+    def _stop_behind(self, actor: Actor) -> None:
+        call = self._fault(actor, ", and is stopped before it hears the answer")
+        actor.stopped, actor.call = True, None
+        actor.unread.append(call.carry_out())
+
+    def _continue(self, actor: Actor) -> None:
+        actor.stopped = False
+        self.tell(f"{actor.name} goes on")
+        if actor.unread:
+            actor.go_on(actor.unread.pop())
+
+    def _step(self) -> None:
+        self._faults -= 1
+        self._may_step = False
+        self.server.ahead += STEP
+        self.tell(f"the server's clock is set forward by {STEP:g} s")
+
+    def _forget(self) -> None:
+        self._faults -= 1
+        self.may_forget = False
+        self.server.forget(KEY)
+        self.tell("the server loses what it has")
+
+    def deadlines(self) -> list[float]:
+        """Return the moments just behind the deadlines of the actors' leases; the monitor knows them."""
+        return []
+
+    def _taken(self, actor: Actor, what: str) -> Call:
+        call = actor.call
+        assert call is not None
+        self.tell(f"{actor.name} {call.what}{what}")
+        return call
+
+    def _fault(self, actor: Actor, what: str) -> Call:
+        self._faults -= 1
+        return self._taken(actor, what)
