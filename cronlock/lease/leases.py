@@ -254,7 +254,7 @@ class Leases:
             return decode(cell.data)
         except ForeignValue as error:
             raise ForeignValue(
-                f"{self.store.place(key)}: {error}; nothing was changed: remove it, or use another key or prefix="
+                f"{self.store.place(key)}: {error}; nothing was changed: remove it, or name another place in the URL"
             ) from None
 
     def _forgotten(self, claim: Claim, state: State, deadline: float) -> Conflict | None:
