@@ -93,7 +93,8 @@ def slow_reply(world: World, monitor: Monitor) -> None:
 def slow_renewal(world: World, monitor: Monitor) -> None:
     """The same at a renewal."""
     world.add("x", actors.run(monitor, lasts=2 * TTL, min_hold=0.0))
-    world.add("y", actors.run(monitor, min_hold=0.0, wait=2 * TTL), starts_at=TTL / 2)
+    world.add("y", actors.run(monitor, min_hold=0.0), starts_at=4 / 3 * TTL + 1.0)
+    world.add("z", actors.run(monitor, min_hold=0.0), starts_at=5 / 3 * TTL + 1.0)
 
 
 def forced_and_standby(world: World, monitor: Monitor) -> None:
