@@ -9,7 +9,7 @@ import pytest
 
 from cronlock.errors import ForeignValue
 from cronlock.lease.leases import Leases
-from cronlock.lease.state import decode
+from cronlock.lease.state import decode, encode
 from cronlock.lease.vocabulary import DIED, ENDED, EXITED, HELD, HOLD, NOT_STARTED, Run
 from cronlock.testing import granted, make_claim, make_ending, refused
 from cronlock.testing.simulated import SimulatedCell, SimulatedClock, SimulatedServer, SimulatedStore
@@ -18,12 +18,11 @@ from cronlock.testing.simulated import SimulatedCell, SimulatedClock, SimulatedS
 RECORD = (
     b"cronlock=2\t0f1e2d3c4b5a6978\n"
     b"fence\t1795451907595759\n"
-    b"run\t:0000000000000004\tweb4\t4004\tback%25up.sh\t1795451907.596\t300.000\t1795451907595759"
+    b"run\t:0000000000000004\tweb4\t4004\tback%25up.sh\t1795451907.596\t300\t1795451907595759"
     b"\t\t\t\tweb3:4003:0000000000000003\t1795451907595160\n"
-    b"past\t:0000000000000003\tweb3\t4003\tna%C3%AFve%09%0A\t1795451907.595\t300.000\t1795451907595160\t\tdied\n"
-    b"past\tsomebody\tweb2\t4002\tbackup.sh\t1795451907.592\t60.000\t1795451907592466\t1795451907.593\tnot-started\t127\n"
-    b"success\t:0000000000000001\tweb1\t4001\tbackup.sh\t1795451907.589\t300.000\t1795451907589059"
-    b"\t1795451907.590\texited\t0\n"
+    b"past\t:0000000000000003\tweb3\t4003\tna%C3%AFve%09%0A\t1795451907.595\t300\t1795451907595160\t\tdied\n"
+    b"past\tsomebody\tweb2\t4002\tbackup.sh\t1795451907.592\t60\t1795451907592466\t0.001\tnot-started\t127\n"
+    b"success\t:0000000000000001\tweb1\t4001\tbackup.sh\t1795451907.589\t300.5\t1795451907589059\t3600\texited\t0\n"
 )
 #: The same by a later version: with lines and fields that this one knows nothing of.
 LATER = (
@@ -70,9 +69,9 @@ WEB4, WEB3, WEB2, WEB1 = (
         pid=4001,
         program="backup.sh",
         started_at=1795451907.589,
-        ttl=300.0,
+        ttl=300.5,
         fence=1795451907589059,
-        ended_at=1795451907.59,
+        ended_at=1795455507.589,
         outcome=EXITED,
         status=0,
     ),
@@ -93,6 +92,11 @@ def test_it_is_read(data: bytes) -> None:
     state = decode(data)
     assert (state.fence, state.run, state.last_success()) == (WEB4.fence, WEB4, WEB1)
     assert state.history() == [WEB3, WEB2]
+
+
+def test_it_is_written() -> None:
+    """As it was, but for the part that is random."""
+    assert encode(decode(RECORD)).split(b"\n")[1:] == RECORD.split(b"\n")[1:]
 
 
 @pytest.mark.parametrize("data", [RECORD, LATER])

@@ -168,7 +168,7 @@ def test_a_backend_without_a_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
         module = registry.open_doctor(f"{scheme}://h")
         assert module is not None
         package, _, name = registry.SCHEMES[scheme][0].rpartition(".")
-        assert module.__name__ == f"{package}.{'doctor' if name == 'backend' else f'{name}_doctor'}"
+        assert module.__name__ == f"{package}.{'doctor' if name in ('backend', 'store') else f'{name}_doctor'}"
         assert {"reach", "examine", "forget"} <= set(dir(module))
 
 
