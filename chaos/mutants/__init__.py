@@ -2,8 +2,8 @@
 
     python -m chaos.mutants [NAME...]
 
-A bug is some replacements in the source. A piece that is no longer there, or there more than once,
-fails: then the bug must be put in anew.
+A bug is some replacements in the source. A piece is looked for in all of the package, so that it may move between
+files; one that is no longer there, or there more than once, fails: then the bug must be put in anew.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Edit:
-    """A piece of a file of the package, which is there once, and what takes its place."""
+    """A piece of the package's source, which is there once, and what takes its place."""
 
-    file: str
     old: str
     new: str
 
@@ -49,10 +48,11 @@ def bite(name: str, package: Path) -> None:
 
     for part in ("cronlock", "bin"):
         shutil.copytree(_ROOT / part, package / part, ignore=shutil.ignore_patterns("__pycache__"))
+    sources = list((package / "cronlock").rglob("*.py"))
     for edit in TEETH[name].edits:
-        path = package / edit.file
-        text = path.read_text()
-        count = text.count(edit.old)
+        texts = {path: path.read_text() for path in sources}
+        count = sum(text.count(edit.old) for text in texts.values())
         if count != 1:
-            raise LookupError(f"{name}: {edit.file} has {count} times, not once: {edit.old!r}")
-        path.write_text(text.replace(edit.old, edit.new))
+            raise LookupError(f"{name}: the package has {count} times, not once: {edit.old!r}")
+        path = next(path for path, text in texts.items() if edit.old in text)
+        path.write_text(texts[path].replace(edit.old, edit.new))

@@ -40,7 +40,7 @@ def test_bites(name: str, tmp_path: Path) -> None:
 
 def test_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A piece that is no longer there fails, and says which."""
-    tooth = Tooth("gone", "", [Edit("cronlock/run/job.py", "no such line", "")], "redis", "none", (findings.OVERLAP,))
+    tooth = Tooth("gone", "", [Edit("no such line", "")], "redis", "none", (findings.OVERLAP,))
     monkeypatch.setitem(TEETH, "gone", tooth)
     with pytest.raises(LookupError, match="no such line"):
         bite("gone", tmp_path / "bitten")
