@@ -13,7 +13,7 @@ SLOW := --ignore tests/docs/test_quickstart.py --ignore tests/docs/test_image.py
 # Byte code is written whatever the caller's environment says: starts are what is measured.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help demo test check lint types docs unit pythons cron-test takeover-test torture teeth soak fuzz bench fleet bench-standby reference format clean
+.PHONY: help demo test check lint types docs unit pythons cron-test takeover-test torture teeth soak explore fuzz bench fleet bench-standby reference format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -63,6 +63,9 @@ teeth: $(VENV)/tools ## put bugs into copies of the program: the torture must ca
 soak: $(VENV)/tools ## an hour of renewals on each backend: nothing may grow (SOAK='--seconds 60')
 	sh tools/need.sh venv tests
 	$(BIN)/python -m chaos.soak --seconds 3600 --backend all $(SOAK)
+
+explore: $(VENV)/tools ## the rules of a lease through whatever can happen to a request, (EXPLORE='--case two_runs --faults 2')
+	$(BIN)/python -m explorer --long $(EXPLORE)
 
 fuzz: $(VENV)/tools ## nonsense for everything that reads what others wrote (INPUTS=1000000)
 	$(BIN)/python -m fuzz --inputs $(or $(INPUTS),1000000)
