@@ -12,7 +12,7 @@ from cronlock.commands.views import prometheus, state, table
 from cronlock.errors import BackendError, ConfigError
 from cronlock.lease.describe import describe
 from cronlock.lease.vocabulary import DIED, EXITED, LOST, Claim, Conflict, Ending, Grant, Record, Run, Sight
-from cronlock.run.outcome import as_text
+from cronlock.run.log import as_text
 
 from .data import Data
 from .engine import expecting

@@ -31,16 +31,18 @@ def describe(conflict: Conflict) -> str:
     if conflict.why == HOLD:
         return f"{by} ran it just now; held for another {left}"
     if conflict.why == ENDED:
-        return "the run that it stood by for is over" if run is None else f"{by} ran it: {ending(run)}"
+        return (
+            "the run that it stood by for is over" if run is None else f"{by} ran it: {ending(run.outcome, run.status)}"
+        )
     if conflict.why == FORGOTTEN:
         return f"the server lost data that this machine had seen; a lost lease may be out; held for another {left}"
     return "this run gave the key back already"
 
 
-def ending(run: Run) -> str:
-    """Say for people how a run ended."""
-    if run.outcome == EXITED:
-        return f"exited with status {run.status}"
+def ending(outcome: str | None, status: int | None) -> str:
+    """Say for people how a run with this outcome and exit status ended."""
+    if outcome == EXITED:
+        return f"exited with status {status}"
     words = {
         LOST: "lost its lease and was stopped",
         TIMED_OUT: "stopped after --timeout",
@@ -49,7 +51,7 @@ def ending(run: Run) -> str:
         RELEASED: "released by hand",
         None: "did not say its end",
     }
-    return words.get(run.outcome, str(run.outcome))
+    return words.get(outcome, str(outcome))
 
 
 def describe_drift(before: Run, program: str, ttl: float) -> str | None:

@@ -350,7 +350,9 @@ class Job:
 
             waited = self._running_since - self._began
             self._log.outcome(
-                *outcomes.of_run(self._settings, holding, outcome, status, waited=waited, ran_for=ran_for)
+                *outcomes.of_run(
+                    self._settings, holding and holding.grant, outcome, status, waited=waited, ran_for=ran_for
+                )
             )
 
     def _after_guards_death(self, watcher: guard.Guard, holding: Holding | None) -> int:

@@ -7,6 +7,10 @@ import sys
 import time
 
 ERROR, WARNING, NOTICE, INFO = "error", "warning", "notice", "info"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Fields = dict[str, str | int | float | bool]
+
 _CONTROLS = frozenset(map(chr, (*range(0x7F, 0xA0), 0x2028, 0x2029)))
 
 
@@ -61,11 +65,9 @@ class Log:
         """Say what was done, for --verbose."""
         self._say(INFO, text)
 
-    def outcome(self, text: str, fields: dict[str, str | int | float | bool], *, level: str = NOTICE) -> None:
+    def outcome(self, text: str, fields: Fields, *, level: str = NOTICE) -> None:
         """Say how a run or a skip ended, with its `fields`; see `cronlock.run.outcome`."""
         if not self._json:
-            from .outcome import as_text
-
             text, fields = f"{text} ({as_text(fields)})", {}
         self._write(level, text, fields)
 
@@ -73,7 +75,7 @@ class Log:
         if level in self._shown:
             self._write(level, text, {})
 
-    def _write(self, level: str, text: str, fields: dict[str, str | int | float | bool]) -> None:
+    def _write(self, level: str, text: str, fields: Fields) -> None:
         # What others wrote may hold what a terminal or a reader of lines would obey.
         text = "".join(" " if letter < " " or "\x7f" <= letter <= "\x9f" else letter for letter in text)
         if self._json:
@@ -100,7 +102,7 @@ class Log:
         except OSError:
             pass  # Nobody listens: no reason to fail a job.
 
-    def _as_json(self, level: str, text: str, fields: dict[str, str | int | float | bool]) -> str:
+    def _as_json(self, level: str, text: str, fields: Fields) -> str:
         import json
 
         line = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "level": level, "message": text}
@@ -109,3 +111,17 @@ class Log:
         text = json.dumps({**line, **fields}, ensure_ascii=False)
         # What is no control to JSON may be one to a terminal, and an end of line to a reader of lines.
         return "".join(f"\\u{ord(letter):04x}" if letter in _CONTROLS else letter for letter in text)
+
+
+def as_text(fields: Fields) -> str:
+    """Return the fields as ``name=value``, with quotes around what would not be one word."""
+    return " ".join(f"{name}={_plain(value)}" for name, value in fields.items())
+
+
+def _plain(value: str | int | float | bool) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = str(value)
+    if text and not set(text) & set(' "=\\\n'):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

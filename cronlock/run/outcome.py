@@ -9,15 +9,13 @@ import os
 
 from .. import durations
 from ..lease.describe import describe, ending
-from ..lease.vocabulary import NOT_STARTED, Run
+from ..lease.vocabulary import NOT_STARTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..config.settings import Settings
-    from ..lease.vocabulary import Conflict
-    from .holder import Holding
-
-    Fields = dict[str, str | int | float | bool]
+    from ..lease.vocabulary import Conflict, Grant
+    from .log import Fields
 
 #: What a skip is called; runs are called as their records have it.
 SKIPPED = "skipped"
@@ -65,40 +63,25 @@ def of_error(settings: Settings, error: Exception, waited: float) -> tuple[str, 
 
 
 def of_run(
-    settings: Settings, holding: Holding | None, outcome: str, status: int, *, waited: float, ran_for: float
+    settings: Settings, grant: Grant | None, outcome: str, status: int, *, waited: float, ran_for: float
 ) -> tuple[str, Fields]:
-    """Return text and fields of a run; `holding` is None if it ran without a lease."""
+    """Return text and fields of a run; `grant` is None if it ran without a lease."""
     fields: Fields = {"outcome": outcome, "status": status}
-    if holding is not None:
-        if holding.grant.fence is not None:
-            fields["fence"] = holding.grant.fence
-        fields["owner"] = holding.grant.claim.owner
+    if grant is not None:
+        if grant.fence is not None:
+            fields["fence"] = grant.fence
+        fields["owner"] = grant.claim.owner
     fields.update(_here(settings))
-    if holding is not None:
-        fields["ttl"] = holding.grant.ttl
+    if grant is not None:
+        fields["ttl"] = grant.ttl
     fields.update(waited=round(waited, 3), ran_for=round(ran_for, 3))
-    if holding is None:
+    if grant is None:
         fields["lease"] = False
-    elif holding.grant.claim.standby_for is not None:
+    elif grant.claim.standby_for is not None:
         fields["takeover"] = True
-    run = Run(owner="", host="", pid=0, program="", started_at=0, ttl=0, fence=None, outcome=outcome, status=status)
-    text = ending(run) if outcome == NOT_STARTED else f"ran: {ending(run)} after {durations.show(ran_for)}"
-    return text, fields
-
-
-def as_text(fields: Fields) -> str:
-    """Return the fields as ``name=value``, for syslog."""
-    return " ".join(f"{name}={_plain(value)}" for name, value in fields.items())
+    text = ending(outcome, status)
+    return text if outcome == NOT_STARTED else f"ran: {text} after {durations.show(ran_for)}", fields
 
 
 def _here(settings: Settings) -> Fields:
     return {"host": os.uname().nodename, "program": os.path.basename(settings.command[0])}
-
-
-def _plain(value: str | int | float | bool) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    text = str(value)
-    return (
-        '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' if set(text) & set(' "=\\\n') or not text else text
-    )

@@ -59,7 +59,7 @@ def printable(text: str) -> str:
 
 def how_it_ended(run: Run) -> str:
     """Say how a run ended, colored if badly."""
-    text = printable(ending(run)) + (" (takeover)" if run.stands_for is not None else "")
+    text = printable(ending(run.outcome, run.status)) + (" (takeover)" if run.stands_for is not None else "")
     if run.succeeded or run.outcome in (RELEASED, None):
         return text
     return click.style(text, fg="red" if run.outcome in _BAD or run.status else "yellow")
