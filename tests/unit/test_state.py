@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cronlock.errors import ForeignValue
@@ -32,9 +32,12 @@ RUNS = st.builds(
     stands_for=st.one_of(st.none(), TEXTS.filter(bool)),
     took_over=st.one_of(st.none(), WHOLE),
 )
+#: However busy the machine is.
+SLOWLY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SIMPLE = Run(owner="h:1:a", host="h", pid=1, program="billing", started_at=12.5, ttl=300.0, fence=7)
 
 
+@SLOWLY
 @given(RUNS)
 def test_a_run_comes_back(run: Run) -> None:
     """As one line of printable ASCII between tabs."""
@@ -44,6 +47,7 @@ def test_a_run_comes_back(run: Run) -> None:
     assert run_from_line(line) == run
 
 
+@SLOWLY
 @given(st.builds(State, fence=WHOLE, run=st.one_of(st.none(), RUNS)), st.lists(RUNS, max_size=HISTORY + 3))
 def test_a_state_comes_back(state: State, past: list[Run]) -> None:
     """With its history and its last success, and as other bytes each time."""
@@ -61,6 +65,7 @@ def test_nothing_is_a_state_in_which_nothing_happened() -> None:
     assert (State().latest, State().history(), State().last_success()) == (None, [], None)
 
 
+@SLOWLY
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_state_or_foreign(data: bytes) -> None:
     """No other exception, whatever somebody else wrote."""
@@ -73,6 +78,7 @@ def test_any_bytes_are_a_state_or_foreign(data: bytes) -> None:
             pass
 
 
+@SLOWLY
 @given(st.binary(max_size=20), st.integers(0, 10**6))
 def test_a_damaged_record_is_a_state_or_foreign(damage: bytes, place: int) -> None:
     """Whatever part of it was overwritten."""

@@ -134,6 +134,9 @@ def far(proxy: Proxy) -> Iterator[DynamoDBStore]:
 class TestDynamoDB(StoreContract):
     """One table."""
 
+    #: The emulators take ten times as long for a request as others' servers.
+    histories = 10
+
     @pytest.fixture
     def hooks(self, url: str) -> DynamoDBHooks:
         """The shared table's hooks."""
