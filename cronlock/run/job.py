@@ -349,11 +349,9 @@ class Job:
             from . import outcome as outcomes
 
             waited = self._running_since - self._began
-            self._log.outcome(
-                *outcomes.of_run(
-                    self._settings, holding and holding.grant, outcome, status, waited=waited, ran_for=ran_for
-                )
-            )
+            grant = None if holding is None else holding.grant
+            told = outcomes.of_run(self._settings, grant, outcome, status, waited=waited, ran_for=ran_for)
+            self._log.outcome(*told)
 
     def _after_guards_death(self, watcher: guard.Guard, holding: Holding | None) -> int:
         clean = process.kill_all(watcher.command_pid, adopts=self._adopts, spared=self._spared)
