@@ -68,6 +68,27 @@ class URL:
             raise ConfigError(f"{self}: names no host; write {self.scheme}://HOST:{default_port}")
         return [(host, default_port if port is None else port) for host, port in self.hosts]
 
+    def need_name(self, how: str) -> str:
+        """Return what stands alone in the host's place; raise ConfigError, which ends with `how`, for anything else."""
+        if len(self.hosts) != 1 or self.hosts[0][1] is not None:
+            raise ConfigError(f"{self}: {how}")
+        return self.hosts[0][0]
+
+    def forbid_credentials(self, instead: str) -> None:
+        """Raise ConfigError, which ends with what to do `instead`, for a user or a password."""
+        if self.user is not None or self.password is not None:
+            raise ConfigError(f"{self}: takes no user and password; {instead}")
+
+    def check_credentials(self) -> None:
+        """Raise ConfigError for a user without a password, or the other way round."""
+        if (self.user is None) != (self.password is None):
+            raise ConfigError(f"{self}: give user and password, or neither: {self.scheme}://USER:PASSWORD@HOST")
+
+    def forbid_path(self, instead: str) -> None:
+        """Raise ConfigError, which ends with what to do `instead`, for a path."""
+        if self.path not in ("", "/"):
+            raise ConfigError(f"{self}: takes no path; {instead}")
+
     def take_params(self, known: tuple[str, ...]) -> dict[str, str]:
         """Return the parameters; raise ConfigError when one is not in `known`."""
         for name in self.params:

@@ -33,15 +33,9 @@ _WRONG = 5.0
 def open_store(url: URL, timeout: float) -> DynamoDBStore:
     """Return the store of a ``dynamodb://TABLE`` URL; raise ConfigError for a bad one."""
     url.take_params((*aws.PARAMS, "prefix", "create", "strict"))
-    if url.user is not None or url.password is not None:
-        raise ConfigError(
-            f"{url}: takes no user and password; credentials come from the environment, a profile or a role"
-        )
-    if url.path not in ("", "/"):
-        raise ConfigError(f"{url}: takes no path; keys are kept apart by ?prefix=NAME")
-    if len(url.hosts) != 1 or url.hosts[0][1] is not None:
-        raise ConfigError(f"{url}: name one table: {url.scheme}://TABLE")
-    name = url.hosts[0][0]
+    url.forbid_credentials("credentials come from the environment, a profile or a role")
+    url.forbid_path("keys are kept apart by ?prefix=NAME")
+    name = url.need_name(f"name one table: {url.scheme}://TABLE")
     check_name(str(url), name)
     flags = {flag: _flag(url, flag) for flag in ("create", "strict")}
     service = aws.Service(url, "dynamodb", "DynamoDB_20120810", timeout)
@@ -111,6 +105,14 @@ class DynamoDBStore:
                 return True, cell
             seen = cell
         raise BackendUnavailable(f"{self._shown}: AWS's clock and this machine's run apart")
+
+    def purge(self, key: str, deadline: float) -> str | None:
+        """Remove the item unless a run has it; return what is not allowed, None if it was done."""
+        try:
+            self.table.delete(key, deadline)
+        except aws.Denied:
+            return "no dynamodb:DeleteItem"
+        return None
 
     def place(self, key: str) -> str:
         """Return what messages call the cell."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import time
 
-from ...errors import BackendUnavailable, ConfigError
+from ...errors import BackendUnavailable
 from ..wire.http import Connection, Unanswered
 from ..wire.stream import TLS_PARAMS, Busy, HungUp, patiently, tls_context, without_secrets
 from .messages import Answer, behind, text_of
@@ -89,8 +89,7 @@ class Cluster:
         """Raises ConfigError for a URL that says what cannot be. Asks nothing yet."""
         secure = url.scheme == "etcds"
         params = url.take_params(("prefix", *TLS_PARAMS) if secure else ("prefix",))
-        if (url.user is None) != (url.password is None):
-            raise ConfigError(f"{url}: give user and password, or neither: {url.scheme}://USER:PASSWORD@HOST")
+        url.check_credentials()
         self.name = str(url)
         self._scheme = url.scheme
         self._hosts = url.need_hosts(PORT)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 
-from ...errors import BackendError, BackendUnavailable, ConfigError, ForeignValue
+from ...errors import BackendError, BackendUnavailable, ForeignValue
 from ...keys import bounded
 from ...lease.vocabulary import RETENTION, Traits
 from ..wire.stream import TLS_PARAMS, tls_context
@@ -38,10 +38,8 @@ def open_store(url: URL, timeout: float) -> MemcachedStore:
     """Return the store of a ``memcached://`` or ``memcacheds://`` URL; raise ConfigError for a bad one."""
     secure = url.scheme == "memcacheds"
     params = url.take_params(("prefix", *TLS_PARAMS) if secure else ("prefix",))
-    if url.user is not None or url.password is not None:
-        raise ConfigError(f"{url}: takes no user and password; protect memcached by TLS certificates or the network")
-    if url.path not in ("", "/"):
-        raise ConfigError(f"{url}: takes no path; keys are kept apart by ?prefix=NAME")
+    url.forbid_credentials("protect memcached by TLS certificates or the network")
+    url.forbid_path("keys are kept apart by ?prefix=NAME")
     addresses = url.need_hosts(PORT)
     tls = tls_context(str(url), params) if secure else None
     return MemcachedStore(Servers(url.scheme, addresses, tls), url.prefix(), timeout)
@@ -91,6 +89,11 @@ class MemcachedStore:
             return True, shown(value, connection, cas, self.servers.clock.now(), 0, *lasting)
 
         return self.servers.ask(address, deadline, work, anew=not self.servers.stands(address, shower))
+
+    def purge(self, key: str, deadline: float) -> None:
+        """Remove the item."""
+        name = self.name(key)
+        self.servers.ask(self.servers.of(name), deadline, lambda connection: connection.delete(name))
 
     def name(self, key: str) -> bytes:
         """Return the name of a key's item."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from kazoo.protocol.serialization import Create, Exists, GetChildren2, GetData, SetData, Sync
+from kazoo.protocol.serialization import Create, Delete, Exists, GetChildren2, GetData, SetData, Sync
 from kazoo.security import CREATOR_ALL_ACL, OPEN_ACL_UNSAFE
 
 from ...errors import BackendUnavailable, ConfigError, ForeignValue
@@ -36,8 +36,7 @@ class Tree:
         """Raises ConfigError for a URL that says what cannot be."""
         secure = url.scheme == "zookeepers"
         params = url.take_params(("prefix", *(TLS_PARAMS if secure else ())))
-        if (url.user is None) != (url.password is None):
-            raise ConfigError(f"{url}: give user and password, or neither: {url.scheme}://USER:PASSWORD@HOST")
+        url.check_credentials()
         self.name = str(url)
         #: The limit of one request, in seconds.
         self.timeout = timeout
@@ -50,6 +49,7 @@ class Tree:
         self._credentials = None if url.user is None else f"{url.user}:{url.password}"
         #: The node whose times tell the leader's.
         self.clock_path = f"{self._base}/{_CLOCK}"
+        self._made: list[str] = []
 
     # The way.
 
@@ -160,11 +160,16 @@ class Tree:
         parts = self._base.split("/")[1:]
         paths = ["/" + "/".join(parts[: n + 1]) for n in range(len(parts))] + [self.clock_path]
         replies = session.ask(*(Create(path, b"", self.acl, 0) for path in paths))
+        self._made += [path for path, reply in zip(paths, replies) if reply.code == OK]
         # A parent that is there may be closed to us and yet serve; one that is missing may not.
         made = replies[-1].code in (OK, NODE_EXISTS)
         for path, reply in zip(paths, replies):
             if not made and reply.code != NODE_EXISTS:
                 self.value(reply, path)
+
+    def remove(self, session: Session, key: str) -> None:
+        """Remove the key's node, and what `make_parents` made; one with nodes below it stays."""
+        session.ask(*(Delete(path, ANY_VERSION) for path in [self.path(key), *reversed(self._made)]))
 
     def value(self, reply: Reply, path: str) -> Any:
         """Return what the server answered; raise what its error means."""
