@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 HELD = "held"  # another run's lease
 HOLD = "hold"  # the last run's min-hold is not over
 FORGOTTEN = "forgotten"  # the server may have lost a lease that is still out
-CANCELLED = "cancelled"  # this owner released or gave up already: a late duplicate
 ENDED = "ended"  # the run that a standby waits for needs nobody to take it over
 
 #: How a run ended, as its record says it.

@@ -9,7 +9,7 @@ from .. import durations, keys
 from ..engines import registry
 from ..errors import BackendError, BackendUnavailable, ConfigError, CronlockError, GivenBack
 from ..lease import timing
-from ..lease.vocabulary import CANCELLED, ENDED, FORGOTTEN, HELD, LOST, NOT_STARTED, Claim, Conflict, Ending
+from ..lease.vocabulary import ENDED, FORGOTTEN, HELD, LOST, NOT_STARTED, Claim, Conflict, Ending
 from ..process import deadlines
 
 TYPE_CHECKING = False
@@ -194,8 +194,6 @@ class Holder:
                 # A duplicate of an earlier request may still be on its way, and find the key free.
                 self._abandon()
             self._start_over()
-            if answer.why == CANCELLED:
-                raise BackendUnavailable("the backend says that this run gave up already")
             return answer
         holding = Holding(
             answer,

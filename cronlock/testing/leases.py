@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cronlock import keys
-from cronlock.lease.vocabulary import CANCELLED, HELD, Conflict, Grant
+from cronlock.lease.vocabulary import HELD, Conflict, Grant
 
 from .hooks import LONG, NASTY_KEYS, Hooks, Nodes, fresh_key, granted, make_claim, make_ending, race, refused
 
@@ -106,28 +106,24 @@ class LeaseContract(Nodes):
         assert not a.release(grant, make_ending(), keep_hold=False)
         assert b.renew(heir)
 
-    @pytest.mark.parametrize("how", ["released", "abandoned", "abandoned before"])
-    def test_late_duplicate(self, a: Backend, b: Backend, key: str, how: str) -> None:
-        """An acquire that comes in after its owner's release, or after it gave up, takes nothing."""
+    def test_abandon(self, a: Backend, b: Backend, key: str) -> None:
+        """Who gives up has nothing any more, whatever hold was asked for; giving up twice does no harm."""
         claim = make_claim(key, hold=LONG)
-        if how == "released":
-            assert a.release(granted(a.acquire(claim)), make_ending(), keep_hold=False)
-        else:
-            if how == "abandoned":
-                granted(a.acquire(claim))
-            a.abandon(claim)
-        assert refused(a.acquire(claim), CANCELLED).remaining == 0
-        granted(b.acquire(make_claim(key)))
-        assert isinstance(a.acquire(claim), Conflict)
+        a.abandon(claim)
+        grant = granted(a.acquire(claim))
+        a.abandon(claim)
+        heir = granted(b.acquire(make_claim(key)))
+        a.abandon(claim)
+        assert not a.renew(grant)
+        assert b.renew(heir)
 
     def test_abandon_leaves_others_alone(self, a: Backend, b: Backend, key: str) -> None:
-        """Giving up while another holds the key takes nothing from it, and is remembered."""
+        """Giving up while another holds the key takes nothing from it."""
         grant, claim = granted(a.acquire(make_claim(key))), make_claim(key)
         refused(b.acquire(claim), HELD)
         b.abandon(claim)
         assert a.renew(grant)
         assert a.release(grant, make_ending(), keep_hold=False)
-        refused(b.acquire(claim), CANCELLED)
 
     # The hold
 

@@ -22,7 +22,8 @@ import time
 
 from ...errors import BackendError, BackendUnavailable, ConfigError, UsageError
 from ...lease.clock import SystemClock
-from ...lease.vocabulary import CANCELLED, FORGOTTEN, HELD, Claim, Conflict, Ending, Grant, Record, Traits
+from ...lease.vocabulary import FORGOTTEN, HELD, Claim, Conflict, Ending, Grant, Record, Traits
+from ...value import Value
 from ..wire import aws
 from . import queue
 from .queue import FLIGHT, LONGEST
@@ -40,20 +41,14 @@ if TYPE_CHECKING:
 _UNDOING = 10
 #: How long a request may take to arrive, in seconds, within the 12 hours that SQS counts.
 _ON_ITS_WAY = 30.0
-#: How many owners that gave the key back are remembered.
-_REMEMBERED = 64
 
 
 def open_backend(url: URL, timeout: float) -> SqsBackend:
     """Return the backend of an ``sqs://`` URL; raise ConfigError for a bad one."""
     params = url.take_params((*aws.PARAMS, "account", "create"))
-    if url.user is not None or url.password is not None:
-        raise ConfigError(f"{url}: takes no user and password; credentials are found as the AWS tools find them")
-    if url.path not in ("", "/"):
-        raise ConfigError(f"{url}: takes no path; write sqs://QUEUE")
-    if len(url.hosts) != 1 or url.hosts[0][1] is not None:
-        raise ConfigError(f"{url}: names no queue, or several; write sqs://QUEUE")
-    base = url.hosts[0][0]
+    url.forbid_credentials("credentials are found as the AWS tools find them")
+    url.forbid_path("write sqs://QUEUE")
+    base = url.need_name("names no queue, or several; write sqs://QUEUE")
     queue.check_base(str(url), base)
     account = params.get("account", "")
     if account and not (len(account) == 12 and account.isascii() and account.isdigit()):
@@ -65,34 +60,23 @@ def open_backend(url: URL, timeout: float) -> SqsBackend:
     return SqsBackend(str(url), service, base, account=account, create=create == "yes")
 
 
-class Token:
+class Token(Value):
     """The key's token, as a grant has it; times are of the boot clock."""
 
-    __slots__ = ("claim", "handle", "held_until", "received", "until")
-
-    def __init__(self, claim: Claim, handle: str, received: float, until: float, held_until: float) -> None:
-        self.claim = claim
-        self.handle = handle
-        #: When it was asked for: SQS counts its 12 hours from later.
-        self.received = received
-        #: Until when nobody else can have it.
-        self.until = until
-        #: Until when the key must not be free again.
-        self.held_until = held_until
+    claim: Claim
+    handle: str
+    #: When it was asked for: SQS counts its 12 hours from later.
+    received: float
+    #: Until when nobody else can have it.
+    until: float
+    #: Until when the key must not be free again.
+    held_until: float
 
 
 class SqsBackend:
     """Leases on the FIFO queues of one account whose names begin with `base`."""
 
-    def __init__(
-        self,
-        name: str,
-        service: aws.Service,
-        base: str,
-        *,
-        account: str = "",
-        create: bool = False,
-    ) -> None:
+    def __init__(self, name: str, service: aws.Service, base: str, *, account: str, create: bool) -> None:
         self.traits = Traits(fencing=False, shortest_ttl=2.0, longest_ttl=LONGEST, lists_keys=False, records=False)
         self.notices: list[str] = []
         self._name = name
@@ -102,8 +86,6 @@ class SqsBackend:
         self.clock: Clock = SystemClock()
         #: What this node has, by key.
         self.tokens: dict[str, Token] = {}
-        #: Owners that released or gave up, the last ones last.
-        self._gone: list[str] = []
         #: What was asked for and not answered yet.
         self.asking: Asking | None = None
 
@@ -113,11 +95,9 @@ class SqsBackend:
         Raises UsageError for a ttl or a hold that SQS cannot keep, ConfigError for a standby or a hold ignored.
         """
         self._check(claim)
-        if claim.owner in self._gone:
-            return Conflict(CANCELLED, remaining=0.0)
         deadline = self._service.deadline()
         token = self.tokens.get(claim.key)
-        if token is not None and token.claim.owner == claim.owner and self._kept(token, claim, deadline):
+        if token is not None and token.claim.owner == claim.owner and self._extend(token, claim.ttl, deadline):
             return Grant(claim, fence=None, ttl=claim.ttl, token=token)
         if self.asking is None or self.asking.claim.owner != claim.owner:
             self.asking = Asking(claim, self.clock.now())
@@ -125,15 +105,16 @@ class SqsBackend:
         message = self._take(asking, deadline)
         if message is not None and message.age > queue.WORN:
             message = self._replace(asking, message, deadline)
-        doubt = 0.0 if message is None else queue.doubt(message, claim)
-        if message is not None and doubt:
+        if message is None:
+            self.asking = None
+            return Conflict(HELD, remaining=claim.ttl)
+        doubt = queue.doubt(message, claim)
+        if doubt:
             # From all: those who never saw the key would run it beside a lease that is out.
             self.queues.change(claim.key, message.handle, queue.seconds(doubt), deadline)
-        self.asking = None
-        if message is None:
-            return Conflict(HELD, remaining=claim.ttl)
-        if doubt:
+            self.asking = None
             return Conflict(FORGOTTEN, remaining=doubt)
+        self.asking = None
         token = Token(
             claim,
             message.handle,
@@ -164,7 +145,6 @@ class SqsBackend:
         within = self._within(token, now)
         ours = aws.mid_run(lambda: self.queues.change(grant.claim.key, token.handle, rest, within))
         self._end(token)
-        self._remember(grant.claim.owner)
         return ours
 
     def abandon(self, claim: Claim) -> None:
@@ -173,7 +153,6 @@ class SqsBackend:
         On SQS that finds the token by asking for it once more in the same way, if the request was carried out
         already; if it is still on its way, or where the server does not know that way, the lease lapses.
         """
-        self._remember(claim.owner)
         aws.mid_run(lambda: self._undo(claim, self._service.deadline()))
 
     def read(self, key: str) -> Record | None:
@@ -223,10 +202,6 @@ class SqsBackend:
                     "use another backend"
                 )
 
-    def _kept(self, token: Token, claim: Claim, deadline: float) -> bool:
-        """Whether a token that this owner has already lasts for a whole ttl from its request on, if need be made to."""
-        return self.clock.now() < token.received + claim.ttl or self._extend(token, claim.ttl, deadline)
-
     def _extend(self, token: Token, ttl: float, deadline: float) -> bool:
         now = self.clock.now()
         if now >= token.until:
@@ -267,22 +242,17 @@ class SqsBackend:
                 self.queues.change(claim.key, message.handle, 0, deadline)
 
     def _token_of(self, grant: Grant) -> Token | None:
-        """Return the grant's token, None if it is not its owner's, or over by our clock, or given back."""
+        """Return the grant's token, None if it is not its owner's, or over by our clock: given back, say."""
         token, claim = grant.token, grant.claim
-        if not isinstance(token, Token) or token.claim.owner != claim.owner or token.claim.key != claim.key:
+        if not isinstance(token, Token) or (token.claim.owner, token.claim.key) != (claim.owner, claim.key):
             return None
-        if claim.owner in self._gone or self.clock.now() >= token.until:
-            return None
-        return token
+        return token if self.clock.now() < token.until else None
 
     def _end(self, token: Token) -> None:
         """Forget a token that is not ours any more: nothing is asked with it from now on."""
         token.until = -1.0
         if self.tokens.get(token.claim.key) is token:
             del self.tokens[token.claim.key]
-
-    def _remember(self, owner: str) -> None:
-        self._gone = [*self._gone, owner][-_REMEMBERED:]
 
     def _within(self, token: Token, now: float) -> float:
         """Return the monotonic time by which a request with the token's handle must be done."""

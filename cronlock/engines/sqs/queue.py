@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from ...errors import ConfigError, ForeignValue
 from ...keys import escape
+from ...value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,20 +47,17 @@ _LONGEST_ATTEMPT = 128
 _COARSE = 2.0
 
 
-class Message:
+class Message(Value):
     """A token as it was received: ours for as long as its visibility timeout lasts."""
 
-    __slots__ = ("age", "handle", "heir", "id")
-
-    def __init__(self, handle: str, identity: str, *, heir: bool, age: float) -> None:
-        #: What SQS wants to be shown for every change of it; good for this receipt only.
-        self.handle = handle
-        #: The message's id, the same for each receipt.
-        self.id = identity
-        #: Whether it took the place of an earlier token.
-        self.heir = heir
-        #: Seconds since it was sent, by the server's clock.
-        self.age = age
+    #: What SQS wants to be shown for every change of it; good for this receipt only.
+    handle: str
+    #: The message's id, the same for each receipt.
+    id: str
+    #: Whether it took the place of an earlier token.
+    heir: bool
+    #: Seconds since it was sent, by the server's clock.
+    age: float
 
 
 def check_base(text: str, base: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from ...errors import BackendUnavailable, ConfigError, ForeignValue
+from ...value import Value
 from . import queue as sqs_queue
 
 TYPE_CHECKING = False
@@ -34,17 +35,14 @@ class NoQueue(ConfigError):
     """There is no such queue; any request about one raises it."""
 
 
-class Asking:
+class Asking(Value):
     """A run's request for a token, however often it is repeated."""
 
-    __slots__ = ("attempt", "claim", "since")
-
-    def __init__(self, claim: Claim, since: float) -> None:
-        self.claim = claim
-        #: Boot time from before it was asked for first.
-        self.since = since
-        #: To SQS, repetitions of the same attempt are one request.
-        self.attempt = 0
+    claim: Claim
+    #: Boot time from before it was asked for first.
+    since: float
+    #: To SQS, repetitions of the same attempt are one request.
+    attempt: int = 0
 
     def anew(self) -> Asking:
         """Return this request as another attempt."""
