@@ -10,7 +10,7 @@ from unittest import mock
 from cronlock.engines import registry
 from cronlock.errors import BackendError
 from cronlock.lease.leases import Leases
-from cronlock.lease.sights import Sights
+from cronlock.lease.sights import Sights, decode
 from cronlock.lease.vocabulary import EXITED, LOST, Claim, Conflict, Grant
 from cronlock.run import holder as holders
 from cronlock.run import standby as standbys
@@ -49,9 +49,7 @@ class _Memory(Sights):
         self._texts = texts
 
     def _read(self) -> dict[str, str]:
-        from cronlock.lease.record import decode
-
-        return decode(self._texts["text"].rstrip(b"\n") + b"\n") if "text" in self._texts else {}
+        return decode(self._texts.get("text", b""))
 
     def _write(self, data: bytes) -> None:
         self._texts["text"] = data

@@ -1,4 +1,4 @@
-"""What lies in files: records, keys' files, sights, the kernel's tables."""
+"""What lies in files: keys' files, sights, the kernel's tables."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from cronlock.engines.file.mounts import refuse_network
 from cronlock.engines.file.slots import SLOT, Slot, encode_slot
 from cronlock.engines.file.store import FileStore
 from cronlock.errors import ConfigError, ForeignValue
-from cronlock.lease import record, state
+from cronlock.lease import state
 from cronlock.lease.clock import boot_id
 from cronlock.lease.leases import Leases
-from cronlock.lease.sights import Sights
+from cronlock.lease.sights import Sights, encode
 from cronlock.lease.vocabulary import Conflict, Run
 from cronlock.process import linux
 from labs.clocks import ManualClock
@@ -43,48 +43,17 @@ _TOKENS = (
     b"nan",
     b"1e308",
 )
-_FIELDS = ("number", "fence", "hold_until", "boot", "key", "revoked", "noticed", "seen_at", "boot_time", "ttl", "lease")
-_PREFIXES = ("", "run.", "last.", "kept.")
+_FIELDS = ("fence", "boot", "noticed", "seen_at", "boot_time", "ttl", "color")
 #: In memory where there is such a place: a disk would be all that is measured.
 _ROOM = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
 def fields_of(data: Data) -> dict[str, str]:
-    """Return the fields of a record, with numbers of every kind."""
+    """Return the fields of a sight, with numbers of every kind."""
     fields = {data.pick(_FIELDS): data.digits() for _ in range(data.below(6))}
-    for prefix in data.several(2, lambda: data.pick(_PREFIXES)):
-        fields.update(record.run_to_fields(a_run(data), prefix))
-    if data.chance(3):
-        fields[data.pick(_PREFIXES) + data.pick(("pid", "fence", "ttl", "started_at", "status"))] = data.digits()
     if data.chance(3):
         fields["boot"] = boot_id()
     return fields
-
-
-def a_record(data: Data) -> None:
-    """Any bytes are a record, or ForeignValue."""
-    text = data.maimed(record.encode(fields_of(data)), _TOKENS)
-    with expecting(ForeignValue):
-        fields = record.decode(text)
-        for prefix in _PREFIXES:
-            show_run(record.run_from_fields(fields, prefix))
-
-
-def a_record_and_back(data: Data) -> None:
-    """What is written is read again, whatever the text."""
-
-    def text() -> str:
-        # What no name of a host or a program can have: halves of characters that are no bytes in disguise.
-        return data.text(12).encode("utf-8", "replace").decode() + data.pick(("", "\udc80", "%0A", "\t"))
-
-    fields = {"a": text(), "b": text()}
-    assert record.decode(record.encode(fields)) == fields
-    run = a_run(data, text)
-    line = record.run_to_line(run)
-    assert "\n" not in line
-    for again in (record.run_from_line(line), record.run_from_fields(record.run_to_fields(run))):
-        assert again is not None
-        assert record.run_to_fields(again) == record.run_to_fields(run)
 
 
 def a_state(data: Data) -> None:
@@ -104,16 +73,6 @@ def a_state(data: Data) -> None:
 def _sane(run: Run) -> Run:
     """Return a run with numbers as the rules give them."""
     return run.but(pid=abs(run.pid), fence=abs(run.fence or 0), took_over=None)
-
-
-def some_lines_of_runs(data: Data) -> None:
-    """Any text is a list of runs, perhaps an empty one."""
-    text = "\n".join(record.run_to_line(a_run(data)) for _ in range(data.below(4)))
-    runs = record.runs_from_lines(data.maimed_text(text, ("\n", "\t", "=", "owner=", "fence=", "%09", "9" * 30)))
-    history, success = record.put_together(runs, run=None, last=None)
-    assert success is None or success.succeeded
-    for run in history:
-        show_run(run)
 
 
 def a_keys_file(data: Data) -> None:
@@ -149,7 +108,7 @@ def a_sight(data: Data) -> None:
         clock = ManualClock()
         Sights(folder, "redis://h", KEY, clock).remember(Conflict("held", remaining=1.0, fence=7))
         (path,) = Path(folder, "sights").iterdir()
-        path.write_bytes(data.maimed(record.encode(fields_of(data)) if data.chance(2) else path.read_bytes(), _TOKENS))
+        path.write_bytes(data.maimed(encode(fields_of(data)) if data.chance(2) else path.read_bytes(), _TOKENS))
         sights = Sights(folder, "redis://h", KEY, clock)
         sight = sights.recall()
         assert sight is None or sight.age >= 0
@@ -222,10 +181,7 @@ def _put(path: str, content: bytes) -> None:
 
 
 TARGETS = (
-    a_record,
-    a_record_and_back,
     a_state,
-    some_lines_of_runs,
     a_keys_file,
     a_sight,
     some_mounts,

@@ -11,9 +11,7 @@ from __future__ import annotations
 import os
 
 from .. import keys
-from ..errors import ForeignValue
 from . import clock as clocks
-from . import record
 from .vocabulary import FORGOTTEN, RETENTION, Conflict, Sight
 
 TYPE_CHECKING = False
@@ -22,6 +20,8 @@ if TYPE_CHECKING:
     from .vocabulary import Grant
 
 _FOLDER = "sights"
+#: The first line of every sight.
+_MAGIC = "cronlock=1"
 #: Names of files have at most 255 bytes.
 _LONGEST_NAME = 200
 #: Every text fills this, so that writing one over another is a single write without truncation.
@@ -103,7 +103,7 @@ class Sights:
             fields.update({name: earlier[name] for name in ("boot", "boot_time", "seen_at") if name in earlier})
             if fields["boot"] != self._boot:
                 fields.update(boot=self._boot, boot_time="0.0")
-        self._write(record.encode(fields).ljust(_SIZE, b"\n"))
+        self._write(encode(fields))
 
     def _read(self) -> dict[str, str]:
         try:
@@ -112,8 +112,8 @@ class Sights:
         except OSError:
             return {}
         try:
-            return record.decode(os.read(descriptor, _SIZE).rstrip(b"\n") + b"\n")
-        except (OSError, ForeignValue):
+            return decode(os.read(descriptor, _SIZE))
+        except OSError:
             return {}
         finally:
             os.close(descriptor)
@@ -132,6 +132,19 @@ class Sights:
                 os.close(descriptor)
         except OSError as error:
             self.problem = f"{self._path}: {error.strerror}"
+
+
+def encode(fields: dict[str, str]) -> bytes:
+    """Return the text of a sight: lines of ``name=value``, filled up to its size."""
+    lines = [_MAGIC, *(f"{name}={value}" for name, value in fields.items())]
+    return "".join(f"{line}\n" for line in lines).encode().ljust(_SIZE, b"\n")
+
+
+def decode(data: bytes) -> dict[str, str]:
+    """Undo `encode`; nothing stands in what is no sight."""
+    first, *lines = data.decode("utf-8", "replace").split("\n")
+    fields = (line.partition("=") for line in lines if first == _MAGIC)
+    return {name: value for name, equals, value in fields if equals}
 
 
 def _fence(text: str) -> int:

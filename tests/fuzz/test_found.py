@@ -28,8 +28,8 @@ from cronlock.engines.sqs import wire as sqs_wire
 from cronlock.engines.wire.aws_credentials import parse_time
 from cronlock.engines.wire.http import Connection, Unanswered
 from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
-from cronlock.lease import record
-from cronlock.lease.sights import Sights
+from cronlock.lease import state
+from cronlock.lease.sights import Sights, encode
 from cronlock.lease.vocabulary import DIED, Conflict, Record, Run
 from cronlock.run.log import Log
 from cronlock.testing import make_claim
@@ -73,7 +73,7 @@ def test_sight_with_an_endless_fence(tmp_path: Path) -> None:
     clock = ManualClock()
     Sights(str(tmp_path), "redis://h", "k", clock).remember(Conflict("held", remaining=1.0, fence=7))
     (path,) = (tmp_path / "sights").iterdir()
-    path.write_bytes(record.encode({"fence": "9" * 400}))
+    path.write_bytes(encode({"fence": "9" * 400}))
     sights = Sights(str(tmp_path), "redis://h", "k", clock)
     assert sights.recall() is None
     sights.remember(Conflict("held", remaining=1.0, fence=8))
@@ -111,7 +111,7 @@ def test_what_a_terminal_would_obey(capfd: pytest.CaptureFixture[str]) -> None:
 def test_long_owner_in_a_message() -> None:
     """A message has the beginning of what others wrote, not all of it."""
     with pytest.raises(ForeignValue) as caught:
-        record.run_from_fields({"owner": "x" * 100_000, "pid": "none"})
+        state.decode(b"cronlock=2\t1\nfence\t1\nrun\t%b\th\tnone\n" % (b"x" * 60_000))
     assert len(str(caught.value)) < 200
 
 
