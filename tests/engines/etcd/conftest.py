@@ -7,10 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from cronlock.lease.leases import Leases
-from cronlock.testing import fresh_key
 from labs.servers.etcd import EtcdServer
 
-from .support import Wire, opened
+from ..faults import Wire, opened
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +39,3 @@ def far(server: EtcdServer, wire: Wire) -> Iterator[Leases]:
     """A node that reaches the server through the proxy."""
     with opened(server.url(port=wire.port)) as backend:
         yield backend
-
-
-@pytest.fixture
-def key() -> str:
-    """A key that nobody used."""
-    return fresh_key()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
+from typing import Any, ClassVar
 
 import pytest
 
@@ -13,19 +12,64 @@ from cronlock.errors import BackendUnavailable, ForeignValue
 from cronlock.lease.leases import Leases
 from cronlock.lease.store import NO_HOLD
 from cronlock.lease.vocabulary import FORGOTTEN, HELD, HOLD, Grant, Sight
-from cronlock.testing import LONG, StoreContract, StoreHooks, eventually, fresh_key, granted, make_claim, make_ending
+from cronlock.testing import LONG, StoreContract, eventually, fresh_key, granted, make_claim, make_ending
 from cronlock.testing import refused as refused_for
 from labs.clocks import ManualClock
 from labs.servers.etcd import EtcdServer, text
 
-from .support import Cells, EtcdHooks, Wire, held, lease_of, leases, left, opened, revoke
+from ..faults import TLS, Costs, Doubles, Impostors, StoreFaults, URLs, Wire, http_answers, opened
+from .support import Cells, EtcdHooks, held, lease_of, leases, left, revoke
 
 
 class TestEtcd(StoreContract):
     """One server."""
 
     @pytest.fixture
-    def hooks(self, server: EtcdServer) -> StoreHooks:
+    def hooks(self, server: EtcdServer) -> EtcdHooks:
+        """The server's hooks."""
+        return EtcdHooks(server)
+
+
+_HEADER = {"revision": "5", "member_id": "1", "raft_term": "2"}
+_KEY = "Y3JvbmxvY2s="
+#: What is no answer of etcd's, and what is none to what was asked.
+_NONSENSE: list[Any] = [
+    *(b"hello", [], 7, b"[" * 100_000, b'{"ID": ' + b"9" * 5000 + b"}", {}, {"header": _HEADER}, {"header": [1]}),
+    *({"error": [1, 2]}, {"error": 5, "message": 5, "code": "x"}),
+    {"header": _HEADER, "responses": "x"},
+    {"header": _HEADER, "responses": ["x", "y"]},
+    {"header": _HEADER, "responses": [{}]},
+    *(
+        {"header": _HEADER, "responses": [{"response_range": {"kvs": [found]}}, {}]}
+        for found in ({"key": "?"}, {"key": 5}, {"key": _KEY, "mod_revision": "many"})
+    ),
+]
+
+
+class TestFaults(StoreFaults, Doubles, Costs, TLS, Impostors, URLs):
+    """The same server by a wire, and what is not cronlock's on it."""
+
+    heavy: ClassVar[set[str]] = {
+        *("http.client", "urllib.request", "urllib3", "requests", "grpc", "ssl", "asyncio", "hashlib")
+    }
+    nonsense: ClassVar[list[bytes]] = [answer for said in _NONSENSE for answer in http_answers(said)]
+    bad_url: ClassVar[list[tuple[str, str]]] = [
+        ("etcd://", "names no host"),
+        ("etcd://user@host", "give user and password"),
+        ("etcd://:secret@host", "give user and password"),
+        ("etcd://host?ca=x", "go with etcds://"),
+        ("etcd://host?cert=x", "go with etcds://"),
+        ("etcd://host?timeout=5", "unknown parameter"),
+        ("etcd://host/a//b", "an empty part"),
+        ("etcd://host/a%00b", "a control character"),
+        ("etcd://host?prefix=a/b", "prefix='a/b'"),
+        ("etcd://host:0", "bad port"),
+        ("etcds://host?ca=/does/not/exist", "ca=/does/not/exist"),
+        ("etcds://host?key=x", "without cert="),
+    ]
+
+    @pytest.fixture
+    def hooks(self, server: EtcdServer) -> EtcdHooks:
         """The server's hooks."""
         return EtcdHooks(server)
 
@@ -216,16 +260,6 @@ def test_many_keys_are_listed(server: EtcdServer) -> None:
         assert set(listed) == {f"key-{number}" for number in range(1203)}
 
 
-@pytest.mark.parametrize("value", ["", "garbage", "cronlock=1\nfence=5\npast=1\n", "cronlock=2\n"])
-def test_foreign_record_is_left_alone(server: EtcdServer, node: Leases, key: str, value: str) -> None:
-    """A value in the record's place that is not cronlock's, or an older one's, is reported and not overwritten."""
-    server.put(f"cronlock/record/{key}", value)
-    before = server.keys(f"cronlock/record/{key}")
-    with pytest.raises(ForeignValue, match=f"cronlock/record/{key}.*nothing was changed"):
-        node.acquire(make_claim(key))
-    assert server.keys(f"cronlock/record/{key}") == before
-
-
 @pytest.mark.parametrize("name", ["lease", "hold/x", "else", "hold"])
 @pytest.mark.parametrize("value", ["x", "cronlock=2\nlength=5\nuntil_at=5\n"])
 def test_foreign_lease_is_left_alone(server: EtcdServer, node: Leases, key: str, name: str, value: str) -> None:
@@ -245,34 +279,6 @@ def test_lease_of_another_layout(server: EtcdServer, node: Leases, key: str, val
 
 
 # Servers that hang, start anew, or are full
-
-
-def test_hung_server_is_unavailable_within_the_limit(key: str) -> None:
-    """Its kernel takes connections while the process stands still, for longer than the ttl."""
-    with EtcdServer() as own, opened(own.url(), 0.7) as backend, opened(own.url()) as other:
-        grant = granted(other.acquire(make_claim(key, ttl=2.0)))
-        mine = granted(backend.acquire(make_claim(key + "-mine", ttl=60.0)))
-        own.pause()
-        began = time.monotonic()
-        try:
-            for call in (
-                lambda: backend.acquire(make_claim(key)),
-                lambda: backend.renew(mine),
-                lambda: backend.release(mine, make_ending(), keep_hold=True),
-                lambda: backend.read(key),
-                lambda: list(backend.keys()),
-            ):
-                sent = time.monotonic()
-                with pytest.raises(BackendUnavailable, match="no answer in time"):
-                    call()
-                assert 0.6 <= time.monotonic() - sent < 3.0
-            time.sleep(max(0.0, began + 2.5 - time.monotonic()))
-        finally:
-            own.resume()
-        # What hung may be done yet: whatever it was, there is one holder at the most.
-        assert other.read(key) is not None
-        eventually(lambda: isinstance(other.acquire(make_claim(key, ignore_hold=True)), Grant), "the lease lapsed")
-        assert not other.renew(grant)
 
 
 def test_restart_with_its_data(key: str) -> None:
@@ -335,22 +341,3 @@ def test_compacted_server(server: EtcdServer, node: Leases, key: str) -> None:
     server.ask("kv/compaction", revision=str(revision), physical=True)
     assert node.renew(grant)
     assert node.release(grant, make_ending(), keep_hold=False)
-
-
-def test_a_run_imports_little(server: EtcdServer, key: str) -> None:
-    """No client of etcd's, and nothing of HTTP but h11."""
-    code = (
-        "import sys\n"
-        "from cronlock.engines.registry import open_backend\n"
-        "from cronlock.testing.hooks import make_claim, make_ending\n"
-        "before = set(sys.modules)\n"
-        f"backend = open_backend({server.url()!r}, 20.0)\n"
-        f"grant = backend.acquire(make_claim({key!r}))\n"
-        "assert backend.renew(grant) and backend.release(grant, make_ending(), keep_hold=True)\n"
-        "print(*sorted(set(sys.modules) - before))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    names = set(done.stdout.split())
-    assert "cronlock.engines.etcd.store" in names
-    assert not names & {"http.client", "urllib.request", "urllib3", "requests", "grpc", "ssl", "asyncio", "hashlib"}

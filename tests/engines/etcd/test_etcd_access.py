@@ -6,62 +6,19 @@ import json
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from cronlock.engines.etcd.store import SLACK
-from cronlock.engines.registry import open_backend
-from cronlock.errors import BackendUnavailable, ConfigError
-from cronlock.lease.leases import Leases
-from cronlock.lease.store import NO_HOLD
-from cronlock.lease.vocabulary import HELD, HOLD
-from cronlock.testing import LONG, granted, make_claim, make_ending, refused
+from cronlock.errors import BackendUnavailable
+from cronlock.testing import granted, make_claim, make_ending
 from labs.servers.etcd import EtcdServer
 from labs.servers.process import HOST, free_port
 
+from ..faults import full_cycle, opened
 from ..wire.test_http import LittleServer
-from .support import Cells, opened
 
 _PASSWORD = "not-to-be-shown"
-
-
-def full_cycle(backend: Leases, key: str) -> None:
-    """Do everything once."""
-    grant = granted(backend.acquire(make_claim(key, hold=LONG)))
-    refused(backend.acquire(make_claim(key)), HELD)
-    assert backend.renew(grant)
-    assert backend.release(grant, make_ending(), keep_hold=True)
-    refused(backend.acquire(make_claim(key)), HOLD)
-    assert backend.read(key) is not None
-    assert key in set(backend.keys())
-    assert backend.force_release(key, grant.claim.owner)
-    claim = make_claim(key, ttl=86400.0)
-    granted(backend.acquire(claim))
-    backend.abandon(claim)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "etcd://",
-        "etcd://user@host",
-        "etcd://:password@host",
-        "etcd://host?ca=x",
-        "etcd://host?cert=x",
-        "etcd://host?timeout=5",
-        "etcd://host/a//b",
-        "etcd://host/a%00b",
-        "etcd://host?prefix=a/b",
-        "etcd://host:0",
-        "etcds://host?ca=/does/not/exist",
-        "etcds://host?key=x",
-    ],
-)
-def test_bad_urls(url: str) -> None:
-    """Each is refused before anything is asked."""
-    with pytest.raises(ConfigError):
-        open_backend(url, 1.0)
 
 
 def test_paths_and_prefixes_keep_keys_apart(server: EtcdServer, key: str) -> None:
@@ -163,12 +120,6 @@ def test_named_certificate_and_user(key: str) -> None:
         backend.acquire(make_claim(key))
 
 
-def test_tls_to_a_plain_port(server: EtcdServer, key: str) -> None:
-    """It says that there is no TLS."""
-    with opened(f"etcds://{HOST}:{server.port}", 5.0) as backend, pytest.raises(BackendUnavailable, match="no TLS"):
-        backend.acquire(make_claim(key))
-
-
 def test_several_servers(server: EtcdServer, key: str) -> None:
     """The first that serves is asked, within the limit, whatever the others do."""
     hung = LittleServer(lambda _: time.sleep(60))
@@ -207,50 +158,6 @@ def test_several_servers(server: EtcdServer, key: str) -> None:
 # Servers of another kind
 
 _HEADER = {"revision": "5", "member_id": "1", "raft_term": "2"}
-_KEY = "Y3JvbmxvY2s="
-_NONSENSE: dict[str, Any] = {
-    "no JSON": b"hello",
-    "a list": [],
-    "a number": 7,
-    "deep": b"[" * 100_000,
-    "a long number": b'{"ID": ' + b"9" * 5000 + b"}",
-    "nothing": {},
-    "header only": {"header": _HEADER},
-    "header of a list": {"header": [1]},
-    "responses of a text": {"header": _HEADER, "responses": "x"},
-    "responses of texts": {"header": _HEADER, "responses": ["x", "y"]},
-    "one response": {"header": _HEADER, "responses": [{}]},
-    "no base64": {"header": _HEADER, "responses": [{"response_range": {"kvs": [{"key": "?"}]}}, {}]},
-    "key of a number": {"header": _HEADER, "responses": [{"response_range": {"kvs": [{"key": 5}]}}, {}]},
-    "revision in words": {
-        "header": _HEADER,
-        "responses": [{"response_range": {"kvs": [{"key": _KEY, "mod_revision": "many"}]}}, {}],
-    },
-    "error of a list": {"error": [1, 2]},
-    "error of a number": {"error": 5, "message": 5, "code": "x"},
-}
-
-
-@pytest.mark.parametrize("name", _NONSENSE)
-@pytest.mark.parametrize("status", [200, 500])
-def test_server_of_another_kind(name: str, status: int, key: str) -> None:
-    """Whatever it says: unavailable, in one line, and nothing else."""
-    said = _NONSENSE[name]
-    body = said if isinstance(said, bytes) else json.dumps(said).encode()
-    server = LittleServer(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body)
-    try:
-        with opened(f"etcd://{HOST}:{server.port}", 5.0) as backend:
-            for call in (
-                lambda: backend.acquire(make_claim(key)),
-                lambda: backend.read(key),
-                lambda: Cells(backend, key).swap(NO_HOLD),
-            ):
-                with pytest.raises(BackendUnavailable) as caught:
-                    call()
-                assert "\n" not in str(caught.value)
-                assert len(str(caught.value)) < 400
-    finally:
-        server.close()
 
 
 def test_server_that_grants_other_leases(key: str, monkeypatch: pytest.MonkeyPatch) -> None:

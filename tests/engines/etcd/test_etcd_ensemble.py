@@ -1,14 +1,9 @@
-"""etcd as an ensemble of three whose leader is killed, stands still or is cut off, while leases are out.
-
-CRONLOCK_ETCD_FAULTS says how many faults `test_no_overlap` makes.
-"""
+"""etcd as an ensemble of three whose leader is killed, stands still or is cut off, while leases are out."""
 
 from __future__ import annotations
 
 import functools
 import os
-import random
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,19 +13,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cronlock.errors import BackendUnavailable
-from cronlock.lease import timing
 from cronlock.lease.vocabulary import HELD, Claim, Grant
-from cronlock.testing import StoreContract, StoreHooks, eventually, fresh_key, granted, make_claim, make_ending, refused
+from cronlock.testing import StoreContract, StoreHooks, eventually, granted, make_claim, make_ending, refused
 from labs.proxy import Proxy
 from labs.servers.etcd import EtcdEnsemble, EtcdServer
 from labs.servers.process import HOST, Group, free_port
 
-from .support import EtcdHooks, opened
+from ..faults import opened
+from .support import EtcdHooks
 
 if TYPE_CHECKING:
     from cronlock.lease.vocabulary import Backend
-
-_FAULTS = int(os.environ.get("CRONLOCK_ETCD_FAULTS", "3"))
 
 
 class Peer(EtcdServer):
@@ -299,111 +292,3 @@ def _keep(backend: Backend, grants: list[Grant]) -> None:
     """Renew each of `grants`; fail if one is lost."""
     for grant in grants:
         eventually(functools.partial(_renews, backend, grant), "a renewal")
-
-
-# Many faults
-
-
-class _Worker(threading.Thread):
-    """Runs jobs of one key as `cronlock run` does: until they end, or their lease is in doubt."""
-
-    def __init__(self, url: str, key: str, ttl: float, over: threading.Event) -> None:
-        super().__init__(daemon=True)
-        self._url, self._key, self._ttl, self._over = url, key, ttl, over
-        self._chance = random.Random()
-        #: (start, end, fence) of each job, by one clock.
-        self.jobs: list[tuple[float, float, int]] = []
-        self.running = False
-        self.lost = 0
-        self.problem: BaseException | None = None
-
-    def run(self) -> None:
-        """Run jobs until `over`."""
-        try:
-            with opened(self._url, min(2.0, self._ttl / 2)) as backend:
-                while not self._over.is_set():
-                    self._try(backend)
-                    time.sleep(self._chance.uniform(0.0, 0.2))
-        except BaseException as error:
-            self.problem = error
-
-    def _try(self, backend: Backend) -> None:
-        claim = make_claim(self._key, ttl=self._ttl, hold=self._chance.choice([0.0, 0.0, 1.0]))
-        sent = time.monotonic()
-        try:
-            answer = backend.acquire(claim)
-        except BackendUnavailable:
-            _twice(lambda: backend.abandon(claim))
-            return
-        if isinstance(answer, Grant):
-            self._work(backend, answer, sent)
-
-    def _work(self, backend: Backend, grant: Grant, sent: float) -> None:
-        started = time.monotonic()
-        good_until = timing.deadline(sent, grant.ttl, backend.traits.granularity)
-        ends = started + self._chance.uniform(0.0, 3 * self._ttl)
-        renews = sent + grant.ttl / 3
-        self.running = True
-        while time.monotonic() < min(ends, good_until):
-            time.sleep(max(0.0, min(renews, ends, good_until) - time.monotonic()))
-            sent = time.monotonic()
-            if sent < renews or sent >= good_until:
-                continue
-            try:
-                if not backend.renew(grant):
-                    good_until = min(good_until, time.monotonic())
-                    break
-                good_until = timing.deadline(sent, grant.ttl, backend.traits.granularity)
-                renews = sent + grant.ttl / 3
-            except BackendUnavailable:
-                renews = time.monotonic() + 0.1
-        # A renewal may hang past the deadline: the guard does not wait for it.
-        ended = min(time.monotonic(), good_until)
-        self.running = False
-        self.jobs.append((started, ended, grant.fence or 0))
-        self.lost += ended < ends and not self._over.is_set()
-        if self._chance.random() < 0.95:  # Else it died.
-            _twice(lambda: backend.release(grant, make_ending(), keep_hold=True))
-
-
-def _twice(ask: Callable[[], Any]) -> None:
-    """Ask once more what was not answered, as a run does at its end."""
-    for _ in range(2):
-        with suppress(BackendUnavailable):
-            ask()
-            return
-
-
-def test_no_overlap(ensemble: Ensemble) -> None:
-    """Whatever befalls the leaders, no two jobs of a key overlap, and later ones have higher fences."""
-    chance, over, url = random.Random(), threading.Event(), ensemble.url()
-    workers: dict[tuple[str, float], list[_Worker]] = {(fresh_key(), ttl): [] for ttl in (2.0, 2.0, 4.0, 4.0, 8.0, 8.0)}
-    for (key, ttl), some in workers.items():
-        some += [_Worker(url, key, ttl, over) for _ in range(2)]
-    everybody = [worker for some in workers.values() for worker in some]
-    for worker in everybody:
-        worker.start()
-    faults = []
-    try:
-        for number in range(_FAULTS):
-            eventually(lambda: sum(worker.running for worker in everybody) >= 2, "jobs go on", 120)
-            faults.append(time.monotonic())
-            with FAULTS[list(FAULTS)[number % len(FAULTS)]](ensemble):
-                time.sleep(chance.uniform(0.5, 5.0))
-            eventually(lambda: _is_whole(ensemble), "the ensemble is whole", 120)
-            time.sleep(chance.uniform(0.0, 1.0))
-    finally:
-        over.set()
-        for worker in everybody:
-            worker.join(120)
-    assert [worker.problem for worker in everybody] == [None] * len(everybody)
-    for (_, ttl), some in workers.items():
-        jobs = sorted(job for worker in some for job in worker.jobs)
-        assert jobs, "no job of a key was ever run"
-        for (_, ended, fence), (started, _, next_fence) in zip(jobs, jobs[1:]):
-            assert started >= ended, f"two jobs overlap by {ended - started:.3f} s"
-            assert next_fence > fence
-        met = sum(started < fault < ended for started, ended, _ in jobs for fault in faults)
-        lost = sum(worker.lost for worker in some)
-        print(f"ttl {ttl:g}: {len(jobs)} jobs, which met {met} faults; {lost} of them lost their lease")
-    print(f"{len(faults)} faults, 0 overlaps")

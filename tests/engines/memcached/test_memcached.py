@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import itertools
 import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
@@ -18,9 +16,8 @@ from cronlock.engines.memcached.item import KEPT, SLACK, ItemCell, times
 from cronlock.engines.memcached.meta import LONGEST_VALUE
 from cronlock.engines.memcached.servers import Servers
 from cronlock.engines.memcached.store import MemcachedStore, open_store
-from cronlock.engines.registry import open_backend
 from cronlock.engines.url import URL
-from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
+from cronlock.errors import BackendUnavailable, ConfigError
 from cronlock.lease.leases import Leases
 from cronlock.lease.state import LONGEST_NAME, State, decode, encode
 from cronlock.lease.store import NO_HOLD, Cell
@@ -29,37 +26,28 @@ from cronlock.testing import (
     LONG,
     NASTY_KEYS,
     StoreContract,
-    StoreHooks,
     fresh_key,
     granted,
     make_claim,
     make_ending,
     refused,
 )
-from labs.proxy import Proxy
 from labs.servers.memcached import MemcachedServer, MemcachedServers
 from labs.servers.process import HOST, eventually
 from labs.servers.tls import query, tls
 
+from ..faults import PATIENT, TLS, Costs, Doubles, FaultHooks, StoreFaults, Strangers, URLs, Wire, node_at
+
 if TYPE_CHECKING:
     from cronlock.lease.store import Hold, Store
 
-#: Long enough for any request on a loaded machine, in seconds.
-_PATIENT = 20.0
-
-
-def _open(url: str, timeout: float = _PATIENT) -> Leases:
-    backend = open_backend(url, timeout)
-    assert isinstance(backend, Leases)
-    return backend
-
 
 def _store(url: str) -> MemcachedStore:
-    return open_store(URL(url), _PATIENT)
+    return open_store(URL(url), PATIENT)
 
 
 def _read(store: Store, key: str) -> ItemCell:
-    cell = store.read(key, time.monotonic() + _PATIENT)
+    cell = store.read(key, time.monotonic() + PATIENT)
     assert isinstance(cell, ItemCell)
     return cell
 
@@ -69,7 +57,7 @@ def _swap(
 ) -> ItemCell:
     """Return the cell that is there after a swap, which must be `done` or refused."""
     data = encode(State())
-    answer, cell = store.swap(key, seen, data, lease=lease, hold=hold, deadline=time.monotonic() + _PATIENT)
+    answer, cell = store.swap(key, seen, data, lease=lease, hold=hold, deadline=time.monotonic() + PATIENT)
     assert (answer, cell.data == data) == (done, done)
     assert isinstance(cell, ItemCell)
     return cell
@@ -79,7 +67,7 @@ class _Wire:
     """A connection to the server behind the backend's back."""
 
     def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection((HOST, port), timeout=_PATIENT)
+        self._socket = socket.create_connection((HOST, port), timeout=PATIENT)
         self._file = self._socket.makefile("rb")
         self._numbers = itertools.count()
 
@@ -122,15 +110,18 @@ def _name(key: str) -> bytes:
     return b"cronlock:" + key.encode()
 
 
-class _Hooks(StoreHooks):
+class _Hooks(FaultHooks):
     """Time passes as it does."""
 
-    def __init__(self, server: MemcachedServer) -> None:
-        self.server = server
+    def put(self, key: str, value: tuple[bytes, int]) -> None:
+        """Set an item, to last for so many seconds."""
+        with _Wire(self.server.port) as wire:
+            wire.set(_name(key), *value)
 
-    def open_store(self) -> Store:
-        """Return one more node's store."""
-        return _store(self.server.url())
+    def kept(self, key: str) -> object:
+        """Return the item's text."""
+        with _Wire(self.server.port) as wire:
+            return (wire.get(_name(key)) or [None])[0]
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +141,7 @@ def own_server() -> Iterator[MemcachedServer]:
 @pytest.fixture
 def node(server: MemcachedServer) -> Iterator[Leases]:
     """A node that reaches the shared server."""
-    backend = _open(server.url())
+    backend = node_at(server.url())
     yield backend
     backend.close()
 
@@ -164,16 +155,55 @@ def store(server: MemcachedServer) -> Iterator[MemcachedStore]:
 
 
 @pytest.fixture
-def key() -> str:
-    """A key that nobody used."""
-    return fresh_key()
+def wire(server: MemcachedServer) -> Iterator[Wire]:
+    """A wire to the shared server."""
+    one = Wire(server.port)
+    with one:
+        yield one
 
 
 class TestMemcached(StoreContract):
     """One server, plain."""
 
     @pytest.fixture
-    def hooks(self, server: MemcachedServer) -> StoreHooks:
+    def hooks(self, server: MemcachedServer) -> _Hooks:
+        """The shared server's hooks."""
+        return _Hooks(server)
+
+
+_STRANGE, _OLDER = "not a record of cronlock", b"cronlock=1\nfence=3\nlease=0\nhold=0\ngone=\n"
+
+
+class TestFaults(StoreFaults, Strangers, Doubles, Costs, TLS, URLs):
+    """The same server by a wire, and what is not cronlock's on it."""
+
+    heavy: ClassVar[set[str]] = {
+        *("pymemcache", "socket", "ssl", "json", "typing", "logging", "re", "enum", "random", "hashlib")
+    }
+    foreign: ClassVar[list[tuple[tuple[bytes, int], str]]] = [
+        ((b"hello", 1000), "not a record of cronlock: b'hello'"),
+        ((b"", 1000), _STRANGE),
+        ((b"\xff\xfe", 1000), _STRANGE),
+        ((b"lease=1 hold=x swap=0\n", 1000), _STRANGE),
+        ((b"lease=1 hold=1\n", 1000), _STRANGE),
+        ((_OLDER, 1000), "a record of an older, unreleased layout"),
+        ((b"x" * (LONGEST_VALUE + 1), 1000), "65537 bytes"),
+        # It tells no time, so it is not judged.
+        ((b"lease=1 hold=1 swap=0\ncronlock=2\t0\nfence\t3\n", 0), "somebody else let the item last for ever"),
+    ]
+    bad_url: ClassVar[list[tuple[str, str]]] = [
+        ("memcached://", "names no host"),
+        ("memcached:///", "names no host"),
+        ("memcached://user:secret@host", "no user and password"),
+        ("memcached://host/0", "no path"),
+        ("memcached://host?ca=x", "go with memcacheds://"),
+        ("memcached://host?prefix=a:b", "prefix='a:b'"),
+        ("memcacheds://host?ca=/nonexistent", "ca=/nonexistent"),
+        ("memcacheds://host?key=/nonexistent", "without cert="),
+    ]
+
+    @pytest.fixture
+    def hooks(self, server: MemcachedServer) -> _Hooks:
         """The shared server's hooks."""
         return _Hooks(server)
 
@@ -196,7 +226,7 @@ def test_nothing_ends_early(server: MemcachedServer) -> None:
         ends: dict[str, float] = {}
         while len(ends) < 2:
             now = time.monotonic() - begun
-            assert now < _PATIENT
+            assert now < PATIENT
             cell = _read(store, key)
             if number % 2 and now < asked:
                 _swap(store, key, cell)
@@ -242,7 +272,7 @@ def test_a_hold_is_not_made_longer_by_renewals(store: MemcachedStore, key: str) 
         cell = _swap(store, key, cell, lease=LONG)
         return cell.hold == 0
 
-    eventually(over, "the hold ended", limit=_PATIENT, pause=0.1)
+    eventually(over, "the hold ended", limit=PATIENT, pause=0.1)
     assert _read(store, key).hold == 0
 
 
@@ -276,7 +306,7 @@ def test_nothing_ends_early_after_a_pause(own_server: MemcachedServer) -> None:
 
     memcached 1.6.18 answers old connections before it sets its clock, most of the times.
     """
-    holder, taker, ender, reader = (_open(own_server.url()) for _ in range(4))
+    holder, taker, ender, reader = (node_at(own_server.url()) for _ in range(4))
     kept, taken, ended = make_claim(fresh_key()), make_claim(fresh_key()), make_claim(fresh_key(), hold=LONG)
     begun = time.monotonic()
     last = granted(ender.acquire(ended))
@@ -324,156 +354,38 @@ def test_nothing_ends_early_after_a_pause(own_server: MemcachedServer) -> None:
 # Connections, and lost replies
 
 
-class _Lossy(Proxy):
-    """A proxy that does something as the request of a number comes in."""
-
-    def __init__(self, target: int) -> None:
-        super().__init__(target)
-        self.at = 0
-        self.act: Callable[[], None] = self.pass_all
-
-    def on(self, number: int, act: Callable[[], None]) -> None:
-        """Do `act` at the request that is `number` requests from now."""
-        self.at, self.act = self.requests + number, act
-
-    def _upward(self, connection, data) -> None:  # type: ignore[no-untyped-def]
-        if self.requests + 1 == self.at:
-            self.act()
-        super()._upward(connection, data)
-
-
-@pytest.fixture
-def lossy(server: MemcachedServer) -> Iterator[_Lossy]:
-    """A proxy before the shared server."""
-    proxy = _Lossy(server.port)
-    with proxy:
-        yield proxy
-
-
-@pytest.fixture
-def far(server: MemcachedServer, lossy: _Lossy) -> Iterator[Leases]:
-    """A node that reaches the server through the proxy, and is not patient."""
-    backend = _open(server.url(lossy.port), timeout=1.0)
-    yield backend
-    backend.close()
-
-
-def test_a_read_begins_on_a_new_connection(server: MemcachedServer, lossy: _Lossy, key: str) -> None:
+def test_a_read_begins_on_a_new_connection(server: MemcachedServer, wire: Wire, key: str) -> None:
     """An old connection shows nothing that a grant rests on, unless the server answered a moment ago."""
-    store = _store(server.url(lossy.port))
+    store = _store(server.url(wire.port))
     cell = _read(store, key)
     cell = _swap(store, key, _read(store, key), lease=LONG)
-    assert lossy.connections == 1
+    assert wire.connections == 1
     time.sleep(0.6)
     # A renewal has an item of its own to see whether the clock was set.
     _swap(store, key, cell, lease=LONG)
-    assert lossy.connections == 1
+    assert wire.connections == 1
     time.sleep(0.6)
     _read(store, key)
-    assert lossy.connections == 2
+    assert wire.connections == 2
     store.close()
 
 
-def test_cas_of_another_connection(server: MemcachedServer, lossy: _Lossy, key: str) -> None:
+def test_cas_of_another_connection(server: MemcachedServer, wire: Wire, key: str) -> None:
     """A cell that another connection showed is read again; where that shows the same it is swapped."""
-    store = _store(server.url(lossy.port))
+    store = _store(server.url(wire.port))
     cell = _swap(store, key, _read(store, key), lease=LONG, hold=LONG)
     store.close()
-    asked = lossy.requests
+    asked = wire.requests
     cell = _swap(store, key, cell)
-    assert (lossy.requests - asked, cell.lease > 0, cell.hold > 0) == (2, True, True)
+    assert (wire.requests - asked, cell.lease > 0, cell.hold > 0) == (2, True, True)
     store.close()
     other = _store(server.url())
     _swap(other, key, _read(other, key))
-    asked = lossy.requests
+    asked = wire.requests
     _swap(store, key, cell, done=False)
-    assert lossy.requests - asked == 1
+    assert wire.requests - asked == 1
     for one in (store, other):
         one.close()
-
-
-@pytest.mark.parametrize("number", [1, 2])
-@pytest.mark.parametrize("loss", ["drop_requests", "drop_replies"])
-def test_acquire_with_a_loss(far: Leases, node: Leases, lossy: _Lossy, key: str, number: int, loss: str) -> None:
-    """Whatever was lost, the owner that asks again has the key; who gives up instead leaves it free."""
-    for gives_up in (False, True):
-        claim = make_claim(key, hold=60.0, ignore_hold=True)
-        far.close()
-        lossy.on(number, getattr(lossy, loss))
-        with pytest.raises(BackendUnavailable, match="in time"):
-            far.acquire(claim)
-        if (number, loss) == (2, "drop_replies"):
-            refused(node.acquire(make_claim(key)), HELD)
-        lossy.pass_all()
-        if gives_up:
-            far.abandon(claim)
-            granted(node.acquire(make_claim(key)))
-        else:
-            grant = granted(far.acquire(claim))
-            refused(node.acquire(make_claim(key)), HELD)
-            assert far.renew(grant)
-            assert far.release(grant, make_ending(), keep_hold=False)
-
-
-@pytest.mark.parametrize("runs", [True, False])
-def test_acquire_that_arrives_late(far: Leases, node: Leases, lossy: _Lossy, key: str, runs: bool) -> None:
-    """A swap that arrives when another runs, or its own owner gave up, finds another item than was read."""
-    claim = make_claim(key)
-    lossy.on(2, lossy.hold_requests)
-    with pytest.raises(BackendUnavailable):
-        far.acquire(claim)
-    lossy.pass_all()
-    if not runs:
-        far.abandon(claim)
-    grant = granted(node.acquire(make_claim(key)))
-    lossy.deliver_held()
-    assert node.renew(grant)
-
-
-@pytest.mark.parametrize("loss", ["drop_requests", "drop_replies"])
-def test_renewal_and_release_with_a_loss(far: Leases, node: Leases, lossy: _Lossy, key: str, loss: str) -> None:
-    """What was lost is asked again on a new connection, and is done once."""
-    grant = granted(far.acquire(make_claim(key)))
-    lossy.on(1, getattr(lossy, loss))
-    with pytest.raises(BackendUnavailable):
-        far.renew(grant)
-    lossy.pass_all()
-    assert far.renew(grant)
-    assert far.renew(grant)
-    refused(node.acquire(make_claim(key)), HELD)
-    lossy.on(1, getattr(lossy, loss))
-    with pytest.raises(BackendUnavailable):
-        far.release(grant, make_ending(5), keep_hold=False)
-    lossy.pass_all()
-    assert far.release(grant, make_ending(5), keep_hold=False) == (loss == "drop_requests")
-    record = node.read(key)
-    assert record is not None
-    assert [run.status for run in record.history] == [5]
-    granted(node.acquire(make_claim(key)))
-
-
-def test_requests_that_come_twice(far: Leases, node: Leases, lossy: _Lossy, key: str) -> None:
-    """A whole run whose every request reaches the server twice is one run."""
-    lossy.doubles = True
-    grant = granted(far.acquire(make_claim(key)))
-    assert far.renew(grant)
-    refused(node.acquire(make_claim(key)), HELD)
-    far.release(grant, make_ending(3), keep_hold=False)
-    record = node.read(key)
-    assert record is not None
-    assert (record.run, [run.status for run in record.history]) == (None, [3])
-
-
-def test_what_a_run_costs(far: Leases, lossy: _Lossy, key: str) -> None:
-    """A run is a read, a swap and a swap on one connection, a renewal a swap more; a refusal is a read."""
-    for number in (1, 2):
-        far.close()
-        grant = granted(far.acquire(make_claim(key, hold=60.0, ignore_hold=True)))
-        assert far.renew(grant)
-        assert far.release(grant, make_ending(), keep_hold=True)
-        assert (lossy.connections, lossy.requests) == (number, 4 * number)
-    refused(far.acquire(make_claim(key)), HOLD)
-    assert lossy.requests == 9
 
 
 # Names and sizes
@@ -517,11 +429,11 @@ def test_longest_record_fits(store: MemcachedStore, key: str, character: str) ->
         state = state.with_past(run)
     data = encode(state)
     seen = _read(store, key)
-    assert store.swap(key, seen, data, lease=LONG, hold=0.0, deadline=time.monotonic() + _PATIENT)[0]
+    assert store.swap(key, seen, data, lease=LONG, hold=0.0, deadline=time.monotonic() + PATIENT)[0]
     assert decode(_read(store, key).data) == state
     assert len(data) < LONGEST_VALUE / 2
     with pytest.raises(BackendUnavailable, match="more than an item is to have"):
-        store.swap(key, seen, b"x" * LONGEST_VALUE, lease=None, hold=0.0, deadline=time.monotonic() + _PATIENT)
+        store.swap(key, seen, b"x" * LONGEST_VALUE, lease=None, hold=0.0, deadline=time.monotonic() + PATIENT)
 
 
 # Servers that stop, forget or die
@@ -542,7 +454,7 @@ def test_stale_cas_after_a_restart(own_server: MemcachedServer, key: str) -> Non
 
 def test_restart_is_noticed(own_server: MemcachedServer, key: str) -> None:
     """Who saw the key before the restart waits for the ttl; who never saw it gets a fence beyond the lost one."""
-    node = _open(own_server.url())
+    node = node_at(own_server.url())
     grant = granted(node.acquire(make_claim(key)))
     assert grant.fence is not None
     own_server.stop()
@@ -564,7 +476,7 @@ def test_restart_is_noticed(own_server: MemcachedServer, key: str) -> None:
 
 def test_flush_drops_the_lease(own_server: MemcachedServer, key: str) -> None:
     """After flush_all the next renewal finds the lease gone."""
-    node = _open(own_server.url())
+    node = node_at(own_server.url())
     grant = granted(node.acquire(make_claim(key)))
     assert own_server.ask("flush_all").startswith("OK")
     eventually(lambda: node.read(key) is None, "the item is gone")
@@ -575,7 +487,7 @@ def test_flush_drops_the_lease(own_server: MemcachedServer, key: str) -> None:
 def test_eviction_drops_the_lease(key: str) -> None:
     """When others fill the cache, an evicted lease is found gone."""
     with MemcachedServer(extra=["-m", "2"]) as server:
-        node = _open(server.url())
+        node = node_at(server.url())
         grant = granted(node.acquire(make_claim(key)))
         with _Wire(server.port) as wire:
 
@@ -592,7 +504,7 @@ def test_eviction_drops_the_lease(key: str) -> None:
 def test_full_server_is_unavailable(key: str) -> None:
     """A server that may not evict and is full grants nothing, and says why."""
     with MemcachedServer(extra=["-m", "2", "-M"]) as server:
-        node = _open(server.url())
+        node = node_at(server.url())
         with _Wire(server.port) as wire:
 
             def is_full() -> bool:
@@ -608,31 +520,12 @@ def test_full_server_is_unavailable(key: str) -> None:
         node.close()
 
 
-def test_paused_server_is_unavailable(own_server: MemcachedServer, key: str) -> None:
-    """A server that does not answer costs the time limit, and all is well when it goes on."""
-    node = _open(own_server.url(), timeout=0.5)
-    grant = granted(node.acquire(make_claim(key)))
-    own_server.pause()
-    for ask in (
-        lambda: node.renew(grant),
-        lambda: node.acquire(make_claim(key)),
-        lambda: node.release(grant, make_ending(), keep_hold=False),
-    ):
-        begun = time.monotonic()
-        with pytest.raises(BackendUnavailable, match="in time"):
-            ask()
-        assert time.monotonic() - begun < _PATIENT
-    own_server.resume()
-    patient = _open(own_server.url())
-    assert patient.read(key) is not None
-
-
 def test_several_servers(key: str) -> None:
     """Keys spread over the servers, in whatever order these are listed; a dead one takes its keys along."""
     with MemcachedServers(3) as servers:
-        node = _open(servers.url())
+        node = node_at(servers.url())
         ports = [server.port for server in servers.nodes]
-        reverse = _open("memcached://" + ",".join(f"{HOST}:{port}" for port in reversed(ports)))
+        reverse = node_at("memcached://" + ",".join(f"{HOST}:{port}" for port in reversed(ports)))
         keys = [f"{key}-{number}" for number in range(30)]
         grants = [granted(node.acquire(make_claim(name))) for name in keys]
         for name in keys:
@@ -657,80 +550,15 @@ def test_several_servers(key: str) -> None:
 # TLS
 
 
-def test_tls(key: str) -> None:
-    """A whole run over TLS, statistics included, and no way around its certificates."""
-    with MemcachedServer(tls=True) as server:
-        node = _open(server.url())
-        grant = granted(node.acquire(make_claim(key, sight=Sight(1, 0.0, None))))
-        assert node.renew(grant)
-        assert node.release(grant, make_ending(), keep_hold=False)
-        with pytest.raises(BackendUnavailable, match="TLS"):
-            _open(f"memcacheds://{HOST}:{server.port}").read(key)
-        with pytest.raises(BackendUnavailable):
-            _open(f"memcached://{HOST}:{server.port}", timeout=1.0).read(key)
-
-
 def test_tls_with_client_certificates(key: str) -> None:
     """A server that wants a client's certificate gets it, and turns others away."""
     files = tls()
     # The server's own client in the tests shows its certificate; mode 2 requires one.
     with MemcachedServer(tls=True, extra=["-o", "ssl_verify_mode=2"]) as server:
         place = f"memcacheds://{HOST}:{server.port}"
-        granted(_open(place + query(files.params(client=True))).acquire(make_claim(key)))
+        granted(node_at(place + query(files.params(client=True))).acquire(make_claim(key)))
         with pytest.raises(BackendUnavailable):
-            _open(place + query(files.params())).read(key)
-
-
-def test_tls_to_a_plain_port(server: MemcachedServer) -> None:
-    """A server without TLS is unavailable under memcacheds."""
-    with pytest.raises(BackendUnavailable, match=str(server.port)):
-        _open(f"memcacheds://{HOST}:{server.port}", timeout=1.0).read("a")
-
-
-# Refusals
-
-
-_OLDER = b"cronlock=1\nfence=3\nlease=0\nhold=0\ngone=\n"
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds", "said"),
-    [
-        (b"hello", 1000, "not a record of cronlock: b'hello'"),
-        (b"", 1000, "not a record of cronlock"),
-        (b"\xff\xfe", 1000, "not a record of cronlock"),
-        (b"lease=1 hold=x swap=0\n", 1000, "not a record of cronlock"),
-        (b"lease=1 hold=1\n", 1000, "not a record of cronlock"),
-        (b"lease=1 hold=1 swap=0\nhello\n", 1000, "not a record of cronlock: b'hello"),
-        (_OLDER, 1000, "older, unreleased layout"),
-        (b"lease=1 hold=1 swap=0\n" + _OLDER, 1000, "older, unreleased layout"),
-        (b"x" * (LONGEST_VALUE + 1), 1000, "65537 bytes"),
-        # It tells no time, so it is not judged.
-        (b"lease=1 hold=1 swap=0\ncronlock=2\t0\nfence\t3\n", 0, "last for ever"),
-    ],
-)
-def test_foreign_value_is_left_alone(
-    node: Leases, server: MemcachedServer, key: str, value: bytes, seconds: int, said: str
-) -> None:
-    """What is not ours is named, in one line that says what to do, and never written over."""
-    claim = make_claim(key)
-    grant = Grant(claim, fence=1, ttl=claim.ttl)
-    with _Wire(server.port) as wire:
-        wire.set(_name(claim.key), value, seconds)
-        for ask in (
-            lambda: node.acquire(claim),
-            lambda: node.renew(grant),
-            lambda: node.release(grant, make_ending(), keep_hold=False),
-            lambda: node.read(claim.key),
-            lambda: node.force_release(claim.key, claim.owner),
-        ):
-            with pytest.raises(ForeignValue, match=r"^[^\n]*nothing was changed[^\n]*prefix=$") as failure:
-                ask()
-            assert said in str(failure.value)
-            assert f"{server.port}: item cronlock:{key}: " in str(failure.value)
-        found = wire.get(_name(claim.key))
-    assert found is not None
-    assert found[0] == value
+            node_at(place + query(files.params())).read(key)
 
 
 @pytest.mark.parametrize(
@@ -744,7 +572,7 @@ def test_servers_that_cannot_serve(extra: list[str], said: str, key: str, tmp_pa
     server = MemcachedServer(extra=[word.format(users=users) for word in extra])
     try:
         server.launch()
-        node = _open(server.url(), timeout=2.0)
+        node = node_at(server.url(), timeout=2.0)
 
         def refuses() -> bool:
             with pytest.raises(BackendUnavailable) as failure:
@@ -756,46 +584,7 @@ def test_servers_that_cannot_serve(extra: list[str], said: str, key: str, tmp_pa
         server.close()
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "memcached://",
-        "memcached:///",
-        "memcached://user:secret@host",
-        "memcached://host/0",
-        "memcached://host?ca=x",
-        "memcached://host?prefix=a:b",
-        "memcacheds://host?ca=/nonexistent",
-        "memcacheds://host?key=/nonexistent",
-    ],
-)
-def test_bad_urls(url: str) -> None:
-    """What memcached cannot use in a URL is refused before anything is asked, without the password."""
-    with pytest.raises(ConfigError) as failure:
-        open_backend(url, 1.0)
-    assert "secret" not in str(failure.value)
-
-
 def test_prefixes_keep_keys_apart(server: MemcachedServer, key: str) -> None:
     """The same key under another prefix is another key."""
-    granted(_open(server.url()).acquire(make_claim(key)))
-    granted(_open(server.url(prefix="other")).acquire(make_claim(key)))
-
-
-def test_a_run_imports_little(server: MemcachedServer, key: str) -> None:
-    """The way of a run loads no client library and no module that costs milliseconds."""
-    heavy = ["pymemcache", "socket", "ssl", "json", "typing", "logging", "re", "enum", "random", "hashlib"]
-    program = f"""
-import sys
-from cronlock.engines.registry import open_backend
-from cronlock.lease.vocabulary import Claim, Ending
-backend = open_backend({server.url()!r}, 20.0)
-claim = Claim(key={key!r}, owner="o", host="h", pid=1, program="p", ttl=60.0, hold=0.0)
-assert backend.release(backend.acquire(claim), Ending("exited", 0, 0.0), keep_hold=False)
-print([name for name in {heavy!r} if name in sys.modules])
-"""
-    # Not the environment's site hooks, which load what they like.
-    paths = [path for path in sys.path if path]
-    start = f"import sys; sys.path[:] = {paths!r}\n"
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", start + program], capture_output=True, text=True)
-    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+    granted(node_at(server.url()).acquire(make_claim(key)))
+    granted(node_at(server.url(prefix="other")).acquire(make_claim(key)))

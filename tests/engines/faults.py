@@ -1,0 +1,509 @@
+"""What every engine shows when the way to its server, the server, or what lies there is not as it should be.
+
+An engine's test class subclasses what fits it, brings its `FaultHooks`, and names its cases: see `conftest.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+
+from cronlock.engines.registry import open_backend
+from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
+from cronlock.lease.leases import Leases
+from cronlock.lease.store import NO_HOLD
+from cronlock.lease.vocabulary import HELD, HOLD, Grant
+from cronlock.testing import LONG, StoreHooks, eventually, fresh_key, granted, make_claim, make_ending, refused
+from cronlock.testing.contract import a_text, read, swap
+from cronlock.testing.hooks import Nodes
+from labs.proxy import Proxy
+from labs.servers.process import HOST, free_port
+
+if TYPE_CHECKING:
+    from cronlock.lease.store import Cell, Store
+
+#: Long enough for any request on a loaded machine, in seconds.
+PATIENT = 20.0
+LOSSES = pytest.mark.parametrize("loss", ["lose_requests", "lose_replies", "refuse"])
+
+
+class Wire(Proxy):
+    """A proxy that loses or holds requests from one of a number on.
+
+    A client whose request or reply was lost is hung up on, so that nobody waits for a time limit.
+    """
+
+    def __init__(self, target: int) -> None:
+        super().__init__(target)
+        self._at = 0
+        self._act: Callable[[], None] = self.pass_all
+        self._lost = ""
+
+    def on(self, number: int, act: Callable[[], None]) -> None:
+        """Do `act` at the request that is `number` requests from now."""
+        self._at, self._act = self.requests + number, act
+
+    def lose_requests(self) -> None:
+        """Hang up on whoever asks something, which does not reach the server."""
+        self._lost = "request"
+
+    def lose_replies(self) -> None:
+        """Hang up on whoever is answered, once the server did what was asked."""
+        self._lost = "reply"
+
+    def pass_all(self) -> None:
+        """Lose nothing from now on."""
+        super().pass_all()
+        self._lost = ""
+
+    def _upward(self, connection: Any, data: bytes) -> None:
+        if self.requests + 1 == self._at:
+            self._at = 0  # Before the client can hear of it, and ask again.
+            self._act()
+        if self._lost == "request":
+            self.requests += 1
+            connection.close()
+            return
+        super()._upward(connection, data)
+        if connection.held:
+            connection.client.shutdown(socket.SHUT_WR)
+
+    def _downward(self, connection: Any, data: bytes) -> None:
+        if self._lost == "reply":
+            connection.close()
+        else:
+            super()._downward(connection, data)
+
+
+class FaultHooks(StoreHooks):
+    """How tests reach an engine's server: over a wire, and behind the store's back."""
+
+    #: How many requests each step of a run takes; a first one and a renewal by what the last does.
+    acquire, swap, renew, release = 2, 1, 1, 1
+    #: How long, in seconds, a store tries again that was hung up on.
+    hasty = PATIENT
+    #: More of the server's URL.
+    params: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, server: Any) -> None:
+        self.server = server
+
+    def open_store(self) -> Any:
+        """Return one more node's store on the server."""
+        return self.open_at()
+
+    def open_at(self, port: int = 0, timeout: float = PATIENT) -> Any:
+        """Return a store that reaches the server by `port`."""
+        return node_at(self.server.url(port=port or self.server.port, **self.params), timeout).store
+
+    @contextmanager
+    def wired(self, timeout: float = PATIENT) -> Iterator[tuple[Wire, Any]]:
+        """Give a wire to the server, and a store behind it."""
+        wire = Wire(self.server.port)
+        with wire:
+            store = self.open_at(wire.port, timeout)
+            try:
+                yield wire, store
+            finally:
+                store.close()
+
+    def put(self, key: str, value: Any) -> None:
+        """Put something in a key's place."""
+        raise NotImplementedError
+
+    def kept(self, key: str) -> Any:
+        """Return what the server keeps in a key's place, to be compared."""
+        raise NotImplementedError
+
+
+@contextmanager
+def opened(url: str, timeout: float = PATIENT) -> Iterator[Leases]:
+    """Open leases on a store, and close them."""
+    backend = node_at(url, timeout)
+    try:
+        yield backend
+    finally:
+        backend.close()
+
+
+def node_at(url: str, timeout: float = PATIENT) -> Leases:
+    """Return leases on the store of `url`."""
+    backend = open_backend(url, timeout)
+    assert isinstance(backend, Leases)
+    return backend
+
+
+def full_cycle(node: Leases, key: str) -> None:
+    """Do everything once."""
+    grant = granted(node.acquire(make_claim(key, hold=LONG)))
+    refused(node.acquire(make_claim(key)), HELD)
+    assert node.renew(grant)
+    assert node.release(grant, make_ending(), keep_hold=True)
+    refused(node.acquire(make_claim(key)), HOLD)
+    assert node.read(key) is not None
+    if node.traits.lists_keys:
+        assert key in set(node.keys())
+    assert node.force_release(key, grant.claim.owner)
+    claim = make_claim(key, ttl=86400.0)
+    granted(node.acquire(claim))
+    node.abandon(claim)
+
+
+@contextmanager
+def impostor(answer: bytes, *, hangs_up: bool = False) -> Iterator[int]:
+    """Give `answer` to whatever is asked on a port, and hang up behind it or not."""
+    listener = socket.create_server((HOST, 0))
+    taken: list[socket.socket] = []
+
+    def serve(connection: socket.socket) -> None:
+        with suppress(OSError), connection:
+            while connection.recv(65536):
+                connection.sendall(answer)
+                if hangs_up:
+                    return
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                taken.append(listener.accept()[0])
+                threading.Thread(target=serve, args=(taken[-1],), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        for one in (listener, *taken):
+            one.close()
+
+
+def http_answers(body: object) -> list[bytes]:
+    """Return answers of an HTTP server with `body`, as JSON unless it is bytes: that all is well, and that not."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return [b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%b" % (status, len(data), data) for status in (200, 500)]
+
+
+class StoreFaults(Nodes):
+    """Requests and replies that are lost or late, and a server that hangs or is down."""
+
+    #: Modules that no run loads.
+    heavy: ClassVar[set[str]] = set()
+
+    @LOSSES
+    def test_swap_with_a_loss(self, hooks: FaultHooks, b: Store, loss: str) -> None:
+        """It is unavailable, and was done if the last request reached the server: one look tells which."""
+        for number in range(1, hooks.swap + 1):
+            key = fresh_key()
+            with hooks.wired() as (wire, far):
+                seen, data = swap(far, key, read(far, key)), a_text()
+                wire.on(number, getattr(wire, loss))
+                with pytest.raises(BackendUnavailable):
+                    _swap_in_haste(hooks, far, key, seen, data)
+                wire.pass_all()
+                there = read(b, key)
+                was_done = (number, loss) == (hooks.swap, "lose_replies")
+                assert there.data == (data if was_done else seen.data)
+                assert (there.lease > 0, there.hold > 0) == (was_done, was_done)
+                assert swap(far, key, read(far, key), lease=LONG).lease > 0
+
+    @LOSSES
+    def test_look_with_a_loss(self, hooks: FaultHooks, key: str, loss: str) -> None:
+        """Looking raises too, and can be repeated."""
+        with hooks.wired(hooks.hasty) as (wire, far):
+            swap(far, key, read(far, key), lease=LONG)
+            looks: list[Callable[[], object]] = [
+                lambda: read(far, key).lease,
+                lambda: far.read(key, time.monotonic() + hooks.hasty, exact=True).lease,
+            ]
+            if far.traits.lists_keys:
+                looks.append(lambda: list(far.keys()))
+            for look in looks:
+                wire.on(1, getattr(wire, loss))
+                with pytest.raises(BackendUnavailable):
+                    far.read(key, time.monotonic() + hooks.hasty) if look is looks[0] else look()
+                wire.pass_all()
+                assert look()
+
+    @LOSSES
+    @pytest.mark.parametrize("gives_up", [False, True])
+    def test_run_with_a_loss(self, hooks: FaultHooks, b: Store, loss: str, gives_up: bool) -> None:
+        """Who asks again has the key once, for its full time, its hold too; who gives up leaves it free."""
+        node = Leases(b)
+        for number in range(1, hooks.acquire + 1):
+            claim = make_claim(fresh_key(), hold=LONG)
+            key = claim.key
+            assert node.release(granted(node.acquire(make_claim(key))), make_ending(), keep_hold=False)
+            with hooks.wired(hooks.hasty) as (wire, store):
+                far = Leases(store)
+                wire.on(number, getattr(wire, loss))
+                with pytest.raises(BackendUnavailable):
+                    far.acquire(claim)
+                wire.pass_all()
+                if gives_up:
+                    far.abandon(claim)
+                    granted(node.acquire(make_claim(key)))
+                    continue
+                grant = granted(far.acquire(claim))
+                refused(node.acquire(make_claim(key)), HELD)
+                wire.on(hooks.renew, getattr(wire, loss))
+                with pytest.raises(BackendUnavailable):
+                    far.renew(grant)
+                wire.pass_all()
+                assert far.renew(grant)
+                refused(node.acquire(make_claim(key)), HELD)
+                wire.on(hooks.release, getattr(wire, loss))
+                with pytest.raises(BackendUnavailable):
+                    far.release(grant, make_ending(5), keep_hold=True)
+                wire.pass_all()
+                assert far.release(grant, make_ending(5), keep_hold=True) == (loss != "lose_replies")
+                record = node.read(key)
+                assert record is not None
+                assert [run.status for run in record.history] == [5, 0]
+                assert refused(node.acquire(make_claim(key)), HOLD).remaining > LONG / 2
+
+    @pytest.mark.parametrize("step", ["first", "renewal", "end"])
+    def test_swap_that_arrives_late(self, hooks: FaultHooks, b: Store, step: str) -> None:
+        """Once somebody else wrote it changes nothing, neither lease nor hold."""
+        for number in [hooks.release] if step == "end" else range(1, hooks.swap + 1):
+            key = fresh_key()
+            with hooks.wired() as (wire, far):
+                seen = swap(far, key, read(far, key), lease=60.0 if step != "first" else None)
+                wire.on(number, wire.hold_requests)
+                with pytest.raises(BackendUnavailable):
+                    _swap_in_haste(hooks, far, key, seen, a_text(), ends=step == "end")
+                heir = swap(b, key, read(b, key), lease=90.0, hold=LONG)
+                before = hooks.kept(key)
+                wire.deliver_held()
+                assert hooks.kept(key) == before
+                ended = swap(b, key, heir, lease=0.0, hold=NO_HOLD)
+                there = read(b, key)
+                assert (there.data, there.lease, there.hold) == (ended.data, 0.0, 0.0)
+
+    def test_acquire_that_arrives_late(self, hooks: FaultHooks, b: Store) -> None:
+        """When its owner gave up, or another runs, it finds another record than was read."""
+        node = Leases(b)
+        for gives_up in (True, False):
+            claim = make_claim(fresh_key(), hold=LONG)
+            assert node.release(granted(node.acquire(make_claim(claim.key))), make_ending(), keep_hold=False)
+            with hooks.wired(hooks.hasty) as (wire, store):
+                far = Leases(store)
+                wire.on(hooks.acquire, wire.hold_requests)
+                with pytest.raises(BackendUnavailable):
+                    far.acquire(claim)
+                wire.pass_all()
+                if gives_up:
+                    far.abandon(claim)
+                grant = granted(node.acquire(make_claim(claim.key)))
+                wire.deliver_held()
+                assert node.renew(grant)
+
+    def test_hung_server(self, hooks: FaultHooks, key: str) -> None:
+        """Each call ends within the limit, and whatever comes of it later, there is one holder at the most."""
+        hasty, other = Leases(hooks.open_at(timeout=1.0)), Leases(hooks.open_at())
+        grant = granted(other.acquire(make_claim(key, ttl=2.0)))
+        mine = granted(hasty.acquire(make_claim(f"{key}-mine")))
+        calls: list[Callable[[], object]] = [
+            lambda: hasty.acquire(make_claim(key, ttl=2.0)),
+            lambda: hasty.renew(mine),
+            lambda: hasty.release(mine, make_ending(), keep_hold=True),
+            lambda: hasty.read(key),
+        ]
+        if hasty.traits.lists_keys:
+            calls.append(lambda: list(hasty.keys()))
+        hooks.server.pause()
+        try:
+            for call in calls:
+                began = time.monotonic()
+                with pytest.raises(BackendUnavailable, match="no answer in time"):
+                    call()
+                assert 0.9 <= time.monotonic() - began < 5.0
+        finally:
+            hooks.server.resume()
+        eventually(lambda: isinstance(other.acquire(make_claim(key)), Grant), "the lease lapsed", pause=0.2)
+        assert not other.renew(grant)
+        for one in (hasty, other):
+            one.close()
+
+    def test_nobody_listens(self, hooks: FaultHooks, key: str) -> None:
+        """It is told at once, in one line."""
+        port = free_port()
+        store = hooks.open_at(port, 5.0)
+        with pytest.raises(BackendUnavailable, match=rf"^[^\n]*{port}: connection refused: check host and port[^\n]*$"):
+            read(store, key)
+
+    def test_a_run_imports_little(self, hooks: FaultHooks, key: str) -> None:
+        """The way of a run loads no client library and no module that costs milliseconds."""
+        # Not the environment's site hooks, which load what they like.
+        program = f"""
+import sys
+sys.path[:] = {[path for path in sys.path if path]!r}
+from cronlock.engines.registry import open_backend
+from cronlock.lease.vocabulary import Claim, Ending
+backend = open_backend({hooks.server.url(**hooks.params)!r}, 20.0)
+claim = Claim(key={key!r}, owner="o", host="h", pid=1, program="p", ttl=60.0, hold=0.0)
+grant = backend.acquire(claim)
+assert backend.renew(grant) and backend.release(grant, Ending("exited", 0, 0.0), keep_hold=False)
+print([name for name in {sorted(self.heavy)!r} if name in sys.modules])
+"""
+        done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True)
+        assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def _swap_in_haste(hooks: FaultHooks, store: Store, key: str, seen: Cell, data: bytes, *, ends: bool = False) -> None:
+    """Swap for a lease and a hold, or for the end of both."""
+    lease, hold = (0.0, NO_HOLD) if ends else (60.0, 30.0)
+    store.swap(key, seen, data, lease=lease, hold=hold, deadline=time.monotonic() + hooks.hasty)
+
+
+class Strangers(Nodes):
+    """What is not cronlock's in a key's place, where a store can tell."""
+
+    #: What it is, for the hooks to put there, and what is said of it.
+    foreign: ClassVar[Sequence[tuple[Any, str]]] = ()
+
+    def test_foreign_value_is_left_alone(
+        self, hooks: FaultHooks, a: Store, b: Store, key: str, foreign: tuple[Any, str]
+    ) -> None:
+        """What is not ours is named, in one line that says what to do, and never written over."""
+        value, said = foreign
+        seen, node = read(b, key), Leases(a)
+        claim = make_claim(key)
+        grant = Grant(claim, fence=1, ttl=claim.ttl)
+        hooks.put(key, value)
+        before = hooks.kept(key)
+        asks: list[Callable[[], object]] = [
+            lambda: read(a, key),
+            lambda: read(a, key, exact=True),
+            lambda: swap(b, key, seen, lease=LONG),
+            lambda: node.acquire(claim),
+            lambda: node.renew(grant),
+            lambda: node.release(grant, make_ending(), keep_hold=False),
+            lambda: node.force_release(key, claim.owner),
+        ]
+        for ask in asks:
+            with pytest.raises(ForeignValue, match=r"^[^\n]*nothing was changed: [^\n]*$") as caught:
+                ask()
+            assert str(caught.value).startswith(f"{a.place(key)}: {said}")
+        assert hooks.kept(key) == before
+
+
+class Doubles(Nodes):
+    """Requests that come in twice, for protocols without a login."""
+
+    def test_every_swap_twice(self, hooks: FaultHooks, key: str) -> None:
+        """It takes effect once, and what the second one shows is what the first did."""
+        with hooks.wired() as (wire, far):
+            cell = read(far, key)
+            wire.doubles = True
+            for lease, hold in ((60.0, 30.0), (60.0, 0.0), (None, 30.0), (0.0, NO_HOLD)):
+                data = a_text()
+                _, then = far.swap(key, cell, data, lease=lease, hold=hold, deadline=time.monotonic() + PATIENT)
+                assert then.data == data
+                assert then.version != cell.version
+                assert (then.lease > 0, then.hold > 0) == (lease != 0.0, lease != 0.0)
+                cell = then
+
+    def test_a_whole_run_twice(self, hooks: FaultHooks, b: Store, key: str) -> None:
+        """All is as if each request had come once."""
+        with hooks.wired() as (wire, store):
+            wire.doubles = True
+            far, claim = Leases(store), make_claim(key, hold=LONG)
+            grant = granted(far.acquire(claim))
+            assert granted(far.acquire(claim)).fence == grant.fence
+            assert far.renew(grant)
+            refused(Leases(b).acquire(make_claim(key)), HELD)
+            far.release(grant, make_ending(3), keep_hold=False)
+        record = Leases(b).read(key)
+        assert record is not None
+        assert (record.run, [run.status for run in record.history]) == (None, [3])
+
+
+class Costs(Nodes):
+    """What a run costs."""
+
+    def test_requests(self, hooks: FaultHooks, key: str) -> None:
+        """A skip is one request, and all goes over one connection."""
+        with hooks.wired() as (wire, store):
+            node, counts = Leases(store), []
+
+            def count(step: Callable[[], object]) -> Any:
+                before = wire.requests
+                answer = step()
+                counts.append(wire.requests - before)
+                return answer
+
+            grant = granted(count(lambda: node.acquire(make_claim(key, hold=LONG))))
+            refused(count(lambda: node.acquire(make_claim(key))), HELD)
+            assert count(lambda: node.renew(grant))
+            assert count(lambda: node.release(grant, make_ending(), keep_hold=True))
+            refused(count(lambda: node.acquire(make_claim(key))), HOLD)
+            assert counts == [hooks.acquire, 1, hooks.renew, hooks.release, 1]
+            assert wire.connections == 1
+
+
+class TLS(Nodes):
+    """Servers that speak TLS, and those that do not."""
+
+    def test_tls(self, hooks: FaultHooks, key: str) -> None:
+        """A whole run; without trust in the server or to the port without TLS it is unavailable."""
+        with type(hooks.server)(tls=True) as secure:
+            with opened(secure.url()) as node:
+                full_cycle(node, key)
+            scheme = secure.url().partition("://")[0]
+            for url, said in ((f"{scheme}://", "no TLS with the server"), (f"{scheme[:-1]}://", str(secure.port))):
+                with opened(f"{url}{HOST}:{secure.port}", 2.0) as node, pytest.raises(BackendUnavailable, match=said):
+                    node.read(key)
+
+    def test_tls_to_a_plain_port(self, hooks: FaultHooks, key: str) -> None:
+        """It says that there is no TLS."""
+        scheme = hooks.server.url().partition("://")[0]
+        with (
+            opened(f"{scheme}s://{HOST}:{hooks.server.port}", 2.0) as node,
+            pytest.raises(BackendUnavailable, match="no TLS"),
+        ):
+            node.read(key)
+
+
+class Impostors(Nodes):
+    """Servers of another kind."""
+
+    #: What they answer, whatever they are asked.
+    nonsense: ClassVar[Sequence[bytes]] = ()
+
+    @pytest.mark.parametrize("hangs_up", [True, False])
+    def test_server_of_another_kind(self, hooks: FaultHooks, nonsense: bytes, hangs_up: bool) -> None:
+        """Whatever it says, and whether it hangs up: unavailable, in one line, and nothing else."""
+        with impostor(nonsense, hangs_up=hangs_up) as port:
+            store = hooks.open_at(port, 0.4)
+            calls: list[Callable[[], object]] = [
+                lambda: store.read("key", time.monotonic() + 0.4),
+                lambda: store.swap("key", NO_HOLD, a_text(), lease=60.0, hold=0.0, deadline=time.monotonic() + 0.4),
+            ]
+            for call in calls:
+                with pytest.raises(BackendUnavailable, match=r"^[^\n]{1,400}$"):
+                    call()
+            store.close()
+
+
+class URLs:
+    """What URLs an engine takes."""
+
+    #: What it does not, and what is said.
+    bad_url: ClassVar[Sequence[tuple[str, str]]] = ()
+
+    def test_bad_url(self, bad_url: tuple[str, str]) -> None:
+        """It is refused before anything is asked, without the password."""
+        url, said = bad_url
+        with pytest.raises(ConfigError, match=said) as caught:
+            open_backend(url, 1.0)
+        assert not re.search("secret", str(caught.value))
