@@ -97,10 +97,10 @@ def _epilog() -> str:
 
 def _click_option(option: Option) -> click.Option:
     names = [option.long] if option.short is None else [option.short, option.long]
-    text = option.help + (f" Default: {option.default}." if option.default is not None else "")
     if option.kind == FLAG:
-        return click.Option([*names, option.name], is_flag=True, help=text)
-    return click.Option([*names, option.name], metavar=option.metavar, help=text, shell_complete=_completer(option))
+        return click.Option([*names, option.name], is_flag=True, help=option.full_help)
+    completer = _completer(option)
+    return click.Option([*names, option.name], metavar=option.metavar, help=option.full_help, shell_complete=completer)
 
 
 def _completer(option: Option) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]] | None:
@@ -117,10 +117,7 @@ def _run(command: tuple[str, ...], **values: str | bool | None) -> int:
     stdin, stdout, stderr and the exit status are COMMAND's own. DURATION is a number of seconds,
     or such as 90s, 5m, 1h30m, 1d.
     """
-    given: dict[str, str | bool] = {}
-    for name, value in values.items():
-        if value is not None and value is not False:
-            given[name] = value
+    given: dict[str, str | bool] = {name: value for name, value in values.items() if value not in (None, False)}
     return run_command(given, list(command))
 
 

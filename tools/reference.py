@@ -49,7 +49,7 @@ def _recipe(name: str) -> str:
 def readme(text: str) -> str:
     """Return the README with its tables made anew."""
     options = ["| option | default | meaning |", "|---|---|---|"]
-    options += [f"| `{_usage(option)}` | {option.default or ''} | {option.help} |" for option in OPTIONS]
+    options += [f"| `{_usage(option)}` | {option.default_text or ''} | {option.help} |" for option in OPTIONS]
     exits = ["| status | meaning |", "|---|---|"]
     exits += [f"| {status} | {meaning} |" for status, meaning in errors.TABLE]
     variables = ["| variable | meaning |", "|---|---|"]
@@ -71,7 +71,7 @@ def _mdoc_option(option: Option) -> str:
     flags = [] if option.short is None else [option.short.lstrip("-")]
     flags.append("\\&-" + option.long.lstrip("-"))
     argument = "" if option.kind == FLAG else " Ar " + option.metavar.lower().replace("|", " | ")
-    text = option.help + ("" if option.default is None else f"\nDefault: {option.default}.")
+    text = option.help + ("" if option.default_text is None else f"\nDefault: {option.default_text}.")
     return ".It " + " , ".join(f"Fl {flag}{argument}" for flag in flags) + "\n" + _roff(text)
 
 
@@ -81,7 +81,7 @@ def _is_setting(option: Option) -> bool:
 
 def _mdoc_setting(option: Option) -> str:
     kind = "flag" if option.kind == FLAG else option.metavar.lower().replace("|", " | ")
-    default = "" if option.default is None else f"\nDefault: {_roff(option.default)}."
+    default = "" if option.default_text is None else f"\nDefault: {_roff(option.default_text)}."
     return f".It Ev {option.variable} Ns = Ns Ar {kind}\nAs\n.Fl \\&-{option.long.lstrip('-')} .{default}"
 
 

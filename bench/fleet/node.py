@@ -50,9 +50,7 @@ def load(options: dict[str, str]) -> settings.Settings:
     What a run remembers lies in a file of its machine: thousands of machines have thousands of those.
     """
     given: dict[str, str | bool] = {**options, "config": "/dev/null"}
-    loaded = settings.load(given, ["true"], {})
-    values = {name: getattr(loaded, name) for name in settings.Settings.__slots__}
-    return settings.Settings({**values, "state_dir": None})
+    return settings.load(given, ["true"], {}).but(state_dir=None)
 
 
 class Node:

@@ -11,7 +11,7 @@ import click
 
 from .. import keys
 from ..config import settings
-from ..config.options import OPTIONS, Option
+from ..config.options import OPTIONS
 from ..config.settings import Settings
 from ..engines import registry
 from ..engines.url import URL
@@ -31,7 +31,7 @@ def backend_options(function: _F) -> _F:
     """Add the options that say which backend is asked; the command gets their values by name."""
     for option in reversed(OPTIONS):
         if option.name in SHARED:
-            function = click.option(option.long, metavar=option.metavar, help=_help(option))(function)
+            function = click.option(option.long, metavar=option.metavar, help=option.full_help)(function)
     return function
 
 
@@ -83,7 +83,3 @@ def keys_to_show(backend: Backend, names: tuple[str, ...], command: str) -> list
 def colored() -> bool | None:
     """Return whether to color: None leaves it to whether a terminal reads; see https://no-color.org."""
     return False if os.environ.get("NO_COLOR") else None
-
-
-def _help(option: Option) -> str:
-    return option.help + (f" Default: {option.default}." if option.default is not None else "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..value import Value
+
 #: What an option takes.
 TEXT = "text"
 DURATION = "duration"
@@ -10,40 +12,49 @@ CHOICE = "choice"
 FLAG = "flag"
 
 
-class Option:
+class Option(Value):
     """One option, and by the same name its variable and its line in the configuration file."""
 
-    __slots__ = ("choices", "default", "help", "kind", "long", "metavar", "name", "settable", "short")
+    long: str
+    kind: str
+    help: str
+    short: str | None = None
+    #: What its value is called; empty: by its choices or its kind.
+    word: str = ""
+    default: str | float | bool | None = None
+    #: The default in words, where it is no value.
+    otherwise: str | None = None
+    choices: tuple[str, ...] = ()
+    #: Whether the environment and the configuration file may set it.
+    settable: bool = True
 
-    def __init__(
-        self,
-        long: str,
-        kind: str,
-        help: str,
-        *,
-        short: str | None = None,
-        metavar: str | None = None,
-        default: str | None = None,
-        choices: tuple[str, ...] = (),
-        settable: bool = True,
-    ) -> None:
-        self.long = long
-        self.short = short
-        self.kind = kind
-        self.metavar = metavar or ("|".join(choices) if choices else kind.upper())
-        #: As a person would write it, for the documentation; None if there is none.
-        self.default = default
-        self.choices = choices
-        self.help = help
-        #: Whether the environment and the configuration file may set it.
-        self.settable = settable
-        #: As it is called in Python.
-        self.name = long.lstrip("-").replace("-", "_")
+    @property
+    def name(self) -> str:
+        """As it is called in Python."""
+        return self.long[2:].replace("-", "_")
 
     @property
     def variable(self) -> str:
-        """Return its name in the environment and in the configuration file."""
+        """Its name in the environment and in the configuration file."""
         return "CRONLOCK_" + self.name.upper()
+
+    @property
+    def metavar(self) -> str:
+        """What documentation calls its value."""
+        return self.word or "|".join(self.choices) or self.kind.upper()
+
+    @property
+    def default_text(self) -> str | None:
+        """The default as a person would write it; None if there is none."""
+        if self.otherwise is not None or self.default is None or self.default is False:
+            return self.otherwise
+        text = self.default if isinstance(self.default, str) else f"{self.default:g}"
+        return f"{text}s" if self.kind == DURATION and self.default else text
+
+    @property
+    def full_help(self) -> str:
+        """What --help says of it."""
+        return self.help if self.default_text is None else f"{self.help} Default: {self.default_text}."
 
 
 OPTIONS = (
@@ -52,55 +63,49 @@ OPTIONS = (
         TEXT,
         "What must not run twice: any text of 1 to 200 characters without control characters. Required.",
         short="-k",
-        metavar="KEY",
+        word="KEY",
         settable=False,
     ),
     Option(
-        "--ttl",
-        DURATION,
-        "How long after the holder's last sign of life the lease lapses.",
-        short="-t",
-        default="300s",
+        "--ttl", DURATION, "How long after the holder's last sign of life the lease lapses.", short="-t", default=300.0
     ),
     Option(
         "--min-hold",
         DURATION,
         "The key is not free again before this long after the run started, however the run ended.",
-        default="the smaller of 45 s and the ttl, and --jitter on top; 0 with --wait",
+        otherwise="the smaller of 45 s and the ttl, and --jitter on top; 0 with --wait",
     ),
     Option(
         "--ignore-hold",
         FLAG,
         "Run although the last run's hold is not over. A lease that is held is respected all the same.",
+        default=False,
         settable=False,
     ),
     Option(
         "--every",
         DURATION,
         "The line's schedule period; sets --min-hold to half of it, so that clocks may differ by almost as much.",
-        metavar="PERIOD",
+        word="PERIOD",
     ),
     Option(
-        "--wait",
-        DURATION,
-        "Keep trying this long before skipping, then run after whoever held the key.",
-        default="0",
+        "--wait", DURATION, "Keep trying this long before skipping, then run after whoever held the key.", default=0.0
     ),
     Option(
         "--standby",
         DURATION,
         "If another run holds the key, stay ready this long: run only if that run dies, that is if its lease "
         "lapses without its having ended. Exit as a skip as soon as it ends.",
-        default="0",
+        default=0.0,
     ),
-    Option("--jitter", DURATION, "Sleep a random time up to this before the first request.", default="0"),
+    Option("--jitter", DURATION, "Sleep a random time up to this before the first request.", default=0.0),
     Option(
         "--timeout",
         DURATION,
         "The command's longest run time; then TERM, and KILL after --kill-after.",
-        default="none",
+        otherwise="none",
     ),
-    Option("--kill-after", DURATION, "From TERM to KILL.", default="10s"),
+    Option("--kill-after", DURATION, "From TERM to KILL.", default=10.0),
     Option(
         "--on-lost",
         CHOICE,
@@ -115,40 +120,34 @@ OPTIONS = (
         default="fail",
         choices=("fail", "skip", "run"),
     ),
-    Option("--skip-status", INTEGER, "Exit status of a skip.", metavar="N", default="0"),
+    Option("--skip-status", INTEGER, "Exit status of a skip.", word="N", default=0),
     Option(
         "--backend",
         TEXT,
         "Where the lease is kept: file:, redis:, rediss:, redis+unix:, redis+sentinel:, redis+cluster:, memcached:, "
         "memcacheds:, zookeeper:, zookeepers:, etcd:, etcds:, dynamodb:, sqs:, postgresql: or mysql: URL.",
-        metavar="URL",
-        default="file: in the state directory, which guards this machine only",
+        word="URL",
+        otherwise="file: in the state directory, which guards this machine only",
     ),
     Option(
         "--backend-timeout",
         DURATION,
         "Limit of one request, connecting included. At the start up to three are made within twice this;"
         " at the end as many as fit into it.",
-        default="5s",
+        default=5.0,
     ),
     Option(
         "--state-dir",
         TEXT,
         "Where this machine remembers what it saw of each key.",
-        metavar="DIR",
-        default="/var/lib/cronlock for root, else $XDG_STATE_HOME/cronlock or ~/.local/state/cronlock",
+        word="DIR",
+        otherwise="/var/lib/cronlock for root, else $XDG_STATE_HOME/cronlock or ~/.local/state/cronlock",
     ),
-    Option("--verbose", FLAG, "Say what is done; also skips.", short="-v"),
-    Option("--quiet", FLAG, "Say nothing but errors, also at a terminal.", short="-q"),
+    Option("--verbose", FLAG, "Say what is done; also skips.", short="-v", default=False),
+    Option("--quiet", FLAG, "Say nothing but errors, also at a terminal.", short="-q", default=False),
     Option("--log", CHOICE, "Where cronlock's own messages go.", default="stderr", choices=("stderr", "syslog")),
     Option("--log-format", CHOICE, "How they are written.", default="text", choices=("text", "json")),
-    Option(
-        "--config",
-        TEXT,
-        "The configuration file.",
-        metavar="FILE",
-        default="/etc/cronlock.conf, if there is one",
-    ),
+    Option("--config", TEXT, "The configuration file.", word="FILE", otherwise="/etc/cronlock.conf, if there is one"),
 )
 
 #: What the command finds in its environment.

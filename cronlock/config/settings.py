@@ -6,14 +6,14 @@ import os
 
 from .. import durations, keys
 from ..errors import ConfigError, CronlockError, UsageError
+from ..value import Value
 from . import file as config_file
 from .options import CHOICE, COMMAND_VARIABLES, DURATION, FLAG, INTEGER, OPTIONS, Option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    Value = str | float | int | bool | None
+    from typing import Any
 
 _DEFAULT_MIN_HOLD = 45.0
 _YES = ("1", "yes", "true", "on")
@@ -24,32 +24,8 @@ _NOT_SETTINGS = frozenset(("CRONLOCK_CONFIG", *(name for name, _ in COMMAND_VARI
 _COMMAND_LINE, _ENVIRONMENT, _FILE = 3, 2, 1
 
 
-class Settings:
+class Settings(Value):
     """What a run keeps to; does not change once made. Durations are seconds."""
-
-    __slots__ = (
-        "backend",
-        "backend_timeout",
-        "command",
-        "ignore_hold",
-        "jitter",
-        "key",
-        "kill_after",
-        "log",
-        "log_format",
-        "min_hold",
-        "on_error",
-        "on_lost",
-        "quiet",
-        "skip_status",
-        "standby",
-        "state_dir",
-        "timeout",
-        "ttl",
-        "verbose",
-        "wait",
-        "wheres",
-    )
 
     key: str
     command: list[str]
@@ -76,13 +52,6 @@ class Settings:
     log_format: str
     #: Where each option was set, by its name; none for defaults.
     wheres: dict[str, str]
-
-    def __init__(self, values: Mapping[str, object]) -> None:
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"settings do not change: {name}")
 
     @property
     def backend_url(self) -> str:
@@ -118,35 +87,100 @@ def load_for_looking(given: Mapping[str, str | bool], environ: Mapping[str, str]
 
 
 def _load(given: Mapping[str, str | bool], environ: Mapping[str, str], key: str, command: list[str]) -> Settings:
-    sources = _sources(given, environ)
-    values: dict[str, Value | list[str]] = {
-        option.name: _parse(option, *sources[option.name][1:]) if option.name in sources else None for option in OPTIONS
-    }
-    _apply_every(values, sources)
-    _apply_standby(values, sources)
-    _apply_quiet(values, sources)
-    _apply_defaults(values, environ)
-    _check(values, sources)
+    draft = _Draft(given, environ)
+    draft.apply_every()
+    draft.apply_standby()
+    draft.apply_quiet()
+    draft.check()
+    values = draft.values
+    if values["min_hold"] is None:
+        # Who sleeps the longest must still find the key held by who slept the least.
+        values["min_hold"] = 0.0 if values["wait"] else min(_DEFAULT_MIN_HOLD, values["ttl"]) + values["jitter"]
+    values["state_dir"] = values["state_dir"] or _default_state_dir(environ)
+    values["timeout"] = values["timeout"] or None  # As timeout(1) has it, 0 is no limit.
     del values["config"], values["every"]
-    wheres = {name: where for name, (_, _, where) in sources.items()}
-    return Settings({**values, "key": key, "command": command, "wheres": wheres})
+    values.update(key=key, command=command)
+    return Settings(**values, wheres={name: source.where for name, source in draft.sources.items()})
 
 
-def _sources(given: Mapping[str, str | bool], environ: Mapping[str, str]) -> dict[str, tuple[int, str | bool, str]]:
-    """Return {name: (rank, value, where it stands)}, the highest rank of each."""
+class _Source(Value):
+    rank: int
+    value: str | bool
+    where: str
+
+
+class _Draft:
+    """Settings in the making."""
+
+    __slots__ = ("sources", "values")
+
+    def __init__(self, given: Mapping[str, str | bool], environ: Mapping[str, str]) -> None:
+        self.sources = _sources(given, environ)
+        self.values: dict[str, Any] = {
+            option.name: _parse(option, self.sources[option.name]) if option.name in self.sources else option.default
+            for option in OPTIONS
+        }
+
+    def apply_every(self) -> None:
+        """Let --every set min_hold, unless --min-hold stands higher."""
+        if "every" not in self.sources:
+            return
+        above = self._stands_above("every", "min_hold")
+        if above == 0:
+            raise self._wrong("every", "cannot go together with --min-hold; give one of them")
+        if self.values["every"] <= 0:
+            raise self._wrong("every", "a period is more than 0")
+        if above > 0:
+            self.values["min_hold"] = self.values["every"] / 2
+
+    def apply_standby(self) -> None:
+        """Let the one of --standby and --wait count that stands higher: after the end, one runs and the other not."""
+        if self.values["standby"] and self.values["wait"]:
+            above = self._stands_above("standby", "wait")
+            if above == 0:
+                raise self._wrong("standby", "cannot go together with --wait; give one of them")
+            self.values["wait" if above > 0 else "standby"] = 0.0
+
+    def apply_quiet(self) -> None:
+        """Let the one of --quiet and --verbose count that stands higher, or both."""
+        if self.values["quiet"] and self.values["verbose"]:
+            above = self._stands_above("quiet", "verbose")
+            self.values.update(quiet=above >= 0, verbose=above <= 0)
+
+    def check(self) -> None:
+        """Raise ConfigError or UsageError for a value that no run can keep to."""
+        if not self.values["ttl"]:
+            raise self._wrong("ttl", "a lease lasts more than 0 seconds; 300 suits most jobs")
+        if not self.values["backend_timeout"]:
+            raise self._wrong("backend_timeout", "a request needs more than 0 seconds")
+        state_dir = self.values["state_dir"]
+        if state_dir is not None and not state_dir.startswith("/"):
+            raise self._wrong("state_dir", f"{state_dir!r} is not an absolute path")
+
+    def _stands_above(self, name: str, other: str) -> int:
+        """Return by how much the source of `name` stands above that of `other`, which may have none."""
+        return self.sources[name].rank - (self.sources[other].rank if other in self.sources else 0)
+
+    def _wrong(self, name: str, reason: str) -> CronlockError:
+        return _wrong(self.sources[name].where, reason)
+
+
+def _sources(given: Mapping[str, str | bool], environ: Mapping[str, str]) -> dict[str, _Source]:
+    """Return the highest source of each option that is set, by its name."""
     settable = {option.variable: option for option in OPTIONS if option.settable and option.name != "config"}
     path = given.get("config") or environ.get("CRONLOCK_CONFIG")
     lines = config_file.read(str(path or config_file.DEFAULT_PATH), frozenset(settable), required=bool(path))
-    found: dict[str, tuple[int, str | bool, str]] = {}
-    for variable, (value, where) in lines.items():
-        found[settable[variable].name] = (_FILE, value, f"{where}: {variable}")
     _refuse_slips(environ, frozenset(settable))
+    found: dict[str, _Source] = {}
     for variable, option in settable.items():
         if variable in environ:
-            found[option.name] = (_ENVIRONMENT, environ[variable], variable)
+            found[option.name] = _Source(_ENVIRONMENT, environ[variable], variable)
+        elif variable in lines:
+            value, where = lines[variable]
+            found[option.name] = _Source(_FILE, value, f"{where}: {variable}")
     for option in OPTIONS:
         if option.name in given:
-            found[option.name] = (_COMMAND_LINE, given[option.name], option.long)
+            found[option.name] = _Source(_COMMAND_LINE, given[option.name], option.long)
     return found
 
 
@@ -166,7 +200,8 @@ def _wrong(where: str, reason: str) -> CronlockError:
     return UsageError(f"{where}: {reason}") if where.startswith("--") else ConfigError(f"{where}: {reason}")
 
 
-def _parse(option: Option, value: str | bool, where: str) -> Value:
+def _parse(option: Option, source: _Source) -> str | float | bool:
+    value, where = source.value, source.where
     if option.kind == FLAG:
         if isinstance(value, bool):
             return value
@@ -190,74 +225,6 @@ def _parse(option: Option, value: str | bool, where: str) -> Value:
     return text
 
 
-def _apply_every(values: dict[str, Value | list[str]], sources: dict[str, tuple[int, str | bool, str]]) -> None:
-    """Let --every set min_hold, unless --min-hold stands higher."""
-    if "every" not in sources:
-        return
-    rank, _, where = sources["every"]
-    other = sources.get("min_hold", (0, "", ""))
-    if rank == other[0]:
-        raise _wrong(where, "cannot go together with --min-hold; give one of them")
-    period = values["every"]
-    assert isinstance(period, float)
-    if period <= 0:
-        raise _wrong(where, "a period is more than 0")
-    if rank > other[0]:
-        values["min_hold"] = period / 2
-
-
-def _apply_standby(values: dict[str, Value | list[str]], sources: dict[str, tuple[int, str | bool, str]]) -> None:
-    """Let the one of --standby and --wait count that stands higher: after the end, one runs and the other does not."""
-    if not (values["standby"] and values["wait"]):
-        return
-    rank, _, where = sources["standby"]
-    other = sources["wait"][0]
-    if rank == other:
-        raise _wrong(where, "cannot go together with --wait; give one of them")
-    values["wait" if rank > other else "standby"] = 0.0
-
-
-def _apply_quiet(values: dict[str, Value | list[str]], sources: dict[str, tuple[int, str | bool, str]]) -> None:
-    """Let the one of --quiet and --verbose count that stands higher."""
-    if values["quiet"] and values["verbose"]:
-        lower = min(("quiet", "verbose"), key=lambda name: sources[name][0])
-        if sources["quiet"][0] != sources["verbose"][0]:
-            values[lower] = False
-
-
-def _apply_defaults(values: dict[str, Value | list[str]], environ: Mapping[str, str]) -> None:
-    plain: tuple[tuple[str, Value], ...] = (
-        ("ttl", 300.0),
-        ("wait", 0.0),
-        ("standby", 0.0),
-        ("jitter", 0.0),
-        ("kill_after", 10.0),
-        ("on_lost", "stop"),
-        ("on_error", "fail"),
-        ("skip_status", 0),
-        ("backend_timeout", 5.0),
-        ("ignore_hold", False),
-        ("verbose", False),
-        ("quiet", False),
-        ("log", "stderr"),
-        ("log_format", "text"),
-    )
-    for name, value in plain:
-        if values[name] is None:
-            values[name] = value
-    if values["min_hold"] is None:
-        ttl = values["ttl"]
-        assert isinstance(ttl, float)
-        jitter = values["jitter"]
-        assert isinstance(jitter, float)
-        # Who sleeps the longest must still find the key held by who slept the least.
-        values["min_hold"] = 0.0 if values["wait"] else min(_DEFAULT_MIN_HOLD, ttl) + jitter
-    if values["state_dir"] is None:
-        values["state_dir"] = _default_state_dir(environ)
-    if not values["timeout"]:
-        values["timeout"] = None  # As timeout(1) has it, 0 is no limit.
-
-
 def _default_state_dir(environ: Mapping[str, str]) -> str | None:
     if os.geteuid() == 0:
         return "/var/lib/cronlock"
@@ -268,15 +235,3 @@ def _default_state_dir(environ: Mapping[str, str]) -> str | None:
             return None
         base = os.path.join(home, ".local/state")
     return os.path.join(base, "cronlock")
-
-
-def _check(values: dict[str, Value | list[str]], sources: dict[str, tuple[int, str | bool, str]]) -> None:
-    for name, reason in (
-        ("ttl", "a lease lasts more than 0 seconds; 300 suits most jobs"),
-        ("backend_timeout", "a request needs more than 0 seconds"),
-    ):
-        if not values[name]:
-            raise _wrong(sources[name][2], reason)
-    state_dir = values["state_dir"]
-    if isinstance(state_dir, str) and not state_dir.startswith("/"):
-        raise _wrong(sources["state_dir"][2], f"{state_dir!r} is not an absolute path")
