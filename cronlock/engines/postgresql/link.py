@@ -7,11 +7,11 @@ import is most of what a run then costs.
 
 from __future__ import annotations
 
-import _socket
 import select
 import time
 
 from ...errors import BackendUnavailable
+from ..wire import stream
 from ..wire.stream import Busy, HungUp, without_secrets
 
 try:
@@ -184,13 +184,7 @@ def senseless(name: str) -> BackendUnavailable:
 
 def resolve(name: str, host: str) -> list[str]:
     """Return the addresses of a host. Raises BackendUnavailable where there are none."""
-    try:
-        # As text, even "127.0.0.1" would have the interpreter import its IDNA codec.
-        found = _socket.getaddrinfo(host.encode("ascii") if host.isascii() else host, None, 0, _socket.SOCK_STREAM)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not a host name"
-        raise BackendUnavailable(f"{name}: cannot find the address of {host!r}: {reason}") from error
-    return list(dict.fromkeys(str(place[4][0]) for place in found))
+    return list(dict.fromkeys(str(place[4][0]) for place in stream.resolve(name, host)))
 
 
 def _ready(descriptor: int, events: int, seconds: float) -> bool:

@@ -8,15 +8,15 @@ asked as soon as anything in the environment or on the disk could make its answe
 
 from __future__ import annotations
 
-import _socket
 import json
 import os
 import sys
 import time
 
 from ...errors import BackendUnavailable, ConfigError
+from ...value import Value
 from .http import Connection, Response, Unanswered
-from .stream import without_secrets
+from .stream import is_loopback, tls_context, without_secrets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,30 +57,18 @@ _NONE = (
 )
 
 
-class Credentials:
+class Credentials(Value):
     """A key and its secret, which no text ever shows."""
 
-    __slots__ = ("access_key", "expires_at", "renewable", "secret", "source", "token")
-
-    def __init__(
-        self,
-        access_key: str,
-        secret: str,
-        token: str | None,
-        source: str,
-        *,
-        expires_at: float = float("inf"),
-        renewable: bool = True,
-    ) -> None:
-        self.access_key = access_key
-        self.secret = secret
-        self.token = token
-        #: Where they are from, for people.
-        self.source = source
-        #: Epoch time, AWS's.
-        self.expires_at = expires_at
-        #: Whether looking again may find newer ones.
-        self.renewable = renewable
+    access_key: str
+    secret: str
+    token: str | None
+    #: Where they are from, for people.
+    source: str
+    #: Epoch time, AWS's.
+    expires_at: float = float("inf")
+    #: Whether looking again may find newer ones.
+    renewable: bool = True
 
     def __repr__(self) -> str:
         """Return the source only."""
@@ -101,24 +89,20 @@ class Finder:
         self._shown = shown
         # An empty variable counts as not set, as it does for the AWS tools.
         self.region = region or environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or None
-        ignored = environment.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true"
+        ignored = _is_true("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
         configured = environment.get(f"AWS_ENDPOINT_URL_{service.upper()}") or environment.get("AWS_ENDPOINT_URL")
         self.endpoint = endpoint or (None if ignored else configured) or None
         if self.region is not None:
             self._check_region()
         if self.endpoint is not None:
-            try:
-                split_endpoint(self.endpoint)
-            except ValueError as error:
-                raise ConfigError(f"{shown}: endpoint {self.endpoint[:80]!r}: {error}") from None
+            self._split(self.endpoint)
 
     def find(self, deadline: float) -> Credentials:
         """Return credentials by monotonic time `deadline`; from then on `region` and `endpoint` are known.
 
         Raises ConfigError where there are none, BackendUnavailable where who has them does not answer.
         """
-        special = any(os.environ.get(name, "").lower() == "true" for name in _SPECIAL_ENDPOINTS)
-        if special and self.endpoint is None:
+        if self.endpoint is None and any(map(_is_true, _SPECIAL_ENDPOINTS)):
             found = self._by_botocore(deadline)
         else:
             found = self._from_environment(deadline) or self._from_role(deadline)
@@ -138,24 +122,20 @@ class Finder:
         return Credentials(key, secret, token, "environment", renewable=False)
 
     def _from_role(self, deadline: float) -> Credentials:
-        environment = os.environ
         if _has_hints():
             return self._by_botocore(deadline)
-        relative = environment.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
-        full = environment.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+        relative = os.environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
+        full = os.environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")
         if relative or full:
             return self._from_container(f"{_CONTAINER}{relative}" if relative else full or "", deadline)
-        if environment.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
+        if _is_true("AWS_EC2_METADATA_DISABLED"):
             raise ConfigError(f"{self._shown}: {_NONE}")
         return self._from_instance(deadline)
 
     def _from_container(self, url: str, deadline: float) -> Credentials:
         """Ask the agent of ECS or EKS, or what AWS_CONTAINER_CREDENTIALS_FULL_URI names."""
-        try:
-            secure, host, port, path = split_endpoint(url, query=True)
-        except ValueError as error:
-            raise ConfigError(f"{self._shown}: AWS_CONTAINER_CREDENTIALS_FULL_URI: {error}") from None
-        if not secure and host not in _CONTAINER_HOSTS and not _is_loopback(host):
+        secure, host, port, path = self._split(url, "AWS_CONTAINER_CREDENTIALS_FULL_URI", query=True)
+        if not secure and host not in _CONTAINER_HOSTS and not is_loopback(host):
             raise ConfigError(
                 f"{self._shown}: AWS_CONTAINER_CREDENTIALS_FULL_URI: {host!r} is not this machine's; use https"
             )
@@ -171,11 +151,7 @@ class Finder:
                 ) from None
         if token:
             headers["Authorization"] = token
-        tls = None
-        if secure:
-            from .stream import tls_context
-
-            tls = tls_context(self._shown, {})
+        tls = tls_context(self._shown, {}) if secure else None
         connection = Connection(f"{self._shown}: container credentials", host, port, tls, longest=_LONGEST_ANSWER)
         try:
             response = connection.request("GET", path, headers, b"", _soon(deadline, 2 * _METADATA_LIMIT))
@@ -185,13 +161,9 @@ class Finder:
 
     def _from_instance(self, deadline: float) -> Credentials:
         """Ask the instance metadata service, by its second version where it has that."""
-        environment = os.environ
-        ipv6 = environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "").lower() == "ipv6"
-        base = environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or (_METADATA_IPV6 if ipv6 else _METADATA)
-        try:
-            _, host, port, path = split_endpoint(base)
-        except ValueError as error:
-            raise ConfigError(f"{self._shown}: AWS_EC2_METADATA_SERVICE_ENDPOINT: {error}") from None
+        ipv6 = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "").lower() == "ipv6"
+        base = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or (_METADATA_IPV6 if ipv6 else _METADATA)
+        _, host, port, path = self._split(base, "AWS_EC2_METADATA_SERVICE_ENDPOINT")
         connection = Connection(f"{self._shown}: instance metadata", host, port, longest=_LONGEST_ANSWER)
         root = path.rstrip("/") + "/latest/"
         headers: dict[str, str] = {}
@@ -245,9 +217,13 @@ class Finder:
 
     def _by_botocore(self, deadline: float) -> Credentials:
         """Let botocore look, in a process that does not outlive `deadline`."""
+        from . import spawn
+
         left = deadline - time.monotonic()
         wish = {"service": self._service, "region": self.region, "endpoint": self.endpoint, "limit": max(left, 0.1)}
-        found = _run(json.dumps(wish).encode(), deadline)
+        # It finds what this process would, and what the system's Python has: a package of ours starts without that.
+        code = f"import sys; sys.path[:0] = {sys.path!r}; from cronlock.engines.wire.aws_botocore import main; main()"
+        found = spawn.ask([sys.executable, "-c", code], json.dumps(wish).encode(), _LONGEST_ANSWER, deadline)
         if found is None:
             raise BackendUnavailable(f"{self._shown}: no AWS credentials in time: see --backend-timeout")
         try:
@@ -272,10 +248,14 @@ class Finder:
         self._check_region()
         if self.endpoint is None:
             self.endpoint = usual_endpoint(self._service, self.region)
+        self._split(self.endpoint)
+
+    def _split(self, url: str, name: str = "", *, query: bool = False) -> tuple[bool, str, int, str]:
+        """Return the parts of `url`; raise ConfigError, which says where it is from, if it has none."""
         try:
-            split_endpoint(self.endpoint)
+            return split_endpoint(url, query=query)
         except ValueError as error:
-            raise ConfigError(f"{self._shown}: endpoint {self.endpoint[:80]!r}: {error}") from None
+            raise ConfigError(f"{self._shown}: {name or f'endpoint {url[:80]!r}'}: {error}") from None
 
     def _check_region(self) -> None:
         region = self.region or ""
@@ -341,12 +321,8 @@ def _has_hints() -> bool:
     return any(os.path.exists(os.path.expanduser(name)) for name in _FILES)
 
 
-def _is_loopback(host: str) -> bool:
-    """Whether `host` is an address of this machine, and no name that begins like one."""
-    try:
-        return _socket.inet_pton(_socket.AF_INET, host)[0] == 127
-    except OSError:
-        return False
+def _is_true(name: str) -> bool:
+    return os.environ.get(name, "").lower() == "true"
 
 
 def _soon(deadline: float, limit: float) -> float:
@@ -357,58 +333,3 @@ def _line(response: Response) -> str:
     """Return the first line of an answer that is a name or a token."""
     text = response.body.decode("ascii", "replace").strip().partition("\n")[0].strip()
     return text if all("!" <= letter <= "~" for letter in text) else ""
-
-
-def _run(wish: bytes, deadline: float) -> bytes | None:
-    """Return what `aws_botocore` answers to `wish`, None if it does not by `deadline`."""
-    import select
-    import signal
-
-    # It finds what this process would, and what the system's Python has: a package of ours starts without that.
-    code = f"import sys; sys.path[:0] = {sys.path!r}; from cronlock.engines.wire.aws_botocore import main; main()"
-    read_end, write_end = os.pipe()
-    wish_end, wish_start = os.pipe()
-    null = os.open(os.devnull, os.O_RDWR)
-    try:
-        actions = [
-            (os.POSIX_SPAWN_DUP2, wish_end, 0),
-            (os.POSIX_SPAWN_DUP2, write_end, 1),
-            (os.POSIX_SPAWN_DUP2, null, 2),
-        ]
-        # A group of its own: what it starts (credential_process) ends with it, and no signal of a terminal reaches it.
-        pid = os.posix_spawn(
-            sys.executable, [sys.executable, "-c", code], os.environ, file_actions=actions, setpgroup=0
-        )
-    finally:
-        for descriptor in (write_end, wish_end, null):
-            os.close(descriptor)
-    data = b""
-    try:
-        os.write(wish_start, wish)
-        os.close(wish_start)
-        wish_start = -1
-        poll = select.poll()
-        poll.register(read_end, select.POLLIN)
-        while len(data) < _LONGEST_ANSWER:
-            left = deadline - time.monotonic()
-            if left <= 0 or not poll.poll(left * 1000 + 1):
-                return None
-            piece = os.read(read_end, 65536)
-            if not piece:
-                return data
-            data += piece
-        return data
-    except BrokenPipeError:
-        return data
-    finally:
-        os.close(read_end)
-        if wish_start >= 0:
-            os.close(wish_start)
-        try:
-            os.killpg(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # It ended by itself.
-        try:
-            os.waitpid(pid, 0)
-        except ChildProcessError:
-            pass  # Whoever reaps orphans was faster.

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
-    from typing import TypeVar
+    from typing import Any, TypeVar
 
     _T = TypeVar("_T")
 
@@ -78,6 +78,25 @@ def patiently(deadline: float, work: Callable[[], _T]) -> _T:
         pause = min(pause * _GROWTH, _LONGEST_PAUSE)
 
 
+def resolve(name: str, host: str, port: int | None = None) -> list[tuple[int, int, int, str, tuple[Any, ...]]]:
+    """Return what `getaddrinfo` says of `host`; BackendUnavailable, which `name` begins, where it has no address."""
+    try:
+        # As text, even "127.0.0.1" would have the interpreter import its IDNA codec.
+        return _socket.getaddrinfo(host.encode("ascii") if host.isascii() else host, port, 0, _socket.SOCK_STREAM)
+    except (OSError, ValueError) as error:
+        # A ValueError is what a name gives that cannot be one.
+        reason = getattr(error, "strerror", None) or "not a host name"
+        raise BackendUnavailable(f"{name}: cannot find the address of {host!r}: {reason}") from error
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is an IPv4 address of this machine, and no name that begins like one."""
+    try:
+        return _socket.inet_pton(_socket.AF_INET, host)[0] == 127
+    except OSError:
+        return False
+
+
 def tls_context(url_text: str, params: dict[str, str]) -> ssl.SSLContext:
     """Return a TLS context that verifies the server, from the parameters ca, cert and key.
 
@@ -124,14 +143,7 @@ class Stream:
         One that does not answer at all costs its share of the time only.
         """
         stream = cls(name, deadline)
-        try:
-            # As text, even "127.0.0.1" would have the interpreter import its IDNA codec.
-            name_or_address = host.encode("ascii") if host.isascii() else host
-            places = _socket.getaddrinfo(name_or_address, port, 0, _socket.SOCK_STREAM)
-        except (OSError, ValueError) as error:
-            # A ValueError is what a name gives that cannot be one.
-            reason = getattr(error, "strerror", None) or "not a host name"
-            raise BackendUnavailable(f"{name}: cannot find the address of {host!r}: {reason}") from error
+        places = resolve(name, host, port)
         failure: BackendUnavailable | None = None
         for position, (family, kind, protocol, _, address) in enumerate(places):
             now = time.monotonic()
@@ -248,7 +260,7 @@ class Stream:
         self._socket = None
         try:
             plain.settimeout(self._left())
-            # As bytes, for the same reason as in `connect_tcp`.
+            # As bytes, for the same reason as in `resolve`.
             name: str | bytes = host.encode("ascii") if host.isascii() else host
             self._socket = context.wrap_socket(plain, server_hostname=name)
         except (OSError, ValueError) as error:

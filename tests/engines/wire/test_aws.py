@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cronlock.engines.url import URL
-from cronlock.engines.wire import aws_botocore, aws_credentials
+from cronlock.engines.wire import aws_botocore, spawn
 from cronlock.engines.wire.aws import Denied, Service, parse_date, sign
 from cronlock.engines.wire.aws_credentials import Credentials, parse_time, split_endpoint, usual_endpoint
 from cronlock.errors import BackendUnavailable, ConfigError, CronlockError
@@ -195,7 +195,7 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         _found()
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", _SECRET)
     monkeypatch.setenv("AWS_SESSION_TOKEN", _TOKEN)
-    monkeypatch.setattr(aws_credentials, "_run", None)
+    monkeypatch.setattr(spawn, "ask", None)
     _, found = _found()
     assert (found.access_key, found.secret, found.token, found.source) == ("AKID", _SECRET, _TOKEN, "environment")
     assert _SECRET not in repr(found)
@@ -377,7 +377,7 @@ def metadata(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Metadata]:
 
 def test_instance_role(metadata: _Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
     """An instance's role is found by the second version of the metadata service, and its region."""
-    monkeypatch.setattr(aws_credentials, "_run", None)
+    monkeypatch.setattr(spawn, "ask", None)
     service, found = _found()
     assert (found.access_key, found.secret, found.token) == ("AKID", _SECRET, _TOKEN)
     assert (found.source, service.region) == ("instance role", "eu-south-1")
