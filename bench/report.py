@@ -31,7 +31,7 @@ _REMEDIES = {
     (_BESIDE_ETCDCTL, cases.PASSWORD): _START,
     (_REQUESTS, "memcached, a run"): "Each change of a key is one compare-and-swap of one item, and the first needs to"
     " know what it swaps. It takes a blind add, which cannot tell a server that forgot: see"
-    " engines/memcached/backend.py.",
+    " engines/memcached/store.py.",
     (
         _DAY,
         "ZooKeeper",

@@ -126,9 +126,8 @@ def _module_of(scheme: str) -> tuple[str, str | None]:
 def open_doctor(text: str) -> ModuleType | None:
     """Return the module that examines servers for ``cronlock doctor``, None if the URL's backend has none.
 
-    Cronlock's own stand beside the backend; another package's is called as its backend's module and
-    ``_doctor``. Each has `reach`, `examine` and `forget`, each of which takes a `cronlock.doctor.probe.Case`:
-    see ``docs/architecture.md``.
+    Cronlock's own stand beside the backend; another package's is called as its backend's module and ``_doctor``.
+    Each has `reach` and `examine`, some `create`, of a `cronlock.doctor.probe.Case`: see ``docs/writing-a-backend.md``.
     """
     name = _doctor_of(_module_of(URL(text).scheme)[0])
     try:
