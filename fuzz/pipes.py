@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from cronlock.process import guard
-from cronlock.process.deadlines import BY_DEADLINE, BY_LOSS, BY_SIGNAL, BY_TIMEOUT, BY_WRAPPER, Plan
-from cronlock.process.guard import Ended, Guard
+from cronlock.process import orders
+from cronlock.process.orders import BY_DEADLINE, BY_LOSS, BY_SIGNAL, BY_TIMEOUT, BY_WRAPPER, Message, Pipe, Plan
+from cronlock.process.watchdog import Watchdog
 
 from .data import Data
 
@@ -23,58 +23,57 @@ _REASONS = (
 
 def some_reports(data: Data) -> None:
     """However the guard's reports are cut, the wrapper reads them whole and in order."""
-    lines = data.several(5, lambda: _report(data))
-    watcher: Any = object.__new__(Guard)
-    watcher.reports, writer = os.pipe()
-    watcher._buffer = b""
-    heard: list[list[str]] = []
-    text = "".join(f"{line}\n" for line in lines).encode()
+    said = data.several(5, lambda: _report(data))
+    reader, writer = os.pipe()
+    pipe, heard = Pipe(reader), []
+    text = b"".join(report.line() for report in said)
     try:
         while text:
             size = 1 + data.below(12)
             os.write(writer, text[:size])
             text = text[size:]
-            heard += watcher.read_reports()
+            heard += pipe.read() or []
     finally:
         os.close(writer)
-        os.close(watcher.reports)
-    assert [" ".join(words) for words in heard] == lines
-    for words in heard:
-        if words[0] == "ended":
-            ended = Ended.from_report(words)
-            status = "-" if ended.wait_status is None else ended.wait_status
-            assert words == ["ended", ended.why or "-", str(status), str(int(ended.clean))]
+        os.close(reader)
+    assert heard == said
 
 
-def _report(data: Data) -> str:
-    kind = data.below(5)
-    if kind == 0:
-        return f"ended {data.pick(_REASONS) or '-'} {data.pick(('-', '0', '9', '65280'))} {data.below(2)}"
-    return data.pick((f"forked {data.below(99999)}", "started", "failed 2", "late", "stopped 20"))
+def _report(data: Data) -> Message:
+    number = data.below(99999)
+    return data.pick(
+        (
+            orders.Ended(data.pick(_REASONS), data.pick((None, 0, 9, 65280)), data.below(2) == 1),
+            orders.Forked(number, number + 1),
+            orders.Started(),
+            orders.NotStarted(data.pick((None, 2))),
+            orders.Stopped(20),
+        )
+    )
 
 
 def some_orders(data: Data) -> None:
     """However the wrapper's orders are cut, the guard keeps to the last deadline and the first reason to stop."""
     deadlines = data.several(4, lambda: data.below(10**6) / 1000)
     stop = data.pick((None, BY_LOSS))
-    watch: Any = object.__new__(guard._Watch)
-    watch._control, writer = os.pipe()
-    watch._buffer = b""
-    watch._plan = Plan(deadline=1.0, grace=1.0, kill_after=1.0)
+    dog: Any = object.__new__(Watchdog)
+    reader, writer = os.pipe()
+    dog._control = Pipe(reader)
+    dog._plan = Plan(deadline=1.0, grace=1.0, kill_after=1.0)
     stopped: list[str] = []
-    watch._terminate = stopped.append
-    text = "".join(f"deadline {moment!r}\n" for moment in deadlines) + (f"stop {stop}\n" if stop else "")
-    orders = text.encode()
+    dog._terminate = stopped.append
+    told: list[Message] = [orders.Deadline(moment) for moment in deadlines]
+    text = b"".join(message.line() for message in (*told, *([orders.Stop(stop)] if stop else ())))
     try:
-        while orders:
+        while text:
             size = 1 + data.below(12)
-            os.write(writer, orders[:size])
-            orders = orders[size:]
-            watch._obey()
+            os.write(writer, text[:size])
+            text = text[size:]
+            dog._obey()
     finally:
         os.close(writer)
-        os.close(watch._control)
-    assert watch._plan.deadline == (deadlines[-1] if deadlines else 1.0)
+        os.close(reader)
+    assert dog._plan.deadline == (deadlines[-1] if deadlines else 1.0)
     assert stopped == ([stop] if stop else [])
 
 

@@ -74,8 +74,8 @@ _CLIENTS = {
 _JOB = _names("durations errors keys config config.arguments config.file config.options config.settings")
 _JOB |= _names("lease lease.clock lease.leases lease.rules lease.sights lease.state lease.store")
 _JOB |= _names("lease.timing lease.vocabulary value")
-_JOB |= _names("process process.command process.deadlines process.guard process.linux")
-_JOB |= _names("process.signals process.terminal")
+_JOB |= _names("process process.command process.guard process.linux process.orders")
+_JOB |= _names("process.signals process.terminal process.watchdog")
 _JOB |= _names("run run.command run.holder run.job run.log engines engines.registry engines.url")
 
 

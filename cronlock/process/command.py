@@ -7,6 +7,7 @@ import os
 import time
 
 from .. import errors
+from ..value import Value
 from . import linux, signals
 
 TYPE_CHECKING = False
@@ -39,31 +40,19 @@ def environment(extra: dict[str, str], without: Iterable[str] = ()) -> dict[str,
     return result
 
 
-class Command:
+class Command(Value):
     """What to start, and what it is to find. Made before any fork; see `start`."""
 
-    __slots__ = ("argv", "descriptor", "die_with_guard", "env", "ignored", "terminal")
-
-    def __init__(
-        self,
-        argv: list[str],
-        env: dict[str, str],
-        *,
-        ignored: frozenset[int],
-        terminal: int | None,
-        descriptor: int | None,
-        die_with_guard: bool,
-    ) -> None:
-        self.argv = argv
-        self.env = env
-        #: Signals that were ignored when cronlock was started.
-        self.ignored = ignored
-        #: The terminal that the command gets into its foreground, or None.
-        self.terminal = terminal
-        #: A descriptor that the command inherits, since a lock lives in it, or None.
-        self.descriptor = descriptor
-        #: Whether the kernel ends the command with the process that started it.
-        self.die_with_guard = die_with_guard
+    argv: list[str]
+    env: dict[str, str]
+    #: Signals that were ignored when cronlock was started.
+    ignored: frozenset[int]
+    #: The terminal that the command gets into its foreground, or None.
+    terminal: int | None
+    #: A descriptor that the command inherits, since a lock lives in it, or None.
+    descriptor: int | None
+    #: Whether the kernel ends the command with the process that started it.
+    die_with_guard: bool
 
     def start(self) -> tuple[int, int]:
         """Fork the command into a process group of its own; return its pid and a descriptor. Raises OSError.
@@ -159,6 +148,16 @@ def start_failure(number: int) -> int:
     if number in (errno.ENOENT, errno.ENOTDIR):
         return errors.NOT_FOUND
     return errors.CANNOT_EXECUTE
+
+
+def silence_standard_streams() -> None:
+    """Put /dev/null in place of standard input and output."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1):
+        if null != descriptor:
+            os.dup2(null, descriptor, inheritable=False)
+    if null > 1:
+        os.close(null)
 
 
 def signal_group(group: int, number: int) -> None:

@@ -10,7 +10,7 @@ from ..engines import registry
 from ..errors import BackendError, BackendUnavailable, ConfigError, CronlockError, GivenBack
 from ..lease import timing
 from ..lease.vocabulary import ENDED, FORGOTTEN, HELD, LOST, NOT_STARTED, Claim, Conflict, Ending
-from ..process import deadlines
+from ..process import orders
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ class Holder:
             self._first_sent + timing.renew_after(answer.ttl, noise()),
         )
         self._in_doubt = False
-        if deadlines.decide(self._clock.now(), self.plan(holding))[0] != deadlines.WAIT:
+        if orders.decide(self._clock.now(), self.plan(holding))[0] != orders.WAIT:
             self.give_back(holding)
             self._start_over()
             raise GivenBack("the answer came too late for the lease to be of use")
@@ -237,10 +237,10 @@ class Holder:
         self._first_sent = None
         self._in_doubt = False
 
-    def plan(self, holding: Holding) -> deadlines.Plan:
+    def plan(self, holding: Holding) -> orders.Plan:
         """Return what the guard will keep to under `holding`."""
         ttl = holding.grant.ttl
-        return deadlines.Plan(
+        return orders.Plan(
             deadline=holding.deadline,
             grace=timing.grace(self._settings.kill_after, ttl),
             kill_after=self._settings.kill_after,

@@ -10,7 +10,7 @@ from ..config.options import COMMAND_VARIABLES
 from ..errors import BackendError, CronlockError, LeaseOver
 from ..lease.vocabulary import EXITED, FORGOTTEN, LOST, NOT_STARTED, TIMED_OUT, Conflict
 from ..process import command as process
-from ..process import deadlines, guard, linux, signals
+from ..process import guard, linux, orders, signals
 from .holder import Holder, Holding, noise
 from .log import NOTICE, WARNING
 
@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..lease.clock import Clock
+    from ..process.orders import Message
     from ..process.terminal import Terminal
     from .log import Log
 
@@ -147,15 +148,15 @@ class Job:
             report = self._watch(watcher, holding)
         except guard.GuardDied:
             return self._after_guards_death(watcher, holding)
-        if report[0] != "ended":
+        if not isinstance(report, orders.Ended):
             if holding is not None:
                 self._holder.give_back(holding)
+            assert isinstance(report, orders.NotStarted)
             status = self._not_started(report)
             self._tell(holding, NOT_STARTED, status)
             return status
-        ended = guard.Ended.from_report(report)
-        self._leave_terminal(watcher, ended)
-        return self._finish(ended, holding)
+        self._leave_terminal(watcher, report)
+        return self._finish(report, holding)
 
     def _fork_guard(self, holding: Holding | None) -> guard.Guard:
         """Return the guard, which starts the command. Raises CronlockError when there can be no process."""
@@ -173,10 +174,10 @@ class Job:
             descriptor=None if holding is None else holding.grant.descriptor,
             die_with_guard=stop_on_loss,
         )
-        plan = deadlines.Plan(deadline=None, grace=settings.kill_after, kill_after=settings.kill_after)
+        plan = orders.Plan(deadline=None, grace=settings.kill_after, kill_after=settings.kill_after)
         if holding is not None and stop_on_loss:
             plan = self._holder.plan(holding)
-        orders = guard.Orders(
+        told = orders.Orders(
             command=command,
             plan=plan,
             timeout=settings.timeout,
@@ -193,14 +194,14 @@ class Job:
         self._adopts = linux.become_subreaper()
         self._spared = frozenset(linux.children(os.getpid()))
         try:
-            return guard.Guard(orders)
+            return guard.Guard(told)
         except OSError as error:
             raise CronlockError(f"cannot start a process: {error.strerror}; nothing was run") from error
 
-    def _not_started(self, report: list[str]) -> int:
-        if report[0] == "late":
+    def _not_started(self, report: orders.NotStarted) -> int:
+        if report.error is None:
             raise LeaseOver("the lease was over before the command could be started")
-        number = int(report[1])
+        number = report.error
         status = process.start_failure(number)
         name = self._settings.command[0]
         if not name:
@@ -215,11 +216,11 @@ class Job:
         self._log.error(f"{why}; nothing was run")
         return status
 
-    def _watch(self, watcher: guard.Guard, holding: Holding | None) -> list[str]:
+    def _watch(self, watcher: guard.Guard, holding: Holding | None) -> Message:
         """Renew until the guard says how it ended, and return its words. Raises GuardDied."""
         alarm = linux.Alarm()
         poll = select.poll()
-        for descriptor in (watcher.reports, alarm.descriptor):
+        for descriptor in (watcher.reports.descriptor, alarm.descriptor):
             if descriptor >= 0:
                 poll.register(descriptor, select.POLLIN)
         while True:
@@ -227,21 +228,21 @@ class Job:
             alarm.set(None if holding is None else self._next_moment(watcher, holding, now))
             limit = alarm.poll_limit(now)
             ready = [descriptor for descriptor, _ in poll.poll(None if limit is None else limit * 1000 + 1)]
-            if watcher.reports in ready:
+            if watcher.reports.descriptor in ready:
                 for report in watcher.read_reports():
-                    if report[0] in ("ended", "failed", "late"):
+                    if isinstance(report, (orders.Ended, orders.NotStarted)):
                         return report
                     self._heed(watcher, report)
             elif holding is not None:
                 self._act(watcher, holding)
 
-    def _heed(self, watcher: guard.Guard, report: list[str]) -> None:
-        if report[0] == "forked":
-            watcher.command_pid, watcher.pid = int(report[1]), int(report[2])
-        elif report[0] == "started":
-            guard.silence_standard_streams()
-        elif report[0] == "stopped":
-            self._on_stopped(watcher, int(report[1]))
+    def _heed(self, watcher: guard.Guard, report: Message) -> None:
+        if isinstance(report, orders.Forked):
+            watcher.command_pid, watcher.pid = report.pid, report.guard
+        elif isinstance(report, orders.Started):
+            process.silence_standard_streams()
+        elif isinstance(report, orders.Stopped):
+            self._on_stopped(watcher, report.signal)
 
     def _next_moment(self, watcher: guard.Guard, holding: Holding, now: float) -> float | None:
         """Return when the wrapper has something to do even if nothing happens."""
@@ -269,7 +270,7 @@ class Job:
             elif self._settings.on_lost == "continue":
                 self._say_lost_once(holding)
             elif holding.lost:
-                watcher.stop(deadlines.BY_LOSS)
+                watcher.stop(orders.BY_LOSS)
 
     def _say_lost_once(self, holding: Holding) -> None:
         if not self._loss_said and (holding.lost or self._clock.now() >= holding.deadline):
@@ -310,7 +311,7 @@ class Job:
                 self._terminal.give(self._guard.command_pid)
             self._guard.let_continue()
 
-    def _leave_terminal(self, watcher: guard.Guard, ended: guard.Ended) -> None:
+    def _leave_terminal(self, watcher: guard.Guard, ended: orders.Ended) -> None:
         """Leave the terminal as it was; what Ctrl-C ended, ends the rest of a pipeline or script too."""
         if self._terminal is None or not self._terminal.take_back(watcher.command_pid or 0):
             return
@@ -325,7 +326,7 @@ class Job:
 
     # Ending.
 
-    def _finish(self, ended: guard.Ended, holding: Holding | None) -> int:
+    def _finish(self, ended: orders.Ended, holding: Holding | None) -> int:
         """Say how it ended, release, and return the exit status."""
         status, outcome = _status(ended)
         ran_for = self._clock.now() - self._running_since
@@ -378,10 +379,10 @@ def _terminal() -> Terminal | None:
     return Terminal(descriptor)
 
 
-def _status(ended: guard.Ended) -> tuple[int, str]:
+def _status(ended: orders.Ended) -> tuple[int, str]:
     """Return (exit status, outcome for the record)."""
-    if ended.why == deadlines.BY_TIMEOUT:
+    if ended.why == orders.BY_TIMEOUT:
         return errors.TIMEOUT, TIMED_OUT
-    if ended.why in (None, deadlines.BY_SIGNAL) and ended.wait_status is not None:
+    if ended.why in (None, orders.BY_SIGNAL) and ended.wait_status is not None:
         return process.exit_status(ended.wait_status), EXITED
     return errors.LOST, LOST

@@ -8,12 +8,16 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from cronlock.lease.clock import SystemClock
 from cronlock.process import command as process
-from cronlock.process import deadlines, guard, linux
+from cronlock.process import guard, linux, orders
+from cronlock.process.orders import Ended, Forked, NotStarted, Started
+
+_Report = TypeVar("_Report", bound=orders.Message)
 
 #: Far more than anything takes here.
 LIMIT = 60.0
@@ -39,15 +43,15 @@ class Watched:
     """A guard, and what it says."""
 
     def __init__(self, what: process.Command, *, seconds: float, grace: float = 0.5, folder: Path) -> None:
-        self._heard: list[list[str]] = []
+        self._heard: list[orders.Message] = []
         self._said = folder / "said"
         self._said.touch()
         self._signals, self._signals_writer = os.pipe()
         clock = SystemClock()
         self.deadline = clock.now() + seconds
-        orders = guard.Orders(
+        told = orders.Orders(
             command=what,
-            plan=deadlines.Plan(deadline=self.deadline, grace=grace, kill_after=grace, kill_lead=0.05),
+            plan=orders.Plan(deadline=self.deadline, grace=grace, kill_after=grace, kill_lead=0.05),
             timeout=None,
             stop_on_loss=True,
             rear=False,
@@ -56,7 +60,7 @@ class Watched:
             clock=clock,
             say=self._say,
         )
-        self.guard = guard.Guard(orders)
+        self.guard = guard.Guard(told)
         self._ended = False
 
     @property
@@ -64,21 +68,26 @@ class Watched:
         """What the guard told people."""
         return self._said.read_text()
 
-    def hear(self, word: str) -> list[str]:
-        """Wait for the report that begins with `word`, and return it."""
+    def hear(self, kind: type[_Report]) -> _Report:
+        """Wait for the report of this kind, and return it."""
         poll = select.poll()
-        poll.register(self.guard.reports, select.POLLIN)
+        poll.register(self.guard.reports.descriptor, select.POLLIN)
         until = time.monotonic() + LIMIT
         while True:
             for report in self._heard:
-                if report[0] == word:
+                if isinstance(report, kind):
                     return report
-            assert poll.poll(max(0.0, until - time.monotonic()) * 1000), f"no {word!r}, but {self._heard}"
+            assert poll.poll(max(0.0, until - time.monotonic()) * 1000), f"no {kind.__name__}, but {self._heard}"
             self._heard += self.guard.read_reports()
+
+    def ended(self) -> tuple[str | None, bool]:
+        """Wait for the end, and return why, and whether it was clean."""
+        report = self.hear(Ended)
+        return report.why, report.clean
 
     def fill_pipe(self) -> None:
         """Let no further report have room in the pipe."""
-        writer = os.open(f"/proc/self/fd/{self.guard.reports}", os.O_WRONLY | os.O_NONBLOCK)
+        writer = os.open(f"/proc/self/fd/{self.guard.reports.descriptor}", os.O_WRONLY | os.O_NONBLOCK)
         try:
             for size in (4096, 1):
                 try:
@@ -104,7 +113,7 @@ class Watched:
                 os.kill(pid, signal.SIGKILL)
             os.waitpid(self.guard.child, 0)
         self.guard.dismiss()
-        for descriptor in (self.guard.reports, self._signals, self._signals_writer):
+        for descriptor in (self.guard.reports.descriptor, self._signals, self._signals_writer):
             os.close(descriptor)
 
     def _say(self, text: str) -> None:
@@ -166,8 +175,8 @@ def number_in(path: Path) -> int:
 def test_exec_that_never_returns(guards: Guards) -> None:
     """A command on a dead file system is ended at the deadline like any other."""
     watched = guards.start(command("none", kind=NeverExecuted), seconds=1.0)
-    pid = int(watched.hear("forked")[1])
-    assert watched.hear("ended")[1::2] == [deadlines.BY_DEADLINE, "1"]
+    pid = watched.hear(Forked).pid
+    assert watched.ended() == (orders.BY_DEADLINE, True)
     assert not is_alive(pid)
     watched.wait_end()
 
@@ -175,16 +184,16 @@ def test_exec_that_never_returns(guards: Guards) -> None:
 def test_exec_that_never_returns_and_a_wrapper_that_stops_it(guards: Guards) -> None:
     """What the wrapper orders is heard although the command was not executed yet."""
     watched = guards.start(command("none", kind=NeverExecuted))
-    watched.hear("forked")
-    watched.guard.stop(deadlines.BY_LOSS)
-    assert watched.hear("ended")[1::2] == [deadlines.BY_LOSS, "1"]
+    watched.hear(Forked)
+    watched.guard.stop(orders.BY_LOSS)
+    assert watched.ended() == (orders.BY_LOSS, True)
 
 
 def test_nobody_reads_the_reports(guards: Guards) -> None:
     """A full pipe to a wrapper that hangs does not keep the guard from its deadline."""
     watched = guards.start(command("sleep", "600"), seconds=4.0)
-    pid = int(watched.hear("forked")[1])
-    watched.hear("started")
+    pid = watched.hear(Forked).pid
+    watched.hear(Started)
     watched.fill_pipe()
     # A report is due of it, and has no room.
     os.kill(pid, signal.SIGSTOP)
@@ -196,7 +205,7 @@ def test_nobody_reads_the_reports(guards: Guards) -> None:
 def test_deadline_that_passed_before_the_start(guards: Guards) -> None:
     """Nothing is started then."""
     watched = guards.start(command("sleep", "600"), seconds=-1.0)
-    assert watched.hear("late") == ["late"]
+    assert watched.hear(NotStarted).error is None
     watched.wait_end()
     with pytest.raises(guard.GuardDied):
         watched.guard.read_reports()
@@ -205,17 +214,17 @@ def test_deadline_that_passed_before_the_start(guards: Guards) -> None:
 def test_grace_that_reaches_back_before_the_start(guards: Guards) -> None:
     """A lease with less left than TERM's grace is late as well."""
     watched = guards.start(command("sleep", "600"), seconds=5.0, grace=6.0)
-    assert watched.hear("late") == ["late"]
+    assert watched.hear(NotStarted).error is None
     watched.wait_end()
 
 
 def test_wrapper_that_is_gone(guards: Guards) -> None:
     """The end of the control pipe ends the command, and somebody says why."""
     watched = guards.start(command("sleep", "600"))
-    pid = int(watched.hear("forked")[1])
-    watched.hear("started")
+    pid = watched.hear(Forked).pid
+    watched.hear(Started)
     watched.guard.dismiss()
-    assert watched.hear("ended") == ["ended", deadlines.BY_WRAPPER, str(int(signal.SIGTERM)), "1"]
+    assert watched.hear(Ended) == Ended(orders.BY_WRAPPER, int(signal.SIGTERM), clean=True)
     assert not is_alive(pid)
     watched.wait_end()
     assert "was killed; the command was stopped" in watched.said
@@ -225,7 +234,7 @@ def test_wrapper_that_is_gone(guards: Guards) -> None:
 def test_dismissed_guard_is_told_nothing(guards: Guards) -> None:
     """A wrapper that is continued while it waits for the guard's end has nothing to say, and does not fail."""
     watched = guards.start(command("true"))
-    watched.hear("ended")
+    watched.hear(Ended)
     watched.guard.dismiss()
     watched.guard.let_continue()
     watched.wait_end()
@@ -234,12 +243,12 @@ def test_dismissed_guard_is_told_nothing(guards: Guards) -> None:
 def test_renewals_move_the_deadline(guards: Guards) -> None:
     """A command lives as long as it is renewed, and ends on the last word."""
     watched = guards.start(command("sleep", "600"), seconds=2.0)
-    pid = int(watched.hear("forked")[1])
+    pid = watched.hear(Forked).pid
     watched.guard.renewed(watched.deadline + 600)
     time.sleep(2.5)
     assert is_alive(pid)
     watched.guard.renewed(SystemClock().now())
-    assert watched.hear("ended")[1::2] == [deadlines.BY_DEADLINE, "1"]
+    assert watched.ended() == (orders.BY_DEADLINE, True)
 
 
 #: A shell that goes on in spite of TERM or ends of it, in front of one that ignores it.
@@ -262,9 +271,9 @@ def test_what_ignores_term_in_the_commands_group(
     monkeypatch.chdir(tmp_path)
     watched = guards.start(command("sh", "-c", _LEADERS[leader]))
     orphan = number_in(tmp_path / "orphan")
-    watched.guard.stop(deadlines.BY_LOSS)
+    watched.guard.stop(orders.BY_LOSS)
     try:
-        assert watched.hear("ended")[1::2] == [deadlines.BY_LOSS, "1"]
+        assert watched.ended() == (orders.BY_LOSS, True)
         assert not is_alive(orphan)
     finally:
         if is_alive(orphan):
@@ -281,7 +290,7 @@ def test_group_that_ends_by_itself_is_clean_at_once(
     watched = guards.start(command("sh", "-c", script), grace=LIMIT / 3)
     orphan = number_in(tmp_path / "orphan")
     asked = time.monotonic()
-    watched.guard.stop(deadlines.BY_LOSS)
-    assert watched.hear("ended")[3] == "1"
+    watched.guard.stop(orders.BY_LOSS)
+    assert watched.hear(Ended).clean
     assert not is_alive(orphan)
     assert time.monotonic() < asked + LIMIT

@@ -9,7 +9,7 @@ import pytest
 from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
 from cronlock.lease import timing
 from cronlock.lease.vocabulary import EXITED, HELD, LOST, RELEASED, Conflict, Grant
-from cronlock.process import deadlines
+from cronlock.process import orders
 from cronlock.run.holder import Holding
 
 from .holders import FINE, GIVEN_BACK, LATE, LOST_REPLY, LOST_REQUEST, NOT_SENT, TTL, Bench, Interrupted
@@ -71,7 +71,7 @@ def test_an_outage_longer_than_the_ttl(tmp_path: Path, monkeypatch: pytest.Monke
     bench.way.acquires = [fate] * 60
     holding = bench.acquired()
     assert bench.clock.now() > 1000.0 + TTL
-    assert deadlines.decide(bench.clock.now(), bench.holder.plan(holding))[0] == deadlines.WAIT
+    assert orders.decide(bench.clock.now(), bench.holder.plan(holding))[0] == orders.WAIT
     assert bench.owner_of_the_key() == holding.grant.claim.owner == bench.holder.owner
     assert len(bench.way.owners) < 70
 

@@ -7,16 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cronlock.lease import timing
-from cronlock.process import deadlines
-from cronlock.process.deadlines import BY_DEADLINE, BY_LOSS, BY_SIGNAL, BY_TIMEOUT, BY_WRAPPER
+from cronlock.process import orders
+from cronlock.process.orders import BY_DEADLINE, BY_LOSS, BY_SIGNAL, BY_TIMEOUT, BY_WRAPPER
 
 TTLS = st.floats(min_value=1.0, max_value=86400.0)
 TIMES = st.floats(min_value=0.0, max_value=1e6)
 
 
-def plan(ttl: float = 300.0, kill_after: float = 10.0, sent: float = 0.0, limit: float | None = None) -> deadlines.Plan:
+def plan(ttl: float = 300.0, kill_after: float = 10.0, sent: float = 0.0, limit: float | None = None) -> orders.Plan:
     """Return the plan of a command under a lease granted for a request sent at `sent`."""
-    return deadlines.Plan(
+    return orders.Plan(
         deadline=timing.deadline(sent, ttl, 0.0),
         grace=timing.grace(kill_after, ttl),
         kill_after=kill_after,
@@ -39,13 +39,13 @@ def test_grace_is_at_most_a_third_of_the_ttl(ttl: float, kill_after: float) -> N
 def test_with_the_defaults_term_goes_out_ten_seconds_before_kill() -> None:
     """ttl 300 and kill-after 10: quiet until 289.5, then TERM, KILL before D."""
     kept = plan()
-    assert deadlines.decide(289.4, kept) == (deadlines.WAIT, None, 289.5)
-    assert deadlines.decide(289.5, kept) == (deadlines.TERMINATE, BY_DEADLINE, None)
+    assert orders.decide(289.4, kept) == (orders.WAIT, None, 289.5)
+    assert orders.decide(289.5, kept) == (orders.TERMINATE, BY_DEADLINE, None)
     kept.begin_stop(BY_DEADLINE, 289.5)
-    action, why, wake = deadlines.decide(290.0, kept)
-    assert (action, why) == (deadlines.WAIT, BY_DEADLINE)
+    action, why, wake = orders.decide(290.0, kept)
+    assert (action, why) == (orders.WAIT, BY_DEADLINE)
     assert wake == pytest.approx(299.5)
-    assert deadlines.decide(299.5, kept)[0] == deadlines.KILL
+    assert orders.decide(299.5, kept)[0] == orders.KILL
     assert kept.deadline is not None
     assert kept.deadline > 299.5
 
@@ -63,19 +63,19 @@ def test_kill_is_due_before_the_deadline_however_the_stop_began(ttl: float, kill
         kept = plan(ttl, kill_after)
         assert kept.deadline is not None
         kept.begin_stop(why, min(late, kept.deadline))
-        assert deadlines.decide(kept.deadline - kept.kill_lead, kept)[0] == deadlines.KILL
+        assert orders.decide(kept.deadline - kept.kill_lead, kept)[0] == orders.KILL
 
 
 @given(ttl=TTLS, kill_after=st.floats(min_value=0.0, max_value=600.0), now=TIMES)
 def test_a_late_wake_up_never_waits_past_the_deadline(ttl: float, kill_after: float, now: float) -> None:
     """After a pause of any length, the first decision past TERM's time is to stop."""
     kept = plan(ttl, kill_after)
-    action, _, wake = deadlines.decide(now, kept)
+    action, _, wake = orders.decide(now, kept)
     assert kept.deadline is not None
     if now >= kept.deadline - kept.kill_lead - kept.grace:
-        assert action == deadlines.TERMINATE
+        assert action == orders.TERMINATE
     else:
-        assert action == deadlines.WAIT
+        assert action == orders.WAIT
         assert wake is not None
         assert now < wake < kept.deadline
 
@@ -83,26 +83,26 @@ def test_a_late_wake_up_never_waits_past_the_deadline(ttl: float, kill_after: fl
 def test_timeout_gives_the_whole_of_kill_after_while_the_lease_allows() -> None:
     """--timeout: TERM at the limit, KILL after --kill-after, renewals going on meanwhile."""
     kept = plan(ttl=30.0, kill_after=20.0, limit=5.0)
-    assert deadlines.decide(4.9, kept) == (deadlines.WAIT, None, 5.0)
-    assert deadlines.decide(5.0, kept) == (deadlines.TERMINATE, BY_TIMEOUT, None)
+    assert orders.decide(4.9, kept) == (orders.WAIT, None, 5.0)
+    assert orders.decide(5.0, kept) == (orders.TERMINATE, BY_TIMEOUT, None)
     kept.begin_stop(BY_TIMEOUT, 5.0)
-    assert deadlines.decide(24.9, kept)[0] == deadlines.WAIT
-    assert deadlines.decide(25.0, kept)[0] == deadlines.KILL
+    assert orders.decide(24.9, kept)[0] == orders.WAIT
+    assert orders.decide(25.0, kept)[0] == orders.KILL
 
 
 def test_a_renewal_moves_the_deadline_of_a_plan() -> None:
     """What was due at the old deadline is not due at the new one."""
     kept = plan()
     kept.deadline = timing.deadline(200.0, 300.0, 0.0)
-    assert deadlines.decide(299.0, kept)[0] == deadlines.WAIT
+    assert orders.decide(299.0, kept)[0] == orders.WAIT
 
 
 def test_without_a_lease_only_the_limit_counts() -> None:
     """--on-error run and --on-lost continue: no deadline ends the command."""
-    kept = deadlines.Plan(deadline=None, grace=10.0, kill_after=10.0)
-    assert deadlines.decide(1e9, kept) == (deadlines.WAIT, None, None)
+    kept = orders.Plan(deadline=None, grace=10.0, kill_after=10.0)
+    assert orders.decide(1e9, kept) == (orders.WAIT, None, None)
     kept.limit = 7.0
-    assert deadlines.decide(8.0, kept)[1] == BY_TIMEOUT
+    assert orders.decide(8.0, kept)[1] == BY_TIMEOUT
 
 
 def test_the_first_reason_of_a_stop_stays() -> None:

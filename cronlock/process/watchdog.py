@@ -1,0 +1,194 @@
+"""The guard's own side: it watches the command and the deadline until there is nothing left to watch."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+
+from . import command as process
+from . import linux, orders, signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .orders import Message, Orders
+
+
+class Watchdog:
+    """The guard, in a process of its own."""
+
+    def __init__(self, told: Orders, control: int, reports: int) -> None:
+        self._told = told
+        self._control = orders.Pipe(control)
+        self._reports = reports
+        # A group of its own: what a terminal or a caller sends to the wrapper's is not for us.
+        os.setpgid(0, 0)
+        linux.set_name("cronlock-guard")
+        self._children = signals.watch_children()
+        signals.unblock_all()
+        self._adopts = linux.become_subreaper()
+        # A wrapper that is stopped reads nothing; that must not stop the guard as well.
+        os.set_blocking(reports, False)
+        self._alarm = linux.Alarm()
+        self._poll = select.poll()
+        for descriptor in (control, self._children, self._alarm.descriptor):
+            if descriptor >= 0:
+                self._poll.register(descriptor, select.POLLIN)
+        #: The command's, which is its group's too; None if it was not started.
+        self._pid: int | None = None
+        #: Where to read whether it could be executed.
+        self._exec = -1
+        self._wait_status: int | None = None
+        self._forwarded: set[int] = set()
+        self._plan = told.plan
+        self._over = False
+
+    def live(self) -> None:
+        """Start the command, and watch until there is nothing left to watch."""
+        self._start()
+        while not self._over:
+            now = self._told.clock.now()
+            # Before anything else: whatever woke us, it may be late.
+            action, why, wake = orders.decide(now, self._plan)
+            if action == orders.TERMINATE and why is not None:
+                self._terminate(why)
+            elif action == orders.KILL:
+                self._finish(clean=process.kill_all(self._group(), adopts=self._adopts))
+            else:
+                self._alarm.set(wake)
+                self._wait(self._alarm.poll_limit(now))
+
+    def _wait(self, limit: float | None) -> None:
+        ready = {descriptor for descriptor, _ in self._poll.poll(None if limit is None else limit * 1000 + 1)}
+        if self._exec in ready:
+            self._executed()
+        if self._children in ready and not self._over:
+            signals.drain(self._children)
+            self._collect()
+        if self._control.descriptor in ready and not self._over:
+            self._obey()
+        if self._told.signals in ready and not self._over:
+            self._forward()
+
+    def _obey(self) -> None:
+        messages = self._control.read()
+        if messages is None:
+            self._poll.unregister(self._control.descriptor)
+            if self._told.stop_on_loss:
+                self._terminate(orders.BY_WRAPPER)
+            return
+        for message in messages:
+            if isinstance(message, orders.Deadline):
+                if self._plan.deadline is not None:
+                    self._plan.deadline = message.moment
+            elif isinstance(message, orders.Stop):
+                self._terminate(message.why)
+            else:
+                self._signal_group(signals.SIGCONT)
+
+    def _start(self) -> None:
+        now = self._told.clock.now()
+        if orders.decide(now, self._plan)[0] != orders.WAIT:
+            self._give_up(None)
+            return
+        try:
+            self._pid, self._exec = self._told.command.start()
+        except OSError as error:
+            self._give_up(error.errno or errno.EAGAIN)
+            return
+        self._report(orders.Forked(self._pid, os.getpid()))
+        if self._told.timeout is not None:
+            self._plan.limit = now + self._told.timeout
+        self._poll.register(self._exec, select.POLLIN)
+        self._poll.register(self._told.signals, select.POLLIN)
+
+    def _executed(self) -> None:
+        self._poll.unregister(self._exec)
+        failure = process.exec_failure(self._exec)
+        if failure:
+            self._give_up(failure)
+            return
+        self._report(orders.Started())
+        # Whoever reads what the command writes must see its end when the command closes it.
+        process.silence_standard_streams()
+
+    def _give_up(self, error: int | None) -> None:
+        self._report(orders.NotStarted(error))
+        self._over = True
+
+    def _forward(self) -> None:
+        for number in signals.drain(self._told.signals):
+            # Reaped: its pid may belong to somebody else by now.
+            if number in signals.FORWARDED:
+                self._forwarded.add(number)
+                self._signal_group(number)
+
+    def _signal_group(self, number: int) -> None:
+        group = self._group()
+        if group is not None:
+            process.signal_group(group, number)
+
+    def _collect(self) -> None:
+        ended: dict[int, int] = {}
+        stopped: dict[int, int] = {}
+        children_left = process.reap(ended, stopped)
+        if self._pid is None:
+            return
+        if self._pid in stopped and self._pid not in ended:
+            self._report(orders.Stopped(stopped[self._pid]))
+        if self._pid in ended:
+            self._wait_status = ended[self._pid]
+            if self._plan.stop is None:
+                if not (children_left and self._died_of_forwarded()):
+                    # The run is over; a daemon that it left on purpose lives on.
+                    self._finish(clean=not children_left)
+                    return
+                self._terminate(orders.BY_SIGNAL)
+        stopping = self._plan.stop is not None and self._wait_status is not None
+        if stopping and process.none_left(children_left, self._pid, adopts=self._adopts):
+            self._finish(clean=True)
+
+    def _died_of_forwarded(self) -> bool:
+        assert self._wait_status is not None
+        return os.WIFSIGNALED(self._wait_status) and os.WTERMSIG(self._wait_status) in self._forwarded
+
+    def _terminate(self, why: str) -> None:
+        if self._plan.stop is None and self._pid is not None:
+            self._plan.begin_stop(why, self._told.clock.now())
+            process.signal_all(signals.SIGTERM, self._group())
+            # A stopped process takes notice only when it goes on.
+            process.signal_all(signals.SIGCONT, self._group())
+
+    def _finish(self, *, clean: bool) -> None:
+        why = self._plan.stop
+        descriptor = self._told.command.descriptor
+        if clean and why is not None and descriptor is not None:
+            # A wrapper that stays stopped shares this lock; it must not keep the key for ever.
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        self._report(orders.Ended(why, self._wait_status, clean))
+        if why == orders.BY_WRAPPER:
+            if self._told.terminal is not None and self._pid is not None:
+                self._told.terminal.take_back(self._pid)
+            self._told.say(
+                "the cronlock process was killed; the command was stopped"
+                + ("" if clean else ", but not all that it started could be")
+            )
+        self._over = True
+
+    def _group(self) -> int | None:
+        """Return the command's process group, None once its number may be somebody else's."""
+        if self._wait_status is None or not (self._adopts and linux.has_proc()):
+            # Where descendants cannot be found, it is the only way to what is left of the group;
+            # and as long as anything is, nobody else gets the number.
+            return self._pid
+        return None
+
+    def _report(self, message: Message) -> None:
+        try:
+            os.write(self._reports, message.line())
+        except BrokenPipeError:
+            pass  # The wrapper died; its pipe's end says the same.
+        except BlockingIOError:
+            pass  # It has thousands to read before, and sees the pipe's end behind them.
