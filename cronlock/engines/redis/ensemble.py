@@ -73,40 +73,54 @@ def _tls(url: URL) -> ssl.SSLContext | None:
     return tls_context(str(url), url.params) if wanted == "1" else None
 
 
-class Sentinels:
-    """The master of a service, by the word of the first sentinel that sees it up."""
+class _Ensemble:
+    """Servers that are found by asking others, and asked once they are."""
 
-    def __init__(self, url: URL, service: str, tls: ssl.SSLContext | None, login: Credentials) -> None:
+    def __init__(self, url: URL, tls: ssl.SSLContext | None, guides: Guides) -> None:
         self.name = str(url)
-        self._service = service
+        self._guides = guides
         self._tls = tls
         self._credentials = credentials(url)
-        self._sentinels = Guides(url, "sentinel", url.need_hosts(26379), login, tls=tls is not None)
-        self._master: Server | None = None
+        self._servers: dict[Place, Server] = {}
 
-    def ask(self, commands: list[Command], deadline: float, key: bytes = b"") -> list[Reply]:  # noqa: ARG002
-        """Send `commands` to the master, which has all keys."""
+    def ask(self, commands: list[Command], deadline: float, key: bytes = b"") -> list[Reply]:
+        """Send `commands` to the master that has `key`, the only one that they are about."""
         try:
-            return self.masters(deadline)[0].ask(commands, deadline)
+            return self._ask(commands, deadline, key)
         except BackendUnavailable:
-            # Another may be the master by now.
+            # Another may have it by now.
             self.close()
             raise
 
+    def close(self) -> None:
+        """Close all connections and forget what is where; raises nothing."""
+        for server in self._servers.values():
+            server.close()
+        self._servers = {}
+
+    def _ask(self, commands: list[Command], deadline: float, key: bytes) -> list[Reply]:
+        raise NotImplementedError
+
+    def _server(self, kind: str, place: Place) -> Server:
+        if place not in self._servers:
+            name = f"{self.name}: {kind} {place[0]}:{place[1]}"
+            self._servers[place] = Server(name, place, credentials=self._credentials, tls=self._tls)
+        return self._servers[place]
+
+
+class Sentinels(_Ensemble):
+    """The master of a service, by the word of the first sentinel that sees it up."""
+
+    def __init__(self, url: URL, service: str, tls: ssl.SSLContext | None, login: Credentials) -> None:
+        super().__init__(url, tls, Guides(url, "sentinel", url.need_hosts(26379), login, tls=tls is not None))
+        self._service = service
+
     def masters(self, deadline: float) -> list[Server]:
         """Return the one master."""
-        if self._master is None:
-            place = self._sentinels.ask(self._discover, deadline)
-            self._master = Server(
-                f"{self.name}: master {place[0]}:{place[1]}", place, credentials=self._credentials, tls=self._tls
-            )
-        return [self._master]
+        return list(self._servers.values()) or [self._server("master", self._guides.ask(self._discover, deadline))]
 
-    def close(self) -> None:
-        """Close the connection and forget who the master is; raises nothing."""
-        if self._master is not None:
-            self._master.close()
-            self._master = None
+    def _ask(self, commands: list[Command], deadline: float, key: bytes) -> list[Reply]:  # noqa: ARG002
+        return self.masters(deadline)[0].ask(commands, deadline)
 
     def _discover(self, name: str, place: Place, options: dict[str, Any]) -> Place:
         until = time.monotonic() + options["socket_timeout"]
@@ -141,25 +155,13 @@ def _ping(client: Redis) -> None:
         pass  # Who may not PING may ask all the same.
 
 
-class Cluster:
+class Cluster(_Ensemble):
     """The masters of a cluster and the slots that each of them has."""
 
     def __init__(self, url: URL, tls: ssl.SSLContext | None) -> None:
-        self.name = str(url)
-        self._tls = tls
-        self._credentials = credentials(url)
-        self._seeds = Guides(url, "node", url.need_hosts(6379), self._credentials, tls=tls is not None)
-        self._nodes: dict[Place, Server] = {}
+        guides = Guides(url, "node", url.need_hosts(6379), credentials(url), tls=tls is not None)
+        super().__init__(url, tls, guides)
         self._map: NodesManager | None = None
-
-    def ask(self, commands: list[Command], deadline: float, key: bytes = b"") -> list[Reply]:
-        """Send `commands` to the master that has the slot of `key`, the only one that they are about."""
-        try:
-            return self._follow(self._owner_of(key, deadline), commands, deadline)
-        except BackendUnavailable:
-            # The slots may be elsewhere by now.
-            self.close()
-            raise
 
     def masters(self, deadline: float) -> list[Server]:
         """Return all masters."""
@@ -167,12 +169,11 @@ class Cluster:
 
     def close(self) -> None:
         """Close all connections and forget which slots are where; raises nothing."""
-        for server in self._nodes.values():
-            server.close()
-        self._nodes, self._map = {}, None
+        super().close()
+        self._map = None
 
-    def _follow(self, server: Server, commands: list[Command], deadline: float) -> list[Reply]:
-        asking = False
+    def _ask(self, commands: list[Command], deadline: float, key: bytes) -> list[Reply]:
+        server, asking = self._owner_of(key, deadline), False
         for _ in range(_MOVES):
             # ASKING counts for one command.
             asked = [one for command in commands for one in ([b"ASKING"], command)] if asking else commands
@@ -186,7 +187,8 @@ class Cluster:
                 self._map = None  # Ask anew next time.
             asking = word == "ASK"
             host, _, port = rest.partition(" ")[2].rpartition(":")
-            server = self._server(_place(server.name, host, int(port) if port.isdecimal() and len(port) < 6 else 0))
+            place = _place(server.name, host, int(port) if port.isdecimal() and len(port) < 6 else 0)
+            server = self._server("node", place)
         raise BackendUnavailable(f"{self.name}: the nodes send each other's keys around in a circle")
 
     def _owner_of(self, name: bytes, deadline: float) -> Server:
@@ -198,7 +200,7 @@ class Cluster:
 
     def _known(self, deadline: float) -> NodesManager:
         if self._map is None:
-            self._map = self._seeds.ask(self._discover, deadline)
+            self._map = self._guides.ask(self._discover, deadline)
         return self._map
 
     def _discover(self, name: str, place: Place, options: dict[str, Any]) -> NodesManager:
@@ -218,13 +220,7 @@ class Cluster:
             client.connection_pool.disconnect()
 
     def _node(self, node: ClusterNode) -> Server:
-        return self._server(_place(self.name, node.host, node.port))
-
-    def _server(self, place: Place) -> Server:
-        if place not in self._nodes:
-            name = f"{self.name}: node {place[0]}:{place[1]}"
-            self._nodes[place] = Server(name, place, credentials=self._credentials, tls=self._tls)
-        return self._nodes[place]
+        return self._server("node", _place(self.name, node.host, node.port))
 
 
 def _checked_slots(answer: Any, asked: str) -> Any:

@@ -46,9 +46,7 @@ def _page(
         if isinstance(answer, ReplyError):
             raise answer.refusal(server.name)
     page = answers[-1]
-    if not isinstance(page, list) or len(page) != 2:
+    if not (isinstance(page, list) and len(page) == 2 and isinstance(page[0], bytes) and isinstance(page[1], list)):
         raise senseless(server.name)
-    following, found = page
-    if not isinstance(following, bytes) or not isinstance(found, list):
-        raise senseless(server.name)
+    following, found = page[0], page[1]
     return following, [name for name in found if isinstance(name, bytes) and name.startswith(prefix)]

@@ -6,6 +6,7 @@ https://redis.io/docs/latest/develop/reference/protocol-spec/
 from __future__ import annotations
 
 from ...errors import BackendUnavailable
+from ...value import Value
 from ..wire.stream import Busy, HungUp, Stream, patiently
 
 TYPE_CHECKING = False
@@ -52,15 +53,12 @@ _HINTS = (
 _FULL = "ERR max number of clients"
 
 
-class ReplyError:
+class ReplyError(Value):
     """An error that the server answered, as a value."""
 
-    __slots__ = ("_secret", "text")
-
-    def __init__(self, text: str, secret: str) -> None:
-        self.text = text
-        #: What the server was told and may repeat, but a person is not told.
-        self._secret = secret
+    text: str
+    #: What the server was told and may repeat, but a person is not told.
+    secret: str
 
     @property
     def turned_away(self) -> bool:
@@ -69,7 +67,7 @@ class ReplyError:
 
     def refusal(self, name: str) -> BackendUnavailable:
         """Return the exception that says what it means and what to do, of the server `name`."""
-        text = self.text.replace(self._secret, "***") if self._secret else self.text
+        text = self.text.replace(self.secret, "***") if self.secret else self.text
         text = "".join([character if character.isprintable() else "?" for character in text[:200]])
         for sign, hint in _HINTS:
             if sign in self.text:
@@ -94,8 +92,6 @@ class Replies:
 
     Whatever is not RESP2 or goes beyond the limits is BackendUnavailable.
     """
-
-    __slots__ = ("_at", "_buffer", "_left", "_name", "_receive", "_secret")
 
     def __init__(self, name: str, receive: Callable[[], bytes], secret: str = "") -> None:
         self._name = name
@@ -191,8 +187,6 @@ def _guess(head: bytes) -> str:
 
 class Server:
     """One server and one connection to it, made when it is first asked and again after a failure."""
-
-    __slots__ = ("_credentials", "_replies", "_stream", "_tls", "name", "place")
 
     def __init__(
         self,

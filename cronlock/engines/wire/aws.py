@@ -17,6 +17,7 @@ import time
 from ...errors import BackendUnavailable, ConfigError
 from ...lease.clock import SystemClock
 from ...lease.server_clock import ServerClock
+from ...value import Value
 from . import aws_credentials
 from .http import Connection, Unanswered
 from .stream import tls_context
@@ -64,17 +65,14 @@ class Denied(BackendUnavailable):
     """The credentials are good, and may not do this."""
 
 
-class Reply:
+class Reply(Value):
     """An answer of the service: done, or refused for a reason that the caller said it knows."""
 
-    __slots__ = ("body", "code", "says")
-
-    def __init__(self, code: str, body: dict[str, Any], says: str = "") -> None:
-        #: The error's code without its namespace; empty when the request was done.
-        self.code = code
-        self.body = body
-        #: The error's text, for people.
-        self.says = says
+    #: The error's code without its namespace; empty when the request was done.
+    code: str
+    body: dict[str, Any]
+    #: The error's text, for people.
+    says: str = ""
 
 
 class Service:

@@ -1,6 +1,6 @@
 """HTTP/1.1 with one time limit, for the servers that are asked by it: one connection, one request at a time.
 
-h11 knows the protocol and does no I/O; `network.Stream` does the I/O and knows the limit. Nothing is
+h11 knows the protocol and does no I/O; `wire.stream` does the I/O and knows the limit. Nothing is
 followed (redirects), undone (compression) or tried again here.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import h11
 
 from ...errors import BackendUnavailable
+from ...value import Value
 from .stream import HungUp, Stream
 
 TYPE_CHECKING = False
@@ -30,23 +31,18 @@ class Unanswered(BackendUnavailable):
     """
 
 
-class Response:
+class Response(Value):
     """An answer, whatever its status."""
 
-    __slots__ = ("body", "headers", "status")
-
-    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
-        #: From 200 to 999.
-        self.status = status
-        #: Names in small letters; of several with one name the last.
-        self.headers = headers
-        self.body = body
+    #: From 200 to 999.
+    status: int
+    #: Names in small letters; of several with one name the last.
+    headers: dict[str, str]
+    body: bytes
 
 
 class Connection:
     """The way to one server, which is connected to when it is first asked and kept for what follows."""
-
-    __slots__ = ("_asked", "_host", "_longest", "_name", "_port", "_protocol", "_stream", "_tls", "place")
 
     def __init__(
         self, name: str, host: str, port: int, tls: ssl.SSLContext | None = None, *, longest: int = LONGEST
@@ -77,11 +73,9 @@ class Connection:
         stream, protocol = self._connected(deadline)
         self._asked = True
         try:
-            data = self._written(
-                protocol, h11.Request(method=method, target=target, headers=[*fields, *headers.items()])
-            )
-            data += self._written(protocol, h11.Data(data=body)) + self._written(protocol, h11.EndOfMessage())
-            stream.send(data)
+            head = h11.Request(method=method, target=target, headers=[*fields, *headers.items()])
+            events = (head, h11.Data(data=body), h11.EndOfMessage())
+            stream.send(b"".join([protocol.send(event) or b"" for event in events]))
         except (h11.LocalProtocolError, UnicodeEncodeError) as error:
             self.close()
             raise BackendUnavailable(f"{self._name}: what is to be sent is no HTTP: {_short(error)}") from error
@@ -125,10 +119,6 @@ class Connection:
         self._protocol = h11.Connection(h11.CLIENT, max_incomplete_event_size=_LONGEST_HEAD)
         self._asked = False
         return self._stream, self._protocol
-
-    @staticmethod
-    def _written(protocol: h11.Connection, event: h11.Event) -> bytes:
-        return protocol.send(event) or b""
 
     def _answer(self, stream: Stream, protocol: h11.Connection) -> Response:
         head: h11.Response | None = None

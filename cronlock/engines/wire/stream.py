@@ -128,8 +128,6 @@ def tls_context(url_text: str, params: dict[str, str]) -> ssl.SSLContext:
 class Stream:
     """One connection. Every failure on it is BackendUnavailable, and it is of no use afterwards."""
 
-    __slots__ = ("_deadline", "_name", "_socket")
-
     def __init__(self, name: str, deadline: float) -> None:
         self._name = name
         #: Monotonic time by which all that is asked must be done.
