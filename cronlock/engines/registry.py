@@ -63,6 +63,12 @@ def open_backend(text: str, timeout: float) -> Backend:
     try:
         module = _load(name)
     except ImportError as error:
+        folder = name.rpartition(".")[0]
+        if url.scheme in SCHEMES and error.name in (name, folder):
+            engine = folder.rpartition(".")[2]
+            raise ConfigError(
+                f"{url.scheme}:// needs cronlock's engine {engine}, which is not installed: install it again"
+            ) from error
         missing = (error.name or "").partition(".")[0]
         if needed is None and url.scheme not in SCHEMES:
             raise ConfigError(
