@@ -73,16 +73,15 @@ def _load(values: dict[str, str | None]) -> tuple[Settings | None, list[Finding]
 
 def _of_backend(chosen: Settings, *, create: bool) -> Iterator[Finding]:
     try:
-        named = host.backend_url(chosen)
+        url = URL(chosen.backend_url)
+        yield from host.key_file(url.params.get("key", ""))
         backend = registry.open_configured(chosen)
         module = registry.open_doctor(chosen.backend_url)
     except ConfigError as error:
         yield Finding("backend", BAD, str(error))
         return
-    yield named
-    case = probe.Case(
-        URL(chosen.backend_url), backend, timeout=chosen.backend_timeout, ttl=chosen.ttl, hold=chosen.min_hold
-    )
+    yield _named(url, configured=chosen.backend is not None)
+    case = probe.Case(url, backend, timeout=chosen.backend_timeout, ttl=chosen.ttl, hold=chosen.min_hold)
     try:
         unfit = findings.judge_ttl(chosen.ttl, backend.traits)
         if unfit is not None:
@@ -96,6 +95,16 @@ def _of_backend(chosen: Settings, *, create: bool) -> Iterator[Finding]:
             yield from host.state_directory(chosen)
     finally:
         backend.close()
+
+
+def _named(url: URL, *, configured: bool) -> Finding:
+    """Say which backend is configured, if any."""
+    if not configured:
+        text = f"none is configured: {url} guards this machine only, each other one runs the job too"
+        return Finding("backend", WARNING, text, "if the crontab is on several machines, set CRONLOCK_BACKEND")
+    if url.scheme == "file":
+        return Finding("backend", NOTE, f"{url} guards this machine only")
+    return Finding("backend", OK, str(url))
 
 
 def _of_servers(case: probe.Case, module: ModuleType | None, *, create: bool) -> Iterator[Finding]:
@@ -122,8 +131,8 @@ def _of_servers(case: probe.Case, module: ModuleType | None, *, create: bool) ->
     except BackendError as error:
         yield Finding(step, BAD, str(error))
     finally:
-        if tried and module is not None:
-            yield from _forget(case, module)
+        if tried:
+            yield from _forget(case)
 
 
 def _create(case: probe.Case, module: ModuleType | None) -> Iterator[Finding]:
@@ -134,9 +143,9 @@ def _create(case: probe.Case, module: ModuleType | None) -> Iterator[Finding]:
     yield from make(case)
 
 
-def _forget(case: probe.Case, module: ModuleType) -> Iterator[Finding]:
+def _forget(case: probe.Case) -> Iterator[Finding]:
     try:
-        stays = module.forget(case)
+        stays = probe.forget(case)
     except BackendError:
         return  # It lapses by itself, or was said to stay.
     if stays is not None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, field
+
 from .. import durations
 from ..lease import timing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ..lease.vocabulary import Traits
 
@@ -22,32 +25,34 @@ LEVELS = (OK, NOTE, WARNING, BAD)
 # Cron fires by the machines' own clocks; NTP keeps them within much less.
 _CLOCK_WARNING = 5.0
 _NEARLY_FULL = 0.9
-# What a few thousand keys of the file backend and a log need, in bytes, and the same in files.
+# What a key of the file backend takes, in bytes; what two hundred and a log need, and the same in files.
+_ONE_KEY = 1 << 16
 _LEAST_SPACE, _LEAST_FILES = 16 << 20, 1000
 _DAY = 86400.0
 # What renews certificates by itself does so with a third of their time left.
 _CERTIFICATE_WARNING, _CERTIFICATE_SHARE = 14 * _DAY, 0.2
 
 
+@dataclass
 class Finding:
     """One line of the report."""
 
-    __slots__ = ("level", "name", "place", "remedy", "text", "values")
+    #: What was looked at; the same each time.
+    name: str
+    #: OK, NOTE, WARNING or BAD.
+    level: str
+    text: str
+    #: What to do, or None if nothing has to be done.
+    remedy: str | None = None
+    #: Measured numbers by name; seconds and bytes.
+    values: Mapping[str, float] = field(default_factory=dict)
+    #: Which of several servers, or empty.
+    place: str = ""
 
-    def __init__(
-        self, name: str, level: str, text: str, remedy: str | None = None, values: dict[str, float] | None = None
-    ) -> None:
-        #: What was looked at; the same each time.
-        self.name = name
-        #: Which of several servers, or empty.
-        self.place = ""
-        #: OK, NOTE, WARNING or BAD.
-        self.level = level
-        self.text = text
-        #: What to do, or None if nothing has to be done.
-        self.remedy = remedy
-        #: Measured numbers by name; seconds and bytes.
-        self.values = values or {}
+
+def decide(name: str, *cases: tuple[object, str, str, str | None]) -> Finding:
+    """Return the finding that the first of `cases` which holds makes: whether it does, level, text and remedy."""
+    return next(Finding(name, level, text, remedy) for holds, level, text, remedy in cases if holds)
 
 
 def worst(findings: Iterable[Finding]) -> str:
@@ -82,15 +87,17 @@ def judge_clock(offset: float, bound: float, hold: float) -> Finding:
     text = f"this machine is {span(abs(offset))} {side} the server, give or take {span(bound)}"
     if abs(offset) <= bound:
         text = f"agrees with the server's, give or take {span(bound)}"
-    values = {"offset": offset, "bound": bound}
     surely = abs(offset) - bound
     remedy = "keep the clocks of all machines by NTP"
-    if hold and surely > hold:
-        text += f"; more than the hold of {durations.show(hold)}, so that a tick can run twice"
-        return Finding("clock", BAD, text, remedy, values)
-    if surely > _CLOCK_WARNING:
-        return Finding("clock", WARNING, text, remedy, values)
-    return Finding("clock", OK, text, values=values)
+    twice = f"{text}; more than the hold of {durations.show(hold)}, so that a tick can run twice"
+    finding = decide(
+        "clock",
+        (hold and surely > hold, BAD, twice, remedy),
+        (surely > _CLOCK_WARNING, WARNING, text, remedy),
+        (True, OK, text, None),
+    )
+    finding.values = {"offset": offset, "bound": bound}
+    return finding
 
 
 def judge_ttl(ttl: float, traits: Traits) -> Finding | None:
@@ -147,7 +154,7 @@ def judge_space(name: str, directory: str, free_bytes: int, files: int, free_fil
     """Judge what is free on a file system that has room for `files` in all (0: no limit of its own)."""
     text = f"{size(free_bytes)} free at {directory}" + (f", room for {free_files} files" if files else "")
     values: dict[str, float] = {"free_bytes": free_bytes}
-    if free_bytes < 1 << 16 or (files and free_files < 2):
+    if free_bytes < _ONE_KEY or (files and free_files < 2):
         return Finding(name, BAD, text, "free some space there", values)
     if free_bytes < _LEAST_SPACE or (files and free_files < _LEAST_FILES):
         return Finding(name, WARNING, text, "free some space there", values)
@@ -170,6 +177,21 @@ def span(seconds: float) -> str:
     if seconds < 1:
         return f"{seconds * 1000:.3g} ms"
     return durations.show(seconds)
+
+
+def number(text: object) -> float:
+    """Return the number that a server told as `text`, 0.0 if it is none."""
+    try:
+        value = float(str(text or 0))
+    except ValueError:
+        return 0.0
+    return value if math.isfinite(value) else 0.0
+
+
+def plain(value: object) -> str:
+    """Return what a server says of itself, bounded and printable."""
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str("" if value is None else value)
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
 
 
 def _tenths(seconds: float) -> str:

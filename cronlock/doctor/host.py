@@ -10,8 +10,6 @@ import time
 
 from .. import __version__
 from ..config import file as config_file
-from ..engines.url import URL
-from ..errors import ConfigError
 from ..process import linux
 from .findings import BAD, NOTE, OK, WARNING, Finding, judge_space
 
@@ -20,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ..config.settings import Settings
-
-_SECRETS = ("sentinel_password",)
 
 
 def machine() -> Iterator[Finding]:
@@ -62,18 +58,17 @@ def configuration(given: Mapping[str, object], environ: Mapping[str, str], chose
     if chosen.wheres.get("backend", "").startswith("--") and _has_secret(chosen.backend or ""):
         remedy = f"write it into {config_file.DEFAULT_PATH}, with mode 600"
         yield Finding("password", WARNING, "is on the command line, where every user of this machine reads it", remedy)
-    yield from _key_file(chosen)
 
 
-def backend_url(chosen: Settings) -> Finding:
-    """Say which backend is configured, if any. Raises ConfigError where there is no place for the default one."""
-    url = URL(chosen.backend_url)
-    if chosen.backend is None:
-        text = f"none is configured: {url} guards this machine only, each other one runs the job too"
-        return Finding("backend", WARNING, text, "if the crontab is on several machines, set CRONLOCK_BACKEND")
-    if url.scheme == "file":
-        return Finding("backend", NOTE, f"{url} guards this machine only")
-    return Finding("backend", OK, str(url))
+def key_file(path: str) -> Iterator[Finding]:
+    """Look at a TLS key, if it is there."""
+    if not os.path.exists(path):
+        return
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    if mode & (stat.S_IROTH | stat.S_IWOTH):
+        yield Finding("TLS key", WARNING, f"{path}, mode {mode:o}: every user can read it", f"chmod o-rw {path}")
+    else:
+        yield Finding("TLS key", OK, f"{path}, mode {mode:o}")
 
 
 def state_directory(chosen: Settings) -> Iterator[Finding]:
@@ -158,30 +153,10 @@ def _holds_password(path: str) -> bool:
 
 
 def _has_secret(text: str) -> bool:
-    url = _parsed(text)
-    if url is None:
-        return "@" in text  # What cannot be used may hold one all the same.
-    return url.password is not None or any(name in url.params for name in _SECRETS)
-
-
-def _parsed(text: str) -> URL | None:
-    try:
-        return URL(text)
-    except ConfigError:
-        return None  # Told where the backend is opened.
-
-
-def _key_file(chosen: Settings) -> Iterator[Finding]:
-    """Look at the TLS key that the URL names."""
-    url = None if chosen.backend is None else _parsed(chosen.backend)
-    path = None if url is None else url.params.get("key")
-    if path is None or not os.path.exists(path):
-        return
-    mode = stat.S_IMODE(os.stat(path).st_mode)
-    if mode & (stat.S_IROTH | stat.S_IWOTH):
-        yield Finding("TLS key", WARNING, f"{path}, mode {mode:o}: every user can read it", f"chmod o-rw {path}")
-    else:
-        yield Finding("TLS key", OK, f"{path}, mode {mode:o}")
+    """Whether a backend's URL holds a password, also one that cannot be used."""
+    credentials, at, _ = text.rpartition("@")
+    is_file = text.lower().startswith("file:")
+    return "sentinel_password=" in text or (bool(at) and not is_file and ":" in credentials.replace("://", "", 1))
 
 
 def _user() -> str:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import os
 import statistics
 import time
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from .. import keys
 from ..errors import BackendError, CronlockError
 from ..lease.describe import describe
+from ..lease.leases import Leases
 from ..lease.vocabulary import EXITED, Claim, Conflict, Ending
 from . import findings
-from .findings import BAD, OK, WARNING, Finding
+from .findings import BAD, NOTE, OK, WARNING, Finding
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..engines.url import URL
     from ..lease.vocabulary import Backend, Grant
+
+_Kind = TypeVar("_Kind")
 
 _REQUESTS = 5
 #: Between looks at a key that another doctor has, in seconds.
@@ -27,25 +30,37 @@ _PAUSE = 0.1
 PROGRAM = "cronlock doctor"
 
 
+@runtime_checkable
+class Purging(Protocol):
+    """A store that can remove a key's cell, for the probe's."""
+
+    def purge(self, key: str, deadline: float) -> str | None:
+        """Remove the cell by monotonic time `deadline`; return what is not allowed, None if it was done.
+
+        Raises BackendError when that cannot be told.
+        """
+
+
 class Case:
     """One backend to look at, and what is asked of it."""
 
-    __slots__ = ("backend", "hold", "kept", "key", "missing", "timeout", "ttl", "url")
-
     def __init__(self, url: URL, backend: Backend, *, timeout: float, ttl: float, hold: float) -> None:
+        """`timeout` limits one request; `hold` is for how long from its start on a run keeps its key (seconds)."""
         self.url = url
         self.backend = backend
-        #: The limit of one request, in seconds.
         self.timeout = timeout
         self.ttl = ttl
-        #: For how long after its start a run keeps its key at least, in seconds.
         self.hold = hold
         #: The probe's key, of this process alone: two doctors do not meet. See also `share_key`.
         self.key = probe_key(os.uname().nodename, os.getpid())
         #: The ttl that the server kept of the probe's lease; None as long as there was none.
         self.kept: float | None = None
-        #: What was not there before the probe, so that its traces can be removed.
-        self.missing: list[str] = []
+
+    def store(self, kind: type[_Kind]) -> _Kind:
+        """Return the backend's store, of the `kind` that the URL's scheme has."""
+        assert isinstance(self.backend, Leases)
+        assert isinstance(self.backend.store, kind)
+        return self.backend.store
 
     def share_key(self) -> None:
         """Let all doctors of this host have one key: for where records do not lapse, and may not be removed."""
@@ -104,6 +119,15 @@ def lease(case: Case) -> Iterator[Finding]:
     finally:
         if not released:
             _abandon(case.backend, claim)
+
+
+def forget(case: Case) -> Finding | None:
+    """Remove what the probe left, where the store can; say so if it may not, and the record stays."""
+    store = case.backend.store if isinstance(case.backend, Leases) else None
+    lacks = store.purge(case.key, case.deadline()) if isinstance(store, Purging) else None
+    if lacks is None:
+        return None
+    return Finding("permissions", NOTE, f"{lacks}: the doctors' own record, {case.key!r}, stays")
 
 
 def _acquire(case: Case, claim: Claim) -> Grant | Conflict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cronlock.doctor.findings import BAD, Finding
-from cronlock.doctor.probe import Case, lease
+from cronlock.doctor.probe import Case, forget, lease
 from cronlock.engines.registry import open_backend, open_doctor
 from cronlock.engines.url import URL
 from cronlock.errors import BackendError
@@ -39,7 +39,7 @@ class Look:
                 if finding.level == BAD:
                     return
         try:
-            stays = doctor.forget(case)
+            stays = forget(case)
         except BackendError:
             return  # As the command does.
         if stays is not None:

@@ -169,7 +169,7 @@ def test_a_backend_without_a_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
         assert module is not None
         package, _, name = registry.SCHEMES[scheme][0].rpartition(".")
         assert module.__name__ == f"{package}.{'doctor' if name in ('backend', 'store') else f'{name}_doctor'}"
-        assert {"reach", "examine", "forget"} <= set(dir(module))
+        assert {"reach", "examine"} <= set(dir(module))
 
 
 def test_this_machine() -> None:
@@ -216,13 +216,11 @@ def test_modes_of_the_configuration(tmp_path: Path, text: str, mode: int, level:
 def test_a_tls_key_that_everyone_reads(tmp_path: Path) -> None:
     """The key= of the URL should be for its user alone."""
     key = tmp_path / "client.key"
+    assert not list(host.key_file(str(key)))
     key.touch()
-    environ = {"CRONLOCK_CONFIG": os.devnull, "CRONLOCK_BACKEND": f"rediss://h?key={key}", "HOME": str(tmp_path)}
-    chosen = settings.load_for_looking({}, environ)
     for mode, level in ((0o600, OK), (0o644, WARNING)):
         key.chmod(mode)
-        found = {finding.name: finding for finding in host.configuration({}, environ, chosen)}
-        assert found["TLS key"].level == level
+        assert [(found.name, found.level) for found in host.key_file(str(key))] == [("TLS key", level)]
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 
-from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, judge_clock
+from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding
 from ...doctor.probe import PROGRAM
-from ...doctor.reaching import ANSWER, REACHABLE
 from ...errors import BackendUnavailable, ConfigError
-from ...lease.leases import Leases
 from ..wire.aws import Denied
+from ..wire.doctor import ANSWER, REACHABLE, judge_server_clock
 from .item import KEY
 from .store import DynamoDBStore
 
@@ -30,7 +29,7 @@ _MAKING = 90.0
 
 def create(case: Case) -> Iterator[Finding]:
     """Make the table unless there is one of that name."""
-    table = _store(case).table
+    table = case.store(DynamoDBStore).table
     try:
         made = table.create(time.monotonic() + max(case.timeout, _MAKING))
     except Denied as error:
@@ -45,7 +44,7 @@ def create(case: Case) -> Iterator[Finding]:
 
 def reach(case: Case) -> Iterator[Finding]:
     """Find credentials, connect, and see that the table is there."""
-    store = _store(case)
+    store = case.store(DynamoDBStore)
     service = store.service
     case.share_key()
     try:
@@ -69,20 +68,11 @@ def reach(case: Case) -> Iterator[Finding]:
 
 def examine(case: Case) -> Iterator[Finding]:
     """Look at the table, its settings, what these credentials may do, and at the clock."""
-    store = _store(case)
+    store = case.store(DynamoDBStore)
     yield from _table(case, store)
-    yield from _optional(case, store)
+    yield from _expiry(case, store)
     yield _listing(store)
-    yield _clock(case, store)
-
-
-def forget(case: Case) -> Finding | None:
-    """Remove the probe's record, or say that it stays."""
-    try:
-        _store(case).table.delete(case.key, case.deadline())
-    except Denied:
-        return Finding("permissions", NOTE, f"no dynamodb:DeleteItem: the doctors' own record, {case.key!r}, stays")
-    return None
+    yield judge_server_clock(store.service.times, store.service.clock.wall(), case.hold)
 
 
 def _table(case: Case, store: DynamoDBStore) -> Iterator[Finding]:
@@ -118,17 +108,15 @@ def _table(case: Case, store: DynamoDBStore) -> Iterator[Finding]:
         yield Finding("deletion", NOTE, "it can be deleted, with all leases and fences: deletion protection is off")
 
 
-def _optional(case: Case, store: DynamoDBStore) -> Iterator[Finding]:
-    """Look at what is seen only with more permissions than a run needs."""
-    request = {"TableName": store.table.name}
+def _expiry(case: Case, store: DynamoDBStore) -> Iterator[Finding]:
     try:
-        body = store.service.call("DescribeTimeToLive", request, case.deadline()).body
-        told: Any = body.get("TimeToLiveDescription") or {}
-        if told.get("TimeToLiveStatus") in ("ENABLED", "ENABLING"):
-            text = f"by attribute {told.get('AttributeName')!r}: cronlock writes none, so nothing is deleted"
-            yield Finding("expiry", NOTE, text)
+        body = store.table.ask("DescribeTimeToLive", {}, case.deadline()).body
     except BackendUnavailable:
-        pass  # Of little weight, and often not allowed.
+        return  # Of little weight, and often not allowed.
+    told: Any = body.get("TimeToLiveDescription") or {}
+    if told.get("TimeToLiveStatus") in ("ENABLED", "ENABLING"):
+        text = f"by attribute {told.get('AttributeName')!r}: cronlock writes none, so nothing is deleted"
+        yield Finding("expiry", NOTE, text)
 
 
 def _listing(store: DynamoDBStore) -> Finding:
@@ -140,17 +128,3 @@ def _listing(store: DynamoDBStore) -> Finding:
         return Finding("keys", WARNING, f"cannot list them: {error}")
     number = sum(not name.startswith(f"{PROGRAM} ") for name in names)
     return Finding("keys", OK, f"{number} with a record", values={"keys": number})
-
-
-def _clock(case: Case, store: DynamoDBStore) -> Finding:
-    times = store.service.times
-    wall = store.service.clock.wall()
-    low, high = times.earliest() - wall, times.latest() - wall
-    return judge_clock((low + high) / 2, (high - low) / 2, case.hold)
-
-
-def _store(case: Case) -> DynamoDBStore:
-    assert isinstance(case.backend, Leases)
-    store = case.backend.store
-    assert isinstance(store, DynamoDBStore)
-    return store

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import re
 import time
-from email.utils import parsedate_to_datetime
 
 from h11._version import __version__ as h11_version
 
-from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, at, judge_clock, judge_share, span
-from ...doctor.reaching import ANSWER, connect_all, is_up, show
+from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, at, decide, judge_share, number, span
 from ...errors import BackendError, BackendUnavailable
-from ..wire.stream import tls_context
+from ..wire.aws import parse_date
+from ..wire.doctor import ANSWER, connect_all, judge_ensemble, look_at_clock, show
 from .api import PORT, Cluster, Refusal, Server
-from .messages import Answer, delete, text_of
+from .messages import Answer, text_of
 from .names import Names, base
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Iterator
 
     from ...doctor.probe import Case
@@ -33,11 +31,7 @@ _CORRUPTING = ("3.5.0", "3.5.1", "3.5.2")
 
 def reach(case: Case) -> Iterator[Finding]:
     """Connect to each server, and show one of them user and password."""
-    found = []
-    for finding in connect_all(case, PORT, _tls(case)):
-        found.append(finding)
-        yield finding
-    if is_up(found):
+    if (yield from connect_all(case, PORT)):
         yield from _credentials(case)
 
 
@@ -65,16 +59,6 @@ def examine(case: Case) -> Iterator[Finding]:
     yield Finding("client", OK, f"h11 {h11_version}")
 
 
-def forget(case: Case) -> None:
-    """Remove the keys of the probe; its leases lapse."""
-    cluster, names = Cluster(case.url), Names(base(case.url), case.key)
-    parts = [delete(names.record), delete(names.held, below=True)]
-    try:
-        cluster.ask("/v3/kv/txn", {"success": parts}, case.deadline())
-    finally:
-        cluster.close()
-
-
 def _credentials(case: Case) -> Iterator[Finding]:
     cluster = Cluster(case.url)
     try:
@@ -93,17 +77,17 @@ def _credentials(case: Case) -> Iterator[Finding]:
         text = "none: keys are open to whoever reaches the servers, unless TLS asks for certificates"
         yield Finding("credentials", NOTE, text)
         return
-    if not cluster.asks_for_users:
-        text = f"{user}, which is not looked at: the servers' authentication is off"
-        remedy = "`etcdctl auth enable`, or leave user and password out of the URL"
-        yield Finding("credentials", WARNING, text, remedy)
-        return
-    if case.url.scheme == "etcd":
-        text = f"{user}, whose password is readable on its way: only etcds:// (TLS) hides it"
-        yield Finding("credentials", NOTE, text)
-    else:
-        yield Finding("credentials", OK, user)
-    yield _judge_login(_login_seconds(case))
+    remedy = "`etcdctl auth enable`, or leave user and password out of the URL"
+    unasked = f"{user}, which is not looked at: the servers' authentication is off"
+    readable = f"{user}, whose password is readable on its way: only etcds:// (TLS) hides it"
+    yield decide(
+        "credentials",
+        (not cluster.asks_for_users, WARNING, unasked, remedy),
+        (case.url.scheme == "etcd", NOTE, readable, None),
+        (True, OK, user, None),
+    )
+    if cluster.asks_for_users:
+        yield _judge_login(_login_seconds(case))
 
 
 def _login_seconds(case: Case) -> float:
@@ -139,24 +123,21 @@ def _server(case: Case, server: Server, status: Answer) -> Iterator[Finding]:
         yield Finding("server", WARNING, text, "take a later release of 3.5")
     else:
         yield Finding("server", OK, f"etcd {version or 'of unknown version'}")
-    before, started = time.time(), time.monotonic()
-    told = server.get("/version", case.deadline())
-    took = time.monotonic() - started
-    clock = _judge_date(told.headers.get("date", ""), before + took / 2, took, case.hold)
-    if clock is not None:
-        yield clock
+    try:
+        yield look_at_clock(case, lambda: _date(server, case.deadline()), 1.0)
+    except ValueError:
+        pass  # Some proxy leaves it out.
     space = _judge_space(server, status, case)
     if space is not None:
         yield space
 
 
-def _judge_date(date: str, now: float, took: float, hold: float) -> Finding | None:
-    """Judge this machine's clock by the header of an answer, which tells whole seconds; None if it tells none."""
-    try:
-        seconds = parsedate_to_datetime(date).timestamp()
-    except (TypeError, ValueError, IndexError, OverflowError):
-        return None
-    return judge_clock(seconds + 0.5 - now, took / 2 + 0.5, hold)
+def _date(server: Server, deadline: float) -> float:
+    """Return the epoch time that an answer is of, cut to whole seconds; raise ValueError if it does not say so."""
+    date = parse_date(server.get("/version", deadline).headers.get("date", ""))
+    if date is None:
+        raise ValueError("no date")
+    return date
 
 
 def _judge_space(server: Server, status: Answer, case: Case) -> Finding | None:
@@ -164,12 +145,8 @@ def _judge_space(server: Server, status: Answer, case: Case) -> Finding | None:
     quota = status.number("dbSizeQuota")  # Since 3.6.
     if not quota:
         metrics = server.get("/metrics", case.deadline()).body.decode("utf-8", "replace")
-        told = re.search(
-            r"^etcd_server_quota_backend_bytes ([0-9]{1,18}(?:\.[0-9]{1,18})?(?:e\+[0-9]{1,2})?)$",
-            metrics,
-            re.MULTILINE,
-        )
-        quota = int(float(told.group(1))) if told else 0
+        told = re.search(r"^etcd_server_quota_backend_bytes ([0-9.e+]{1,40})$", metrics, re.MULTILINE)
+        quota = int(number(told.group(1))) if told else 0
     if not quota:
         return None
     remedy = "compact by --auto-compaction-retention, and defragment (`etcdctl defrag`)"
@@ -179,30 +156,24 @@ def _judge_space(server: Server, status: Answer, case: Case) -> Finding | None:
 def _judge_ensemble(status: dict[str, Answer], silent: list[str], members: list[Answer]) -> Finding:
     leaders = {one.number("leader") for one in status.values()}
     named = {one.part("header").number("member_id"): place for place, one in status.items()}
-    roles = {number: "leader" if number in leaders else "follower" for number in named}
     learners = {member.number("ID") for member in members if member.truth("isLearner")}
-    roles.update(dict.fromkeys(learners & set(roles), "learner"))
-    text = ", ".join(f"{place} {roles[number]}" for number, place in named.items())
-    text += "".join(f"; {reason}" for reason in silent)
+    roles = {
+        place: "learner" if own in learners else "leader" if own in leaders else "follower"
+        for own, place in named.items()
+    }
+    strangers = set(named) - {member.number("ID") for member in members}
     voters = len(members) - len(learners)
-    if not status:
-        return Finding("ensemble", BAD, text, "bring the servers back")
-    if set(named) - {member.number("ID") for member in members}:
-        return Finding("ensemble", BAD, text, "name servers of one ensemble only")
-    if silent:
-        return Finding("ensemble", WARNING, text, "bring back the servers that do not serve")
-    if len(leaders) > 1 or 0 in leaders:
-        return Finding("ensemble", WARNING, f"{text}; they do not agree on the leader", "look again in a moment")
-    if learners & set(named):
-        return Finding("ensemble", WARNING, text, "take learners out of the URL: they serve no runs")
-    if voters < _FEWEST:
-        remedy = "run three or five: all leases and records are lost with one machine"
-        return Finding("ensemble", WARNING, f"{text}; none may be down", remedy)
-    if len(named) < voters:
-        return Finding("ensemble", NOTE, f"{text}; the URL names {len(named)} of {voters}")
-    if voters % 2 == 0:
-        return Finding("ensemble", NOTE, f"{text}; an even number bears no more failures than one less")
-    return Finding("ensemble", OK, text)
+    few = "run three or five: all leases and records are lost with one machine"
+    return judge_ensemble(
+        roles,
+        silent,
+        voters,
+        (strangers, BAD, "", "name servers of one ensemble only"),
+        (len(leaders) > 1 or 0 in leaders, WARNING, "; they do not agree on the leader", "look again in a moment"),
+        (learners & set(named), WARNING, "", "take learners out of the URL: they serve no runs"),
+        (voters < _FEWEST, WARNING, "; none may be down", few),
+        (len(named) < voters, NOTE, f"; the URL names {len(named)} of {voters}", None),
+    )
 
 
 def _alarms(cluster: Cluster, case: Case) -> Finding:
@@ -231,7 +202,3 @@ def _compaction(cluster: Cluster, case: Case) -> Iterator[Finding]:
     else:
         remedy = "start the servers with --auto-compaction-retention=1 (hour), before they are full and take no writes"
         yield Finding("compaction", WARNING, text, remedy)
-
-
-def _tls(case: Case) -> ssl.SSLContext | None:
-    return tls_context(str(case.url), case.url.params) if case.url.scheme == "etcds" else None

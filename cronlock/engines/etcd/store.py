@@ -83,6 +83,11 @@ class EtcdStore:
             # The hold's lease began too long before the swap: another, asked for longer by what that took.
             seen, lease, slack = cell, None, SLACK + min(took, self.timeout)
 
+    def purge(self, key: str, deadline: float) -> None:
+        """Remove the record, a lease and all holds; what they went with lapses."""
+        names = Names(self._base, key)
+        self._transaction([], [delete(names.record), delete(names.held, below=True)], [], deadline)
+
     def place(self, key: str) -> str:
         """Return the server and the key of the record."""
         return f"{self._cluster.name}: key {shown(Names(self._base, key).record)!r}"

@@ -158,12 +158,16 @@ class OpenLeases:
                 os.close(descriptor)
 
 
-def prepare_directory(directory: str) -> None:
-    """Make the directory if it is not there; raise BackendError when others could meddle in it."""
+def prepare_directory(directory: str) -> list[str]:
+    """Make the directory if it is not there, and those above; return which were made, it last.
+
+    Raises BackendError when others could meddle in it.
+    """
+    made = []
     try:
         found = os.lstat(directory)
     except FileNotFoundError:
-        _make_directory(directory)
+        made = _make_directory(directory)
         found = os.lstat(directory)
     if stat.S_ISLNK(found.st_mode):
         raise BackendError(f"{directory} is a symbolic link; name the directory that it leads to in the URL")
@@ -171,16 +175,17 @@ def prepare_directory(directory: str) -> None:
         raise BackendError(f"{directory} belongs to another user; chown it, or name another directory in the URL")
     if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
         raise BackendError(f"{directory} can be written by everyone: chmod o-w {directory}")
+    return made
 
 
-def _make_directory(directory: str) -> None:
+def _make_directory(directory: str) -> list[str]:
     parent = os.path.dirname(directory)
-    if not os.path.exists(parent):
-        _make_directory(parent)
+    made = [] if os.path.exists(parent) else _make_directory(parent)
     try:
         os.mkdir(directory, 0o700)
     except FileExistsError:
-        pass  # Another run made it just now.
+        return made  # Another run made it just now.
+    return [*made, directory]
 
 
 def failure(error: OSError, path: str) -> BackendUnavailable:

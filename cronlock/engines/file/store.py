@@ -65,7 +65,9 @@ class FileStore:
         refuse_network(directory, mountinfo)
         self.timeout = timeout
         self.notices: list[str] = []
-        self._directory = directory
+        self.directory = directory
+        #: It and those above it, as far as they were made here.
+        self.made: list[str] = []
         self._clock: Clock = clock or SystemClock()
         self._boot = boot_id()
         self._leases = lockfile.OpenLeases()
@@ -118,16 +120,26 @@ class FileStore:
                 raise failure(error, path) from error
             raise
 
+    def purge(self, key: str, deadline: float) -> None:  # noqa: ARG002 - a disk is not waited for
+        """Remove the key's file, and the directories that were made here unless somebody uses them by now."""
+        try:
+            if os.path.exists(self.place(key)):
+                os.unlink(self.place(key))
+            while self.made:
+                os.rmdir(self.made.pop())
+        except OSError as error:
+            raise failure(error, self.directory) from error
+
     def place(self, key: str) -> str:
         """Return the path of the key's file."""
-        return os.path.join(self._directory, bounded(key, _LONGEST_NAME) + SUFFIX)
+        return os.path.join(self.directory, bounded(key, _LONGEST_NAME) + SUFFIX)
 
     def keys(self) -> Iterator[str]:
         """List the keys that the records in the directory name."""
         try:
-            yield from list_keys(self._directory)
+            yield from list_keys(self.directory)
         except OSError as error:
-            raise failure(error, self._directory) from error
+            raise failure(error, self.directory) from error
 
     def watch(self, key: str) -> None:
         """Return None: the end of a lock wakes only who waits in flock(2)."""
@@ -187,7 +199,7 @@ class FileStore:
     def _open(self, path: str, seen: Cell) -> int | None:
         """Open the key's file to be written, new if nothing was seen; None if what was seen is gone."""
         if seen.descriptor is None:
-            lockfile.prepare_directory(self._directory)
+            self.made += lockfile.prepare_directory(self.directory)
         try:
             return open_plain(path, os.O_RDWR | (os.O_CREAT if seen.data is None else 0))
         except FileNotFoundError:

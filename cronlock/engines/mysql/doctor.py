@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import ssl
 import time
 
 from ... import durations
-from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, judge_certificate, judge_clock, judge_share, size
-from ...doctor.reaching import ANSWER, REACHABLE, connect_all, is_up, show
+from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, judge_share, number, plain, size
 from ...errors import BackendUnavailable, ConfigError
-from ...lease.leases import Leases
 from ..wire import sql
+from ..wire.doctor import ANSWER, connect_all, judge_peer, look_at_clock, show
+from ..wire.sql_doctor import CREATE, GRANTS, judge_table, log_in
 from . import sql as statements
 from .link import Link, Refused
-from .store import PORT, SSL_MODES, MysqlStore
+from .store import DENIED, PORT, SSL_MODES, MysqlStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,9 +21,8 @@ if TYPE_CHECKING:
     from ...doctor.probe import Case
     from .link import Row
 
-_LOOKS = 3
 _OLDEST = {"MySQL": (5, 7), "MariaDB": (10, 3)}
-_DENIED = (1044, 1142, 1227)
+_ABOUT_USERS = ("Access denied", "authentication failed", "atabase", "password")
 # What lets a user write to a server that is read-only.
 _ABOVE_READ_ONLY = ("ALL PRIVILEGES ON *.*", " SUPER", "READ_ONLY ADMIN", "READ ONLY ADMIN", "CONNECTION_ADMIN")
 _VARIABLES = (
@@ -32,6 +30,7 @@ _VARIABLES = (
     *("max_connections", "wsrep_on", "group_replication_group_name", "group_replication_single_primary_mode"),
     *("rpl_semi_sync_master_enabled", "rpl_semi_sync_source_enabled"),
 )
+_WRITES = ("read_only", "wsrep_on", "group_replication_group_name")
 _STATUS = (
     *("Uptime", "Threads_connected", "wsrep_cluster_size", "wsrep_cluster_status"),
     *("Rpl_semi_sync_master_clients", "Rpl_semi_sync_source_clients"),
@@ -49,11 +48,10 @@ _COLUMNS = (
 
 def create(case: Case) -> Iterator[Finding]:
     """Make the table unless there is one of that name. Raises BackendError when the server does not answer."""
-    store = _store(case)
-    name = f"table {store.servers.table}"
+    store = case.store(MysqlStore)
     try:
         if _rows(case, _TABLE):
-            yield Finding("create", OK, f"{name} is there already")
+            yield Finding("create", OK, f"table {store.table} is there already")
             return
         _query(case, statements.statement(statements.CREATE, store.quoted_table))
     except ConfigError as error:
@@ -61,87 +59,59 @@ def create(case: Case) -> Iterator[Finding]:
         return
     except Refused as error:
         remedy = "run this once with the URL of a user who may CREATE in the database"
-        remedy += f", then GRANT {sql.GRANTS}, DELETE ON {store.servers.table} TO who runs jobs"
-        yield Finding("create", BAD, str(error), remedy if error.code in _DENIED else None)
+        remedy += f", then GRANT {GRANTS} ON {store.table} TO who runs jobs"
+        yield Finding("create", BAD, str(error), remedy if error.code in DENIED else None)
         return
-    yield Finding("create", OK, f"made {name}")
+    yield Finding("create", OK, f"made table {store.table}")
 
 
 def reach(case: Case) -> Iterator[Finding]:
     """Connect, log in, and see that the table is there and may be used."""
-    store = _store(case)
+    servers = case.store(MysqlStore).servers
     case.share_key()
-    if case.url.hosts:
-        found = list(connect_all(case, PORT, None))
-        yield from found
-        if not is_up(found):
-            return
-    if len(store.servers.places) > 1:
-        yield from _several(case)
-    try:
-        link = store.servers.link(case.deadline())
-    except (BackendUnavailable, ConfigError) as error:
-        text = str(error)
-        denied = any(sign in text for sign in ("Access denied", "authentication failed", "atabase", "password"))
-        yield Finding("credentials" if denied else ANSWER, BAD, text)
+    if case.url.hosts and not (yield from connect_all(case, PORT)):
         return
-    if not case.url.hosts:
-        yield Finding(REACHABLE, OK, case.url.params["socket"])
-    yield from _encryption(case, link)
-    yield from _usable_table(case)
+    if len(servers.places) > 1:
+        yield from _several(case)
+    link = yield from log_in(case, servers.link, _ABOUT_USERS, case.url.params.get("socket", ""))
+    if link is not None:
+        yield from _encryption(case, link)
+        yield _usable_table(case)
 
 
 def examine(case: Case) -> Iterator[Finding]:
     """Look at the server. Raises BackendError when it does not answer."""
-    yield from _clock(case)
+    store = case.store(MysqlStore)
+    yield look_at_clock(case, lambda: store.read(case.key, case.deadline()).time or 0.0)
     told = {**_told(case, "VARIABLES", _VARIABLES), **_told(case, "STATUS", _STATUS)}
     yield _version(case, told)
     yield from _durability(told)
     yield from _replication(told)
     yield from _rights(case)
-    used, most = _number(told.get("threads_connected")), _number(told.get("max_connections"))
+    used, most = number(told.get("threads_connected")), number(told.get("max_connections"))
     if most:
         remedy = "raise max_connections, or put a pooler before it: each running job keeps one"
         yield judge_share("clients", used, most, " connections", remedy)
     rows = _rows(case, _TABLE)
     if rows:
-        yield Finding("size", OK, f"{size(_number(rows[0][2]))} in {shown_table(case)}")
-
-
-def forget(case: Case) -> Finding | None:
-    """Remove the probe's row, unless another doctor is at it; or say that it stays."""
-    try:
-        _query(case, statements.statement(statements.FORGET, _store(case).quoted_table, name=case.key))
-    except Refused as error:
-        if error.code not in _DENIED:
-            raise
-        return Finding("permissions", NOTE, f"no DELETE on {shown_table(case)}: the doctors' own row stays")
-    return None
-
-
-def shown_table(case: Case) -> str:
-    """Return the table's name for people."""
-    return _store(case).servers.table
+        yield Finding("size", OK, f"{size(number(plain(rows[0][2])))} in {store.table}")
 
 
 def _several(case: Case) -> Iterator[Finding]:
     """Look at which servers take writes: two that know nothing of each other would both grant a key."""
-    store = _store(case)
+    servers = case.store(MysqlStore).servers
     takes_writes = []
-    for place in store.servers.places:
+    for place in servers.places:
         shown = place if isinstance(place, str) else show(*place)
         try:
-            link = store.servers.log_in(place, time.monotonic() + case.timeout / len(store.servers.places))
+            link = servers.log_in(place, time.monotonic() + case.timeout / len(servers.places))
         except BackendUnavailable as error:
             yield Finding(ANSWER, NOTE, f"{shown}: {error}")
             continue
         try:
             link.limit(case.deadline())
-            text = (
-                "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('read_only', 'wsrep_on', 'group_replication_group_name')"
-            )
-            ((_, rows),) = link.ask([text])
-            told = {_plain(row[0]).lower(): _plain(row[1]) for row in rows}
+            ((_, rows),) = link.ask([_show_global("VARIABLES", _WRITES)])
+            told = _by_name(rows)
             if told.get("read_only", "OFF").upper() == "OFF":
                 takes_writes.append((shown, _is_group(told)))
             else:
@@ -160,38 +130,28 @@ def _several(case: Case) -> Iterator[Finding]:
             yield Finding("read-only", BAD, text, "set read_only on all but one")
 
 
-def _usable_table(case: Case) -> Iterator[Finding]:
-    shown = shown_table(case)
+def _usable_table(case: Case) -> Finding:
+    shown = case.store(MysqlStore).table
     rows, columns = _rows(case, _TABLE), _rows(case, _COLUMNS)
     if not rows:
-        text = f"there is no table {shown} that this user may see"
-        yield Finding("table", BAD, text, "make it: cronlock doctor --create")
-        return
-    engine, row_format = _plain(rows[0][0]), _plain(rows[0][1])
-    kinds = {_plain(row[0]).lower(): _plain(row[1]).lower() for row in columns}
-    missing = [name for name in sql.COLUMNS if name not in kinds]
-    if missing or not engine:
-        text = f"{shown} is not a cronlock table of this layout: it lacks {', '.join(missing) or 'rows'}"
-        yield Finding("table", BAD, text, sql.MAKE_ANEW)
-        return
-    if engine.lower() != "innodb":
-        text = f"{shown} is kept by {engine}, which keeps no promise through a crash"
-        yield Finding("table", BAD, text, f"ALTER TABLE {shown} ENGINE=InnoDB")
-        return
+        return Finding("table", BAD, f"there is no table {shown} that this user may see", CREATE)
+    engine, row_format = plain(rows[0][0]), plain(rows[0][1])
+    kinds = {plain(row[0]).lower(): plain(row[1]).lower() for row in columns}
     texts = [
         name for name, kind in kinds.items() if name in sql.COLUMNS and not kind.endswith(("blob", "binary", "int"))
     ]
-    if texts:
-        text = f"{shown}: {', '.join(texts[:4])} would have a collation, which takes some keys for each other"
-        yield Finding("table", BAD, text, "drop the table while no job runs, and: cronlock doctor --create")
-        return
-    may = {word.strip() for row in columns for word in _plain(row[2]).lower().split(",")}
-    lacks = [word for word in ("SELECT", "INSERT", "UPDATE") if word.lower() not in may]
-    if lacks:
-        text = f"this user lacks {', '.join(lacks)} on {shown}"
-        yield Finding("permissions", BAD, text, f"GRANT {sql.GRANTS} ON {shown} TO the URL's user")
-        return
-    yield Finding("table", OK, f"{shown} ({engine}, {row_format})")
+    collated = f": {', '.join(texts[:4])} would have a collation, which takes some keys for each other"
+    may = {word.strip() for row in columns for word in plain(row[2]).lower().split(",")}
+    unsafe = f" is kept by {engine}, which keeps no promise through a crash"
+    return judge_table(
+        shown,
+        kinds,
+        [word for word in ("SELECT", "INSERT", "UPDATE") if word.lower() not in may],
+        (engine.lower() != "innodb", unsafe, f"ALTER TABLE {shown} ENGINE=InnoDB"),
+        (texts, collated, "drop the table while no job runs, and: cronlock doctor --create"),
+        is_table=bool(engine),
+        kept=f" ({engine}, {row_format})",
+    )
 
 
 def _encryption(case: Case, link: Link) -> Iterator[Finding]:
@@ -207,18 +167,16 @@ def _encryption(case: Case, link: Link) -> Iterator[Finding]:
         yield Finding("encryption", NOTE, f"TLS, but ssl={mode} takes other servers for the right one; use ca=")
     else:
         yield Finding("encryption", OK, f"TLS, ssl={mode}")
-    begins, ends = link.certificate.get("notBefore"), link.certificate.get("notAfter")
-    if isinstance(begins, str) and isinstance(ends, str):
-        lasting = ssl.cert_time_to_seconds(begins), ssl.cert_time_to_seconds(ends)
-        yield judge_certificate(*lasting, time.time(), str(case.url))
+    if link.certificate:
+        yield judge_peer(str(case.url), link.certificate)
 
 
 def _version(case: Case, told: dict[str, str]) -> Finding:
     ((version, user),) = _query(case, "SELECT VERSION(), CURRENT_USER()")
-    text = _plain(version)
+    text = plain(version)
     kind = "MariaDB" if "mariadb" in text.lower() else "MySQL"
     digits = text.partition("-")[0].split(".")
-    shown = f"{kind} {text}, up for {durations.show(round(_number(told.get('uptime'))))}, user {_plain(user)}"
+    shown = f"{kind} {text}, up for {durations.show(round(number(told.get('uptime'))))}, user {plain(user)}"
     if not all(part.isascii() and part.isdigit() and len(part) < 6 for part in digits[:2]):
         return Finding("server", NOTE, f"cannot tell the version of {shown}")
     if tuple(int(part) for part in digits[:2]) < _OLDEST[kind]:
@@ -267,9 +225,7 @@ def _replication(told: dict[str, str]) -> Iterator[Finding]:
     elif semi is not None:
         clients = told.get(f"rpl_semi_sync_{semi}_clients", "0")
         text = f"semi-synchronous, to {clients}: a grant waits for one of them, but not beyond its time-out"
-        yield Finding(
-            name, OK if _number(clients) else WARNING, text, None if _number(clients) else "bring replicas back"
-        )
+        yield Finding(name, OK, text) if number(clients) else Finding(name, WARNING, text, "bring replicas back")
     elif told.get("log_bin") == "ON":
         text = "if this server has replicas, they are asynchronous: a failover can forget leases that were just granted"
         yield Finding(name, NOTE, f"{text}; semi-synchronous replication has a grant wait for one of them")
@@ -283,62 +239,37 @@ def _rights(case: Case) -> Iterator[Finding]:
         rows = _query(case, "SHOW GRANTS")
     except Refused:
         return
-    granted = [_plain(row[0]).upper() for row in rows]
+    granted = [plain(row[0]).upper() for row in rows]
     if any(sign in line for line in granted for sign in _ABOVE_READ_ONLY):
         text = "this user may write to a read-only server, so that a replica would grant what its primary has granted"
-        remedy = f"give jobs a user of their own: GRANT {sql.GRANTS} ON {shown_table(case)} is enough"
+        remedy = f"give jobs a user of their own: GRANT {sql.GRANTS} ON {case.store(MysqlStore).table} is enough"
         yield Finding("permissions", WARNING, text, remedy)
-
-
-def _clock(case: Case) -> Iterator[Finding]:
-    best: tuple[float, float] | None = None
-    for _ in range(_LOOKS):
-        before, started = time.time(), time.monotonic()
-        ((microseconds,),) = _query(case, f"SELECT {statements.TIME}")
-        took = time.monotonic() - started
-        offset = _number(microseconds) / 1e6 - (before + took / 2)
-        if best is None or took / 2 < best[1]:
-            best = offset, took / 2
-    assert best is not None
-    yield judge_clock(*best, case.hold)
 
 
 def _told(case: Case, what: str, names: tuple[str, ...]) -> dict[str, str]:
     """Return variables or states of the server, by their names in small letters."""
-    listed = ", ".join(f"'{name}'" for name in names)
-    rows = _query(case, f"SHOW GLOBAL {what} WHERE Variable_name IN ({listed})")
-    return {_plain(row[0]).lower(): _plain(row[1]) for row in rows}
+    return _by_name(_query(case, _show_global(what, names)))
+
+
+def _show_global(what: str, names: tuple[str, ...]) -> str:
+    # A tuple of several words looks in Python as it does in SQL.
+    return f"SHOW GLOBAL {what} WHERE Variable_name IN {names}"
+
+
+def _by_name(rows: list[Row]) -> dict[str, str]:
+    return {plain(row[0]).lower(): plain(row[1]) for row in rows}
 
 
 def _rows(case: Case, text: str) -> list[Row]:
-    store = _store(case)
-    *schema, table = store.servers.table.split(".")
+    store = case.store(MysqlStore)
+    *schema, table = store.table.split(".")
     filled = statements.statement(text, store.quoted_table, schema=schema[0] if schema else None, called=table)
     return _query(case, filled)
 
 
 def _query(case: Case, text: str) -> list[Row]:
-    return _store(case).servers.query(text, case.deadline())
+    return case.store(MysqlStore).servers.query(text, case.deadline())
 
 
 def _is_group(told: dict[str, str]) -> bool:
     return told.get("wsrep_on") == "ON" or bool(told.get("group_replication_group_name"))
-
-
-def _plain(value: object) -> str:
-    """Return what a server says of itself, bounded and printable."""
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value if value is not None else "")
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
-
-
-def _number(value: object) -> float:
-    try:
-        return float(str(value or 0))
-    except ValueError:
-        return 0.0
-
-
-def _store(case: Case) -> MysqlStore:
-    assert isinstance(case.backend, Leases)
-    assert isinstance(case.backend.store, MysqlStore)
-    return case.backend.store

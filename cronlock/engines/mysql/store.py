@@ -17,6 +17,7 @@ from ...errors import BackendUnavailable, ConfigError
 from ..wire import sql
 from ..wire.stream import TLS_PARAMS, patiently, tls_context
 from . import sql as statements
+from .link import Refused
 from .servers import Servers, is_on
 
 TYPE_CHECKING = False
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from .servers import Place
 
 PORT = 3306
+#: What the server's refusals of what a user may not do have.
+DENIED = (1044, 1142, 1227)
 #: Values of ssl=, from the weakest.
 SSL_MODES = ("disabled", "required", "verify_ca", "verify_identity")
 _LONGEST_NAME = 64
@@ -94,6 +97,16 @@ class MysqlStore(sql.TableStore):
         self.servers = servers
         #: The table as statements name it.
         self.quoted_table = ".".join(f"`{part}`" for part in servers.table.split("."))
+
+    def purge(self, key: str, deadline: float) -> str | None:
+        """Remove the row unless a run has it; return what is not allowed, None if it was done."""
+        try:
+            self.servers.query(self._filled(statements.FORGET, name=key), deadline)
+        except Refused as error:
+            if error.code not in DENIED:
+                raise
+            return f"no DELETE on {self.table}"
+        return None
 
     def close(self) -> None:
         """Close the connection; raises nothing."""

@@ -50,6 +50,19 @@ class Servers:
         except Refused as error:
             raise self._explained(error) from error
 
+    def query(self, text: str, values: Sequence[str | None], width: int, deadline: float) -> list[Row]:
+        """Return the rows of any one statement, for who looks at the server rather than at keys.
+
+        Raises Refused for the server's own errors, as they are.
+        """
+        try:
+            return self.link(deadline).ask(statements.statement(text, self.table), values, width, deadline)
+        except Refused:
+            raise
+        except BaseException:
+            self.close()
+            raise
+
     def link(self, deadline: float) -> Link:
         """Return the connection, made before monotonic time `deadline` if there is none that stands."""
         if self._link is not None and not self._link.is_quiet():

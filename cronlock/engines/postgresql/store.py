@@ -19,7 +19,7 @@ import time
 from ...errors import BackendUnavailable, ConfigError
 from ..wire import sql
 from . import sql as statements
-from .link import senseless
+from .link import Refused, senseless
 from .servers import Servers
 
 TYPE_CHECKING = False
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from .link import Row
 
 PORT = 5432
+#: The SQLSTATE of what a role may not do.
+DENIED = "42501"
 #: The parameters that libpq is given as they are.
 LIBPQ = (
     *("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslnegotiation", "ssl_min_protocol_version"),
@@ -96,6 +98,16 @@ class PostgresqlStore(sql.TableStore):
         super().__init__(servers.name, servers.shown_table, timeout)
         #: The way to the servers, for who looks at these rather than at keys.
         self.servers = servers
+
+    def purge(self, key: str, deadline: float) -> str | None:
+        """Remove the row unless a run has it; return what is not allowed, None if it was done."""
+        try:
+            self.servers.query(statements.FORGET, (statements.code(key),), 0, deadline)
+        except Refused as error:
+            if error.code != DENIED:
+                raise
+            return f"no DELETE on {self.table}"
+        return None
 
     def close(self) -> None:
         """Close the connection; raises nothing."""

@@ -36,6 +36,9 @@ redis.call('PEXPIRE', KEYS[1], text(tonumber(ARGV[9]) + math.max(lease - now, ho
 return {1, clock, text(lease), text(hold)}
 """
 
+#: Lets the key end at once, by what every user may do who may run cronlock. Argument: the database.
+PURGE = b"if ARGV[1] ~= '0' then redis.call('SELECT', ARGV[1]) end return redis.call('PEXPIRE', KEYS[1], 1)"
+
 
 class RedisCell(Cell):
     """A hash as it was, with the ends of lease and hold in microseconds of the server's clock; 0 if they were over."""

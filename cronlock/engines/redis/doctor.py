@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import time
-
 from ... import durations
-from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, judge_clock, judge_evictions, judge_share, size
-from ...doctor.reaching import ANSWER, REACHABLE, connect_all, is_up
+from ...doctor.findings import (
+    BAD,
+    NOTE,
+    OK,
+    WARNING,
+    Finding,
+    decide,
+    judge_evictions,
+    judge_share,
+    number,
+    plain,
+    size,
+)
 from ...errors import BackendError, BackendUnavailable
-from ...lease.leases import Leases
-from ..wire.stream import tls_context
+from ..wire.doctor import ANSWER, REACHABLE, connect_all, look_at_clock
 from . import address
+from .cell import whole
 from .resp import ReplyError
 from .store import RedisStore
 
@@ -31,14 +40,10 @@ ACL_RULE = "~cronlock:* +time +exists +hmget +eval +hset +pexpire +info +scan"
 PORT = 6379
 # More than any INFO of these sections has.
 _MOST_LINES = 1000
-_LOOKS = 3
 #: Seconds that a replica may be behind before a failover would forget much.
 _LAG = 10
 # What cronlock needs that came last: ACLs and the rules that the manual gives.
 _OLDEST = 6
-# Removes the probe's record: whoever may run cronlock may PEXPIRE. In one step with SELECT, which may be refused.
-_FORGET = b"if ARGV[1] ~= '0' then redis.call('select', ARGV[1]) end return redis.call('pexpire', KEYS[1], 1)"
-
 # Tries what reads and swaps need, in one step, so that nobody sees the key that it makes.
 _PERMISSIONS = b"""
 local missing = {}
@@ -64,15 +69,7 @@ return missing
 
 def reach(case: Case) -> Iterator[Finding]:
     """Connect, log in, and find out what this user may do."""
-    found = []
-    if case.url.scheme == "redis+unix":
-        yield from log_in(case)
-        return
-    context = tls_context(str(case.url), case.url.params) if case.url.scheme == "rediss" else None
-    for finding in connect_all(case, PORT, context):
-        found.append(finding)
-        yield finding
-    if is_up(found) and not any(finding.level == BAD for finding in found):
+    if case.url.scheme == "redis+unix" or (yield from connect_all(case, PORT)):
         yield from log_in(case)
 
 
@@ -83,22 +80,16 @@ def examine(case: Case) -> Iterator[Finding]:
         yield from examine_server(case, server)
 
 
-def forget(case: Case) -> None:
-    """Remove the probe's record; one that may not be lapses."""
-    name = _record_name(case)
-    _store(case).transport.ask([[b"EVAL", _FORGET, b"1", name, _database(case)]], case.deadline(), name)
-
-
 def servers(case: Case) -> list[Server]:
     """Return the servers that have keys. Raises BackendUnavailable."""
-    return _store(case).transport.masters(case.deadline())
+    return case.store(RedisStore).transport.masters(case.deadline())
 
 
 def permissions(case: Case) -> Iterator[Finding]:
     """Name the commands that cronlock needs and this user may not give; nothing if it may give all."""
-    name = _record_name(case) + b" permissions"
-    command = [b"EVAL", _PERMISSIONS, b"1", name, _database(case)]
-    answer = _store(case).transport.ask([command], case.deadline(), name)[0]
+    name, database = f"{case.url.prefix()}:{case.key} permissions".encode(), address.database(case.url)
+    command = [b"EVAL", _PERMISSIONS, b"1", name, b"%d" % database]
+    answer = case.store(RedisStore).transport.ask([command], case.deadline(), name)[0]
     if isinstance(answer, ReplyError) and answer.text.startswith("NOPERM"):
         lacks = "may not use keys that begin with the prefix" if "key" in answer.text else "lacks +eval"
     elif isinstance(answer, list) and answer:
@@ -106,7 +97,7 @@ def permissions(case: Case) -> Iterator[Finding]:
     else:
         return
     rule = ACL_RULE.replace("~cronlock:", f"~{case.url.prefix()}:")
-    rule += " +select" if _database(case) != b"0" else ""
+    rule += " +select" if database else ""
     yield Finding("permissions", BAD, f"this user {lacks}", f"allow it {rule}")
 
 
@@ -121,21 +112,21 @@ def lists_keys(case: Case) -> Iterator[Finding]:
 
 def examine_server(case: Case, server: Server) -> Iterator[Finding]:
     """Look at one server. Raises BackendUnavailable."""
-    yield from _clock(case, server)
+    try:
+        yield look_at_clock(case, lambda: _time(ask(case, server, [b"TIME"])))
+    except ValueError:
+        yield Finding("clock", NOTE, "cannot tell: this user or service refuses TIME")
     answer = ask(case, server, [b"INFO"])
     if not isinstance(answer, bytes):
-        yield Finding(
-            "server",
-            NOTE,
-            "cannot tell version, memory, persistence and replicas: this user or service refuses INFO",
-        )
+        text = "cannot tell version, memory, persistence and replicas: this user or service refuses INFO"
+        yield Finding("server", NOTE, text)
         return
     info = fields(answer)
     yield _version(info)
     yield from _memory(info)
     yield from _persistence(case, server, info)
-    yield from _replication(case, info)
-    clients, limit = _number(info, "connected_clients"), _number(info, "maxclients")
+    yield _replication(case, info)
+    clients, limit = number(info.get("connected_clients")), number(info.get("maxclients"))
     if limit:
         yield judge_share("clients", clients, limit, " connections", "raise maxclients")
 
@@ -149,9 +140,7 @@ def fields(answer: bytes) -> dict[str, str]:
     """Return what INFO and its like say, by name."""
     lines = answer.decode("utf-8", "replace").split("\n")[:_MOST_LINES]
     pairs = (line.strip().partition(":") for line in lines if line[:1] not in ("", "#"))
-    return {
-        name: "".join(letter if letter.isprintable() else "?" for letter in value[:100]) for name, _, value in pairs
-    }
+    return {name: plain(value) for name, _, value in pairs}
 
 
 def log_in(case: Case) -> Iterator[Finding]:
@@ -176,50 +165,43 @@ def log_in(case: Case) -> Iterator[Finding]:
     yield from permissions(case)
 
 
-def _clock(case: Case, server: Server) -> Iterator[Finding]:
-    best: tuple[float, float] | None = None
-    for _ in range(_LOOKS):
-        before, started = time.time(), time.monotonic()
-        answer = ask(case, server, [b"TIME"])
-        took = time.monotonic() - started
-        if not isinstance(answer, list) or len(answer) != 2 or not all(_is_number(part) for part in answer):
-            yield Finding("clock", NOTE, "cannot tell: this user or service refuses TIME")
-            return
-        seconds, microseconds = (int(part) for part in answer if isinstance(part, bytes))
-        offset = seconds + microseconds / 1e6 - (before + took / 2)
-        if best is None or took / 2 < best[1]:
-            best = offset, took / 2
-    assert best is not None
-    yield judge_clock(*best, case.hold)
+def _time(answer: Reply) -> float:
+    """Return the epoch time of an answer to TIME; raise ValueError if it is none."""
+    if not isinstance(answer, list):
+        raise ValueError("no list")
+    seconds, microseconds = map(whole, answer)
+    return seconds + microseconds / 1e6
 
 
 def _version(info: dict[str, str]) -> Finding:
     name = "Valkey" if "valkey_version" in info else "Redis"
     version = info.get("valkey_version") or info.get("redis_version", "")
-    if not _is_number(version.partition(".")[0].encode()):
-        return Finding("server", NOTE, "cannot tell its version")
-    text = f"{name} {version}, up for {durations.show(_number(info, 'uptime_in_seconds'))}"
-    if name == "Redis" and int(version.partition(".")[0]) < _OLDEST:
-        return Finding("server", BAD, text, f"cronlock needs Redis {_OLDEST}.0 or later, or Valkey")
-    return Finding("server", OK, text)
+    major = number(version.partition(".")[0])
+    text = f"{name} {version}, up for {durations.show(number(info.get('uptime_in_seconds')))}"
+    old = name == "Redis" and major < _OLDEST
+    return decide(
+        "server",
+        (not major, NOTE, "cannot tell its version", None),
+        (old, BAD, text, f"cronlock needs Redis {_OLDEST}.0 or later, or Valkey"),
+        (True, OK, text, None),
+    )
 
 
 def _memory(info: dict[str, str]) -> Iterator[Finding]:
-    policy, limit = info.get("maxmemory_policy", ""), _number(info, "maxmemory")
-    if not policy:
-        yield Finding("eviction policy", NOTE, "cannot tell: the server does not say")
-    elif policy == "noeviction":
-        yield Finding("eviction policy", OK, policy)
-    elif not limit:
-        yield Finding("eviction policy", NOTE, f"{policy}, without effect as long as maxmemory is not set")
-    else:
-        text = f"{policy} with a maxmemory of {size(limit)}: leases can be evicted"
-        yield Finding("eviction policy", WARNING, text, "set maxmemory-policy noeviction")
+    policy, limit = info.get("maxmemory_policy", ""), number(info.get("maxmemory"))
+    evicts = f"{policy} with a maxmemory of {size(limit)}: leases can be evicted"
+    yield decide(
+        "eviction policy",
+        (not policy, NOTE, "cannot tell: the server does not say", None),
+        (policy == "noeviction", OK, policy, None),
+        (not limit, NOTE, f"{policy}, without effect as long as maxmemory is not set", None),
+        (True, WARNING, evicts, "set maxmemory-policy noeviction"),
+    )
     if limit:
         remedy = "raise maxmemory: a server that is full refuses leases or drops them"
-        yield judge_share("memory", _number(info, "used_memory"), limit, "", remedy)
+        yield judge_share("memory", number(info.get("used_memory")), limit, "", remedy)
     remedy = "set maxmemory-policy noeviction and give the server room"
-    yield judge_evictions(_number(info, "evicted_keys"), remedy)
+    yield judge_evictions(number(info.get("evicted_keys")), remedy)
 
 
 def _persistence(case: Case, server: Server, info: dict[str, str]) -> Iterator[Finding]:
@@ -244,28 +226,25 @@ def _persistence(case: Case, server: Server, info: dict[str, str]) -> Iterator[F
     yield Finding("persistence", WARNING, text, "set appendonly yes")
 
 
-def _replication(case: Case, info: dict[str, str]) -> Iterator[Finding]:
-    name = "replicas"
-    if info.get("role") not in ("master", None):
-        yield Finding(name, BAD, "this server is a replica", "name the master, or use redis+sentinel://")
-        return
+def _replication(case: Case, info: dict[str, str]) -> Finding:
     wanted = int(case.url.params.get("min_replicas", "0"))
     lags = [_lag(value) for field, value in info.items() if field[:5] == "slave" and field[5:].isdigit()]
     ready = [lag for lag in lags if lag is not None]
-    text = f"{len(ready)} connected" + (f", the last heard of {max(ready):.0f} s ago" if ready else "")
+    slowest = max(ready, default=0.0)
+    text = f"{len(ready)} connected" + (f", the last heard of {slowest:.0f} s ago" if ready else "")
     text += f" (min_replicas={wanted})" if wanted else ""
-    if len(ready) < wanted:
-        yield Finding(name, BAD, text, "bring the replicas back: no lease is granted until then")
-    elif len(lags) > len(ready):
-        yield Finding(name, WARNING, f"{text}; {len(lags) - len(ready)} not in step", "see their logs")
-    elif ready and max(ready) > _LAG:
-        yield Finding(name, WARNING, text, "see why they lag: a failover would forget what they lack")
-    elif ready and not wanted:
-        yield Finding(name, NOTE, f"{text}; ?min_replicas=1 has a lease count only when one of them has it")
-    elif not ready:
-        yield Finding(name, NOTE, "none: while this server is down nothing runs")
-    else:
-        yield Finding(name, OK, text)
+    is_replica = info.get("role") not in ("master", None)
+    out_of_step = f"{text}; {len(lags) - len(ready)} not in step"
+    return decide(
+        "replicas",
+        (is_replica, BAD, "this server is a replica", "name the master, or use redis+sentinel://"),
+        (len(ready) < wanted, BAD, text, "bring the replicas back: no lease is granted until then"),
+        (len(lags) > len(ready), WARNING, out_of_step, "see their logs"),
+        (slowest > _LAG, WARNING, text, "see why they lag: a failover would forget what they lack"),
+        (not ready, NOTE, "none: while this server is down nothing runs", None),
+        (not wanted, NOTE, f"{text}; ?min_replicas=1 has a lease count only when one of them has it", None),
+        (True, OK, text, None),
+    )
 
 
 def _lag(value: str) -> float | None:
@@ -279,31 +258,4 @@ def _setting(answer: Reply) -> str | None:
     """Return what CONFIG GET said of one setting, None if it was refused."""
     if not isinstance(answer, list) or len(answer) != 2 or not isinstance(answer[1], bytes):
         return None
-    return _printable(answer[1].decode("utf-8", "replace"))
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
-
-
-def _number(info: dict[str, str], name: str) -> float:
-    text = info.get(name, "")
-    return float(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0.0
-
-
-def _is_number(part: object) -> bool:
-    return isinstance(part, bytes) and part.isdigit() and len(part) < 20
-
-
-def _record_name(case: Case) -> bytes:
-    return f"{case.url.prefix()}:{case.key}".encode()
-
-
-def _database(case: Case) -> bytes:
-    return b"%d" % address.database(case.url)
-
-
-def _store(case: Case) -> RedisStore:
-    assert isinstance(case.backend, Leases)
-    assert isinstance(case.backend.store, RedisStore)
-    return case.backend.store
+    return plain(answer[1])

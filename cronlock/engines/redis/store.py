@@ -23,7 +23,7 @@ from ...lease.server_clock import ServerClock
 from ...lease.store import Cell
 from ...lease.vocabulary import RETENTION, Traits
 from . import address
-from .cell import FIELDS, SWAP, decode, is_nothing
+from .cell import FIELDS, PURGE, SWAP, decode, is_nothing
 from .resp import ReplyError, senseless
 
 TYPE_CHECKING = False
@@ -119,6 +119,10 @@ class RedisStore:
                     f"{self.transport.name}: fewer than min_replicas={self._min_replicas} replicas acknowledged in time"
                 )
         return True, cell
+
+    def purge(self, key: str, deadline: float) -> None:
+        """Remove the hash."""
+        self._ask(key, [[b"EVAL", PURGE, b"1", self._name(key), self._database]], deadline)
 
     def place(self, key: str) -> str:
         """Return the server and the name of the hash."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, at, judge_clock
+from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, at
 from ...doctor.probe import PROGRAM
 from ...errors import BackendUnavailable, ConfigError
 from ..wire.aws import Denied
+from ..wire.doctor import ANSWER, REACHABLE, judge_server_clock
 from .backend import SqsBackend
 from .queue import ATTRIBUTES, RETENTION
 from .wire import INVISIBLE, VISIBLE, NoQueue, Queues, count, once_there
@@ -39,12 +40,8 @@ def create(case: Case) -> Iterator[Finding]:
         yield Finding("create", OK, f"made queue {name}, for doctors")
     if case.url.params.get("create") != "yes":
         attributes = ",".join(f"{one}={value}" for one, value in ATTRIBUTES.items())
-        yield Finding(
-            "create",
-            NOTE,
-            f"each key needs a queue of its own: write create=yes into the URL, or make {queues.name('KEY')} with "
-            f"{attributes}",
-        )
+        text = f"write create=yes into the URL, or make {queues.name('KEY')} with {attributes}"
+        yield Finding("create", NOTE, f"each key needs a queue of its own: {text}")
 
 
 def reach(case: Case) -> Iterator[Finding]:
@@ -62,35 +59,33 @@ def reach(case: Case) -> Iterator[Finding]:
     except NoQueue:
         if case.url.params.get("create") != "yes":
             # Whether it is there or not: who answers is reached.
-            yield Finding("reachable", OK, endpoint)
+            yield Finding(REACHABLE, OK, endpoint)
             text = f"there is no queue {queues.name(key)} for doctors"
             yield Finding("queue", BAD, text, "make it: cronlock doctor --create")
             return
     except (ConfigError, BackendUnavailable) as error:
-        yield Finding("answer", BAD, str(error))
+        yield Finding(ANSWER, BAD, str(error))
         return
-    yield Finding("reachable", OK, endpoint)
+    yield Finding(REACHABLE, OK, endpoint)
 
 
 def examine(case: Case) -> Iterator[Finding]:
     """Look at the queues, and at the clock."""
-    yield Finding(
-        "records",
-        NOTE,
-        "SQS keeps none: no fence, no standby, no forced release; only whether a key is held can be seen",
-    )
+    text = "SQS keeps none: no fence, no standby, no forced release; only whether a key is held can be seen"
+    yield Finding("records", NOTE, text)
     queues, key = _queues_of(case)
     times = queues.service.times
     if times.known:
-        earliest, latest, wall = times.earliest(), times.latest(), queues.service.clock.wall()
-        yield judge_clock((earliest + latest) / 2 - wall, (latest - earliest) / 2, 0.0)
+        yield judge_server_clock(times, queues.service.clock.wall(), 0.0)
     if case.url.params.get("create") == "yes":
         yield from _creating(case, queues, key)
-    names, finding = _names(case, queues)
-    if finding is not None:
-        yield finding
+    names = [queues.name(key)]
+    try:
+        names = queues.all_names(_MOST, case.deadline()) or names
+    except BackendUnavailable:
+        yield Finding("queues", NOTE, "cannot list them (sqs:ListQueues): only the doctor's own is looked at")
     looked_at, wrong = 0, False
-    for name in names or [queues.name(key)]:
+    for name in names:
         try:
             told = queues.look_at(name, case.deadline())
         except NoQueue:
@@ -106,9 +101,8 @@ def examine(case: Case) -> Iterator[Finding]:
 def examine_queue(attributes: dict[str, str]) -> Iterator[Finding]:
     """Say what is wrong with one queue, from its attributes."""
     if attributes.get("FifoQueue") != "true":
-        yield Finding(
-            "type", BAD, "not a FIFO queue: it may deliver a token twice", "make it anew, with FifoQueue=true"
-        )
+        text = "not a FIFO queue: it may deliver a token twice"
+        yield Finding("type", BAD, text, "make it anew, with FifoQueue=true")
     if attributes.get("RedrivePolicy"):
         text = "has a redrive policy: after so many runs the token is thrown away"
         yield Finding("redrive policy", BAD, text, "take it off: set-queue-attributes --attributes RedrivePolicy=")
@@ -122,16 +116,11 @@ def examine_queue(attributes: dict[str, str]) -> Iterator[Finding]:
     tokens = count(attributes, (*VISIBLE, *INVISIBLE))
     if tokens > _MANY_TOKENS:
         text = f"has {tokens} messages, where one token is enough: somebody sends to it"
-        yield Finding(
-            "messages", WARNING, text, "see that nothing but cronlock uses it, and purge it while nothing runs"
-        )
+        remedy = "see that nothing but cronlock uses it, and purge it while nothing runs"
+        yield Finding("messages", WARNING, text, remedy)
     if attributes.get("KmsMasterKeyId"):
         text = f"encrypted with {attributes['KmsMasterKeyId']}: runs need kms:Decrypt and kms:GenerateDataKey of it"
         yield Finding("encryption", NOTE, text)
-
-
-def forget(case: Case) -> None:
-    """Leave the doctor's queue, of which there is one for all: a deleted one cannot be made anew for a minute."""
 
 
 def _creating(case: Case, queues: Queues, key: str) -> Iterator[Finding]:
@@ -146,15 +135,10 @@ def _creating(case: Case, queues: Queues, key: str) -> Iterator[Finding]:
 
 
 def _queues_of(case: Case) -> tuple[Queues, str]:
-    """Return the backend's queues, and the key of the doctor's, which is the same on all machines."""
+    """Return the backend's queues, and the key of the doctor's, which is the same on all machines.
+
+    It is left for all of them: a deleted queue cannot be made anew for a minute.
+    """
     assert isinstance(case.backend, SqsBackend)
     case.key = PROGRAM
     return case.backend.queues, PROGRAM
-
-
-def _names(case: Case, queues: Queues) -> tuple[list[str], Finding | None]:
-    """Return the names of the keys' queues, and what keeps them from being known."""
-    try:
-        return queues.all_names(_MOST, case.deadline()), None
-    except BackendUnavailable:
-        return [], Finding("queues", NOTE, "cannot list them (sqs:ListQueues): only the doctor's own is looked at")

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.utils import formatdate
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from cronlock.doctor.findings import BAD, NOTE, OK, WARNING, Finding
-from cronlock.doctor.probe import Case, lease
+from cronlock.doctor.probe import Case, forget, lease
 from cronlock.engines.etcd import doctor as etcd_doctor
-from cronlock.engines.etcd.doctor import _judge_date, _judge_ensemble, examine, forget, reach
+from cronlock.engines.etcd.doctor import _date, _judge_ensemble, examine, reach
 from cronlock.engines.etcd.messages import Answer
 from cronlock.engines.registry import open_backend, open_doctor
 from cronlock.engines.url import URL
@@ -184,12 +184,10 @@ def test_ensembles_of_every_kind(
 
 def test_date_of_an_answer() -> None:
     """It tells whole seconds; what is no date tells nothing."""
-    now = time.time()
-    agreed = _judge_date(formatdate(now, usegmt=True), now, 0.01, 45.0)
-    assert agreed is not None
-    assert agreed.level == OK
-    apart = _judge_date(formatdate(now + 100, usegmt=True), now, 0.01, 45.0)
-    assert apart is not None
-    assert apart.level == BAD
+    server = Mock()
+    server.get.return_value.headers = {"date": formatdate(1_800_000_000, usegmt=True)}
+    assert _date(server, 0.0) == 1_800_000_000
     for nonsense in ("", "yesterday", "Mon, 99 Foo 2026 00:00:00 GMT", "0" * 400):
-        assert _judge_date(nonsense, now, 0.01, 45.0) is None
+        server.get.return_value.headers = {"date": nonsense}
+        with pytest.raises(ValueError, match="no date"):
+            _date(server, 0.0)

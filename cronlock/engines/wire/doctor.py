@@ -1,0 +1,144 @@
+"""What the doctors of several engines look at in the same way: connections, certificates, clocks, ensembles."""
+
+from __future__ import annotations
+
+import copy
+import socket
+import ssl
+import time
+
+from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, decide, judge_certificate, judge_clock
+from ...errors import BackendUnavailable
+from .stream import Stream, tls_context
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+
+    from ...doctor.probe import Case
+    from ...lease.server_clock import ServerClock
+    from ..url import URL
+
+    Place = tuple[str, int]
+
+REACHABLE = "reachable"
+ANSWER = "answer"
+_LOOKS = 3
+_WITH_TLS = ("rediss", "memcacheds", "zookeepers", "etcds")
+
+
+def connect_all(case: Case, default_port: int, down: str | None = None) -> Generator[Finding, None, bool]:
+    """Connect to each host of the URL, by TLS if it says so; return whether nothing was BAD.
+
+    That is when none takes a connection; with `down`, what to do about it, when one takes none. All of them
+    together get the time limit of one request, and as much again for TLS.
+    """
+    places = case.url.need_hosts(default_port)
+    share = case.timeout / len(places)
+    reached, failures = [], []
+    for place in places:
+        try:
+            Stream.connect_tcp(show(*place), *place, time.monotonic() + share).close()
+            reached.append(place)
+        except BackendUnavailable as error:
+            failures.append(str(error))
+    if not reached:
+        yield Finding(REACHABLE, BAD, "; ".join(failures))
+        return False
+    text, failed = ", ".join(show(*place) for place in reached), "; ".join(failures)
+    found = decide(
+        REACHABLE,
+        (not failures, OK, text, None),
+        (down, BAD, f"{text}; but not {failed}", down),
+        (True, WARNING, f"{text}; but not {failed}", "start what is down, or take it out of the URL"),
+    )
+    yield found
+    context = tls_of(case.url)
+    checked = [certificate(place, context, share) for place in reached] if context is not None else []
+    yield from checked
+    return BAD not in (found.level, *(one.level for one in checked))
+
+
+def tls_of(url: URL) -> ssl.SSLContext | None:
+    """Return the TLS context for the servers of a URL that asks for TLS by its scheme, or by ``tls=1``."""
+    wanted = url.scheme in _WITH_TLS or url.params.get("tls") == "1"
+    return tls_context(str(url), url.params) if wanted else None
+
+
+def show(host: str, port: int) -> str:
+    """Return a server's address for people."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def alone(url: URL, place: Place) -> URL:
+    """Return the URL of one of its servers."""
+    one = copy.copy(url)
+    one.hosts = [place]
+    return one
+
+
+def certificate(
+    place: Place, context: ssl.SSLContext, limit: float, please: tuple[bytes, bytes] = (b"", b"")
+) -> Finding:
+    """Look at a server's certificate, within `limit` seconds; `please` is what opens TLS, and the answer to it."""
+    shown = show(*place)
+    try:
+        with socket.create_connection(place, timeout=limit) as plain:
+            plain.sendall(please[0])
+            if please[1] and plain.recv(len(please[1])) != please[1]:
+                return Finding("certificate", NOTE, f"{shown}: shows none")
+            with context.wrap_socket(plain, server_hostname=place[0]) as stream:
+                return judge_peer(shown, stream.getpeercert() or {}, stream.version())
+    except ssl.SSLCertVerificationError as error:
+        remedy = "check ca= in the URL, the name that it has for the server, and the certificate"
+        return Finding("certificate", BAD, f"{shown}: {error.verify_message}", remedy)
+    except (OSError, ValueError) as error:
+        text = "no answer in time" if isinstance(error, socket.timeout) else str(error).partition(" (_ssl.c")[0]
+        return Finding("certificate", BAD, f"{shown}: no TLS: {text}", "check that this port speaks TLS")
+
+
+def judge_peer(shown: str, known: Mapping[str, object], version: str | None = None) -> Finding:
+    """Judge until when the certificate is good that a server has shown."""
+    begins, ends = known.get("notBefore"), known.get("notAfter")
+    if not isinstance(begins, str) or not isinstance(ends, str):
+        return Finding("certificate", NOTE, f"{shown}: cannot tell its end of validity ({version})")
+    lasting = ssl.cert_time_to_seconds(begins), ssl.cert_time_to_seconds(ends)
+    return judge_certificate(*lasting, time.time(), shown)
+
+
+def look_at_clock(case: Case, ask: Callable[[], float], granularity: float = 0.0) -> Finding:
+    """Compare clocks by the closest of some looks: `ask` returns the server's epoch time, cut to `granularity`."""
+    looks = []
+    for _ in range(_LOOKS):
+        before, started = time.time(), time.monotonic()
+        told = ask()
+        took = time.monotonic() - started
+        looks.append((took / 2, told - (before + took / 2)))
+    bound, offset = min(looks)
+    return judge_clock(offset + granularity / 2, bound + granularity / 2, case.hold)
+
+
+def judge_server_clock(times: ServerClock, wall: float, hold: float) -> Finding:
+    """Judge the clock that answers have told before."""
+    low, high = times.earliest() - wall, times.latest() - wall
+    return judge_clock((low + high) / 2, (high - low) / 2, hold)
+
+
+def judge_ensemble(
+    roles: Mapping[str, str], silent: list[str], voters: int, *doubts: tuple[object, str, str, str | None]
+) -> Finding:
+    """Judge servers that decide by majority: the role of each that answered, and why others are `silent`.
+
+    `doubts` are the engine's own: whether each applies, its level, what it adds to the roles, what to do.
+    """
+    text = ", ".join(f"{place} {role}" for place, role in roles.items()) + "".join(f"; {reason}" for reason in silent)
+    own = [(applies, level, text + more, remedy) for applies, level, more, remedy in doubts]
+    return decide(
+        "ensemble",
+        (not roles, BAD, text, "bring the servers back"),
+        *(one for one in own if one[1] == BAD),
+        (silent, WARNING, text, "bring back the servers that do not serve"),
+        *own,
+        (voters % 2 == 0, NOTE, f"{text}; an even number bears no more failures than one less", None),
+        (True, OK, text, None),
+    )

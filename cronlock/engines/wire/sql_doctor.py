@@ -1,0 +1,62 @@
+"""What the doctors of PostgreSQL and MySQL look at in the same way: the log-in and the table."""
+
+from __future__ import annotations
+
+from ...doctor.findings import BAD, OK, Finding, decide
+from ...errors import BackendUnavailable, ConfigError
+from . import sql
+from .doctor import ANSWER, REACHABLE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Sequence
+    from typing import TypeVar
+
+    from ...doctor.probe import Case
+
+    _Link = TypeVar("_Link")
+
+#: What a user has to be granted who runs jobs, with what lets the doctor remove its probe.
+GRANTS = f"{sql.GRANTS}, DELETE"
+CREATE = "make it: cronlock doctor --create"
+
+
+def log_in(
+    case: Case, connect: Callable[[float], _Link], denied: Iterable[str], socket: str
+) -> Generator[Finding, None, _Link | None]:
+    """Log in, and return the connection; errors with one of `denied` are of who asks. `socket` is where without TCP."""
+    try:
+        link = connect(case.deadline())
+    except (BackendUnavailable, ConfigError) as error:
+        is_denied = any(sign in str(error) for sign in denied)
+        yield Finding("credentials" if is_denied else ANSWER, BAD, str(error))
+        return None
+    if not case.url.hosts:
+        yield Finding(REACHABLE, OK, socket)
+    return link
+
+
+def judge_table(
+    shown: str,
+    columns: Iterable[str],
+    lacks: Sequence[str],
+    *faults: tuple[object, str, str],
+    is_table: bool,
+    kept: str = "",
+) -> Finding:
+    """Judge the table that is `shown` so: its columns, the rights that this user lacks, what else an engine knows.
+
+    `faults` are whether each applies, what it says of the table, and what to do; `kept` is how its rows are kept.
+    """
+    missing = [name for name in sql.COLUMNS if name not in columns]
+    other = f"{shown} is not a cronlock table of this layout: it lacks {', '.join(missing) or 'rows'}"
+    found = decide(
+        "table",
+        (missing or not is_table, BAD, other, sql.MAKE_ANEW),
+        *((applies, BAD, shown + text, remedy) for applies, text, remedy in faults),
+        (True, OK, shown + kept, None),
+    )
+    if found.level == OK and lacks:
+        remedy = f"GRANT {sql.GRANTS} ON {shown} TO the URL's user"
+        return Finding("permissions", BAD, f"this user lacks {', '.join(lacks)} on {shown}", remedy)
+    return found
