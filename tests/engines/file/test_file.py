@@ -11,8 +11,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -37,6 +38,8 @@ from cronlock.testing import (
     refused,
 )
 from cronlock.testing.contract import a_text, read, swap
+
+from ..faults import Strangers, URLs
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a disk or gives files away: run as root")
 
@@ -86,6 +89,15 @@ class FileHooks(StoreHooks):
         """Let the boot clock go on beyond the hold."""
         self.pass_time(self.short_hold)
 
+    def put(self, key: str, value: bytes) -> None:
+        """Write the key's file."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        (self.directory / f"{key}.lock").write_bytes(value)
+
+    def kept(self, key: str) -> object:
+        """Return what the file says."""
+        return (self.directory / f"{key}.lock").read_bytes()
+
 
 class TestFile(StoreContract):
     """All of the contract."""
@@ -105,6 +117,52 @@ class TestWithoutLocksOfOpenFiles(TestFile):
     def other_system(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Have another system."""
         monkeypatch.setattr(lockfile, "_TURN", None)
+
+
+def _whole(number: str, ttl: str, since: str, hold_until: str, key: str, *more: str) -> bytes:
+    """Return a slot with these words, and its checksum right."""
+    body = "\t".join((number, "2", ttl, since, "b", hold_until, key, *more)).encode() + b"\nx\n"
+    return b"cronlock=2\tslot\t%08x\t%b" % (binascii.crc32(body), body)
+
+
+_RECORD = encode_slot(Slot(number=1, data=b"x"))
+_OLDER = b"cronlock=1\nnumber=1\nkey=x\nfence=1\n"
+#: Words of a slot that can be counted with, and others for some of them.
+_WORDS = ["1", "1.0", "1", "1.0", "x"]
+_WRONG = {0: ("9" * 30, "-1"), 1: ("-1.0", "x"), 2: ("",), 3: ("1e20", "nan"), 4: ("%x",)}
+
+
+class TestStrangers(Strangers, URLs):
+    """What is no file of cronlock's, and what is no directory."""
+
+    foreign: ClassVar[list[tuple[bytes, str]]] = [
+        *((start + _OLDER.ljust(12288), "a file of an older, unreleased layout") for start in (b"", b" " * 4096)),
+        *(
+            (data, "not a file of cronlock")
+            for data in (
+                *(b"#!/bin/sh\n", b"\xff\xfe", b"cronlock=2\nowner=x\n", _RECORD + b" " * SIZE),
+                *(
+                    _whole(*_WORDS[:place], word, *_WORDS[place + 1 :])
+                    for place, found in _WRONG.items()
+                    for word in found
+                ),
+            )
+        ),
+    ]
+    bad_url: ClassVar[list[tuple[str, str]]] = [
+        ("file://", "names no directory"),
+        ("file:///", "names no directory"),
+        ("file://var/lib/cronlock", "takes no host"),
+        ("file://localhost/var/lib/cronlock", "takes no host"),
+        ("file://:secret@/var/lib", "takes no host"),
+        ("file:///var/lib/cronlock?prefix=x", "unknown parameter 'prefix'"),
+        ("file:///var/lib/%00", "NUL"),
+    ]
+
+    @pytest.fixture
+    def hooks(self, tmp_path: Path) -> FileHooks:
+        """A directory of its own."""
+        return FileHooks(tmp_path)
 
 
 @pytest.fixture
@@ -180,7 +238,6 @@ for line in sys.stdin:
         print(answer.why, flush=True)
 """
 
-_RECORD = encode_slot(Slot(number=1, data=b"x"))
 _ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -219,38 +276,28 @@ def test_file_is_never_replaced(node: Leases, directory: Path) -> None:
     assert len(numbers) == 1
 
 
-def test_symbolic_link_is_not_followed(node: Leases, directory: Path, tmp_path: Path) -> None:
-    """A link in the file's place is refused, and what it leads to is left alone."""
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda place, victim: place.symlink_to(victim),
+        lambda place, victim: os.link(victim, place),
+        lambda place, _: os.mkfifo(place),
+        lambda place, _: place.mkdir(),
+    ],
+    ids=["symbolic link", "hard link", "pipe", "directory"],
+)
+def test_other_kinds_of_file_are_refused(
+    node: Leases, directory: Path, tmp_path: Path, make: Callable[[Path, Path], None]
+) -> None:
+    """What is in the file's place is neither followed nor waited for, and what it leads to is left alone."""
     directory.mkdir()
-    (directory / "x.lock").symlink_to(tmp_path / "victim")
     (tmp_path / "victim").write_text("")
-    with pytest.raises(ForeignValue, match="not a plain file"):
-        node.acquire(make_claim("x"))
-    with pytest.raises(ForeignValue, match="not a plain file"):
-        node.read("x")
-    assert (tmp_path / "victim").read_text() == ""
-
-
-def test_hard_link_is_refused(node: Leases, directory: Path, tmp_path: Path) -> None:
-    """A second name of another file is refused: writing would change that one."""
-    directory.mkdir()
-    (tmp_path / "victim").write_text("")
-    os.link(tmp_path / "victim", directory / "x.lock")
-    with pytest.raises(ForeignValue, match="one name"):
-        node.acquire(make_claim("x"))
-    assert (tmp_path / "victim").read_text() == ""
-
-
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
-def test_other_kinds_of_file_are_refused(node: Leases, directory: Path, make: type) -> None:
-    """A pipe or a directory in the file's place is refused, and waits for nobody."""
-    directory.mkdir()
-    make(directory / "x.lock")
-    with pytest.raises(ForeignValue, match="plain file"):
-        node.acquire(make_claim("x"))
-    with pytest.raises(ForeignValue, match="plain file"):
-        node.read("x")
+    make(directory / "x.lock", tmp_path / "victim")
+    for ask in (lambda: node.acquire(make_claim("x")), lambda: node.read("x")):
+        with pytest.raises(ForeignValue, match="not a plain file"):
+            ask()
     assert list(node.keys()) == []
+    assert (tmp_path / "victim").read_text() == ""
 
 
 def test_linked_directory_is_refused(tmp_path: Path) -> None:
@@ -269,31 +316,6 @@ def test_directory_for_everybody_is_refused(node: Leases, directory: Path) -> No
         node.acquire(make_claim("x"))
     directory.chmod(0o1777)
     granted(node.acquire(make_claim("x")))
-
-
-@pytest.mark.parametrize("data", [b"#!/bin/sh\n", b"\xff\xfe", b"cronlock=2\nowner=x\n", _RECORD + b" " * SIZE])
-def test_foreign_file_is_left_alone(node: Leases, directory: Path, data: bytes) -> None:
-    """A file that another program wrote is refused and not overwritten."""
-    directory.mkdir()
-    path = directory / "x.lock"
-    path.write_bytes(data)
-    for ask in (lambda: node.acquire(make_claim("x")), lambda: node.read("x")):
-        with pytest.raises(ForeignValue, match="not a file of cronlock"):
-            ask()
-    assert path.read_bytes() == data
-    assert list(node.keys()) == []
-
-
-@pytest.mark.parametrize("start", [b"", b" " * 4096])
-def test_older_layout_is_refused(node: Leases, directory: Path, start: bytes) -> None:
-    """A file of the layout before this one is named as that, and left alone."""
-    directory.mkdir()
-    data = (start + b"cronlock=1\nnumber=1\nkey=x\nfence=1\n").ljust(12288)
-    (directory / "x.lock").write_bytes(data)
-    for ask in (lambda: node.acquire(make_claim("x")), lambda: node.read("x"), lambda: node.force_release("x", "o")):
-        with pytest.raises(ForeignValue, match="an older, unreleased layout of cronlock; nothing was changed: remove"):
-            ask()
-    assert (directory / "x.lock").read_bytes() == data
 
 
 @needs_root
@@ -401,24 +423,11 @@ def test_too_long_for_its_slot(directory: Path) -> None:
     assert read(store, "x").lease == 0
 
 
-def _whole(number: str, ttl: str, since: str, hold_until: str, key: str, *more: str) -> bytes:
-    """Return a slot with these words, and its checksum right."""
-    body = "\t".join((number, "2", ttl, since, "b", hold_until, key, *more)).encode() + b"\nx\n"
-    return b"cronlock=2\tslot\t%08x\t%b" % (binascii.crc32(body), body)
-
-
-def test_whole_slots(node: Leases, directory: Path) -> None:
-    """Fields that a later version may add are passed over; what cannot be counted with is no record of cronlock's."""
+def test_whole_slots() -> None:
+    """Fields that a later version may add are passed over."""
     slot = Slot(number=3, ttl=1.5, since=2, boot="b", hold_until=7.25, key="a b", data=b"x\n")
     assert encode_slot(slot) == _whole("3", "1.5", "2", "7.25", "a%20b")
     assert decode_slot(_whole("3", "1.5", "2", "7.25", "a%20b", "more") + b"what was there before") == slot
-    directory.mkdir()
-    words = ["1", "1.0", "1", "1.0", "x"]
-    wrong = {0: ("9" * 30, "-1"), 1: ("-1.0", "x"), 2: ("",), 3: ("1e20", "nan"), 4: ("%x",)}
-    for place, nonsense in [(place, word) for place, found in wrong.items() for word in found]:
-        (directory / "x.lock").write_bytes(_whole(*words[:place], nonsense, *words[place + 1 :]))
-        with pytest.raises(ForeignValue, match="not a file of cronlock; nothing was changed: remove it"):
-            node.read("x")
 
 
 def test_hold_of_an_earlier_boot_is_over(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -789,25 +798,6 @@ def test_place_that_takes_no_directory(place: str) -> None:
 
 
 # URLs
-
-
-@pytest.mark.parametrize(
-    ("url", "complaint"),
-    [
-        ("file://", "names no directory"),
-        ("file:///", "names no directory"),
-        ("file://var/lib/cronlock", "takes no host"),
-        ("file://localhost/var/lib/cronlock", "takes no host"),
-        ("file://:secret@/var/lib", "takes no host"),
-        ("file:///var/lib/cronlock?prefix=x", "unknown parameter 'prefix'"),
-        ("file:///var/lib/%00", "NUL"),
-    ],
-)
-def test_bad_urls(url: str, complaint: str) -> None:
-    """A URL that names no directory of this machine says what to write."""
-    with pytest.raises(ConfigError, match=complaint) as caught:
-        open_backend(url, 5.0)
-    assert "secret" not in str(caught.value)
 
 
 def test_url_names_the_directory(tmp_path: Path) -> None:
