@@ -27,6 +27,11 @@ TABLE = (
 )
 
 
+def printable(text: str, instead: str = "?") -> str:
+    """Return what others wrote, with `instead` for each character that a terminal or a reader of lines might obey."""
+    return "".join(letter if letter.isprintable() else instead for letter in text)
+
+
 class CronlockError(Exception):
     """Something that the user is told in one line.
 

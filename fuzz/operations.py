@@ -103,14 +103,13 @@ def _finish(data: Data, backend: Backend, grant: Grant) -> None:
         backend.release(grant, Ending(EXITED, data.below(256), time.time()), keep_hold=data.chance(2))
 
 
-def show(record: Record | None) -> None:
+def show(found: Record | None) -> None:
     """Show a record in every way that there is."""
-    now = time.time()
+    now, record = time.time(), found or Record()
     lines = table.status_table([(KEY, record)], now)
-    if record is not None:
-        lines += table.history_table(record.history, now, what=state.state_of(record))
-        show_run(record.run)
-        show_run(record.last)
+    lines += table.history_table(record.runs, now, what=state.state_of(record))
+    show_run(record.run)
+    show_run(record.last)
     bad = [line for line in lines if "\n" in line or "\x1b[2J" in line]
     assert not bad, bad
     assert prometheus.exposition([(KEY, record)])

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import dataclass
 
 import click
 
 from .. import durations
 from ..errors import UsageError
-from ..lease.vocabulary import Record, Run
+from ..lease.vocabulary import Record
 from . import common, completion
 from .views import state
 from .views.table import how_it_ended, printable
@@ -24,19 +25,18 @@ NAMES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 _WORSE = (OK, UNKNOWN, WARNING, CRITICAL)
 
 
+@dataclass
 class Limits:
-    """What is asked of each key, in seconds."""
+    """What is asked of each key, in seconds. Raises UsageError when `warn_age` comes after `max_age`."""
 
-    __slots__ = ("max_age", "max_run", "warn_age")
+    max_age: float
+    warn_age: float | None = None
+    #: A run under way counts as long as it is no older; None: it does not count.
+    max_run: float | None = None
 
-    def __init__(self, max_age: float, warn_age: float | None, max_run: float | None) -> None:
-        """Raises UsageError when `warn_age` comes after `max_age`."""
-        if warn_age is not None and warn_age > max_age:
+    def __post_init__(self) -> None:
+        if self.warn_age is not None and self.warn_age > self.max_age:
             raise UsageError("--warn-age: is longer than --max-age, so that it would never warn; make it shorter")
-        self.max_age = max_age
-        self.warn_age = warn_age
-        #: A run under way counts as long as it is no older; None: it does not count.
-        self.max_run = max_run
 
 
 @click.command(short_help="Alarm when a key had no successful run for too long.")
@@ -64,13 +64,13 @@ def command(
     cannot be asked, or bad options). The age counts from the end of the run.
     """
     limits = Limits(
-        _duration("--max-age", max_age),
-        None if warn_age is None else _duration("--warn-age", warn_age),
-        None if max_run is None else _duration("--max-run", max_run),
+        common.duration("--max-age", max_age),
+        None if warn_age is None else common.duration("--warn-age", warn_age),
+        None if max_run is None else common.duration("--max-run", max_run),
     )
     with common.opened(common.read_settings(values)) as backend:
         common.need_records(backend, "check")
-        records = [(key, backend.read(key)) for key in common.check_keys(keys)]
+        records = [(key, backend.read(key) or Record()) for key in common.check_keys(keys)]
     now = time.time()
     results = [(key, record, *judge(record, now, limits)) for key, record in records]
     worst = max((status for _, _, status, _ in results), key=_WORSE.index)
@@ -90,54 +90,41 @@ def command(
     return worst
 
 
-def judge(record: Record | None, now: float, limits: Limits) -> tuple[int, str]:
+def judge(record: Record, now: float, limits: Limits) -> tuple[int, str]:
     """Return (status, why) of one key; `now` is since the epoch."""
     age = age_of(record, now)
-    ahead = 0.0 if record is None or record.success is None else (record.success.ended_at or 0.0) - now
+    ahead = 0.0 if record.success is None else (record.success.ended_at or 0.0) - now
     if ahead > limits.max_age:
         # It would be young until then, whatever happens.
         return CRITICAL, f"last success {durations.show(ahead)} from now: a clock is wrong"
     if age is not None and age <= (limits.max_age if limits.warn_age is None else limits.warn_age):
         return OK, f"succeeded {durations.show(age)} ago"
     text = "no successful run is known" if age is None else f"last success {durations.show(age)} ago"
-    under_way = _under_way(record)
-    if under_way is not None:
-        running = max(0.0, now - under_way.started_at)
+    if record.run is not None and record.remaining > 0:
+        running = max(0.0, now - record.run.started_at)
         if limits.max_run is not None and running <= limits.max_run:
             return OK, f"running for {durations.show(running)}, {text}"
         text += f", running for {durations.show(running)}"
-    elif record is not None and record.run is not None:
+    elif record.run is not None:
         text += f", the last run, on {printable(record.run.host)}, died"
-    elif record is not None and record.history and not record.history[0].succeeded:
-        text += (
-            f", the last run, on {printable(record.history[0].host)}, {click.unstyle(how_it_ended(record.history[0]))}"
-        )
+    elif record.history and not record.history[0].succeeded:
+        last = record.history[0]
+        text += f", the last run, on {printable(last.host)}, {click.unstyle(how_it_ended(last))}"
     if age is None or age > limits.max_age:
         return CRITICAL, f"{text} (limit {durations.show(limits.max_age)})"
     return WARNING, f"{text} (limit {durations.show(limits.warn_age or 0.0)})"
 
 
-def age_of(record: Record | None, now: float) -> float | None:
+def age_of(record: Record, now: float) -> float | None:
     """Return how long ago the last successful run ended, in seconds; None if none is known."""
-    success = None if record is None else record.success
+    success = record.success
     return None if success is None or success.ended_at is None else max(0.0, now - success.ended_at)
 
 
-def _under_way(record: Record | None) -> Run | None:
-    return record.run if record is not None and state.state_of(record) == state.RUNNING else None
-
-
-def _performance(key: str, record: Record | None, now: float, limits: Limits) -> str:
+def _performance(key: str, record: Record, now: float, limits: Limits) -> str:
     # An apostrophe within quotes is doubled; the equals sign is not allowed at all.
     label = printable(key).replace("'", "''").replace("=", "_").replace("|", "_")
     age = age_of(record, now)
     value = "U" if age is None else f"{age:.0f}s"
     warn = "" if limits.warn_age is None else f"{limits.warn_age:.0f}"
     return f"'{label}'={value};{warn};{limits.max_age:.0f};0;"
-
-
-def _duration(option: str, text: str) -> float:
-    try:
-        return durations.parse(text)
-    except ValueError as error:
-        raise UsageError(f"{option}: {error}") from None

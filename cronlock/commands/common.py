@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from .. import keys
+from .. import durations, keys
 from ..config import settings
 from ..config.options import OPTIONS
 from ..config.settings import Settings
@@ -54,6 +54,14 @@ def opened(chosen: Settings) -> Iterator[Backend]:
 def name_of(chosen: Settings) -> str:
     """Return the backend's URL without its credentials."""
     return str(URL(chosen.backend_url))
+
+
+def duration(option: str, text: str) -> float:
+    """Return the duration `text` in seconds. Raises UsageError, which names `option`."""
+    try:
+        return durations.parse(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None
 
 
 def check_keys(names: tuple[str, ...]) -> list[str]:

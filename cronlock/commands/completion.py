@@ -7,9 +7,8 @@ import os
 import click
 from click.shell_completion import CompletionItem
 
-from ..config import settings
-from ..engines import registry
 from ..errors import CronlockError
+from . import common
 
 #: How long Tab may take for the backend, in seconds.
 _PATIENCE = "1"
@@ -17,16 +16,10 @@ _PATIENCE = "1"
 
 def keys(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Return the keys that begin so, where the backend can be asked and can list them; else none."""
-    given: dict[str, str | bool] = {"backend_timeout": _PATIENCE}
-    for name in ("backend", "state_dir", "config"):
-        if context.params.get(name):
-            given[name] = context.params[name]
+    values = {name: context.params.get(name) or None for name in common.SHARED}
     try:
-        backend = registry.open_configured(settings.load_for_looking(given, os.environ))
-        try:
+        with common.opened(common.read_settings({**values, "backend_timeout": _PATIENCE})) as backend:
             found = sorted(backend.keys()) if backend.traits.lists_keys else []
-        finally:
-            backend.close()
     except CronlockError:
         return []  # Tab is no place for messages.
     return [CompletionItem(key) for key in found if key.startswith(incomplete)]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 import click
 
-from ..lease.vocabulary import HISTORY
+from ..lease.vocabulary import HISTORY, Record
 from . import common, completion
 from .views import state, table
 
@@ -33,23 +32,13 @@ def command(key: str, count: int, as_json: bool, **values: str | None) -> int:
     chosen = common.read_settings(values)
     with common.opened(chosen) as backend:
         common.need_records(backend, "history")
-        record = backend.read(key)
-    now = time.time()
-    runs = [] if record is None else ([record.run] if record.run is not None else []) + record.history
+        record = backend.read(key) or Record()
+    now, what, runs = time.time(), state.state_of(record), record.runs[:count]
     if as_json:
-        document = {
-            "schema": state.SCHEMA,
-            "backend": common.name_of(chosen),
-            "read_at": round(now, 3),
-            "key": key,
-            "state": state.state_of(record),
-            "runs": [state.run_as_json(run) for run in runs[:count]],
-        }
-        click.echo(json.dumps(document, indent=2))
+        shown = [state.run_as_json(run) for run in runs]
+        click.echo(state.as_json(common.name_of(chosen), now, key=key, state=what, runs=shown))
         return 0
-    lines = [f"no run of {table.printable(key)} is known"]
-    if runs:
-        lines = table.history_table(runs[:count], now, what=state.state_of(record))
-    for line in lines:
+    nothing = [f"no run of {table.printable(key)} is known"]
+    for line in table.history_table(runs, now, what=what) if runs else nothing:
         click.echo(line, color=common.colored())
     return 0

@@ -9,10 +9,11 @@ import click
 
 from .. import durations
 from ..errors import UsageError
+from ..lease.describe import moment
 from ..lease.vocabulary import Record, Run
 from . import common, completion
 from .views import state
-from .views.table import how_it_ended, moment, printable
+from .views.table import how_it_ended, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,10 +37,9 @@ def command(key: str, force: bool, **values: str | None) -> int:
     (key,) = common.check_keys((key,))
     with common.opened(common.read_settings(values)) as backend:
         common.need_records(backend, "release")
-        record = backend.read(key)
+        record = backend.read(key) or Record()
         what = state.state_of(record)
-        held = what in (state.RUNNING, state.HELD) or (record is not None and record.hold_remaining > 0)
-        if record is None or not held:
+        if not state.is_held(record):
             click.echo(f"{printable(key)}: is free; nothing to release")
             return NOTHING_DONE
         run = record.run or record.last

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
@@ -10,6 +9,7 @@ import click
 
 from ..config.settings import Settings
 from ..errors import BackendError, ForeignValue, UsageError
+from ..lease.describe import moment
 from ..lease.vocabulary import Record
 from . import common, completion
 from .views import prometheus, state, table
@@ -49,11 +49,12 @@ def command(
             records, failure = _read(backend, keys)
             now = time.time()
             if as_json:
-                click.echo(json.dumps(_as_json(chosen, records, now), indent=2))
+                shown = [state.key_as_json(key, record) for key, record in records]
+                click.echo(state.as_json(common.name_of(chosen), now, keys=shown))
                 break
             if watch:
                 click.clear()
-                click.echo(f"{common.name_of(chosen)}  {table.moment(now, now)}\n")
+                click.echo(f"{common.name_of(chosen)}  {moment(now, now)}\n")
             nothing = [] if failure is not None else ["no key has been used yet"]
             for line in table.status_table(records, now) if records else nothing:
                 click.echo(line, color=common.colored())
@@ -65,30 +66,21 @@ def command(
     return 0
 
 
-def _read(backend: Backend, names: tuple[str, ...]) -> tuple[list[tuple[str, Record | None]], BackendError | None]:
+def _read(backend: Backend, names: tuple[str, ...]) -> tuple[list[tuple[str, Record]], BackendError | None]:
     """Return the keys' records, and what is wrong with one that is none: the others are shown all the same."""
     records, failure = [], None
     for key in common.keys_to_show(backend, names, "status"):
         try:
-            records.append((key, backend.read(key)))
+            records.append((key, backend.read(key) or Record()))
         except ForeignValue as error:
             failure = failure or error
     return records, failure
 
 
-def _as_json(chosen: Settings, records: list[tuple[str, Record | None]], now: float) -> dict[str, object]:
-    return {
-        "schema": state.SCHEMA,
-        "backend": common.name_of(chosen),
-        "read_at": round(now, 3),
-        "keys": [state.key_as_json(key, record) for key, record in records],
-    }
-
-
 def _metrics(chosen: Settings, names: tuple[str, ...], output: str | None) -> int:
     """Print or write the metrics; without an answer, that there is none, so that an alarm can be set on it."""
     failure: BackendError | None = None
-    records: list[tuple[str, Record | None]] | None = None
+    records: list[tuple[str, Record]] | None = None
     try:
         with common.opened(chosen) as backend:
             records, failure = _read(backend, names)

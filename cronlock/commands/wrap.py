@@ -11,13 +11,14 @@ import sys
 
 import click
 
-from .. import durations, errors
+from .. import errors
 from ..crontab import files, names
 from ..crontab.checking import check
 from ..crontab.lines import Crontab, CrontabError, parse
 from ..crontab.shell import plain_words
 from ..crontab.wrapping import Options, Wrapped, wrap
 from ..errors import ConfigError, UsageError
+from . import common
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -162,10 +163,7 @@ def _options(file: str, system: bool, ttl: str | None, every: str, prefix: str |
 
 
 def _duration(option: str, text: str) -> float:
-    try:
-        seconds = durations.parse(text)
-    except ValueError as error:
-        raise UsageError(f"{option}: {error}") from None
+    seconds = common.duration(option, text)
     if seconds < 1:
         raise UsageError(f"{option}: {text!r} is less than a second")
     return seconds

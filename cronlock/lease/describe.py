@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 from .. import durations
-from .vocabulary import DIED, ENDED, EXITED, FORGOTTEN, HELD, HOLD, LOST, NOT_STARTED, RELEASED, TIMED_OUT
+from .vocabulary import DIED, ENDED, EXITED, HELD, HOLD, LOST, NOT_STARTED, RELEASED, TIMED_OUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,16 +27,15 @@ def describe(conflict: Conflict) -> str:
     by = "another run" if run is None else f"{run.host} (pid {run.pid})"
     if conflict.why == HELD:
         # Not every backend tells by whom, nor a lease from a hold.
-        return f"held by {by}, or its hold" if run is None else f"held by {by} since {_clock_time(run.started_at)}"
+        return f"held by {by}, or its hold" if run is None else f"held by {by} since {moment(run.started_at)}"
     if conflict.why == HOLD:
         return f"{by} ran it just now; held for another {left}"
     if conflict.why == ENDED:
-        return (
-            "the run that it stood by for is over" if run is None else f"{by} ran it: {ending(run.outcome, run.status)}"
-        )
-    if conflict.why == FORGOTTEN:
-        return f"the server lost data that this machine had seen; a lost lease may be out; held for another {left}"
-    return "this run gave the key back already"
+        if run is None:
+            return "the run that it stood by for is over"
+        return f"{by} ran it: {ending(run.outcome, run.status)}"
+    # FORGOTTEN.
+    return f"the server lost data that this machine had seen; a lost lease may be out; held for another {left}"
 
 
 def ending(outcome: str | None, status: int | None) -> str:
@@ -65,10 +64,10 @@ def describe_drift(before: Run, program: str, ttl: float) -> str | None:
     return None
 
 
-def _clock_time(started_at: float) -> str:
-    """Return local time, with the date if that is not today's."""
-    then, now = time.localtime(started_at), time.localtime()
-    return time.strftime("%H:%M:%S" if then[:3] == now[:3] else "%Y-%m-%d %H:%M:%S", then)
+def moment(at: float, now: float | None = None) -> str:
+    """Return local time, with the date if that is not the one of `now`, without which it is today's."""
+    then, today = time.localtime(at), time.localtime(now)
+    return time.strftime("%H:%M:%S" if then[:3] == today[:3] else "%Y-%m-%d %H:%M:%S", then)
 
 
 def _comparable(program: str) -> str:

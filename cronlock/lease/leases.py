@@ -13,7 +13,7 @@ from . import rules
 from .clock import SystemClock
 from .state import State, decode, encode
 from .store import NO_HOLD, Cell
-from .vocabulary import RELEASED, Conflict, Grant, Record
+from .vocabulary import HISTORY, RELEASED, Conflict, Grant, Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -193,12 +193,13 @@ class Leases:
         state = self._state(key, cell)
         if state.latest is None and not state.success:
             return None
-        history = state.history()
+        run, history = state.run, state.history()
+        if run is not None and run.outcome == RELEASED and not cell.lease:
+            history, run = [run, *history[: HISTORY - 1]], None
         return Record(
-            run=state.run,
-            remaining=cell.lease if state.run is not None else 0.0,
+            run=run,
+            remaining=cell.lease if run is not None else 0.0,
             hold_remaining=cell.hold,
-            last=next((run for run in history if run.ended_at is not None), None),
             history=history,
             success=state.last_success(),
         )

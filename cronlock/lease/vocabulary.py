@@ -10,7 +10,7 @@ from ..value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Protocol
 
 #: Why a key was not granted.
@@ -172,41 +172,31 @@ class Ending(Value):
     ended_at: float
 
 
-class Record:
-    """All that a backend knows of a key, as it was when it was read."""
+class Record(Value):
+    """All that a backend knows of a key, as it was when it was read; of one that nobody used it is `Record()`."""
 
-    __slots__ = ("history", "hold_remaining", "last", "remaining", "run", "success", "untold")
+    #: The run that was granted the key last, and has not ended by its own word nor been made to by force.
+    run: Run | None = None
+    #: Seconds until `run`'s lease lapses unless renewed; 0 when it lapsed or there is none.
+    remaining: float = 0.0
+    #: Seconds until the hold is over, 0 when it is.
+    hold_remaining: float = 0.0
+    #: Runs before `run`, the newest first, at most HISTORY; one that never said its end is DIED, or RELEASED.
+    history: Sequence[Run] = ()
+    #: The last run that succeeded, however long ago.
+    success: Run | None = None
+    #: Whether a run or its hold has the key, and the backend tells neither by which nor until when.
+    untold: bool = False
 
-    def __init__(
-        self,
-        *,
-        run: Run | None,
-        remaining: float,
-        hold_remaining: float,
-        last: Run | None,
-        history: list[Run] | None = None,
-        success: Run | None = None,
-        untold: bool = False,
-    ) -> None:
-        history = history or []
-        if run is not None and run.outcome == RELEASED and not remaining:
-            history = [run, *history[: HISTORY - 1]]
-            run = None
-        #: The run that was granted the key last, and has not ended by its own word nor been made to by force.
-        self.run = run
-        #: Seconds until `run`'s lease lapses unless renewed; 0 when it lapsed or there is none.
-        self.remaining = remaining
-        #: Seconds until the hold is over, 0 when it is.
-        self.hold_remaining = hold_remaining
-        #: The last run that ended by its own word, of those that are remembered.
-        self.last = last
-        #: Runs before `run`, the newest first, at most HISTORY; one that never said its end is DIED,
-        #: or RELEASED.
-        self.history = history
-        #: The last run that succeeded, however long ago.
-        self.success = success
-        #: Whether a run or its hold has the key, and the backend tells neither by which nor until when.
-        self.untold = untold
+    @property
+    def runs(self) -> list[Run]:
+        """All runs that are remembered, the newest first."""
+        return [*self.history] if self.run is None else [self.run, *self.history]
+
+    @property
+    def last(self) -> Run | None:
+        """The last run that ended by its own word, of those that are remembered."""
+        return next((run for run in self.history if run.ended_at is not None), None)
 
 
 if TYPE_CHECKING:

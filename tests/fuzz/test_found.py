@@ -100,9 +100,7 @@ def test_what_a_terminal_would_obey(capfd: pytest.CaptureFixture[str]) -> None:
     names = {"owner": "o", "host": _ESCAPE, "pid": 1, "started_at": 1.0, "ttl": 300.0, "fence": 1}
     run = Run(program="other" + _ESCAPE, outcome=_ESCAPE, ended_at=2.0, **names)  # type: ignore[arg-type]
     died = Run(program="one", outcome=DIED, **names)  # type: ignore[arg-type]
-    lines = table.status_table(
-        [("k", Record(run=died, remaining=1.0, hold_remaining=0.0, last=run, history=[run]))], 3.0
-    )
+    lines = table.status_table([("k", Record(run=died, remaining=1.0, history=[run]))], 3.0)
     assert not any(_ESCAPE in line for line in lines)
     Log().error(f"held by {_ESCAPE}\r\n\x9b of it")
     assert capfd.readouterr().err == f"cronlock: held by {_ESCAPE.replace(chr(27), ' ')}    of it{os.linesep}"

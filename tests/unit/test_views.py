@@ -46,22 +46,22 @@ def make_record(
     """Return a record whose success is the newest of its history."""
     history = history or []
     success = next((one for one in history if one.succeeded), None)
-    ended = next((one for one in history if one.ended_at is not None), None)
-    return Record(run=run, remaining=remaining, hold_remaining=hold, last=ended, history=history, success=success)
+    return Record(run=run, remaining=remaining, hold_remaining=hold, history=history, success=success)
 
 
 RUNNING = make_record(make_run(took=None), 200.0, 30.0, [make_run(360.0)])
 HELD = make_record(hold=30.0, history=[make_run()])
 LAPSED = make_record(make_run(took=None), 0.0, 30.0)
-UNTOLD = Record(run=None, remaining=0.0, hold_remaining=0.0, last=None, untold=True)
+UNTOLD = Record(untold=True)
+UNUSED = Record()
 FREE = make_record(history=[make_run(status=3), make_run(700.0)])
 
 
 @pytest.mark.parametrize(
     ("record", "expected"),
-    [(None, "free"), (RUNNING, "running"), (HELD, "held"), (LAPSED, "lapsed"), (UNTOLD, "held"), (FREE, "free")],
+    [(UNUSED, "free"), (RUNNING, "running"), (HELD, "held"), (LAPSED, "lapsed"), (UNTOLD, "held"), (FREE, "free")],
 )
-def test_states(record: Record | None, expected: str) -> None:
+def test_states(record: Record, expected: str) -> None:
     """Each state is told from the record, and the JSON that shows it keeps to its schema."""
     assert state.state_of(record) == expected
     document = {"schema": 1, "backend": "memory", "read_at": NOW, "keys": [state.key_as_json("k", record)]}
@@ -84,7 +84,7 @@ def test_json_says_what_the_record_says() -> None:
 @pytest.mark.parametrize(
     ("record", "words"),
     [
-        (None, ["free", "none known"]),
+        (UNUSED, ["free", "none known"]),
         (RUNNING, ["running", "web-1 (4242)", "(1m00s)", "3m20s", "exited with status 0 after 10s"]),
         (HELD, ["held until", "30s", "exited with status 0"]),
         (LAPSED, ["lapsed, held until", "web-1 (4242)", "none known"]),
@@ -92,7 +92,7 @@ def test_json_says_what_the_record_says() -> None:
         (FREE, ["free", "exited with status 3"]),
     ],
 )
-def test_table_tells_people(record: Record | None, words: list[str]) -> None:
+def test_table_tells_people(record: Record, words: list[str]) -> None:
     """The table has a line for each key with what a person asks for first."""
     head, line = (click.unstyle(text) for text in table.status_table([("billing", record)], NOW)[:2])
     assert head.split() == ["KEY", "STATE", "HOLDER", "SINCE", "REMAINING", "LAST", "RUN"]
@@ -167,7 +167,7 @@ def _samples(text: str) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
 
 def test_metrics_are_read_by_prometheus() -> None:
     """Its parser finds each value under its name, and only what is known."""
-    found = _samples(prometheus.exposition([("billing", RUNNING), ("report", FREE), ("new", None)]))
+    found = _samples(prometheus.exposition([("billing", RUNNING), ("report", FREE), ("new", UNUSED)]))
     billing, report, new = ((("key", name),) for name in ("billing", "report", "new"))
     assert found["cronlock_up"] == {(): 1}
     assert found["cronlock_running"] == {billing: 1, report: 0, new: 0}
@@ -180,8 +180,10 @@ def test_metrics_are_read_by_prometheus() -> None:
     assert set(found) <= {name for name, _ in prometheus.METRICS}
 
 
-@pytest.mark.parametrize(("record", "held"), [(None, 0), (RUNNING, 1), (HELD, 1), (LAPSED, 1), (FREE, 0), (UNTOLD, 1)])
-def test_metrics_say_whether_a_key_is_held(record: Record | None, held: int) -> None:
+@pytest.mark.parametrize(
+    ("record", "held"), [(UNUSED, 0), (RUNNING, 1), (HELD, 1), (LAPSED, 1), (FREE, 0), (UNTOLD, 1)]
+)
+def test_metrics_say_whether_a_key_is_held(record: Record, held: int) -> None:
     """A key is held by a run or its hold; where nobody knows by which, nothing else is said of it."""
     found = _samples(prometheus.exposition([("k", record)]))
     assert found["cronlock_held"] == {(("key", "k"),): held}
@@ -208,21 +210,21 @@ def test_metrics_with_nasty_names(key: str, host: str) -> None:
 @pytest.mark.parametrize(
     ("record", "limits", "expected", "words"),
     [
-        (FREE, Limits(1000, None, None), OK, "succeeded 11m30s ago"),
-        (FREE, Limits(600, None, None), CRITICAL, "last success 11m30s ago"),
-        (FREE, Limits(1000, 600, None), WARNING, "(limit 10m00s)"),
-        (FREE, Limits(600, None, None), CRITICAL, "exited with status 3"),
-        (None, Limits(600, None, None), CRITICAL, "no successful run is known"),
-        (RUNNING, Limits(100, None, None), CRITICAL, "running for 1m00s"),
+        (FREE, Limits(1000), OK, "succeeded 11m30s ago"),
+        (FREE, Limits(600), CRITICAL, "last success 11m30s ago"),
+        (FREE, Limits(1000, 600), WARNING, "(limit 10m00s)"),
+        (FREE, Limits(600), CRITICAL, "exited with status 3"),
+        (UNUSED, Limits(600), CRITICAL, "no successful run is known"),
+        (RUNNING, Limits(100), CRITICAL, "running for 1m00s"),
         (RUNNING, Limits(100, None, 60), OK, "running for 1m00s"),
         (RUNNING, Limits(100, None, 59), CRITICAL, "running for 1m00s"),
         (LAPSED, Limits(100, None, 600), CRITICAL, "the last run, on web-1, died"),
         # A machine's clock that is a bit fast, and one that is wrong by more than the limit.
-        (make_record(history=[make_run(-90, 0.0)]), Limits(100, None, None), OK, "succeeded 0s ago"),
-        (make_record(history=[make_run(-110, 0.0)]), Limits(100, None, None), CRITICAL, "a clock is wrong"),
+        (make_record(history=[make_run(-90, 0.0)]), Limits(100), OK, "succeeded 0s ago"),
+        (make_record(history=[make_run(-110, 0.0)]), Limits(100), CRITICAL, "a clock is wrong"),
     ],
 )
-def test_check_judges(record: Record | None, limits: Limits, expected: int, words: str) -> None:
+def test_check_judges(record: Record, limits: Limits, expected: int, words: str) -> None:
     """Success or a run under way within the limits is OK; else the reason says what is known."""
     status, text = judge(record, NOW, limits)
     assert status == expected
@@ -232,14 +234,14 @@ def test_check_judges(record: Record | None, limits: Limits, expected: int, word
 def test_a_warning_after_the_alarm_is_refused() -> None:
     """--warn-age beyond --max-age would never warn."""
     with pytest.raises(UsageError, match="--warn-age"):
-        Limits(10, 20, None)
+        Limits(10, 20)
 
 
 @given(age=st.floats(0, 1e6), limit=st.floats(0.1, 1e6))
 def test_check_alarms_exactly_beyond_the_limit(age: float, limit: float) -> None:
     """One that took no time and ended `age` ago is critical if and only if that is more than the limit."""
     record = make_record(history=[make_run(age, 0.0)])
-    status, _ = judge(record, NOW, Limits(limit, None, None))
+    status, _ = judge(record, NOW, Limits(limit))
     measured = NOW - (NOW - age)
     if not math.isclose(measured, limit):
         assert (status == CRITICAL) == (measured > limit)

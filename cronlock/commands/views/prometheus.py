@@ -22,7 +22,7 @@ METRICS = (
 )
 
 
-def exposition(records: list[tuple[str, Record | None]] | None) -> str:
+def exposition(records: list[tuple[str, Record]] | None) -> str:
     """Return the text for the keys' records; None when the backend did not answer. What is unknown has no sample."""
     samples: dict[str, list[str]] = {name: [] for name, _ in METRICS}
     samples["cronlock_up"].append(f"cronlock_up {int(records is not None)}")
@@ -30,7 +30,7 @@ def exposition(records: list[tuple[str, Record | None]] | None) -> str:
         label = f'key="{_escape(key)}"'
         for name, value in _values(record).items():
             samples[name].append(f"{name}{{{label}}} {_number(value)}")
-        if record is not None and record.run is not None:
+        if record.run is not None:
             samples["cronlock_holder"].append(f'cronlock_holder{{{label},host="{_escape(record.run.host)}"}} 1')
     lines = []
     for name, meaning in METRICS:
@@ -39,32 +39,28 @@ def exposition(records: list[tuple[str, Record | None]] | None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _values(record: Record | None) -> dict[str, float]:
-    what = state.state_of(record)
-    if record is not None and record.untold:
+def _values(record: Record) -> dict[str, float]:
+    if record.untold:
         return {"cronlock_held": 1.0}
+    what = state.state_of(record)
     values = {
-        "cronlock_held": float(
-            what in (state.RUNNING, state.HELD) or (record is not None and record.hold_remaining > 0)
-        ),
+        "cronlock_held": float(state.is_held(record)),
         "cronlock_running": float(what == state.RUNNING),
         "cronlock_lapsed": float(what == state.LAPSED),
-        "cronlock_lease_remaining_seconds": record.remaining if record is not None and record.run is not None else 0.0,
-        "cronlock_hold_remaining_seconds": record.hold_remaining if record is not None else 0.0,
+        "cronlock_lease_remaining_seconds": record.remaining if record.run is not None else 0.0,
+        "cronlock_hold_remaining_seconds": record.hold_remaining,
     }
-    if record is None:
-        return values
-    last = record.history[0] if record.history else None
-    newest = record.run or last
-    if newest is not None:
-        values["cronlock_last_start_timestamp_seconds"] = newest.started_at
+    if record.runs:
+        values["cronlock_last_start_timestamp_seconds"] = record.runs[0].started_at
     if record.success is not None and record.success.ended_at is not None:
         values["cronlock_last_success_timestamp_seconds"] = record.success.ended_at
-    if last is not None and last.ended_at is not None:
-        values["cronlock_last_end_timestamp_seconds"] = last.ended_at
-        values["cronlock_last_duration_seconds"] = state.duration_of(last) or 0.0
-    if last is not None and last.status is not None:
-        values["cronlock_last_status"] = float(last.status)
+    if record.history:
+        last = record.history[0]
+        if last.ended_at is not None:
+            values["cronlock_last_end_timestamp_seconds"] = last.ended_at
+            values["cronlock_last_duration_seconds"] = state.duration_of(last) or 0.0
+        if last.status is not None:
+            values["cronlock_last_status"] = float(last.status)
     return values
 
 

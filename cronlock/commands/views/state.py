@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from ...lease.describe import describe_drift
@@ -19,22 +20,22 @@ LAPSED = "lapsed"
 FREE = "free"
 
 
-def state_of(record: Record | None) -> str:
-    """Return RUNNING, HELD, LAPSED or FREE; None is a key that nobody used."""
-    if record is None:
-        return FREE
+def state_of(record: Record) -> str:
+    """Return RUNNING, HELD, LAPSED or FREE."""
     if record.run is not None:
         return RUNNING if record.remaining > 0 else LAPSED
     return HELD if record.untold or record.hold_remaining > 0 else FREE
 
 
+def is_held(record: Record) -> bool:
+    """Return whether a run or its hold has the key; the hold of a run that died, too."""
+    return state_of(record) in (RUNNING, HELD) or record.hold_remaining > 0
+
+
 def drift_of(record: Record) -> str | None:
     """Say how the newest run was started otherwise than the one before it; None if it was not."""
-    runs = ([record.run] if record.run is not None else []) + record.history[:2]
-    if len(runs) < 2:
-        return None
-    newest, before = runs[:2]
-    return describe_drift(before, newest.program, newest.ttl)
+    runs = record.runs
+    return describe_drift(runs[1], runs[0].program, runs[0].ttl) if len(runs) > 1 else None
 
 
 def duration_of(run: Run) -> float | None:
@@ -42,24 +43,23 @@ def duration_of(run: Run) -> float | None:
     return None if run.ended_at is None else max(0.0, run.ended_at - run.started_at)
 
 
-def key_as_json(key: str, record: Record | None) -> dict[str, Any]:
+def as_json(backend: str, now: float, **fields: Any) -> str:
+    """Return the text of a document that says `fields` of what was read from `backend`, a URL, at `now`."""
+    return json.dumps({"schema": SCHEMA, "backend": backend, "read_at": round(now, 3), **fields}, indent=2)
+
+
+def key_as_json(key: str, record: Record) -> dict[str, Any]:
     """Return all that is known of a key; seconds, and times since the epoch."""
     return {
         "key": key,
         "state": state_of(record),
-        "remaining": round(record.remaining, 3) if record is not None and record.run is not None else None,
-        "hold_remaining": _hold_remaining(record),
-        "run": run_as_json(record.run) if record is not None and record.run is not None else None,
-        "last": run_as_json(record.history[0]) if record is not None and record.history else None,
-        "last_success": run_as_json(record.success) if record is not None and record.success is not None else None,
-        "drift": drift_of(record) if record is not None else None,
+        "remaining": None if record.run is None else round(record.remaining, 3),
+        "hold_remaining": None if record.untold else round(record.hold_remaining, 3),
+        "run": record.run and run_as_json(record.run),
+        "last": run_as_json(record.history[0]) if record.history else None,
+        "last_success": record.success and run_as_json(record.success),
+        "drift": drift_of(record),
     }
-
-
-def _hold_remaining(record: Record | None) -> float | None:
-    if record is None:
-        return 0.0
-    return None if record.untold else round(record.hold_remaining, 3)
 
 
 def run_as_json(run: Run) -> dict[str, Any]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 import click
 
-from ... import durations
-from ...lease.describe import ending
+from ... import durations, errors
+from ...lease.describe import ending, moment
 from ...lease.vocabulary import DIED, LOST, RELEASED, TIMED_OUT, Record, Run
 from . import state
 
@@ -15,7 +13,7 @@ _COLORS = {state.RUNNING: "green", state.LAPSED: "red", state.HELD: "yellow"}
 _BAD = (DIED, LOST, TIMED_OUT)
 
 
-def status_table(records: list[tuple[str, Record | None]], now: float) -> list[str]:
+def status_table(records: list[tuple[str, Record]], now: float) -> list[str]:
     """Return the lines of ``cronlock status``; `now` is since the epoch. A line that warns stands under its key."""
     rows = [["KEY", "STATE", "HOLDER", "SINCE", "REMAINING", "LAST RUN"]]
     rows += [_status_row(key, record, now) for key, record in records]
@@ -23,7 +21,7 @@ def status_table(records: list[tuple[str, Record | None]], now: float) -> list[s
     result = [click.style(lines[0], bold=True)]
     for (_, record), line in zip(records, lines[1:]):
         result.append(line)
-        drift = None if record is None else state.drift_of(record)
+        drift = state.drift_of(record)
         if drift is not None:
             result.append(click.style(f"  warning: {printable(drift)}", fg="yellow"))
     return result
@@ -46,15 +44,9 @@ def columns(rows: list[list[str]]) -> list[str]:
     ]
 
 
-def moment(at: float, now: float) -> str:
-    """Return local time, with the date if that is not today's."""
-    then, today = time.localtime(at), time.localtime(now)
-    return time.strftime("%H:%M:%S" if then[:3] == today[:3] else "%Y-%m-%d %H:%M:%S", then)
-
-
 def printable(text: str) -> str:
     """Return `text` with nothing in it that a terminal would obey."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    return errors.printable(text, "\N{REPLACEMENT CHARACTER}")
 
 
 def how_it_ended(run: Run) -> str:
@@ -65,34 +57,28 @@ def how_it_ended(run: Run) -> str:
     return click.style(text, fg="red" if run.outcome in _BAD or run.status else "yellow")
 
 
-def _status_row(key: str, record: Record | None, now: float) -> list[str]:
-    what = state.state_of(record)
+def _status_row(key: str, record: Record, now: float) -> list[str]:
+    what = words = state.state_of(record)
     holder = since = remaining = "-"
-    if record is None:
-        return [printable(key), what, holder, since, remaining, "none known"]
     if record.untold:
-        return [printable(key), click.style(what, fg=_COLORS[what]), "not told", since, remaining, "none known"]
-    words = what
-    if what == state.HELD or (what == state.LAPSED and record.hold_remaining > 0):
-        words = f"{what}, held until {moment(now + record.hold_remaining, now)}"
-        words = words.replace("held, held", "held")
-    if record.run is not None:
+        holder = "not told"
+    elif what == state.HELD:
+        words = f"held until {moment(now + record.hold_remaining, now)}"
+        remaining = durations.show(record.hold_remaining)
+    elif record.run is not None:
         run = record.run
         holder = printable(f"{run.host} ({run.pid})") + (" takeover" if run.stands_for is not None else "")
         since = f"{moment(run.started_at, now)} ({durations.show(now - run.started_at)})"
-    if what == state.RUNNING:
-        remaining = durations.show(record.remaining)
-    elif what == state.HELD:
-        remaining = durations.show(record.hold_remaining)
-    color = _COLORS.get(what)
-    return [
-        printable(key),
-        click.style(words, fg=color) if color else words,
-        holder,
-        since,
-        remaining,
-        _last(record.history[0], now) if record.history else "none known",
-    ]
+        if what == state.RUNNING:
+            remaining = durations.show(record.remaining)
+        elif record.hold_remaining > 0:
+            words = f"{what}, held until {moment(now + record.hold_remaining, now)}"
+    last = _last(record.history[0], now) if record.history else "none known"
+    return [printable(key), _colored(words, what), holder, since, remaining, last]
+
+
+def _colored(words: str, what: str) -> str:
+    return click.style(words, fg=_COLORS[what]) if what in _COLORS else words
 
 
 def _last(run: Run, now: float) -> str:
@@ -109,5 +95,5 @@ def _history_row(run: Run, now: float, what: str) -> list[str]:
         printable(run.host),
         printable(run.program),
         "-" if run.fence is None else str(run.fence),
-        how_it_ended(run) if run.outcome is not None else click.style(what, fg=_COLORS.get(what)),
+        how_it_ended(run) if run.outcome is not None else _colored(what, what),
     ]

@@ -163,7 +163,7 @@ class SqsBackend:
             return None
         if not count(attributes, INVISIBLE):
             return None
-        return Record(run=None, remaining=0.0, hold_remaining=0.0, last=None, untold=True)
+        return Record(untold=True)
 
     def watch(self, key: str) -> None:
         """Return None: SQS tells nothing by itself."""
