@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from .. import durations
+from ..errors import printable
 from ..lease import timing
 
 TYPE_CHECKING = False
@@ -191,7 +192,7 @@ def number(text: object) -> float:
 def plain(value: object) -> str:
     """Return what a server says of itself, bounded and printable."""
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str("" if value is None else value)
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
+    return printable(text[:200])
 
 
 def _tenths(seconds: float) -> str:

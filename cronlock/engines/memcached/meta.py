@@ -7,7 +7,8 @@ BackendUnavailable. The protocol took its lasting form in memcached 1.6.10
 
 from __future__ import annotations
 
-from ...errors import BackendUnavailable, ForeignValue
+from ...errors import BackendUnavailable, ForeignValue, printable
+from ...value import Value
 from ..wire.stream import Busy, Stream
 
 TYPE_CHECKING = False
@@ -25,17 +26,14 @@ _TOO_MANY = b"ERROR Too many open connections"
 _NEEDED = "cronlock needs memcached 1.6.10 or later, with its text protocol and without SASL"
 
 
-class Item:
+class Item(Value):
     """What the server keeps under a name."""
 
-    __slots__ = ("cas", "left", "value")
-
-    def __init__(self, value: bytes, left: int | None, cas: int) -> None:
-        self.value = value
-        #: Whole seconds until the server drops it; None for never.
-        self.left = left
-        #: Different after every change; comparable on this connection only, since it starts anew with the server.
-        self.cas = cas
+    value: bytes
+    #: Whole seconds until the server drops it; None for never.
+    left: int | None
+    #: Different after every change; comparable on this connection only, since it starts anew with the server.
+    cas: int
 
 
 class Connection:
@@ -216,4 +214,4 @@ def _busy(name: str) -> Busy:
 
 
 def _text(value: bytes) -> str:
-    return "".join(letter for letter in value.decode("utf-8", "replace") if letter.isprintable())
+    return printable(value.decode("utf-8", "replace"), "")

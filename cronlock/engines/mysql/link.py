@@ -11,7 +11,7 @@ import ssl
 import sys
 import time
 
-from ...errors import BackendUnavailable, ConfigError
+from ...errors import BackendUnavailable, ConfigError, printable
 from ..wire.stream import HungUp, Stream, without_secrets
 
 # PyMySQL imports `cryptography` wherever that is installed, which costs twice as much as all the rest
@@ -305,5 +305,4 @@ if _IS_HIDDEN:
 
 def one_line(message: str) -> str:
     """Return what a server says as one line that a terminal can show."""
-    text = "".join(letter if letter.isprintable() else "?" for letter in " ".join(message.split()))
-    return text[:_LONGEST_MESSAGE] or "no reason given"
+    return printable(" ".join(message.split()))[:_LONGEST_MESSAGE] or "no reason given"

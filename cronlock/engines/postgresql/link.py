@@ -10,7 +10,7 @@ from __future__ import annotations
 import select
 import time
 
-from ...errors import BackendUnavailable
+from ...errors import BackendUnavailable, printable
 from ..wire import stream
 from ..wire.stream import Busy, HungUp, without_secrets
 
@@ -173,8 +173,7 @@ class Link:
     def _one_line(self, message: bytes) -> str:
         """Return what libpq or the server says as one line that a terminal can show."""
         words = without_secrets(message.decode("utf-8", "replace"), self._password).split()
-        text = "".join(letter if letter.isprintable() else "?" for letter in " ".join(words))
-        return text[:_LONGEST_MESSAGE] or "the connection failed"
+        return printable(" ".join(words))[:_LONGEST_MESSAGE] or "the connection failed"
 
 
 def senseless(name: str) -> BackendUnavailable:

@@ -5,7 +5,7 @@ https://redis.io/docs/latest/develop/reference/protocol-spec/
 
 from __future__ import annotations
 
-from ...errors import BackendUnavailable
+from ...errors import BackendUnavailable, printable
 from ...value import Value
 from ..wire.stream import Busy, HungUp, Stream, patiently
 
@@ -68,7 +68,7 @@ class ReplyError(Value):
     def refusal(self, name: str) -> BackendUnavailable:
         """Return the exception that says what it means and what to do, of the server `name`."""
         text = self.text.replace(self.secret, "***") if self.secret else self.text
-        text = "".join([character if character.isprintable() else "?" for character in text[:200]])
+        text = printable(text[:200])
         for sign, hint in _HINTS:
             if sign in self.text:
                 kind = Busy if self.turned_away else BackendUnavailable

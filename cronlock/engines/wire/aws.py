@@ -14,7 +14,7 @@ import json
 import os
 import time
 
-from ...errors import BackendUnavailable, ConfigError
+from ...errors import BackendUnavailable, ConfigError, printable
 from ...lease.clock import SystemClock
 from ...lease.server_clock import ServerClock
 from ...value import Value
@@ -305,4 +305,4 @@ def _tls(shown: str) -> ssl.SSLContext:
 
 
 def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else " " for letter in text[:_LONGEST_TEXT])
+    return printable(text[:_LONGEST_TEXT], " ")
