@@ -1,22 +1,26 @@
-"""What Redis's tests do with a server: open it as a node does, go once through everything, and be refused."""
+"""What Redis's tests do with a server: open it as a node does, look behind its back, and be refused."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
 from cronlock.engines.redis.store import RedisStore
-from cronlock.engines.registry import open_backend
 from cronlock.errors import BackendUnavailable
 from cronlock.lease.leases import Leases
-from cronlock.lease.vocabulary import HELD, HOLD
-from cronlock.testing import StoreHooks, fresh_key, granted, make_claim, make_ending, refused
+from cronlock.testing import StoreHooks, fresh_key, make_claim
+
+from ..faults import FaultHooks, node_at
+from ..faults import full_cycle as go_through
 
 PASSWORD = "Pass:w/rd%1"
 Answer = TypeVar("Answer")
+
+
+opened = node_at
 
 
 class RedisHooks(StoreHooks):
@@ -32,11 +36,15 @@ class RedisHooks(StoreHooks):
         return store_of(self._url)
 
 
-def opened(url: str, timeout: float = 20.0) -> Leases:
-    """Open `url`; the limit is generous, since the machine may be busy."""
-    backend = open_backend(url, timeout)
-    assert isinstance(backend, Leases)
-    return backend
+class PlainHooks(FaultHooks):
+    """One plain server."""
+
+    short_ttl = short_hold = 0.5
+
+    def kept(self, key: str) -> Any:
+        """Return the hash, and whether it lapses."""
+        with self.server.client() as client:
+            return client.hgetall(f"cronlock:{key}"), client.ttl(f"cronlock:{key}") > 0
 
 
 def store_of(url: str, timeout: float = 20.0) -> RedisStore:
@@ -44,6 +52,12 @@ def store_of(url: str, timeout: float = 20.0) -> RedisStore:
     store = opened(url, timeout).store
     assert isinstance(store, RedisStore)
     return store
+
+
+def full_cycle(backend: Leases) -> None:
+    """Go once through everything that a lease is for."""
+    go_through(backend, fresh_key())
+    backend.close()
 
 
 def soon(seconds: float = 20.0) -> float:
@@ -71,27 +85,3 @@ def patiently(step: Callable[[], Answer]) -> Answer:
         except BackendUnavailable:
             if time.monotonic() > end:
                 raise
-
-
-def full_cycle(backend: Leases) -> None:
-    """Go once through everything that a lease is for."""
-    key = fresh_key()
-    ours = make_claim(key, hold=20)
-    grant = granted(backend.acquire(ours))
-    refused(backend.acquire(make_claim(key)), HELD)
-    assert backend.renew(grant)
-    assert backend.release(grant, make_ending(), keep_hold=True)
-    conflict = refused(backend.acquire(make_claim(key)), HOLD)
-    assert conflict.run is not None
-    assert conflict.run.owner == ours.owner
-    assert backend.force_release(key, ours.owner)
-    theirs = make_claim(key)
-    assert (granted(backend.acquire(theirs)).fence or 0) > (grant.fence or 0)
-    backend.abandon(theirs)
-    record = backend.read(key)
-    assert record is not None
-    assert record.run is None
-    assert record.last is not None
-    assert record.last.owner == ours.owner
-    assert key in list(backend.keys())
-    backend.close()

@@ -24,6 +24,7 @@ from labs.servers.process import HOST, Server, eventually, free_port, need
 from labs.servers.redis import RedisCluster, RedisSentinel, RedisServer
 from labs.servers.tls import query, tls
 
+from ..faults import URLs
 from .nodes import PASSWORD, RedisHooks, full_cycle, opened, unavailable
 from .test_resp import saying, written
 from .test_resp import server as fake_server
@@ -43,22 +44,13 @@ def cluster() -> Iterator[RedisCluster]:
         yield running
 
 
-class TestSentinelContract(StoreContract):
-    """The contract over redis+sentinel://."""
+class TestContract(StoreContract):
+    """The contract over redis+sentinel:// and redis+cluster://."""
 
-    @pytest.fixture
-    def hooks(self, sentinel: RedisSentinel) -> StoreHooks:
-        """The sentinels."""
-        return RedisHooks(sentinel.url())
-
-
-class TestClusterContract(StoreContract):
-    """The contract over redis+cluster://."""
-
-    @pytest.fixture
-    def hooks(self, cluster: RedisCluster) -> StoreHooks:
-        """The nodes, each with its slots."""
-        return RedisHooks(cluster.url())
+    @pytest.fixture(params=["sentinel", "cluster"])
+    def hooks(self, request: pytest.FixtureRequest) -> StoreHooks:
+        """The sentinels, or the nodes, each with its slots."""
+        return RedisHooks(request.getfixturevalue(request.param).url())
 
 
 class TestSentinel:
@@ -427,9 +419,10 @@ def test_without_the_package(scheme: str, monkeypatch: pytest.MonkeyPatch) -> No
     open_backend(f"redis://{HOST}", 1)
 
 
-@pytest.mark.parametrize(
-    ("url", "reason"),
-    [
+class TestURLs(URLs):
+    """URLs that are refused."""
+
+    bad_url = (
         ("redis+sentinel:///jobs", "names no host"),
         ("redis+sentinel://a", "names no service"),
         ("redis+sentinel://a/", "names no service"),
@@ -442,9 +435,4 @@ def test_without_the_package(scheme: str, monkeypatch: pytest.MonkeyPatch) -> No
         ("redis+cluster://a/1", "no databases"),
         ("redis+cluster://a?sentinel_password=x", "unknown parameter"),
         ("redis+cluster://user@a", "without a password"),
-    ],
-)
-def test_bad_url(url: str, reason: str) -> None:
-    """A bad URL is refused before anything is asked."""
-    with pytest.raises(ConfigError, match=reason):
-        open_backend(url, 1)
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,40 +15,13 @@ from cronlock.lease.store import NO_HOLD, Cell
 from cronlock.lease.vocabulary import FORGOTTEN, HELD, RETENTION, Conflict, Grant, Sight
 from cronlock.testing import LONG, fresh_key, granted, make_claim, make_ending, refused
 from labs.proxy import Proxy
-from labs.servers.process import HOST, eventually
+from labs.servers.process import eventually
 from labs.servers.redis import RedisServer
 
-from .nodes import opened, patiently, soon, store_of
+from .nodes import opened, soon, store_of
 
 if TYPE_CHECKING:
     from cronlock.lease.store import Hold
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    """One plain server."""
-    with RedisServer() as running:
-        yield running
-
-
-@pytest.fixture
-def store(server: RedisServer) -> Iterator[RedisStore]:
-    """A node's store on it."""
-    made = store_of(server.url())
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def backend(store: RedisStore) -> Leases:
-    """The rules over it."""
-    return Leases(store)
-
-
-@pytest.fixture
-def key() -> str:
-    """A key that nobody used."""
-    return fresh_key()
 
 
 def put(store: RedisStore, key: str, seen: Cell, *, lease: float | None = LONG, hold: Hold = 0.0) -> Cell:
@@ -174,83 +146,8 @@ class TestHash:
         assert "job-\udcff" in list(store.keys())
 
 
-class TestBadNetwork:
-    """The network loses a request or its reply, or delivers it late; nobody is left holding the key."""
-
-    @pytest.fixture
-    def proxy(self, server: RedisServer) -> Iterator[Proxy]:
-        """A proxy before the server."""
-        with Proxy(server.port) as running:
-            yield running
-
-    @pytest.fixture
-    def far(self, server: RedisServer, proxy: Proxy) -> Iterator[Leases]:
-        """A node behind the proxy with a short time limit."""
-        made = opened(server.url(port=proxy.port), timeout=0.25)
-        yield made
-        made.close()
-
-    @pytest.mark.parametrize("lose", ["requests", "replies"])
-    def test_swap(self, far: Leases, store: RedisStore, proxy: Proxy, key: str, lose: str) -> None:
-        """A swap without an answer was carried out or not, and is told by what is there."""
-        seen = patiently(lambda: far.store.read(key, soon(0.25)))
-        getattr(proxy, f"drop_{lose}")()
-        with pytest.raises(BackendUnavailable, match="no answer in time"):
-            far.store.swap(key, seen, b"data", lease=LONG, hold=0.0, deadline=soon(0.25))
-        assert store.read(key, soon()).data == (b"data" if lose == "replies" else None)
-        proxy.pass_all()
-        cell = patiently(lambda: far.store.read(key, soon(0.25)))
-        assert (cell.data is not None) == (lose == "replies")
-
-    def test_late_swap(self, far: Leases, store: RedisStore, proxy: Proxy, key: str) -> None:
-        """A swap that arrives when somebody wrote meanwhile changes nothing, be it on a key that was not there."""
-        for _ in range(2):
-            seen = store.read(key, soon())
-            proxy.hold_requests()
-            with pytest.raises(BackendUnavailable):
-                far.store.swap(key, seen, b"late", lease=LONG, hold=0.0, deadline=soon(0.25))
-            cell = put(store, key, seen, lease=0.0)
-            assert proxy.held
-            proxy.deliver_held()
-            now = store.read(key, soon())
-            assert (now.data, now.version, now.lease) == (b"data", cell.version, 0)
-
-    @pytest.mark.parametrize("lose", ["requests", "replies"])
-    def test_run(self, far: Leases, backend: Leases, proxy: Proxy, key: str, lose: str) -> None:
-        """Each step of a run can be asked for again, and its end is recorded once."""
-        ours = make_claim(key, hold=20)
-
-        def lost(step: Callable[[], object]) -> None:
-            lose_swap(far, step, getattr(proxy, f"drop_{lose}"))
-            proxy.pass_all()
-
-        lost(lambda: far.acquire(ours))
-        grant = granted(patiently(lambda: far.acquire(ours)))
-        lost(lambda: far.renew(grant))
-        assert patiently(lambda: far.renew(grant))
-        refused(backend.acquire(make_claim(key)), HELD)
-        lost(lambda: far.release(grant, make_ending(), keep_hold=False))
-        assert patiently(lambda: far.release(grant, make_ending(), keep_hold=False)) == (lose == "requests")
-        record = backend.read(key)
-        assert record is not None
-        assert [run.owner for run in record.history] == [ours.owner]
-        granted(backend.acquire(make_claim(key)))
-
-    @pytest.mark.parametrize("arrives", ["before", "after"])
-    def test_given_up(self, far: Leases, backend: Leases, proxy: Proxy, key: str, arrives: str) -> None:
-        """Whether a grant arrives late before its owner gives up or after, nobody has the key."""
-        ours = make_claim(key, hold=20)
-        lose_swap(far, lambda: far.acquire(ours), proxy.hold_requests)
-        assert proxy.held
-        proxy.pass_all()
-        if arrives == "before":
-            proxy.deliver_held()
-        patiently(lambda: far.abandon(ours))
-        if arrives == "after":
-            proxy.deliver_held()
-        record = backend.read(key)
-        assert record is None or record.run is None
-        granted(backend.acquire(make_claim(key)))
+class TestLostData:
+    """A server that hangs up, or comes back from a restart, with and without what it kept."""
 
     def test_connection_lost_while_idle(self, server: RedisServer, backend: Leases, key: str) -> None:
         """A connection that the server closed between two requests costs no failed request."""
@@ -258,30 +155,6 @@ class TestBadNetwork:
         with server.client() as client:
             client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         assert backend.renew(grant)
-
-
-def lose_swap(node: Leases, step: Callable[[], object], spoil: Callable[[], None]) -> None:
-    """Let `step` fail, since `spoil` was done right before its swap; what it read before came in time."""
-    swap, asked = node.store.swap, []
-
-    def spoiled(
-        key: str, seen: Cell, data: bytes, *, lease: float | None, hold: Hold, deadline: float
-    ) -> tuple[bool, Cell]:
-        asked.append(data)
-        spoil()
-        return swap(key, seen, data, lease=lease, hold=hold, deadline=deadline)
-
-    node.store.swap = spoiled  # type: ignore[method-assign]
-    try:
-        while not asked:
-            with pytest.raises(BackendUnavailable):
-                step()
-    finally:
-        node.store.swap = swap  # type: ignore[method-assign]
-
-
-class TestLostData:
-    """A server that comes back from a restart, with and without what it kept."""
 
     def test_with_its_data(self, key: str) -> None:
         """With its data a restart disturbs nobody."""
@@ -335,14 +208,6 @@ class TestLostData:
 
 class TestReplicas:
     """min_replicas=N: no grant and no renewal that fewer replicas know of."""
-
-    @pytest.fixture
-    def replica(self, server: RedisServer) -> Iterator[RedisServer]:
-        """A replica in step."""
-        with RedisServer(extra=["--replicaof", HOST, str(server.port)]) as running:
-            with running.client() as client:
-                eventually(lambda: client.info("replication")["master_link_status"] == "up", "replica in step")
-            yield running
 
     def test_too_few(self, server: RedisServer, backend: Leases, key: str) -> None:
         """Without replicas the lease is given back and nothing runs; a renewal does not count; a release does."""

@@ -1,0 +1,44 @@
+"""What tests of Redis share: one plain server, and a node on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from cronlock.engines.redis.store import RedisStore
+from cronlock.lease.leases import Leases
+from labs.servers.process import HOST, eventually
+from labs.servers.redis import RedisServer
+
+from .nodes import store_of
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    """One plain server for all tests that do not harm it, with quick complaints about slow scripts."""
+    with RedisServer(unix=True, extra=["--lua-time-limit", "100"]) as running:
+        yield running
+
+
+@pytest.fixture
+def replica(server: RedisServer) -> Iterator[RedisServer]:
+    """A replica of it in step."""
+    with RedisServer(extra=["--replicaof", HOST, str(server.port)]) as running:
+        with running.client() as client:
+            eventually(lambda: client.info("replication")["master_link_status"] == "up", "replica in step")
+        yield running
+
+
+@pytest.fixture
+def store(server: RedisServer) -> Iterator[RedisStore]:
+    """A node's store on it."""
+    made = store_of(server.url())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def backend(store: RedisStore) -> Leases:
+    """The rules over it."""
+    return Leases(store)
