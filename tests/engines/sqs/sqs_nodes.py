@@ -16,13 +16,14 @@ from cronlock.engines.sqs.backend import SqsBackend
 from cronlock.engines.sqs.queue import GROUP, SEED
 from cronlock.engines.sqs.wire import Queues
 from cronlock.lease.clock import SystemClock
-from cronlock.testing import LONG, Hooks
+from cronlock.lease.vocabulary import Conflict, Grant
+from cronlock.testing import LONG, Hooks, eventually, granted
 from labs.servers.process import HOST
 
 if TYPE_CHECKING:
     from cronlock.engines.sqs.queue import Message
     from cronlock.engines.sqs.wire import Asking
-    from cronlock.lease.vocabulary import Backend, Grant
+    from cronlock.lease.vocabulary import Backend, Claim
 
 #: Long enough for any request on a loaded machine, in seconds.
 PATIENT = 20.0
@@ -50,6 +51,18 @@ def receive(node: SqsBackend, key: str, seconds: int) -> str | None:
 def send_seed(node: SqsBackend, key: str) -> None:
     """Send one more token, as a node does that found none."""
     ask(node, "SendMessage", key, MessageBody=SEED, MessageGroupId=GROUP, MessageDeduplicationId=uuid.uuid4().hex)
+
+
+def take_in_the_end(node: SqsBackend, claim: Claim) -> Grant:
+    """Ask until the key's token comes back, which it must."""
+    answers: list[Grant | Conflict] = []
+
+    def take() -> bool:
+        answers.append(node.acquire(claim))
+        return isinstance(answers[-1], Grant)
+
+    eventually(take, "the token came back", pause=0.1)
+    return granted(answers[-1])
 
 
 class SetClock:

@@ -6,9 +6,8 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from functools import partial
 from typing import Any
 
 import pytest
@@ -29,62 +28,23 @@ from cronlock.testing import (
     Hooks,
     LeaseContract,
     eventually,
-    fresh_key,
     granted,
     make_claim,
     make_ending,
     refused,
 )
+from cronlock.testing.hooks import race
 from labs.proxy import Proxy
-from labs.servers.aws import EMULATORS, ENVIRON, AwsServer
+from labs.servers.aws import AwsServer
 from labs.servers.aws_gate import Gate
 from labs.servers.process import HOST
 
-from .sqs_nodes import SetClock, SqsHooks, ask, open_node, receive, send_seed
+from ..faults import URLs, http_answers, impostor
+from .sqs_nodes import SetClock, SqsHooks, ask, open_node, receive, send_seed, take_in_the_end
 
 #: The URL of real queues that the contract is to be tried on as well, by whoever has an account.
 _REAL = os.environ.get("CRONLOCK_TEST_SQS")
 _FIFO = {"FifoQueue": "true"}
-
-
-@pytest.fixture(scope="module", params=sorted(EMULATORS))
-def server(request: pytest.FixtureRequest) -> Iterator[AwsServer]:
-    """Each of the emulators."""
-    with EMULATORS[request.param]() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def credentials(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a client of the emulators needs in its environment, and nothing of this machine's own."""
-    if getattr(request.cls, "real", False):
-        return
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    for name, value in ENVIRON.items():
-        monkeypatch.setenv(name, value)
-
-
-@pytest.fixture
-def node(server: AwsServer) -> Iterator[SqsBackend]:
-    """A node."""
-    backend = open_node(server.queue_url())
-    yield backend
-    backend.close()
-
-
-@pytest.fixture
-def other(server: AwsServer) -> Iterator[SqsBackend]:
-    """Another one."""
-    backend = open_node(server.queue_url())
-    yield backend
-    backend.close()
-
-
-@pytest.fixture
-def key() -> str:
-    """A key that nobody used."""
-    return fresh_key()
 
 
 class TestSqs(LeaseContract):
@@ -133,13 +93,6 @@ if _REAL is not None:
 # The queue and its tokens
 
 _NO_QUEUE = json.dumps({"__type": "com.amazonaws.sqs#QueueDoesNotExist", "message": "no such queue"}).encode()
-
-
-@pytest.fixture
-def gate(server: AwsServer) -> Iterator[Gate]:
-    """What AWS has in front."""
-    with Gate(server.port, ENVIRON["AWS_SECRET_ACCESS_KEY"], service="sqs") as standing:
-        yield standing
 
 
 def test_new_queue_that_is_not_there_at_once(gate: Gate, key: str) -> None:
@@ -248,27 +201,13 @@ def test_fifty_racers_round_after_round(server: AwsServer, key: str) -> None:
 
 
 def _race(server: AwsServer, key: str, *, racers: int, rounds: int) -> None:
-    """Let nodes race for a key; at most one wins each round, and one once all others are done."""
+    """Let nodes race for a key: one wins each round."""
     nodes = [open_node(server.queue_url(), timeout=60.0) for _ in range(racers)]
     for _ in range(rounds):
-        answers: list[Grant | Conflict | None] = [None] * racers
-        barrier = threading.Barrier(racers)
-
-        def take(number: int, answers: list[Grant | Conflict | None] = answers, barrier: Any = barrier) -> None:
-            barrier.wait()
-            answers[number] = nodes[number].acquire(make_claim(key))
-
-        threads = [threading.Thread(target=take, args=(number,)) for number in range(racers)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        winners = [number for number, answer in enumerate(answers) if isinstance(answer, Grant)]
-        assert len(winners) == 1
+        answers = race([partial(node.acquire, make_claim(key)) for node in nodes])
+        ((node, grant),) = [(node, one) for node, one in zip(nodes, answers) if isinstance(one, Grant)]
         assert {answer.why for answer in answers if isinstance(answer, Conflict)} == {HELD}
-        grant = answers[winners[0]]
-        assert isinstance(grant, Grant)
-        assert nodes[winners[0]].release(grant, make_ending(), keep_hold=False)
+        assert node.release(grant, make_ending(), keep_hold=False)
     for node in nodes:
         node.close()
 
@@ -382,13 +321,7 @@ def test_hold_of_a_run_that_died(node: SqsBackend, other: SqsBackend, key: str, 
     heard = clock.now()
     for _ in range(renewals):
         assert node.renew(grant)
-    answers: list[Grant | Conflict] = []
-
-    def take() -> bool:
-        answers.append(other.acquire(make_claim(key)))
-        return isinstance(answers[-1], Grant)
-
-    eventually(take, "the hold is over", pause=0.1)
+    take_in_the_end(other, make_claim(key))
     assert clock.now() - heard > hold
 
 
@@ -431,7 +364,7 @@ def test_twelve_hours_in_all(server: AwsServer, key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "kind", "said"),
+    ("asked", "error", "said"),
     [
         ({"ttl": LONGEST + 1}, UsageError, "--ttl: 43141 s is longer"),
         ({"hold": LONGEST + 1}, UsageError, r"--min-hold \(or half of --every\): 43141 s is longer"),
@@ -440,10 +373,10 @@ def test_twelve_hours_in_all(server: AwsServer, key: str) -> None:
     ],
 )
 def test_what_it_cannot_give_is_refused(
-    node: SqsBackend, key: str, asked: dict[str, Any], kind: type[CronlockError], said: str
+    node: SqsBackend, key: str, asked: dict[str, Any], error: type[CronlockError], said: str
 ) -> None:
     """What SQS cannot keep is refused before anything is asked of it."""
-    with pytest.raises(kind, match=said):
+    with pytest.raises(error, match=said):
         node.acquire(make_claim(key, **asked))
     assert node.read(key) is None
     granted(node.acquire(make_claim(key, ttl=LONGEST, hold=LONGEST)))
@@ -474,22 +407,6 @@ def test_giving_up_on_a_queue_that_is_not_there(server: AwsServer, key: str) -> 
 
 
 # What it does not know
-
-
-def test_reading_tells_free_from_held(node: SqsBackend, other: SqsBackend, key: str) -> None:
-    """A look says that a key is free, or held by nobody knows whom; and changes nothing."""
-    grant = granted(node.acquire(make_claim(key, hold=LONG)))
-    for _ in range(3):
-        assert _is_untold(other, key)
-    assert node.renew(grant)
-    assert node.release(grant, make_ending(), keep_hold=True)
-    assert _is_untold(other, key)
-    assert other.read(fresh_key()) is None
-
-
-def _is_untold(node: SqsBackend, key: str) -> bool:
-    record = node.read(key)
-    return record is not None and record.untold
 
 
 def test_nobody_takes_a_token_by_force(node: SqsBackend, other: SqsBackend, key: str) -> None:
@@ -547,13 +464,7 @@ def test_doubt_is_over_in_time(node: SqsBackend, key: str) -> None:
     send_seed(node, key)
     sight = Sight(0, age=LONG, noticed_age=None, ttl=2.0)
     refused(node.acquire(make_claim(key, ttl=2.0, sight=sight)), FORGOTTEN)
-    answers: list[Grant | Conflict] = []
-
-    def take() -> bool:
-        answers.append(node.acquire(make_claim(key, ttl=2.0, sight=sight)))
-        return isinstance(answers[-1], Grant)
-
-    eventually(take, "the doubt is over", pause=0.2)
+    take_in_the_end(node, make_claim(key, ttl=2.0, sight=sight))
 
 
 @pytest.mark.parametrize(
@@ -599,10 +510,11 @@ def test_server_that_starts_anew(server: AwsServer, key: str) -> None:
 def test_server_that_hangs(server: AwsServer, key: str) -> None:
     """A server that hangs is unavailable, and a lease that it kept meanwhile is not touched once it can be over."""
     with type(server)() as own:
-        node = open_node(own.queue_url(), timeout=1.0)
+        node = open_node(own.queue_url())
         clock = SetClock()
         node.use_clock(clock)
         grant = granted(node.acquire(make_claim(key, ttl=20.0)))
+        node.queues.service._timeout = 1.0  # What a server needs that has just started is not counted.
         own.pause()
         with pytest.raises(BackendUnavailable, match="no answer in time"):
             node.renew(grant)
@@ -623,29 +535,24 @@ def test_server_that_hangs(server: AwsServer, key: str) -> None:
 # Refusals
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "sqs://",
-        "sqs://a,b",
-        "sqs://queue:1",
-        "sqs://with-hyphen",
-        "sqs://queue.fifo",
-        "sqs://" + "a" * 25,
-        "sqs://user:secret@queue",
-        "sqs://queue/path",
-        "sqs://queue?prefix=a",
-        "sqs://queue?create=maybe",
-        "sqs://queue?account=12",
-        "sqs://queue?endpoint=nonsense",
-        "sqs://queue?region=no%20region",
-    ],
-)
-def test_bad_urls(url: str) -> None:
-    """A bad URL is refused when it is read, without its secrets."""
-    with pytest.raises(ConfigError) as caught:
-        open_node(url)
-    assert "secret" not in str(caught.value)
+class TestURLs(URLs):
+    """URLs that are refused."""
+
+    bad_url = (
+        ("sqs://", "names no queue, or several"),
+        ("sqs://a,b", "names no queue, or several"),
+        ("sqs://queue:1", "names no queue, or several"),
+        ("sqs://with-hyphen", "without '-'"),
+        ("sqs://queue.fifo", "and '.fifo'"),
+        ("sqs://" + "a" * 25, "1 to 24 letters"),
+        ("sqs://user:secret@queue", "takes no user and password"),
+        ("sqs://queue/path", "takes no path"),
+        ("sqs://queue?prefix=a", "unknown parameter 'prefix'"),
+        ("sqs://queue?create=maybe", "write yes"),
+        ("sqs://queue?account=12", "write the 12 digits"),
+        ("sqs://queue?endpoint=nonsense", "endpoint 'nonsense'"),
+        ("sqs://queue?region=no%20region", "is no region"),
+    )
 
 
 def test_queue_of_an_account(server: AwsServer, node: SqsBackend, key: str) -> None:
@@ -733,7 +640,7 @@ def test_foreign_message_is_left_alone(node: SqsBackend, key: str) -> None:
 )
 def test_nonsense_is_no_answer(key: str, answer: object) -> None:
     """Whatever a server says that is none of SQS's, nothing is granted and there is one line for it."""
-    with _Saying(200, json.dumps(answer).encode()) as port:
+    with impostor(http_answers(answer)[0]) as port:
         node = open_node(f"sqs://cronlock?endpoint=http://{HOST}:{port}", timeout=5.0)
         with pytest.raises((BackendError, ConfigError)) as caught:
             node.acquire(make_claim(key))
@@ -741,37 +648,10 @@ def test_nonsense_is_no_answer(key: str, answer: object) -> None:
         node.close()
 
 
-class _Saying:
-    """A web server that says the same to all; entering it gives its port."""
-
-    def __init__(self, status: int, body: bytes) -> None:
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["Content-Length"]))
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-        self._server = HTTPServer((HOST, 0), Handler)
-
-    def __enter__(self) -> int:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return int(self._server.server_address[1])
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-def test_denied_actions_are_named(key: str) -> None:
+def test_denied_actions_are_named(gate: Gate, key: str) -> None:
     """What the policy does not allow is said, with the name of the action."""
-    denied = {"__type": "com.amazon.coral.service#AccessDeniedException", "message": "not authorized"}
-    with _Saying(400, json.dumps(denied).encode()) as port:
-        node = open_node(f"sqs://cronlock?endpoint=http://{HOST}:{port}", timeout=5.0)
-        with pytest.raises(BackendUnavailable, match="may not sqs:ReceiveMessage"):
-            node.acquire(make_claim(key))
-        node.close()
+    gate.refuse("AccessDeniedException", "not authorized")
+    node = open_node(f"sqs://cronlock?endpoint={gate.endpoint}")
+    with pytest.raises(BackendUnavailable, match="may not sqs:ReceiveMessage"):
+        node.acquire(make_claim(key))
+    node.close()

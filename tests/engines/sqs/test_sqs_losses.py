@@ -6,19 +6,18 @@ a receipt that is over for one that is good.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
 from cronlock.errors import BackendUnavailable
-from cronlock.lease.vocabulary import HELD, Conflict, Grant
-from cronlock.testing import LONG, eventually, fresh_key, granted, make_claim, make_ending, refused
+from cronlock.lease.vocabulary import HELD
+from cronlock.testing import LONG, fresh_key, granted, make_claim, make_ending, refused
 from labs.proxy import Proxy
-from labs.servers.aws import EMULATORS, ENVIRON, AwsServer
+from labs.servers.aws import AwsServer
 
-from .sqs_nodes import SetClock, knowing_attempts, open_node, receive
+from .sqs_nodes import SetClock, knowing_attempts, open_node, receive, take_in_the_end
 
 if TYPE_CHECKING:
     from cronlock.engines.sqs.backend import SqsBackend
@@ -26,51 +25,6 @@ if TYPE_CHECKING:
 _LOSSES = pytest.mark.parametrize("loss", ["drop_requests", "drop_replies"])
 #: A ttl that tests wait for.
 _SHORT = 2.0
-
-
-@pytest.fixture(scope="module", params=sorted(EMULATORS))
-def kind(request: pytest.FixtureRequest) -> str:
-    """Which emulator is asked."""
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def server(kind: str) -> Iterator[AwsServer]:
-    """That emulator."""
-    with EMULATORS[kind]() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a client needs in its environment, and nothing of this machine's own."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    for name, value in ENVIRON.items():
-        monkeypatch.setenv(name, value)
-
-
-@pytest.fixture
-def node(server: AwsServer) -> Iterator[SqsBackend]:
-    """A node that reaches the server without a proxy."""
-    backend = open_node(server.queue_url())
-    yield backend
-    backend.close()
-
-
-@pytest.fixture
-def other(server: AwsServer) -> Iterator[SqsBackend]:
-    """One more."""
-    backend = open_node(server.queue_url())
-    yield backend
-    backend.close()
-
-
-@pytest.fixture
-def proxy(server: AwsServer) -> Iterator[Proxy]:
-    """A proxy before the server."""
-    with Proxy(server.port) as running:
-        yield running
 
 
 @pytest.fixture
@@ -98,18 +52,6 @@ def _lose(proxy: Proxy, loss: str, ask: Callable[[], object]) -> None:
     proxy.pass_all()
 
 
-def _free_in_the_end(node: SqsBackend, key: str) -> None:
-    """The key's token comes back."""
-    answers: list[Grant | Conflict] = []
-
-    def take() -> bool:
-        answers.append(node.acquire(make_claim(key)))
-        return isinstance(answers[-1], Grant)
-
-    eventually(take, "the token came back", pause=0.2)
-    assert node.release(granted(answers[-1]), make_ending(), keep_hold=False)
-
-
 @_LOSSES
 def test_acquire(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str, loss: str) -> None:
     """A token whose delivery was lost lapses; nobody has it until then, not even the run that it was meant for."""
@@ -123,7 +65,7 @@ def test_acquire(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str, loss
         grant = granted(far.acquire(claim))
         refused(node.acquire(make_claim(key)), HELD)
         assert far.release(grant, make_ending(), keep_hold=False)
-    _free_in_the_end(node, key)
+    take_in_the_end(node, make_claim(key))
 
 
 @_LOSSES
@@ -135,7 +77,7 @@ def test_giving_up(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str, lo
     if loss == "drop_requests":
         granted(node.acquire(make_claim(key)))
     else:
-        _free_in_the_end(node, key)
+        take_in_the_end(node, make_claim(key))
 
 
 @_LOSSES
@@ -152,19 +94,15 @@ def test_abandon(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str, loss
 
 
 @_LOSSES
-def test_renewal(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str, loss: str) -> None:
-    """A renewal whose answer was lost is asked again."""
-    grant = granted(far.acquire(make_claim(key)))
+@pytest.mark.parametrize("hold", [0.0, LONG])
+def test_run(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str, loss: str, hold: float) -> None:
+    """A look, a renewal or a release whose answer was lost did its work or can be asked again, into the hold too."""
+    _lose(proxy, loss, lambda: far.read(key))
+    assert far.read(key) is None
+    grant = granted(far.acquire(make_claim(key, hold=hold)))
     _lose(proxy, loss, lambda: far.renew(grant))
     assert far.renew(grant)
     refused(node.acquire(make_claim(key)), HELD)
-
-
-@_LOSSES
-@pytest.mark.parametrize("hold", [0.0, LONG])
-def test_release(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str, loss: str, hold: float) -> None:
-    """A release whose answer was lost did its work or can be asked again, into the hold too."""
-    grant = granted(far.acquire(make_claim(key, hold=hold)))
     _lose(proxy, loss, lambda: far.release(grant, make_ending(), keep_hold=True))
     if loss == "drop_requests":
         assert far.release(grant, make_ending(), keep_hold=True)
@@ -172,13 +110,6 @@ def test_release(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str, loss
         refused(node.acquire(make_claim(key)), HELD)
     else:
         granted(node.acquire(make_claim(key)))
-
-
-@_LOSSES
-def test_reading(far: SqsBackend, proxy: Proxy, key: str, loss: str) -> None:
-    """A look whose answer was lost is answered when it is repeated."""
-    _lose(proxy, loss, lambda: far.read(key))
-    assert far.read(key) is None
 
 
 @_LOSSES
@@ -199,7 +130,7 @@ def test_acquire_after_giving_up(far: SqsBackend, node: SqsBackend, proxy: Proxy
     far.abandon(claim)
     proxy.deliver_held()
     refused(node.acquire(make_claim(key)), HELD)
-    _free_in_the_end(node, key)
+    take_in_the_end(node, make_claim(key))
 
 
 def test_acquire_during_another_run(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str) -> None:
@@ -209,7 +140,7 @@ def test_acquire_during_another_run(far: SqsBackend, node: SqsBackend, proxy: Pr
     proxy.deliver_held()
     assert node.renew(grant)
     assert node.release(grant, make_ending(), keep_hold=False)
-    _free_in_the_end(node, key)
+    take_in_the_end(node, make_claim(key))
 
 
 def test_acquire_after_its_release(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str) -> None:
@@ -219,7 +150,7 @@ def test_acquire_after_its_release(far: SqsBackend, node: SqsBackend, proxy: Pro
     assert far.release(granted(far.acquire(claim)), make_ending(), keep_hold=False)
     proxy.deliver_held()
     refused(node.acquire(make_claim(key)), HELD)
-    _free_in_the_end(node, key)
+    take_in_the_end(node, make_claim(key))
 
 
 def test_renewal_after_the_release(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str) -> None:
@@ -245,12 +176,7 @@ def test_what_arrives_after_the_ttl(
         "abandon": lambda: far.abandon(claim),
     }
     _lose(proxy, "hold_requests", requests[what])
-    answers: list[Grant | Conflict] = []
-    eventually(
-        lambda: answers.append(node.acquire(make_claim(key))) or isinstance(answers[-1], Grant),  # type: ignore[func-returns-value]
-        "the lease lapsed",
-        pause=0.2,
-    )
+    heir = take_in_the_end(node, make_claim(key))
     proxy.deliver_held()
     answer = other.acquire(make_claim(key))
     if kind == "moto" and what != "renew":
@@ -258,7 +184,7 @@ def test_what_arrives_after_the_ttl(
         granted(answer)
     else:
         refused(answer, HELD)
-        assert node.renew(granted(answers[-1]))
+        assert node.renew(heir)
 
 
 @pytest.mark.parametrize("hold", [0.0, 30.0])
@@ -295,22 +221,12 @@ def test_lost_renewal_is_not_counted_on(far: SqsBackend, proxy: Proxy, key: str)
     assert proxy.requests == before
 
 
-def test_duplicates(node: SqsBackend, key: str) -> None:
-    """What arrives twice has the effect of once."""
-    claim = make_claim(key, hold=LONG)
-    grants = [granted(node.acquire(claim)) for _ in range(2)]
-    assert [node.renew(grants[0]) for _ in range(2)] == [True, True]
-    assert [node.release(grants[1], make_ending(), keep_hold=True) for _ in range(2)] == [True, False]
-    refused(node.acquire(make_claim(key)), HELD)
-    assert not node.renew(grants[0])
-
-
 def test_everything_twice(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str) -> None:
     """Where the server knows no attempts, what comes in twice gives the key to nobody, until the lease is over."""
     proxy.doubles = True
     refused(far.acquire(make_claim(key, ttl=2.0)), HELD)
     refused(node.acquire(make_claim(key)), HELD)
-    _free_in_the_end(node, key)
+    take_in_the_end(node, make_claim(key))
 
 
 class TestAttempts:
@@ -363,19 +279,17 @@ class TestAttempts:
         far.abandon(claim)
         granted(node.acquire(make_claim(key)))
 
-    def test_acquire_after_giving_up(self, far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str) -> None:
-        """An acquire that arrives after its owner gave up takes nothing."""
+    @pytest.mark.parametrize("runs", [False, True])
+    def test_acquire_that_arrives_late(
+        self, far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str, runs: bool
+    ) -> None:
+        """It takes nothing once its owner gave up, or asked again, ran and ended."""
         claim = make_claim(key)
         _lose(proxy, "hold_requests", lambda: far.acquire(claim))
-        far.abandon(claim)
-        proxy.deliver_held()
-        granted(node.acquire(make_claim(key)))
-
-    def test_acquire_after_its_release(self, far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str) -> None:
-        """Nor does one whose owner asked again, ran and ended."""
-        claim = make_claim(key)
-        _lose(proxy, "hold_requests", lambda: far.acquire(claim))
-        assert far.release(granted(far.acquire(claim)), make_ending(), keep_hold=False)
+        if runs:
+            assert far.release(granted(far.acquire(claim)), make_ending(), keep_hold=False)
+        else:
+            far.abandon(claim)
         proxy.deliver_held()
         granted(node.acquire(make_claim(key)))
 
