@@ -234,6 +234,7 @@ NONSENSE = {
 def test_nonsense(name: str, hangs_up: bool) -> None:
     """Whatever it says, and whether it hangs up: unanswered, in one short line, and the next request is a new one."""
     with talking_to(NONSENSE[name], OK, hangs_up=hangs_up) as (connection, server):
+        connection.connect(time.monotonic() + 10)
         with pytest.raises(Unanswered) as caught:
             ask(connection, 0.5)
         assert str(caught.value).startswith(f"test://{HOST}:{server.port}: ")
