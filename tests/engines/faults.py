@@ -92,6 +92,8 @@ class FaultHooks(StoreHooks):
     acquire, swap, renew, release = 2, 1, 1, 1
     #: How long, in seconds, a store tries again that was hung up on.
     hasty = PATIENT
+    #: Whether the server keeps a connection behind an answer.
+    keeps_connections = True
     #: More of the server's URL.
     params: ClassVar[dict[str, str]] = {}
 
@@ -274,7 +276,7 @@ class StoreFaults(Nodes):
     @pytest.mark.parametrize("step", ["first", "renewal", "end"])
     def test_swap_that_arrives_late(self, hooks: FaultHooks, b: Store, step: str) -> None:
         """Once somebody else wrote it changes nothing, neither lease nor hold."""
-        for number in [hooks.release] if step == "end" else range(1, hooks.swap + 1):
+        for number in range(1, 2 if step == "end" else hooks.swap + 1):
             key = fresh_key()
             with hooks.wired() as (wire, far):
                 seen = swap(far, key, read(far, key), lease=60.0 if step != "first" else None)
@@ -448,7 +450,7 @@ class Costs(Nodes):
             assert count(lambda: node.release(grant, make_ending(), keep_hold=True))
             refused(count(lambda: node.acquire(make_claim(key))), HOLD)
             assert counts == [hooks.acquire, 1, hooks.renew, hooks.release, 1]
-            assert wire.connections == 1
+            assert wire.connections == 1 or not hooks.keeps_connections
 
 
 class TLS(Nodes):

@@ -13,15 +13,13 @@ from cronlock.engines.dynamodb.store import DynamoDBStore, open_store
 from cronlock.engines.url import URL
 from cronlock.lease.clock import SystemClock
 from cronlock.lease.leases import Leases
-from cronlock.testing import StoreHooks
-from labs.servers.aws import ENVIRON
+from labs.servers.aws import ENVIRON, MotoServer
+
+from ..faults import PATIENT, FaultHooks
 
 if TYPE_CHECKING:
     from cronlock.engines.dynamodb.item import ItemCell
     from cronlock.lease.store import Cell, Hold
-
-#: Long enough for any request on a loaded machine, in seconds.
-PATIENT = 20.0
 
 
 class WrongClock(SystemClock):
@@ -63,11 +61,13 @@ def with_params(url: str, params: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}{params}"
 
 
-class DynamoDBHooks(StoreHooks):
+class DynamoDBHooks(FaultHooks):
     """Time passes by itself: what was seen before has ends in it, too."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, server: Any, url: str) -> None:
+        super().__init__(server)
         self.url = url
+        self.keeps_connections = not isinstance(server, MotoServer)
 
     def pass_time(self, seconds: float) -> None:
         """Wait also for the slack, and as no node knows AWS's time to the second."""
@@ -86,6 +86,14 @@ class DynamoDBHooks(StoreHooks):
     def open_store(self) -> DynamoDBStore:
         """Return one more node's store."""
         return a_store(self.url)
+
+    def put(self, key: str, value: dict[str, dict[str, Any]]) -> None:
+        """Write attributes into the key's item."""
+        replace(self.url, key, value)
+
+    def kept(self, key: str) -> object:
+        """Return the key's item."""
+        return item(self.url, key)
 
 
 def read(store: DynamoDBStore, key: str) -> ItemCell:

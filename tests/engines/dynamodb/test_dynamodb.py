@@ -15,24 +15,22 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 import pytest
 
 from cronlock.engines.dynamodb.store import DynamoDBStore
 from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
 from cronlock.lease.leases import Leases
-from cronlock.lease.vocabulary import HELD, HISTORY, Conflict, Grant
-from cronlock.testing import LONG, StoreContract, eventually, fresh_key, granted, make_claim, make_ending, refused
-from labs.proxy import Proxy
-from labs.servers.aws import EMULATORS, ENVIRON, AwsServer, MinistackServer
+from cronlock.lease.vocabulary import HISTORY, Conflict, Grant
+from cronlock.testing import LONG, StoreContract, eventually, fresh_key, granted, make_claim, make_ending
+from labs.servers.aws import EMULATORS, ENVIRON, AwsServer
 from labs.servers.aws_gate import Gate
 
+from ..faults import Costs, Doubles, StoreFaults, Strangers, URLs
 from .dynamodb_nodes import (
     DynamoDBHooks,
     a_node,
@@ -44,7 +42,6 @@ from .dynamodb_nodes import (
     read,
     replace,
     swap,
-    use_examples,
     with_params,
 )
 
@@ -78,25 +75,12 @@ def url(emulator: AwsServer | None) -> str:
     return emulator.url()
 
 
-@pytest.fixture(autouse=True)
-def credentials(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a client needs in its environment, and nothing of this machine's own, unless it asks AWS."""
-    if "kind" not in request.fixturenames or request.getfixturevalue("kind") != "aws":
-        use_examples(monkeypatch)
-
-
 @pytest.fixture
 def store(url: str) -> Iterator[DynamoDBStore]:
     """A node's store that reaches the table."""
     one = a_store(url)
     yield one
     one.close()
-
-
-@pytest.fixture
-def key() -> str:
-    """A key that nobody used."""
-    return fresh_key()
 
 
 @pytest.fixture
@@ -116,86 +100,75 @@ def guarded(gate: Gate) -> Iterator[DynamoDBStore]:
     one.close()
 
 
-@pytest.fixture
-def proxy(gate: Gate) -> Iterator[Proxy]:
-    """A proxy before the gate, which keeps connections as AWS does."""
-    with Proxy(gate.port) as standing:
-        yield standing
-
-
-@pytest.fixture
-def far(proxy: Proxy) -> Iterator[DynamoDBStore]:
-    """A store that goes through the proxy, and gives up soon."""
-    one = a_store(f"dynamodb://cronlock?endpoint=http://127.0.0.1:{proxy.port}", 1.5)
-    yield one
-    one.close()
+_GOOD = {
+    **{"v": {"N": "2"}, "rev": {"S": "x"}, "record": {"S": "cronlock=2"}},
+    **{"lapse": {"N": "0"}, "hold": {"N": "0"}, "ttl": {"N": "0"}},
+}
 
 
 class TestDynamoDB(StoreContract):
     """One table."""
 
-    #: The emulators take ten times as long for a request as others' servers.
-    histories = 10
+    @pytest.fixture
+    def hooks(self, emulator: AwsServer | None, url: str) -> DynamoDBHooks:
+        """The shared table's hooks."""
+        return DynamoDBHooks(emulator, url)
+
+
+class TestStrangers(Strangers, URLs):
+    """What is not cronlock's in the table, and what is no table."""
+
+    foreign: ClassVar[list[tuple[dict[str, dict[str, str]], str]]] = [
+        ({"hello": {"S": "world"}}, "not a record of cronlock"),
+        ({"v": {"N": "1"}, "rev": {"N": "7"}, "gone": {"S": " "}}, "a record of an older, unreleased layout"),
+        ({**_GOOD, "v": {"N": "3"}}, "not a record of cronlock"),
+        ({**_GOOD, "v": {"S": "2"}}, "not a record of cronlock"),
+        ({**_GOOD, "rev": {"N": "1"}}, "not a record of cronlock"),
+        ({**_GOOD, "record": {"B": "AAAA"}}, "not a record of cronlock"),
+        ({**_GOOD, "record": {"S": "naïve"}}, "not a record of cronlock"),
+        ({**_GOOD, "lapse": {"N": "-1"}}, "not a record of cronlock: no time"),
+        (
+            {name: value for name, value in _GOOD.items() if name != "hold"},
+            "not a record of cronlock: without attribute 'hold'",
+        ),
+    ]
+    bad_url: ClassVar[list[tuple[str, str]]] = [
+        ("dynamodb://", "name one table"),
+        ("dynamodb://a", "3 to 255"),
+        ("dynamodb://tab$le", "3 to 255"),
+        ("dynamodb://table:80", "name one table"),
+        ("dynamodb://table,other", "name one table"),
+        ("dynamodb://table/path", "no path"),
+        ("dynamodb://user:secret@table", "no user and password"),
+        ("dynamodb://table?create=1", "create=yes"),
+        ("dynamodb://table?strict=maybe", "strict=yes"),
+        ("dynamodb://table?ttl=1", "unknown parameter"),
+        ("dynamodb://table?region=EU%20West", "is no region"),
+        ("dynamodb://table?endpoint=localhost:8000", "http://HOST:PORT"),
+        ("dynamodb://table?endpoint=ftp://localhost", "http://HOST:PORT"),
+        ("dynamodb://table?endpoint=http://", "host is missing"),
+        ("dynamodb://table?endpoint=http://localhost:port", "bad port"),
+        ("dynamodb://table?prefix=a/b", "prefix="),
+    ]
 
     @pytest.fixture
-    def hooks(self, url: str) -> DynamoDBHooks:
+    def hooks(self, emulator: AwsServer | None, url: str) -> DynamoDBHooks:
         """The shared table's hooks."""
-        return DynamoDBHooks(url)
+        return DynamoDBHooks(emulator, url)
 
 
-# What is lost, late, or comes twice
+class TestFaults(StoreFaults, Doubles, Costs):
+    """An emulator by a wire."""
 
+    # tests/test_cost.py has what a run does load.
+    heavy: ClassVar[set[str]] = {"botocore", "boto3", "urllib3", "logging", "asyncio", "subprocess"}
 
-@pytest.mark.parametrize("loss", ["drop_requests", "drop_replies"])
-@pytest.mark.parametrize("used", [False, True])
-def test_lost_swap(store: DynamoDBStore, far: DynamoDBStore, proxy: Proxy, key: str, loss: str, used: bool) -> None:
-    """It was done or not, which is not known; asked for again it is done, or refused with what it wrote."""
-    seen = read(far, key)
-    if used:
-        _, seen = swap(far, key, seen, b"before")
-    getattr(proxy, loss)()
-    with pytest.raises(BackendUnavailable, match="no answer in time"):
-        swap(far, key, seen, b"after", lease=LONG)
-    proxy.pass_all()
-    was_done = loss == "drop_replies"
-    assert (read(store, key).data == b"after") == was_done
-    done, cell = swap(far, key, seen, b"again")
-    assert (done, cell.data) == ((False, b"after") if was_done else (True, b"again"))
-    assert (cell.lease > 0) == was_done
-
-
-def test_late_swap(store: DynamoDBStore, far: DynamoDBStore, proxy: Proxy, key: str) -> None:
-    """A request that arrives once somebody else wrote does nothing."""
-    seen = read(far, key)
-    proxy.hold_requests()
-    with pytest.raises(BackendUnavailable, match="no answer in time"):
-        swap(far, key, seen, b"late", lease=LONG)
-    done, cell = swap(store, key, read(store, key), b"in time")
-    assert done
-    proxy.deliver_held()
-    assert item(store_url(store), key)["rev"] == {"S": cell.version}
-
-
-def store_url(store: DynamoDBStore) -> str:
-    """Return the URL of the table that a store reaches."""
-    return f"dynamodb://{store.table.name}?endpoint={store.service.endpoint}"
-
-
-def test_everything_twice(gate: Gate, proxy: Proxy, far: DynamoDBStore, key: str) -> None:
-    """Each request comes in twice, and all is as if it had come once."""
-    proxy.doubles = True
-    node, claim = Leases(far), make_claim(key, hold=LONG)
-    fence = granted(node.acquire(claim)).fence
-    grant = granted(node.acquire(claim))
-    assert grant.fence == fence
-    assert node.renew(grant)
-    refused(node.acquire(make_claim(key)), HELD)
-    assert node.release(grant, make_ending(), keep_hold=False)
-    assert node.release(granted(node.acquire(make_claim(key))), make_ending(), keep_hold=False)
-    record = node.read(key)
-    assert record is not None
-    assert len(record.history) == 2
-    assert gate.actions.count("UpdateItem") == 2 * 6
+    @pytest.fixture
+    def hooks(self, emulator: AwsServer | None, url: str) -> DynamoDBHooks:
+        """The shared table's hooks."""
+        if emulator is None:
+            pytest.skip(f"{url}: nothing comes between")
+        return DynamoDBHooks(emulator, url)
 
 
 @pytest.mark.parametrize("says", [True, False])
@@ -225,19 +198,7 @@ def test_deleted_item(store: DynamoDBStore, url: str, key: str) -> None:
 # What it costs
 
 
-def test_requests_of_a_run(guarded: DynamoDBStore, gate: Gate, key: str) -> None:
-    """A skip is one plain read, a run a read and two updates, a renewal one update."""
-    node = Leases(guarded)
-    for _ in range(3):
-        gate.actions.clear()
-        grant = granted(node.acquire(make_claim(key)))
-        refused(node.acquire(make_claim(key)), HELD)
-        assert node.renew(grant)
-        assert node.release(grant, make_ending(), keep_hold=False)
-        assert gate.actions == ["GetItem", "UpdateItem", "GetItem", "UpdateItem", "UpdateItem"]
-
-
-@pytest.mark.parametrize(("host", "units"), [("web-3", 3), ("ip-10-0-142-201.eu-central-1.compute.internal", 4)])
+@pytest.mark.parametrize(("host", "units"), [("web-3", 3), ("ip-10-0-142-201.eu-central-1.compute.internal", 3)])
 def test_units_of_a_run(store: DynamoDBStore, url: str, key: str, host: str, units: int) -> None:
     """With a history that is full a write is paid for as so many kilobytes; the manual has the price."""
     node, sizes = Leases(store), []
@@ -259,19 +220,6 @@ def _size(found: dict[str, dict[str, str]]) -> int:
         ((kind, text),) = value.items()
         total += len(name) + (len(text.encode()) if kind == "S" else (len(text) + 1) // 2 + 1)
     return total
-
-
-def test_a_run_imports_little(url: str, key: str) -> None:
-    """A run with credentials of the environment imports no botocore; tests/test_cost.py has what it does."""
-    code = (
-        "import sys; from cronlock.engines.registry import open_backend; from cronlock.lease.vocabulary import Claim\n"
-        f"node = open_backend({url!r}, 20.0)\n"
-        f"node.acquire(Claim(key={key!r}, owner='o', host='h', pid=1, program='p', ttl=60.0, hold=0.0))\n"
-        "print(' '.join(name for name in sys.modules if '.' not in name))"
-    )
-    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    loaded = set(done.stdout.split())
-    assert not loaded & {"botocore", "boto3", "urllib3", "logging", "asyncio", "subprocess"}
 
 
 # The table
@@ -342,71 +290,7 @@ def test_prefixes_keep_keys_apart(store: DynamoDBStore, url: str, key: str) -> N
     other.close()
 
 
-# What is not cronlock's
-
-
-_GOOD = {
-    **{"v": {"N": "2"}, "rev": {"S": "x"}, "record": {"S": "cronlock=2"}},
-    **{"lapse": {"N": "0"}, "hold": {"N": "0"}, "ttl": {"N": "0"}},
-}
-
-
-@pytest.mark.parametrize(
-    ("values", "said"),
-    [
-        ({"hello": {"S": "world"}}, "not a record of cronlock"),
-        ({"v": {"N": "1"}, "rev": {"N": "7"}, "gone": {"S": " "}}, "a record of an older, unreleased layout"),
-        ({**_GOOD, "v": {"N": "3"}}, "not a record of cronlock"),
-        ({**_GOOD, "v": {"S": "2"}}, "not a record of cronlock"),
-        ({**_GOOD, "rev": {"N": "1"}}, "not a record of cronlock"),
-        ({**_GOOD, "record": {"B": "AAAA"}}, "not a record of cronlock"),
-        ({**_GOOD, "record": {"S": "naïve"}}, "not a record of cronlock"),
-        ({**_GOOD, "lapse": {"N": "-1"}}, "not a record of cronlock: no time"),
-        ({name: value for name, value in _GOOD.items() if name != "hold"}, "without attribute 'hold'"),
-    ],
-)
-def test_foreign_item_is_left_alone(
-    store: DynamoDBStore, url: str, key: str, values: dict[str, dict[str, str]], said: str
-) -> None:
-    """An item that is not cronlock's is named in one line, and not written to."""
-    seen = read(store, key)
-    replace(url, key, values)
-    before = item(url, key)
-    for work in (lambda: read(store, key), lambda: swap(store, key, seen, b"mine", lease=LONG)):
-        with pytest.raises(ForeignValue, match=rf"item 'cronlock:{key}': [^\n]*{said}[^\n]*nothing was changed"):
-            work()
-    assert item(url, key) == before
-
-
-# Servers that fail
-
-
-def test_paused_server_is_unavailable(key: str) -> None:
-    """A server that stands still costs the time limit of a request, and what it was asked takes nothing later."""
-    with MinistackServer() as server:
-        make_table(server.url())
-        node, other = a_node(server.url(), 1.0), a_node(server.url())
-        grant = granted(node.acquire(make_claim(key, ttl=2.0)))
-        server.pause()
-        began = time.monotonic()
-        for work in (lambda: node.renew(grant), lambda: node.acquire(make_claim(key))):
-            with pytest.raises(BackendUnavailable, match="no answer in time"):
-                work()
-        assert time.monotonic() - began < 8.0
-        server.resume()
-        eventually(lambda: isinstance(other.acquire(make_claim(key)), Grant), "the lease lapsed", pause=0.3)
-        assert not node.renew(grant)
-        node.close()
-        other.close()
-
-
-def test_server_that_is_down(key: str) -> None:
-    """A server that is not there is said in one line."""
-    with MinistackServer() as server:
-        store = a_store(server.url())
-    said = rf"dynamodb://cronlock: {re.escape(server.endpoint)}: connection refused"
-    with pytest.raises(BackendUnavailable, match=said):
-        read(store, key)
+# Servers that talk nonsense
 
 
 @pytest.mark.parametrize(
@@ -518,34 +402,3 @@ def test_strict_look_of_who_may_only_read(gate: Gate, store: DynamoDBStore, url:
     assert read(one, key).lease > 2.0
     assert gate.actions == ["GetItem", "UpdateItem"]
     one.close()
-
-
-# URLs
-
-
-@pytest.mark.parametrize(
-    ("bad", "said"),
-    [
-        ("dynamodb://", "name one table"),
-        ("dynamodb://a", "3 to 255"),
-        ("dynamodb://tab$le", "3 to 255"),
-        ("dynamodb://table:80", "name one table"),
-        ("dynamodb://table,other", "name one table"),
-        ("dynamodb://table/path", "no path"),
-        ("dynamodb://user:geheim@table", "no user and password"),
-        ("dynamodb://table?create=1", "create=yes"),
-        ("dynamodb://table?strict=maybe", "strict=yes"),
-        ("dynamodb://table?ttl=1", "unknown parameter"),
-        ("dynamodb://table?region=EU%20West", "is no region"),
-        ("dynamodb://table?endpoint=localhost:8000", "http://HOST:PORT"),
-        ("dynamodb://table?endpoint=ftp://localhost", "http://HOST:PORT"),
-        ("dynamodb://table?endpoint=http://", "host is missing"),
-        ("dynamodb://table?endpoint=http://localhost:port", "bad port"),
-        ("dynamodb://table?prefix=a/b", "prefix="),
-    ],
-)
-def test_bad_urls(bad: str, said: str) -> None:
-    """A URL that cannot be is refused before anything is asked."""
-    with pytest.raises(ConfigError, match=said) as caught:
-        a_store(bad)
-    assert "geheim" not in str(caught.value)

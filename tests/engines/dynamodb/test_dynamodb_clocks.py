@@ -10,7 +10,6 @@ import os
 import random
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +29,7 @@ from labs.servers.aws import ENVIRON, MinistackServer
 from labs.servers.aws_gate import Gate
 from labs.servers.process import need
 
-from .dynamodb_nodes import WrongClock, a_node, a_store, make_table, number, put, read, swap, use_examples
+from .dynamodb_nodes import WrongClock, a_node, a_store, make_table, number, put, read, swap
 
 if TYPE_CHECKING:
     from cronlock.engines.dynamodb.item import Item
@@ -46,12 +45,6 @@ def server() -> Iterator[MinistackServer]:
     with MinistackServer() as running:
         make_table(running.url())
         yield running
-
-
-@pytest.fixture(autouse=True)
-def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a client needs in its environment, and nothing of this machine's own."""
-    use_examples(monkeypatch)
 
 
 @pytest.fixture
@@ -73,12 +66,6 @@ def node(server: MinistackServer) -> Iterator[Leases]:
     one = a_node(server.url())
     yield one
     one.close()
-
-
-@pytest.fixture
-def key() -> str:
-    """A key that nobody used."""
-    return fresh_key()
 
 
 @_EITHER
@@ -203,52 +190,6 @@ def test_both_updates_have_one_time_limit(server: MinistackServer, key: str, mon
     assert len(set(limits)) == 1
     assert versions[1][0] == versions[0][1]
     store.close()
-
-
-def test_clocks_all_over_the_place(gate: Gate) -> None:
-    """Nodes whose clocks are anything take one key from each other, dying now and then: never two at once."""
-    random.seed(7)
-    key, ttl, ends = fresh_key(), 2.0, time.monotonic() + 12.0
-    runs: list[tuple[float, float, int]] = []
-    failures: list[BaseException] = []
-
-    def live(number: int) -> None:
-        ahead = _OFF[number % len(_OFF)] * random.random() * (number % 3 != 0)
-        node = a_node(f"dynamodb://cronlock?endpoint={gate.endpoint}", ahead=ahead)
-        while time.monotonic() < ends:
-            sent = time.monotonic()
-            answer = node.acquire(make_claim(key, ttl=ttl))
-            if isinstance(answer, Grant):
-                began = time.monotonic()
-                over = deadline_of(sent, ttl, node.traits.granularity)
-                time.sleep(random.random() * 0.4)
-                # A third of them die: what they believe goes on until their deadline.
-                dies = random.random() < 0.3
-                end = over if dies else min(time.monotonic(), over)
-                if not dies and time.monotonic() < over:
-                    node.release(answer, make_ending(), keep_hold=False)
-                if began < over:
-                    runs.append((began, end, answer.fence or 0))
-            time.sleep(random.random() * 0.2)
-        node.close()
-
-    def keep(number: int) -> None:
-        try:
-            live(number)
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=keep, args=(number,)) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
-    runs.sort()
-    assert len(runs) > 3
-    for before, after in zip(runs, runs[1:]):
-        assert before[1] <= after[0], "two runs at once"
-        assert before[2] < after[2]
 
 
 def test_wrong_clock_is_refused_with_the_reason(gate: Gate, key: str) -> None:

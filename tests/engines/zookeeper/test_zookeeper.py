@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import itertools
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 from kazoo.security import OPEN_ACL_UNSAFE
 
-from cronlock.engines.registry import open_backend
 from cronlock.engines.url import URL
 from cronlock.engines.zookeeper import session as zksession
 from cronlock.engines.zookeeper.cell import NodeCell
 from cronlock.engines.zookeeper.store import ZooKeeperStore
 from cronlock.engines.zookeeper.tree import LASTING
-from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
+from cronlock.errors import BackendUnavailable, ForeignValue
 from cronlock.keys import escape
 from cronlock.lease.vocabulary import HISTORY
-from cronlock.testing import LONG, StoreContract, StoreHooks, eventually, fresh_key, granted, make_claim, make_ending
+from cronlock.testing import LONG, StoreContract, eventually, granted, make_claim, make_ending
 from labs.proxy import Proxy
 from labs.servers.process import HOST
 from labs.servers.zookeeper import ZooKeeperEnsemble, ZooKeeperServer
 
+from ..faults import PATIENT, TLS, FaultHooks, Impostors, StoreFaults, Strangers, URLs, impostor
 from .support import (
-    LONG_SESSIONS,
     leasing,
     looking,
     opened,
@@ -42,18 +39,9 @@ from .support import (
 )
 
 if TYPE_CHECKING:
-    from kazoo.client import KazooClient
-
     from cronlock.lease.store import Cell
 
 TTL = 2.0
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ZooKeeperServer]:
-    """One server with a short tick."""
-    with ZooKeeperServer(tick=250, settings=LONG_SESSIONS) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +49,6 @@ def ensemble() -> Iterator[ZooKeeperEnsemble]:
     """Three servers."""
     with ZooKeeperEnsemble(3, tick=500) as running:
         yield running
-
-
-@pytest.fixture
-def key() -> str:
-    """A key that no other test uses."""
-    return fresh_key()
 
 
 class LookingStore(ZooKeeperStore):
@@ -77,30 +59,89 @@ class LookingStore(ZooKeeperStore):
         return super().read(key, deadline, exact=True)
 
 
-class ZooKeeperHooks(StoreHooks):
+class ZooKeeperHooks(FaultHooks):
     """A lease lapses at once: what a session's end removes can be taken away behind the store's back."""
 
-    def __init__(self, server: ZooKeeperServer, client: KazooClient) -> None:
-        self.server = server
-        self.client = client
+    acquire, swap, renew, release = 5, 2, 2, 2
+    # One that hangs up while a session is opened is called busy.
+    hasty = 1.0
 
     def open_store(self) -> ZooKeeperStore:
         """Open a store with sessions of its own."""
-        return LookingStore(URL(self.server.url()), 20.0)
+        return LookingStore(URL(self.server.url()), PATIENT)
 
     def lapse(self, key: str) -> None:
         """Remove the node that goes with the holder's session."""
-        remove_lease(self.client, f"/cronlock/{escape(key)}")
+        with looking(self.server) as client:
+            remove_lease(client, f"/cronlock/{escape(key)}")
+
+    def put(self, key: str, value: bytes) -> None:
+        """Make the key's node."""
+        with looking(self.server) as client:
+            client.create(f"/cronlock/{key}", value, makepath=True)
+
+    def kept(self, key: str) -> object:
+        """Return the node's text, how often it was written, and what is below it."""
+        with looking(self.server) as client:
+            text, stat = client.get(f"/cronlock/{key}")
+            return text, stat.version, client.get_children(f"/cronlock/{key}")
 
 
 class TestZooKeeper(StoreContract):
     """One server."""
 
     @pytest.fixture
-    def hooks(self, server: ZooKeeperServer) -> Iterator[StoreHooks]:
-        """The server's hooks, with kazoo's own client."""
-        with looking(server) as client:
-            yield ZooKeeperHooks(server, client)
+    def hooks(self, server: ZooKeeperServer) -> ZooKeeperHooks:
+        """The server's hooks."""
+        return ZooKeeperHooks(server)
+
+
+_HEAD = b"cronlock-node\t%s\t0\t0\t0\t0\ncronlock=2\tx\nfence\t1\n"
+_SESSION = b"\x00\x00\x0f\xa0" + b"\x01" * 8 + b"\x00\x00\x00\x10" + b"p" * 16
+
+
+class TestFaults(StoreFaults, Strangers, TLS, Impostors, URLs):
+    """The same server by a wire, and what is not cronlock's on it."""
+
+    heavy: ClassVar[set[str]] = {"kazoo.client", "ssl", "asyncio"}
+    foreign: ClassVar[list[tuple[bytes, str]]] = [
+        (b"cronlock=1\nfence=1\n", "a record of an older, unreleased layout"),
+        *(
+            (data, "not cronlock's")
+            for data in (
+                *(b"", b"garbage", b"\xff\xfe", b"cronlock=2\tx\nfence\t1\n", b"cronlock-node"),
+                *(b"cronlock-node\t\t\t%s\t0\t0\n" % number for number in (b"", b"inf", b"-1", b"1e3", b"9" * 400)),
+                *(_HEAD % name for name in (b"a/b", b"..", b"\xc3\xa4")),
+            )
+        ),
+    ]
+    nonsense: ClassVar[list[bytes]] = [
+        *(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", b"", b"\x00\x00\x00\x00"),
+        *(b"\x00\x00\x00\x04\xff\xff\xff\xff", b"\x7f\xff\xff\xff" + b"x" * 4096, b"\xff\xff\xff\xff"),
+        b"\x00\x00\x00\x24\x00\x00\x00\x00" + _SESSION,
+        # A session, and then a reply to nothing that was asked.
+        *(
+            b"\x00\x00\x00\x25\x00\x00\x00\x00" + _SESSION + b"\x00" + reply
+            for reply in (
+                b"\x00\x00\x00\x10" + b"\x00" * 16,
+                b"\x00\x00\x00\x10\x00\x00\x00\x01" + b"\x00" * 12,
+                b"\x00\x00\x00\x02ab",
+            )
+        ),
+    ]
+    bad_url: ClassVar[list[tuple[str, str]]] = [
+        ("zookeeper://", "names no host"),
+        ("zookeeper://user@host", "give user and password"),
+        ("zookeeper://host?ca=x", "go with zookeepers://"),
+        *((f"zookeeper://host/{path}", "make the path") for path in ("a//b", "a/../b", "a%00b", "zookeeper")),
+        *((f"zookeeper://host?prefix={prefix}", "make the path") for prefix in ("zookeeper", "..")),
+        ("zookeepers://host?ca=/does/not/exist", "ca=/does/not/exist"),
+    ]
+
+    @pytest.fixture
+    def hooks(self, server: ZooKeeperServer) -> ZooKeeperHooks:
+        """The server's hooks."""
+        return ZooKeeperHooks(server)
 
 
 # The lease and its session.
@@ -316,34 +357,6 @@ def test_a_clock_that_was_removed(server: ZooKeeperServer, key: str) -> None:
         assert read(store, key).time
 
 
-_HEAD = b"cronlock-node\t%s\t0\t0\t0\t0\ncronlock=2\tx\nfence\t1\n"
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        *(b"", b"garbage", b"cronlock=1\nfence=1\n", b"\xff\xfe", b"cronlock=2\tx\nfence\t1\n", b"cronlock-node"),
-        *(b"cronlock-node\t\t\t%s\t0\t0\n" % number for number in (b"", b"inf", b"-1", b"1e3", b"9" * 400)),
-        *(_HEAD % name for name in (b"a/b", b"..", b"\xc3\xa4")),
-    ],
-)
-def test_foreign_value_is_left_alone(server: ZooKeeperServer, key: str, data: bytes) -> None:
-    """A node in the key's place that is not cronlock's is reported and not overwritten."""
-    with looking(server) as client, opened(server.url()) as store, opened(server.url()) as other:
-        seen = read(other, key)
-        client.create(f"/cronlock/{key}", data, makepath=True)
-        older = "older, unreleased layout" if data.startswith(b"cronlock=1") else "not cronlock's"
-        for call in (
-            lambda: read(store, key),
-            lambda: read(store, key, exact=True),
-            lambda: try_swap(store, key, NodeCell()),
-            lambda: try_swap(other, key, seen, lease=TTL),
-        ):
-            with pytest.raises(ForeignValue, match=rf"^[^\n]*node /cronlock/{key}: [^\n]*{older}[^\n]*nothing was cha"):
-                call()
-        assert client.get(f"/cronlock/{key}")[0] == data
-
-
 def test_foreign_child_is_left_alone(server: ZooKeeperServer, key: str) -> None:
     """A node below the key's that is no lease must not pass for one."""
     with looking(server) as client, opened(server.url()) as store:
@@ -364,119 +377,7 @@ def test_ephemeral_nodes_in_the_way(server: ZooKeeperServer, key: str) -> None:
             swap(below, key, read(below, key))
 
 
-# Lost requests and replies.
-
-
-LOSSES: dict[str, Callable[[Proxy], None]] = {
-    "request": Proxy.drop_requests,
-    "reply": Proxy.drop_replies,
-    "connection": Proxy.refuse,
-}
-losses = pytest.mark.parametrize("loss", list(LOSSES))
-#: Connecting to a session, glance, look; reopening it for as long as the lease is to last, transaction.
-_STEPS = 5
-
-
-def make_node(server: ZooKeeperServer, key: str) -> None:
-    """Let an acquire of the key take so many requests."""
-    with opened(server.url()) as store:
-        swap(store, key, read(store, key))
-
-
-@pytest.mark.parametrize("part", range(1, _STEPS + 1))
-@pytest.mark.parametrize("gives_up", [True, False])
-def test_acquire_lost_in_the_middle(server: ZooKeeperServer, key: str, part: int, gives_up: bool) -> None:
-    """Whichever of its exchanges goes unanswered: asked again it is granted once, given up it leaves no lease."""
-    make_node(server, key)
-    with Proxy(server.port) as proxy, leasing(server.url(port=proxy.port), 1.0) as node:
-        claim = make_claim(key, ttl=5, hold=60)
-        with _at_request(proxy, part, proxy.drop_replies), pytest.raises(BackendUnavailable):
-            node.acquire(claim)
-        proxy.cut()
-        assert len(lease_names(server, key)) == (1 if part == _STEPS else 0)
-        if gives_up:
-            node.abandon(claim)
-            assert lease_names(server, key) == []
-            claim = make_claim(key)
-        grant = granted(node.acquire(claim))
-        assert len(lease_names(server, key)) == 1
-        assert node.renew(grant)
-        assert node.release(grant, make_ending(), keep_hold=False)
-
-
-def test_acquire_that_arrives_after_it_was_abandoned(server: ZooKeeperServer, key: str) -> None:
-    """A transaction that was held up somewhere must not take the key again."""
-    make_node(server, key)
-    with Proxy(server.port) as proxy, leasing(server.url(port=proxy.port), 1.0) as node:
-        claim = make_claim(key, ttl=5)
-        with _at_request(proxy, _STEPS, proxy.hold_requests), pytest.raises(BackendUnavailable):
-            node.acquire(claim)
-        assert proxy.held
-        node.abandon(claim)
-        # The session goes on, so that only the record's version can refuse it.
-        proxy.deliver_held()
-        assert lease_names(server, key) == []
-
-
-@losses
-@pytest.mark.parametrize("lease", [5.0, 0.0])
-def test_swap_lost(server: ZooKeeperServer, key: str, loss: str, lease: float) -> None:
-    """It raises, within the limit; asked again it is done, or shows that it had been."""
-    with Proxy(server.port) as proxy, opened(server.url(port=proxy.port), 1.0) as store:
-        cell = take(store, key, 5.0)
-        LOSSES[loss](proxy)
-        with pytest.raises(BackendUnavailable):
-            swap(store, key, cell, lease=lease)
-        proxy.pass_all()
-        proxy.cut()
-        done, now = try_swap(store, key, cell, lease=lease)
-        if not done:
-            assert (loss, now.lease) == ("reply", lease)
-            now = swap(store, key, now, lease=lease)
-        assert now.session == (cell.session if lease else "")
-        assert len(lease_names(server, key)) == bool(lease)
-
-
-@contextmanager
-def _at_request(proxy: Proxy, number: int, act: Callable[[], None]) -> Iterator[None]:
-    """Call `act` before the proxy passes on the client's request of that number, counted from now."""
-    upward = proxy._upward
-    count = itertools.count(1)
-
-    def watched(connection: Any, data: bytes) -> None:
-        if next(count) == number:
-            act()
-        upward(connection, data)
-
-    proxy.__dict__["_upward"] = watched
-    try:
-        yield
-    finally:
-        del proxy.__dict__["_upward"]
-    proxy.pass_all()
-
-
-# Servers that stop, restart, are not ZooKeeper's or are not what they seem.
-
-
-def test_hung_server_is_unavailable_within_the_limit(server: ZooKeeperServer, key: str) -> None:
-    """Its kernel takes connections while the process stands still."""
-    with opened(server.url(), 0.7) as store:
-        cell = take(store, key, 5)
-        server.pause()
-        try:
-            for call in (
-                lambda: swap(store, key, cell, lease=5),
-                lambda: swap(store, key, cell, lease=0.0),
-                lambda: read(store, key),
-                lambda: list(store.keys()),
-            ):
-                began = time.monotonic()
-                with pytest.raises(BackendUnavailable, match="no answer in time"):
-                    call()
-                assert 0.6 <= time.monotonic() - began < 5
-        finally:
-            server.resume()
+# Servers that stop or restart.
 
 
 def test_restart_with_its_data_keeps_the_lease(key: str) -> None:
@@ -492,71 +393,9 @@ def test_restart_with_its_data_keeps_the_lease(key: str) -> None:
         assert refused(store, key, cell, lease=20).data is None
 
 
-_SESSION = b"\x00\x00\x0f\xa0" + b"\x01" * 8 + b"\x00\x00\x00\x10" + b"p" * 16
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
-        b"",
-        b"\x00\x00\x00\x00",
-        b"\x00\x00\x00\x04\xff\xff\xff\xff",
-        b"\x7f\xff\xff\xff" + b"x" * 4096,
-        b"\xff\xff\xff\xff",
-        b"\x00\x00\x00\x24\x00\x00\x00\x00" + _SESSION,
-        # A session, and then a reply to nothing that was asked.
-        *(
-            b"\x00\x00\x00\x25\x00\x00\x00\x00" + _SESSION + b"\x00" + reply
-            for reply in (
-                b"\x00\x00\x00\x10" + b"\x00" * 16,
-                b"\x00\x00\x00\x10\x00\x00\x00\x01" + b"\x00" * 12,
-                b"\x00\x00\x00\x02ab",
-            )
-        ),
-    ],
-)
-@pytest.mark.parametrize("closes", [True, False])
-def test_server_of_another_kind(answer: bytes, closes: bool) -> None:
-    """Whatever it says, and whether it hangs up: unavailable, and nothing else."""
-    with _impostor(answer, closes=closes) as port, opened(f"zookeeper://{HOST}:{port}", 0.4) as store:
-        for call in (lambda: read(store, "key"), lambda: try_swap(store, "key", NodeCell(), lease=TTL)):
-            with pytest.raises(BackendUnavailable) as caught:
-                call()
-            assert "\n" not in str(caught.value)
-
-
-@contextmanager
-def _impostor(answer: bytes, *, closes: bool) -> Iterator[int]:
-    """Give `answer` to every connection and close it or leave it open."""
-    listener = socket.create_server((HOST, 0))
-    taken: list[socket.socket] = []
-
-    def serve() -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = listener.accept()
-                taken.append(connection)
-                with suppress(OSError):
-                    connection.recv(4096)
-                    connection.sendall(answer)
-                    if closes:
-                        connection.close()
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        for connection in taken:
-            connection.close()
-
-
 def test_first_of_several_servers_is_down(server: ZooKeeperServer, key: str) -> None:
     """Or hangs: the others are asked within the limit."""
-    with _impostor(b"", closes=False) as hung:
+    with impostor(b"") as hung:
         url = f"zookeeper://{HOST}:1,{HOST}:{hung},{HOST}:{server.port}"
         for _ in range(3):
             with opened(url, 6.0) as store:
@@ -564,27 +403,6 @@ def test_first_of_several_servers_is_down(server: ZooKeeperServer, key: str) -> 
 
 
 # URLs and access.
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "zookeeper://",
-        "zookeeper://user@host",
-        "zookeeper://host?ca=x",
-        "zookeeper://host/a//b",
-        "zookeeper://host/a/../b",
-        "zookeeper://host/a%00b",
-        "zookeeper://host/zookeeper",
-        "zookeeper://host?prefix=zookeeper",
-        "zookeeper://host?prefix=..",
-        "zookeepers://host?ca=/does/not/exist",
-    ],
-)
-def test_bad_urls(url: str) -> None:
-    """Each is refused before anything is asked."""
-    with pytest.raises(ConfigError):
-        open_backend(url, 1.0)
 
 
 def test_chroot_and_prefix_are_made(server: ZooKeeperServer, key: str) -> None:
@@ -617,20 +435,6 @@ def test_credentials_keep_others_out(server: ZooKeeperServer, key: str) -> None:
             for path in ("/ours", "/ours/cronlock", f"/ours/cronlock/{key}"):
                 assert client.get_acls(path)[0] != OPEN_ACL_UNSAFE
         swap(ann, key, cell, lease=0.0)
-
-
-def test_tls(key: str) -> None:
-    """A whole run over TLS; to a plain port, or without trust in the server, it is unavailable."""
-    with ZooKeeperServer(tick=500, tls=True) as secure:
-        with opened(secure.url()) as store:
-            swap(store, key, swap(store, key, take(store, key, TTL), lease=TTL), lease=0.0)
-        for url, message in (
-            (f"zookeepers://{HOST}:{secure.port}", "TLS"),
-            (secure.url(port=secure.plain_port), "zookeepers"),
-            (f"zookeeper://{HOST}:{secure.port}", "zookeeper"),
-        ):
-            with opened(url, 1.0) as store, pytest.raises(BackendUnavailable, match=message):
-                read(store, key)
 
 
 # An ensemble.

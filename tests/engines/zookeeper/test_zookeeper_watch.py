@@ -13,7 +13,7 @@ import pytest
 
 from cronlock.errors import BackendUnavailable
 from cronlock.lease.vocabulary import ENDED, HELD, HOLD, Grant
-from cronlock.testing import LONG, eventually, fresh_key, granted, make_claim, make_ending, refused
+from cronlock.testing import LONG, eventually, granted, make_claim, make_ending, refused
 from labs.proxy import Proxy, _Connection
 from labs.servers.zookeeper import ZooKeeperEnsemble, ZooKeeperServer
 
@@ -21,19 +21,6 @@ from .support import LONG_SESSIONS, leasing, looking, remove_lease, sessions
 
 if TYPE_CHECKING:
     from cronlock.lease.leases import Leases
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ZooKeeperServer]:
-    """One server with a short tick, which grants long sessions all the same."""
-    with ZooKeeperServer(tick=250, settings=LONG_SESSIONS) as running:
-        yield running
-
-
-@pytest.fixture
-def key() -> str:
-    """A key that no other test uses."""
-    return fresh_key()
 
 
 @contextmanager
@@ -65,13 +52,17 @@ def take_over(held: Grant, **more: Any) -> Any:
     return make_claim(held.claim.key, standby_for=held.claim.owner, **more)
 
 
-def test_release_wakes(server: ZooKeeperServer, key: str) -> None:
-    """The run ended: everybody in standby is told, and leaves."""
+@pytest.mark.parametrize("how", ["release", "forced release"])
+def test_end_wakes(server: ZooKeeperServer, key: str, how: str) -> None:
+    """The run ended, or somebody let go of its lease: everybody in standby is told, and leaves."""
     with leasing(server.url()) as holder:
         held = granted(holder.acquire(make_claim(key)))
         with standing_by(server.url(), held) as (backend, descriptor):
             assert not readable(descriptor)
-            assert holder.release(held, make_ending(), keep_hold=True)
+            if how == "release":
+                assert holder.release(held, make_ending(), keep_hold=True)
+            else:
+                assert holder.force_release(key, held.claim.owner)
             assert readable(descriptor, 60)
             refused(backend.acquire(take_over(held)), ENDED)
 
@@ -90,16 +81,6 @@ def test_lapse_wakes(server: ZooKeeperServer, key: str) -> None:
             assert granted(one.acquire(take_over(held))).took_over == held.fence
             assert refused(two.acquire(take_over(held)), HELD).remaining > 0
             assert not readable(watched(two, held))
-
-
-def test_forced_release_wakes(server: ZooKeeperServer, key: str) -> None:
-    """Somebody let go of the lease: nobody takes over."""
-    with leasing(server.url()) as holder:
-        held = granted(holder.acquire(make_claim(key)))
-        with standing_by(server.url(), held) as (backend, descriptor):
-            assert holder.force_release(key, held.claim.owner)
-            assert readable(descriptor, 60)
-            refused(backend.acquire(take_over(held)), ENDED)
 
 
 def test_end_of_a_hold_wakes(server: ZooKeeperServer, key: str) -> None:

@@ -1,0 +1,18 @@
+"""What the tests on ZooKeeper share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from labs.servers.zookeeper import ZooKeeperServer
+
+from .support import LONG_SESSIONS
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ZooKeeperServer]:
+    """One server for each file, with a short tick, which grants long sessions all the same."""
+    with ZooKeeperServer(tick=250, settings=LONG_SESSIONS) as running:
+        yield running
