@@ -164,7 +164,7 @@ class Lab:
             found.append(Case(ETCDCTL, lambda: run(line, environ)))
         agent = self.services.consul
         if consul is not None and agent is not None:
-            address = f"-http-addr={agent.url}"
+            address = f"-http-addr={agent.address}"
             found.append(self._case(CONSUL, lambda: [consul, "lock", address, "x", "true"]))
         return found
 

@@ -48,8 +48,8 @@ class ConsulServer(Server):
         return f'"{HOST}:'.encode() in ask(self.port, b"GET /v1/status/leader HTTP/1.0\r\n\r\n")
 
     @property
-    def url(self) -> str:
-        """The address of its clients."""
+    def address(self) -> str:
+        """The URL of its clients."""
         return f"http://{HOST}:{self.port}"
 
 

@@ -4,32 +4,17 @@ from __future__ import annotations
 
 from .aws import SQS, DynamoDB
 from .base import System
-from .etcd import EtcdThree
+from .ensembles import Etcd, ZooKeeper
 from .files import Files
 from .memcached import Memcached, MemcachedThree
-from .redis import RedisAlone, RedisForgetful
-from .redis_ha import Cluster, Sentinel
+from .redis import Cluster, RedisAlone, RedisForgetful, Sentinel
 from .sql import Mysql, Postgresql
-from .zookeeper import Ensemble
 
+_ALL = (
+    *(Files, RedisAlone, RedisForgetful, Sentinel, Cluster, Memcached, MemcachedThree),
+    *(ZooKeeper, Etcd, Postgresql, Mysql, DynamoDB, SQS),
+)
 #: All of them, by name.
-SYSTEMS: dict[str, type[System]] = {
-    system.name: system
-    for system in (
-        Files,
-        RedisAlone,
-        RedisForgetful,
-        Sentinel,
-        Cluster,
-        Memcached,
-        MemcachedThree,
-        Ensemble,
-        EtcdThree,
-        Postgresql,
-        Mysql,
-        DynamoDB,
-        SQS,
-    )
-}
+SYSTEMS: dict[str, type[System]] = {system.name: system for system in _ALL}
 
 __all__ = ["SYSTEMS", "System"]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
-from labs.machines import Machine
-from labs.servers.aws import AwsServer, DynamoDBServer, SQSServer
+from labs.servers.aws import ENVIRON, DynamoDBServer, SQSServer
 from labs.servers.creating import create
 
 from .base import System
@@ -16,30 +14,15 @@ class Emulated(System):
     """One emulator, which has its data in memory: it may hang, but does not end."""
 
     restarts = False
-    server: AwsServer
-
-    def __init__(self, machines: Sequence[Machine], clock: Path | None = None) -> None:
-        super().__init__(machines, clock)
-        self.server = self.make()
-        self.service = self.server
-        self.servers = [self.server]
-
-    def make(self) -> AwsServer:
-        """Return the server, not started yet."""
-        raise NotImplementedError
 
     def start(self) -> None:
         """Start it, and make what runs need."""
         super().start()
         create(self.url(), self.environ())
 
-    def url(self) -> str:
-        """Return the URL for the nodes."""
-        return self.server.url()
-
     def environ(self) -> Mapping[str, str]:
         """Return credentials that are none."""
-        return self.server.environ
+        return ENVIRON
 
 
 class DynamoDB(Emulated):

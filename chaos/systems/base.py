@@ -10,9 +10,10 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from labs.machines import Machine
-from labs.servers.process import Place, Server, Service, eventually, need
+from labs.servers.process import Ensemble, Group, Place, Server, eventually, need
 
 _LIMIT = 90.0
 
@@ -49,9 +50,18 @@ class System:
         """Be on `machines`; with `clock`, by as many seconds as that file says is the servers' wall clock moved."""
         self.machines = list(machines)
         self.places = [Place(machine.address, _enter(machine, clock)) for machine in machines]
-        self.service: Service | None = None
-        #: All that can be killed.
-        self.servers: list[Server] = []
+        self.service = self.make()
+
+    def make(self) -> Server | Group[Any] | None:
+        """Return what serves the nodes, not started yet."""
+        raise NotImplementedError
+
+    @property
+    def servers(self) -> Sequence[Server]:
+        """All that can be killed."""
+        if self.service is None:
+            return []
+        return self.service.nodes if isinstance(self.service, Group) else [self.service]
 
     def start(self) -> None:
         """Start all of it and wait until it serves."""
@@ -65,15 +75,18 @@ class System:
 
     def url(self) -> str:
         """Return the URL for the nodes."""
-        raise NotImplementedError
+        assert self.service is not None
+        return self.service.url()
 
     def environ(self) -> Mapping[str, str]:
         """Return what the nodes need in their environment."""
         return {}
 
     def leader(self) -> Server:
-        """Return the server that leads now; the first one where none does."""
-        return self.servers[0]
+        """Return the server that leads now."""
+        assert isinstance(self.service, Ensemble)
+        leader: Server = self.service.leader()
+        return leader
 
     def machine_of(self, server: Server) -> Machine:
         """Return the machine that a server is on."""
@@ -81,6 +94,8 @@ class System:
 
     def serves(self) -> bool:
         """Whether all servers are up and in step; may raise OSError or redis.RedisError while not."""
+        if isinstance(self.service, Group):
+            return self.service.is_whole()
         return all(server.is_ready() for server in self.servers)
 
     def wait_well(self) -> None:
@@ -95,7 +110,7 @@ class System:
 
     def wipe(self, server: Server) -> None:
         """Remove the data of a server that does not run."""
-        raise NotImplementedError
+        shutil.rmtree(server.data)
 
     def fail_over(self) -> None:
         """Ask in an orderly way for another leader."""

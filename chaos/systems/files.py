@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
-from labs.machines import Machine
-
 from .base import System
 
 #: Where its disk is, on the nodes' machine.
@@ -21,8 +16,8 @@ class Files(System):
     local = True
     keeps_data = True
 
-    def __init__(self, machines: Sequence[Machine], clock: Path | None = None) -> None:
-        super().__init__(machines, clock)
+    def make(self) -> None:
+        """Return nothing."""
 
     def url(self) -> str:
         """Return the URL of the directory."""

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Sequence
-from pathlib import Path
-
-from labs.machines import Machine
 from labs.servers.mariadb import MariadbServer
 from labs.servers.postgresql import PostgresqlServer
-from labs.servers.process import Server
 
 from .base import System
 
@@ -20,25 +14,6 @@ class Database(System):
     keeps_data = True
     is_furnished = True
     goes_by_wall_clock = True
-    server: PostgresqlServer | MariadbServer
-
-    def __init__(self, machines: Sequence[Machine], clock: Path | None = None) -> None:
-        super().__init__(machines, clock)
-        self.server = self.make()
-        self.service = self.server
-        self.servers = [self.server]
-
-    def make(self) -> PostgresqlServer | MariadbServer:
-        """Return the server, not started yet."""
-        raise NotImplementedError
-
-    def url(self) -> str:
-        """Return the URL for the nodes."""
-        return self.server.url()
-
-    def wipe(self, server: Server) -> None:
-        """Remove the database."""
-        shutil.rmtree(server.data)
 
 
 class Postgresql(Database):

@@ -10,7 +10,7 @@ from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
-from .process import LOOPBACK, Group, Place, Server, eventually, free_port, need
+from .process import LOOPBACK, Ensemble, Place, Server, eventually, free_port, need
 from .tls import query, tls
 
 _PACKAGE = "etcd-server"
@@ -160,15 +160,14 @@ class EtcdServer(Server):
         return [*options, "--client-cert-auth", "--trusted-ca-file", str(files.ca)] if self._client_auth else options
 
 
-class EtcdEnsemble(Group):
+class EtcdEnsemble(Ensemble[EtcdServer]):
     """Several servers with a leader."""
 
     def __init__(self, number: int = 3, *, password: str | None = None, places: Sequence[Place] = ()) -> None:
-        self.nodes = [EtcdServer(place=place) for place in places or [LOOPBACK] * number]
+        super().__init__([EtcdServer(place=place) for place in places or [LOOPBACK] * number])
         for position, node in enumerate(self.nodes, 1):
             node.name, node.peers = f"node{position}", self.nodes
         self._password = password
-        super().__init__(list(self.nodes))
 
     def wait_ready(self) -> None:
         """Wait for each of them, and have them ask for users if they are to."""
@@ -182,28 +181,11 @@ class EtcdEnsemble(Group):
         """Return the backend's URL, which names all servers; `path` is a prefix of the keys."""
         if login is None:
             login = f"root:{quote(self._password, safe='')}" if self._password is not None else ""
-        places = ",".join(f"{node.place.host}:{node.port}" for node in self.nodes)
-        return f"etcd://{login + '@' if login else ''}{places}{path}{query(params)}"
-
-    def leader(self) -> EtcdServer:
-        """Wait until most of the servers know one leader, and return it."""
-        found: list[EtcdServer] = []
-
-        def look() -> bool:
-            found[:] = self._leaders()
-            return len(found) == 1
-
-        eventually(look, "a leader", limit=120)
-        return found[0]
-
-    def follower(self) -> EtcdServer:
-        """Return a server that is not the leader."""
-        leader = self.leader()
-        return next(node for node in self.nodes if node is not leader)
+        return f"etcd://{login + '@' if login else ''}{self.places}{path}{query(params)}"
 
     def is_whole(self) -> bool:
         """Whether all servers serve and agree on the leader; may raise OSError while they do not."""
-        return all(node.is_ready() for node in self.nodes) and len({node.member()[1] for node in self.nodes}) == 1
+        return super().is_whole() and len({node.member()[1] for node in self.nodes}) == 1
 
     def replace(self, node: EtcdServer) -> None:
         """Put a new server without data in the place of one that was stopped: to be started then."""
@@ -214,7 +196,8 @@ class EtcdEnsemble(Group):
         eventually(lambda: others[0].ask("cluster/member/add", peerURLs=[node.peer_address]), "a new member")
         node.joins = True
 
-    def _leaders(self) -> list[EtcdServer]:
+    def leaders(self) -> list[EtcdServer]:
+        """Return the nodes that most of them know as the leader."""
         told = {}
         for node in self.nodes:
             try:

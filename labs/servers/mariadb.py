@@ -2,97 +2,46 @@
 
 from __future__ import annotations
 
-import atexit
-import functools
-import os
-import pwd
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pymysql
 import pytest
 
 from cronlock.engines.mysql import sql as mysql_sql
-from cronlock.engines.wire.sql import GRANTS
 
-from .process import LOOPBACK, Group, Place, Server, eventually, free_port, need
-from .tls import query, tls
+from .database import DatabaseServer, as_user, run_as_user
+from .process import LOOPBACK, Group, eventually, free_port, need
+from .tls import query
 
 _PACKAGE = "mariadb-server"
 _GALERA = Path("/usr/lib/galera/libgalera_smm.so")
-#: Who the servers run as where the tests are root.
-_USER = "nobody"
 #: The database that everybody uses, and who may do everything, without a password.
 DATABASE = "cronlock"
 ADMIN = "admin"
 
 
-def _as_user() -> list[str]:
-    """Return the start of a command that is to run as somebody without rights."""
-    if os.geteuid() != 0:
-        return []
-    user = pwd.getpwnam(_USER)
-    # Behind the change of user, which takes the death signal away.
-    leash = ("--pdeathsig", "SIGKILL")
-    return [need("setpriv", "util-linux"), f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", *leash]
+class MariadbServer(DatabaseServer):
+    """One MariaDB; see `DatabaseServer`."""
 
+    scheme = "mysql"
+    admin = ADMIN
+    database = DATABASE
+    made = "mysql"
+    failures = pymysql.Error
+    tls_files = ("ssl-key", "ssl-cert", "ssl-ca")
 
-def _give(path: Path) -> None:
-    if os.geteuid() == 0:
-        shutil.chown(path, _USER)
-
-
-@functools.cache
-def _template() -> Path:
-    """Return a new data directory of which copies are made: cheaper than one for each server."""
-    directory = Path(tempfile.mkdtemp(prefix="cl-my-", dir="/tmp"))
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    _give(directory)
-    made = directory / "data"
-    options = ["--no-defaults", f"--datadir={made}", "--skip-test-db", "--auth-root-authentication-method=normal"]
-    options += ["--innodb-log-file-size=4M", "--innodb-flush-log-at-trx-commit=0"]
-    # A server that starts removes what it takes for its own from there.
-    options += [f"--tmpdir={directory}"]
-    command = [*_as_user(), need("mariadb-install-db", _PACKAGE), *options]
-    done = subprocess.run(command, capture_output=True, text=True, cwd="/")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return made
-
-
-class MariadbServer(Server):
-    """One server, with cronlock's table in the database `DATABASE` unless it is `bare`.
-
-    `users` maps the names of users to their passwords; the first is the one of `url`. With `tls` they are
-    let in over encrypted connections only; `settings` are more of its own, by the names of its options.
-    """
-
-    keeps_data = True
-
-    def __init__(
-        self,
-        *,
-        tls: bool = False,
-        users: Mapping[str, str] | None = None,
-        settings: Mapping[str, str] | None = None,
-        bare: bool = False,
-        place: Place = LOOPBACK,
-    ) -> None:
-        super().__init__(place)
-        self.tls = tls
+    def usual_settings(self) -> dict[str, str]:
+        """Return those of a small server that need not outlive the machine."""
         self.socket = self.directory / "socket"
-        self._users = dict(users or {})
-        self._bare = bare
-        self._settings = {
-            "bind-address": place.host,
+        return {
+            "bind-address": self.place.host,
             "port": str(self.port),
             "socket": str(self.socket),
             "pid-file": str(self.directory / "pid"),
             "tmpdir": str(self.directory),
+            "init-file": str(self.directory / "first.sql"),
             "innodb-flush-log-at-trx-commit": "0",
             "innodb-buffer-pool-size": "8M",
             "innodb-log-file-size": "4M",
@@ -101,21 +50,19 @@ class MariadbServer(Server):
             "performance-schema": "OFF",
             "skip-name-resolve": "ON",
             "default-time-zone": "+05:45",  # Of no concern to anybody.
-            **(settings or {}),
         }
 
-    def command(self) -> list[str]:
-        """Return the command line of the server."""
-        options = [f"--{name}={value}" for name, value in self._settings.items()]
-        return [*_as_user(), need("mariadbd", _PACKAGE), "--no-defaults", f"--datadir={self.data}", *options]
+    @classmethod
+    def initialize(cls, data: Path) -> None:
+        """Make a new data directory."""
+        options = ["--no-defaults", f"--datadir={data}", "--skip-test-db", "--auth-root-authentication-method=normal"]
+        options += ["--innodb-log-file-size=4M", "--innodb-flush-log-at-trx-commit=0"]
+        # A server that starts removes what it takes for its own from there.
+        options += [f"--tmpdir={data.parent}"]
+        run_as_user(need("mariadb-install-db", _PACKAGE), *options)
 
-    def launch(self) -> None:
-        """Start it, on a new data directory if it has none."""
-        _give(self.directory)
-        self.directory.chmod(0o755)
-        if not (self.data / "mysql").exists():
-            shutil.rmtree(self.data, ignore_errors=True)
-            subprocess.run(["cp", "-a", str(_template()), str(self.data)], check=True)
+    def command(self) -> list[str]:
+        """Write its first statements, and return the command line of the server."""
         first = self.directory / "first.sql"
         first.write_text(
             f"CREATE DATABASE IF NOT EXISTS {DATABASE};\n"
@@ -123,22 +70,8 @@ class MariadbServer(Server):
             f"GRANT ALL ON *.* TO {ADMIN}@'%' WITH GRANT OPTION;\n"
         )
         first.chmod(0o644)
-        self._settings["init-file"] = str(first)
-        if self.tls:
-            self._settings.update(self._tls_settings())
-        super().launch()
-
-    def wait_ready(self) -> None:
-        """Wait until it answers, and make table and users."""
-        super().wait_ready()
-        self._furnish()
-
-    def is_ready(self) -> bool:
-        """Whether it answers a statement."""
-        try:
-            return bool(self.run("SELECT 1"))
-        except pymysql.Error:
-            return False
+        options = [f"--{name}={value}" for name, value in self._settings.items()]
+        return [*as_user(), need("mariadbd", _PACKAGE), "--no-defaults", f"--datadir={self.data}", *options]
 
     def client(self, **options: Any) -> pymysql.connections.Connection:
         """Return an administrator's connection by the Unix socket, to look at the server behind a backend's back."""
@@ -155,21 +88,6 @@ class MariadbServer(Server):
         finally:
             client.close()
 
-    def url(
-        self, database: str = DATABASE, *, user: str = "", password: str | None = None, port: int = 0, **params: str
-    ) -> str:
-        """Return the backend's URL, with the first user and password of the server's own unless others are given.
-
-        `port` is another way to it, such as a proxy's.
-        """
-        if not user:
-            user, own = next(iter(self._users.items()), (ADMIN, None))
-            password = own if password is None else password
-        login = quote(user, safe="") + (f":{quote(password, safe='')}" if password is not None else "")
-        if self.tls:
-            params = {**tls().params(), **params}
-        return f"mysql://{login}@{self.place.host}:{port or self.port}/{database}{query(params)}"
-
     def unix_url(self, **params: str) -> str:
         """Return the backend's URL by the Unix socket, for the administrator."""
         return f"mysql://{ADMIN}@/{DATABASE}{query({'socket': str(self.socket), **params})}"
@@ -178,26 +96,15 @@ class MariadbServer(Server):
         """Make a table as `cronlock doctor --create` does."""
         self.run(mysql_sql.statement(mysql_sql.CREATE, f"`{table}`"))
 
-    def _furnish(self) -> None:
-        if not self._bare:
-            self.make_table()
-        for name, password in self._users.items():
-            self.run(f"CREATE USER IF NOT EXISTS {name}@'%%' IDENTIFIED BY %s", password)
-            if self.tls:
-                self.run(f"ALTER USER {name}@'%' REQUIRE SSL")
-            if not self._bare:
-                self.run(f"GRANT {GRANTS} ON {DATABASE}.cronlock TO {name}@'%'")
+    def add_user(self, name: str, password: str) -> None:
+        """Add a user, unless there is one of that name."""
+        self.run(f"CREATE USER IF NOT EXISTS {name}@'%%' IDENTIFIED BY %s", password)
+        if self.tls:
+            self.run(f"ALTER USER {name}@'%' REQUIRE SSL")
 
-    def _tls_settings(self) -> dict[str, str]:
-        files = {"ssl-key": tls().key, "ssl-cert": tls().cert, "ssl-ca": tls().ca}
-        settings = {}
-        for name, path in files.items():
-            own = self.directory / path.name
-            shutil.copy(path, own)
-            own.chmod(0o600)
-            _give(own)
-            settings[name] = str(own)
-        return settings
+    def grant(self, user: str, table: str = "cronlock") -> None:
+        """Let a user use a table."""
+        super().grant(f"{user}@'%'", f"{DATABASE}.{table}")
 
 
 class MariadbReplica(MariadbServer):
@@ -268,7 +175,7 @@ class _GaleraNode(MariadbServer):
             return False
 
 
-class MariadbGalera(Group):
+class MariadbGalera(Group[MariadbServer]):
     """Two nodes that both take writes."""
 
     def __init__(self) -> None:
@@ -276,8 +183,7 @@ class MariadbGalera(Group):
             pytest.fail(f"{_GALERA} is missing: apt-get install galera-4", pytrace=False)
         need("rsync", "rsync")
         first = _GaleraNode(None)
-        self.nodes: list[MariadbServer] = [first, _GaleraNode(first.peers)]
-        super().__init__(list(self.nodes))
+        super().__init__([first, _GaleraNode(first.peers)])
 
     def launch(self) -> None:
         """Start one after the other: the second copies the first."""

@@ -45,13 +45,12 @@ class MemcachedServer(Server):
         return f"{'memcacheds' if self.tls else 'memcached'}://{self.place.host}:{port or self.port}{query(params)}"
 
 
-class MemcachedServers(Group):
+class MemcachedServers(Group[MemcachedServer]):
     """Several servers that share the keys."""
 
     def __init__(self, number: int = 3, places: Sequence[Place] = ()) -> None:
-        self.nodes = [MemcachedServer(place=place) for place in places or [LOOPBACK] * number]
-        super().__init__(list(self.nodes))
+        super().__init__([MemcachedServer(place=place) for place in places or [LOOPBACK] * number])
 
     def url(self, **params: str) -> str:
         """Return the backend's URL, which names all of them."""
-        return f"memcached://{','.join(f'{node.place.host}:{node.port}' for node in self.nodes)}{query(params)}"
+        return f"memcached://{self.places}{query(params)}"

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import atexit
-import functools
 import os
-import pwd
 import shutil
 import signal
-import subprocess
-import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import psycopg
 import pytest
 
 from cronlock.engines.postgresql import sql as postgresql_sql
-from cronlock.engines.wire.sql import GRANTS
 
-from .process import LOOPBACK, Place, Server, eventually, need
+from .database import DatabaseServer, as_user, give, run_as_user
+from .process import Server, eventually, need
 from .tls import query, tls
 
-#: Who the servers run as where the tests are root: they refuse that.
-_USER = "nobody"
 _INSTALLED = "/usr/lib/postgresql"
 #: The superuser of the servers, and the database that everybody uses.
 SUPERUSER = DATABASE = "postgres"
@@ -39,100 +30,48 @@ def _program(name: str) -> str:
     return str(found[-1]) if found else str(shutil.which(name))
 
 
-def _as_user() -> list[str]:
-    """Return the start of a command that is to run as somebody who may run PostgreSQL."""
-    if os.geteuid() != 0:
-        return []
-    user = pwd.getpwnam(_USER)
-    # Behind the change of user, which takes the death signal away. QUIT has a server leave nothing behind.
-    leash = ("--pdeathsig", "SIGQUIT")
-    return [need("setpriv", "util-linux"), f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", *leash]
+class PostgresqlServer(DatabaseServer):
+    """One PostgreSQL; see `DatabaseServer`. Without any `users` nobody needs a password."""
 
+    scheme = "postgresql"
+    admin = SUPERUSER
+    database = DATABASE
+    made = "PG_VERSION"
+    failures = psycopg.Error
+    tls_files = ("ssl_key_file", "ssl_cert_file", "ssl_ca_file")
 
-def _give(path: Path) -> None:
-    if os.geteuid() == 0:
-        shutil.chown(path, _USER)
-
-
-def _run(*command: str) -> None:
-    done = subprocess.run([*_as_user(), *command], capture_output=True, text=True, cwd="/")
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-@functools.cache
-def _template() -> Path:
-    """Return a new data directory of which copies are made: cheaper than one for each server."""
-    directory = Path(tempfile.mkdtemp(prefix="cl-pg-", dir="/tmp"))
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    _give(directory)
-    made = directory / "data"
-    options = ("--no-sync", "--auth=trust", f"--username={SUPERUSER}", "--encoding=UTF8", "--locale=C")
-    _run(_program("initdb"), *options, "-D", str(made))
-    return made
-
-
-class PostgresqlServer(Server):
-    """One server, with cronlock's table in the database `DATABASE` unless it is `bare`.
-
-    `users` maps the names of roles that may log in, with a password only, to those; without any, nobody
-    needs one. With `tls` only encrypted connections are taken; `settings` are more of its own.
-    """
-
-    keeps_data = True
-
-    def __init__(
-        self,
-        *,
-        tls: bool = False,
-        users: Mapping[str, str] | None = None,
-        settings: Mapping[str, str] | None = None,
-        bare: bool = False,
-        place: Place = LOOPBACK,
-    ) -> None:
-        super().__init__(place)
-        self.tls = tls
-        self._users = dict(users or {})
-        self._bare = bare
-        self._settings = {
-            "listen_addresses": place.host,
+    def usual_settings(self) -> dict[str, str]:
+        """Return those of a small server that need not outlive the machine."""
+        return {
+            "listen_addresses": self.place.host,
             "port": str(self.port),
             "unix_socket_directories": str(self.directory),
             "fsync": "off",
             "shared_buffers": "16MB",
             "max_connections": "100",
             "log_timezone": "UTC",
-            **(settings or {}),
+            "ssl": "on" if self.tls else "off",
         }
 
+    def tls_params(self) -> dict[str, str]:
+        """Return the parameters of a URL that trusts the tests' authority."""
+        return {"sslmode": "verify-full", "sslrootcert": str(tls().ca)}
+
+    @classmethod
+    def initialize(cls, data: Path) -> None:
+        """Make a new data directory."""
+        options = ("--no-sync", "--auth=trust", f"--username={SUPERUSER}", "--encoding=UTF8", "--locale=C")
+        run_as_user(_program("initdb"), *options, "-D", str(data))
+
     def command(self) -> list[str]:
-        """Return the command line of the server."""
+        """Write who may log in, and return the command line of the server."""
+        kind = "hostssl" if self.tls else "host"
+        how = "scram-sha-256" if self._users else "trust"
+        who = f"local all all trust\nlocal replication all trust\n{kind} all all all {how}\n"
+        (self.data / "pg_hba.conf").write_text(who)
         options = [word for name, value in self._settings.items() for word in ("-c", f"{name}={value}")]
-        return [*_as_user(), _program("postgres"), "-D", str(self.data), *options]
-
-    def launch(self) -> None:
-        """Start it, on a new data directory if it has none."""
-        _give(self.directory)
-        self.directory.chmod(0o755)
-        if not (self.data / "PG_VERSION").exists():
-            shutil.rmtree(self.data, ignore_errors=True)
-            self._make_data()
-        (self.data / "pg_hba.conf").write_text(self._who_may())
-        if self.tls:
-            self._settings.update(self._tls_settings())
-        super().launch()
-
-    def wait_ready(self) -> None:
-        """Wait until it answers, and make table and users."""
-        super().wait_ready()
-        self._furnish()
-
-    def is_ready(self) -> bool:
-        """Whether it answers a statement."""
-        try:
-            with self.client() as client:
-                return bool(client.execute("SELECT 1").fetchone())
-        except psycopg.Error:
-            return False
+        # QUIT has a server leave nothing behind.
+        return [*as_user(signal.SIGQUIT), _program("postgres"), "-D", str(self.data), *options]
 
     def client(self, **options: Any) -> psycopg.Connection[Any]:
         """Return a superuser's connection by the Unix socket, to look at the server behind a backend's back."""
@@ -146,21 +85,6 @@ class PostgresqlServer(Server):
             # The statements of tests are their own.
             cursor = client.execute(statement.encode(), values or None)
             return cursor.fetchall() if cursor.description else []
-
-    def url(
-        self, database: str = DATABASE, *, user: str = "", password: str | None = None, port: int = 0, **params: str
-    ) -> str:
-        """Return the backend's URL, with the first user and password of the server's own unless others are given.
-
-        `port` is another way to it, such as a proxy's.
-        """
-        if not user:
-            user, own = next(iter(self._users.items()), (SUPERUSER, None))
-            password = own if password is None else password
-        login = quote(user, safe="") + (f":{quote(password, safe='')}" if password is not None else "")
-        if self.tls:
-            params = {"sslmode": "verify-full", "sslrootcert": str(tls().ca), **params}
-        return f"postgresql://{login}@{self.place.host}:{port or self.port}/{database}{query(params)}"
 
     def unix_url(self, **params: str) -> str:
         """Return the backend's URL by the Unix socket, for the superuser."""
@@ -204,44 +128,15 @@ class PostgresqlServer(Server):
         for pid in (*self._children(), self.pid):
             _signal(pid, signal.SIGCONT)
 
-    def make_table(self, table: str = "cronlock", *, grant: str = "") -> None:
-        """Make a table as `cronlock doctor --create` does; `grant` is the role that may use it."""
+    def make_table(self, table: str = "cronlock") -> None:
+        """Make a table as `cronlock doctor --create` does."""
         self.run(postgresql_sql.statement(postgresql_sql.CREATE, table).decode())
-        if grant:
-            self.run(f"GRANT {GRANTS} ON {table} TO {grant}")
 
-    def _make_data(self) -> None:
-        subprocess.run(["cp", "-a", str(_template()), str(self.data)], check=True)
-
-    def _furnish(self) -> None:
-        for name, password in self._users.items():
-            known = self.run("SELECT 1 FROM pg_roles WHERE rolname = %s", name)
-            if not known:
-                secret = password.replace("'", "''")
-                self.run(f"CREATE ROLE {name} LOGIN PASSWORD '{secret}'")
-        if not self._bare:
-            self.make_table()
-            for name in self._users:
-                self.run(f"GRANT {GRANTS} ON cronlock TO {name}")
-
-    def _who_may(self) -> str:
-        kind = "hostssl" if self.tls else "host"
-        how = "scram-sha-256" if self._users else "trust"
-        return f"local all all trust\nlocal replication all trust\n{kind} all all all {how}\n"
-
-    def _tls_settings(self) -> dict[str, str]:
-        key = self.directory / "server.key"
-        if not key.exists():
-            shutil.copy(tls().key, key)
-            key.chmod(0o600)
-            _give(key)
-        cert = self.directory / "server.pem"
-        shutil.copy(tls().cert, cert)
-        ca = self.directory / "ca.pem"
-        shutil.copy(tls().ca, ca)
-        for path in (cert, ca):
-            path.chmod(0o644)
-        return {"ssl": "on", "ssl_cert_file": str(cert), "ssl_key_file": str(key), "ssl_ca_file": str(ca)}
+    def add_user(self, name: str, password: str) -> None:
+        """Add a role that may log in, unless there is one of that name."""
+        if not self.run("SELECT 1 FROM pg_roles WHERE rolname = %s", name):
+            secret = password.replace("'", "''")
+            self.run(f"CREATE ROLE {name} LOGIN PASSWORD '{secret}'")
 
     def _children(self) -> list[int]:
         try:
@@ -262,9 +157,12 @@ class PostgresqlStandby(PostgresqlServer):
         """Make it take writes, and return when it does."""
         assert self.run("SELECT pg_promote()") == [(True,)]
 
-    def _make_data(self) -> None:
+    def make_data(self) -> None:
+        """Copy the primary's."""
         place = ("-h", str(self.primary.directory), "-p", str(self.primary.port), "-U", SUPERUSER)
-        _run(_program("pg_basebackup"), *place, "-D", str(self.data), "-R", "-X", "stream", "-c", "fast", "--no-sync")
+        run_as_user(
+            _program("pg_basebackup"), *place, "-D", str(self.data), "-R", "-X", "stream", "-c", "fast", "--no-sync"
+        )
 
 
 class PgBouncer(Server):
@@ -289,9 +187,8 @@ class PgBouncer(Server):
             f"default_pool_size = {self._connections}\nmax_client_conn = 500\n"
         )
         self.directory.chmod(0o755)
-        for path in (self.directory, users, configuration):
-            _give(path)
-        return [*_as_user(), program, str(configuration)]
+        give(self.directory, users, configuration)
+        return [*as_user(signal.SIGQUIT), program, str(configuration)]
 
     def is_ready(self) -> bool:
         """Whether a statement comes back through it."""

@@ -11,15 +11,17 @@ import ssl
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import pytest
 
 from cronlock.testing.waiting import eventually as eventually
 
 _Self = TypeVar("_Self", bound="Service")
+_Node = TypeVar("_Node", bound="Server")
 
 HOST = "127.0.0.1"
 _SYSTEM_DIRECTORIES = ("/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/share/zookeeper/bin")
@@ -109,6 +111,10 @@ class Service:
 
     def close(self) -> None:
         """End it and remove its files."""
+        raise NotImplementedError
+
+    def url(self) -> str:
+        """Return the backend's URL."""
         raise NotImplementedError
 
     def start(self: _Self) -> _Self:
@@ -239,23 +245,57 @@ class Server(Service):
         self._process = None
 
 
-class Group(Service):
-    """Several servers that make one service."""
+class Group(Service, Generic[_Node]):
+    """Several servers that make one service: its nodes, and perhaps others beside them."""
 
-    def __init__(self, servers: list[Server]) -> None:
-        self.servers = servers
+    def __init__(self, nodes: Sequence[_Node], others: Sequence[Server] = ()) -> None:
+        self.nodes = list(nodes)
+        self._all: list[Server] = [*nodes, *others]
+
+    @property
+    def places(self) -> str:
+        """The nodes' places, as URLs have them."""
+        return ",".join(f"{node.place.host}:{node.port}" for node in self.nodes)
 
     def launch(self) -> None:
         """Start all of them at once: some wait for each other."""
-        for server in self.servers:
+        for server in self._all:
             server.launch()
 
     def wait_ready(self) -> None:
         """Wait for each of them."""
-        for server in self.servers:
+        for server in self._all:
             server.wait_ready()
+
+    def is_whole(self) -> bool:
+        """Whether all nodes serve, and work together; may raise OSError while they do not."""
+        return all(node.is_ready() for node in self.nodes)
 
     def close(self) -> None:
         """End all of them."""
-        for server in self.servers:
+        for server in self._all:
             server.close()
+
+
+class Ensemble(Group[_Node]):
+    """Several servers with a leader."""
+
+    def leaders(self) -> list[_Node]:
+        """Return the nodes that lead, as far as can be told now."""
+        raise NotImplementedError
+
+    def leader(self) -> _Node:
+        """Wait until there is a leader and return it."""
+        found: list[_Node] = []
+
+        def look() -> bool:
+            found[:] = self.leaders()
+            return len(found) == 1
+
+        eventually(look, "a leader", limit=120)
+        return found[0]
+
+    def follower(self) -> _Node:
+        """Return a server that is not the leader."""
+        leader = self.leader()
+        return next(node for node in self.nodes if node is not leader)

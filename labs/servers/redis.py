@@ -72,6 +72,12 @@ class RedisServer(Server):
         settings: dict[str, Any] = {"password": self.password, "socket_timeout": 10, **options}
         return redis.Redis(self.place.host, self.port, decode_responses=True, **settings)
 
+    def replication(self) -> dict[str, Any]:
+        """Return what it says of masters and replicas."""
+        with self.client() as client:
+            state: dict[str, Any] = client.info("replication")
+        return state
+
     def url(
         self, db: int | None = None, *, user: str = "", password: str | None = None, port: int = 0, **params: str
     ) -> str:
@@ -129,7 +135,7 @@ class _Sentinel(RedisServer):
             return dict(zip(answer[::2], answer[1::2]))
 
 
-class RedisSentinel(Group):
+class RedisSentinel(Group[RedisServer]):
     """A master, two replicas and three sentinels that fail over within seconds."""
 
     service = "jobs"
@@ -144,12 +150,12 @@ class RedisSentinel(Group):
     ) -> None:
         first = RedisServer(password=password, persistent=persistent, extra=extra, place=places[0])
         follow = ["--replicaof", f"{first.place.host} {first.port}", *(["--masterauth", password] if password else [])]
-        self.nodes = [first] + [
+        replicas = [
             RedisServer(password=password, persistent=persistent, extra=[*follow, *extra], place=place)
             for place in places[1:]
         ]
         self.sentinels = [_Sentinel(self.service, first, 2, place) for place in places]
-        super().__init__([*self.nodes, *self.sentinels])
+        super().__init__([first, *replicas], self.sentinels)
 
     def wait_ready(self) -> None:
         """Wait until the replicas are in step and every sentinel knows all of the others."""
@@ -181,18 +187,13 @@ class RedisSentinel(Group):
 
         def taken_over() -> bool:
             ports = {int(sentinel.master()["port"]) for sentinel in self.sentinels}
-            return len(ports) == 1 and old.port not in ports and self._is_master(self.master())
+            return len(ports) == 1 and old.port not in ports and self.master().replication()["role"] == "master"
 
         eventually(taken_over, "another master", limit=120)
         return self.master()
 
-    def _is_master(self, node: RedisServer) -> bool:
-        with node.client() as client:
-            return bool(client.info("replication")["role"] == "master")
-
     def _replicas_of(self, node: RedisServer) -> int:
-        with node.client() as client:
-            state: dict[str, Any] = client.info("replication")
+        state = node.replication()
         replicas = [value for name, value in state.items() if name.startswith("slave") and isinstance(value, dict)]
         return sum(replica["state"] == "online" for replica in replicas)
 
@@ -214,14 +215,13 @@ class _ClusterNode(RedisServer):
         return [*super().command(), *cluster, "--cluster-node-timeout", "3000"]
 
 
-class RedisCluster(Group):
+class RedisCluster(Group[_ClusterNode]):
     """Three masters that share the slots evenly; the fourth node and each further one is a replica of one of them."""
 
     def __init__(
         self, *, extra: Sequence[str] = (), places: Sequence[Place] = (LOOPBACK,) * 3, persistent: bool = False
     ) -> None:
-        self.nodes = [_ClusterNode(extra, place, persistent) for place in places]
-        super().__init__(list(self.nodes))
+        super().__init__([_ClusterNode(extra, place, persistent) for place in places])
 
     def wait_ready(self) -> None:
         """Make the nodes one cluster and wait until each of them calls it whole."""
@@ -234,7 +234,7 @@ class RedisCluster(Group):
                     client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
                 for other in self.nodes[:number]:
                     client.execute_command("CLUSTER MEET", other.place.host, other.port, other.bus_port)
-        eventually(lambda: all(self.is_whole(node) for node in self.nodes), "the cluster is whole")
+        eventually(self.is_whole, "the cluster is whole")
         masters = [self._id_of(node) for node in self.nodes[:3]]
         for number, node in enumerate(self.nodes[3:]):
             with node.client() as client:
@@ -242,7 +242,7 @@ class RedisCluster(Group):
 
     def url(self, **params: str) -> str:
         """Return the backend's URL, which names all nodes."""
-        return f"redis+cluster://{','.join(f'{node.place.host}:{node.port}' for node in self.nodes)}{query(params)}"
+        return f"redis+cluster://{self.places}{query(params)}"
 
     def node_of(self, name: str) -> RedisServer:
         """Return the node that holds the Redis key `name`."""
@@ -250,8 +250,11 @@ class RedisCluster(Group):
             slot = int(client.execute_command("CLUSTER KEYSLOT", name))
         return self.nodes[min(number for number in range(3) if slot < 16384 * (number + 1) // 3)]
 
-    def is_whole(self, node: RedisServer) -> bool:
-        """Whether `node` knows all nodes, and all slots are served."""
+    def is_whole(self) -> bool:
+        """Whether each node knows all others, and all slots are served."""
+        return all(map(self._knows_all, self.nodes))
+
+    def _knows_all(self, node: RedisServer) -> bool:
         with node.client() as client:
             state = client.execute_command("CLUSTER INFO")
         known = state if isinstance(state, dict) else dict(line.split(":", 1) for line in state.split() if ":" in line)

@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 
-from .process import LOOPBACK, Group, Place, Server, ask, eventually, free_port, need
+from .process import LOOPBACK, Ensemble, Place, Server, ask, free_port, need
 from .tls import query, tls
 
 _PACKAGE = "zookeeper"
@@ -117,35 +117,25 @@ class ZooKeeperServer(Server):
         }
 
 
-class ZooKeeperEnsemble(Group):
+class ZooKeeperEnsemble(Ensemble[ZooKeeperServer]):
     """Several servers with a leader."""
 
     def __init__(self, number: int = 3, *, tick: int = 500, places: Sequence[Place] = ()) -> None:
-        self.nodes = [ZooKeeperServer(tick=tick, place=place) for place in places or [LOOPBACK] * number]
+        super().__init__([ZooKeeperServer(tick=tick, place=place) for place in places or [LOOPBACK] * number])
         for position, node in enumerate(self.nodes, 1):
             node.number, node.peers = position, self.nodes
-        super().__init__(list(self.nodes))
 
     def url(self, path: str = "", *, login: str = "", **params: str) -> str:
         """Return the backend's URL, which names all servers; `path` is a chroot."""
-        places = ",".join(f"{node.place.host}:{node.port}" for node in self.nodes)
-        return f"zookeeper://{login + '@' if login else ''}{places}{path}{query(params)}"
+        return f"zookeeper://{login + '@' if login else ''}{self.places}{path}{query(params)}"
 
-    def leader(self) -> ZooKeeperServer:
-        """Wait until there is a leader and return it."""
-        found: list[ZooKeeperServer] = []
+    def leaders(self) -> list[ZooKeeperServer]:
+        """Return the nodes that call themselves the leader."""
+        return [node for node in self.nodes if self._mode_of(node) == "leader"]
 
-        def look() -> bool:
-            found[:] = [node for node in self.nodes if self._mode_of(node) == "leader"]
-            return len(found) == 1
-
-        eventually(look, "a leader", limit=120)
-        return found[0]
-
-    def follower(self) -> ZooKeeperServer:
-        """Return a server that is not the leader."""
-        leader = self.leader()
-        return next(node for node in self.nodes if node is not leader)
+    def is_whole(self) -> bool:
+        """Whether all nodes serve, and one of them leads; may raise OSError while they do not."""
+        return sorted(node.mode() for node in self.nodes) == [*["follower"] * (len(self.nodes) - 1), "leader"]
 
     def _mode_of(self, node: ZooKeeperServer) -> str:
         try:
