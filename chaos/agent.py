@@ -43,6 +43,26 @@ _GUARD, _REAR_GUARD = "cronlock-guard", "cronlock-rear"
 _LATE = 1.0
 
 
+def guards(wrapper: int) -> list[int]:
+    """Return the pids of what is between a wrapper and its command, the outermost first; none before and after."""
+    # By name: what is about to become the command has the guard's until it is executed.
+    for pid in linux.children(wrapper):
+        if _name(pid) == _GUARD:
+            return [pid]
+        if _name(pid) == _REAR_GUARD:
+            return [pid, *(child for child in linux.children(pid) if _name(child) == _GUARD)]
+    return []
+
+
+def command(wrapper: int) -> int | None:
+    """Return the pid of a wrapper's command, None if it does not run."""
+    between = guards(wrapper)
+    # A guard that was just forked still has the rear guard's name, and is not its command.
+    if not between or _name(between[-1]) != _GUARD:
+        return None
+    return next(iter(linux.children(between[-1])), None)
+
+
 class Run:
     """A cronlock process of this node that may have processes."""
 
@@ -58,36 +78,18 @@ class Run:
         """Whether its command starts processes that beat: then nobody else than cronlock may kill it."""
         return bool(self.order.get("family"))
 
-    def guards(self) -> list[int]:
-        """Return the pids of the processes between wrapper and command, the outermost first; none before and after."""
-        # By name: what is about to become the command has the guard's until it is executed.
-        for pid in linux.children(self.process.pid):
-            if _name(pid) == _GUARD:
-                return [pid]
-            if _name(pid) == _REAR_GUARD:
-                return [pid, *(child for child in linux.children(pid) if _name(child) == _GUARD)]
-        return []
-
-    def command(self) -> int | None:
-        """Return the command's pid, None if it does not run."""
-        guards = self.guards()
-        # A guard that was just forked still has the rear guard's name, and is not its command.
-        if not guards or _name(guards[-1]) != _GUARD:
-            return None
-        return next(iter(linux.children(guards[-1])), None)
-
     def pids(self, process: str) -> list[int]:
         """Return the pids of `process`: wrapper, guard, both or command; empty if one is not there."""
         if process == history.WRAPPER:
             return [self.process.pid]
         if process == history.COMMAND:
-            command = self.command()
-            return [command] if command and not self.has_family else []
-        guards = self.guards()
-        if guards:
-            guards = [random.choice(guards)]  # Any one of them; what all of them guard against is less.
+            pid = command(self.process.pid)
+            return [pid] if pid and not self.has_family else []
+        hit = guards(self.process.pid)
+        if hit:
+            hit = [random.choice(hit)]  # Any one of them; what all of them guard against is less.
         # Before there is a guard, both are the wrapper alone.
-        return guards if process == history.GUARD else [self.process.pid, *guards]
+        return hit if process == history.GUARD else [self.process.pid, *hit]
 
 
 class Agent:
@@ -287,7 +289,9 @@ def _left_alone(run: Run, strike: dict[str, Any]) -> list[dict[str, str]]:
 
     The kernel ends only the command then. Where there is a rear guard, one of three is left to end all.
     """
-    everybody = strike["process"] == history.BOTH and strike["signal"] == signal.SIGKILL and len(run.guards()) == 1
+    everybody = (
+        strike["process"] == history.BOTH and strike["signal"] == signal.SIGKILL and len(guards(run.process.pid)) == 1
+    )
     if not (everybody and run.has_family):
         return []
     return [{"finding": kind} for kind in (OVERLAP, OUTLIVE, LEFT, DOUBLE, HOLD)]

@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,8 +26,10 @@ from typing import Any
 
 from labs.servers.creating import create
 from labs.servers.kinds import CREATED, MAKERS
+from labs.servers.process import eventually
 from labs.servers.redis import RedisCluster, RedisSentinel
-from tests.process.support import Node, Started, children, wait_until
+
+from .agent import command, guards
 
 _SERVERS: dict[str, Callable[..., Any]] = {
     **MAKERS,
@@ -79,19 +82,28 @@ class Soak:
     def __init__(self, backend: str, url: str, environ: Mapping[str, str], ttl: float, room: Path) -> None:
         room.mkdir()
         self.backend = backend
-        node = Node(room, url)
-        node.environ.update(environ)
-        self._run: Started = node.start("--ttl", ttl, "--", "sleep", "1000000")
+        self._said = room / "said"
+        own = {"CRONLOCK_CONFIG": os.devnull, "CRONLOCK_STATE_DIR": str(room / "state")}
+        known = {name: value for name, value in os.environ.items() if not name.startswith("CRONLOCK_")}
+        line = [sys.executable, "-m", "cronlock", "run", "--key=job", f"--backend={url}", f"--ttl={ttl:g}"]
+        with self._said.open("wb") as said:
+            self._run = subprocess.Popen(
+                [*line, "--", "sleep", "1000000"],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                env={**known, **own, **environ},
+                start_new_session=True,
+            )
         self._began = time.monotonic()
-        wait_until(lambda: children(self._run.pid) and self.renewals() >= 0, f"a guard on {backend}")
-        self.guard = self._run.guard
-        wait_until(lambda: children(self.guard), f"a command on {backend}")
+        eventually(lambda: command(self._run.pid), f"a command on {backend}")
+        self.guard = guards(self._run.pid)[-1]
         self._before = self.renewals()
         self.samples = {"wrapper": Samples(), "guard": Samples()}
 
     def renewals(self) -> int:
         """Return how often the guard was told a new deadline: it reads nothing else."""
-        for line in Path(f"/proc/{self._run.guard}/io").read_text().splitlines():
+        for line in Path(f"/proc/{self.guard}/io").read_text().splitlines():
             name, _, value = line.partition(": ")
             if name == "syscr":
                 return int(value)
@@ -99,13 +111,13 @@ class Soak:
 
     def warm_up(self) -> None:
         """Wait for the first renewals."""
-        wait_until(lambda: self.renewals() >= self._before + _WARM_AFTER, f"renewals on {self.backend}", 300)
+        eventually(lambda: self.renewals() >= self._before + _WARM_AFTER, f"renewals on {self.backend}", 300)
         self._before = self.renewals()
         self._began = time.monotonic()
 
     def sample(self) -> None:
         """Look at both processes; AssertionError if the run is over."""
-        assert self._run.process.poll() is None, f"{self.backend}: the run ended: {self._run.err}"
+        assert self._run.poll() is None, f"{self.backend}: the run ended: {self._said.read_text(errors='replace')}"
         self.samples["wrapper"].take(self._run.pid)
         self.samples["guard"].take(self.guard)
 
@@ -124,9 +136,8 @@ class Soak:
 
     def stop(self) -> None:
         """Let the run end, if it has not."""
-        if self._run.process.poll() is None:
-            self._run.process.terminate()
-            self._run.wait()
+        self._run.terminate()
+        self._run.wait(120)
 
 
 def memory(pid: int) -> float:
