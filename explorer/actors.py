@@ -9,12 +9,14 @@ from unittest import mock
 
 from cronlock.engines import registry
 from cronlock.errors import BackendError
+from cronlock.lease import timing
 from cronlock.lease.leases import Leases
 from cronlock.lease.sights import Sights, decode
 from cronlock.lease.vocabulary import EXITED, LOST, Claim, Conflict, Grant
-from cronlock.run import holder as holders
-from cronlock.run import standby as standbys
+from cronlock.run.acquisition import Acquisition
+from cronlock.run.holding import Access, Holding
 from cronlock.run.log import Log
+from cronlock.run.standby import Standby
 
 from .monitor import Monitor, Started
 from .world import KEY, Actor
@@ -56,7 +58,7 @@ class _Memory(Sights):
 
 
 def settings(actor: Actor, **changes: Any) -> SimpleNamespace:
-    """Return what a holder asks of its settings."""
+    """Return what a run asks of its settings."""
     values: dict[str, Any] = {
         "key": KEY,
         "ttl": TTL,
@@ -80,18 +82,17 @@ def run(monitor: Monitor, *, lasts: float = 1.0, memory: dict[str, bytes] | None
 
     def script(actor: Actor) -> None:
         wanted, clock, log = settings(actor, **changes), actor.world.clock, _Silent()
-        holder = holders.Holder(wanted, clock, log)  # type: ignore[arg-type]
+        access = Access(wanted, clock, log)  # type: ignore[arg-type]
         if memory is not None:
-            holder._sights = _Memory(memory, clock)
-        asked = _owners(holder)
+            access.sights = _Memory(memory, clock)
+        asked, acquisition = _owners(access), Acquisition(access)
         try:
-            answer = holder.acquire(actor.pause)
+            answer = acquisition.acquire(actor.pause)
             awaited = answer.run if isinstance(answer, Conflict) else None
             if isinstance(answer, Conflict):
                 monitor.refused(actor, asked[-1], answer, ignores_hold=wanted.ignore_hold)
             if isinstance(answer, Conflict) and wanted.standby:
-                by = standbys.Standby(holder, clock, log, wanted.standby, actor.pause)
-                answer = by.wait(answer)
+                answer = Standby(acquisition, wanted.standby, actor.pause).wait(answer)
         except BackendError as error:
             actor.world.tell(f"{actor.name} runs nothing: {error}")
             return
@@ -100,27 +101,25 @@ def run(monitor: Monitor, *, lasts: float = 1.0, memory: dict[str, bytes] | None
             if wanted.standby and awaited is not None:
                 monitor.stood_by_in_vain(actor, awaited, answer)
             return
-        _command(monitor, monitor.started(actor, answer), holder, answer, log, lasts)
+        _command(monitor, monitor.started(actor, answer), answer, log, lasts)
 
     return script
 
 
-def _owners(holder: holders.Holder) -> list[str]:
-    """Return a list that grows by each owner in whose name `holder` asks."""
+def _owners(access: Access) -> list[str]:
+    """Return a list that grows by each owner in whose name is asked."""
     asked: list[str] = []
-    acquire = holder._backend.acquire
+    acquire = access.backend.acquire
 
     def noted(claim: Claim) -> Grant | Conflict:
         asked.append(claim.owner)
         return acquire(claim)
 
-    holder._backend.acquire = noted  # type: ignore[method-assign]
+    access.backend.acquire = noted  # type: ignore[method-assign]
     return asked
 
 
-def _command(
-    monitor: Monitor, started: Started, holder: holders.Holder, held: holders.Holding, log: _Silent, lasts: float
-) -> None:
+def _command(monitor: Monitor, started: Started, held: Holding, log: _Silent, lasts: float) -> None:
     """Run a command as the wrapper and its guard do, which kills it at the deadline whatever the wrapper does."""
     actor, clock = started.actor, started.actor.world.clock
     end = clock.now() + lasts
@@ -133,7 +132,7 @@ def _command(
             outcome = EXITED
             break
         if held.next_renewal is not None and now >= held.next_renewal:
-            moved = holder.renew(held)
+            moved = held.renew()
             monitor.renewed(started, held, moved=moved)
             started.deadline = held.deadline
             if held.lost:
@@ -144,7 +143,7 @@ def _command(
     started.ended(outcome)
     if not held.lost:
         started.ending, warned = outcome, log.warned
-        holder.release(held, outcome, 0, actor.pause)
+        held.release(outcome, 0, actor.pause)
         started.heard = outcome != LOST and log.warned == warned
 
 
@@ -161,27 +160,27 @@ def give_up(monitor: Monitor, *, after: float = 0.0, **changes: Any) -> Script:
                     raise _Interrupted
 
         wanted = settings(actor, **changes)
-        holder = holders.Holder(wanted, actor.world.clock, _Silent())  # type: ignore[arg-type]
-        asked, failed, recorded, said = _owners(holder), actor.failures, False, False
-        abandon = holder._backend.abandon
+        access = Access(wanted, actor.world.clock, _Silent())  # type: ignore[arg-type]
+        acquisition = Acquisition(access)
+        asked, failed, recorded, said = _owners(access), actor.failures, False, False
+        abandon = access.backend.abandon
 
         def noted(claim: Claim) -> None:
             nonlocal failed, said
             failed, said = actor.failures, True
             abandon(claim)
 
-        holder._backend.abandon = noted  # type: ignore[method-assign]
+        access.backend.abandon = noted  # type: ignore[method-assign]
         try:
-            answer = holder.acquire(pause)
+            answer = acquisition.acquire(pause)
         except (BackendError, _Interrupted):
             pass
         else:
             if isinstance(answer, Conflict) and wanted.standby:
-                by = standbys.Standby(holder, actor.world.clock, _Silent(), wanted.standby, actor.pause)
-                answer = by.wait(answer)
+                answer = Standby(acquisition, wanted.standby, actor.pause).wait(answer)
             if not isinstance(answer, Conflict):
                 recorded = True
-                holder.give_back(answer)
+                answer.give_back()
         if not recorded and asked:
             monitor.gave_up(actor, asked[-1], answered=actor.failures == failed, said=said or not actor.failures)
 
@@ -210,10 +209,10 @@ Script = Callable[[Actor], None]
 
 
 def patched() -> Any:
-    """Return a context in which holders open the leases of their settings, and no two are random."""
+    """Return a context in which runs open the leases of their settings, and no two are random."""
     return mock.patch.multiple(registry, open_configured=lambda wanted: wanted.leases, place=lambda url: url)
 
 
-def without_noise() -> list[Any]:
-    """Return contexts in which what is random is always the same."""
-    return [mock.patch.object(module, "noise", return_value=0.5) for module in (holders, standbys)]
+def without_noise() -> Any:
+    """Return a context in which what is random is always the same."""
+    return mock.patch.object(timing, "noise", return_value=0.5)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from cronlock.lease import leases, rules
-from cronlock.run import holder
+from cronlock.run import acquisition, holding
 
 from . import cases
 from .cases import Case
@@ -36,7 +36,8 @@ class Bug(NamedTuple):
 
 def _bug(name: str, where: str, right: str, wrong: str, case: Case, faults: int) -> Bug:
     module, function = where.split(":")
-    return Bug(name, {"rules": rules, "leases": leases, "holder": holder}[module], function, right, wrong, case, faults)
+    modules = {"rules": rules, "leases": leases, "acquisition": acquisition, "holding": holding}
+    return Bug(name, modules[module], function, right, wrong, case, faults)
 
 
 BUGS: tuple[Bug, ...] = (
@@ -226,23 +227,23 @@ BUGS: tuple[Bug, ...] = (
     ),
     _bug(
         "a lease counts from the answer",
-        "holder:Holder._request",
-        "timing.deadline(self._first_sent, answer.ttl, self._backend.traits.granularity)",
-        "timing.deadline(self._clock.now(), answer.ttl, self._backend.traits.granularity)",
+        "acquisition:Acquisition._granted",
+        "Holding(self.access, grant, self._first_sent)",
+        "Holding(self.access, grant, self.access.clock.now())",
         cases.slow_reply,
         1,
     ),
     _bug(
         "a renewal counts from the answer",
-        "holder:Holder.renew",
-        "timing.deadline(sent, holding.grant.ttl, self._backend.traits.granularity)",
-        "timing.deadline(self._clock.now(), holding.grant.ttl, self._backend.traits.granularity)",
+        "holding:Holding.renew",
+        "self._count_from(sent)",
+        "self._count_from(clock.now())",
         cases.slow_renewal,
         1,
     ),
     _bug(
         "a lost reply is not followed up",
-        "holder:Holder._request",
+        "acquisition:Acquisition._send",
         "self._in_doubt = True",
         "pass",
         cases.given_up_at_once,

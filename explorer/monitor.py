@@ -6,7 +6,7 @@ from cronlock.errors import BackendError
 from cronlock.lease.leases import Leases
 from cronlock.lease.state import State, decode
 from cronlock.lease.vocabulary import EXITED, Conflict, Grant, Run
-from cronlock.run.holder import Holding
+from cronlock.run.holding import Holding
 from cronlock.testing.hooks import make_claim
 from cronlock.testing.simulated import SimulatedStore
 

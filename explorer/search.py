@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 from . import actors
 from .monitor import Monitor, Violation
@@ -42,10 +42,7 @@ class _Choices:
 @contextmanager
 def prepared() -> Iterator[None]:
     """Return a context in which the program's own code runs in worlds."""
-    with ExitStack() as stack:
-        stack.enter_context(actors.patched())
-        for context in actors.without_noise():
-            stack.enter_context(context)
+    with actors.patched(), actors.without_noise():
         yield
 
 

@@ -76,7 +76,8 @@ _JOB |= _names("lease lease.clock lease.leases lease.rules lease.sights lease.st
 _JOB |= _names("lease.timing lease.vocabulary value")
 _JOB |= _names("process process.command process.guard process.linux process.orders")
 _JOB |= _names("process.signals process.terminal process.watchdog")
-_JOB |= _names("run run.command run.holder run.job run.log engines engines.registry engines.url")
+_JOB |= _names("run run.acquisition run.command run.holding run.job run.log run.supervisor")
+_JOB |= _names("engines engines.registry engines.url")
 
 
 def _engine(name: str, modules: str, wire: str = "") -> set[str]:

@@ -1,4 +1,4 @@
-"""One simulated run: cronlock's own `Holder`, from the first request to the release."""
+"""One simulated run: cronlock's own `Acquisition`, from the first request to the release."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 from cronlock.config import settings
 from cronlock.errors import CronlockError
+from cronlock.lease import timing
 from cronlock.lease.clock import SystemClock
 from cronlock.lease.vocabulary import EXITED, Conflict
-from cronlock.run import holder
+from cronlock.run.acquisition import Acquisition
+from cronlock.run.holding import Access, Holding
 from cronlock.run.log import Log
 
 WON, LOST, FAILED = "won", "lost", "failed"
@@ -59,16 +61,16 @@ class Node:
     def __init__(self, wanted: settings.Settings, log: Log, pause: Callable[[float], None]) -> None:
         self._key = wanted.key
         #: How long it sleeps before it asks.
-        self.jitter = wanted.jitter * holder.noise() if wanted.jitter else 0.0
+        self.jitter = wanted.jitter * timing.noise() if wanted.jitter else 0.0
         self._pause = pause
-        self._holder = holder.Holder(wanted, SystemClock(), log)
-        self._holding: holder.Holding | None = None
+        self._access = Access(wanted, SystemClock(), log)
+        self._holding: Holding | None = None
 
     def ask(self, due: float) -> Outcome:
         """Ask as cronlock does; a winner keeps its lease until `end`."""
         kind, why = WON, ""
         try:
-            answer = self._holder.acquire(self._pause)
+            answer = Acquisition(self._access).acquire(self._pause)
             if isinstance(answer, Conflict):
                 kind = LOST
             else:
@@ -76,12 +78,12 @@ class Node:
         except CronlockError as error:
             kind, why = FAILED, str(error)
         if kind != WON:
-            self._holder.close()
+            self._access.backend.close()
         return Outcome(kind, self._key, due, time.monotonic(), why)
 
     def end(self) -> None:
         """Release as after a command that ended well."""
         if self._holding is not None:
-            self._holder.release(self._holding, EXITED, 0)
-            self._holder.close()
+            self._holding.release(EXITED, 0)
+            self._access.backend.close()
             self._holding = None

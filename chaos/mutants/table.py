@@ -39,8 +39,8 @@ _ALL = (
         "a renewal moves the deadline before it is answered",
         [
             Edit(
-                'self._log.info(f"renewal failed, asking again: {error}")',
-                "holding.deadline = timing.deadline(sent, holding.grant.ttl, 0); return True",
+                'self._access.log.info(f"renewal failed, asking again: {error}")',
+                "self.deadline = timing.deadline(sent, self.grant.ttl, 0); return True",
             )
         ],
         "redis",
@@ -51,7 +51,7 @@ _ALL = (
     Tooth(
         "deadline-from-reply",
         "the deadline counts from when a renewal was answered",
-        [Edit("timing.deadline(sent, holding.grant.ttl,", "timing.deadline(self._clock.now(), holding.grant.ttl,")],
+        [Edit("self._count_from(sent)", "self._count_from(clock.now())")],
         "redis",
         "slow-then-cut",
         (OVERLAP,),
@@ -110,7 +110,7 @@ _ALL = (
     Tooth(
         "guards-death-unnoticed",
         "when the guard dies, the wrapper does not end what the command started",
-        [Edit("process.kill_all(watcher.command_pid, adopts=self._adopts, spared=self._spared)", "True")],
+        [Edit("process.kill_all(self._guard.command_pid, adopts=self._adopts, spared=self._spared)", "True")],
         "redis",
         "kill-guard",
         (OVERLAP, OUTLIVE, LEFT),
@@ -140,7 +140,7 @@ _ALL = (
     Tooth(
         "sights-not-remembered",
         "what a node saw is forgotten, so that a server that forgot is believed",
-        [Edit("if not self._backend.traits.local and settings.state_dir is not None:", "if False:")],
+        [Edit("if not self.backend.traits.local and settings.state_dir is not None:", "if False:")],
         "redis-memory",
         "server-restart",
         (OVERLAP, DOUBLE),

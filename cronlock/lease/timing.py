@@ -1,4 +1,4 @@
-"""The rules of time, as pure functions; seconds on this machine's boot clock.
+"""The rules of time, as functions of what they are given; seconds on this machine's boot clock.
 
 The lease is good until D = sent + ttl less a margin, where `sent` is from before the request that
 granted or renewed it: the server counted from later, so it cannot have let go earlier. This is the
@@ -7,6 +7,8 @@ time is over, and no two machines' clocks are compared.
 """
 
 from __future__ import annotations
+
+import os
 
 # Two quartz clocks drift apart by some 100 ppm, and NTP slews by at most 500 ppm.
 CLOCK_RATE_MARGIN = 0.001
@@ -20,6 +22,11 @@ STANDBY_LOOK = 15.0
 STANDBY_LOOK_LOCAL = 1.0
 # Those who wait for a lease to lapse ask spread over so many seconds after it.
 STANDBY_SPREAD = 0.5
+
+
+def noise() -> float:
+    """Return a random number from 0 to 1, for the rules that spread requests."""
+    return int.from_bytes(os.urandom(4), "big") / 2**32
 
 
 def deadline(sent: float, ttl: float, granularity: float) -> float:

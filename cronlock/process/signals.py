@@ -155,7 +155,7 @@ class Signals:
     reads that pipe, from then on the guard does: forwarding does not wait for the wrapper.
     """
 
-    __slots__ = ("_on_continue", "_writer", "caught", "continued", "ignored", "reader", "started", "stop_asked")
+    __slots__ = ("_continued", "_on_continue", "_stop_asked", "_writer", "caught", "ignored", "reader", "started")
 
     def __init__(self) -> None:
         self.ignored = ignored()
@@ -165,9 +165,9 @@ class Signals:
         #: Whether the command runs, so that signals are for it.
         self.started = False
         #: Whether somebody sent TSTP to the wrapper itself.
-        self.stop_asked = False
+        self._stop_asked = False
         #: Whether a CONT came since this was last set to False.
-        self.continued = False
+        self._continued = False
         self._on_continue: Callable[[], None] | None = None
         _signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for number in (*FORWARDED, SIGCONT):
@@ -211,13 +211,33 @@ class Signals:
         if number not in self.ignored:
             _signal.signal(number, self._note)
 
+    def was_stop_asked(self, number: int) -> bool:
+        """Whether the command's stop by signal `number` is what somebody asked the wrapper itself for, not told yet."""
+        asked, self._stop_asked = self._stop_asked, False
+        return asked and number == SIGTSTP
+
+    def stop(self, *, whole_group: bool) -> bool:
+        """Stop this process, or the whole group, which is what a shell knows as the job; return after a CONT.
+
+        Returns False where nothing stopped it: the kernel does not stop an orphaned group, since nobody could
+        continue it.
+        """
+        self._continued = False
+        if whole_group:
+            set_default(SIGTSTP)
+            os.killpg(0, SIGTSTP)
+            self.handle(SIGTSTP)
+        else:
+            os.kill(os.getpid(), SIGSTOP)
+        return self._continued
+
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if number == SIGCONT:
-            self.continued = True
+            self._continued = True
             if self._on_continue is not None:
                 self._on_continue()
         elif number == SIGTSTP:
-            self.stop_asked = True
+            self._stop_asked = True
             if not self.started:
                 os.kill(os.getpid(), SIGSTOP)
         elif number in ENDING and not self.started:

@@ -51,6 +51,25 @@ class Terminal:
         self._set(self._own)
         return True
 
+    def stopped_by(self, number: int, group: int) -> bool:
+        """Take the foreground back from a stopped `group`; whether the terminal has to do with its stop by `number`."""
+        return self.take_back(group) or number in (signals.SIGTSTP, signals.SIGTTIN, signals.SIGTTOU)
+
+    def leave(self, group: int, wait_status: int | None) -> int | None:
+        """Leave the terminal as it was; what Ctrl-C ended, ends the rest of a pipeline or script too.
+
+        `wait_status` is of a command that nobody stopped, else None. Returns the signal that cronlock itself is to
+        die of, or None.
+        """
+        if not self.take_back(group) or wait_status is None or not os.WIFSIGNALED(wait_status):
+            return None
+        number = os.WTERMSIG(wait_status)
+        if number in (signals.SIGINT, signals.SIGQUIT):
+            signals.set_ignored(number)
+            os.killpg(0, number)
+        # A shell ends its script only for a child that died of it.
+        return number if number == signals.SIGINT else None
+
     def _foreground(self) -> int | None:
         try:
             return os.tcgetpgrp(self.descriptor)

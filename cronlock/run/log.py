@@ -42,7 +42,7 @@ class Log:
                 self._shown.add(NOTICE)
             if verbose:
                 self._shown.add(INFO)
-        #: Whether `outcome` is asked for: a line for each run and each skip.
+        #: Whether each run and each skip has a line, with its fields.
         self.tells_outcomes = not quiet and (self._syslog or self._json)
 
     def shows(self, level: str) -> bool:
@@ -66,7 +66,10 @@ class Log:
         self._say(INFO, text)
 
     def outcome(self, text: str, fields: Fields, *, level: str = NOTICE) -> None:
-        """Say how a run or a skip ended, with its `fields`; see `cronlock.run.outcome`."""
+        """Say how a run or a skip ended, with its `fields` where they are asked for; see `cronlock.run.outcome`."""
+        if not self.tells_outcomes:
+            self._say(level, text)
+            return
         if not self._json:
             text, fields = f"{text} ({as_text(fields)})", {}
         self._write(level, text, fields)

@@ -10,16 +10,14 @@ from __future__ import annotations
 from ..errors import BackendError
 from ..lease import timing
 from ..lease.vocabulary import HELD, HOLD
-from .holder import Holding, noise
+from .holding import Holding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from ..lease.clock import Clock
     from ..lease.vocabulary import Conflict
-    from .holder import Holder
-    from .log import Log
+    from .acquisition import Acquisition
 
     class Pause(Protocol):
         """Sleeps so many seconds, or until the descriptor `wake` can be read; may raise to end it all."""
@@ -30,13 +28,14 @@ if TYPE_CHECKING:
 class Standby:
     """One run's time in standby, `limit` seconds at most."""
 
-    def __init__(self, holder: Holder, clock: Clock, log: Log, limit: float, pause: Pause) -> None:
-        self._holder = holder
-        self._clock = clock
-        self._log = log
+    def __init__(self, acquisition: Acquisition, limit: float, pause: Pause) -> None:
+        access = acquisition.access
+        self._acquisition = acquisition
+        self._access = access
+        self._clock = access.clock
         self._pause = pause
-        self._give_up = clock.now() + limit
-        self._plan = timing.StandbyPlan(clock.now(), noise(), local=holder.local)
+        self._give_up = access.clock.now() + limit
+        self._plan = timing.StandbyPlan(access.clock.now(), timing.noise(), local=access.backend.traits.local)
         #: Why the last look was without an answer, or None.
         self.failure: BackendError | None = None
 
@@ -50,18 +49,18 @@ class Standby:
             return conflict
         assert conflict.run is not None
         awaited = conflict.run
-        self._holder.stand_by_for(awaited)
-        self._log.info(f"standing by for {awaited.host} (pid {awaited.pid})")
+        self._acquisition.stand_by_for(awaited)
+        self._access.log.info(f"standing by for {awaited.host} (pid {awaited.pid})")
         lapse: float | None = self._clock.now() + (conflict.remaining if conflict.why == HELD else 0.0)
         while self._wait_until_next_ask(lapse):
             try:
-                answer = self._holder.acquire(self._pause)
+                answer = self._acquisition.acquire(self._pause)
             except BackendError as error:
                 # Nobody is asked to run anything: look again when the lease can have lapsed, or at the next beat.
-                self._log.info(f"still standing by: {error}")
+                self._access.log.info(f"still standing by: {error}")
                 self.failure, lapse = error, _if_to_come(lapse, self._clock.now())
                 # Whatever became of the request, it is not to be taken for the next one's.
-                self._holder.stand_by_for(awaited)
+                self._acquisition.stand_by_for(awaited)
                 continue
             self.failure = None
             if isinstance(answer, Holding) or answer.why != HELD:
@@ -73,16 +72,16 @@ class Standby:
         """Wait until it is time to ask; False when the time to stand by is over."""
         wake = None
         try:
-            wake = self._holder.until_it_changes()
+            wake = self._access.until_it_changes()
         except BackendError as error:
             self.failure, lapse = error, _if_to_come(lapse, self._clock.now())
         now = self._clock.now()
-        ask = self._plan.next_ask(now, lapse, noise())
+        ask = self._plan.next_ask(now, lapse, timing.noise())
         self._pause(max(0.0, min(ask, self._give_up) - now), wake)
         now = self._clock.now()
         if now < ask and now < self._give_up:
             # Told of a change, as all others were: do not ask all at once.
-            self._pause(min(timing.STANDBY_SPREAD * noise(), self._give_up - now))
+            self._pause(min(timing.STANDBY_SPREAD * timing.noise(), self._give_up - now))
         return self._clock.now() < self._give_up
 
 

@@ -13,7 +13,8 @@ from cronlock.engines import registry
 from cronlock.errors import BackendUnavailable, ConfigError
 from cronlock.lease.leases import Leases
 from cronlock.lease.vocabulary import EXITED, Claim, Conflict, Ending, Grant
-from cronlock.run.holder import Holder, Holding
+from cronlock.run.acquisition import Acquisition
+from cronlock.run.holding import Access, Holding
 from cronlock.run.log import Log
 from cronlock.testing.simulated import SimulatedServer, SimulatedStore
 from labs.clocks import ManualClock
@@ -122,7 +123,7 @@ class Lines(Log):
 
 
 class Bench:
-    """A holder between a way to the server and a clock that it moves by its pauses."""
+    """A run between a way to the server and a clock that it moves by its pauses."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, **given: str) -> None:
         self.clock = ManualClock()
@@ -135,7 +136,7 @@ class Bench:
         (folder / "conf").touch()
         options = {"ttl": f"{TTL}", "key": "k", "config": f"{folder}/conf", "state_dir": f"{folder}", **given}
         kept = settings.load({"backend": "memory://here", **options}, ["true"], {})
-        self.holder = Holder(kept, self.clock, self.log)
+        self.acquisition = Acquisition(Access(kept, self.clock, self.log))
 
     def pause(self, seconds: float, wake: int | None = None) -> None:
         """Let time pass, and `meanwhile` happen; a run that waits for ever fails."""
@@ -147,11 +148,11 @@ class Bench:
 
     def release(self, holding: Holding, status: int = 0) -> None:
         """Let the run end with `status`."""
-        self.holder.release(holding, EXITED, status, self.pause)
+        holding.release(EXITED, status, self.pause)
 
     def acquire(self) -> Holding | Conflict:
         """Acquire."""
-        return self.holder.acquire(self.pause)
+        return self.acquisition.acquire(self.pause)
 
     def acquired(self) -> Holding:
         """Acquire a lease that is to be had."""

@@ -10,7 +10,7 @@ from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
 from cronlock.lease import timing
 from cronlock.lease.vocabulary import EXITED, HELD, LOST, RELEASED, Conflict, Grant
 from cronlock.process import orders
-from cronlock.run.holder import Holding
+from cronlock.run.holding import Holding
 
 from .holders import FINE, GIVEN_BACK, LATE, LOST_REPLY, LOST_REQUEST, NOT_SENT, TTL, Bench, Interrupted
 from .holders import _bench as _bench  # the fixture
@@ -32,7 +32,7 @@ def test_asking_again_after_a_lost_reply_finds_the_lease_ours(bench: Bench) -> N
     began = bench.clock.now()
     holding = bench.acquired()
     assert holding.deadline == deadline_of(began)
-    assert set(bench.way.owners) == {holding.grant.claim.owner} == {bench.holder.owner}
+    assert set(bench.way.owners) == {holding.grant.claim.owner} == {bench.acquisition.owner}
     assert len(bench.way.owners) == 3
     assert bench.way.abandoned == []
 
@@ -42,7 +42,7 @@ def test_no_answer_at_all_is_abandoned(bench: Bench) -> None:
     bench.way.acquires = [LOST_REPLY] * 99
     with pytest.raises(BackendUnavailable, match="no answer"):
         bench.acquire()
-    assert bench.way.abandoned == [bench.holder.owner]
+    assert bench.way.abandoned == [bench.acquisition.owner]
     assert bench.owner_of_the_key() is None
 
 
@@ -71,8 +71,8 @@ def test_an_outage_longer_than_the_ttl(tmp_path: Path, monkeypatch: pytest.Monke
     bench.way.acquires = [fate] * 60
     holding = bench.acquired()
     assert bench.clock.now() > 1000.0 + TTL
-    assert orders.decide(bench.clock.now(), bench.holder.plan(holding))[0] == orders.WAIT
-    assert bench.owner_of_the_key() == holding.grant.claim.owner == bench.holder.owner
+    assert orders.decide(bench.clock.now(), holding.plan())[0] == orders.WAIT
+    assert bench.owner_of_the_key() == holding.grant.claim.owner == bench.acquisition.owner
     assert len(bench.way.owners) < 70
 
 
@@ -125,7 +125,7 @@ def test_interrupted_while_in_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        bench.holder.acquire(interrupt)
+        bench.acquisition.acquire(interrupt)
     assert bench.way.abandoned == bench.way.owners
     bench.way.late_requests_arrive()
     assert bench.owner_of_the_key() is None
@@ -141,7 +141,7 @@ def test_interrupted_without_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        bench.holder.acquire(interrupt)
+        bench.acquisition.acquire(interrupt)
     assert bench.way.abandoned == []
 
 
@@ -154,9 +154,9 @@ def test_forced_out_before_it_heard_of_its_grant(bench: Bench) -> None:
         nonlocal pauses
         if seconds > 0 and pauses == 0:
             pauses += 1
-            assert bench.way.force_release("k", bench.holder.owner)
+            assert bench.way.force_release("k", bench.acquisition.owner)
 
-    answer = bench.holder.acquire(pause)
+    answer = bench.acquisition.acquire(pause)
     assert isinstance(answer, Holding)
     assert bench.owner_of_the_key() == answer.grant.claim.owner == bench.way.owners[-1]
     record = bench.way.read("k")
@@ -169,7 +169,7 @@ def test_renewed(bench: Bench) -> None:
     holding = bench.acquired()
     bench.clock.advance(5)
     sent = bench.clock.now()
-    assert bench.holder.renew(holding)
+    assert holding.renew()
     assert bench.clock.now() > sent
     assert holding.deadline == deadline_of(sent)
     assert holding.next_renewal is not None
@@ -182,12 +182,12 @@ def test_a_renewal_that_cannot_be_asked(bench: Bench) -> None:
     before = holding.deadline
     bench.way.renewals = [LOST_REQUEST, LOST_REPLY]
     for _ in range(2):
-        assert not bench.holder.renew(holding)
+        assert not holding.renew()
         assert (holding.deadline, holding.lost) == (before, False)
         assert holding.failure is not None
         assert holding.next_renewal is not None
         assert bench.clock.now() < holding.next_renewal < bench.clock.now() + TTL / 10
-    assert bench.holder.renew(holding)
+    assert holding.renew()
     assert (holding.deadline > before, holding.failure) == (True, None)
 
 
@@ -196,7 +196,7 @@ def test_a_renewal_that_is_refused(bench: Bench) -> None:
     holding = bench.acquired()
     before = holding.deadline
     bench.way.server.forget("k")
-    assert not bench.holder.renew(holding)
+    assert not holding.renew()
     assert (holding.lost, holding.next_renewal, holding.deadline) == (True, None, before)
     assert "not ours" in holding.reason()
 
@@ -205,10 +205,10 @@ def test_a_renewal_that_cannot_be_sent(bench: Bench) -> None:
     """What would be a bad configuration at the start passes for a run that has its lease."""
     holding = bench.acquired()
     bench.way.renewals = [NOT_SENT]
-    assert not bench.holder.renew(holding)
+    assert not holding.renew()
     assert not holding.lost
     assert holding.next_renewal is not None
-    assert bench.holder.renew(holding)
+    assert holding.renew()
 
 
 @pytest.mark.parametrize("fate", [LOST_REPLY, LOST_REQUEST, NOT_SENT])
@@ -248,7 +248,7 @@ def test_a_release_that_cannot_be_is_not_asked_for_again(bench: Bench, monkeypat
     """Nor is that of a lost lease, where nobody answered all the time."""
     holding = bench.acquired()
     bench.way.down_until = bench.clock.now() + 1000.0
-    bench.holder.release(holding, LOST, 75, bench.pause)
+    holding.release(LOST, 75, bench.pause)
     assert bench.way.asked_to_release == 1
     asked = []
 
@@ -277,5 +277,5 @@ def test_what_cannot_be_configured_passes_behind_an_answer(tmp_path: Path, monke
 
 def test_what_is_given_back_leaves_no_hold(bench: Bench) -> None:
     """Nothing was run: another machine may run at once."""
-    bench.holder.give_back(bench.acquired())
+    bench.acquired().give_back()
     assert bench.other_holds()

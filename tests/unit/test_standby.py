@@ -12,7 +12,7 @@ from cronlock.errors import BackendError
 from cronlock.lease.sights import Sights
 from cronlock.lease.timing import STANDBY_LOOK, STANDBY_SPREAD, StandbyPlan
 from cronlock.lease.vocabulary import ENDED, EXITED, FORGOTTEN, HELD, HOLD, LOST, NOT_STARTED, Conflict, Grant
-from cronlock.run.holder import Holding
+from cronlock.run.holding import Holding
 from cronlock.run.standby import Standby, may_take_over
 from cronlock.testing import make_ending
 
@@ -33,7 +33,7 @@ class Scene(Bench):
         assert isinstance(conflict, Conflict)
         self.conflict = conflict
         self.way.owners.clear()
-        self.standby = Standby(self.holder, self.clock, self.log, LIMIT, self.pause)
+        self.standby = Standby(self.acquisition, LIMIT, self.pause)
 
     def wait(self) -> Holding | Conflict:
         """Stand by."""
@@ -78,7 +78,7 @@ def test_a_later_tick_is_not_run_once_more_after_a_takeover(tmp_path: Path, monk
     began = bench.clock.now()
     conflict = bench.acquire()
     assert isinstance(conflict, Conflict)
-    answer = Standby(bench.holder, bench.clock, bench.log, LIMIT, bench.pause).wait(conflict)
+    answer = Standby(bench.acquisition, LIMIT, bench.pause).wait(conflict)
     assert isinstance(answer, Holding)
     assert answer.grant.took_over is not None
     record = other.read("k")
@@ -153,9 +153,9 @@ def test_a_server_that_is_away_meanwhile_is_asked_again(scene: Scene) -> None:
 
 def test_a_look_without_an_answer_does_not_delay_a_takeover(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the lease can lapse is known from before."""
-    monkeypatch.setattr("cronlock.run.standby.noise", lambda: 0.99)
+    monkeypatch.setattr("cronlock.lease.timing.noise", lambda: 0.99)
     lapse = scene.clock.now() + scene.conflict.remaining
-    standby = Standby(scene.holder, scene.clock, scene.log, LIMIT, scene.pause)
+    standby = Standby(scene.acquisition, LIMIT, scene.pause)
     # A first look halfway, and the next one behind the lapse.
     scene.way.acquires = [LOST_REQUEST] * 3
     assert isinstance(standby.wait(scene.conflict), Holding)
@@ -199,7 +199,7 @@ def test_a_server_that_lost_the_run_is_no_end_of_it(scene: Scene) -> None:
 
 def test_few_requests_while_the_other_lives(scene: Scene) -> None:
     """An hour of standing by costs a request each fifteen seconds, whatever the ttl is renewed to."""
-    standby = Standby(scene.holder, scene.clock, scene.log, 3600.0, scene.pause)
+    standby = Standby(scene.acquisition, 3600.0, scene.pause)
     scene.other_ends_after(7200.0)
     standby.wait(scene.conflict)
     assert len(scene.way.owners) <= 3600 / STANDBY_LOOK * 1.15 + 2

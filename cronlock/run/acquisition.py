@@ -1,0 +1,192 @@
+"""Asking for a lease until there is an answer."""
+
+from __future__ import annotations
+
+import os
+
+from .. import durations, keys
+from ..errors import BackendUnavailable, ConfigError, CronlockError, GivenBack
+from ..lease import timing
+from ..lease.vocabulary import ENDED, FORGOTTEN, HELD, Claim, Conflict
+from ..process import orders
+from .holding import Holding
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..lease.vocabulary import Grant, Run
+    from .holding import Access
+
+#: How often an acquire is tried that is not answered, within twice the time limit of one request.
+_ATTEMPTS = 3
+#: Pauses between looks at a held key, for --wait: from, up to, and growing by.
+_FIRST_LOOK, _LONGEST_LOOK, _LOOK_GROWTH = 0.1, 2.0, 1.5
+
+
+class Acquisition:
+    """One run's asking: as one owner until there is an answer, and as another one after that."""
+
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        #: The run whose tick is only to be taken over.
+        self._awaited: Run | None = None
+        #: The highest fence that this run was shown.
+        self._shown = 0
+        #: When this run asked first, whatever for, by boot time.
+        self._began: float | None = None
+        #: Whether the backend gave this run an answer once: then its configuration can be used.
+        self._answered = False
+        self._start_over()
+
+    def _start_over(self) -> None:
+        """Be a new owner, of whom no earlier request is on its way."""
+        settings, host, pid = self.access.settings, os.uname().nodename, os.getpid()
+        self._claim = Claim(
+            key=settings.key,
+            owner=f"{keys.escape(host)}:{pid}:{os.urandom(8).hex()}",
+            host=host,
+            pid=pid,
+            program=os.path.basename(settings.command[0]),
+            ttl=settings.ttl,
+            hold=settings.min_hold,
+            ignore_hold=settings.ignore_hold,
+            standby_for=None if self._awaited is None else self._awaited.tick,
+            awaited_fence=None if self._awaited is None else self._awaited.fence,
+        )
+        #: When the present owner asked first, by boot time.
+        self._first_sent: float | None = None
+        #: Whether it may have been granted without our hearing of it.
+        self._in_doubt = False
+
+    @property
+    def owner(self) -> str:
+        """This run's id."""
+        return self._claim.owner
+
+    def stand_by_for(self, run: Run) -> None:
+        """From now on ask to take over the tick of `run`, should it die or give the key back, and nothing else."""
+        self._awaited = run
+        self._start_over()
+
+    def acquire(self, pause: Callable[[float], None]) -> Holding | Conflict:
+        """Ask until the key is ours, or held when --wait is over. Raises BackendError for no answer.
+
+        `pause` sleeps so many seconds; what it raises ends the asking, and gives back what may be ours.
+        """
+        try:
+            return self._ask(pause)
+        finally:
+            if self._in_doubt:
+                self._abandon()
+
+    def _ask(self, pause: Callable[[float], None]) -> Holding | Conflict:
+        settings, clock = self.access.settings, self.access.clock
+        give_up = clock.now() + settings.wait
+        look = _FIRST_LOOK
+        # Attempts in a row without an answer, and since when.
+        failures, began = 0, 0.0
+        while True:
+            pause(0)
+            now = clock.now()
+            began = began if failures else now
+            try:
+                answer = self._request()
+            except BackendUnavailable as error:
+                failures += 1
+                now = clock.now()
+                tried = failures >= _ATTEMPTS or now - began >= 2 * settings.backend_timeout
+                if tried and now >= give_up:
+                    raise
+                self.access.log.info(f"asking again: {error}")
+                pause(timing.retry_pause(failures, settings.ttl, timing.noise()))
+                continue
+            now = clock.now()
+            if isinstance(answer, Holding) or now >= give_up:
+                return answer
+            failures = 0
+            # A hold ends when it says; a lease may be released at any time.
+            seconds = look * (0.5 + timing.noise()) if answer.why == HELD else answer.remaining + 0.01
+            look = min(look * _LOOK_GROWTH, _LONGEST_LOOK)
+            pause(min(max(seconds, 0.01), give_up - now))
+
+    def _request(self) -> Holding | Conflict:
+        """Ask once. Raises GivenBack for a lease that came too late."""
+        answer = self._send()
+        if not isinstance(answer, Conflict):
+            return self._granted(answer)
+        answer = self._unless_forgotten(answer)
+        self.access.note(answer)
+        if self._in_doubt:
+            # A duplicate of an earlier request may still be on its way, and find the key free.
+            self._abandon()
+        self._start_over()
+        return answer
+
+    def _send(self) -> Grant | Conflict:
+        """Send the claim. What may have been granted without our hearing of it stays in doubt."""
+        now = self.access.clock.now()
+        self._began = now if self._began is None else self._began
+        if self._first_sent is None:
+            self._first_sent = now
+            if self._awaited is not None:
+                self._claim.hold = timing.takeover_hold(self.access.settings.min_hold, now - self._began)
+        self._claim.sight = None if self.access.sights is None else self.access.sights.recall()
+        try:
+            answer = self.access.backend.acquire(self._claim)
+        except GivenBack:
+            self._start_over()
+            raise
+        except BackendUnavailable:
+            self._in_doubt = True
+            raise
+        except ConfigError as error:
+            if not self._answered:
+                raise
+            # Credentials that cannot be had for a moment, a table that is being restored.
+            self._in_doubt = True
+            raise BackendUnavailable(str(error)) from error
+        self._answered = True
+        return answer
+
+    def _granted(self, grant: Grant) -> Holding:
+        """Hold what was granted, which counts from the first request of its owner."""
+        assert self._first_sent is not None
+        self.access.note(grant)
+        self._in_doubt = False
+        holding = Holding(self.access, grant, self._first_sent)
+        if orders.decide(self.access.clock.now(), holding.plan())[0] != orders.WAIT:
+            holding.give_back()
+            self._start_over()
+            raise GivenBack("the answer came too late for the lease to be of use")
+        fence = "" if grant.fence is None else f", fence {grant.fence}"
+        self.access.log.info(f"acquired as {self.owner}{fence}, for {durations.show(grant.ttl)}")
+        if grant.claim.standby_for is not None:
+            self.access.log.warning("taking over from a run that died")
+        self._say_drift(grant)
+        return holding
+
+    def _unless_forgotten(self, conflict: Conflict) -> Conflict:
+        """Return `conflict`, or FORGOTTEN for an end that the server made up by losing the run stood by for."""
+        fence = conflict.fence or 0
+        if conflict.why == ENDED and fence < self._shown:
+            # Whether the run ended is not known: its lease may be out, and the sight of it must stay as it is.
+            return Conflict(FORGOTTEN, remaining=self._claim.doubt, run=conflict.run, fence=conflict.fence)
+        self._shown = max(self._shown, fence)
+        return conflict
+
+    def _say_drift(self, grant: Grant) -> None:
+        """Warn when the run before was started in another way, as by an image that is older or newer."""
+        run, claim = grant.previous, grant.claim
+        if run is not None and (run.program != claim.program or run.ttl != grant.ttl):
+            from ..lease.describe import describe_drift
+
+            text = describe_drift(run, claim.program, grant.ttl)
+            if text is not None:
+                self.access.log.warning(text)
+
+    def _abandon(self) -> None:
+        try:
+            self.access.backend.abandon(self._claim)
+        except CronlockError:
+            pass  # What may be ours lapses by itself; that nothing is run is said by the caller.

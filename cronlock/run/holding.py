@@ -1,0 +1,204 @@
+"""A run's access to its backend, and the lease that it holds there."""
+
+from __future__ import annotations
+
+import time
+
+from .. import durations
+from ..engines import registry
+from ..errors import BackendError, BackendUnavailable, ConfigError, CronlockError
+from ..lease import timing
+from ..lease.vocabulary import LOST, NOT_STARTED, Ending
+from ..process.orders import Plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..config.settings import Settings
+    from ..lease.clock import Clock
+    from ..lease.sights import Sights
+    from ..lease.vocabulary import Backend, Conflict, Grant
+    from .log import Log
+
+
+class Access:
+    """The backend of one run, with what this node remembers of its key."""
+
+    def __init__(self, settings: Settings, clock: Clock, log: Log) -> None:
+        """Raises ConfigError or UsageError for what the backend cannot serve; asks nothing yet."""
+        self.settings = settings
+        self.clock = clock
+        self.log = log
+        self.backend: Backend = registry.open_configured(settings)
+        if settings.backend is None:
+            log.notice("no backend is configured: the file backend guards this machine only; see --backend")
+        self._check_ttl()
+        self._check_records()
+        self.sights: Sights | None = None
+        if not self.backend.traits.local and settings.state_dir is not None:
+            from ..lease.sights import Sights
+
+            self.sights = Sights(settings.state_dir, registry.place(settings.backend_url), settings.key, clock)
+
+    def until_it_changes(self) -> int | None:
+        """Get ready to wait. Return a descriptor that can be read once the key may have changed, None if nothing tells.
+
+        Raises BackendError when the backend does not answer. Where nothing tells, no connection is kept.
+        """
+        descriptor = self.backend.watch(self.settings.key)
+        if descriptor is None:
+            self.backend.close()
+        return descriptor
+
+    def note(self, answer: Grant | Conflict) -> None:
+        """Remember what was seen, and say what the backend wants said."""
+        if self.sights is not None:
+            self.sights.remember(answer)
+            if self.sights.problem is not None:
+                self.log.info(f"cannot remember what was seen: {self.sights.problem}; see --state-dir")
+        while self.backend.notices:
+            self.log.warning(self.backend.notices.pop(0))
+
+    def _check_ttl(self) -> None:
+        traits, ttl = self.backend.traits, self.settings.ttl
+        if not traits.shortest_ttl <= ttl <= traits.longest_ttl:
+            raise self.settings.wrong(
+                "ttl",
+                f"{durations.show(ttl)} is not what this backend can keep: write "
+                f"{durations.show(traits.shortest_ttl)} to {durations.show(traits.longest_ttl)}",
+            )
+
+    def _check_records(self) -> None:
+        """Refuse what needs to know of the run before, where the backend does not."""
+        if self.backend.traits.records:
+            return
+        if self.settings.standby:
+            raise self.settings.wrong("standby", "this backend cannot tell whether a run ended or died: leave it out")
+        if self.settings.ignore_hold:
+            raise self.settings.wrong("ignore_hold", "this backend cannot tell a hold from a lease: leave it out")
+
+
+class Holding:
+    """A lease that is ours, and what this machine's clock says of it."""
+
+    def __init__(self, access: Access, grant: Grant, asked_at: float) -> None:
+        """Hold `grant`, which was asked for first at `asked_at`, by boot time."""
+        self._access = access
+        self.grant = grant
+        #: Why the last renewals could not be asked, or None; and how many there were in a row.
+        self.failure: CronlockError | None = None
+        self._failures = 0
+        #: Whether the backend said that it is not ours.
+        self.lost = False
+        self._count_from(asked_at)
+
+    def _count_from(self, sent: float) -> None:
+        ttl = self.grant.ttl
+        #: D: when the lease must count as over.
+        self.deadline = timing.deadline(sent, ttl, self._access.backend.traits.granularity)
+        #: When to ask next; None when there is nothing more to ask.
+        self.next_renewal: float | None = sent + timing.renew_after(ttl, timing.noise())
+
+    def plan(self) -> Plan:
+        """Return what the guard is to keep to."""
+        kill_after, ttl = self._access.settings.kill_after, self.grant.ttl
+        return Plan(
+            deadline=self.deadline,
+            grace=timing.grace(kill_after, ttl),
+            kill_after=kill_after,
+            kill_lead=timing.kill_lead(ttl),
+        )
+
+    def variables(self) -> dict[str, str]:
+        """Return what the command is told of its lease."""
+        grant, variables = self.grant, {}
+        if grant.fence is not None:
+            variables["CRONLOCK_FENCE"] = str(grant.fence)
+        if grant.claim.standby_for is not None:
+            variables["CRONLOCK_TAKEOVER"] = "1"
+            if grant.took_over is not None:
+                variables["CRONLOCK_TAKEOVER_FENCE"] = str(grant.took_over)
+        return variables
+
+    def reason(self) -> str:
+        """Say why the lease was lost."""
+        if self.failure is not None:
+            return str(self.failure)
+        if self.lost:
+            return "the backend says that it is not ours any more"
+        return "it could not be renewed in time"
+
+    def renew(self) -> bool:
+        """Ask for the lease to last, and note when to ask next. Returns whether the deadline moved."""
+        clock, sent = self._access.clock, self._access.clock.now()
+        try:
+            ours = self._access.backend.renew(self.grant)
+        except (BackendUnavailable, ConfigError) as error:
+            self._failures += 1
+            self.failure = error
+            self.next_renewal = clock.now() + self._retry_pause(self._failures)
+            self._access.log.info(f"renewal failed, asking again: {error}")
+            return False
+        except BackendError as error:
+            self.failure = error
+            ours = False
+        if not ours:
+            self.lost = True
+            self.next_renewal = None
+            return False
+        self._access.note(self.grant)
+        self._failures = 0
+        self.failure = None
+        self._count_from(sent)
+        return True
+
+    def release(self, outcome: str, status: int | None, pause: Callable[[float], None] = time.sleep) -> None:
+        """Release into the hold, saying how the run ended; a failure is said, not raised.
+
+        A server that is away for a moment is asked again, as for the lease: a run whose end is not on record counts
+        as dead, and a standby would do it once more.
+        """
+        # When the lease was lost because nobody answers, that is said already.
+        lost = outcome == LOST
+        limit = 0.0 if lost else 2 * self._access.settings.backend_timeout
+        ending = Ending(outcome, status, self._access.clock.wall())
+        failure = self._release(ending, limit, pause, keep_hold=True)
+        if failure is not None:
+            self._say_not_released(failure, self._access.log.info if lost else self._access.log.warning)
+
+    def give_back(self) -> None:
+        """Release without a hold, since nothing was run."""
+        ending = Ending(NOT_STARTED, None, self._access.clock.wall())
+        # Once more for an answer that was lost, and no more: nothing hangs on it.
+        for _ in range(2):
+            failure = self._release(ending, 0.0, time.sleep, keep_hold=False)
+            if failure is None:
+                return
+        self._say_not_released(failure, self._access.log.warning)
+
+    def _release(
+        self, ending: Ending, limit: float, pause: Callable[[float], None], *, keep_hold: bool
+    ) -> CronlockError | None:
+        """Release, asking again for `limit` seconds while nobody answers; return why it could not be, or None.
+
+        Asking twice does no harm: the owner is compared.
+        """
+        clock = self._access.clock
+        failures, began = 0, clock.now()
+        while True:
+            try:
+                self._access.backend.release(self.grant, ending, keep_hold=keep_hold)
+                return None
+            except CronlockError as error:
+                failures += 1
+                left = limit - (clock.now() - began)
+                if left <= 0 or not isinstance(error, (BackendUnavailable, ConfigError)):
+                    return error
+            pause(min(self._retry_pause(failures), left))
+
+    def _retry_pause(self, failures: int) -> float:
+        return timing.retry_pause(failures, self.grant.ttl, timing.noise())
+
+    def _say_not_released(self, failure: CronlockError | None, say: Callable[[str], None]) -> None:
+        say(f"could not release; the key stays held for up to {durations.show(self.grant.ttl)}: {failure}")

@@ -1,0 +1,185 @@
+"""The wrapper while the command runs: it renews, stands in for a silent guard, and stops with the shell's job."""
+
+from __future__ import annotations
+
+import os
+import select
+
+from ..config.options import COMMAND_VARIABLES
+from ..errors import CronlockError
+from ..process import command as process
+from ..process import guard, linux, orders, signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..process.orders import Ended, Message, NotStarted
+    from ..process.signals import Signals
+    from ..process.terminal import Terminal
+    from .holding import Access, Holding
+
+# How soon to look again after the deadline, when the guard has not spoken.
+_SILENCE = 0.2
+# How long a guard that was forked behind the deadline, and so starts nothing, may take to say so.
+_LATE_SILENCE = 5.0
+
+
+class Supervisor:
+    """The wrapper's side of a command that runs, under a lease or without one."""
+
+    def __init__(
+        self, access: Access, signals: Signals, terminal: Terminal | None, holding: Holding | None, owner: str
+    ) -> None:
+        """Fork the guard, which starts the command. Raises CronlockError when there can be no process."""
+        self._settings = access.settings
+        self._clock = access.clock
+        self._log = access.log
+        self._signals = signals
+        self._terminal = terminal
+        self._holding = holding
+        self._loss_said = False
+        told = self._orders(owner)
+        #: Whether orphans of the guard's become ours: if it dies before the command, what that started must be ended.
+        self._adopts = linux.become_subreaper()
+        #: Children from before this program was executed, as of a shell that became cronlock by exec: not ours to end.
+        self._spared = frozenset(linux.children(os.getpid()))
+        try:
+            self._guard = guard.Guard(told)
+        except OSError as error:
+            raise CronlockError(f"cannot start a process: {error.strerror}; nothing was run") from error
+
+    def _orders(self, owner: str) -> orders.Orders:
+        settings, holding, terminal = self._settings, self._holding, self._terminal
+        stop_on_loss = settings.on_lost == "stop"
+        variables = {"CRONLOCK_KEY": settings.key, "CRONLOCK_OWNER": owner}
+        if holding is not None:
+            variables.update(holding.variables())
+        foreground = terminal is not None and terminal.is_ours_to_give()
+        descriptor = None if holding is None else holding.grant.descriptor
+        plan = orders.Plan(deadline=None, grace=settings.kill_after, kill_after=settings.kill_after)
+        if holding is not None and stop_on_loss:
+            plan = holding.plan()
+        return orders.Orders(
+            command=process.Command(
+                settings.command,
+                process.environment(variables, without=[name for name, _ in COMMAND_VARIABLES]),
+                ignored=self._signals.ignored,
+                terminal=terminal.descriptor if terminal is not None and foreground else None,
+                descriptor=descriptor,
+                die_with_guard=stop_on_loss,
+            ),
+            plan=plan,
+            timeout=settings.timeout,
+            stop_on_loss=stop_on_loss,
+            # A lock lasts as long as any process of the command; a lease lapses over them.
+            rear=stop_on_loss and holding is not None and descriptor is None,
+            signals=self._signals.reader,
+            terminal=terminal,
+            clock=self._clock,
+            say=self._log.error,
+        )
+
+    def watch(self) -> Ended | NotStarted:
+        """Renew until the guard has its last word, and return that. Raises GuardDied."""
+        alarm = linux.Alarm()
+        poll = select.poll()
+        reports = self._guard.reports.descriptor
+        for descriptor in (reports, alarm.descriptor):
+            if descriptor >= 0:
+                poll.register(descriptor, select.POLLIN)
+        while True:
+            now = self._clock.now()
+            alarm.set(None if self._holding is None else self._next_moment(self._holding, now))
+            limit = alarm.poll_limit(now)
+            ready = [descriptor for descriptor, _ in poll.poll(None if limit is None else limit * 1000 + 1)]
+            if reports in ready:
+                for report in self._guard.read_reports():
+                    if isinstance(report, (orders.Ended, orders.NotStarted)):
+                        return report
+                    self._heed(report)
+            elif self._holding is not None:
+                self._act(self._holding)
+
+    def _heed(self, report: Message) -> None:
+        if isinstance(report, orders.Forked):
+            self._guard.command_pid, self._guard.pid = report.pid, report.guard
+        elif isinstance(report, orders.Started):
+            process.silence_standard_streams()
+        elif isinstance(report, orders.Stopped):
+            self._stop_with_the_command(report.signal)
+
+    def _next_moment(self, holding: Holding, now: float) -> float | None:
+        """Return when there is something to do even if nothing happens."""
+        moments = [] if holding.next_renewal is None else [holding.next_renewal]
+        if self._settings.on_lost == "stop":
+            due = self._guards_work_is_due(holding)
+            moments.append(due if now < due else now + _SILENCE)
+        return min(moments) if moments else None
+
+    def _guards_work_is_due(self, holding: Holding) -> float:
+        """Return when the guard must have ended everything: at the deadline, unless it was forked behind that."""
+        forked_at = self._guard.forked_at
+        return holding.deadline if forked_at < holding.deadline else forked_at + _LATE_SILENCE
+
+    def _act(self, holding: Holding) -> None:
+        now = self._clock.now()
+        if now >= holding.deadline and self._settings.on_lost == "stop":
+            holding.next_renewal = None
+            if now >= self._guards_work_is_due(holding):
+                self._do_the_guards_work()
+        elif holding.next_renewal is not None and now >= holding.next_renewal:
+            self._guard.wake()
+            if holding.renew():
+                self._guard.renewed(holding.deadline)
+            elif self._settings.on_lost == "continue":
+                self._say_lost_once(holding)
+            elif holding.lost:
+                self._guard.stop(orders.BY_LOSS)
+
+    def _do_the_guards_work(self) -> None:
+        """Kill the command: the guard has ended everything by now, unless somebody stopped it. Wake it."""
+        # The guard may have reaped the command: its group's number is a last resort.
+        group = None if linux.has_proc() else self._guard.command_pid
+        process.signal_all(signals.SIGKILL, group, spared=self._spared, but=self._guard.pids())
+        self._guard.wake()
+
+    def _say_lost_once(self, holding: Holding) -> None:
+        if not self._loss_said and (holding.lost or self._clock.now() >= holding.deadline):
+            self._loss_said = True
+            self._log.warning(f"lease lost ({holding.reason()}); the command goes on, as --on-lost says")
+
+    def _stop_with_the_command(self, number: int) -> None:
+        """Stop as the command did by signal `number`, as a shell expects of its job."""
+        group, terminal = self._guard.command_pid or 0, self._terminal
+        wants_terminal = number in (signals.SIGTTIN, signals.SIGTTOU)
+        if wants_terminal and terminal is not None and terminal.lend(group):
+            self._guard.let_continue()
+            return
+        by_terminal = terminal is not None and terminal.stopped_by(number, group)
+        asked = self._signals.was_stop_asked(number)
+        # Else somebody stopped just the command; the lease is kept meanwhile.
+        if (by_terminal or asked) and not self._signals.stop(whole_group=not asked):
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Let the command continue as the wrapper did, in the foreground if that is ours."""
+        if self._guard.command_pid is not None:
+            if self._terminal is not None:
+                self._terminal.give(self._guard.command_pid)
+            self._guard.let_continue()
+
+    def leave_terminal(self, ended: Ended) -> int | None:
+        """Leave the terminal as it was; return the signal that cronlock is to die of as the command did, or None."""
+        if self._terminal is None:
+            return None
+        return self._terminal.leave(self._guard.command_pid or 0, ended.wait_status if ended.why is None else None)
+
+    def end_all(self) -> bool:
+        """End what a guard that died left behind; return whether all of it is known dead."""
+        clean = process.kill_all(self._guard.command_pid, adopts=self._adopts, spared=self._spared)
+        if self._terminal is not None:
+            self._terminal.take_back(self._guard.command_pid or 0)
+        return clean
+
+    def close(self) -> None:
+        """Wait for the guard's end."""
+        self._guard.wait()
