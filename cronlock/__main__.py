@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from . import __version__, errors
+from . import __version__, errors, know_packages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def dispatch(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         os.write(1, f"cronlock {__version__}\n".encode())
         return 0
+    know_packages("config", "engines", "engines.wire", "lease", "process", "run")
     if arguments[:1] == ["run"]:
         from .config.arguments import read_run
         from .errors import UsageError

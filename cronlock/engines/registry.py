@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from .. import know_packages
 from ..errors import ConfigError
 from .url import DEFAULT_PREFIX, URL
 
@@ -106,6 +107,9 @@ def _load(name: str) -> ModuleType:
 
 
 def _import(name: str) -> ModuleType:
+    package, _, _ = name.rpartition(".")
+    if package.startswith("cronlock."):
+        know_packages(package.partition(".")[2])
     module: ModuleType = __import__(name, fromlist=["open_backend"])
     return module
 
