@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from dataclasses import dataclass, field
 
 from ..config import arguments
 from ..errors import UsageError
@@ -16,24 +17,22 @@ _HARMLESS = word_set(": . [ [[ cd export false hash pwd read return set sleep so
 _DEEPEST = 5
 
 
+@dataclass
 class Call:
     """One ``cronlock run`` of a line."""
 
-    __slots__ = ("backgrounds", "command", "expands", "options", "outside", "problem")
-
-    def __init__(self) -> None:
-        #: The options by their Python names, without those whose value the shell has yet to expand.
-        self.options: dict[str, str | bool] = {}
-        #: The names of the latter.
-        self.expands: set[str] = set()
-        #: The words of the command that it runs.
-        self.command: list[str] = []
-        #: What runs, or is done, without the lock, in words.
-        self.outside: list[str] = []
-        #: Why the options cannot be read, or None.
-        self.problem: str | None = None
-        #: Whether the command leaves something behind that runs on without the lock.
-        self.backgrounds = False
+    #: The options by their Python names, without those whose value the shell has yet to expand.
+    options: dict[str, str | bool] = field(default_factory=dict)
+    #: The names of the latter.
+    expands: set[str] = field(default_factory=set)
+    #: The words of the command that it runs.
+    command: list[str] = field(default_factory=list)
+    #: What runs, or is done, without the lock, in words.
+    outside: list[str] = field(default_factory=list)
+    #: Why the options cannot be read, or None.
+    problem: str | None = None
+    #: Whether the command leaves something behind that runs on without the lock.
+    backgrounds: bool = False
 
 
 def find(text: str, programs: frozenset[str], depth: int = 0) -> list[Call]:
@@ -79,21 +78,15 @@ def _of_command(part: Command, programs: frozenset[str], depth: int) -> list[Cal
 
 
 def _read(words: list[str], dynamic: list[str]) -> Call:
-    call = Call()
     try:
         read = arguments.read_run(words)
     except UsageError as error:
-        call.problem = str(error)
-        return call
+        return Call(problem=str(error))
     if read is None:
-        call.problem = "its options cannot be read; see cronlock run --help"
-        return call
-    options, call.command = read
-    for name, value in options.items():
-        if any(word == value or word.endswith(f"={value}") for word in dynamic):
-            call.expands.add(name)
-        else:
-            call.options[name] = value
+        return Call(problem="its options cannot be read; see cronlock run --help")
+    given, command = read
+    expands = {name for name, value in given.items() if any(f"={word}".endswith(f"={value}") for word in dynamic)}
+    call = Call({name: value for name, value in given.items() if name not in expands}, expands, command)
     if len(call.command) >= 3 and posixpath.basename(call.command[0]) in POSIX_SHELLS and call.command[1] == "-c":
         call.backgrounds = is_background(call.command[2])
     return call

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ..errors import ConfigError
 from . import schedule
 from .schedule import Schedule
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 # What isspace(3) of the C locale takes for white space.
 _SPACE = " \t\n\v\f\r"
@@ -25,38 +23,27 @@ class CrontabError(ConfigError):
     """A crontab that cannot be read; says where (``FILE:LINE:``) and why."""
 
 
+@dataclass
 class Job:
     """A line that starts a command; texts are as they stand in the file."""
 
-    __slots__ = ("command", "head", "key", "number", "off", "schedule", "stdin", "user", "variables")
-
-    def __init__(
-        self,
-        number: int,
-        head: str,
-        schedule: Schedule,
-        user: str | None,
-        rest: str,
-        variables: Mapping[str, str],
-    ) -> None:
-        #: Its line number, from 1.
-        self.number = number
-        #: All that stands before the command, blanks included.
-        self.head = head
-        self.schedule = schedule
-        #: None in a crontab without a user field.
-        self.user = user
-        end = end_of_command(rest)
-        #: The command; its ``%`` are escaped as in the file.
-        self.command = rest[:end]
-        #: The first unescaped ``%`` and what follows it, which cron gives to the command's stdin; or empty.
-        self.stdin = rest[end:]
-        #: The variables set above the line.
-        self.variables = variables
-        #: From a comment ``# key: NAME`` directly above.
-        self.key: str | None = None
-        #: Whether a comment ``# cronlock: off`` stands directly above.
-        self.off = False
+    #: Its line number, from 1.
+    number: int
+    #: All that stands before the command, blanks included.
+    head: str
+    schedule: Schedule
+    #: None in a crontab without a user field.
+    user: str | None
+    #: The command; its ``%`` are escaped as in the file.
+    command: str
+    #: The first unescaped ``%`` and what follows it, which cron gives to the command's stdin; or empty.
+    stdin: str
+    #: The variables set above the line.
+    variables: Mapping[str, str]
+    #: From a comment ``# key: NAME`` directly above.
+    key: str | None = None
+    #: Whether a comment ``# cronlock: off`` stands directly above.
+    off: bool = False
 
     @property
     def shell(self) -> str:
@@ -70,29 +57,24 @@ class Job:
         return int(minutes) * 60.0 if minutes.isdecimal() and len(minutes) < 6 else 0.0
 
 
+@dataclass
 class Crontab:
     """A crontab: its lines, and which of them are jobs."""
 
-    __slots__ = ("ends_with_newline", "jobs", "lines", "name", "stray_keys")
-
-    def __init__(self, name: str) -> None:
-        #: As messages call it.
-        self.name = name
-        #: The lines without their newline.
-        self.lines: list[str] = []
-        self.ends_with_newline = True
-        self.jobs: list[Job] = []
-        #: Numbers of ``# key:`` comments that are not directly above a job.
-        self.stray_keys: list[int] = []
+    #: As messages call it.
+    name: str
+    #: The lines without their newline.
+    lines: list[str]
+    ends_with_newline: bool
+    jobs: list[Job] = field(default_factory=list)
+    #: Numbers of ``# key:`` comments that are not directly above a job.
+    stray_keys: list[int] = field(default_factory=list)
 
 
 def parse(text: str, name: str, *, system: bool) -> Crontab:
     """Return the crontab `text`; with `system` its jobs have a user field. Raises CrontabError."""
-    crontab = Crontab(name)
-    crontab.ends_with_newline = text.endswith("\n") or not text
-    crontab.lines = text.split("\n")
-    if crontab.ends_with_newline:
-        crontab.lines.pop()
+    ended = text.endswith("\n") or not text
+    crontab = Crontab(name, text.split("\n")[: -1 if ended else None], ended)
     variables: dict[str, str] = {}
     comment: tuple[str | None, bool] = (None, False)
     for number, line in enumerate(crontab.lines, 1):
@@ -199,13 +181,12 @@ def _read_job(line: str, number: int, system: bool, variables: Mapping[str, str]
         user, position = name[1], name.end()
         if "/" in user or "*" in user:
             raise ValueError(f"{user!r} stands where the user's name should; is this a crontab without users (--user)?")
-    rest = line[position:]
-    if rest.startswith("*"):
+    if line.startswith("*", position):
         raise ValueError("the command begins with '*', as if there were a sixth time field")
-    job = Job(number, line[:position], when, user, rest, variables)
-    if not job.command.strip(_SPACE):
+    end = position + end_of_command(line[position:])
+    if not line[position:end].strip(_SPACE):
         raise ValueError("has no command")
-    return job
+    return Job(number, line[:position], when, user, line[position:end], line[end:], variables)
 
 
 def _no_fields(line: str) -> str:

@@ -7,13 +7,12 @@ cronsim reads and counts, since it does so after Debian's cron: both day fields 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+_REBOOT = "@reboot"
 SHORTCUTS = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -22,8 +21,8 @@ SHORTCUTS = {
     "@daily": "0 0 * * *",
     "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
+    _REBOOT: _REBOOT,
 }
-_REBOOT = "@reboot"
 _NAMES = ("minute", "hour", "day of month", "month", "day of week")
 # cronsim knows more than cron does: L, #, a step after a single number.
 _NUMBER = r"(?:[0-9]+|[A-Za-z]{3})"
@@ -33,18 +32,19 @@ _FIRST = datetime(2000, 1, 1)
 _DAY = 86400
 
 
+@dataclass
 class Schedule:
     """When a line fires."""
 
-    __slots__ = ("random", "reboot", "text")
+    #: Five fields between single blanks, or ``@reboot``.
+    text: str
+    #: Whether every machine picks a time of its own (cronie's ``~``).
+    random: bool = False
 
-    def __init__(self, text: str, *, reboot: bool = False, random: bool = False) -> None:
-        #: Five fields between single blanks, or ``@reboot``.
-        self.text = text
-        #: Whether it fires when the machine starts.
-        self.reboot = reboot
-        #: Whether every machine picks a time of its own (cronie's ``~``).
-        self.random = random
+    @property
+    def reboot(self) -> bool:
+        """Whether it fires when the machine starts."""
+        return self.text == _REBOOT
 
     @property
     def gap(self) -> float | None:
@@ -54,11 +54,9 @@ class Schedule:
 
 def read(text: str) -> Schedule:
     """Return the schedule `text`: five fields, or such as ``@daily``. Raises ValueError with a reason."""
-    if text == _REBOOT:
-        return Schedule(text, reboot=True)
     if text.startswith("@"):
         if text not in SHORTCUTS:
-            raise ValueError(f"{text!r} is none of {', '.join((*SHORTCUTS, _REBOOT))}")
+            raise ValueError(f"{text!r} is none of {', '.join(SHORTCUTS)}")
         return Schedule(SHORTCUTS[text])
     fields = text.split()
     random = [_check_field(name, field) for name, field in zip(_NAMES, fields)]

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import posixpath
 import re
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 
 def word_set(text: str) -> frozenset[str]:
@@ -42,34 +40,30 @@ _REDIRECTIONS = frozenset(("&>>", "<<<", "<<-", "&>", ">>", "<<", ">&", "<&", "<
 _CLOSING = {"$(": ")", "${": "}", "`": "`"}
 
 
+@dataclass
 class Word:
     """A word of a command."""
 
-    __slots__ = ("expands", "inner", "text", "value")
-
-    def __init__(self, text: str) -> None:
-        #: As it is written.
-        self.text = text
-        #: Without its quotes; what the shell would expand stands as written.
-        self.value = ""
-        #: Whether it holds a variable or a substitution.
-        self.expands = False
-        #: The texts of its command substitutions.
-        self.inner: list[str] = []
+    #: As it is written.
+    text: str = ""
+    #: Without its quotes; what the shell would expand stands as written.
+    value: str = ""
+    #: Whether it holds a variable or a substitution.
+    expands: bool = False
+    #: The texts of its command substitutions.
+    inner: list[str] = field(default_factory=list)
 
 
+@dataclass
 class Command:
     """A simple command, with the operators around it."""
 
-    __slots__ = ("after", "before", "redirections", "words")
-
-    def __init__(self, before: str) -> None:
-        self.words: list[Word] = []
-        #: (operator, target) such as (">", "/dev/null").
-        self.redirections: list[tuple[str, str]] = []
-        #: The operator in front of it, and the one that ends it; empty where there is none.
-        self.before = before
-        self.after = ""
+    #: The operator in front of it, and the one that ends it; empty where there is none.
+    before: str = ""
+    after: str = ""
+    words: list[Word] = field(default_factory=list)
+    #: (operator, target) such as (">", "/dev/null").
+    redirections: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def program(self) -> str:
@@ -138,7 +132,7 @@ def commands(text: str) -> list[Command]:
 
 
 def _read_commands(text: str) -> list[Command]:
-    found = [Command("")]
+    found = [Command()]
     redirection = ""
     for token, is_glued in _tokens(text):
         words = found[-1].words
@@ -181,7 +175,7 @@ def _tokens(text: str) -> Iterator[tuple[Word | str, bool]]:
 
 
 def _read_word(text: str, start: int) -> tuple[Word, int]:
-    word, position = Word(""), start
+    word, position = Word(), start
     while position < len(text) and text[position] not in " \t\n;&|()<>":
         character = text[position]
         if character == "\\":
@@ -244,7 +238,7 @@ def _find_closing(text: str, closing: str, position: int) -> int:
         elif character == "'" and closing != "`":
             position = _find(text, "'", position + 1) + 1
         elif character == '"':
-            position = _read_double(Word(""), text, position + 1)
+            position = _read_double(Word(), text, position + 1)
         elif text.startswith(("$(", "${"), position):
             position = _find_closing(text, _CLOSING[text[position : position + 2]], position + 2) + 1
         elif character == "(" and closing == ")":

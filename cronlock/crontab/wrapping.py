@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from dataclasses import dataclass
 
 from .. import keys
 from ..errors import UsageError
@@ -22,22 +23,18 @@ _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+-]+")
 _START_FILES = ("BASH_ENV", "ENV")
 
 
+@dataclass
 class Options:
     """How to wrap."""
 
-    __slots__ = ("period", "prefix", "program", "ttl")
-
-    def __init__(
-        self, *, prefix: str = "", program: str = "cronlock", ttl: str | None = None, period: float = LONGEST_PERIOD
-    ) -> None:
-        #: What the keys begin with.
-        self.prefix = prefix
-        #: How the lines call cronlock: plain words.
-        self.program = program
-        #: As the user wrote it; None leaves it to the program.
-        self.ttl = ttl
-        #: The most to give as --every, in seconds.
-        self.period = period
+    #: What the keys begin with.
+    prefix: str = ""
+    #: How the lines call cronlock: plain words.
+    program: str = "cronlock"
+    #: As the user wrote it; None leaves it to the program.
+    ttl: str | None = None
+    #: The most to give as --every, in seconds.
+    period: float = LONGEST_PERIOD
 
     @property
     def programs(self) -> frozenset[str]:
@@ -45,27 +42,21 @@ class Options:
         return frozenset(("cronlock", "cronlock.pyz", posixpath.basename(self.program.split()[-1])))
 
 
+@dataclass
 class Remark:
     """What there is to say about a line."""
 
-    __slots__ = ("number", "text")
-
-    def __init__(self, number: int, text: str) -> None:
-        self.number = number
-        self.text = text
+    number: int
+    text: str
 
 
+@dataclass
 class Wrapped:
-    """What became of a crontab."""
+    """What became of a crontab, which of its jobs were wrapped, and what there is to say about some lines."""
 
-    __slots__ = ("jobs", "remarks", "text")
-
-    def __init__(self, text: str, jobs: list[Job], remarks: list[Remark]) -> None:
-        self.text = text
-        #: Those that were wrapped.
-        self.jobs = jobs
-        #: What there is to say about some lines.
-        self.remarks = remarks
+    text: str
+    jobs: list[Job]
+    remarks: list[Remark]
 
 
 def wrap(crontab: Crontab, options: Options) -> Wrapped:
