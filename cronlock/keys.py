@@ -52,6 +52,15 @@ def unescape(name: str) -> str:
     return data.decode()
 
 
+def key_of(name: str) -> str:
+    """Return the key that `escape` makes `name` of; empty for a name that it makes of none."""
+    try:
+        key = unescape(name)
+    except ValueError:
+        return ""
+    return key if escape(key) == name else ""
+
+
 def bounded(key: str, longest: int) -> str:
     """Return a name for `key` of at most `longest` bytes (80 or more), different for each key.
 

@@ -14,7 +14,7 @@ import time
 
 from ...errors import BackendUnavailable
 from ..wire.http import Connection, Unanswered
-from ..wire.stream import TLS_PARAMS, Busy, HungUp, patiently, tls_context, without_secrets
+from ..wire.stream import TLS_PARAMS, Busy, HungUp, patiently, place, tls_context, without_secrets
 from .messages import Answer, behind, text_of
 
 TYPE_CHECKING = False
@@ -141,7 +141,7 @@ class Cluster:
 
     def server(self, host: str, port: int) -> Server:
         """Return the way to one server."""
-        name = f"{self._scheme}://[{host}]:{port}" if ":" in host else f"{self._scheme}://{host}:{port}"
+        name = f"{self._scheme}://{place(host, port)}"
         return Server(name, Connection(name, host, port, self._tls, longest=_LONGEST_ANSWER), self)
 
     def authorization(self, server: Server, deadline: float, *, anew: bool) -> dict[str, str]:

@@ -5,24 +5,22 @@ from __future__ import annotations
 import binascii
 
 from ...errors import BackendUnavailable
+from ...value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 
-class KeyValue:
+class KeyValue(Value):
     """One key as it was at some revision."""
 
-    __slots__ = ("key", "lease", "modified", "value")
-
-    def __init__(self, key: bytes, value: bytes, modified: int, lease: int) -> None:
-        self.key = key
-        self.value = value
-        #: The revision at which it was written last.
-        self.modified = modified
-        #: The id of the lease that it goes with, 0 for none.
-        self.lease = lease
+    key: bytes
+    value: bytes
+    #: The revision at which it was written last.
+    modified: int
+    #: The id of the lease that it goes with, 0 for none.
+    lease: int
 
 
 class Answer:

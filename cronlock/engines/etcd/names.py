@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...errors import ConfigError
-from ...keys import escape, unescape
+from ...keys import escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,16 +23,6 @@ class Names:
         self.lease = self.held + b"lease"
         #: All below it are holds.
         self.hold = self.held + b"hold/"
-
-
-def key_of(name: bytes) -> str:
-    """Return the cronlock key of a record's name; empty for what is somebody else's."""
-    try:
-        text = name.decode()
-        key = unescape(text)
-        return key if escape(key) == text else ""
-    except ValueError:
-        return ""
 
 
 def base(url: URL) -> str:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 
+from ...keys import key_of
 from ...lease.clock import SystemClock
 from ...lease.store import Cell
 from ...lease.vocabulary import Traits
@@ -27,7 +28,7 @@ from .api import Cluster, Refusal
 from .cell import EtcdCell, cell_of, shown
 from .held import forget, grant, left
 from .messages import KeyValue, delete, get, put, says, unchanged, unchanged_or_gone
-from .names import Names, base, key_of
+from .names import Names, base
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class EtcdStore:
     def keys(self) -> Iterator[str]:
         """List the keys that have a record."""
         names = self._cluster.list_keys(f"{self._base}/record/".encode(), self.timeout)
-        return iter([key for key in map(key_of, names) if key])
+        return iter([key for key in map(key_of, (name.decode("utf-8", "replace") for name in names)) if key])
 
     def watch(self, key: str) -> None:
         """Return None: nothing is kept open to be told of changes."""

@@ -7,7 +7,7 @@ in the thread that keeps the clock.
 from __future__ import annotations
 
 from ...lease.clock import SystemClock
-from ..wire.stream import Stream, patiently
+from ..wire.stream import Stream, patiently, place
 from .meta import Connection
 
 TYPE_CHECKING = False
@@ -45,8 +45,7 @@ class Servers:
 
     def url(self, address: Address) -> str:
         """Return what messages call a server."""
-        host, port = address
-        return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        return f"{self.scheme}://{place(*address)}"
 
     def stands(self, address: Address, connection: Connection | None) -> bool:
         """Whether `connection` is still that to `address`."""

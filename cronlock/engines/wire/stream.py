@@ -89,6 +89,11 @@ def resolve(name: str, host: str, port: int | None = None) -> list[tuple[int, in
         raise BackendUnavailable(f"{name}: cannot find the address of {host!r}: {reason}") from error
 
 
+def place(host: str, port: int) -> str:
+    """Return a server's address as URLs and messages have it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def is_loopback(host: str) -> bool:
     """Whether `host` is an IPv4 address of this machine, and no name that begins like one."""
     try:

@@ -8,6 +8,7 @@ import time
 from kazoo.protocol.serialization import Auth, CloseInstance, Connect, ReplyHeader
 
 from ...errors import BackendUnavailable
+from ...value import Value
 from ..wire.stream import Busy, HungUp, Stream
 
 TYPE_CHECKING = False
@@ -34,15 +35,12 @@ class SessionOver(BackendUnavailable):
     """The servers know that the session ended, and its ephemeral nodes with it."""
 
 
-class Reply:
+class Reply(Value):
     """One answer of a server."""
 
-    __slots__ = ("code", "value", "zxid")
-
-    def __init__(self, code: int, value: Any, zxid: int) -> None:
-        self.code = code
-        self.value = value
-        self.zxid = zxid
+    code: int
+    value: Any
+    zxid: int
 
 
 class Session:

@@ -8,7 +8,7 @@ from kazoo.protocol.serialization import Create, Delete, Exists, GetChildren2, G
 from kazoo.security import CREATOR_ALL_ACL, OPEN_ACL_UNSAFE
 
 from ...errors import BackendUnavailable, ConfigError, ForeignValue
-from ...keys import escape, unescape
+from ...keys import escape, key_of
 from ..wire.stream import TLS_PARAMS, Stream, patiently, tls_context
 from .cell import NodeCell, to_cell
 from .session import EPHEMERAL_PARENT, EXPIRED, NO_AUTH, NO_NODE, NODE_EXISTS, OK, Reply, Session, SessionOver
@@ -128,7 +128,8 @@ class Tree:
         """Return the keys that have a node."""
         reply = session.ask(GetChildren2(self._base, None))[0]
         names = [] if reply.code == NO_NODE else self.value(reply, self._base)[0]
-        return filter(None, map(_key, names))
+        # The clock's node is none, nor is what is somebody else's.
+        return filter(None, (key_of(name or "") for name in names))
 
     def _cell(self, path: str, data: Reply, children: Reply, now: int | None) -> NodeCell | None:
         """Return what a server's two answers say of a key, None where these are of two versions."""
@@ -193,15 +194,6 @@ class Tree:
     def lease_path(self, key: str, name: str) -> str:
         """Return the path of a lease's node."""
         return f"{self.path(key)}/{name}"
-
-
-def _key(name: str | None) -> str:
-    """Return the key of a node's name; empty for what is somebody else's, or the clock's."""
-    try:
-        key = unescape(name or "")
-        return key if escape(key) == name else ""
-    except ValueError:
-        return ""
 
 
 def _base(url: URL) -> str:
