@@ -64,7 +64,7 @@ soak: $(VENV)/tools ## an hour of renewals on each backend: nothing may grow (SO
 	sh tools/need.sh venv tests
 	$(BIN)/python -m chaos.soak --seconds 3600 --backend all $(SOAK)
 
-explore: $(VENV)/tools ## the rules of a lease through whatever can happen to a request, (EXPLORE='--case two_runs --faults 2')
+explore: $(VENV)/tools ## the rules of a lease through whatever can happen to a request (EXPLORE='--case two_runs --faults 2')
 	$(BIN)/python -m explorer --long $(EXPLORE)
 
 fuzz: $(VENV)/tools ## nonsense for everything that reads what others wrote (INPUTS=1000000)
