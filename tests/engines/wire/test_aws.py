@@ -307,7 +307,6 @@ class _Metadata:
         self.status = self.region_status = 200
         #: Whether answers with a token get lost on their way, as on one that is too long.
         self.far = False
-        self.expires_in = 3600.0
         self.delay = 0.0
         self.authorization: str | None = None
         service = self
@@ -322,11 +321,8 @@ class _Metadata:
 
             def do_GET(self) -> None:
                 service.authorization = self.headers["Authorization"]
-                if (
-                    service.token_status == 200
-                    and not (service.far or service.delay)
-                    and self.path.startswith("/latest")
-                ):
+                far = service.far or service.delay or not self.path.startswith("/latest")
+                if service.token_status == 200 and not far:
                     assert self.headers["X-aws-ec2-metadata-token"] == "a-session"
                 if self.path in ("/latest/meta-data/iam/security-credentials/", "/role-name"):
                     self._answer(service.status if service.role else 404, service.role)
@@ -352,14 +348,9 @@ class _Metadata:
         self.url = f"http://{HOST}:{self._server.server_address[1]}"
 
     def credentials(self) -> dict[str, str]:
-        expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + self.expires_in))
-        return {
-            "Code": "Success",
-            "AccessKeyId": "AKID",
-            "SecretAccessKey": _SECRET,
-            "Token": _TOKEN,
-            "Expiration": expires,
-        }
+        expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3600.0))
+        secret = {"AccessKeyId": "AKID", "SecretAccessKey": _SECRET, "Token": _TOKEN}
+        return {"Code": "Success", "Expiration": expires, **secret}
 
     def close(self) -> None:
         self._server.shutdown()
