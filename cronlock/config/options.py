@@ -11,6 +11,9 @@ INTEGER = "integer"
 CHOICE = "choice"
 FLAG = "flag"
 
+#: Seconds.
+DEFAULT_TTL = 300.0
+
 
 class Option(Value):
     """One option, and by the same name its variable and its line in the configuration file."""
@@ -67,7 +70,11 @@ OPTIONS = (
         settable=False,
     ),
     Option(
-        "--ttl", DURATION, "How long after the holder's last sign of life the lease lapses.", short="-t", default=300.0
+        "--ttl",
+        DURATION,
+        "How long after the holder's last sign of life the lease lapses.",
+        short="-t",
+        default=DEFAULT_TTL,
     ),
     Option(
         "--min-hold",

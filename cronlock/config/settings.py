@@ -94,8 +94,7 @@ def _load(given: Mapping[str, str | bool], environ: Mapping[str, str], key: str,
     draft.check()
     values = draft.values
     if values["min_hold"] is None:
-        # Who sleeps the longest must still find the key held by who slept the least.
-        values["min_hold"] = 0.0 if values["wait"] else min(_DEFAULT_MIN_HOLD, values["ttl"]) + values["jitter"]
+        values["min_hold"] = default_min_hold(values["ttl"], wait=values["wait"], jitter=values["jitter"])
     values["state_dir"] = values["state_dir"] or _default_state_dir(environ)
     values["timeout"] = values["timeout"] or None  # As timeout(1) has it, 0 is no limit.
     del values["config"], values["every"]
@@ -223,6 +222,12 @@ def _parse(option: Option, source: _Source) -> str | float | bool:
     if not text:
         raise _wrong(where, "is empty")
     return text
+
+
+def default_min_hold(ttl: float, *, wait: float, jitter: float) -> float:
+    """Return the hold of a run that was given neither --min-hold nor --every; all are seconds."""
+    # Who sleeps the longest must still find the key held by who slept the least.
+    return 0.0 if wait else min(_DEFAULT_MIN_HOLD, ttl) + jitter
 
 
 def _default_state_dir(environ: Mapping[str, str]) -> str | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from .. import durations
+from ..config.options import DEFAULT_TTL
+from ..config.settings import default_min_hold
 from . import calls
 from .calls import Call
 from .lines import Crontab, Job, unescape
@@ -10,8 +12,6 @@ from .wrapping import Options, Remark, cannot_wrap, check_key, compact
 
 # By how much a tick may come early or late without being taken for the one before or after.
 _SLACK = 5.0
-_DEFAULT_TTL = 300.0
-_DEFAULT_HOLD = 45.0
 _DURATIONS = ("ttl", "min_hold", "every", "wait", "jitter")
 
 
@@ -119,14 +119,14 @@ def _check_times(times: dict[str, float], call: Call, job: Job) -> list[str]:
 
 
 def _check_ttl(times: dict[str, float], gap: float | None) -> list[str]:
-    ttl = times.get("ttl", _DEFAULT_TTL)
+    ttl = times.get("ttl", DEFAULT_TTL)
     if ttl < 1:
         return [f"a ttl of {durations.show(ttl)} is shorter than any backend keeps"]
-    if gap is not None and ttl > max(gap, _DEFAULT_TTL):
+    if gap is not None and ttl > max(gap, DEFAULT_TTL):
         lost = int(ttl // gap)
         return [
             f"a ttl of {compact(ttl)} on a line that fires every {compact(gap)}: after a machine died in a run, "
-            f"{lost} tick{'s are' if lost > 1 else ' is'} lost; write --ttl {compact(max(gap, _DEFAULT_TTL))} or less"
+            f"{lost} tick{'s are' if lost > 1 else ' is'} lost; write --ttl {compact(max(gap, DEFAULT_TTL))} or less"
         ]
     return []
 
@@ -137,6 +137,6 @@ def _hold(times: dict[str, float]) -> tuple[float, str]:
         return times["min_hold"], "--min-hold"
     if "every" in times:
         return times["every"] / 2, f"--every {compact(times['every'])}"
-    if times.get("wait"):
-        return 0.0, "--wait"
-    return min(_DEFAULT_HOLD, times.get("ttl", _DEFAULT_TTL)) + times.get("jitter", 0.0), "no --every"
+    wait = times.get("wait", 0.0)
+    hold = default_min_hold(times.get("ttl", DEFAULT_TTL), wait=wait, jitter=times.get("jitter", 0.0))
+    return hold, "--wait" if wait else "no --every"
