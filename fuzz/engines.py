@@ -31,16 +31,14 @@ from cronlock.engines.wire import aws, aws_credentials, sql
 from cronlock.engines.wire.http import Connection
 from cronlock.engines.wire.stream import Busy
 from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
-from cronlock.lease import state as states
 from cronlock.lease.leases import Leases
 from cronlock.lease.server_clock import ServerClock
 from cronlock.lease.store import NO_HOLD
-from cronlock.lease.vocabulary import DIED, Ending, Record
 from labs.clocks import ManualClock
 
 from .data import Data
 from .engine import SECRET, expecting, said
-from .operations import KEY, OWNERS, a_claim, a_run, operate, show, show_run
+from .operations import KEY, a_claim, a_record, operate
 from .streams import hurrying, served
 
 _HTTP_TOKENS = (
@@ -196,7 +194,7 @@ def _etcd_part(data: Data, part: dict[str, Any]) -> dict[str, Any]:
     key = base64.b64decode(part["request_range"]["key"])
     found: list[KeyValue] = []
     if b"/record/" in key:
-        found += [] if data.chance(4) else [_kept(data, key, _etcd_record(data))]
+        found += [] if data.chance(4) else [_kept(data, key, _maybe_maimed(data, a_record(data)))]
     elif data.chance(2):
         found += _held(data, key)
     return {"response_range": {"kvs": [_as_json(one) for one in found]}} if found else {"response_range": {}}
@@ -205,9 +203,7 @@ def _etcd_part(data: Data, part: dict[str, Any]) -> dict[str, Any]:
 def _held(data: Data, key: bytes) -> list[KeyValue]:
     """Return what lies below ``held/``."""
     lease, hold = (etcd_held.Held(b"", 0, data.pick((0.0, 45.0, 3000.0)), 1.7e9).text for _ in range(2))
-    if data.chance(12):
-        lease = data.maimed(lease)
-    both = [_kept(data, key + b"lease", lease), _kept(data, key + b"hold/x", hold)]
+    both = [_kept(data, key + b"lease", _maybe_maimed(data, lease)), _kept(data, key + b"hold/x", hold)]
     return data.pick((both, both[:1], both[1:], [_kept(data, key + b"x" * data.pick((0, 9000)), b"")]))
 
 
@@ -220,17 +216,14 @@ def _as_json(one: KeyValue) -> dict[str, Any]:
     return {**parts, "mod_revision": str(one.modified), "lease": one.lease}
 
 
-def _etcd_record(data: Data) -> bytes:
-    runs = data.several(3, lambda: a_run(data))
-    past = tuple(states.run_to_line(run) for run in runs[1:])
-    text = states.encode(states.State(fence=data.below(500), run=runs[0] if runs else None, past=past))
+def _maybe_maimed(data: Data, text: bytes) -> bytes:
     return data.maimed(text) if data.chance(12) else text
 
 
 def an_etcd_cell(data: Data) -> None:
     """Whatever lies in etcd is a cell, or ForeignValue; what a cell's keys say is read again."""
     names = etcd_names.Names("cronlock", KEY)
-    found = [_kept(data, names.record, _etcd_record(data)), *_held(data, names.held)]
+    found = [_kept(data, names.record, _maybe_maimed(data, a_record(data))), *_held(data, names.held)]
     with expecting(ForeignValue):
         cell = etcd_cell.cell_of(names, found, data.below(1000))
         assert 0 <= cell.lease < 1e15
@@ -335,10 +328,7 @@ def _item(data: Data, now: float) -> dynamodb_item.Item:
     def end() -> dict[str, str]:
         return {"N": f"{0.0 if data.chance(2) else now + data.pick((-1e6, -1.9, 0.0, 20.0, _YEAR)):.3f}"}
 
-    runs = data.several(4, lambda: a_run(data))
-    past = tuple(states.run_to_line(run) for run in runs[1:])
-    text = states.encode(states.State(fence=data.below(500), run=runs[0] if runs else None, past=past)).decode()
-    rev = data.pick("abc")
+    text, rev = a_record(data).decode(), data.pick("abc")
     item = {
         **{"v": {"N": data.pick(("2", "2", "2", "2", "2", "2", "1"))}, "rev": {"S": rev}, "record": {"S": text}},
         **{"lapse": end(), "hold": end(), "ttl": {"N": data.pick(("0", "5.000", "300.000"))}},
@@ -507,7 +497,7 @@ def _row(data: Data) -> list[str | None]:
     """Return version, record and ends of a row, as one may be; None each where there is none."""
     if data.chance(4):
         return [None] * 4
-    record = _as_stored(_etcd_record(data).decode("utf-8", "surrogateescape"))
+    record = _as_stored(_maybe_maimed(data, a_record(data)).decode("utf-8", "surrogateescape"))
     return [data.pick(("0123456789abcdef", "by hand")), record, *(data.pick(_ROW_NUMBERS) for _ in range(2))]
 
 
@@ -523,15 +513,8 @@ _COLUMNS = (
     *((_LONGLONG, b"9" * 400), (_LONGLONG, b"x"), (_LONGLONG, b""), (_LONGLONG, None), (_DOUBLE, b"inf")),
     *((_DOUBLE, b"nan"), (_DOUBLE, b"1e300"), (_DECIMAL, b"NaN"), (_DECIMAL, b"sNaN"), (_DECIMAL, b"Infinity")),
     *((_DATETIME, b"2024-01-01 00:00:00"), (_DATETIME, b"0000-00-00"), (_STRING, b"\xff"), (_STRING, "ä".encode())),
-    *(
-        (_BLOB, b"\xff\xed\xa0\x80"),
-        (_BLOB, b"x" * 9000),
-        (250, b"1"),
-        (16, b"1"),
-        (245, b"{}"),
-        (10, b"1"),
-        (11, b"25:00:00"),
-    ),
+    *((_BLOB, b"\xff\xed\xa0\x80"), (_BLOB, b"x" * 9000), (250, b"1"), (16, b"1"), (245, b"{}"), (10, b"1")),
+    (11, b"25:00:00"),
 )
 _MYSQL_ERRORS = (
     *(1040, 1045, 1049, 1054, 1062, 1064, 1142, 1146, 1203, 1205, 1213, 1290, 1364, 1698, 1836, 2006, 2026, 3101),

@@ -26,22 +26,10 @@ from labs.clocks import ManualClock
 
 from .data import Data
 from .engine import expecting
-from .operations import KEY, a_run, operate, show_run
+from .operations import KEY, a_record, a_run, operate, show_run
 
 _TOKENS = (
-    b"\n",
-    b"=",
-    b"%",
-    b"%0A",
-    b"%09",
-    b"\t",
-    b"\0",
-    b"\xff",
-    b"cronlock=1\n",
-    b"9" * 30,
-    b"-1",
-    b"nan",
-    b"1e308",
+    *(b"\n", b"=", b"%", b"%0A", b"%09", b"\t", b"\0", b"\xff", b"cronlock=1\n", b"9" * 30, b"-1", b"nan", b"1e308"),
 )
 _FIELDS = ("fence", "boot", "noticed", "seen_at", "boot_time", "ttl", "color")
 #: In memory where there is such a place: a disk would be all that is measured.
@@ -87,13 +75,10 @@ def a_keys_file(data: Data) -> None:
 
 def _slot(data: Data) -> bytes:
     """Return a slot with its checksum right, most of the time: so that it counts."""
-    runs = [state.run_to_line(a_run(data)) for _ in range(data.below(3))]
-    run = a_run(data) if data.chance(2) else None
-    text = state.encode(state.State(fence=data.below(500), run=run, past=tuple(runs)))
     slot = Slot(number=data.below(5), ttl=300.0, since=data.below(5), boot=boot_id(), hold_until=99.0, key=KEY)
     if data.chance(8):
         return data.blob(200)
-    whole = encode_slot(slot.but(data=data.maimed(text, _TOKENS)))
+    whole = encode_slot(slot.but(data=data.maimed(a_record(data), _TOKENS)))
     if data.chance(2):
         return whole
     words = whole[len(b"cronlock=2\tslot\t") + 9 :].split(b"\t", 7)
@@ -180,10 +165,4 @@ def _put(path: str, content: bytes) -> None:
         file.write(content)
 
 
-TARGETS = (
-    a_state,
-    a_keys_file,
-    a_sight,
-    some_mounts,
-    some_processes,
-)
+TARGETS = (a_state, a_keys_file, a_sight, some_mounts, some_processes)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cronlock.commands.views import prometheus, state, table
 from cronlock.errors import BackendError, ConfigError
+from cronlock.lease import state as states
 from cronlock.lease.describe import describe
 from cronlock.lease.vocabulary import DIED, EXITED, LOST, Claim, Conflict, Ending, Grant, Record, Run, Sight
 from cronlock.run.log import as_text
@@ -59,6 +60,13 @@ def a_run(data: Data, text: Callable[[], str] | None = None) -> Run:
         stands_for=None if data.chance(2) else data.pick(OWNERS[:2]),
         took_over=None if data.chance(2) else data.number(),
     )
+
+
+def a_record(data: Data) -> bytes:
+    """Return what may be recorded of a key."""
+    past = tuple(states.run_to_line(run) for run in data.several(3, lambda: a_run(data)))
+    fence = data.number() if data.chance(8) else data.below(500)
+    return states.encode(states.State(fence=fence, run=a_run(data) if data.chance(2) else None, past=past))
 
 
 def operate(data: Data, backend: Backend) -> None:

@@ -11,14 +11,7 @@ from cronlock.process.watchdog import Watchdog
 
 from .data import Data
 
-_REASONS = (
-    None,
-    BY_DEADLINE,
-    BY_LOSS,
-    BY_TIMEOUT,
-    BY_WRAPPER,
-    BY_SIGNAL,
-)
+_REASONS = (None, BY_DEADLINE, BY_LOSS, BY_TIMEOUT, BY_WRAPPER, BY_SIGNAL)
 
 
 def some_reports(data: Data) -> None:

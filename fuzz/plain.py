@@ -28,36 +28,15 @@ _SCHEMES = (
     *("postgresql", "mysql", "http", ""),
 )
 _PARAMETERS = (
-    "prefix",
-    "db",
-    "min_replicas",
-    "tls",
-    "sentinel_user",
-    "sentinel_password",
-    "ca",
-    "cert",
-    "region",
-    "endpoint",
-    "table",
-    "sslmode",
-    "no",
+    *("prefix", "db", "min_replicas", "tls", "sentinel_user", "sentinel_password", "ca", "cert", "region", "endpoint"),
+    *("table", "sslmode", "no"),
 )
 _URL_TOKENS = ("://", ":", "@", ",", "/", "?", "&", "=", "%", "%41", "%2F", "[::1]", "..", "%00", "%C3%A4", "é")
 _VALUES = ("1", "5m", "1h30m", "0", "stop", "continue", "skip", "json", "syslog", "256", "/tmp", "redis://h", "yes", "")
 _VARIABLES = tuple(option.variable for option in OPTIONS if option.settable and option.name != "config")
 _FLAGS = tuple(flag for option in OPTIONS for flag in (option.long, option.short) if flag is not None)
 _CRON_WORDS = (
-    "*/5",
-    "*",
-    "0-59/7",
-    "@daily",
-    "@reboot",
-    "root",
-    "mon",
-    "60",
-    "1,2",
-    "cronlock run --key x --",
-    "PATH=",
+    *("*/5", "*", "0-59/7", "@daily", "@reboot", "root", "mon", "60", "1,2", "cronlock run --key x --", "PATH="),
 )
 
 
@@ -239,13 +218,4 @@ class _file:
         return None
 
 
-TARGETS = (
-    a_duration,
-    a_key,
-    a_name,
-    a_url,
-    some_settings,
-    a_configuration,
-    a_command_line,
-    a_crontab,
-)
+TARGETS = (a_duration, a_key, a_name, a_url, some_settings, a_configuration, a_command_line, a_crontab)

@@ -11,56 +11,21 @@ from cronlock.engines.redis.resp import LONGEST_REPLY, Replies, ReplyError
 from cronlock.engines.registry import open_backend
 from cronlock.engines.zookeeper.cell import to_text
 from cronlock.errors import BackendUnavailable, ForeignValue
-from cronlock.lease.state import State, encode, run_to_line
 
 from .data import Data
 from .engine import SECRET, expecting, said
-from .operations import KEY, a_run, operate
+from .operations import KEY, a_record, operate
 from .streams import Answering, served
 
 _RESP_TOKENS = (
-    b"\r\n",
-    b"\n",
-    b"$",
-    b"*",
-    b":",
-    b"+",
-    b"-",
-    b"-1",
-    b"$-1\r\n",
-    b"*-1\r\n",
-    b"*99999999\r\n",
-    b"\xff",
-    b"$1",
+    *(b"\r\n", b"\n", b"$", b"*", b":", b"+", b"-", b"-1", b"$-1\r\n", b"*-1\r\n", b"*99999999\r\n", b"\xff", b"$1"),
 )
 _ERRORS = (
-    "ERR no",
-    "NOAUTH x",
-    "MOVED 1 h:1",
-    "MOVED 1 :0",
-    "ASK 1 h:1",
-    "MOVED",
-    "LOADING",
-    "READONLY",
-    f"x {SECRET}",
-    "",
+    *("ERR no", "NOAUTH x", "MOVED 1 h:1", "MOVED 1 :0", "ASK 1 h:1", "MOVED", "LOADING", "READONLY"),
+    *(f"x {SECRET}", ""),
 )
 _META_TOKENS = (
-    b"\r\n",
-    b" ",
-    b"VA",
-    b"HD",
-    b"EN",
-    b"NS",
-    b"EX",
-    b"NF",
-    b"c1",
-    b"t-1",
-    b"9" * 25,
-    b"c0",
-    b"-1",
-    b"\xff",
-    b"W",
+    *(b"\r\n", b" ", b"VA", b"HD", b"EN", b"NS", b"EX", b"NF", b"c1", b"t-1", b"9" * 25, b"c0", b"-1", b"\xff", b"W"),
 )
 _META_LINES = (
     *(b"EN", b"HD", b"HD c5", b"HD t9", b"NS", b"EX", b"NF", b"HD t-1", b"MN", b"ERROR", b"CLIENT_ERROR bad"),
@@ -151,9 +116,7 @@ def _hash(data: Data) -> bytes:
     """Return whether there is a hash, and its fields."""
     if data.chance(4):
         return b":%d\r\n" % data.below(2) + _array([b"$-1\r\n"] * 5)
-    runs = [run_to_line(a_run(data)) for _ in range(data.below(3))]
-    state = State(fence=data.number(), run=a_run(data) if data.chance(2) else None, past=tuple(runs))
-    text = encode(state)
+    text = a_record(data)
     words = [None, b"00ff", data.maimed(text, (b"\t", b"\n", b"%")) if data.chance(3) else text]
     words += [_digits(data), _digits(data)]
     if data.chance(8):
@@ -223,10 +186,7 @@ def a_memcached(data: Data) -> None:
 
 
 def _item(data: Data) -> bytes:
-    state = State(fence=data.below(500), run=a_run(data) if data.chance(2) else None)
-    for _ in range(data.below(3)):
-        state = state.with_past(a_run(data))
-    value = b"lease=%d hold=%d swap=0\n%b" % (data.below(500), data.below(500), encode(state))
+    value = b"lease=%d hold=%d swap=0\n%b" % (data.below(500), data.below(500), a_record(data))
     if data.chance(4):
         value = data.maimed(value)
     return b"EN\r\n" if data.chance(4) else b"VA %d t%d c5\r\n%b\r\n" % (len(value), data.below(2_600_000), value)
@@ -293,9 +253,8 @@ def _zookeeper_results(stat: bytes) -> tuple[bytes, ...]:
 
 def _zookeeper_node(data: Data) -> bytes:
     """Return the text of a key's node, mostly of a lease in the session that the server names."""
-    state = State(fence=data.below(500), run=a_run(data) if data.chance(2) else None)
     hold = data.pick((0.0, 45.0, 1e9))
-    text = to_text(data.pick(("beef", "beef", "")), "4d", 4.0, data.pick((0, 10**12)), hold, encode(state))
+    text = to_text(data.pick(("beef", "beef", "")), "4d", 4.0, data.pick((0, 10**12)), hold, a_record(data))
     return data.maimed(text) if data.chance(12) else text
 
 
