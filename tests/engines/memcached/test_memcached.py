@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import socket
 import threading
 import time
@@ -17,6 +18,7 @@ from cronlock.engines.memcached.meta import LONGEST_VALUE
 from cronlock.engines.memcached.servers import Servers
 from cronlock.engines.memcached.store import MemcachedStore, open_store
 from cronlock.engines.url import URL
+from cronlock.engines.wire.stream import Busy
 from cronlock.errors import BackendUnavailable, ConfigError
 from cronlock.lease.leases import Leases
 from cronlock.lease.state import LONGEST_NAME, State, decode, encode
@@ -518,6 +520,34 @@ def test_full_server_is_unavailable(key: str) -> None:
             eventually(is_full, "a refusal for want of memory")
         assert node.read(key) is None
         node.close()
+
+
+def test_server_without_room() -> None:
+    """Whoever is turned away asks again until there is room, and says so when there never is."""
+    with MemcachedServer(extra=("-c", "100")) as server:
+        url = server.url()
+        others = [socket.create_connection((HOST, server.port)) for _ in range(120)]
+        try:
+            backend = node_at(url, 3.0)
+
+            def is_busy() -> bool:
+                try:
+                    backend.read("job")
+                except Busy as error:
+                    return re.search(r"no room for another connection.*-c", str(error)) is not None
+                except BackendUnavailable:
+                    pass  # The machine is, and the last try was too late to be answered.
+                return False
+
+            eventually(is_busy, "a refusal")
+            patient = node_at(url, PATIENT)
+            for other in others[:50]:
+                threading.Timer(0.5, other.close).start()
+            assert patient.read("job") is None
+            patient.close()
+        finally:
+            for other in others:
+                other.close()
 
 
 def test_several_servers(key: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import struct
 import threading
@@ -11,16 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from cronlock.engines.redis.resp import Server
-from cronlock.engines.registry import open_backend
 from cronlock.engines.wire.stream import Busy, HungUp, Stream, patiently
 from cronlock.errors import BackendUnavailable
-from cronlock.testing import eventually
-from labs.servers.memcached import MemcachedServer
 from labs.servers.process import HOST
-from labs.servers.redis import RedisServer
 
-from .wire.test_stream import LIMIT, black_hole
+from .test_stream import LIMIT, black_hole
 
 #: /proc/net/tcp's word for a connection that was asked for.
 _SYN_SENT = "02"
@@ -113,46 +107,3 @@ def test_last_words_are_heard() -> None:
         assert stream.receive() == b"too many"
         with pytest.raises(HungUp):
             stream.receive()
-
-
-@pytest.mark.parametrize("password", [None, "secret"])
-def test_redis_without_room(password: str | None) -> None:
-    """Whoever is turned away asks again until there is room, and says so when there never is."""
-    with RedisServer(extra=("--maxclients", "2"), password=password) as server:
-        place = (HOST, server.port)
-        known = None if password is None else (None, password)
-        first, second, third = (Server("name", place, credentials=known) for _ in range(3))
-        for other in (first, second):
-            assert other.ask([[b"PING"]], time.monotonic() + LIMIT) == [b"PONG"]
-        with pytest.raises(Busy, match="no room for another client"):
-            third.ask([[b"PING"]], time.monotonic() + 1.0)
-        threading.Timer(0.5, first.close).start()
-        assert third.ask([[b"PING"]], time.monotonic() + LIMIT) == [b"PONG"]
-
-
-def test_memcached_without_room() -> None:
-    """The same of a memcached, whose default is 1024 connections."""
-    with MemcachedServer(extra=("-c", "100")) as server:
-        url = server.url()
-        others = [socket.create_connection((HOST, server.port)) for _ in range(120)]
-        try:
-            backend = open_backend(url, 3.0)
-
-            def is_busy() -> bool:
-                try:
-                    backend.read("job")
-                except Busy as error:
-                    return re.search(r"no room for another connection.*-c", str(error)) is not None
-                except BackendUnavailable:
-                    pass  # The machine is, and the last try was too late to be answered.
-                return False
-
-            eventually(is_busy, "a refusal")
-            patient = open_backend(url, LIMIT)
-            for other in others[:50]:
-                threading.Timer(0.5, other.close).start()
-            assert patient.read("job") is None
-            patient.close()
-        finally:
-            for other in others:
-                other.close()
