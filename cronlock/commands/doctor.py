@@ -13,14 +13,13 @@ from ..doctor import findings, host, probe
 from ..doctor.findings import BAD, NOTE, OK, WARNING, Finding
 from ..engines import registry
 from ..engines.url import URL
-from ..errors import BackendError, ConfigError
+from ..errors import ConfigError
 from . import common
 from .views.table import columns, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import ModuleType
 
     from ..config.settings import Settings
 
@@ -87,7 +86,7 @@ def _of_backend(chosen: Settings, *, create: bool) -> Iterator[Finding]:
         if unfit is not None:
             yield unfit
             case.ttl = min(max(chosen.ttl, backend.traits.shortest_ttl), backend.traits.longest_ttl)
-        yield from _of_servers(case, module, create=create)
+        yield from probe.servers(case, module, create=create)
         if unfit is None and case.kept is not None:
             yield findings.judge_kept(chosen.ttl, case.kept, chosen="ttl" in chosen.wheres)
         yield from findings.judge_timing(case.kept or case.ttl, chosen.backend_timeout, chosen.kill_after)
@@ -105,51 +104,6 @@ def _named(url: URL, *, configured: bool) -> Finding:
     if url.scheme == "file":
         return Finding("backend", NOTE, f"{url} guards this machine only")
     return Finding("backend", OK, str(url))
-
-
-def _of_servers(case: probe.Case, module: ModuleType | None, *, create: bool) -> Iterator[Finding]:
-    """Look at the servers: none of them is asked more once it did not answer."""
-    step = "create" if create else "answer"
-    tried = False
-    try:
-        for finding in _create(case, module) if create else ():
-            yield finding
-            if finding.level == BAD:
-                return
-        step = "answer"
-        for finding in module.reach(case) if module is not None else ():
-            yield finding
-            if finding.level == BAD:
-                return
-        if not case.backend.traits.local:
-            yield probe.round_trip(case)
-        step, tried = "lease", True
-        yield from probe.lease(case)
-        step = "server"
-        if module is not None:
-            yield from module.examine(case)
-    except BackendError as error:
-        yield Finding(step, BAD, str(error))
-    finally:
-        if tried:
-            yield from _forget(case)
-
-
-def _create(case: probe.Case, module: ModuleType | None) -> Iterator[Finding]:
-    make = getattr(module, "create", None)
-    if make is None:
-        yield Finding("create", NOTE, f"{case.url.scheme}:// needs nothing made before the first run")
-        return
-    yield from make(case)
-
-
-def _forget(case: probe.Case) -> Iterator[Finding]:
-    try:
-        stays = probe.forget(case)
-    except BackendError:
-        return  # It lapses by itself, or was said to stay.
-    if stays is not None:
-        yield stays
 
 
 def _as_json(chosen: Settings | None, found: list[Finding]) -> dict[str, object]:

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from .. import keys
-from ..errors import BackendError, CronlockError
+from ..errors import BackendError, ConfigError, CronlockError
 from ..lease.describe import describe
 from ..lease.leases import Leases
 from ..lease.vocabulary import EXITED, Claim, Conflict, Ending
@@ -16,7 +16,8 @@ from . import findings
 from .findings import BAD, NOTE, OK, WARNING, Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+    from types import ModuleType
 
     from ..engines.url import URL
     from ..lease.vocabulary import Backend, Grant
@@ -77,6 +78,51 @@ def probe_key(host: str, pid: int | None = None) -> str:
     return f"{PROGRAM} {name[:64]}" + ("" if pid is None else f" {pid}")
 
 
+def servers(case: Case, doctor: ModuleType | None, *, create: bool) -> Iterator[Finding]:
+    """Look at the servers as the engine's `doctor` does, and try out a lease; with `create` first make what it needs.
+
+    What goes wrong on the way is a finding, and none of them is asked more once it did not answer.
+    """
+    step = "create" if create else "answer"
+    try:
+        if create:
+            for finding in _create(case, doctor):
+                yield finding
+                if finding.level == BAD:
+                    return
+        step = "answer"
+        for finding in doctor.reach(case) if doctor is not None else ():
+            yield finding
+            if finding.level == BAD:
+                return
+        if not case.backend.traits.local:
+            yield round_trip(case)
+        step = "lease"
+        yield from lease(case)
+        step = "server"
+        if doctor is not None:
+            yield from doctor.examine(case)
+    except (BackendError, ConfigError) as error:
+        yield Finding(step, BAD, str(error))
+    finally:
+        if step in ("lease", "server"):
+            yield from _forget(case)
+
+
+def _create(case: Case, doctor: ModuleType | None) -> Iterable[Finding]:
+    if doctor is not None and hasattr(doctor, "create"):
+        made: Iterable[Finding] = doctor.create(case)
+        return made
+    return [Finding("create", NOTE, f"{case.url.scheme}:// needs nothing made before the first run")]
+
+
+def _forget(case: Case) -> Iterator[Finding]:
+    try:
+        yield from forget(case)
+    except BackendError:
+        return  # It lapses by itself, or was said to stay.
+
+
 def round_trip(case: Case) -> Finding:
     """Measure small requests, which change nothing. Raises BackendError when there is no answer."""
     times = []
@@ -121,13 +167,12 @@ def lease(case: Case) -> Iterator[Finding]:
             _abandon(case.backend, claim)
 
 
-def forget(case: Case) -> Finding | None:
+def forget(case: Case) -> Iterator[Finding]:
     """Remove what the probe left, where the store can; say so if it may not, and the record stays."""
     store = case.backend.store if isinstance(case.backend, Leases) else None
     lacks = store.purge(case.key, case.deadline()) if isinstance(store, Purging) else None
-    if lacks is None:
-        return None
-    return Finding("permissions", NOTE, f"{lacks}: the doctors' own record, {case.key!r}, stays")
+    if lacks is not None:
+        yield Finding("permissions", NOTE, f"{lacks}: the doctors' own record, {case.key!r}, stays")
 
 
 def _acquire(case: Case, claim: Claim) -> Grant | Conflict:

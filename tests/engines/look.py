@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from cronlock.doctor.findings import BAD, Finding
-from cronlock.doctor.probe import Case, forget, lease
+from cronlock.doctor.findings import Finding
+from cronlock.doctor.probe import Case, servers
 from cronlock.engines.registry import open_backend, open_doctor
 from cronlock.engines.url import URL
-from cronlock.errors import BackendError
 
 
 class Look:
     """One look at the backend of a URL, with a table or the like made first if asked for."""
 
     def __init__(self, url: str, *, create: bool = False, timeout: float = 20.0) -> None:
-        self.found: list[Finding] = []
         backend = open_backend(url, timeout)
         case = Case(URL(url), backend, timeout=timeout, ttl=60.0, hold=0.0)
         try:
-            self._look(case, url, create=create)
+            self.found: list[Finding] = list(servers(case, open_doctor(url), create=create))
         finally:
             backend.close()
 
@@ -29,18 +27,3 @@ class Look:
     def levels(self) -> dict[str, str]:
         """Return the levels of all, by name."""
         return {finding.name: finding.level for finding in self.found}
-
-    def _look(self, case: Case, url: str, *, create: bool) -> None:
-        doctor = open_doctor(url)
-        assert doctor is not None
-        for step in ([doctor.create] if create else []) + [doctor.reach, lease, doctor.examine]:
-            for finding in step(case):
-                self.found.append(finding)
-                if finding.level == BAD:
-                    return
-        try:
-            stays = forget(case)
-        except BackendError:
-            return  # As the command does.
-        if stays is not None:
-            self.found.append(stays)

@@ -8,7 +8,7 @@ from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding
 from ...doctor.probe import PROGRAM
 from ...errors import BackendUnavailable, ConfigError
 from ..wire.aws import Denied
-from ..wire.doctor import ANSWER, REACHABLE, judge_server_clock
+from ..wire.doctor import REACHABLE, judge_server_clock
 from .item import KEY
 from .store import DynamoDBStore
 
@@ -28,7 +28,7 @@ _MAKING = 90.0
 
 
 def create(case: Case) -> Iterator[Finding]:
-    """Make the table unless there is one of that name."""
+    """Make the table unless there is one of that name. Raises BackendUnavailable, and ConfigError."""
     table = case.store(DynamoDBStore).table
     try:
         made = table.create(time.monotonic() + max(case.timeout, _MAKING))
@@ -36,14 +36,11 @@ def create(case: Case) -> Iterator[Finding]:
         remedy = "run this once with credentials that may dynamodb:CreateTable, or use the manual's templates"
         yield Finding("create", BAD, str(error), remedy)
         return
-    except (BackendUnavailable, ConfigError) as error:
-        yield Finding("create", BAD, str(error))
-        return
     yield Finding("create", OK, f"made table {table.name}" if made else f"table {table.name} is there already")
 
 
 def reach(case: Case) -> Iterator[Finding]:
-    """Find credentials, connect, and see that the table is there."""
+    """Find credentials, connect, and see that the table is there. Raises BackendUnavailable."""
     store = case.store(DynamoDBStore)
     service = store.service
     case.share_key()
@@ -60,8 +57,8 @@ def reach(case: Case) -> Iterator[Finding]:
         yield Finding(REACHABLE, OK, service.endpoint)
         yield Finding("table", BAD, str(error), "make it: cronlock doctor --create, or the manual's templates")
         return
-    except BackendUnavailable as error:
-        yield Finding("permissions" if isinstance(error, Denied) else ANSWER, BAD, str(error))
+    except Denied as error:
+        yield Finding("permissions", BAD, str(error))
         return
     yield Finding(REACHABLE, OK, service.endpoint)
 
@@ -91,9 +88,8 @@ def _table(case: Case, store: DynamoDBStore) -> Iterator[Finding]:
         yield Finding("capacity", OK, "on demand")
     else:
         capacity: Any = told.get("ProvisionedThroughput") or {}
-        text = (
-            f"provisioned: {capacity.get('WriteCapacityUnits')} writes and {capacity.get('ReadCapacityUnits')} reads/s"
-        )
+        writes, reads = capacity.get("WriteCapacityUnits"), capacity.get("ReadCapacityUnits")
+        text = f"provisioned: {writes} writes and {reads} reads/s"
         yield Finding("capacity", NOTE, f"{text}; many nodes that start in the same second are throttled beyond that")
     replicas = [str(one.get("RegionName")) for one in told.get("Replicas") or ()]
     if told.get("GlobalTableVersion") or replicas:

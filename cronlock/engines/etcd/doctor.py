@@ -7,10 +7,10 @@ import time
 
 from h11._version import __version__ as h11_version
 
-from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, at, decide, judge_share, number, span
+from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, at, judge_share, number, span
 from ...errors import BackendError, BackendUnavailable
 from ..wire.aws import parse_date
-from ..wire.doctor import ANSWER, connect_all, judge_ensemble, look_at_clock, show
+from ..wire.doctor import connect_all, judge_credentials, judge_ensemble, look_at_clock, show
 from .api import PORT, Cluster, Refusal, Server
 from .messages import Answer, text_of
 from .names import Names, base
@@ -60,33 +60,24 @@ def examine(case: Case) -> Iterator[Finding]:
 
 
 def _credentials(case: Case) -> Iterator[Finding]:
+    """Find out what user and password are good for. Raises BackendError."""
     cluster = Cluster(case.url)
     try:
         cluster.ask("/v3/kv/range", {"key": "AA=="}, case.deadline())
     except Refusal as error:
         if "permission denied" not in error.said:  # Of that key; what the lease needs, the lease shows.
-            yield Finding(ANSWER, BAD, str(error))
-            return
-    except BackendError as error:
-        yield Finding(ANSWER, BAD, str(error))
-        return
+            raise
     finally:
         cluster.close()
     user = case.url.user
-    if user is None:
-        text = "none: keys are open to whoever reaches the servers, unless TLS asks for certificates"
-        yield Finding("credentials", NOTE, text)
+    if user is not None and not cluster.asks_for_users:
+        text = f"{user}, which is not looked at: the servers' authentication is off"
+        remedy = "`etcdctl auth enable`, or leave user and password out of the URL"
+        yield Finding("credentials", WARNING, text, remedy)
         return
-    remedy = "`etcdctl auth enable`, or leave user and password out of the URL"
-    unasked = f"{user}, which is not looked at: the servers' authentication is off"
-    readable = f"{user}, whose password is readable on its way: only etcds:// (TLS) hides it"
-    yield decide(
-        "credentials",
-        (not cluster.asks_for_users, WARNING, unasked, remedy),
-        (case.url.scheme == "etcd", NOTE, readable, None),
-        (True, OK, user, None),
-    )
-    if cluster.asks_for_users:
+    nobody = "none: keys are open to whoever reaches the servers, unless TLS asks for certificates"
+    yield judge_credentials(case.url, nobody, str(user))
+    if user is not None:
         yield _judge_login(_login_seconds(case))
 
 
@@ -127,9 +118,7 @@ def _server(case: Case, server: Server, status: Answer) -> Iterator[Finding]:
         yield look_at_clock(case, lambda: _date(server, case.deadline()), 1.0)
     except ValueError:
         pass  # Some proxy leaves it out.
-    space = _judge_space(server, status, case)
-    if space is not None:
-        yield space
+    yield from _space(server, status, case)
 
 
 def _date(server: Server, deadline: float) -> float:
@@ -140,17 +129,16 @@ def _date(server: Server, deadline: float) -> float:
     return date
 
 
-def _judge_space(server: Server, status: Answer, case: Case) -> Finding | None:
+def _space(server: Server, status: Answer, case: Case) -> Iterator[Finding]:
     """Judge the size of the server's file against its quota, behind which it takes no more writes."""
     quota = status.number("dbSizeQuota")  # Since 3.6.
     if not quota:
         metrics = server.get("/metrics", case.deadline()).body.decode("utf-8", "replace")
         told = re.search(r"^etcd_server_quota_backend_bytes ([0-9.e+]{1,40})$", metrics, re.MULTILINE)
         quota = int(number(told.group(1))) if told else 0
-    if not quota:
-        return None
-    remedy = "compact by --auto-compaction-retention, and defragment (`etcdctl defrag`)"
-    return judge_share("space", status.number("dbSize"), quota, "", remedy)
+    if quota:
+        remedy = "compact by --auto-compaction-retention, and defragment (`etcdctl defrag`)"
+        yield judge_share("space", status.number("dbSize"), quota, "", remedy)
 
 
 def _judge_ensemble(status: dict[str, Answer], silent: list[str], members: list[Answer]) -> Finding:

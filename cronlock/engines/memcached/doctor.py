@@ -48,7 +48,7 @@ def examine(case: Case) -> Iterator[Finding]:
 def _lease_at(case: Case, url: URL, store: MemcachedStore) -> Iterator[Finding]:
     one = probe.Case(url, Leases(store), timeout=case.timeout, ttl=case.ttl, hold=case.hold)
     yield from probe.lease(one)
-    probe.forget(one)
+    yield from probe.forget(one)
 
 
 def _examine_server(case: Case, place: Address, store: MemcachedStore) -> Iterator[Finding]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
+from contextlib import closing
 
 from ... import durations
-from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, judge_share, number, plain, size
-from ...errors import BackendUnavailable, ConfigError
+from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, decide, judge_share, number, plain, size
+from ...errors import BackendUnavailable
 from ..wire import sql
 from ..wire.doctor import ANSWER, connect_all, judge_peer, look_at_clock, show
 from ..wire.sql_doctor import CREATE, GRANTS, judge_table, log_in
@@ -47,16 +49,13 @@ _COLUMNS = (
 
 
 def create(case: Case) -> Iterator[Finding]:
-    """Make the table unless there is one of that name. Raises BackendError when the server does not answer."""
+    """Make the table unless there is one of that name. Raises ConfigError without a database, and BackendError."""
     store = case.store(MysqlStore)
     try:
         if _rows(case, _TABLE):
             yield Finding("create", OK, f"table {store.table} is there already")
             return
         _query(case, statements.statement(statements.CREATE, store.quoted_table))
-    except ConfigError as error:
-        yield Finding("create", BAD, str(error))
-        return
     except Refused as error:
         remedy = "run this once with the URL of a user who may CREATE in the database"
         remedy += f", then GRANT {GRANTS} ON {store.table} TO who runs jobs"
@@ -100,34 +99,28 @@ def examine(case: Case) -> Iterator[Finding]:
 def _several(case: Case) -> Iterator[Finding]:
     """Look at which servers take writes: two that know nothing of each other would both grant a key."""
     servers = case.store(MysqlStore).servers
-    takes_writes = []
+    takes_writes = {}
     for place in servers.places:
         shown = place if isinstance(place, str) else show(*place)
         try:
-            link = servers.log_in(place, time.monotonic() + case.timeout / len(servers.places))
+            with closing(servers.log_in(place, time.monotonic() + case.timeout / len(servers.places))) as link:
+                link.limit(case.deadline())
+                ((_, rows),) = link.ask([_show_global("VARIABLES", _WRITES)])
         except BackendUnavailable as error:
             yield Finding(ANSWER, NOTE, f"{shown}: {error}")
             continue
-        try:
-            link.limit(case.deadline())
-            ((_, rows),) = link.ask([_show_global("VARIABLES", _WRITES)])
-            told = _by_name(rows)
-            if told.get("read_only", "OFF").upper() == "OFF":
-                takes_writes.append((shown, _is_group(told)))
-            else:
-                yield Finding("read-only", NOTE, f"{shown} is, and passed over until it is not")
-        except BackendUnavailable as error:
-            yield Finding(ANSWER, NOTE, f"{shown}: {error}")
-        finally:
-            link.close()
-    if len(takes_writes) > 1:
-        names = " and ".join(name for name, _ in takes_writes)
-        if all(group for _, group in takes_writes):
-            text = f"{names} take writes: leases are judged by the clock of the one that is asked"
-            yield Finding("read-only", NOTE, f"{text}; write them in the same order everywhere, and keep clocks by NTP")
+        told = _by_name(rows)
+        if told.get("read_only", "OFF").upper() == "OFF":
+            takes_writes[shown] = told.get("wsrep_on") == "ON" or bool(told.get("group_replication_group_name"))
         else:
-            text = f"{names} take writes, and are not one cluster: each grants what the other has granted"
-            yield Finding("read-only", BAD, text, "set read_only on all but one")
+            yield Finding("read-only", NOTE, f"{shown} is, and passed over until it is not")
+    names = " and ".join(takes_writes)
+    if len(takes_writes) > 1 and all(takes_writes.values()):
+        text = f"{names} take writes: leases are judged by the clock of the one that is asked"
+        yield Finding("read-only", NOTE, f"{text}; write them in the same order everywhere, and keep clocks by NTP")
+    elif len(takes_writes) > 1:
+        text = f"{names} take writes, and are not one cluster: each grants what the other has granted"
+        yield Finding("read-only", BAD, text, "set read_only on all but one")
 
 
 def _usable_table(case: Case) -> Finding:
@@ -159,14 +152,14 @@ def _encryption(case: Case, link: Link) -> Iterator[Finding]:
         return
     mode = case.url.params.get("ssl", "verify_identity" if "ca" in case.url.params else SSL_MODES[0])
     mode = mode.lower().replace("-", "_")
-    if mode == "disabled":
-        text = "none: who listens in sees jobs and their hosts"
-        yield Finding("encryption", NOTE, f"{text}; ca= (or ssl=required) wants it")
-        return
-    if mode != "verify_identity":
-        yield Finding("encryption", NOTE, f"TLS, but ssl={mode} takes other servers for the right one; use ca=")
-    else:
-        yield Finding("encryption", OK, f"TLS, ssl={mode}")
+    listeners = "none: who listens in sees jobs and their hosts; ca= (or ssl=required) wants it"
+    any_server = f"TLS, but ssl={mode} takes other servers for the right one; use ca="
+    yield decide(
+        "encryption",
+        (mode == "disabled", NOTE, listeners, None),
+        (mode != "verify_identity", NOTE, any_server, None),
+        (True, OK, f"TLS, ssl={mode}", None),
+    )
     if link.certificate:
         yield judge_peer(str(case.url), link.certificate)
 
@@ -175,62 +168,58 @@ def _version(case: Case, told: dict[str, str]) -> Finding:
     ((version, user),) = _query(case, "SELECT VERSION(), CURRENT_USER()")
     text = plain(version)
     kind = "MariaDB" if "mariadb" in text.lower() else "MySQL"
-    digits = text.partition("-")[0].split(".")
     shown = f"{kind} {text}, up for {durations.show(round(number(told.get('uptime'))))}, user {plain(user)}"
-    if not all(part.isascii() and part.isdigit() and len(part) < 6 for part in digits[:2]):
-        return Finding("server", NOTE, f"cannot tell the version of {shown}")
-    if tuple(int(part) for part in digits[:2]) < _OLDEST[kind]:
-        oldest = ".".join(str(number) for number in _OLDEST[kind])
-        return Finding("server", BAD, shown, f"cronlock needs {kind} {oldest} or later")
-    return Finding("server", OK, shown)
+    known = re.match(r"([0-9]{1,5})\.([0-9]{1,5})", text)
+    found = (int(known[1]), int(known[2])) if known else (0, 0)
+    oldest = ".".join(map(str, _OLDEST[kind]))
+    return decide(
+        "server",
+        (not known, NOTE, f"cannot tell the version of {shown}", None),
+        (found < _OLDEST[kind], BAD, shown, f"cronlock needs {kind} {oldest} or later"),
+        (True, OK, shown, None),
+    )
 
 
-def _durability(told: dict[str, str]) -> Iterator[Finding]:
+def _durability(told: dict[str, str]) -> list[Finding]:
     name = "durability"
     flush, binlog = told.get("innodb_flush_log_at_trx_commit"), told.get("sync_binlog", "1")
     if flush is None:
-        yield Finding(name, NOTE, "cannot tell: the server does not show its settings")
-        return
-    good = True
+        return [Finding(name, NOTE, "cannot tell: the server does not show its settings")]
+    wrong = []
     if flush != "1":
-        good = False
         text = f"innodb_flush_log_at_trx_commit is {flush}: a crash forgets leases that were just granted"
-        yield Finding(name, WARNING, text, "set it to 1")
+        wrong.append(Finding(name, WARNING, text, "set it to 1"))
     if told.get("log_bin", "OFF") == "ON" and binlog != "1":
-        good = False
         text = f"sync_binlog is {binlog}: after a crash replicas may lack, or alone have, what was just granted"
-        yield Finding(name, WARNING, text, "set it to 1")
+        wrong.append(Finding(name, WARNING, text, "set it to 1"))
     if told.get("innodb_doublewrite", "ON") == "OFF":
-        good = False
-        yield Finding(name, WARNING, "innodb_doublewrite is off: a crash can damage the table", "turn it on")
-    if good:
-        yield Finding(name, OK, "innodb_flush_log_at_trx_commit 1")
+        wrong.append(Finding(name, WARNING, "innodb_doublewrite is off: a crash can damage the table", "turn it on"))
+    return wrong or [Finding(name, OK, "innodb_flush_log_at_trx_commit 1")]
 
 
 def _replication(told: dict[str, str]) -> Iterator[Finding]:
-    name = "replication"
     if told.get("read_only", "OFF") != "OFF":
         yield Finding("read-only", BAD, "this server is read-only: a replica?", "name the server that takes writes")
     semi = next((word for word in ("master", "source") if told.get(f"rpl_semi_sync_{word}_enabled") == "ON"), None)
-    if told.get("wsrep_on") == "ON":
-        nodes, status = told.get("wsrep_cluster_size", "?"), told.get("wsrep_cluster_status", "?")
-        text = f"Galera, {nodes} nodes, {status}: leases are judged by the clock of the node that is asked"
-        yield Finding(name, NOTE, f"{text}; name one node first everywhere, and keep clocks by NTP")
-    elif told.get("group_replication_group_name"):
-        if told.get("group_replication_single_primary_mode", "ON") == "ON":
-            yield Finding(name, NOTE, "Group Replication with one primary: the clock of a new primary decides then")
-        else:
-            text = "Group Replication with several primaries: leases are judged by the clock of the one that is asked"
-            yield Finding(name, NOTE, f"{text}; name one first everywhere, and keep clocks by NTP")
-    elif semi is not None:
-        clients = told.get(f"rpl_semi_sync_{semi}_clients", "0")
-        text = f"semi-synchronous, to {clients}: a grant waits for one of them, but not beyond its time-out"
-        yield Finding(name, OK, text) if number(clients) else Finding(name, WARNING, text, "bring replicas back")
-    elif told.get("log_bin") == "ON":
-        text = "if this server has replicas, they are asynchronous: a failover can forget leases that were just granted"
-        yield Finding(name, NOTE, f"{text}; semi-synchronous replication has a grant wait for one of them")
-    else:
-        yield Finding(name, NOTE, "none (no binary log): while this server is down nothing runs")
+    clients = told.get(f"rpl_semi_sync_{semi}_clients", "0")
+    group = told.get("group_replication_group_name")
+    one_primary = group and told.get("group_replication_single_primary_mode", "ON") == "ON"
+    galera = f"Galera, {told.get('wsrep_cluster_size', '?')} nodes, {told.get('wsrep_cluster_status', '?')}"
+    several = "leases are judged by the clock of the one that is asked"
+    several += "; name one first everywhere, and keep clocks by NTP"
+    waits = f"semi-synchronous, to {clients}: a grant waits for one of them, but not beyond its time-out"
+    lags = "if this server has replicas, they are asynchronous: a failover can forget leases that were just granted"
+    waiting = "semi-synchronous replication has a grant wait for one of them"
+    yield decide(
+        "replication",
+        (told.get("wsrep_on") == "ON", NOTE, f"{galera}: {several}", None),
+        (one_primary, NOTE, "Group Replication with one primary: the clock of a new primary decides then", None),
+        (group, NOTE, f"Group Replication with several primaries: {several}", None),
+        (semi and number(clients), OK, waits, None),
+        (semi, WARNING, waits, "bring replicas back"),
+        (told.get("log_bin") == "ON", NOTE, f"{lags}; {waiting}", None),
+        (True, NOTE, "none (no binary log): while this server is down nothing runs", None),
+    )
 
 
 def _rights(case: Case) -> Iterator[Finding]:
@@ -269,7 +258,3 @@ def _rows(case: Case, text: str) -> list[Row]:
 
 def _query(case: Case, text: str) -> list[Row]:
     return case.store(MysqlStore).servers.query(text, case.deadline())
-
-
-def _is_group(told: dict[str, str]) -> bool:
-    return told.get("wsrep_on") == "ON" or bool(told.get("group_replication_group_name"))

@@ -6,7 +6,7 @@ from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, at
 from ...doctor.probe import PROGRAM
 from ...errors import BackendUnavailable, ConfigError
 from ..wire.aws import Denied
-from ..wire.doctor import ANSWER, REACHABLE, judge_server_clock
+from ..wire.doctor import REACHABLE, judge_server_clock
 from .backend import SqsBackend
 from .queue import ATTRIBUTES, RETENTION
 from .wire import INVISIBLE, VISIBLE, NoQueue, Queues, count, once_there
@@ -45,7 +45,10 @@ def create(case: Case) -> Iterator[Finding]:
 
 
 def reach(case: Case) -> Iterator[Finding]:
-    """Ask for the doctor's own queue, which takes credentials, endpoint and permission."""
+    """Ask for the doctor's own queue, which takes credentials, endpoint and permission.
+
+    Raises BackendUnavailable, and ConfigError.
+    """
     queues, key = _queues_of(case)
     service = queues.service
     try:
@@ -63,9 +66,6 @@ def reach(case: Case) -> Iterator[Finding]:
             text = f"there is no queue {queues.name(key)} for doctors"
             yield Finding("queue", BAD, text, "make it: cronlock doctor --create")
             return
-    except (ConfigError, BackendUnavailable) as error:
-        yield Finding(ANSWER, BAD, str(error))
-        return
     yield Finding(REACHABLE, OK, endpoint)
 
 
@@ -100,27 +100,28 @@ def examine(case: Case) -> Iterator[Finding]:
 
 def examine_queue(attributes: dict[str, str]) -> Iterator[Finding]:
     """Say what is wrong with one queue, from its attributes."""
+    kept, delay, key = (
+        attributes.get(name, "") for name in ("MessageRetentionPeriod", "DelaySeconds", "KmsMasterKeyId")
+    )
+    tokens = count(attributes, (*VISIBLE, *INVISIBLE))
     if attributes.get("FifoQueue") != "true":
         text = "not a FIFO queue: it may deliver a token twice"
         yield Finding("type", BAD, text, "make it anew, with FifoQueue=true")
     if attributes.get("RedrivePolicy"):
         text = "has a redrive policy: after so many runs the token is thrown away"
         yield Finding("redrive policy", BAD, text, "take it off: set-queue-attributes --attributes RedrivePolicy=")
-    kept = attributes.get("MessageRetentionPeriod")
     if kept != str(RETENTION):
         text = f"keeps messages for {kept} s only: the token ends with them"
         yield Finding("retention", BAD, text, f"set MessageRetentionPeriod={RETENTION}, which is 14 days")
-    if attributes.get("DelaySeconds", "0") != "0":
-        text = f"delays messages by {attributes['DelaySeconds']} s: a new token is not to be had until then"
+    if delay != "0":
+        text = f"delays messages by {delay} s: a new token is not to be had until then"
         yield Finding("delay", WARNING, text, "set DelaySeconds=0")
-    tokens = count(attributes, (*VISIBLE, *INVISIBLE))
     if tokens > _MANY_TOKENS:
         text = f"has {tokens} messages, where one token is enough: somebody sends to it"
         remedy = "see that nothing but cronlock uses it, and purge it while nothing runs"
         yield Finding("messages", WARNING, text, remedy)
-    if attributes.get("KmsMasterKeyId"):
-        text = f"encrypted with {attributes['KmsMasterKeyId']}: runs need kms:Decrypt and kms:GenerateDataKey of it"
-        yield Finding("encryption", NOTE, text)
+    if key:
+        yield Finding("encryption", NOTE, f"encrypted with {key}: runs need kms:Decrypt and kms:GenerateDataKey of it")
 
 
 def _creating(case: Case, queues: Queues, key: str) -> Iterator[Finding]:

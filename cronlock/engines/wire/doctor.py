@@ -65,6 +65,17 @@ def tls_of(url: URL) -> ssl.SSLContext | None:
     return tls_context(str(url), url.params) if wanted else None
 
 
+def judge_credentials(url: URL, nobody: str, user: str) -> Finding:
+    """Judge how a URL says who asks: what follows from `nobody`, or what messages call the `user`."""
+    readable = f"{user}, whose password is readable on its way: only {url.scheme}s:// (TLS) hides it"
+    return decide(
+        "credentials",
+        (url.user is None, NOTE, nobody, None),
+        (url.scheme not in _WITH_TLS, NOTE, readable, None),
+        (True, OK, user, None),
+    )
+
+
 def show(host: str, port: int) -> str:
     """Return a server's address for people."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

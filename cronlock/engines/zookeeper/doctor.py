@@ -8,8 +8,8 @@ import kazoo.version
 from kazoo.protocol.serialization import Exists
 
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding
-from ...errors import BackendError, BackendUnavailable
-from ..wire.doctor import ANSWER, alone, connect_all, judge_ensemble, look_at_clock, show, tls_of
+from ...errors import BackendUnavailable
+from ..wire.doctor import alone, connect_all, judge_credentials, judge_ensemble, look_at_clock, show, tls_of
 from ..wire.stream import Stream
 from .session import Session
 from .store import ZooKeeperStore
@@ -26,22 +26,11 @@ _FEWEST = 3
 
 
 def reach(case: Case) -> Iterator[Finding]:
-    """Connect to each server, and open a session with one."""
-    if not (yield from connect_all(case, DEFAULT_PORT)):
-        return
-    try:
+    """Connect to each server, open a session with one, and look at a key. Raises BackendError."""
+    if (yield from connect_all(case, DEFAULT_PORT)):
         case.backend.read(case.key)
-    except BackendError as error:
-        yield Finding(ANSWER, BAD, str(error))
-        return
-    if case.url.user is None:
-        text = "none: nodes are open to whoever reaches the servers; write user:password@ in the URL"
-        yield Finding("credentials", NOTE, text)
-    elif case.url.scheme == "zookeeper":
-        text = f"digest of {case.url.user}, readable on its way: only zookeepers:// (TLS) hides the password"
-        yield Finding("credentials", NOTE, text)
-    else:
-        yield Finding("credentials", OK, f"digest of {case.url.user}")
+        nobody = "none: nodes are open to whoever reaches the servers; write user:password@ in the URL"
+        yield judge_credentials(case.url, nobody, f"digest of {case.url.user}")
 
 
 def examine(case: Case) -> Iterator[Finding]:

@@ -11,14 +11,16 @@ from unittest.mock import Mock
 import pytest
 
 from cronlock.doctor.findings import BAD, NOTE, OK, WARNING, Finding
-from cronlock.doctor.probe import Case, forget, lease
+from cronlock.doctor.probe import Case
 from cronlock.engines.etcd import doctor as etcd_doctor
-from cronlock.engines.etcd.doctor import _date, _judge_ensemble, examine, reach
+from cronlock.engines.etcd.doctor import _date, _judge_ensemble, examine
 from cronlock.engines.etcd.messages import Answer
 from cronlock.engines.registry import open_backend, open_doctor
 from cronlock.engines.url import URL
 from labs.servers.etcd import EtcdEnsemble, EtcdServer, text
 from labs.servers.process import HOST, free_port
+
+from ..look import Look
 
 _PASSWORD = "not-to-be-shown"
 
@@ -36,16 +38,10 @@ def case_of(url: str) -> Iterator[Case]:
 def examined(url: str) -> dict[str, Finding]:
     """Return all that the doctor says of the servers, by name; of several with one name the worst."""
     found: dict[str, Finding] = {}
-    with case_of(url) as case:
-        for step in (reach, lease, examine):
-            for finding in step(case):
-                assert _PASSWORD not in finding.text + (finding.remedy or "")
-                if finding.name not in found or finding.level != OK:
-                    found[finding.name] = finding
-            if any(finding.level == BAD for finding in found.values()):
-                break
-        else:
-            forget(case)
+    for finding in Look(url).found:
+        assert _PASSWORD not in finding.text + (finding.remedy or "")
+        if finding.name not in found or finding.level != OK:
+            found[finding.name] = finding
     return found
 
 
@@ -59,7 +55,7 @@ def test_one_server() -> None:
     with EtcdServer() as server:
         found = examined(server.url())
         assert levels(found) == {
-            **dict.fromkeys(("reachable", "lease", "server", "clock", "space", "alarms", "client"), OK),
+            **dict.fromkeys(("reachable", "round trip", "lease", "server", "clock", "space", "alarms", "client"), OK),
             "credentials": NOTE,
             "compaction": NOTE,
             "ensemble": WARNING,
@@ -99,7 +95,7 @@ def test_login_that_takes_long() -> None:
 
 
 def test_users() -> None:
-    """User and password are tried out; of who may not do enough the lease tells."""
+    """User and password are tried out; who may not do enough is told what is missing."""
     with EtcdServer(tls=True, password=_PASSWORD) as server:
         server.add_user("ann", _PASSWORD, "ours/")
         server.add_user("bob", _PASSWORD)
@@ -109,8 +105,8 @@ def test_users() -> None:
         assert levels(examined(server.url(login="")))["answer"] == BAD
         assert "check user" in examined(server.url(login=f"ann:x{_PASSWORD}"))["answer"].text
         found = examined(server.url(login=f"bob:{_PASSWORD}"))
-        assert found["lease"].level == BAD
-        assert "under the prefix" in found["lease"].text
+        assert found["answer"].level == BAD
+        assert "under the prefix" in found["answer"].text
 
 
 def test_ensemble() -> None:
