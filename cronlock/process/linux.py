@@ -13,6 +13,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+try:
+    import _ctypes
+except ImportError:
+    # An interpreter built without libffi: the rest of cronlock works as on other systems.
+    _ctypes = None  # type: ignore[assignment]
+
 # <linux/prctl.h>
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
@@ -24,12 +30,7 @@ _TFD_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK
 
 
 def _library() -> int | None:
-    if sys.platform != "linux":
-        return None
-    try:
-        import _ctypes
-    except ImportError:
-        # An interpreter built without libffi: the rest of cronlock works as on other systems.
+    if sys.platform != "linux" or _ctypes is None:
         return None
     # None is the program itself, the C library included; typeshed knows only names of files.
     return _ctypes.dlopen(None, os.RTLD_NOW)  # type: ignore[arg-type]
@@ -41,8 +42,6 @@ _LIBC = _library()
 def _call(name: str, *arguments: int | bytes) -> int:
     if _LIBC is None:
         return -1
-    import _ctypes
-
     try:
         result: int = _ctypes.call_function(_ctypes.dlsym(_LIBC, name), arguments)
     except OSError:
