@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
 else:
-    import _signal  # `signal` builds enums at import; see cronlock.signals.
+    import _signal  # `signal` builds enums at import; see cronlock.process.signals.
 
 
 def main() -> None:

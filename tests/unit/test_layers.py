@@ -1,23 +1,109 @@
-"""Which room of the package may know of which."""
+"""Which part of the package may know of which: dependencies point one way, also those for type checkers alone."""
 
 from __future__ import annotations
 
 import ast
+import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
-import cronlock.process
+import pytest
 
-#: What `cronlock.process` may know besides itself and the standard library.
-_FOUNDATIONS = {"durations", "errors", "keys", "value"}
+from labs.installation import ROOT
+
+#: What everybody may import: they know of nothing but each other.
+_GROUND = {"cronlock", "errors", "durations", "keys", "value"}
+#: What each part may import besides itself, the standard library and the ground floor.
+_KNOWS = {
+    **{name: set[str]() for name in _GROUND},
+    "lease": set[str](),
+    "process": set[str](),
+    "config": set[str](),
+    "crontab": {"config"},
+    "testing": {"lease"},
+    "doctor": {"config", "engines.url", "lease", "process"},
+    "engines.url": set[str](),
+    "engines.registry": {"config", "engines.url", "lease"},
+    "run": {"config", "engines.registry", "lease", "process"},
+    "commands": {"config", "crontab", "doctor", "engines.registry", "engines.url", "lease"},
+    "cli": {"commands", "config", "run"},
+    "__main__": {"cli", "config", "process", "run"},
+}
+_ENGINES_KNOW = {"engines.url", "engines.wire", "lease"}
+#: Parts that may import packages of others; only the modules named so of engines.
+_CLIENTS = ("cli", "commands", "crontab", "engines.", "testing", "value")
+#: Modules that the interpreter promises to nobody, and where they may be used.
+_DOORS = {
+    "_ctypes": {"engines.postgresql.libpq", "process.linux"},
+    "_signal": {"__main__", "process.signals"},
+    "_socket": {"engines.wire.stream"},
+}
 
 
-def test_process_knows_no_leases() -> None:
-    """What keeps processes to deadlines knows neither leases nor engines nor settings."""
-    known = set()
-    for file in Path(cronlock.process.__path__[0]).glob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.level == 2:
-                known |= {node.module.partition(".")[0]} if node.module else {name.name for name in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                assert node.level == 1 or not (node.module or "").startswith("cronlock")
-    assert known <= _FOUNDATIONS
+def _module(file: Path) -> str:
+    """Return the name of a module of the package, without the package's own."""
+    parts = file.relative_to(ROOT / "cronlock").parts
+    return ".".join(part.removesuffix(".py") for part in parts if part != "__init__.py") or "cronlock"
+
+
+_FILES = {_module(file): file for file in sorted((ROOT / "cronlock").rglob("*.py"))}
+
+
+def _part(module: str) -> str:
+    """Return the part of the package that a module of it belongs to: a folder, an engine, or a file at the top."""
+    first, *rest = module.split(".")
+    return f"engines.{rest[0]}" if first == "engines" and rest else first
+
+
+def _imports(module: str) -> tuple[set[str], set[str]]:
+    """Return the modules of the package that a module of it imports anywhere in its text, and those of others."""
+    own, others = set(), set()
+    for node in ast.walk(ast.parse(_FILES[module].read_text())):
+        if isinstance(node, ast.Import):
+            others |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level and not (node.module or "").startswith("cronlock"):
+            others.add(node.module or "")
+        elif isinstance(node, ast.ImportFrom):
+            above = _FILES[module].parents[node.level - 1] if node.level else ROOT
+            base = above.joinpath(*(node.module or "").split("."))
+            for alias in node.names:
+                # A module, or what is taken out of one.
+                name = _module(base / alias.name)
+                own.add(name if name in _FILES else _module(base))
+    return own, others
+
+
+_IMPORTS = {module: _imports(module) for module in _FILES}
+
+
+@pytest.mark.parametrize("part", sorted({_part(module) for module in _FILES}))
+def test_dependencies_point_one_way(part: str) -> None:
+    """A part imports what stands below it; an engine no other one, and whatever only a doctor needs in its doctor."""
+    for module in _FILES:
+        if _part(module) == part:
+            allowed = _KNOWS.get(part, _ENGINES_KNOW) | _GROUND | {part, "engines"}
+            if part.startswith("engines.") and module.endswith("doctor"):
+                allowed |= {"doctor"}
+            assert {_part(name) for name in _IMPORTS[module][0]} <= allowed, module
+
+
+def test_no_circles() -> None:
+    """Between folders, engines, and the files at the top."""
+    graph: dict[str, set[str]] = {}
+    for module, (own, _) in _IMPORTS.items():
+        graph.setdefault(_part(module), set()).update({_part(name) for name in own} - {_part(module)})
+    TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 10), reason="Python 3.9 does not say which modules are its own")
+def test_packages_of_others() -> None:
+    """Are the business of engines, and of what nobody waits for."""
+    for module, (_, others) in _IMPORTS.items():
+        foreign = {name.partition(".")[0] for name in others} - sys.stdlib_module_names
+        assert not foreign or module.startswith(_CLIENTS), (module, foreign)
+
+
+@pytest.mark.parametrize(("name", "doors"), _DOORS.items())
+def test_private_modules_of_the_interpreter(name: str, doors: set[str]) -> None:
+    """What may change with any Python is adapted in few places."""
+    assert {module for module, (_, others) in _IMPORTS.items() if name in others} <= doors
