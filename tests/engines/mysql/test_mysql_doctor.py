@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from cronlock.doctor.findings import BAD, NOTE, OK, WARNING
-from labs.proxy import Proxy
 from labs.servers.mariadb import DATABASE, MariadbReplica, MariadbServer
-from labs.servers.process import HOST, free_port
+from labs.servers.process import HOST
 from labs.servers.tls import tls
 
 from ..look import Look
+from ..sql.doctors import TableDoctor
 
 
 @pytest.fixture(scope="module")
@@ -32,19 +32,16 @@ def table(server: MariadbServer) -> Iterator[str]:
     server.run("REVOKE ALL, GRANT OPTION FROM guest")
 
 
-def test_making_the_table(server: MariadbServer, table: str) -> None:
-    """The table is made once, and what is in it stays."""
-    url = server.url(table=table)
-    missing = Look(url)
-    assert missing.one("table").level == BAD
-    assert missing.one("table").remedy == "make it: cronlock doctor --create"
-    made = Look(url, create=True)
-    assert made.one("create").text == f"made table {table}"
-    assert BAD not in made.levels().values()
-    server.run(f"INSERT INTO {table} VALUES ('kept', 'v', 'r', 0, 0)")
-    again = Look(url, create=True)
-    assert again.one("create").text == f"table {table} is there already"
-    assert server.run(f"SELECT name FROM {table}") == [(b"kept",)]
+class TestTable(TableDoctor):
+    """What both engines' doctors find."""
+
+    scheme = "mysql"
+    product = "MariaDB 1"
+    shown = " (InnoDB, Dynamic)"
+    kept = b"kept"
+    password = "g"
+    locked_out = "credentials", "Access denied"
+    lets_see = f"GRANT SELECT ON {DATABASE}.* TO guest"
 
 
 def test_making_it_elsewhere(server: MariadbServer) -> None:
@@ -57,46 +54,6 @@ def test_making_it_elsewhere(server: MariadbServer) -> None:
     assert "CREATE DATABASE" in Look(server.url("missing", user="admin")).one("credentials").text
 
 
-def test_all_is_well(server: MariadbServer, table: str) -> None:
-    """A server that is all right gives no warning, and nothing of the probe is left."""
-    look = Look(server.url(table=table), create=True)
-    assert set(look.levels().values()) == {OK, NOTE}
-    assert look.one("lease").level == OK
-    assert look.one("table").text == "leases (InnoDB, Dynamic)"
-    assert look.one("server").text.startswith("MariaDB 1")
-    assert look.one("clock").values["bound"] > 0
-    assert server.run(f"SELECT * FROM {table}") == []
-
-
-def test_who_may_not_make_it(server: MariadbServer, table: str) -> None:
-    """Who may not make a table is told who can, and what to grant."""
-    server.run(f"GRANT SELECT ON {DATABASE}.* TO guest")
-    found = Look(server.url(user="guest", password="g", table=table), create=True).one("create")
-    assert found.level == BAD
-    assert "denied" in found.text
-    assert f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table}" in (found.remedy or "")
-
-
-def test_missing_rights(server: MariadbServer, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Missing rights are named, and those that jobs need are enough."""
-    server.make_table(table)
-    url = server.url(user="guest", password="g", table=table)
-    assert "Access denied" in Look(url).one("credentials").text
-    server.run(f"GRANT SELECT ON {DATABASE}.{table} TO guest")
-    assert "lacks INSERT, UPDATE" in Look(url).one("permissions").text
-    server.run(f"GRANT INSERT, UPDATE ON {DATABASE}.{table} TO guest")
-    for pid in (1, 2):
-        # Each doctor of a host leaves the same one.
-        monkeypatch.setattr("os.getpid", lambda pid=pid: pid)
-        look = Look(url)
-        assert look.one("permissions").text.startswith(f"no DELETE on {table}: the doctors' own record, ")
-        assert set(look.levels().values()) == {OK, NOTE}
-        assert len(server.run(f"SELECT * FROM {table}")) == 1
-    server.run(f"GRANT DELETE ON {DATABASE}.{table} TO guest")
-    assert set(Look(url).levels().values()) == {OK, NOTE}
-    assert server.run(f"SELECT * FROM {table}") == []
-
-
 def test_rights_that_are_too_many(server: MariadbServer, table: str) -> None:
     """A user whose writes a replica would take is warned of."""
     server.make_table(table)
@@ -106,14 +63,8 @@ def test_rights_that_are_too_many(server: MariadbServer, table: str) -> None:
 
 
 def test_tables_that_will_not_do(server: MariadbServer, table: str) -> None:
-    """A table of others, one that a crash damages, and one that takes keys for each other are found."""
+    """A view, a table that a crash damages, and one that takes keys for each other are found."""
     url = server.url(table=table)
-    server.run(f"CREATE TABLE {table} (name VARCHAR(10))")
-    found = Look(url).one("table")
-    assert "is not a cronlock table of this layout: it lacks version, record, lapses_at, held_until" in found.text
-    assert "cronlock doctor --create" in (found.remedy or "")
-    assert Look(url, create=True).one("create").level == OK
-    server.run(f"DROP TABLE {table}")
     server.make_table(table)
     server.run(f"ALTER TABLE {table} MODIFY name VARCHAR(200) CHARACTER SET utf8mb4 NOT NULL")
     assert "name would have a collation" in Look(url).one("table").text
@@ -156,10 +107,6 @@ def test_who_is_not_let_in(server: MariadbServer) -> None:
     found = Look(server.url(user="guest", password="wr0ng"))
     assert found.one("credentials").level == BAD
     assert not any("wr0ng" in finding.text for finding in found.found)
-    assert Look(f"mysql://{HOST}:{free_port()}/db").one("reachable").level == BAD
-    with Proxy(server.port) as proxy:
-        proxy.drop_all()
-        assert "no answer in time" in Look(server.url(port=proxy.port), timeout=1.0).one("answer").text
     assert Look(f"mysql:///db?socket={server.directory}/none").one("answer").level == BAD
 
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from cronlock.doctor.findings import BAD, NOTE, OK, WARNING
-from labs.proxy import Proxy
+from cronlock.doctor.findings import BAD, NOTE, WARNING
 from labs.servers.postgresql import PgBouncer, PostgresqlServer, PostgresqlStandby
-from labs.servers.process import HOST, eventually, free_port
+from labs.servers.process import HOST, eventually
 from labs.servers.tls import tls
 
 from ..look import Look
+from ..sql.doctors import TableDoctor
 
 
 @pytest.fixture(scope="module")
@@ -30,66 +30,22 @@ def table(server: PostgresqlServer) -> Iterator[str]:
     server.run("DROP TABLE IF EXISTS leases")
 
 
-def test_making_the_table(server: PostgresqlServer, table: str) -> None:
-    """The table is made once, and what is in it stays."""
-    url = server.url(table=table)
-    missing = Look(url)
-    assert missing.one("table").level == BAD
-    assert missing.one("table").remedy == "make it: cronlock doctor --create"
-    made = Look(url, create=True)
-    assert made.one("create").text == f"made table {table}"
-    assert BAD not in made.levels().values()
-    server.run(f"INSERT INTO {table} VALUES ('kept', 'v', 'r', 0, 0)")
-    again = Look(url, create=True)
-    assert again.one("create").text == f"table {table} is there already"
-    assert server.run(f"SELECT name FROM {table}") == [("kept",)]
+class TestTable(TableDoctor):
+    """What both engines' doctors find."""
+
+    scheme = "postgresql"
+    product = "PostgreSQL "
+    locked_out = "permissions", "lacks SELECT, INSERT, UPDATE"
 
 
-def test_all_is_well(server: PostgresqlServer, table: str) -> None:
-    """A server that is all right gives no warning, and nothing of the probe is left."""
-    look = Look(server.url(table=table), create=True)
-    assert set(look.levels().values()) == {OK, NOTE}
-    assert look.one("lease").level == OK
-    assert look.one("server").text.startswith("PostgreSQL ")
-    assert look.one("clock").values["bound"] > 0
-    assert "pooler" not in look.levels()
-    assert server.run(f"SELECT * FROM {table}") == []
-
-
-def test_who_may_not_make_it(server: PostgresqlServer, table: str) -> None:
-    """Who may not make a table is told who can, and what to grant."""
-    found = Look(server.url(user="guest", table=table), create=True).one("create")
-    assert found.level == BAD
-    assert "permission denied" in found.text
-    assert f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table}" in (found.remedy or "")
+def test_schema_that_is_missing(server: PostgresqlServer) -> None:
+    """Nothing can be made there."""
     assert Look(server.url(table="nowhere.leases"), create=True).one("create").level == BAD
 
 
-def test_missing_rights(server: PostgresqlServer, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Missing rights are named, and one that only the doctor needs is a note."""
-    server.make_table(table)
-    url = server.url(user="guest", table=table)
-    assert "lacks SELECT, INSERT, UPDATE" in Look(url).one("permissions").text
-    server.run(f"GRANT SELECT, INSERT, UPDATE ON {table} TO guest")
-    for pid in (1, 2):
-        # Each doctor of a host leaves the same one.
-        monkeypatch.setattr("os.getpid", lambda pid=pid: pid)
-        assert Look(url).one("permissions").text.startswith(f"no DELETE on {table}: the doctors' own record, ")
-        assert len(server.run(f"SELECT * FROM {table}")) == 1
-    server.run(f"GRANT DELETE ON {table} TO guest")
-    assert set(Look(url).levels().values()) == {OK, NOTE}
-    assert server.run(f"SELECT * FROM {table}") == []
-
-
 def test_tables_that_will_not_do(server: PostgresqlServer, table: str) -> None:
-    """A table of others, a view, and one that a crash empties are found."""
+    """A view, and a table that a crash empties are found."""
     url = server.url(table=table)
-    server.run(f"CREATE TABLE {table} (name text)")
-    found = Look(url).one("table")
-    assert "is not a cronlock table of this layout: it lacks version, record, lapses_at, held_until" in found.text
-    assert "cronlock doctor --create" in (found.remedy or "")
-    assert Look(url, create=True).one("create").level == OK
-    server.run(f"DROP TABLE {table}")
     server.make_table(table)
     server.run(f"ALTER TABLE {table} SET UNLOGGED")
     assert "a crash empties it" in Look(url).one("table").text
@@ -167,14 +123,3 @@ def test_encryption() -> None:
         assert Look(guarded.url(database="nix")).one("credentials").level == BAD
         other = Look(guarded.url(sslrootcert=str(tls().client_cert))).one("answer")
         assert "certificate verify failed" in other.text
-
-
-def test_nobody_is_there(server: PostgresqlServer) -> None:
-    """A port where nobody listens, and a server that says nothing, are one finding each, in time."""
-    assert Look(f"postgresql://{HOST}:{free_port()}/db").levels() == {"reachable": BAD}
-    with Proxy(server.port) as proxy:
-        proxy.drop_all()
-        look = Look(server.url(port=proxy.port), timeout=1.0)
-        assert "no answer in time" in look.one("answer").text
-        look = Look(server.url(port=proxy.port), timeout=1.0, create=True)
-        assert look.levels() == {"create": BAD}
