@@ -34,7 +34,7 @@ from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
 from cronlock.lease.leases import Leases
 from cronlock.lease.server_clock import ServerClock
 from cronlock.lease.store import NO_HOLD
-from labs.clocks import ManualClock
+from cronlock.testing.simulated import SimulatedClock
 
 from .data import Data
 from .engine import SECRET, expecting, said
@@ -258,7 +258,7 @@ def _date(at: float) -> str:
 
 
 @contextmanager
-def _an_account(data: Data, clock: ManualClock, answer: Callable[[str, Any], tuple[int, Any]]) -> Iterator[None]:
+def _an_account(data: Data, clock: SimulatedClock, answer: Callable[[str, Any], tuple[int, Any]]) -> Iterator[None]:
     """Let an AWS service answer each action and its request with a status and what `answer` makes of them."""
     skew, has_date, aws_errors = data.pick(_SKEWS), not data.chance(8), data.pick((4, 12, 12, 40))
 
@@ -293,7 +293,7 @@ def _aws_error(data: Data) -> dict[str, Any]:
 
 def a_dynamodb(data: Data) -> None:
     """A table whose items hold anything gives answers, or the errors of backends."""
-    clock = ManualClock()
+    clock = SimulatedClock()
 
     def answer(action: str, request: Any) -> tuple[int, Any]:
         if action == "UpdateItem":
@@ -343,7 +343,7 @@ def an_item(data: Data) -> None:
     item: Any = _item(data, 1.7e9)
     for _ in range(data.below(3)):
         item = _bent(data, item)
-    clock = ManualClock()
+    clock = SimulatedClock()
     times = ServerClock("AWS", clock, [], 1.0)
     times.observe(clock.now() - 1.0, clock.now(), 1.7e9)
     with expecting(ForeignValue):
@@ -361,7 +361,7 @@ def an_item(data: Data) -> None:
 
 def an_sqs(data: Data) -> None:
     """A queue that delivers anything gives answers, or the errors of backends."""
-    clock = ManualClock()
+    clock = SimulatedClock()
 
     def answer(action: str, request: Any) -> tuple[int, Any]:
         if action == "ReceiveMessage":

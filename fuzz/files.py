@@ -22,7 +22,7 @@ from cronlock.lease.leases import Leases
 from cronlock.lease.sights import Sights, encode
 from cronlock.lease.vocabulary import Conflict, Run
 from cronlock.process import linux
-from labs.clocks import ManualClock
+from cronlock.testing.simulated import SimulatedClock
 
 from .data import Data
 from .engine import expecting
@@ -90,7 +90,7 @@ def _slot(data: Data) -> bytes:
 def a_sight(data: Data) -> None:
     """A sight may hold anything: it counts, or is as if it were not there; and is written anew."""
     with _directory() as folder:
-        clock = ManualClock()
+        clock = SimulatedClock()
         Sights(folder, "redis://h", KEY, clock).remember(Conflict("held", remaining=1.0, fence=7))
         (path,) = Path(folder, "sights").iterdir()
         path.write_bytes(data.maimed(encode(fields_of(data)) if data.chance(2) else path.read_bytes(), _TOKENS))

@@ -1,1 +1,1 @@
-"""What the tests, chaos, fuzz and bench share: real servers, machines, a proxy, clocks, an installation."""
+"""What the tests, chaos, fuzz and bench share: real servers, machines, a proxy, an installation."""

@@ -21,16 +21,21 @@ if TYPE_CHECKING:
 class SimulatedClock:
     """This machine's boot and wall clock, moved by hand. One that is shared stands for clocks that agree."""
 
-    def __init__(self, now: float = 1000.0) -> None:
+    def __init__(self, now: float = 1000.0, wall: float = 1.7e9) -> None:
         self.time = now
+        self._ahead = wall - now
 
     def now(self) -> float:
-        """Return boot time."""
+        """Return boot time, in seconds."""
         return self.time
 
     def wall(self) -> float:
-        """Return epoch time."""
-        return 1_700_000_000.0 + self.time
+        """Return epoch time, in seconds."""
+        return self._ahead + self.time
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass on both clocks."""
+        self.time += seconds
 
 
 class _Kept:

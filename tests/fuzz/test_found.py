@@ -33,10 +33,10 @@ from cronlock.lease.sights import Sights, encode
 from cronlock.lease.vocabulary import DIED, Conflict, Record, Run
 from cronlock.run.log import Log
 from cronlock.testing import make_claim
+from cronlock.testing.simulated import SimulatedClock
 from fuzz.data import Data
 from fuzz.engine import SECRET, said
 from fuzz.streams import served
-from labs.clocks import ManualClock
 
 _ESCAPE = "\x1b[2J"
 
@@ -70,7 +70,7 @@ def test_short_line_in_the_table_of_mounts(tmp_path: Path) -> None:
 
 def test_sight_with_an_endless_fence(tmp_path: Path) -> None:
     """A fence that no backend gives is no sight; kept, it would leave no room for the rest."""
-    clock = ManualClock()
+    clock = SimulatedClock()
     Sights(str(tmp_path), "redis://h", "k", clock).remember(Conflict("held", remaining=1.0, fence=7))
     (path,) = (tmp_path / "sights").iterdir()
     path.write_bytes(encode({"fence": "9" * 400}))

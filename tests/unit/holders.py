@@ -16,8 +16,7 @@ from cronlock.lease.vocabulary import EXITED, Claim, Conflict, Ending, Grant
 from cronlock.run.acquisition import Acquisition
 from cronlock.run.holding import Access, Holding
 from cronlock.run.log import Log
-from cronlock.testing.simulated import SimulatedServer, SimulatedStore
-from labs.clocks import ManualClock
+from cronlock.testing.simulated import SimulatedClock, SimulatedServer, SimulatedStore
 
 from . import leases_bench
 
@@ -37,7 +36,7 @@ class Interrupted(Exception):
 class Way(Leases):
     """A way to the server on which single requests go wrong; each takes a second."""
 
-    def __init__(self, clock: ManualClock) -> None:
+    def __init__(self, clock: SimulatedClock) -> None:
         self.server = SimulatedServer(clock)
         self.swaps = leases_bench.Way(self.server)
         super().__init__(self.swaps, clock)
@@ -126,7 +125,7 @@ class Bench:
     """A run between a way to the server and a clock that it moves by its pauses."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, **given: str) -> None:
-        self.clock = ManualClock()
+        self.clock = SimulatedClock()
         self.way = Way(self.clock)
         self.log = Lines()
         self.pauses: list[float] = []

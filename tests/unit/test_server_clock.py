@@ -7,12 +7,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cronlock.lease.server_clock import JUMP, RATE, ServerClock
-from labs.clocks import ManualClock
+from cronlock.testing.simulated import SimulatedClock
 
 
-def known(granularity: float = 0.0) -> tuple[ManualClock, ServerClock, list[str]]:
+def known(granularity: float = 0.0) -> tuple[SimulatedClock, ServerClock, list[str]]:
     """Return a machine's clock at 1000, a server's that nothing is known of, and its notices."""
-    machine, notices = ManualClock(now=1000.0, wall=1.7e9), list[str]()
+    machine, notices = SimulatedClock(now=1000.0, wall=1.7e9), list[str]()
     return machine, ServerClock("box", machine, notices, granularity), notices
 
 

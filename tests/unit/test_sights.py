@@ -11,13 +11,13 @@ import pytest
 
 from cronlock.lease import clock as clocks
 from cronlock.lease.sights import Sights
-from cronlock.lease.vocabulary import FORGOTTEN, HELD, RETENTION, Claim, Conflict, Run
-from labs.clocks import ManualClock
+from cronlock.lease.vocabulary import FORGOTTEN, HELD, RETENTION, Claim, Conflict, Run, Sight
+from cronlock.testing.simulated import SimulatedClock
 
 PLACE = "redis://h cronlock"
 
 
-def see(folder: Path, clock: ManualClock, conflict: Conflict) -> None:
+def see(folder: Path, clock: SimulatedClock, conflict: Conflict) -> None:
     """Let a run of key `k` get `conflict` for an answer."""
     sights = Sights(str(folder), PLACE, "k", clock)
     sights.recall()
@@ -25,14 +25,20 @@ def see(folder: Path, clock: ManualClock, conflict: Conflict) -> None:
     assert sights.problem is None
 
 
+def seen(folder: Path, clock: SimulatedClock) -> Sight:
+    """Return what is remembered of key `k`."""
+    sight = Sights(str(folder), PLACE, "k", clock).recall()
+    assert sight is not None
+    return sight
+
+
 def test_a_sight_is_remembered_by_the_next_process(tmp_path: Path) -> None:
     """Fence and age; nothing of another key or place."""
-    clock = ManualClock()
+    clock = SimulatedClock()
     assert Sights(str(tmp_path), PLACE, "k", clock).recall() is None
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
     clock.advance(5)
-    sight = Sights(str(tmp_path), PLACE, "k", clock).recall()
-    assert sight is not None
+    sight = seen(tmp_path, clock)
     assert (sight.floor, sight.age, sight.noticed_age) == (7, 5.0, None)
     assert Sights(str(tmp_path), PLACE, "other", clock).recall() is None
     assert Sights(str(tmp_path), "redis://h2 cronlock", "k", clock).recall() is None
@@ -41,10 +47,9 @@ def test_a_sight_is_remembered_by_the_next_process(tmp_path: Path) -> None:
 def test_the_ttl_of_the_lease_that_was_seen(tmp_path: Path) -> None:
     """It is that lease which may be out, not one of the ttl that is asked for now."""
     run = Run(owner="h:1:a", host="h", pid=1, program="p", started_at=1.0, ttl=600.0, fence=7)
-    see(tmp_path, ManualClock(), Conflict(HELD, remaining=1.0, fence=7, run=run))
-    see(tmp_path, ManualClock(), Conflict(FORGOTTEN, remaining=1.0))
-    sight = Sights(str(tmp_path), PLACE, "k", ManualClock()).recall()
-    assert sight is not None
+    see(tmp_path, SimulatedClock(), Conflict(HELD, remaining=1.0, fence=7, run=run))
+    see(tmp_path, SimulatedClock(), Conflict(FORGOTTEN, remaining=1.0))
+    sight = seen(tmp_path, SimulatedClock())
     assert sight.ttl == 600.0
     claim = Claim(key="k", owner="o", host="h", pid=1, program="p", ttl=300.0, hold=0.0, sight=sight)
     assert claim.doubt == 600.0
@@ -54,46 +59,41 @@ def test_the_ttl_of_the_lease_that_was_seen(tmp_path: Path) -> None:
 
 def test_the_fence_never_goes_down(tmp_path: Path) -> None:
     """A server that shows less does not lower what was seen."""
-    clock = ManualClock()
+    clock = SimulatedClock()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=3))
-    sight = Sights(str(tmp_path), PLACE, "k", clock).recall()
-    assert sight is not None
-    assert sight.floor == 7
+    assert seen(tmp_path, clock).floor == 7
 
 
 def test_noticing_keeps_the_age_of_the_sight_and_of_the_first_notice(tmp_path: Path) -> None:
     """Asking a forgetful server again and again does not begin the wait anew."""
-    clock = ManualClock()
+    clock = SimulatedClock()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
     clock.advance(10)
     for _ in range(3):
         see(tmp_path, clock, Conflict(FORGOTTEN, remaining=1.0))
         clock.advance(4)
-    sight = Sights(str(tmp_path), PLACE, "k", clock).recall()
-    assert sight is not None
+    sight = seen(tmp_path, clock)
     assert (sight.floor, sight.age, sight.noticed_age) == (7, 22.0, 12.0)
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=9))
-    sight = Sights(str(tmp_path), PLACE, "k", clock).recall()
-    assert sight is not None
+    sight = seen(tmp_path, clock)
     assert (sight.floor, sight.age, sight.noticed_age) == (9, 0.0, None)
 
 
 def test_after_a_reboot_the_age_is_at_least_the_uptime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Boot times of two boots do not compare; waiting begins anew, on the safe side."""
-    clock = ManualClock(now=5000)
+    clock = SimulatedClock(now=5000)
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
     see(tmp_path, clock, Conflict(FORGOTTEN, remaining=1.0))
     monkeypatch.setattr(clocks, "boot_id", lambda: "another boot")
-    clock.reboot(uptime=30.0, wall=100.0)
-    sight = Sights(str(tmp_path), PLACE, "k", clock).recall()
-    assert sight is not None
+    clock = SimulatedClock(now=30.0, wall=clock.wall() + 100.0)
+    sight = seen(tmp_path, clock)
     assert (sight.floor, sight.age, sight.noticed_age) == (7, 30.0, None)
 
 
 def test_what_is_older_than_the_retention_is_no_evidence(tmp_path: Path) -> None:
     """The server may have collected the record by itself."""
-    clock = ManualClock()
+    clock = SimulatedClock()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
     clock.advance(RETENTION)
     assert Sights(str(tmp_path), PLACE, "k", clock).recall() is None
@@ -101,7 +101,7 @@ def test_what_is_older_than_the_retention_is_no_evidence(tmp_path: Path) -> None
 
 def test_garbage_in_the_file_is_as_nothing(tmp_path: Path) -> None:
     """A damaged file costs this rule, not the run."""
-    clock = ManualClock()
+    clock = SimulatedClock()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
     (file,) = (tmp_path / "sights").iterdir()
     for garbage in (b"", b"\xff" * 600, b"cronlock=1\nfence=x\n"):
@@ -113,7 +113,7 @@ def test_garbage_in_the_file_is_as_nothing(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     """And nothing is raised."""
     (tmp_path / "sights").write_text("in the way")
-    sights = Sights(str(tmp_path), PLACE, "k", ManualClock())
+    sights = Sights(str(tmp_path), PLACE, "k", SimulatedClock())
     assert sights.recall() is None
     sights.remember(Conflict(HELD, remaining=1.0, fence=7))
     assert sights.problem is not None
@@ -121,7 +121,7 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 def test_what_cannot_be_written_back_is_no_sight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a file system that became read-only a doubt would begin anew each time, and never be over."""
-    clock = ManualClock()
+    clock = SimulatedClock()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
     really_open = os.open
 
@@ -141,26 +141,22 @@ def test_what_cannot_be_written_back_is_no_sight(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(("first", "second"), [(8, 9), (9, 8)])
 def test_two_writers_at_once_never_lower_the_fence(tmp_path: Path, first: int, second: int) -> None:
     """Both recalled the same; whoever writes last, the higher fence stays."""
-    clock = ManualClock()
+    clock = SimulatedClock()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
     writers = [Sights(str(tmp_path), PLACE, "k", clock) for _ in range(2)]
     for sights in writers:
         sights.recall()
     for sights, fence in zip(writers, (first, second)):
         sights.remember(Conflict(HELD, remaining=1.0, fence=fence))
-    sight = Sights(str(tmp_path), PLACE, "k", clock).recall()
-    assert sight is not None
-    assert sight.floor == 9
+    assert seen(tmp_path, clock).floor == 9
 
 
 def test_a_forgetful_answer_does_not_lower_what_another_run_wrote(tmp_path: Path) -> None:
     """A run in doubt writes last, after one that saw more."""
-    clock = ManualClock()
+    clock = SimulatedClock()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
     in_doubt = Sights(str(tmp_path), PLACE, "k", clock)
     in_doubt.recall()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=9))
     in_doubt.remember(Conflict(FORGOTTEN, remaining=1.0, fence=3))
-    sight = Sights(str(tmp_path), PLACE, "k", clock).recall()
-    assert sight is not None
-    assert sight.floor == 9
+    assert seen(tmp_path, clock).floor == 9

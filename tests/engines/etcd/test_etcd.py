@@ -14,7 +14,7 @@ from cronlock.lease.store import NO_HOLD
 from cronlock.lease.vocabulary import FORGOTTEN, HELD, HOLD, Grant, Sight
 from cronlock.testing import LONG, StoreContract, eventually, fresh_key, granted, make_claim, make_ending
 from cronlock.testing import refused as refused_for
-from labs.clocks import ManualClock
+from cronlock.testing.simulated import SimulatedClock
 from labs.servers.etcd import EtcdServer, text
 
 from ..faults import TLS, Costs, Doubles, Impostors, StoreFaults, URLs, Wire, http_answers, opened
@@ -187,7 +187,7 @@ def test_hold_of_a_slow_swap(server: EtcdServer, far: Leases, wire: Wire, key: s
 def test_hold_of_a_swap_that_slept(far: Leases, wire: Wire, key: str) -> None:
     """A machine that is suspended meanwhile has its whole hold all the same, by the boot clock, and not for hours."""
     cells = Cells(far, key)
-    clock = cells.store._clock = ManualClock()
+    clock = cells.store._clock = SimulatedClock()
     seen, asked = cells.read(), wire.requests
     wire.on(3, lambda: clock.advance(9 * 3600.0))
     done, cell = cells.swap(seen, lease=60.0, hold=30.0)

@@ -14,7 +14,7 @@ from cronlock.lease.leases import Leases
 from cronlock.lease.store import NO_HOLD, Cell
 from cronlock.lease.vocabulary import HELD, HOLD, Conflict, Grant
 from cronlock.testing import LONG, eventually, fresh_key, granted, make_claim, make_ending, refused
-from labs.clocks import ManualClock
+from cronlock.testing.simulated import SimulatedClock
 from labs.proxy import Proxy
 from labs.servers.process import HOST, free_port
 
@@ -518,7 +518,7 @@ def test_a_clock_that_jumped_is_said(
     server: Server, open_at: Opener, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When the server's clock goes otherwise than ours, a person hears of it."""
-    clock = ManualClock()
+    clock = SimulatedClock()
     monkeypatch.setattr(sql, "SystemClock", lambda: clock)
     node = open_at(server.url())
     grant = granted(node.acquire(make_claim(key)))
