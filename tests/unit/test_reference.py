@@ -48,15 +48,3 @@ def test_the_tables_of_backends_agree() -> None:
         name, clock, late, fence, lists, requests = (cell.strip() for cell in line.strip("|").split("|"))
         assert [clock, late, fence, lists, *requests.split(", ")] == [manual[name][0], *manual.pop(name)[2:]]
     assert not manual
-
-
-def test_help_has_every_option_and_status() -> None:
-    """`cronlock run --help`, from the same table."""
-    answer = subprocess.run(
-        [sys.executable, "-m", "cronlock", "run", "--help"], capture_output=True, text=True, check=True
-    )
-    for option in OPTIONS:
-        assert option.long in answer.stdout
-    for status, meaning in errors.TABLE:
-        assert f"{status} " in answer.stdout
-        assert meaning in answer.stdout

@@ -33,12 +33,23 @@ def test_defaults(file: Path) -> None:
     assert (kept.timeout, kept.on_lost, kept.on_error, kept.skip_status) == (None, "stop", "fail", 0)
 
 
-def test_min_hold_follows_ttl_wait_and_every(file: Path) -> None:
-    """The smaller of 45 s and the ttl; 0 with --wait; half of --every."""
-    assert load(file, ttl="20").min_hold == 20
-    assert load(file, wait="60").min_hold == 0
-    assert load(file, wait="60", min_hold="5").min_hold == 5
-    assert load(file, every="1h").min_hold == 1800
+@pytest.mark.parametrize(
+    ("given", "hold"),
+    [
+        ({"ttl": "20"}, 20),
+        ({"wait": "60"}, 0),
+        ({"wait": "60", "min_hold": "5"}, 5),
+        ({"every": "1h"}, 1800),
+        # Who slept longest still finds the key held by who did not sleep at all; what was asked for stays.
+        ({"jitter": "20"}, 65),
+        ({"jitter": "20", "ttl": "30"}, 50),
+        ({"jitter": "20", "min_hold": "5"}, 5),
+        ({"jitter": "20", "wait": "60"}, 0),
+    ],
+)
+def test_min_hold_follows_the_other_settings(file: Path, given: dict[str, str], hold: float) -> None:
+    """The smaller of 45 s and the ttl, with the jitter on top; 0 with --wait; half of --every."""
+    assert load(file, {}, **given).min_hold == hold
 
 
 def test_precedence(file: Path) -> None:
@@ -149,14 +160,6 @@ def test_every_option_is_a_setting() -> None:
     assert names == set(settings.Settings._fields)
 
 
-def test_min_hold_covers_the_jitter(file: Path) -> None:
-    """Who slept longest still finds the key held by who did not sleep at all; what was asked for stays."""
-    assert load(file, jitter="20").min_hold == 65
-    assert load(file, jitter="20", ttl="30").min_hold == 50
-    assert load(file, jitter="20", min_hold="5").min_hold == 5
-    assert load(file, jitter="20", wait="60").min_hold == 0
-
-
 def test_no_home_at_all_is_no_state_directory(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A user without HOME and passwd entry, as in a container: nothing is kept in a directory called ~."""
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
@@ -173,12 +176,12 @@ def test_no_home_at_all_is_no_state_directory(file: Path, monkeypatch: pytest.Mo
 def test_of_verbose_and_quiet_the_higher_source_counts(file: Path) -> None:
     """A person who asks for more than the file says gets it; two on one level go together."""
     file.write_text("CRONLOCK_QUIET=yes\n")
-    kept = load(file, verbose=True)
-    assert (kept.verbose, kept.quiet) == (True, False)
-    kept = load(file, {"CRONLOCK_VERBOSE": "yes"})
-    assert (kept.verbose, kept.quiet) == (True, False)
+    by_hand, by_variable = load(file, verbose=True), load(file, {"CRONLOCK_VERBOSE": "yes"})
+    assert (by_hand.verbose, by_hand.quiet) == (by_variable.verbose, by_variable.quiet) == (True, False)
     kept = load(file, {"CRONLOCK_VERBOSE": "yes"}, quiet=True)
     assert (kept.verbose, kept.quiet) == (False, True)
+    kept = load(file, verbose=True, quiet=True)
+    assert (kept.verbose, kept.quiet) == (True, True)
 
 
 def test_empty_variable_for_the_file_means_the_default_one(
