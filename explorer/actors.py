@@ -147,8 +147,11 @@ def _command(monitor: Monitor, started: Started, held: Holding, log: _Silent, la
         started.heard = outcome != LOST and log.warned == warned
 
 
-def give_up(monitor: Monitor, *, after: float = 0.0, **changes: Any) -> Script:
-    """Return the script of a run that is interrupted when it sleeps `after` seconds after its start, and gives back."""
+def give_up(monitor: Monitor, *, after: float = 0.0, cannot_start: bool = False, **changes: Any) -> Script:
+    """Return the script of a run that is interrupted when it sleeps `after` seconds after its start, and gives back.
+
+    One that gets the key before that gives it back too, or finds that its command `cannot_start`.
+    """
 
     def script(actor: Actor) -> None:
         end = actor.world.clock.now() + after
@@ -178,9 +181,9 @@ def give_up(monitor: Monitor, *, after: float = 0.0, **changes: Any) -> Script:
         else:
             if isinstance(answer, Conflict) and wanted.standby:
                 answer = Standby(acquisition, wanted.standby, actor.pause).wait(answer)
+            recorded = isinstance(answer, Conflict) or cannot_start
             if not isinstance(answer, Conflict):
-                recorded = True
-                answer.give_back()
+                (answer.not_started if cannot_start else answer.give_back)()
         if not recorded and asked:
             monitor.gave_up(actor, asked[-1], answered=actor.failures == failed, said=said or not actor.failures)
 

@@ -156,10 +156,10 @@ def late_word_given_up(world: World, monitor: Monitor) -> None:
 
 
 def late_word_and_standby(world: World, monitor: Monitor) -> None:
-    """The same, while one stands by that starts nothing, and another that would."""
-    world.add("x", actors.run(monitor, lasts=TTL * 0.9, min_hold=0.0))
-    world.add("g", actors.give_up(monitor, standby=_STANDBY), starts_at=0.1)
-    world.add("z", actors.run(monitor, standby=_STANDBY), starts_at=0.2)
+    """The same, while one takes over that cannot start its command, and another stands by from then on."""
+    world.add("x", actors.run(monitor, lasts=TTL * 0.9, min_hold=4 * TTL))
+    world.add("g", actors.give_up(monitor, standby=_STANDBY, cannot_start=True), starts_at=0.1)
+    world.add("z", actors.run(monitor, standby=_STANDBY), starts_at=2 * TTL)
 
 
 def three_runs(world: World, monitor: Monitor) -> None:

@@ -163,23 +163,31 @@ class Holding:
         lost = outcome == LOST
         limit = 0.0 if lost else 2 * self._access.settings.backend_timeout
         ending = Ending(outcome, status, self._access.clock.wall())
-        failure = self._release(ending, limit, pause, keep_hold=True)
+        failure = self._release(ending, limit, pause)
         if failure is not None:
             self._say_not_released(failure, self._access.log.info if lost else self._access.log.warning)
 
     def give_back(self) -> None:
-        """Release without a hold, since nothing was run."""
+        """Leave the key as it was, as if it had never been ours: nothing was begun, and whoever stands by may begin."""
+        self._twice(lambda: self._access.backend.abandon(self.grant.claim))
+
+    def not_started(self) -> None:
+        """Release without a hold, and record that the command could not be started."""
         ending = Ending(NOT_STARTED, None, self._access.clock.wall())
-        # Once more for an answer that was lost, and no more: nothing hangs on it.
+        self._twice(lambda: self._access.backend.release(self.grant, ending, keep_hold=False))
+
+    def _twice(self, ask: Callable[[], object]) -> None:
+        """Ask once more for an answer that was lost, and no more: nothing hangs on it."""
+        failure: CronlockError | None = None
         for _ in range(2):
-            failure = self._release(ending, 0.0, time.sleep, keep_hold=False)
-            if failure is None:
+            try:
+                ask()
                 return
+            except CronlockError as error:
+                failure = error
         self._say_not_released(failure, self._access.log.warning)
 
-    def _release(
-        self, ending: Ending, limit: float, pause: Callable[[float], None], *, keep_hold: bool
-    ) -> CronlockError | None:
+    def _release(self, ending: Ending, limit: float, pause: Callable[[float], None]) -> CronlockError | None:
         """Release, asking again for `limit` seconds while nobody answers; return why it could not be, or None.
 
         Asking twice does no harm: the owner is compared.
@@ -188,7 +196,7 @@ class Holding:
         failures, began = 0, clock.now()
         while True:
             try:
-                self._access.backend.release(self.grant, ending, keep_hold=keep_hold)
+                self._access.backend.release(self.grant, ending, keep_hold=True)
                 return None
             except CronlockError as error:
                 failures += 1

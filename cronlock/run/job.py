@@ -145,8 +145,6 @@ class Job:
         if isinstance(last_word, orders.Ended):
             self._die_of = supervisor.leave_terminal(last_word)
             return self._finish(last_word, holding)
-        if holding is not None:
-            holding.give_back()
         return self._not_started(last_word.error, holding)
 
     def _on_continue(self) -> None:
@@ -158,7 +156,11 @@ class Job:
     def _not_started(self, number: int | None, holding: Holding | None) -> int:
         """Say why the command could not be executed, which errno `number` says, and return the exit status."""
         if number is None:
+            if holding is not None:
+                holding.give_back()
             raise LeaseOver("the lease was over before the command could be started")
+        if holding is not None:
+            holding.not_started()
         status = process.start_failure(number)
         name = self._settings.command[0]
         if not name:

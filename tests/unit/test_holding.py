@@ -8,7 +8,7 @@ import pytest
 
 from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
 from cronlock.lease import timing
-from cronlock.lease.vocabulary import EXITED, HELD, LOST, RELEASED, Conflict, Grant
+from cronlock.lease.vocabulary import EXITED, HELD, LOST, NOT_STARTED, RELEASED, Conflict, Grant
 from cronlock.process import orders
 from cronlock.run.holding import Holding
 
@@ -275,7 +275,18 @@ def test_what_cannot_be_configured_passes_behind_an_answer(tmp_path: Path, monke
         bench.acquire()
 
 
-def test_what_is_given_back_leaves_no_hold(bench: Bench) -> None:
-    """Nothing was run: another machine may run at once."""
+def test_what_is_given_back_leaves_nothing(bench: Bench) -> None:
+    """Nothing was begun: another machine may run at once, and no record tells of it."""
     bench.acquired().give_back()
+    assert bench.way.read("k") is None
+    assert bench.other_holds()
+
+
+def test_what_could_not_be_started_is_recorded(bench: Bench) -> None:
+    """A command that could not be executed leaves no hold, but a record."""
+    bench.acquired().not_started()
+    record = bench.way.read("k")
+    assert record is not None
+    assert record.last is not None
+    assert record.last.outcome == NOT_STARTED
     assert bench.other_holds()
