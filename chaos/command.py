@@ -61,16 +61,22 @@ class _Others:
     """The processes that the command starts; they end when dismissed, not when the command dies."""
 
     def __init__(self, ways: list[str], out: int, run: str) -> None:
-        self._size = len(ways)
+        self._size = 0
         listener, self._orders = os.pipe()
         self._life, alive = os.pipe()
-        for way in ways:
-            if os.fork() == 0:
-                os.close(self._orders)
-                os.close(self._life)
-                _live(way, out, run, listener)
-        os.close(listener)
-        os.close(alive)
+        try:
+            for way in ways:
+                if os.fork() == 0:
+                    os.close(self._orders)
+                    os.close(self._life)
+                    _live(way, out, run, listener)
+                self._size += 1
+        finally:
+            os.close(listener)
+            os.close(alive)
+            if self._size < len(ways):
+                # There are too few processes. The command fails, and means to leave nothing behind.
+                self.dismiss()
 
     def dismiss(self) -> None:
         """End them, and wait until they have."""
