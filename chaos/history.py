@@ -60,24 +60,10 @@ class Writer:
         """Note that a tick of a key's line is due now."""
         self.note("tick", key=key, tick=tick, healthy=list(healthy), unhealthy=list(unhealthy))
 
-    def spawn(
-        self,
-        *,
-        t: float,
-        run: str,
-        node: str,
-        key: str,
-        tick: str | None,
-        pid: int,
-        ttl: float,
-        hold: float,
-        skip_status: int,
-        **options: object,
-    ) -> None:
-        """Note a cronlock process; `t` is from before it was started. `options`: see `Attempt`."""
-        options = {name: value for name, value in options.items() if value not in (None, False)}
-        fields = {"run": run, "node": node, "key": key, "tick": tick, "pid": pid, "ttl": ttl, "hold": hold}
-        self.note("spawn", t, **fields, skip_status=skip_status, **options)
+    def spawn(self, t: float, **fields: object) -> None:
+        """Note a cronlock process; `t` is from before it was started. See `Attempt`; what is None or False may miss."""
+        options = {name: value for name, value in fields.items() if name == "tick" or value not in (None, False)}
+        self.note("spawn", t, **options)
 
     def exit(self, run: str, status: int, stderr: str) -> None:
         """Note that a cronlock process has ended, with the end of what it said."""

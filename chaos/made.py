@@ -60,10 +60,20 @@ class Made:
         if end is not None:
             self.add(end, "healed", fault=fault)
 
+    def begun(self, t: float, node: str = "a", tick: str | None = None, **options: Any) -> str:
+        """Add a cronlock process and the start of its command; return its run."""
+        run = self.spawn(t, node, tick, **options)
+        self.start(t + 0.1, run)
+        return run
+
+    def kill(self, t: float, run: str, status: int = -9, name: str = "fault") -> None:
+        """Add that a run's wrapper is killed."""
+        self.fault(t, t, name, run=run, process="wrapper", signal=9)
+        self.exit(t, run, status)
+
     def run(self, begin: float, end: float, node: str = "a", tick: str | None = None, **options: Any) -> str:
         """Add a whole run without trouble."""
-        run = self.spawn(begin, node, tick, **options)
-        self.start(begin + 0.1, run)
+        run = self.begun(begin, node, tick, **options)
         self.end(end - 0.1, run)
         self.exit(end, run, 0)
         return run

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from labs.machines import Fleet, Machine
@@ -47,11 +46,9 @@ class Wires(Fleet):
         _ip("address", "add", f"{_HARNESS}/24", "dev", _NAME)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         try:
-            super().__exit__(kind, error, trace)
+            super().__exit__()
         finally:
             if self._process is not None:
                 self._process.kill()

@@ -18,7 +18,6 @@ import threading
 import time
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 import pytest
 
@@ -114,9 +113,7 @@ class Fleet:
         self._switch = _Stay(["unshare", *self._user_namespace, "--net", "sh", "-c", _SWITCH_SETUP])
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with contextlib.ExitStack() as closing:  # Each of them, also when one fails.
             if self._switch is not None:
                 closing.callback(self._switch.end)

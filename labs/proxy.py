@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from types import TracebackType
 
 from .servers.process import HOST, eventually
 
@@ -40,9 +39,7 @@ class Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         # Closing alone does not wake a thread that is in accept.
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()

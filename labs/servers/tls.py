@@ -42,19 +42,8 @@ class TLS:
 
     def _authority(self) -> tuple[Path, Path]:
         cert, key = self._directory / "ca.pem", self._directory / "ca.key"
-        self._run(
-            "req",
-            "-x509",
-            *self._new_key(key),
-            "-subj",
-            "/CN=cronlock tests",
-            "-addext",
-            "keyUsage=critical,keyCertSign,cRLSign",
-            "-days",
-            "2",
-            "-out",
-            str(cert),
-        )
+        use = ("-subj", "/CN=cronlock tests", "-addext", "keyUsage=critical,keyCertSign,cRLSign", "-days", "2")
+        self._run("req", "-x509", *self._new_key(key), *use, "-out", str(cert))
         return cert, key
 
     def _issue(self, name: str, extension: str) -> tuple[Path, Path]:

@@ -55,10 +55,8 @@ class TestClean:
 
     def test_killed_wrapper(self, made: Made) -> None:
         """A killed wrapper's command is stopped, and another node takes over after the ttl."""
-        run = made.spawn(1)
-        made.start(1.1, run)
-        made.fault(2, 2, "kill wrapper", run=run, process="wrapper", signal=9)
-        made.exit(2, run, -9)
+        run = made.begun(1)
+        made.kill(2, run, name="kill wrapper")
         made.beat(3, run)
         made.skip(5)
         made.run(12.5, 14, "b")
@@ -71,10 +69,8 @@ class TestClean:
 
     def test_takeover_within_hold(self, made: Made) -> None:
         """A standby run within the hold of the run that died is no double tick."""
-        run = made.spawn(1, "a", "t", hold=100.0)
-        made.start(1.1, run)
-        made.fault(2, 2, "kill wrapper", run=run, process="wrapper", signal=9)
-        made.exit(2, run, -9)
+        run = made.begun(1, "a", "t", hold=100.0)
+        made.kill(2, run, name="kill wrapper")
         other = made.spawn(1.2, "b", "t", hold=100.0, standby=50.0)
         made.start(12, other, takeover=True)
         made.end(13, other)
@@ -107,11 +103,9 @@ class TestOverlaps:
 
     def test_beat_of_the_killed(self, made: Made) -> None:
         """A beat proves that a run without an end was alive."""
-        run = made.spawn(1, hold=0.0)
-        made.start(1.1, run)
+        run = made.begun(1, hold=0.0)
         made.beat(11.5, run)
-        made.fault(1.5, 1.5, run=run, process="wrapper", signal=9)
-        made.exit(1.5, run, -9)
+        made.kill(1.5, run)
         made.run(11.3, 13, "b", hold=0.0)
         assert made.kinds() == [findings.OVERLAP]
 
@@ -134,8 +128,7 @@ class TestOverlaps:
 
     def test_daemon_of_a_killed_command(self, made: Made) -> None:
         """What a command that a fault killed leaves behind is no part of the run any more."""
-        run = made.spawn(1, hold=0.0)
-        made.start(1.1, run)
+        run = made.begun(1, hold=0.0)
         made.fault(2, 2, run=run, process="command", signal=9)
         made.beat(2, run)
         made.beat(9, run, pid=3)
@@ -281,8 +274,7 @@ class TestTicks:
         """A tick whose runner was killed before its command began is not made up for."""
         made.tick(1, "t1")
         run = made.spawn(1, "a", "t1")
-        made.fault(1.1, 1.1, run=run, process="wrapper", signal=9)
-        made.exit(1.1, run, -9)
+        made.kill(1.1, run)
         made.skip(1.2, "b", "t1")
         assert made.verdict().is_good()
 
@@ -293,10 +285,8 @@ class TestStuck:
     @pytest.mark.parametrize(("gone", "good"), [(2.0, True), (TTL + SLACK + 1, False)])
     def test_after_a_kill(self, made: Made, gone: float, good: bool) -> None:
         """A killed run may keep the key for the ttl, and no longer."""
-        run = made.spawn(1)
-        made.start(1.1, run)
-        made.fault(2, 2, run=run, process="wrapper", signal=9)
-        made.exit(2, run, -9)
+        run = made.begun(1)
+        made.kill(2, run)
         made.skip(2 + gone)
         assert made.kinds() == ([] if good else [findings.STUCK])
 
@@ -309,8 +299,7 @@ class TestStuck:
 
     def test_while_stopped(self, made: Made) -> None:
         """A wrapper that stays stopped holds the key for the ttl only."""
-        run = made.spawn(1)
-        made.start(1.1, run)
+        run = made.begun(1)
         made.fault(2, 50, run=run, process="wrapper", signal=19)
         made.beat(8, run)
         made.skip(40)
@@ -331,8 +320,7 @@ class TestStatuses:
     @pytest.mark.parametrize("status", [0, 64, 69, 70, 75, 78, 124, -11])
     def test_without_a_fault(self, made: Made, status: int) -> None:
         """Where nothing was broken, a run has its command's status and no other."""
-        run = made.spawn(1)
-        made.start(1.1, run)
+        run = made.begun(1)
         made.end(2, run, 7)
         made.exit(2.1, run, status)
         assert made.kinds() == [findings.STATUS]
@@ -356,8 +344,7 @@ class TestStatuses:
     def test_unavailable_after_the_command(self, made: Made) -> None:
         """69 is never right once the command has run."""
         made.fault(1, 3, impairs=[ALL])
-        run = made.spawn(1.5)
-        made.start(1.6, run)
+        run = made.begun(1.5)
         made.end(1.9, run)
         made.exit(2, run, 69)
         assert made.kinds() == [findings.STATUS]
@@ -394,24 +381,20 @@ class TestStatuses:
 
     def test_guards_end_of_a_killed_wrapper(self, made: Made) -> None:
         """A killed wrapper cannot have said that its guard is gone."""
-        run = made.spawn(1)
-        made.start(1.1, run)
-        made.fault(2, 2, run=run, process="wrapper", signal=9)
-        made.exit(2, run, 70)
+        run = made.begun(1)
+        made.kill(2, run, status=70)
         assert made.kinds() == [findings.STATUS]
 
     def test_signal_that_nobody_sent(self, made: Made) -> None:
         """A command that was stopped though nothing was broken has no status that is right."""
-        run = made.spawn(1)
-        made.start(1.1, run)
+        run = made.begun(1)
         made.end(2, run, 143, "signal 15")
         made.exit(2.1, run, 143)
         assert made.kinds() == [findings.STATUS]
 
     def test_timeout(self, made: Made) -> None:
         """124 is right once --timeout is over."""
-        run = made.spawn(1, timeout=2.0)
-        made.start(1.1, run)
+        run = made.begun(1, timeout=2.0)
         made.end(3.2, run, 143, "signal 15")
         made.exit(3.3, run, 124)
         assert made.verdict().is_good()
@@ -422,10 +405,8 @@ class TestProcesses:
 
     def test_after_the_lease(self, made: Made) -> None:
         """A beat later than the ttl after the wrapper's death outlives the lease."""
-        run = made.spawn(1)
-        made.start(1.1, run)
-        made.fault(2, 2, run=run, process="wrapper", signal=9)
-        made.exit(2, run, -9)
+        run = made.begun(1)
+        made.kill(2, run)
         made.beat(2 + TTL + 0.5, run)
         (finding,) = made.verdict().violations()
         assert finding.kind == findings.OUTLIVE
@@ -433,8 +414,7 @@ class TestProcesses:
 
     def test_while_the_wrapper_is_stopped(self, made: Made) -> None:
         """A stopped wrapper's command must be gone when the lease is."""
-        run = made.spawn(1)
-        made.start(1.1, run)
+        run = made.begun(1)
         made.fault(2, 50, run=run, process="wrapper", signal=19)
         made.beat(13, run)
         made.exit(51, run, 75)
