@@ -18,17 +18,17 @@ if TYPE_CHECKING:
             """Seconds since the epoch, for people and records only."""
 
 
+_UPTIME: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 class SystemClock:
     """CLOCK_BOOTTIME, which goes on while the machine is suspended; elsewhere the monotonic clock."""
 
-    __slots__ = ("_id",)
-
-    def __init__(self) -> None:
-        self._id: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    __slots__ = ()
 
     def now(self) -> float:
         """Seconds since boot."""
-        return time.clock_gettime(self._id)
+        return time.clock_gettime(_UPTIME)
 
     def wall(self) -> float:
         """Seconds since the epoch."""

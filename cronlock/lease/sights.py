@@ -55,12 +55,14 @@ class Sights:
         """Return what was seen, or None if nothing was or it is too old to matter."""
         fields = self._read()
         try:
-            fence = _fence(fields["fence"])
+            fence = _fence(fields)
             boot_time = float(fields["boot_time"])
             wall_age = self._clock.wall() - float(fields["seen_at"])
             ttl = float(fields["ttl"])
             noticed = float(fields["noticed"]) if "noticed" in fields else None
         except (KeyError, ValueError):
+            return None
+        if fence is None:
             return None
         now = self._clock.now()
         same_boot = fields.get("boot") == self._boot and boot_time <= now
@@ -81,11 +83,8 @@ class Sights:
         else:
             self._noticed = None
         earlier = self._read()
-        try:
-            # Another run on this machine may have written meanwhile.
-            self._fence = max(self._fence, answer.fence or 0, _fence(earlier.get("fence", "0")))
-        except ValueError:
-            self._fence = max(self._fence, answer.fence or 0)
+        # Another run on this machine may have written meanwhile.
+        self._fence = max(self._fence, answer.fence or 0, _fence(earlier) or 0)
         if not isinstance(answer, Conflict):
             self._ttl = answer.ttl
         elif answer.run is not None and answer.why != FORGOTTEN:
@@ -147,8 +146,7 @@ def decode(data: bytes) -> dict[str, str]:
     return {name: value for name, equals, value in fields if equals}
 
 
-def _fence(text: str) -> int:
-    """Return the fence that `text` is; raise ValueError for one that no backend gives, since it would not fit."""
-    if len(text) > 20:
-        raise ValueError(text[:20])
-    return int(text)
+def _fence(fields: dict[str, str]) -> int | None:
+    """Return the fence of a sight; None for one that no backend gives, since it would not fit."""
+    text = fields.get("fence", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else None
