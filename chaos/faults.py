@@ -65,6 +65,10 @@ class Fault:
     grants: tuple[tuple[str, str | None], ...] = ()
 
 
+def _has_servers(system: type[System]) -> bool:
+    return not system.local
+
+
 # Runs.
 
 _STRIKES = [
@@ -124,14 +128,15 @@ def _lossy(*, requests: bool) -> Callable[[World, Shot], Breakage]:
 
 
 def _wires(world: World, shot: Shot, node: str, rules: list[dict[str, Any]]) -> Breakage:
-    def begin() -> None:
-        world.fleet.break_wires(shot.id, rules)
-
-    def end() -> None:
-        world.fleet.mend_wires(shot.id)
-
-    # Data that was lost comes again after a pause, which doubles each time.
-    return Breakage(node, begin, end, nodes=[node], impairs=[node], recovery=world.ttl, grants=_taken_late(world))
+    return Breakage(
+        node,
+        lambda: world.fleet.break_wires(shot.id, rules),
+        lambda: world.fleet.mend_wires(shot.id),
+        nodes=[node],
+        impairs=[node],
+        recovery=world.ttl,  # Data that was lost comes again after a pause, which doubles each time.
+        grants=_taken_late(world),
+    )
 
 
 def _taken_late(world: World) -> Grants:
@@ -169,13 +174,13 @@ def _limits(what: str, choices: Sequence[int]) -> Callable[[World, Shot], Breaka
 
 
 _NODE_FAULTS = [
-    Fault(Kind("cut", NODES, 0.3, 2.5), _cut(up=True, down=True), suits=lambda system: not system.local),
-    Fault(Kind("cut-requests", NODES, 0.3, 2.5), _cut(up=True, down=False), suits=lambda system: not system.local),
-    Fault(Kind("cut-replies", NODES, 0.3, 2.5), _cut(up=False, down=True), suits=lambda system: not system.local),
-    Fault(Kind("slow", NODES, 0.5, 2.5), _slow, suits=lambda system: not system.local),
-    Fault(Kind("slow-then-cut", NODES, 2.0, 3.5), _slow_then_cut, suits=lambda system: not system.local),
-    Fault(Kind("lose-requests", NODES, 0.5, 2.5), _lossy(requests=True), suits=lambda system: not system.local),
-    Fault(Kind("lose-replies", NODES, 0.5, 2.5), _lossy(requests=False), suits=lambda system: not system.local),
+    Fault(Kind("cut", NODES, 0.3, 2.5), _cut(up=True, down=True), suits=_has_servers),
+    Fault(Kind("cut-requests", NODES, 0.3, 2.5), _cut(up=True, down=False), suits=_has_servers),
+    Fault(Kind("cut-replies", NODES, 0.3, 2.5), _cut(up=False, down=True), suits=_has_servers),
+    Fault(Kind("slow", NODES, 0.5, 2.5), _slow, suits=_has_servers),
+    Fault(Kind("slow-then-cut", NODES, 2.0, 3.5), _slow_then_cut, suits=_has_servers),
+    Fault(Kind("lose-requests", NODES, 0.5, 2.5), _lossy(requests=True), suits=_has_servers),
+    Fault(Kind("lose-replies", NODES, 0.5, 2.5), _lossy(requests=False), suits=_has_servers),
     Fault(Kind("node-clock", NODES, 0.5, 2.5), _node_clock),
     Fault(Kind("few-descriptors", NODES, 0.3, 1.0), _limits("files", range(3, 14))),
     Fault(Kind("few-processes", NODES, 0.3, 1.0), _limits("processes", (1, 2, 3, 4))),
@@ -187,10 +192,7 @@ _NODE_FAULTS = [
 
 def _disk(how: str) -> Callable[[World, Shot], Breakage]:
     def breaks(world: World, _: Shot) -> Breakage:
-        def begin() -> None:
-            world.spoil_disk(how)
-
-        return Breakage("the disk", begin, world.mend_disk, impairs=[history.ALL], recovery=0.5)
+        return Breakage("the disk", lambda: world.spoil_disk(how), world.mend_disk, impairs=[history.ALL], recovery=0.5)
 
     return breaks
 
@@ -263,17 +265,12 @@ def _isolate(*, leader: bool) -> Callable[[World, Shot], Breakage]:
     return breaks
 
 
-def _asks(name: str, *, grants: bool) -> Callable[[World, Shot], Breakage]:
+def _asks(name: str) -> Callable[[World, Shot], Breakage]:
     def breaks(world: World, _: Shot) -> Breakage:
         system = world.system
         action: Callable[[], None] = getattr(system, name)
-        return _servers(
-            world,
-            "all servers",
-            action,
-            system.wait_well,
-            _loss(world, None if name != "fail_over" else "lease") if grants else [],
-        )
+        grants = _loss(world, "lease" if name == "fail_over" else None)
+        return _servers(world, "all servers", action, system.wait_well, grants)
 
     return breaks
 
@@ -298,12 +295,12 @@ def _servers(
     return Breakage(target, begin, end, impairs=[history.ALL], recovery=2 * world.ttl, grants=grants)
 
 
-def _has_servers(system: type[System]) -> bool:
-    return not system.local
-
-
 def _restarts(system: type[System]) -> bool:
     return not system.local and system.restarts
+
+
+def _can_flush(system: type[System]) -> bool:
+    return system.can_flush
 
 
 def _is_one_of_many(system: type[System]) -> bool:
@@ -326,21 +323,11 @@ _SERVER_FAULTS = [
     Fault(Kind("isolate-server", SERVERS, 1.0, 3.0, 2.5), _isolate(leader=False), suits=_is_one_of_many),
     Fault(
         Kind("failover", SERVERS, 0.5, 1.5, 2.5),
-        _asks("fail_over", grants=True),
+        _asks("fail_over"),
         suits=lambda system: system.has_leader and not system.has_quorum,
     ),
-    Fault(
-        Kind("flush", SERVERS, 0.0, 0.1, 2.5),
-        _asks("flush", grants=True),
-        suits=lambda system: system.can_flush,
-        weak=True,
-    ),
-    Fault(
-        Kind("evict", SERVERS, 0.0, 0.1, 2.5),
-        _asks("squeeze", grants=True),
-        suits=lambda system: system.can_flush,
-        weak=True,
-    ),
+    Fault(Kind("flush", SERVERS, 0.0, 0.1, 2.5), _asks("flush"), suits=_can_flush, weak=True),
+    Fault(Kind("evict", SERVERS, 0.0, 0.1, 2.5), _asks("squeeze"), suits=_can_flush, weak=True),
     Fault(Kind("server-clock", SERVERS, 0.5, 2.0, 2.5), _server_clock, suits=_has_servers, weak=True),
 ]
 

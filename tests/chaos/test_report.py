@@ -21,16 +21,20 @@ _DOCUMENT = "".join(
 def _summary(*, overlap: bool = False, apart: bool = False, backend: str = "redis", seed: int = 1) -> dict[str, Any]:
     made = Made()
     made.events[0].update(backend=backend, seed=seed)
-    run = made.spawn(1)
-    made.start(1.1, run)
-    made.fault(2, 2, "kill-wrapper", run=run, process="wrapper", signal=9)
-    made.exit(2, run, -9)
+    made.kill(2, made.begun(1), name="kill-wrapper")
     made.run(12.5, 14, "b")
     if overlap or apart:
         made.fault(21, 21, "flush", grants=[{"finding": "overlap", "within": None}] if apart else [])
         made.run(20, 26, "a", hold=0.0)
         made.run(23, 28, "b", hold=0.0)
     return check.summary(made.verdict())
+
+
+def _files(folder: Path, *summaries: dict[str, Any]) -> list[str]:
+    files = [folder / f"{number}.json" for number in range(len(summaries))]
+    for file, summary in zip(files, summaries):
+        file.write_text(json.dumps(summary))
+    return [*map(str, files)]
 
 
 def _rows(text: str) -> list[list[str]]:
@@ -60,17 +64,13 @@ def test_apart() -> None:
     assert report.tables(report.merge([_summary()]))["apart"] == "Nothing."
 
 
-def test_void() -> None:
-    """A harness that failed proves nothing, so its figures are not to be had."""
-    void = {**_summary(), "harness": ["no server"]}
-    with pytest.raises(ValueError, match="harness failed"):
-        report.merge([void])
-
-
-def test_bitten() -> None:
-    """A run of a copy with a deliberate bug proves nothing of cronlock."""
-    with pytest.raises(ValueError, match="deliberate bug"):
-        report.merge([{**_summary(), "teeth": "no-guard"}])
+@pytest.mark.parametrize(
+    ("said", "why"), [({"harness": ["no server"]}, "harness failed"), ({"teeth": "no-guard"}, "deliberate bug")]
+)
+def test_void(said: dict[str, Any], why: str) -> None:
+    """Neither a harness that failed nor a copy with a bug proves anything: their figures are not to be had."""
+    with pytest.raises(ValueError, match=why):
+        report.merge([{**_summary(), **said}])
 
 
 def test_written_and_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,11 +81,7 @@ def test_written_and_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     soak = {"kind": "soak", "backend": "redis", "seconds": 3600.0, "renewals": 9000, "wrapper": kinds, "guard": kinds}
     tooth: dict[str, Any] = {"kind": "tooth", "name": "a", "what": "no guard", "backend": "redis"}
     tooth.update(faults="kill-wrapper", seed=4, caught=True, found={"overlap": 2})
-    files = []
-    for number, summary in enumerate((_summary(), fuzz, soak, tooth)):
-        files.append(tmp_path / f"{number}.json")
-        files[-1].write_text(json.dumps(summary))
-    assert report.main([*map(str, files)], tmp_path) == 0
+    assert report.main(_files(tmp_path, _summary(), fuzz, soak, tooth), tmp_path) == 0
     text = (tmp_path / "reliability.md").read_text()
     assert "| a key | 5,000 |" in text
     assert "| 9,000 | 8.00 to 8.25 MB |" in text
@@ -102,12 +98,9 @@ def test_added(tmp_path: Path) -> None:
     """More runs of a backend are summed up with those that stand there, and others stay as they are."""
     (tmp_path / "reliability.md").write_text(_DOCUMENT)
     summaries = [_summary(seed=1), _summary(seed=2, apart=True), _summary(backend="file"), _summary(backend="etcd")]
-    files = []
-    for number, summary in enumerate(summaries):
-        files.append(tmp_path / f"{number}.json")
-        files[-1].write_text(json.dumps(summary))
-    assert report.main([str(file) for file in files[:3:2]], tmp_path) == 0
-    assert report.main(["--add", *(str(file) for file in files[1::2])], tmp_path) == 0
+    files = _files(tmp_path, *summaries)
+    assert report.main(files[:3:2], tmp_path) == 0
+    assert report.main(["--add", *files[1::2]], tmp_path) == 0
     figures = json.loads((tmp_path / "reliability.json").read_text())
     assert figures == json.loads(json.dumps(report.merge(summaries)))
     assert report.main(["--check"], tmp_path) == 0

@@ -33,15 +33,13 @@ def _place(rect: ElementTree.Element) -> tuple[float, float, float]:
 
 def _failover() -> Made:
     made = Made()
-    run = made.spawn(1, "a", "t<1>&")
-    made.start(1.1, run)
+    run = made.begun(1, "a", "t<1>&")
     made.beat(3.9, run)
     made.fault(4, 4, "kill wrapper", run=run, process="wrapper", signal=9, nodes=["a"])
     made.exit(4, run, -9)
     made.skip(5, "b")
     made.run(14.5, 18, "b", "t2")
-    cut = made.spawn(30, "a")
-    made.start(30.1, cut)
+    cut = made.begun(30, "a")
     made.fault(31, 45, "cut off", nodes=["a"], impairs=["a"])
     made.exit(40, cut, 75)
     made.fault(50, 52, "kill the server <hard>", impairs=["*"])

@@ -28,14 +28,17 @@ _SEEDS = {
 }
 
 
+def _chaos(*options: str, limit: float = 60.0) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "chaos", *options]
+    return subprocess.run(line, cwd=_ROOT, capture_output=True, text=True, timeout=limit)
+
+
 @pytest.mark.parametrize("backend", _SEEDS)
 def test_torture(backend: str, tmp_path: Path) -> None:
     """Nothing runs twice at a time or twice a tick, nothing is left behind, and every status is as documented."""
     Fleet(tmp_path / "probe")  # Skips where there can be no machines.
-    line = [sys.executable, "-m", "chaos", f"--backend={backend}", "--faults=all", f"--seed={_SEEDS[backend]}"]
-    done = subprocess.run(
-        [*line, *_OPTIONS, f"--out={tmp_path}"], cwd=_ROOT, capture_output=True, text=True, timeout=600
-    )
+    which = (f"--backend={backend}", "--faults=all", f"--seed={_SEEDS[backend]}")
+    done = _chaos(*which, *_OPTIONS, f"--out={tmp_path}", limit=600)
     assert done.returncode == 0, done.stdout + done.stderr
     (kept,) = tmp_path.glob("*.summary.json")
     summary = json.loads(kept.read_text())
@@ -47,18 +50,14 @@ def test_torture(backend: str, tmp_path: Path) -> None:
 
 def test_unknown_backend() -> None:
     """A backend that is none is refused with those that are known."""
-    line = [sys.executable, "-m", "chaos", "--backend=consul"]
-    done = subprocess.run(line, cwd=_ROOT, capture_output=True, text=True, timeout=60)
+    done = _chaos("--backend=consul")
     assert done.returncode == 2
     assert "unknown backend consul; known: all, file, redis" in done.stderr
 
 
 def test_plan_is_shown() -> None:
     """The plan can be looked at beforehand, and is the same each time."""
-    line = [sys.executable, "-m", "chaos", "--plan", "--seed=4", "--backend=zookeeper,file"]
-    first, second = (
-        subprocess.run(line, cwd=_ROOT, capture_output=True, text=True, timeout=60).stdout for _ in range(2)
-    )
+    first, second = (_chaos("--plan", "--seed=4", "--backend=zookeeper,file").stdout for _ in range(2))
     assert first == second
     assert "zookeeper, seed 4:" in first
     assert "leader-stop" in first
