@@ -242,6 +242,14 @@ BUGS: tuple[Bug, ...] = (
         1,
     ),
     _bug(
+        "a hold counts from long before the run",
+        "acquisition:Acquisition._send_in_time",
+        "clock.now() - sent <= limit",
+        "True",
+        cases.stopped,
+        1,
+    ),
+    _bug(
         "a lost reply is not followed up",
         "acquisition:Acquisition._send",
         "self._in_doubt = True",

@@ -21,6 +21,12 @@ def two_runs(world: World, monitor: Monitor) -> None:
     world.add("y", actors.run(monitor))
 
 
+def stopped(world: World, monitor: Monitor) -> None:
+    """One fires, with a hold that is short beside its lease, and the next node of the same tick somewhat later."""
+    world.add("x", actors.run(monitor, min_hold=2.0))
+    world.add("y", actors.run(monitor, min_hold=2.0), starts_at=3.5)
+
+
 def alone(world: World, monitor: Monitor) -> None:
     """One node fires."""
     world.add("x", actors.run(monitor, min_hold=2 * TTL))
@@ -86,8 +92,8 @@ def dead_given_up(world: World, monitor: Monitor) -> None:
 
 def slow_reply(world: World, monitor: Monitor) -> None:
     """A run of which the machine stands still between request and answer; another comes when the lease is over."""
-    world.add("x", actors.run(monitor, lasts=TTL - 2.0, min_hold=2 * TTL))
-    world.add("y", actors.run(monitor, min_hold=0.0, ignore_hold=True), starts_at=TTL + 0.2)
+    world.add("x", actors.run(monitor, lasts=TTL - 2.0, min_hold=0.0))
+    world.add("y", actors.run(monitor, min_hold=0.0), starts_at=TTL + 0.2)
 
 
 def slow_renewal(world: World, monitor: Monitor) -> None:
@@ -181,12 +187,13 @@ def all_at_once(world: World, monitor: Monitor) -> None:
 
 #: (case, faults in a short run, faults in a long one)
 SMALL: tuple[tuple[Case, int, int], ...] = (
+    (stopped, 1, 3),
     (alone, 2, 4),
-    (two_runs, 2, 3),
+    (two_runs, 1, 3),
     (run_and_standby, 1, 2),
     (long_run_and_standby, 1, 2),
     (given_up, 1, 2),
-    (given_up_at_once, 2, 3),
+    (given_up_at_once, 1, 3),
     (by_hand, 1, 2),
     (by_hand_given_up, 1, 2),
     (forced, 1, 2),

@@ -113,8 +113,10 @@ class Monitor:
             raise Violation(f"{actor.name} heeds the hold that it was told to ignore")
         if answer.why in ("held", "hold") and answer.run is None:
             raise Violation(f"{actor.name} is refused by nobody")
-        if answer.why == "held" and answer.run is not None and answer.run.owner in self._gave_up:
-            raise Violation(f"{actor.name} is refused by one that gave up")
+        cell = self.world.server.show(KEY)
+        run = decode(cell.data).run
+        if cell.lease and run is not None and run.owner in self._gave_up:
+            raise Violation(f"{actor.name} is refused, and the key is leased to one that gave up")
 
     def stood_by_in_vain(self, actor: Actor, awaited: Run, answer: Conflict) -> None:
         """Check that a standby that was told to leave was told so for a reason."""

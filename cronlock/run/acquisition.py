@@ -112,7 +112,7 @@ class Acquisition:
 
     def _request(self) -> Holding | Conflict:
         """Ask once. Raises GivenBack for a lease that came too late."""
-        answer = self._send()
+        answer = self._send_in_time()
         if not isinstance(answer, Conflict):
             return self._granted(answer)
         answer = self._unless_forgotten(answer)
@@ -122,6 +122,20 @@ class Acquisition:
             self._abandon()
         self._start_over()
         return answer
+
+    def _send_in_time(self) -> Grant | Conflict:
+        """Send the claim, again if the grant is heard late: this machine stood still, and the hold went on.
+
+        It is to count from the run, not from before; asking again begins it anew.
+        """
+        clock, limit = self.access.clock, self.access.settings.backend_timeout
+        for _ in range(_ATTEMPTS):
+            sent = clock.now()
+            answer = self._send()
+            if isinstance(answer, Conflict) or not answer.claim.hold or clock.now() - sent <= limit:
+                return answer
+        self._in_doubt = True
+        raise BackendUnavailable("this machine stands still again and again")
 
     def _send(self) -> Grant | Conflict:
         """Send the claim. What may have been granted without our hearing of it stays in doubt."""

@@ -8,7 +8,7 @@ import pytest
 
 from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
 from cronlock.lease import timing
-from cronlock.lease.vocabulary import EXITED, HELD, LOST, NOT_STARTED, RELEASED, Conflict, Grant
+from cronlock.lease.vocabulary import EXITED, HELD, LOST, NOT_STARTED, RELEASED, Claim, Conflict, Grant
 from cronlock.process import orders
 from cronlock.run.holding import Holding
 
@@ -290,3 +290,21 @@ def test_what_could_not_be_started_is_recorded(bench: Bench) -> None:
     assert record.last is not None
     assert record.last.outcome == NOT_STARTED
     assert bench.other_holds()
+
+
+def test_an_answer_that_is_heard_late_is_asked_for_again(bench: Bench) -> None:
+    """A machine that stood still behind its request begins its hold anew: another's tick is not over before its own."""
+    acquire = bench.way.acquire
+
+    def late(claim: Claim) -> Grant | Conflict:
+        answer = acquire(claim)
+        if len(bench.way.owners) == 1:
+            bench.clock.advance(9.0)
+        return answer
+
+    bench.way.acquire = late  # type: ignore[method-assign]
+    bench.acquired()
+    assert bench.way.owners[0] == bench.way.owners[1]
+    record = bench.way.read("k")
+    assert record is not None
+    assert record.hold_remaining > 9.0
