@@ -30,7 +30,7 @@ class _Count:
 
 
 class RedisCount(_Count):
-    """Commands that clients sent to a Redis; what scripts call is not among them."""
+    """Requests that clients sent to a Redis; a look is three plain commands, counted as ``look``."""
 
     def __init__(self, server: RedisServer) -> None:
         self._server = server
@@ -40,10 +40,13 @@ class RedisCount(_Count):
         with self._server.client() as client:
             told = client.info("commandstats")
             counts = {_CONNECTIONS: int(client.info("stats")["total_connections_received"])}
+        calls: dict[str, int] = {}
         for name, numbers in told.items():
             command = name.partition("_")[2].partition("|")[0]
-            if command in _SENT:
-                counts[command] = counts.get(command, 0) + int(numbers["calls"])
+            calls[command] = calls.get(command, 0) + int(numbers["calls"])
+        counts.update({name: number for name, number in calls.items() if name in _SENT})
+        # Each look and each script asks for the time once.
+        counts["look"] = calls.get("time", 0) - calls.get("eval", 0)
         return counts
 
 

@@ -87,7 +87,7 @@ def _engine(name: str, modules: str, wire: str = "") -> set[str]:
 
 
 _AWS = "aws aws_credentials http stream"
-_REDIS = _engine("redis", "backend resp scripts", "stream")
+_REDIS = _engine("redis", "address cell resp store", "stream") | {"lease.server_clock"}
 _OWN = {
     "version": {"errors"},
     "file": _engine("file", "lockfile mounts slots store"),
@@ -282,14 +282,14 @@ class TestRequests:
 
     @pytest.mark.parametrize("server", ["redis", "rediss", "redis_password"])
     def test_redis(self, starter: Starter, servers: Servers, server: str) -> None:
-        """A run is two scripts on one connection, a skip one; a password is said once besides."""
+        """A run is a look and two scripts on one connection, a skip a look; a password is said once besides."""
         redis = getattr(servers, server)
         login = {"auth": 1} if redis.password is not None else {}
         key = _key()
-        for scripts in (2, 1):
+        for scripts in ({"eval": 2}, {}):
             count = RedisCount(redis)
             starter.run(starter.line(*starter.words(server, key)))
-            assert count.since() == ({"eval": scripts, **login}, 1)
+            assert count.since() == ({"look": 1, **scripts, **login}, 1)
 
     def test_memcached(self, starter: Starter, servers: Servers) -> None:
         """A run is a look and two swaps, each of which looks too, on one connection; a skip is one look."""
