@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import select
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -24,47 +23,15 @@ import pytest
 from cronlock import keys
 from cronlock.errors import BackendError, ForeignValue
 from cronlock.lease.leases import Leases
-from cronlock.lease.state import MAGIC
-from cronlock.lease.store import NO_HOLD, Cell
+from cronlock.lease.store import NO_HOLD
 
+from .cells import CHARACTERS, a_text, read, refused, soon, swap, swapping
 from .history import compare_histories
 from .hooks import LONG, NASTY_KEYS, Nodes, StoreHooks, fresh_key, make_claim, race
 from .waiting import eventually
 
 if TYPE_CHECKING:
-    from cronlock.lease.store import Hold, Store
-
-#: All that a record is made of.
-_CHARACTERS = "".join(chr(code) for code in range(0x20, 0x7F)) + "\t\n"
-
-
-def a_text(body: str = "") -> bytes:
-    """Return a record as the rules write it: never twice the same, with `body` in it."""
-    return f"{MAGIC}\t{os.urandom(8).hex()}\n{body}\n".encode()
-
-
-def read(store: Store, key: str, *, exact: bool = False) -> Cell:
-    """Return the cell, which is there in time."""
-    return store.read(key, _soon(), exact=exact)
-
-
-def swap(
-    store: Store, key: str, seen: Cell, data: bytes | None = None, *, lease: float | None = None, hold: Hold = 0.0
-) -> Cell:
-    """Return the cell that a swap left, which must be done."""
-    data = a_text() if data is None else data
-    done, cell = store.swap(key, seen, data, lease=lease, hold=hold, deadline=_soon())
-    assert done, f"{key}: a swap of what is there was refused"
-    assert cell.data == data
-    return cell
-
-
-def refused(store: Store, key: str, seen: Cell, *, lease: float | None = None, hold: Hold = 0.0) -> Cell:
-    """Return what is there instead of `seen`, on which no swap must be done."""
-    done, cell = store.swap(key, seen, a_text(), lease=lease, hold=hold, deadline=_soon())
-    assert not done, f"{key}: a swap of what is not there any more was done"
-    assert cell.data == read(store, key).data
-    return cell
+    from cronlock.lease.store import Store
 
 
 class StoreContract(Nodes):
@@ -117,8 +84,8 @@ class StoreContract(Nodes):
         """The same request takes effect once, and never after another."""
         empty = read(a, key)
         data = a_text()
-        assert a.swap(key, empty, data, lease=LONG, hold=0.0, deadline=_soon())[0]
-        assert not a.swap(key, empty, data, lease=LONG, hold=0.0, deadline=_soon())[0]
+        assert a.swap(key, empty, data, lease=LONG, hold=0.0, deadline=soon())[0]
+        assert not a.swap(key, empty, data, lease=LONG, hold=0.0, deadline=soon())[0]
         seen = read(a, key)
         ended = swap(a, key, seen, lease=0.0)
         for old in (empty, seen):
@@ -138,7 +105,7 @@ class StoreContract(Nodes):
         stores = [open_node() for _ in range(hooks.racers)]
         for number in range(5):
             seen = [read(store, key) for store in stores]
-            answers = race([_swapping(store, key, cell, f"{number}") for store, cell in zip(stores, seen)])
+            answers = race([swapping(store, key, cell, f"{number}") for store, cell in zip(stores, seen)])
             winners = [place for place, (done, _) in enumerate(answers) if done]
             assert len(winners) == 1, f"{len(winners)} of {len(stores)} swaps of one version were done"
             winner = answers[winners[0]][1]
@@ -151,7 +118,7 @@ class StoreContract(Nodes):
         seen = swap(a, key, read(a, key))
         a.close()
         for store, cell in ((a, seen), (b, read(a, key))):
-            done, now = store.swap(key, cell, a_text(), lease=None, hold=0.0, deadline=_soon())
+            done, now = store.swap(key, cell, a_text(), lease=None, hold=0.0, deadline=soon())
             assert done or now.data == read(b, key).data
             swap(store, key, now)
         old = read(a, key)
@@ -271,7 +238,7 @@ class StoreContract(Nodes):
         """Whatever printable ASCII, tabs and line ends there are, up to 8 KB of them."""
         cell = read(a, key)
         for size in (0, 1, 200, 1000, 3000, 8000):
-            data = a_text((_CHARACTERS * 100)[:size])
+            data = a_text((CHARACTERS * 100)[:size])
             cell = swap(a, key, cell, data)
             assert read(b, key).data == data
 
@@ -334,7 +301,7 @@ class StoreContract(Nodes):
         assert a.traits.granularity >= 0
         assert a.place(key) == b.place(key)
         assert "\n" not in a.place(key)
-        assert (a.uptime(key, _soon()) or 0.0) >= 0
+        assert (a.uptime(key, soon()) or 0.0) >= 0
 
     def test_a_change_is_told(self, a: Store, b: Store, key: str) -> None:
         """A store that can tell of changes does."""
@@ -359,12 +326,3 @@ class StoreContract(Nodes):
     def test_same_answers_as_the_simulated_store(self, hooks: StoreHooks) -> None:
         """Whatever runs on three nodes do, the rules answer here as they do on the store in memory."""
         compare_histories(hooks, self.histories, self.seed)
-
-
-def _soon() -> float:
-    """Return a deadline that is far enough for a loaded machine."""
-    return time.monotonic() + 20.0
-
-
-def _swapping(store: Store, key: str, seen: Cell, body: str) -> Callable[[], tuple[bool, Cell]]:
-    return lambda: store.swap(key, seen, a_text(body), lease=LONG, hold=0.0, deadline=_soon())

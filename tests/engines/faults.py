@@ -24,7 +24,7 @@ from cronlock.lease.leases import Leases
 from cronlock.lease.store import NO_HOLD
 from cronlock.lease.vocabulary import HELD, HOLD, Grant
 from cronlock.testing import LONG, StoreHooks, eventually, fresh_key, granted, make_claim, make_ending, refused
-from cronlock.testing.contract import a_text, read, swap
+from cronlock.testing.cells import a_text, read, swap
 from cronlock.testing.hooks import Nodes
 from labs.proxy import Proxy
 from labs.servers.process import HOST, free_port

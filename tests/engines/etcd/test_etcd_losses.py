@@ -10,7 +10,7 @@ import pytest
 from cronlock.errors import BackendUnavailable
 from cronlock.lease.leases import Leases
 from cronlock.testing import granted, make_claim
-from cronlock.testing.contract import a_text
+from cronlock.testing.cells import a_text
 from labs.servers.etcd import EtcdServer
 from labs.servers.process import HOST
 

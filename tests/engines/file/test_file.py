@@ -37,7 +37,7 @@ from cronlock.testing import (
     make_ending,
     refused,
 )
-from cronlock.testing.contract import a_text, read, swap
+from cronlock.testing.cells import a_text, read, swap
 
 from ..faults import Strangers, URLs
 
