@@ -39,7 +39,7 @@ def _names(text: str) -> set[str]:
 
 
 # What `import os` does not bring, by what brings it. Python 3.9 opens text files with the first line.
-_START = {"__future__", "_locale", "_bootlocale"}
+_START = {"__future__", "_locale", "_bootlocale", "gc"}
 _RUN = _START | {"_ctypes", "errno", "select"}
 _SOCKET = _RUN | {"_socket"}
 _ENUM = _names("_collections _functools _operator collections enum functools itertools keyword operator reprlib")

@@ -8,7 +8,6 @@ from .. import durations, keys
 from ..errors import BackendUnavailable, ConfigError, CronlockError, GivenBack
 from ..lease import timing
 from ..lease.vocabulary import ENDED, FORGOTTEN, HELD, Claim, Conflict
-from ..process import orders
 from .holding import Holding
 
 TYPE_CHECKING = False
@@ -165,6 +164,8 @@ class Acquisition:
 
     def _granted(self, grant: Grant) -> Holding:
         """Hold what was granted, which counts from the first request of its owner."""
+        from ..process import orders
+
         assert self._first_sent is not None
         self.access.note(grant)
         self._in_doubt = False

@@ -9,7 +9,6 @@ from ..engines import registry
 from ..errors import BackendError, BackendUnavailable, ConfigError, CronlockError
 from ..lease import timing
 from ..lease.vocabulary import LOST, NOT_STARTED, Ending
-from ..process.orders import Plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from ..lease.clock import Clock
     from ..lease.sights import Sights
     from ..lease.vocabulary import Backend, Conflict, Grant
+    from ..process.orders import Plan
     from .log import Log
 
 
@@ -102,6 +102,8 @@ class Holding:
 
     def plan(self) -> Plan:
         """Return what the guard is to keep to."""
+        from ..process.orders import Plan
+
         kill_after, ttl = self._access.settings.kill_after, self.grant.ttl
         return Plan(
             deadline=self.deadline,

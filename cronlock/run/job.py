@@ -8,20 +8,20 @@ from .. import durations, errors
 from ..errors import BackendError, CronlockError, LeaseOver
 from ..lease import timing
 from ..lease.vocabulary import EXITED, FORGOTTEN, LOST, NOT_STARTED, TIMED_OUT, Conflict
-from ..process import command as process
-from ..process import guard, orders, signals
+from ..process import signals
 from .acquisition import Acquisition
 from .holding import Access
 from .log import NOTICE, WARNING
-from .supervisor import Supervisor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..lease.clock import Clock
+    from ..process import orders
     from ..process.terminal import Terminal
     from .holding import Holding
     from .log import Log
+    from .supervisor import Supervisor
 
 
 class _Interrupted(Exception):
@@ -123,6 +123,10 @@ class Job:
 
     def _run_under(self, holding: Holding | None) -> int:
         """Run the command, under `holding` if there is one, and return the exit status."""
+        # Not before: most runs of a fleet are skips, which need none of the processes' part.
+        from ..process import guard, orders
+        from .supervisor import Supervisor
+
         self._running_since = self._clock.now()
         try:
             # From here on the guard passes signals on, the ones still in the pipe included.
@@ -161,6 +165,8 @@ class Job:
             raise LeaseOver("the lease was over before the command could be started")
         if holding is not None:
             holding.not_started()
+        from ..process import command as process
+
         status = process.start_failure(number)
         name = self._settings.command[0]
         if not name:
@@ -216,6 +222,9 @@ def _terminal() -> Terminal | None:
 
 def _status(ended: orders.Ended) -> tuple[int, str]:
     """Return (exit status, outcome for the record)."""
+    from ..process import command as process
+    from ..process import orders
+
     if ended.why == orders.BY_TIMEOUT:
         return errors.TIMEOUT, TIMED_OUT
     if ended.why in (None, orders.BY_SIGNAL) and ended.wait_status is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 
@@ -128,6 +129,8 @@ class Supervisor:
                 self._do_the_guards_work()
         elif holding.next_renewal is not None and now >= holding.next_renewal:
             self._guard.wake()
+            # From here on there may be garbage: errors refer to themselves.
+            gc.enable()
             if holding.renew():
                 self._guard.renewed(holding.deadline)
             elif self._settings.on_lost == "continue":
