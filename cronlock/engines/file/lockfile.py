@@ -192,3 +192,11 @@ def failure(error: OSError, path: str) -> BackendUnavailable:
     """Return what is raised for an error of the file system at `path`."""
     remedy = _REMEDIES.get(error.errno or 0, "")
     return BackendUnavailable(f"{path}: {error.strerror or error}" + (f"; {remedy}" if remedy else ""))
+
+
+def remove(path: str, made: list[str]) -> None:
+    """Remove a key's file, and the directories that were `made` for it unless somebody uses them by now."""
+    if os.path.exists(path):
+        os.unlink(path)
+    while made:
+        os.rmdir(made.pop())

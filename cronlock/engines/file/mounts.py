@@ -1,10 +1,14 @@
-"""Which file systems are on a network: their locks do not end with a machine's death."""
+"""Which directory a URL names, and whether it is on a network: locks there do not end with a machine's death."""
 
 from __future__ import annotations
 
 import os
 
 from ...errors import ConfigError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..url import URL
 
 # fmt: off
 _NETWORK_FILE_SYSTEMS = frozenset((
@@ -53,3 +57,16 @@ def _unescape_mount(text: str) -> str:
     for code, character in ((r"\040", " "), (r"\011", "\t"), (r"\012", "\n"), (r"\134", "\\")):
         text = text.replace(code, character)
     return text
+
+
+def directory_of(url: URL) -> str:
+    """Return the directory that a ``file:`` URL names; raise ConfigError if it names more, or none."""
+    if url.hosts or url.user or url.password:
+        raise ConfigError("file:// takes no host; write three slashes, such as file:///var/lib/cronlock")
+    url.take_params(())
+    if not url.path.strip("/"):
+        raise ConfigError("file:// names no directory; write one such as file:///var/lib/cronlock")
+    if "\0" in url.path:
+        raise ConfigError("file:// has a NUL in its path; name a directory")
+    # One slash at the beginning: two are not the same to normpath.
+    return os.path.normpath("/" + url.path.lstrip("/"))

@@ -15,14 +15,14 @@ import fcntl
 import os
 import time
 
-from ...errors import ConfigError, CronlockError, ForeignValue
+from ...errors import CronlockError, ForeignValue
 from ...keys import bounded
 from ...lease.clock import SystemClock, boot_id
 from ...lease.store import Cell
 from ...lease.vocabulary import Traits
 from . import lockfile
 from .lockfile import failure, open_plain
-from .mounts import refuse_network
+from .mounts import directory_of, refuse_network
 from .slots import SUFFIX, FileCell, Slot, list_keys, load, save
 
 TYPE_CHECKING = False
@@ -38,19 +38,8 @@ _LONGEST_NAME = 255 - len(SUFFIX)
 
 
 def open_store(url: URL, timeout: float) -> FileStore:
-    """Return the store of the URL's directory, which is made when a key is taken first.
-
-    Raises ConfigError when the URL names more than a directory, or one on a network file system.
-    """
-    if url.hosts or url.user or url.password:
-        raise ConfigError("file:// takes no host; write three slashes, such as file:///var/lib/cronlock")
-    url.take_params(())
-    if not url.path.strip("/"):
-        raise ConfigError("file:// names no directory; write one such as file:///var/lib/cronlock")
-    if "\0" in url.path:
-        raise ConfigError("file:// has a NUL in its path; name a directory")
-    # One slash at the beginning: two are not the same to normpath.
-    return FileStore(os.path.normpath("/" + url.path.lstrip("/")), timeout)
+    """Return the store of the URL's directory; raise ConfigError for another URL, or a network file system."""
+    return FileStore(directory_of(url), timeout)
 
 
 class FileStore:
@@ -123,10 +112,7 @@ class FileStore:
     def purge(self, key: str, deadline: float) -> None:  # noqa: ARG002 - a disk is not waited for
         """Remove the key's file, and the directories that were made here unless somebody uses them by now."""
         try:
-            if os.path.exists(self.place(key)):
-                os.unlink(self.place(key))
-            while self.made:
-                os.rmdir(self.made.pop())
+            lockfile.remove(self.place(key), self.made)
         except OSError as error:
             raise failure(error, self.directory) from error
 
