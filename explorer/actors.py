@@ -199,9 +199,9 @@ def force(monitor: Monitor) -> Script:
             record = leases.read(KEY)
             run = record and (record.run or record.last)
             if run:
-                monitor.forcing(run.owner)
+                monitor.forcing(run)
                 if leases.force_release(KEY, run.owner):
-                    monitor.forced(run.owner)
+                    monitor.forced(run)
         except BackendError:
             return
 

@@ -57,9 +57,9 @@ class Monitor:
     def __init__(self, world: World) -> None:
         self.world = world
         self.starts: list[Started] = []
-        #: Owners from whom the key was, or may have been, taken by force; and those from whom it surely was.
-        self._forced: set[str] = set()
-        self._surely_forced: set[str] = set()
+        #: Fences of runs from whom the key was, or may have been, taken by force; and of those from whom it surely was.
+        self._forced: set[int | None] = set()
+        self._surely_forced: set[int | None] = set()
         #: Owners that gave up, and were answered.
         self._gave_up: set[str] = set()
         #: Whether the server may lose what it has: then nodes that never saw the key cannot be held to anything.
@@ -71,8 +71,8 @@ class Monitor:
         new, now = Started(self, actor, held), self.world.clock.now()
         self.world.tell(f"{actor.name} starts its command, fence {new.fence}")
         # One from whom the key was taken may not know yet.
-        for other in self.starts if new.owner not in self._forced else []:
-            forced = other.owner in self._forced
+        for other in self.starts if new.fence not in self._forced else []:
+            forced = other.fence in self._forced
             if other.alive and not forced:
                 raise Violation(f"{actor.name} and {other.actor.name} run at the same time")
             if other.fence >= new.fence:
@@ -85,24 +85,24 @@ class Monitor:
             said = (other.heard and other.ending == EXITED) or self._has_said(other)
             if new.takes_over and other.tick == new.tick and said and not self._later(other):
                 raise Violation(f"{actor.name} takes over from {other.actor.name}, whose run ended")
-            if new.takes_over and other.owner in self._surely_forced and other.tick == new.tick:
+            if new.takes_over and other.fence in self._surely_forced and other.tick == new.tick:
                 raise Violation(f"{actor.name} takes over from {other.actor.name}, who was made to end by force")
         self.starts.append(new)
         return new
 
-    def forcing(self, owner: str) -> None:
-        """Note that somebody is about to take the key from `owner`."""
-        self._forced.add(owner)
+    def forcing(self, run: Run) -> None:
+        """Note that somebody is about to take the key from `run`."""
+        self._forced.add(run.fence)
 
-    def forced(self, owner: str) -> None:
-        """Note that the key was taken from `owner`."""
-        self._surely_forced.add(owner)
+    def forced(self, run: Run) -> None:
+        """Note that the key was taken from `run`."""
+        self._surely_forced.add(run.fence)
 
     def renewed(self, started: Started, held: Holding, *, moved: bool) -> None:
         """Check the answer to a renewal."""
-        if moved and started.owner in self._surely_forced:
+        if moved and started.fence in self._surely_forced:
             raise Violation(f"{started.actor.name} renews a lease that was taken from it by force")
-        if held.lost and started.alive and not self.forgets and started.owner not in self._forced:
+        if held.lost and started.alive and not self.forgets and started.fence not in self._forced:
             raise Violation(f"{started.actor.name} is told that its lease is lost, and nobody took it")
 
     def refused(self, actor: Actor, owner: str, answer: Conflict, *, ignores_hold: bool) -> None:
@@ -167,12 +167,12 @@ class Monitor:
 
     def _check_history(self, leases: Leases) -> None:
         record = leases.read(KEY)
-        recorded = {run.owner: run for run in record.history} if record is not None else {}
+        recorded = {run.fence: run for run in record.history} if record is not None else {}
         for one in self.starts if not self.forgets else []:
-            if one.owner not in recorded:
+            if one.fence not in recorded:
                 raise Violation(f"{one.actor.name} ran, and no record has it")
-            outcome = recorded[one.owner].outcome
-            if one.heard and outcome != one.ending and one.owner not in self._forced:
+            outcome = recorded[one.fence].outcome
+            if one.heard and outcome != one.ending and one.fence not in self._forced:
                 raise Violation(f"{one.actor.name} said {one.ending}, and the record says {outcome}")
             if one.heard and one.ending == EXITED and outcome == EXITED and record.success is None:  # type: ignore[union-attr]
                 raise Violation(f"{one.actor.name} succeeded, and no success is recorded")

@@ -93,7 +93,7 @@ def test_package_without_byte_code(fleet: Fleet, build: Build, tmp_path: Path) -
     assert root.sh(f"{as_user} cronlock run --key k -- echo ran") == "ran\n"
     assert root.run("find", _LIBRARY, "-name", "*.pyc") == ""
     root.run("cronlock", "run", "--key", "k", "--", "true")
-    assert "job" in root.run("find", f"{_LIBRARY}/cronlock/__pycache__", "-name", "*.pyc")
+    assert "job" in root.run("find", f"{_LIBRARY}/cronlock/run/__pycache__", "-name", "*.pyc")
 
 
 def test_configuration_that_a_user_may_not_read(fleet: Fleet, build: Build, tmp_path: Path) -> None:
