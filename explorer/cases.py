@@ -64,6 +64,13 @@ def by_hand_given_up(world: World, monitor: Monitor) -> None:
     world.add("y", actors.run(monitor), starts_at=HOLD / 2 + 0.1)
 
 
+def by_hand_not_started(world: World, monitor: Monitor) -> None:
+    """A person's run within a hold cannot start its command; then a node fires late, and stands by for that."""
+    world.add("x", actors.run(monitor))
+    world.add("h", actors.give_up(monitor, ignore_hold=True, cannot_start=True), starts_at=2.0)
+    world.add("y", actors.run(monitor, standby=_STANDBY), starts_at=3.0)
+
+
 def given_up_at_once(world: World, monitor: Monitor) -> None:
     """One asks, and gives up if it has to wait; then the next node fires."""
     world.add("x", actors.give_up(monitor, after=0.05))
@@ -194,6 +201,7 @@ SMALL: tuple[tuple[Case, int, int], ...] = (
     (long_run_and_standby, 1, 2),
     (given_up, 1, 2),
     (given_up_at_once, 1, 3),
+    (by_hand_not_started, 1, 2),
     (by_hand, 1, 2),
     (by_hand_given_up, 1, 2),
     (forced, 1, 2),

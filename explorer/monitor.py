@@ -70,6 +70,8 @@ class Monitor:
         """Note a command that starts now, and check that it may."""
         new, now = Started(self, actor, held), self.world.clock.now()
         self.world.tell(f"{actor.name} starts its command, fence {new.fence}")
+        # A takeover goes on with what another began; the tick of one that began nothing is within what hold there is.
+        continues = new.takes_over and any(other.tick == new.tick for other in self.starts)
         # One from whom the key was taken may not know yet.
         for other in self.starts if new.fence not in self._forced else []:
             forced = other.fence in self._forced
@@ -78,11 +80,11 @@ class Monitor:
             if other.fence >= new.fence:
                 raise Violation(f"{actor.name} has a fence that is not above {other.actor.name}'s")
             within = now < other.held_until - _TOLERATED
-            if within and not (forced or new.takes_over or new.ignores_hold):
+            if within and not (forced or continues or new.ignores_hold):
                 raise Violation(f"{actor.name} starts within the hold of {other.actor.name}")
             if new.takes_over and other.tick != new.tick and other.fence > (held.grant.claim.awaited_fence or 0):
                 raise Violation(f"{actor.name} takes over, and {other.actor.name} had the key since")
-            said = (other.heard and other.ending == EXITED) or self._has_said(other)
+            said = self._had_said(other, new.fence)
             if new.takes_over and other.tick == new.tick and said and not self._later(other):
                 raise Violation(f"{actor.name} takes over from {other.actor.name}, whose run ended")
             if new.takes_over and other.fence in self._surely_forced and other.tick == new.tick:
@@ -120,7 +122,9 @@ class Monitor:
 
     def stood_by_in_vain(self, actor: Actor, awaited: Run, answer: Conflict) -> None:
         """Check that a standby that was told to leave was told so for a reason."""
-        if answer.why not in ("ended", "hold"):
+        now = self.world.clock.now()
+        others_hold = any(now < one.held_until for one in self.starts if one.tick != awaited.tick)
+        if answer.why not in ("ended", "hold") or (answer.why == "hold" and others_hold):
             return
         done = [one for one in self.starts if one.tick == awaited.tick and one.ending == EXITED]
         others = [
@@ -177,10 +181,15 @@ class Monitor:
             if one.heard and one.ending == EXITED and outcome == EXITED and record.success is None:  # type: ignore[union-attr]
                 raise Violation(f"{one.actor.name} succeeded, and no success is recorded")
 
-    def _has_said(self, one: Started) -> bool:
-        """Whether the record says that a run ended by its own word."""
-        state = decode(self.world.server.show(KEY).data)
-        return any(run.owner == one.owner and run.outcome == EXITED for run in state.history())
+    def _had_said(self, one: Started, fence: int) -> bool:
+        """Whether the record said that a run ended by its own word, when the run of `fence` was granted the key."""
+        before = State()
+        for _, data in self.world.writes:
+            state = decode(data)
+            if state.run is not None and state.run.fence == fence:
+                break
+            before = state
+        return any(run.owner == one.owner and run.outcome == EXITED for run in before.history())
 
     def _later(self, one: Started) -> bool:
         """Whether others began the same tick behind it: then what it said may have come too late."""

@@ -91,7 +91,7 @@ class Leases:
                 f" ({longest / 86400:.0f}d); shorten it (or --every, whose half it is), or use another backend"
             )
         deadline = self._deadline()
-        asked = self._asked.setdefault(claim.owner, _Asked(claim.key))
+        asked = self._asked.get(claim.owner) or _Asked(claim.key)
         # A standby asks again when the lease can have lapsed.
         cell, at = self.store.read(claim.key, deadline, exact=claim.standby_for is not None), self._clock.now()
         while True:
@@ -102,6 +102,7 @@ class Leases:
             granted = rules.grant(state, claim, cell, self._server_time(cell, at))
             before, replaced = asked.before(state) if rules.is_run_of(state, claim.owner) else (cell, state)
             assert granted.run is not None
+            self._asked[claim.owner] = asked
             asked.attempts.append(_Attempt(granted.run.fence or 0, before, replaced))
             try:
                 done, cell = self._swap(claim.key, cell, granted, claim.ttl, claim.hold, deadline)
@@ -185,7 +186,7 @@ class Leases:
             if done:
                 break
             self._check(deadline, claim.key)
-        asked.attempts.clear()
+        del self._asked[claim.owner]
 
     def read(self, key: str) -> Record | None:
         """Return what is known of the key, changing nothing; None if there is no record."""

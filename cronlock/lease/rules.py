@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from .store import Cell
     from .vocabulary import Claim, Ending
 
+#: What became of a tick: it needs nobody any more; a run of it began and did not end; nobody began it.
+_DONE, _BEGUN, _OPEN = "done", "begun", "open"
 #: Servers tell their uptime in whole seconds, and stores take some off to be sure.
 _UPTIME_SLACK = 3.0
 
@@ -38,31 +40,42 @@ def is_run_of(state: State, owner: str) -> bool:
 def refuse(state: State, claim: Claim, seen: Cell) -> Conflict | None:
     """Return why `claim` does not get the key, None if it does; see `doubt` for the one reason besides."""
     mine = is_run_of(state, claim.owner)
+    run, fence = state.latest, state.fence or None
+    if mine and claim.standby_for is not None:
+        # Who asks again has begun nothing yet: the run that it took over from may have said its end meanwhile.
+        before = state.but(run=None)
+        if _tick(before, claim) == _DONE:
+            return Conflict(ENDED, remaining=0.0, run=before.latest, fence=fence)
     if mine and seen.lease:
         return None
-    run, fence = state.latest, state.fence or None
-    if claim.standby_for is not None and not _is_undone(state, claim):
-        return Conflict(ENDED, remaining=0.0, run=run, fence=fence)
+    # A lease of our own that lapsed in the meantime leaves a hold of our own.
+    heeds_hold = not (claim.ignore_hold or mine)
+    if claim.standby_for is not None:
+        tick = _tick(state, claim)
+        if tick == _DONE:
+            return Conflict(ENDED, remaining=0.0, run=run, fence=fence)
+        # Of a tick that nobody began no hold is left: one that is on is that of another tick.
+        heeds_hold = heeds_hold and tick == _OPEN
     if seen.lease:
         return Conflict(HELD, remaining=seen.lease, run=state.run, fence=fence)
-    # A lease of our own that lapsed in the meantime leaves a hold of our own.
-    if seen.hold and not (claim.ignore_hold or claim.standby_for is not None or mine):
+    if seen.hold and heeds_hold:
         return Conflict(HOLD, remaining=seen.hold, run=run, fence=fence)
     return None
 
 
-def _is_undone(state: State, claim: Claim) -> bool:
-    """Whether the tick that a standby waits for is not done: then it gets the key once there is no lease."""
+def _tick(state: State, claim: Claim) -> str:
+    """Return what became of the tick that a standby waits for: it gets the key unless that is done."""
     run = state.latest
     if run is not None and run.tick == claim.standby_for:
         for run in (state.run, *state.history()):
             # One that began nothing leaves the tick to what the run before it says, or said in the meantime.
             if run is not None and run.tick == claim.standby_for and run.outcome != NOT_STARTED:
-                return run.undone
-        return True
+                return _BEGUN if run.undone else _DONE
+        return _OPEN
     # Nobody whose run came after the awaited one left a trace: that one gave the key back.
     awaited = claim.awaited_fence
-    return awaited is not None and awaited <= state.fence and (run is None or (run.fence or 0) < awaited)
+    given_back = awaited is not None and awaited <= state.fence and (run is None or (run.fence or 0) < awaited)
+    return _OPEN if given_back else _DONE
 
 
 def is_forgotten(state: State, claim: Claim) -> bool:
@@ -132,13 +145,14 @@ def end(state: State, owner: str, ending: Ending, at: float) -> State | None:
     if is_run_of(state, owner):
         assert state.run is not None
         return state.but(run=None).with_past(_ended(state.run, ending, at))
-    for place, run in enumerate(state.history()):
-        if run.owner == owner and run.outcome == DIED:
+    for place, line in enumerate(state.past):
+        run = states.readable(line)
+        if run is not None and run.owner == owner and run.outcome == DIED:
             ended = _ended(run, ending, at)
-            line = states.run_to_line(ended)
-            past = (*state.past[:place], line, *state.past[place + 1 :])
-            newer = any(other.succeeded for other in state.history()[:place])
-            return state.but(past=past, success=line if ended.succeeded and not newer else state.success)
+            said = states.run_to_line(ended)
+            past = (*state.past[:place], said, *state.past[place + 1 :])
+            newer = any(other is not None and other.succeeded for other in map(states.readable, state.past[:place]))
+            return state.but(past=past, success=said if ended.succeeded and not newer else state.success)
     return None
 
 

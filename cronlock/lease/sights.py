@@ -149,4 +149,4 @@ def decode(data: bytes) -> dict[str, str]:
 def _fence(fields: dict[str, str]) -> int | None:
     """Return the fence of a sight; None for one that no backend gives, since it would not fit."""
     text = fields.get("fence", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None

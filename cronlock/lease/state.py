@@ -53,13 +53,7 @@ class State(Value):
 
     def history(self) -> list[Run]:
         """Return the past runs, the newest first; what cannot be read is passed over."""
-        runs = []
-        for line in self.past:
-            try:
-                runs.append(run_from_line(line))
-            except ValueError:
-                continue
-        return runs
+        return [run for run in map(readable, self.past) if run is not None]
 
     def last_success(self) -> Run | None:
         """Return the last run that succeeded, however long ago."""
@@ -161,6 +155,14 @@ def run_from_line(line: str) -> Run:
         stands_for=_unquote(stands_for) or None,
         took_over=_whole(took_over) if took_over else None,
     )
+
+
+def readable(line: str) -> Run | None:
+    """Return the run of a line, None for what is no run."""
+    try:
+        return run_from_line(line)
+    except ValueError:
+        return None
 
 
 def cut_off(run: Run) -> Run:

@@ -162,7 +162,7 @@ class Holding:
         as dead, and a standby would do it once more.
         """
         # When the lease was lost because nobody answers, that is said already.
-        lost = outcome == LOST
+        lost = self.lost or outcome == LOST
         limit = 0.0 if lost else 2 * self._access.settings.backend_timeout
         ending = Ending(outcome, status, self._access.clock.wall())
         failure = self._release(ending, limit, pause)

@@ -193,7 +193,8 @@ class Job:
         if holding is not None:
             if outcome == LOST:
                 self._log.error(f"lease lost ({holding.reason()}); the command was stopped" + leftover)
-            if not holding.lost and (ended.clean or ended.why is None):
+            # Also of a lease that was lost, as --on-lost may say: the run did its tick if nobody else began it.
+            if (not holding.lost or outcome == EXITED) and (ended.clean or ended.why is None):
                 holding.release(outcome, status)
         self._tell(holding, outcome, status, ran_for)
         return status

@@ -555,6 +555,40 @@ class TestStandby:
         granted(b.acquire(make_claim(K)))
 
 
+class TestStandbyWithinAHold:
+    """What a standby may not pass over: a hold that no run of its tick left."""
+
+    @pytest.mark.parametrize("how", ["could not start", "given back"])
+    def test_a_run_by_hand_that_began_nothing(self, a: Backend, b: Backend, how: str) -> None:
+        """Behind it the hold is that of the run before, whose tick is done: who stood by for it is refused."""
+        held_back(a, hold=LONG)
+        by_hand = granted(b.acquire(make_claim(K, ignore_hold=True)))
+        if how == "given back":
+            b.abandon(by_hand.claim)
+        else:
+            assert b.release(by_hand, make_ending(127, NOT_STARTED), keep_hold=False)
+        tick = by_hand.claim.owner
+        refused(a.acquire(make_claim(K, standby_for=tick, awaited_fence=by_hand.fence)), HOLD)
+
+    def test_a_word_that_came_before_the_answer(self, bench: Bench, a: Backend, b: Backend) -> None:
+        """A takeover that did not hear of its grant leaves the tick to the run that said its end meanwhile."""
+        dead = died(bench, a, hold=LONG)
+        claim = make_claim(K, standby_for=dead.claim.owner, awaited_fence=dead.fence)
+        granted(b.acquire(claim))
+        assert not a.release(dead, make_ending(), keep_hold=True)
+        conflict = refused(b.acquire(claim), ENDED)
+        assert conflict.run is not None
+        assert (conflict.run.owner, conflict.run.outcome) == (dead.claim.owner, EXITED)
+        b.abandon(claim)
+        assert past(a) == [(dead.claim.owner, EXITED)]
+
+    def test_a_run_by_hand_that_died(self, bench: Bench, a: Backend, b: Backend) -> None:
+        """One that began is taken over within that hold: it was told to run there."""
+        held_back(a, hold=LONG)
+        by_hand = died(bench, b, ignore_hold=True)
+        granted(a.acquire(make_claim(K, standby_for=by_hand.claim.owner, awaited_fence=by_hand.fence)))
+
+
 class TestRecord:
     """What anybody can read."""
 

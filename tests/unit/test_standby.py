@@ -47,7 +47,7 @@ class Scene(Bench):
             if self.clock.now() < end:
                 assert self.other.renew(self.grant)
             else:
-                self.other.release(self.grant, make_ending(1, outcome), keep_hold=True)
+                self.other.release(self.grant, make_ending(1, outcome), keep_hold=outcome != NOT_STARTED)
 
         self.meanwhile = live
 
