@@ -40,26 +40,23 @@ def is_run_of(state: State, owner: str) -> bool:
 def refuse(state: State, claim: Claim, seen: Cell) -> Conflict | None:
     """Return why `claim` does not get the key, None if it does; see `doubt` for the one reason besides."""
     mine = is_run_of(state, claim.owner)
-    run, fence = state.latest, state.fence or None
-    if mine and claim.standby_for is not None:
-        # Who asks again has begun nothing yet: the run that it took over from may have said its end meanwhile.
-        before = state.but(run=None)
-        if _tick(before, claim) == _DONE:
-            return Conflict(ENDED, remaining=0.0, run=before.latest, fence=fence)
-    if mine and seen.lease:
-        return None
+    fence = state.fence or None
     # A lease of our own that lapsed in the meantime leaves a hold of our own.
     heeds_hold = not (claim.ignore_hold or mine)
     if claim.standby_for is not None:
-        tick = _tick(state, claim)
+        # Who asks again has begun nothing yet: the run that it took over from may have said its end meanwhile.
+        others = state.but(run=None) if mine else state
+        tick = _tick(others, claim)
         if tick == _DONE:
-            return Conflict(ENDED, remaining=0.0, run=run, fence=fence)
+            return Conflict(ENDED, remaining=0.0, run=others.latest, fence=fence)
         # Of a tick that nobody began no hold is left: one that is on is that of another tick.
         heeds_hold = heeds_hold and tick == _OPEN
+    if mine and seen.lease:
+        return None
     if seen.lease:
         return Conflict(HELD, remaining=seen.lease, run=state.run, fence=fence)
     if seen.hold and heeds_hold:
-        return Conflict(HOLD, remaining=seen.hold, run=run, fence=fence)
+        return Conflict(HOLD, remaining=seen.hold, run=state.latest, fence=fence)
     return None
 
 
