@@ -36,6 +36,14 @@ class _Commands(click.Group):
             return command
         return super().get_command(ctx, cmd_name)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self.list_commands(ctx)
+        if not ctx.resilient_parsing and args[0] not in known:
+            raise click.UsageError(f"unknown command {args[0]!r}{_meant(args[0], known)}", ctx)
+        return super().resolve_command(ctx, args)
+
 
 def main(arguments: list[str]) -> int:
     """Return the exit status of ``cronlock`` with `arguments`; errors are one line."""
@@ -44,13 +52,29 @@ def main(arguments: list[str]) -> int:
     except click.UsageError as error:
         known = arguments[:1] != [] and arguments[0] in ("run", *COMMANDS)
         where = f"cronlock {arguments[0]}" if known else "cronlock"
-        text = " ".join(error.format_message().split())
+        text = _unknown(error) if isinstance(error, click.NoSuchOption) else " ".join(error.format_message().split())
         return _failed(arguments, f"{text.rstrip('.')} (see {where} --help)", errors.USAGE)
     except click.exceptions.Abort:
         return errors.SIGNAL_BASE + 2
     except CronlockError as error:
         return _failed(arguments, str(error), error.status)
     return result if isinstance(result, int) else 0
+
+
+def _unknown(error: click.NoSuchOption) -> str:
+    """Say which option there is not, and which may have been meant."""
+    context, name = error.ctx, error.option_name
+    text = f"unknown option {name!r}"
+    if context is None:
+        return text
+    if context.command is cronlock and name in (flag for option in OPTIONS for flag in (option.long, option.short)):
+        return f"{text}; did you mean cronlock run {name}?"
+    return text + _meant(name, [flag for option in context.command.get_params(context) for flag in option.opts])
+
+
+def _meant(word: str, known: list[str]) -> str:
+    likely = errors.nearest(word.lstrip("-"), [name.lstrip("-") for name in known if len(name) > 2])
+    return "" if likely is None else f"; did you mean {next(name for name in known if name.lstrip('-') == likely)}?"
 
 
 def _failed(arguments: list[str], text: str, status: int) -> int:

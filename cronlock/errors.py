@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 USAGE = 64
 UNAVAILABLE = 69
 FAULT = 70
@@ -30,6 +34,13 @@ TABLE = (
 def printable(text: str, instead: str = "?") -> str:
     """Return what others wrote, with `instead` for each character that a terminal or a reader of lines might obey."""
     return "".join(letter if letter.isprintable() else instead for letter in text)
+
+
+def nearest(word: str, known: Iterable[str], likeness: float = 0.6) -> str | None:
+    """Return which of `known` may have been meant by `word`, None if none is as like it as `likeness`, at most 1."""
+    import difflib  # Only once something was mistyped: `run` must not pay for it.
+
+    return next(iter(difflib.get_close_matches(word, sorted(known), 1, likeness)), None)
 
 
 class CronlockError(Exception):

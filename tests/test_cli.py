@@ -196,3 +196,22 @@ def test_run_imports_little() -> None:
     heavy = {"click", "redis", "kazoo", "pymemcache", "socket", "signal", "enum", "json", "typing", "logging", "re"}
     heavy |= {"subprocess", "dataclasses", "threading", "random", "urllib", "ssl", "hashlib", "selectors", "contextlib"}
     assert loaded & heavy == set()
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("statsu", "unknown command 'statsu'; did you mean status? (see cronlock --help)"),
+        ("xyzzy", "unknown command 'xyzzy' (see cronlock --help)"),
+        ("run --tl 5 -- true", "unknown option '--tl'; did you mean --ttl? (see cronlock run --help)"),
+        ("status --jsno", "unknown option '--jsno'; did you mean --json? (see cronlock status --help)"),
+        ("status -x", "unknown option '-x' (see cronlock status --help)"),
+        ("--key a -- true", "unknown option '--key'; did you mean cronlock run --key? (see cronlock --help)"),
+    ],
+)
+def test_what_is_mistyped_is_answered_with_the_nearest(
+    line: str, answer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The remedy is in the message, if there is one."""
+    assert cli.main(line.split()) == errors.USAGE
+    assert capsys.readouterr().err == f"cronlock: {answer}\n"

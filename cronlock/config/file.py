@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from .. import errors
 from ..errors import ConfigError
 
 DEFAULT_PATH = "/etc/cronlock.conf"
 #: Far more than any configuration; keeps a wrong path from being read whole.
 _LARGEST = 1 << 16
+#: How much a slip of the keyboard leaves of a name, beside which all have their beginning in common.
+LIKENESS = 0.85
 
 
 def read(path: str, known: frozenset[str], *, required: bool) -> dict[str, tuple[str, str]]:
@@ -51,15 +54,10 @@ def advice(name: str, known: frozenset[str]) -> str:
     """Return what to write instead of the unknown `name`."""
     if name.startswith("export "):
         return "leave out 'export'"
-    likely = likeliest(name, known)
+    # Names begin alike. So does what is written as on the command line, once it has that beginning.
+    option = "CRONLOCK_" + name.lstrip("-").upper().replace("-", "_")
+    likely = errors.nearest(name, known, LIKENESS) or errors.nearest(option, known, LIKENESS)
     return f"did you mean {likely}?" if likely is not None else f"known: {', '.join(sorted(known))}"
-
-
-def likeliest(name: str, known: frozenset[str]) -> str | None:
-    """Return which of `known` the name is a slip of the keyboard for, or None."""
-    import difflib
-
-    return next(iter(difflib.get_close_matches(name, sorted(known), 1, 0.85)), None)
 
 
 def _unquote(value: str, where: str) -> str:

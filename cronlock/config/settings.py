@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from .. import durations, keys
+from .. import durations, errors, keys
 from ..errors import ConfigError, CronlockError, UsageError
 from ..value import Value
 from . import file as config_file
@@ -190,7 +190,7 @@ def _refuse_slips(environ: Mapping[str, str], known: frozenset[str]) -> None:
     """
     for name in environ:
         if name.startswith("CRONLOCK_") and name not in known and name not in _NOT_SETTINGS:
-            likely = config_file.likeliest(name, known)
+            likely = errors.nearest(name, known, config_file.LIKENESS)
             if likely is not None:
                 raise ConfigError(f"{name} in the environment: unknown; did you mean {likely}?")
 

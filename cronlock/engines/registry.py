@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from .. import know_packages
-from ..errors import ConfigError
+from ..errors import ConfigError, nearest
 from .url import DEFAULT_PREFIX, URL
 
 TYPE_CHECKING = False
@@ -129,7 +129,10 @@ def _module_of(scheme: str) -> tuple[str, str | None]:
     group = found.select(group=ENTRY_POINTS) if hasattr(found, "select") else found.get(ENTRY_POINTS, ())
     modules = {point.name: point.value for point in group}
     if scheme not in modules:
-        raise ConfigError(f"unknown backend {scheme}://; known: {', '.join([*SCHEMES, *sorted(modules)])}")
+        known = [*SCHEMES, *sorted(modules)]
+        likely = nearest(scheme, known)
+        hint = f"did you mean {likely}://?" if likely is not None else f"known: {', '.join(known)}"
+        raise ConfigError(f"unknown backend {scheme}://; {hint}")
     return modules[scheme], None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import ConfigError
+from ..errors import ConfigError, nearest
 from ..keys import unescape
 
 #: Parameters that name TLS files, and what libpq's names for them end in.
@@ -94,7 +94,8 @@ class URL:
         for name in self.params:
             if name not in known:
                 knows = f"{self.scheme}:// knows {', '.join(sorted(known)) or 'none'}"
-                hint = self._hint(name, known)
+                likely = nearest(name, known)
+                hint = self._hint(name, known) or (likely and f"did you mean {likely}?")
                 raise ConfigError(f"{self}: unknown parameter {name!r}; {hint or knows}")
         return self.params
 

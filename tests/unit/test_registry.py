@@ -111,10 +111,11 @@ def test_nobody_replaces_our_own(theirs: Path, tmp_path: Path) -> None:
 
 
 def test_unknown_scheme_names_theirs_too(theirs: Path, tmp_path: Path) -> None:
-    """Who mistypes sees what is installed."""
-    done = _run("lockbx://cellar", tmp_path, paths=(theirs,))
+    """Who mistypes sees what is installed, and what is like it."""
+    assert "unknown backend lockbx://; did you mean lockbox://?" in _run("lockbx://a", tmp_path, paths=(theirs,)).stderr
+    done = _run("cellar://lockbox", tmp_path, paths=(theirs,))
     assert done.returncode == 78
-    assert "unknown backend lockbx://; known: file, " in done.stderr
+    assert "unknown backend cellar://; known: file, " in done.stderr
     assert "lockbox" in done.stderr
 
 

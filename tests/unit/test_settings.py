@@ -136,6 +136,9 @@ def test_a_slip_in_a_name_is_refused_with_what_was_meant(file: Path) -> None:
     file.write_text("CRONLOCK_BAKEND=redis://h\n")
     with pytest.raises(ConfigError, match=":1: unknown name 'CRONLOCK_BAKEND'; did you mean CRONLOCK_BACKEND"):
         load(file)
+    file.write_text("min-hold=5\n")
+    with pytest.raises(ConfigError, match="unknown name 'min-hold'; did you mean CRONLOCK_MIN_HOLD"):
+        load(file)
     file.write_text("export CRONLOCK_BACKEND=redis://h\n")
     with pytest.raises(ConfigError, match="leave out 'export'"):
         load(file)

@@ -60,11 +60,13 @@ def test_unknown_scheme_names_the_known_ones() -> None:
     """The remedy is in the message."""
     with pytest.raises(ConfigError, match=r"unknown backend consul://; known: file, redis"):
         registry.open_backend("consul://h", 5.0)
+    with pytest.raises(ConfigError, match=r"unknown backend reds://; did you mean redis://"):
+        registry.open_backend("reds://h", 5.0)
 
 
 def test_unknown_parameter_and_missing_host_are_refused() -> None:
     """A typing mistake does not pass silently."""
-    with pytest.raises(ConfigError, match="unknown parameter 'prefx'"):
+    with pytest.raises(ConfigError, match="unknown parameter 'prefx'; did you mean prefix"):
         registry.open_backend("redis://h?prefx=a", 5.0)
     with pytest.raises(ConfigError, match="names no host"):
         registry.open_backend("redis://", 5.0)
