@@ -19,22 +19,28 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
 
+_CLOCK = "a clock that counts suspension: a machine that wakes up may stop a command late"
+_PROC = "/proc: only the command's process group can be stopped"
+_SUBREAPERS = "child subreapers: what leaves the command's process group outlives it"
+
 
 def machine() -> Iterator[Finding]:
     """Look at what runs cronlock and what the guard needs."""
     system = os.uname()
     python = ".".join(map(str, sys.version_info[:3]))
     yield Finding("program", OK, f"cronlock {__version__}, Python {python}, as {_user()}")
-    lacking = []
-    if not hasattr(time, "CLOCK_BOOTTIME"):
-        lacking.append("a clock that counts suspension: a machine that wakes up may stop a command late")
-    if not linux.has_proc():
-        lacking.append("/proc: only the command's process group can be stopped")
-    if not linux.can_adopt():
-        lacking.append("child subreapers: what leaves the command's process group outlives it")
+    lacking, remedies = [], []
+    for is_there, what, remedy in (
+        (hasattr(time, "CLOCK_BOOTTIME"), _CLOCK, "run it by a Python for Linux"),
+        (linux.has_proc(), _PROC, "mount /proc, in the pid namespace that this runs in"),
+        (linux.can_adopt(), _SUBREAPERS, "allow prctl(PR_SET_CHILD_SUBREAPER) here, which Linux has since 3.4"),
+    ):
+        if not is_there:
+            lacking.append(what)
+            remedies.append(remedy)
     name = f"{system.sysname} {system.release}"
     if lacking:
-        remedy = "run it on Linux with /proc mounted" if system.sysname == "Linux" else "Linux has it"
+        remedy = "; ".join(remedies) if system.sysname == "Linux" else "Linux has it"
         yield Finding("system", WARNING, f"{name} without {'; without '.join(lacking)}", remedy)
     else:
         yield Finding("system", OK, f"{name} has what the guard needs")

@@ -15,27 +15,26 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..lease.vocabulary import Backend
 
-#: scheme -> (module with ``open_backend(url, timeout)``, what pip needs to be told, as a shell
-#: reads it, if a package that it needs is missing)
-SCHEMES: dict[str, tuple[str, str | None]] = {
-    "file": ("cronlock.engines.file.store", None),
-    "redis": ("cronlock.engines.redis.store", None),
-    "rediss": ("cronlock.engines.redis.store", None),
-    "redis+unix": ("cronlock.engines.redis.store", None),
-    "redis+sentinel": ("cronlock.engines.redis.ensemble", "redis"),
-    "redis+cluster": ("cronlock.engines.redis.ensemble", "redis"),
-    "memcached": ("cronlock.engines.memcached.store", None),
-    "memcacheds": ("cronlock.engines.memcached.store", None),
-    "zookeeper": ("cronlock.engines.zookeeper.store", "kazoo"),
-    "zookeepers": ("cronlock.engines.zookeeper.store", "kazoo"),
-    "etcd": ("cronlock.engines.etcd.store", "'cronlock[etcd]'"),
-    "etcds": ("cronlock.engines.etcd.store", "'cronlock[etcd]'"),
-    "dynamodb": ("cronlock.engines.dynamodb.store", "'cronlock[dynamodb]'"),
-    "sqs": ("cronlock.engines.sqs.backend", "'cronlock[sqs]'"),
-    "postgresql": ("cronlock.engines.postgresql.store", "'cronlock[postgresql]'"),
-    "postgres": ("cronlock.engines.postgresql.store", "'cronlock[postgresql]'"),
-    "mysql": ("cronlock.engines.mysql.store", "'cronlock[mysql]'"),
-    "mariadb": ("cronlock.engines.mysql.store", "'cronlock[mysql]'"),
+#: scheme -> module with ``open_backend(url, timeout)``, or a store's ``open_store``.
+SCHEMES: dict[str, str] = {
+    "file": "cronlock.engines.file.store",
+    "redis": "cronlock.engines.redis.store",
+    "rediss": "cronlock.engines.redis.store",
+    "redis+unix": "cronlock.engines.redis.store",
+    "redis+sentinel": "cronlock.engines.redis.ensemble",
+    "redis+cluster": "cronlock.engines.redis.ensemble",
+    "memcached": "cronlock.engines.memcached.store",
+    "memcacheds": "cronlock.engines.memcached.store",
+    "zookeeper": "cronlock.engines.zookeeper.store",
+    "zookeepers": "cronlock.engines.zookeeper.store",
+    "etcd": "cronlock.engines.etcd.store",
+    "etcds": "cronlock.engines.etcd.store",
+    "dynamodb": "cronlock.engines.dynamodb.store",
+    "sqs": "cronlock.engines.sqs.backend",
+    "postgresql": "cronlock.engines.postgresql.store",
+    "postgres": "cronlock.engines.postgresql.store",
+    "mysql": "cronlock.engines.mysql.store",
+    "mariadb": "cronlock.engines.mysql.store",
 }
 #: Schemes that are another name for one.
 _ALIASES = {"mariadb": "mysql", "postgres": "postgresql"}
@@ -60,7 +59,7 @@ def open_backend(text: str, timeout: float) -> Backend:
     package that is not installed.
     """
     url = URL(text)
-    name, needed = _module_of(url.scheme)
+    name = _module_of(url.scheme)
     try:
         module = _load(name)
     except ImportError as error:
@@ -70,17 +69,16 @@ def open_backend(text: str, timeout: float) -> Backend:
             raise ConfigError(
                 f"{url.scheme}:// needs cronlock's engine {engine}, which is not installed: install it again"
             ) from error
-        missing = (error.name or "").partition(".")[0]
-        if needed is None and url.scheme not in SCHEMES:
+        if url.scheme not in SCHEMES:
             raise ConfigError(
                 f"{url.scheme}:// is served by the module {name}, which cannot be imported: {error}"
             ) from error
-        if needed is None or missing in ("", "cronlock"):
+        from .clients import lacks
+
+        lacking = lacks((error.name or "").partition(".")[0])
+        if lacking is None:
             raise
-        raise ConfigError(
-            f"{url.scheme}:// needs the Python package {missing}: pip install {needed}, or install your "
-            f"distribution's python3-{missing}"
-        ) from error
+        raise ConfigError(f"{url.scheme}:// needs {lacking}") from error
     if hasattr(module, "open_store"):
         from ..lease.leases import Leases
 
@@ -114,8 +112,8 @@ def _import(name: str) -> ModuleType:
     return module
 
 
-def _module_of(scheme: str) -> tuple[str, str | None]:
-    """Return the module of `scheme`, and what pip installs for it; an entry point serves what is unknown here.
+def _module_of(scheme: str) -> str:
+    """Return the module of `scheme`; an entry point serves what is unknown here.
 
     Raises ConfigError where nobody serves it.
     """
@@ -133,7 +131,7 @@ def _module_of(scheme: str) -> tuple[str, str | None]:
         likely = nearest(scheme, known)
         hint = f"did you mean {likely}://?" if likely is not None else f"known: {', '.join(known)}"
         raise ConfigError(f"unknown backend {scheme}://; {hint}")
-    return modules[scheme], None
+    return modules[scheme]
 
 
 def open_doctor(text: str) -> ModuleType | None:
@@ -142,7 +140,7 @@ def open_doctor(text: str) -> ModuleType | None:
     Cronlock's own stand beside the backend; another package's is called as its backend's module and ``_doctor``.
     Each has `reach` and `examine`, some `create`, of a `cronlock.doctor.probe.Case`: see ``docs/writing-a-backend.md``.
     """
-    name = _doctor_of(_module_of(URL(text).scheme)[0])
+    name = _doctor_of(_module_of(URL(text).scheme))
     try:
         module: ModuleType = __import__(name, fromlist=["examine"])
     except ModuleNotFoundError as error:

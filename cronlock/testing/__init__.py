@@ -1,6 +1,6 @@
 """What a store must keep, as tests: for cronlock's own engines, and for those of others.
 
-Needs pytest (``pip install 'cronlock[testing]'``); nothing of it is imported by a run.
+Needs pytest (the extra ``testing``); nothing of it is imported by a run.
 How a store is written and earns these tests stands in ``docs/writing-a-backend.md``.
 """
 

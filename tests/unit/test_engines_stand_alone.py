@@ -59,7 +59,7 @@ for url in sys.argv[2:]:
 def test_every_scheme_is_tried() -> None:
     """No scheme is forgotten here, nor an engine by the registry."""
     assert set(_URLS) == set(SCHEMES)
-    assert {name.split(".")[2] for name, _ in SCHEMES.values()} == set(_ENGINES)
+    assert {name.split(".")[2] for name in SCHEMES.values()} == set(_ENGINES)
 
 
 @pytest.mark.parametrize("engine", sorted(_ENGINES))
@@ -72,7 +72,7 @@ def test_all_else_works_without_it(engine: str, tmp_path: Path) -> None:
     environment |= {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1", "CRONLOCK_CONFIG": os.devnull}
     tried = [sys.executable, "-c", _PROGRAM, str(tmp_path), *_URLS.values()]
     done = subprocess.run(tried, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    schemes = [scheme for scheme, (name, _) in SCHEMES.items() if name.startswith(f"cronlock.engines.{engine}.")]
+    schemes = [scheme for scheme, name in SCHEMES.items() if name.startswith(f"cronlock.engines.{engine}.")]
     said = [f"{one}:// needs cronlock's engine {engine}, which is not installed: install it again" for one in schemes]
     assert (done.stdout.splitlines(), done.stderr) == (said, "")
     line = [

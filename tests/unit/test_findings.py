@@ -162,14 +162,30 @@ def test_probe_key() -> None:
 
 def test_a_backend_without_a_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
     """A backend need not have a module for the doctor; one that has it is found by its name."""
-    monkeypatch.setitem(registry.SCHEMES, "other", ("cronlock.engines.url", None))
+    monkeypatch.setitem(registry.SCHEMES, "other", "cronlock.engines.url")
     assert registry.open_doctor("other://h") is None
     for scheme in ("file", "rediss", "redis+cluster", "memcacheds", "zookeeper"):
         module = registry.open_doctor(f"{scheme}://h")
         assert module is not None
-        package, _, name = registry.SCHEMES[scheme][0].rpartition(".")
+        package, _, name = registry.SCHEMES[scheme].rpartition(".")
         assert module.__name__ == f"{package}.{'doctor' if name in ('backend', 'store') else f'{name}_doctor'}"
         assert {"reach", "examine"} <= set(dir(module))
+
+
+@pytest.mark.parametrize(
+    ("lacks", "text", "remedy"),
+    [
+        ("has_proc", "without /proc: only", "mount /proc"),
+        ("can_adopt", "without child subreapers: ", "allow prctl(PR_SET_CHILD_SUBREAPER)"),
+    ],
+)
+def test_what_the_guard_lacks(monkeypatch: pytest.MonkeyPatch, lacks: str, text: str, remedy: str) -> None:
+    """What is missing is named with its own remedy, and no other's."""
+    monkeypatch.setattr(f"cronlock.process.linux.{lacks}", lambda: False)
+    _, system = host.machine()
+    assert (system.level, text in system.text) == (WARNING, True)
+    assert (system.remedy or "").startswith(remedy)
+    assert "; " not in (system.remedy or "")
 
 
 def test_this_machine() -> None:

@@ -23,13 +23,14 @@ _KNOWS = {
     "testing": {"lease"},
     "doctor": {"config", "engines.url", "lease", "process"},
     "engines.url": set[str](),
-    "engines.registry": {"config", "engines.url", "lease"},
+    "engines.clients": set[str](),
+    "engines.registry": {"config", "engines.clients", "engines.url", "lease"},
     "run": {"config", "engines.registry", "lease", "process"},
     "commands": {"config", "crontab", "doctor", "engines.registry", "engines.url", "lease"},
     "cli": {"commands", "config", "run"},
     "__main__": {"cli", "config", "process", "run"},
 }
-_ENGINES_KNOW = {"engines.url", "engines.wire", "lease"}
+_ENGINES_KNOW = {"engines.clients", "engines.url", "engines.wire", "lease"}
 #: Parts that may import packages of others; only the modules named so of engines.
 _CLIENTS = ("cli", "commands", "crontab", "engines.", "testing", "value")
 #: Modules that the interpreter promises to nobody, and where they may be used.

@@ -9,11 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from cronlock.engines import registry
 from labs.installation import ROOT
 
-_ENGINES = [(scheme, needed) for scheme, (_, needed) in registry.SCHEMES.items() if needed and "[" in needed]
-_URLS = {"dynamodb": "dynamodb://table", "sqs": "sqs://queue"}
+# What each of these lacks without its client, and what brings that on Debian and by pip.
+_H11 = ("the Python package h11", "python3-h11", "h11")
+_ENGINES = {
+    "etcd://h/d": _H11,
+    "etcds://h/d": _H11,
+    "dynamodb://table": _H11,
+    "sqs://queue": _H11,
+    "postgresql://h/d": ("PostgreSQL's library libpq", "libpq5 (Red Hat: libpq)", "'psycopg[binary]'"),
+    "postgres://h/d": ("PostgreSQL's library libpq", "libpq5 (Red Hat: libpq)", "'psycopg[binary]'"),
+    "mysql://h/d": ("the Python package pymysql", "python3-pymysql (Red Hat: python3-PyMySQL)", "PyMySQL"),
+}
 _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from cronlock.__main__ import main; main()"
 # To Python they are then not installed; nor is libpq, which will do without psycopg.
 _MISSING = ["h11", "botocore", "cronlock.engines.postgresql.libpq", "psycopg", "pymysql"]
@@ -53,14 +61,18 @@ def _run(url: str, tmp_path: Path, paths: tuple[Path, ...] = (), before: str = "
     return _start(*words, paths=paths, before=before)
 
 
-@pytest.mark.parametrize(("scheme", "needed"), _ENGINES)
-def test_missing_package(scheme: str, needed: str, tmp_path: Path) -> None:
-    """Without its package an engine says which line to type, and the command does not run."""
-    done = _run(_URLS.get(scheme, f"{scheme}://h/d"), tmp_path, before=_WITHOUT)
-    assert done.returncode == 78, done.stderr
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("cronlock: ")
-    assert f"pip install {needed}, or" in line
+@pytest.mark.parametrize("venv", [True, False])
+@pytest.mark.parametrize("url", _ENGINES)
+def test_missing_client(url: str, venv: bool, tmp_path: Path) -> None:
+    """Without its client an engine says what brings it, to this interpreter, and the command does not run."""
+    before = _WITHOUT + f"sys.prefix, sys.base_prefix = {'/opt/v' if venv else '/usr'!r}, '/usr'; "
+    done = _run(url, tmp_path, before=before)
+    lacking, package, pip = _ENGINES[url]
+    way = f"/opt/v/bin/pip install {pip}"
+    if not venv:
+        way = f"install your distribution's {package}; for a Python of your own, pip install {pip}"
+    scheme = url.partition(":")[0]
+    assert (done.returncode, done.stderr) == (78, f"cronlock: k: --backend: {scheme}:// needs {lacking}: {way}\n")
 
 
 def test_package_of_the_distribution(tmp_path: Path) -> None:

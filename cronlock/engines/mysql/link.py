@@ -50,10 +50,10 @@ _TLS_REQUEST = 36
 # Ways to log in that show the password, or nearly so, to whoever is at the other end.
 _BARE_PLUGINS = ("mysql_clear_password", "dialog", "mysql_old_password")
 _USER_PLEASE = "mysql://USER:PASSWORD@HOST/DATABASE"
-# What PyMySQL needs for some ways to log in, and what is to be done about it.
+# What PyMySQL needs for some ways to log in, and why.
 _REMEDIES = {
-    "cryptography": "the server wants to see the password of this user, which takes TLS (ssl=required or ca=), or: ",
-    "pynacl": "this user's password is checked by ed25519, for which PyMySQL needs a package more: ",
+    "cryptography": "the server wants to see the password of this user, which takes TLS (ssl=required or ca=), or ",
+    "pynacl": "this user's password is checked by ed25519, for which PyMySQL needs ",
 }
 
 
@@ -277,7 +277,9 @@ class Link:
             package = next((one for one in _REMEDIES if one in str(error)), None)
             if package is None:
                 raise self._senseless() from None
-            raise BackendUnavailable(f"{self._name}: {_REMEDIES[package]}pip install {package}") from None
+            from ..clients import lacks
+
+            raise BackendUnavailable(f"{self._name}: {_REMEDIES[package]}{lacks(package)}") from None
         except Exception:
             # PyMySQL trusts what it reads: an answer that is none ends in errors of every kind.
             raise self._senseless() from None

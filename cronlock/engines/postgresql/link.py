@@ -20,11 +20,9 @@ try:
 except (ImportError, AttributeError):  # The latter from an interpreter whose `_ctypes` is another.
     try:
         from psycopg import Error, pq  # type: ignore[assignment, no-redef]
-    except ModuleNotFoundError:
-        raise
     except ImportError as error:
-        # psycopg is there, and neither its binary part nor the system's libpq.
-        raise ModuleNotFoundError("no libpq", name="psycopg_binary") from error
+        # psycopg is not there, or neither its binary part nor the system's libpq is.
+        raise ModuleNotFoundError("no libpq", name="libpq") from error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -26,8 +26,9 @@ def main() -> None:
     try:
         answer = find(wish)
     except ModuleNotFoundError as error:
-        install = f"pip install 'cronlock[{wish['service']}]'"
-        answer = {"error": f"looking for them needs the Python package {error.name}: {install}"}
+        from ..clients import lacks
+
+        answer = {"error": f"looking for them needs {lacks(error.name or '') or error.name}"}
     except Exception as error:
         # Each provider has exceptions of its own, also of the packages that it uses.
         text = " ".join(str(error).split()) or type(error).__name__

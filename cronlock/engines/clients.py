@@ -1,0 +1,29 @@
+"""What engines' clients are called where they are installed from, for who lacks one."""
+
+from __future__ import annotations
+
+import sys
+
+# By the name that Python imports, or of the library: for pip, as a shell reads it, and for distributions.
+_CLIENTS = {
+    "botocore": ("botocore", "python3-botocore"),
+    "cryptography": ("cryptography", "python3-cryptography"),
+    "h11": ("h11", "python3-h11"),
+    "kazoo": ("kazoo", "python3-kazoo"),
+    "libpq": ("'psycopg[binary]'", "libpq5 (Red Hat: libpq)"),
+    "pymysql": ("PyMySQL", "python3-pymysql (Red Hat: python3-PyMySQL)"),
+    "pynacl": ("PyNaCl", "python3-nacl (Red Hat: python3-pynacl)"),
+    "redis": ("redis", "python3-redis"),
+}
+
+
+def lacks(client: str) -> str | None:
+    """Return what to say and do where the package or library `client` is missing; None if it is none of engines'."""
+    if client not in _CLIENTS:
+        return None
+    pip, package = _CLIENTS[client]
+    kind = "PostgreSQL's library" if client == "libpq" else "the Python package"
+    if sys.prefix != sys.base_prefix:
+        # A virtual environment does not see what the distribution has.
+        return f"{kind} {client}: {sys.prefix}/bin/pip install {pip}"
+    return f"{kind} {client}: install your distribution's {package}; for a Python of your own, pip install {pip}"
