@@ -27,7 +27,7 @@ from cronlock.engines.registry import open_backend
 from cronlock.engines.sqs import backend as sqs
 from cronlock.engines.sqs import queue as sqs_queue
 from cronlock.engines.url import URL
-from cronlock.engines.wire import aws, aws_credentials, sql
+from cronlock.engines.wire import aws_credentials, aws_signature, sql
 from cronlock.engines.wire.http import Connection
 from cronlock.engines.wire.stream import Busy
 from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
@@ -412,8 +412,9 @@ def a_message(data: Data) -> None:
 def a_date(data: Data) -> None:
     """Any text is the date of an answer, or none."""
     at = float(data.below(1 << 24)) * 2000.0 + 1e9
-    assert aws.parse_date(_date(at)) == at
-    found = aws.parse_date(data.maimed_text(_date(at), (" ", ":", "-1", "9" * 5000, "²", "٣", "1_0", "GMT", "nan")))
+    assert aws_signature.parse_date(_date(at)) == at
+    strange = (" ", ":", "-1", "9" * 5000, "²", "٣", "1_0", "GMT", "nan")
+    found = aws_signature.parse_date(data.maimed_text(_date(at), strange))
     assert found is None or 0 < found < 1e12
     try:
         aws_credentials.parse_time(

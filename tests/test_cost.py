@@ -86,7 +86,7 @@ def _engine(name: str, modules: str, wire: str = "") -> set[str]:
     return _JOB | own | ({"engines.wire"} if wire else set()) | {f"engines.wire.{module}" for module in wire.split()}
 
 
-_AWS = "aws aws_credentials http stream"
+_AWS = "aws aws_credentials aws_signature http stream"
 _REDIS = _engine("redis", "address cell resp store", "stream") | {"lease.server_clock"}
 _OWN = {
     "version": {"errors"},
@@ -98,8 +98,8 @@ _OWN = {
     "etcd": _engine("etcd", "api cell held messages names store", "http stream"),
     "postgresql": _engine("postgresql", "libpq link servers sql store", "sql stream") | _names("lease.server_clock"),
     "mysql": _engine("mysql", "link servers sql store", "sql stream") | _names("lease.server_clock"),
-    "dynamodb": _engine("dynamodb", "item store table", _AWS) | _names("lease.server_clock"),
-    "sqs": _engine("sqs", "backend queue wire", _AWS) | _names("lease.server_clock"),
+    "dynamodb": _engine("dynamodb", "item store table", f"{_AWS} aws_json dated") | _names("lease.server_clock"),
+    "sqs": _engine("sqs", "backend queue wire", f"{_AWS} aws_json") | _names("lease.server_clock"),
 }
 _BACKENDS = ("file", "redis", "rediss", "memcached", "zookeeper", "etcd", "postgresql", "mysql", "dynamodb", "sqs")
 

@@ -99,6 +99,13 @@ class URL:
                 raise ConfigError(f"{self}: unknown parameter {name!r}; {hint or knows}")
         return self.params
 
+    def flag(self, name: str) -> bool:
+        """Return whether the parameter `name` is ``yes``; raise ConfigError for anything but yes and no."""
+        value = self.params.get(name, "no")
+        if value not in ("yes", "no"):
+            raise ConfigError(f"{self}: {name}={value!r}: write {name}=yes or {name}=no")
+        return value == "yes"
+
     def _hint(self, name: str, known: tuple[str, ...]) -> str:
         """Return what does here what a parameter does elsewhere; empty for nothing."""
         if name in _TLS_FILES and f"ssl{_TLS_FILES[name]}" in known:

@@ -3,31 +3,26 @@
 The condition is that the item's ``rev`` is the one that was seen: it is a random token, new in each write. A
 refusal brings the item along in the same round trip. The item is never deleted, for the fence lives in it.
 
-By which clock ends are written and judged stands in `item`. A lease lasts as long as asked for from when it was
+By which clock ends are written and judged stands in `wire.dated`. A lease lasts as long as asked for from when it was
 sent, as its holder counts, and so for less from when it arrives.
 """
 
 from __future__ import annotations
 
-from ...errors import BackendUnavailable, ConfigError, ForeignValue
-from ...lease.store import Cell
+from ...errors import ForeignValue
 from ...lease.vocabulary import Traits
-from ..wire import aws
-from .item import SLACK, ItemCell, decode, encode
+from ..wire import aws, aws_json
+from ..wire.dated import DatedStore
+from .item import ItemCell, decode, encode
 from .table import NoTable, Table, check_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ...lease.store import Hold
     from ..url import URL
+    from ..wire.dated import DatedCell
     from .item import Item
-
-#: How many seconds an end may be too early by, as AWS's answer shows: less than others' slack.
-_SHORT = SLACK / 2
-#: From so many seconds on a person should hear that this machine's clock is wrong.
-_WRONG = 5.0
 
 
 def open_store(url: URL, timeout: float) -> DynamoDBStore:
@@ -37,35 +32,24 @@ def open_store(url: URL, timeout: float) -> DynamoDBStore:
     url.forbid_path("keys are kept apart by ?prefix=NAME")
     name = url.need_name(f"name one table: {url.scheme}://TABLE")
     check_name(str(url), name)
-    flags = {flag: _flag(url, flag) for flag in ("create", "strict")}
-    service = aws.Service(url, "dynamodb", "DynamoDB_20120810", timeout)
+    flags = {flag: url.flag(flag) for flag in ("create", "strict")}
+    service = aws_json.JsonService(url, "dynamodb", "DynamoDB_20120810", timeout)
     return DynamoDBStore(Table(service, str(url), name, url.prefix()), str(url), timeout, **flags)
 
 
-def _flag(url: URL, name: str) -> bool:
-    value = url.params.get(name, "no")
-    if value not in ("yes", "no"):
-        raise ConfigError(f"{url}: {name}={value!r}: write {name}=yes or {name}=no")
-    return value == "yes"
-
-
-class DynamoDBStore:
+class DynamoDBStore(DatedStore):
     """Cells in one table of one region."""
 
     def __init__(self, table: Table, shown: str, timeout: float, *, create: bool = False, strict: bool = False) -> None:
         """`shown` begins every error; see `open_store` for the rest."""
+        super().__init__(table.service, shown, timeout)
         self.traits = Traits(shortest_ttl=2.0, longest_ttl=365 * 86400.0)
-        self.timeout = timeout
         self.table = table
-        self.service = table.service
-        self.notices = self.service.notices
-        self._shown = shown
         self._create = create
         self._strict = strict
-        self._said = False
 
-    def read(self, key: str, deadline: float, *, exact: bool = False) -> ItemCell:  # noqa: ARG002 - it tells all
-        """Return the cell as it is now; make the table first, if it is missing and ``create=yes``.
+    def fetch(self, key: str, deadline: float) -> ItemCell:
+        """Return the item's cell; make the table first, if it is missing and ``create=yes``.
 
         Raises ConfigError when there is no table, or there are no credentials.
         """
@@ -76,35 +60,12 @@ class DynamoDBStore:
                 raise
             self.table.create(deadline)
             item = self.table.get(key, deadline)
-        return self._judged(key, self._decoded(key, item), deadline)
+        return self._decoded(key, item)
 
-    def swap(
-        self, key: str, seen: Cell, data: bytes, *, lease: float | None, hold: Hold, deadline: float
-    ) -> tuple[bool, ItemCell]:
-        """Put `data` in the place of what `seen` shows, if that is still there: by one update.
-
-        By a second one where the answer to the first shows that the ends in it are too early, since this
-        machine's clock had fallen behind.
-        """
-        assert isinstance(seen, ItemCell)
-        times, clock = self.service.times, self.service.clock
-        if not times.known:
-            self.read(key, deadline)
-        for _ in range(2):
-            sent, start = clock.now(), times.latest()
-            cell = seen.followed_by(data, lease, hold, start)
-            done, item = self.table.put(key, seen.version, encode(cell), deadline)
-            if not done:
-                return False, self._judged(key, self._decoded(key, item), deadline)
-            counted = bool(lease) or (not isinstance(hold, Cell) and hold > 0)
-            if not counted or times.latest() - (clock.now() - sent) <= start + _SHORT:
-                cell = self._judged(key, cell, deadline)
-                if lease:
-                    cell.lease = lease
-                    self._say_clock()
-                return True, cell
-            seen = cell
-        raise BackendUnavailable(f"{self._shown}: AWS's clock and this machine's run apart")
+    def put(self, key: str, seen: DatedCell, cell: DatedCell, deadline: float) -> tuple[bool, DatedCell]:
+        """Put `cell` in the place of what `seen` shows, by a conditional update."""
+        done, item = self.table.put(key, seen.version, encode(cell), deadline)
+        return done, cell if done else self._decoded(key, item)
 
     def purge(self, key: str, deadline: float) -> str | None:
         """Remove the item unless a run has it; return what is not allowed, None if it was done."""
@@ -122,16 +83,6 @@ class DynamoDBStore:
         """List the keys that have a cell, by reading the whole table."""
         return self.table.keys()
 
-    def watch(self, key: str) -> None:
-        """Return None: DynamoDB tells nothing by itself."""
-
-    def uptime(self, key: str, deadline: float) -> None:
-        """Return None: what a table that was restored has lost, nothing tells."""
-
-    def close(self) -> None:
-        """Close the connection."""
-        self.service.close()
-
     def _decoded(self, key: str, item: Item | None) -> ItemCell:
         try:
             return decode(item)
@@ -140,13 +91,11 @@ class DynamoDBStore:
                 f"{self.place(key)}: {error}; nothing was changed: delete it, or use another key or prefix="
             ) from None
 
-    def _judged(self, key: str, cell: ItemCell, deadline: float) -> ItemCell:
-        """Return `cell` with what depends on the time."""
-        times = self.service.times
-        if not times.known:
-            raise BackendUnavailable(f"{self._shown}: its answers have no Date, so no clock can be trusted")
-        cell.judge(times)
-        if self._strict and cell.lapses_at and not cell.lease:
+    def judged(self, key: str, cell: DatedCell, deadline: float) -> DatedCell:
+        """Return `cell` with what depends on the time; with ``strict=yes`` on how long it was seen besides."""
+        cell = super().judged(key, cell, deadline)
+        if self._strict and isinstance(cell, ItemCell) and cell.lapses_at and not cell.lease:
+            times = self.service.times
             cell.lease = cell.unproven(times)
             if cell.marked_since is None:
                 # From now on, for whoever looks.
@@ -155,12 +104,3 @@ class DynamoDBStore:
                 except aws.Denied:
                     pass  # Who may only read takes no key either.
         return cell
-
-    def _say_clock(self) -> None:
-        ahead = self.service.clock.wall() - self.service.times.now()
-        if abs(ahead) > _WRONG and not self._said:
-            self._said = True
-            way = "ahead of" if ahead > 0 else "behind"
-            self.notices.append(
-                f"this machine's clock is about {abs(ahead):.0f} s {way} AWS's: set it, as by NTP; AWS's is gone by"
-            )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from ..wire import aws
+    from ..wire.aws_json import JsonService, Reply
     from .item import Item
 
 _NO_TABLE = "ResourceNotFoundException"
@@ -33,9 +33,9 @@ def check_name(shown: str, name: str) -> None:
 
 
 class Table:
-    """The table, and the keys in it that begin with one prefix. Of each method, see `aws.Service.call`."""
+    """The table, and the keys in it that begin with one prefix. Of each method, see `JsonService.call`."""
 
-    def __init__(self, service: aws.Service, shown: str, name: str, prefix: str) -> None:
+    def __init__(self, service: JsonService, shown: str, name: str, prefix: str) -> None:
         """`shown` begins every error; `name` is the table's."""
         self.service = service
         self.name = name
@@ -148,7 +148,7 @@ class Table:
                 raise BackendUnavailable(f"{self._shown}: does not answer a scan as DynamoDB does")
             request["ExclusiveStartKey"] = behind
 
-    def ask(self, action: str, request: dict[str, Any], deadline: float, known: tuple[str, ...] = ()) -> aws.Reply:
+    def ask(self, action: str, request: dict[str, Any], deadline: float, known: tuple[str, ...] = ()) -> Reply:
         """Ask about the table; raises `NoTable` when there is none."""
         request.setdefault("TableName", self.name)
         reply = self.service.call(action, request, deadline, (*known, _NO_TABLE))

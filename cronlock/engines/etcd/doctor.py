@@ -9,7 +9,7 @@ from h11._version import __version__ as h11_version
 
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, at, judge_share, number, span
 from ...errors import BackendError, BackendUnavailable
-from ..wire.aws import parse_date
+from ..wire.aws_signature import parse_date
 from ..wire.doctor import connect_all, judge_credentials, judge_ensemble, look_at_clock, show
 from .api import PORT, Cluster, Refusal, Server
 from .messages import Answer, text_of

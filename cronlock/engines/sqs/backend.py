@@ -24,7 +24,7 @@ from ...errors import BackendError, BackendUnavailable, ConfigError, UsageError
 from ...lease.clock import SystemClock
 from ...lease.vocabulary import FORGOTTEN, HELD, Claim, Conflict, Ending, Grant, Record, Traits
 from ...value import Value
-from ..wire import aws
+from ..wire import aws, aws_json
 from . import queue
 from .queue import FLIGHT, LONGEST
 from .wire import INVISIBLE, VISIBLE, Asking, NoQueue, Queues, count, once_there
@@ -53,11 +53,9 @@ def open_backend(url: URL, timeout: float) -> SqsBackend:
     account = params.get("account", "")
     if account and not (len(account) == 12 and account.isascii() and account.isdigit()):
         raise ConfigError(f"{url}: account={account}: write the 12 digits of the account that has the queues")
-    create = params.get("create", "no")
-    if create not in ("yes", "no"):
-        raise ConfigError(f"{url}: create={create}: write yes, to make the queue of a new key, or no")
-    service = aws.Service(url, "sqs", "AmazonSQS", timeout)
-    return SqsBackend(str(url), service, base, account=account, create=create == "yes")
+    create = url.flag("create")
+    service = aws_json.JsonService(url, "sqs", "AmazonSQS", timeout)
+    return SqsBackend(str(url), service, base, account=account, create=create)
 
 
 class Token(Value):
@@ -76,7 +74,7 @@ class Token(Value):
 class SqsBackend:
     """Leases on the FIFO queues of one account whose names begin with `base`."""
 
-    def __init__(self, name: str, service: aws.Service, base: str, *, account: str, create: bool) -> None:
+    def __init__(self, name: str, service: aws_json.JsonService, base: str, *, account: str, create: bool) -> None:
         self.traits = Traits(fencing=False, shortest_ttl=2.0, longest_ttl=LONGEST, lists_keys=False, records=False)
         self.notices: list[str] = []
         self._name = name

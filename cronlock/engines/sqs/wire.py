@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from ...lease.vocabulary import Claim
-    from ..wire import aws
+    from ..wire.aws_json import JsonService, Reply
     from .queue import Message
 
     _T = TypeVar("_T")
@@ -51,9 +51,9 @@ class Asking(Value):
 
 
 class Queues:
-    """The queues of one account whose names begin with `base`. Of each method, see `aws.Service.call`."""
+    """The queues of one account whose names begin with `base`. Of each method, see `JsonService.call`."""
 
-    def __init__(self, name: str, service: aws.Service, base: str, account: str) -> None:
+    def __init__(self, name: str, service: JsonService, base: str, account: str) -> None:
         """`name` begins every error; without an `account` it is that of the credentials."""
         self._name = name
         self.service = service
@@ -161,7 +161,7 @@ class Queues:
     def _prefix(self) -> str:
         return f"{self.service.endpoint.rstrip('/')}/{self._account}/" if self._account else ""
 
-    def _ask(self, action: str, request: dict[str, Any], deadline: float, known: tuple[str, ...] = ()) -> aws.Reply:
+    def _ask(self, action: str, request: dict[str, Any], deadline: float, known: tuple[str, ...] = ()) -> Reply:
         reply = self.service.call(action, request, deadline, (*known, *_NO_QUEUE))
         if reply.code in _NO_QUEUE:
             raise NoQueue(self._missing(request))

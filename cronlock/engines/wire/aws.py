@@ -1,16 +1,12 @@
-"""AWS's JSON services over our own bounded connection: DynamoDB and SQS are asked by it.
+"""A service of AWS over our own bounded connection: `aws_json` (DynamoDB, SQS) and S3 are asked by it.
 
-A request is signed here (Signature Version 4: two dozen lines, and importing botocore costs more than ten
-times a run's other work); where credentials come from, and the endpoint of a region, stand in
-`aws_credentials`. Nothing is tried again but what AWS surely did not do: a request that it refused for
-this machine's clock is signed once more by AWS's own, one refused for credentials that expired, with new ones.
+Where credentials come from, and the endpoint of a region, stands in `aws_credentials`. Nothing is tried again
+but what AWS surely did not do: a request that it refused for this machine's clock is signed once more by AWS's
+own, one refused for credentials that expired, with new ones.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import json
 import os
 import time
 
@@ -19,6 +15,7 @@ from ...lease.clock import SystemClock
 from ...lease.server_clock import ServerClock
 from ...value import Value
 from . import aws_credentials
+from .aws_signature import Request, parse_date, sign
 from .http import Connection, Unanswered
 from .stream import tls_context
 
@@ -26,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Mapping
-    from typing import Any, TypeVar
+    from typing import TypeVar
 
     from ...lease.clock import Clock
     from ..url import URL
@@ -58,19 +55,18 @@ _SKEW = 60.0
 _LONGEST_TEXT = 300
 #: What a `Date` leaves open, in seconds.
 _DATED = 1.0
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 class Denied(BackendUnavailable):
     """The credentials are good, and may not do this."""
 
 
-class Reply(Value):
-    """An answer of the service: done, or refused for a reason that the caller said it knows."""
+class Answer(Value):
+    """Done, or refused for a reason that the caller said it knows."""
 
     #: The error's code without its namespace; empty when the request was done.
     code: str
-    body: dict[str, Any]
+    response: Response
     #: The error's text, for people.
     says: str = ""
 
@@ -78,8 +74,8 @@ class Reply(Value):
 class Service:
     """One AWS service in one region, or what stands in for it at an endpoint. Asks nothing before it is used."""
 
-    def __init__(self, url: URL, name: str, target: str, timeout: float) -> None:
-        """`name` is the service's in signatures and host names, `target` what its actions are called under.
+    def __init__(self, url: URL, name: str, timeout: float) -> None:
+        """`name` is the service's in signatures and host names.
 
         Raises ConfigError for a bad region or endpoint in the URL.
         """
@@ -88,7 +84,6 @@ class Service:
         #: What a person should hear of AWS's clock.
         self.notices: list[str] = []
         self.use_clock(SystemClock())
-        self._target = target
         self._timeout = timeout
         self._finder = aws_credentials.Finder(
             name, self._shown, region=url.params.get("region"), endpoint=url.params.get("endpoint")
@@ -109,21 +104,21 @@ class Service:
         """Return the monotonic time by which a request that begins now must be done."""
         return time.monotonic() + self._timeout
 
-    def call(self, action: str, body: dict[str, Any], deadline: float, known: tuple[str, ...] = ()) -> Reply:
-        """Do `action`, signed, by monotonic time `deadline`; return its answer, or an error whose code is `known`.
+    def ask(
+        self, action: str, request: Request, headers: Mapping[str, str], deadline: float, known: tuple[str, ...] = ()
+    ) -> Answer:
+        """Send `request`, signed, by monotonic time `deadline`; return its answer, or an error whose code is `known`.
 
-        Raises ConfigError when there are no credentials or no region, BackendUnavailable for every other error:
-        `Unanswered` where the action may have been done.
+        `action` is what policies call it. Raises ConfigError when there are no credentials or no region,
+        BackendUnavailable for every other error: `Unanswered` where the action may have been done.
         """
         skewed = refreshed = False
         while True:
             credentials = self._need_credentials(deadline)
-            signed_at, date, response = self._send(action, body, credentials, deadline)
-            code, text, answer = self._parsed(response)
-            if not code:
-                return Reply("", answer)
-            if code in known:
-                return Reply(code, answer, _printable(credentials.scrub(text)))
+            signed_at, date, response = self._send(request, headers, credentials, deadline)
+            code, text = self._error(response)
+            if not code or code in known:
+                return Answer(code, response, _printable(credentials.scrub(text)))
             if date is not None and not skewed and self._is_clock(code, text) and abs(date - signed_at) > _SKEW:
                 # Refused before anything was done. A machine whose clock is wrong can ask by AWS's.
                 self._signing_offset = date - self.clock.now()
@@ -141,19 +136,19 @@ class Service:
 
     @property
     def region(self) -> str:
-        """The region that is asked, by monotonic time limit of one request; raises as `call` does."""
+        """The region that is asked, by monotonic time limit of one request; raises as `ask` does."""
         self._need_credentials(self.deadline())
         return self._finder.region or ""
 
     @property
     def endpoint(self) -> str:
-        """The URL that is asked; raises as `call` does."""
+        """The URL that is asked; raises as `ask` does."""
         self._need_credentials(self.deadline())
         return self._finder.endpoint or ""
 
     @property
     def source(self) -> str:
-        """Where the credentials came from, for people; raises as `call` does."""
+        """Where the credentials came from, for people; raises as `ask` does."""
         return self._need_credentials(self.deadline()).source
 
     def _need_credentials(self, deadline: float) -> Credentials:
@@ -163,55 +158,46 @@ class Service:
         return credentials
 
     def _send(
-        self, action: str, body: dict[str, Any], credentials: Credentials, deadline: float
+        self, request: Request, headers: Mapping[str, str], credentials: Credentials, deadline: float
     ) -> tuple[float, float | None, Response]:
         """Return when it was signed and when AWS says it was answered (epoch times), and the answer."""
-        connection, path = self._connected()
-        data = json.dumps(body, separators=(",", ":")).encode()
+        connection = self._connected()
         connection.connect(deadline)  # What it takes is none of the doubt about AWS's time.
         signed_at, sent = self._signing_time(), self.clock.now()
-        headers = {
-            "Content-Type": "application/x-amz-json-1.0",
-            "X-Amz-Target": f"{self._target}.{action}",
-            "Host": connection.place,
-        }
-        headers = sign(headers, path, data, credentials, self._finder.region or "", self.name, signed_at)
-        response = connection.request("POST", path, headers, data, deadline)
+        headers = {**headers, "Host": connection.place}
+        headers = sign(request, headers, credentials, self._finder.region or "", self.name, signed_at)
+        response = connection.request(request.method, request.target, headers, request.body, deadline)
         date = parse_date(response.headers.get("date", ""))
         if date is not None:
             self.times.observe(sent, self.clock.now(), date)
         return signed_at, date, response
 
-    def _connected(self) -> tuple[Connection, str]:
-        secure, host, port, path = aws_credentials.split_endpoint(self._finder.endpoint or "")
+    def _connected(self) -> Connection:
         if self._connection is None:
+            secure, host, port, _ = aws_credentials.split_endpoint(self._finder.endpoint or "")
             if secure and self._tls is None:
                 self._tls = _tls(self._shown)
             name = f"{self._shown}: {self._finder.endpoint}"
-            self._connection = Connection(name, host, port, self._tls if secure else None)
-        return self._connection, path
+            self._connection = Connection(name, self.host(host), port, self._tls if secure else None)
+        return self._connection
+
+    def host(self, host: str) -> str:
+        """Return the host to ask where the endpoint has `host`."""
+        return host
+
+    @property
+    def root(self) -> str:
+        """The path of the endpoint; raises as `ask` does."""
+        return aws_credentials.split_endpoint(self.endpoint)[3]
 
     def _signing_time(self) -> float:
         if self._signing_offset is None:
             return self.clock.wall()
         return self.clock.now() + self._signing_offset
 
-    def _parsed(self, response: Response) -> tuple[str, str, dict[str, Any]]:
-        """Return (code, text, body); the code is empty when it was done."""
-        try:
-            body = json.loads(response.body or b"{}")
-        except (ValueError, RecursionError):
-            body = None
-        if response.status == 200 and isinstance(body, dict):
-            return "", "", body
-        if not isinstance(body, dict):
-            body = {}
-            if 200 <= response.status < 500:
-                raise Unanswered(f"{self._shown}: does not answer as AWS does (status {response.status})")
-        code = str(body.get("__type") or body.get("code") or response.headers.get("x-amzn-errortype", ""))
-        code = code.rpartition("#")[2].partition(":")[0].rpartition(".")[2] or f"status {response.status}"
-        text = body.get("message") or body.get("Message") or ""
-        return code[:100], text if isinstance(text, str) else "", body
+    def _error(self, response: Response) -> tuple[str, str]:
+        """Return code and text of an error; an empty code when it was done. Raises Unanswered for nonsense."""
+        raise NotImplementedError
 
     @staticmethod
     def _is_clock(code: str, text: str) -> bool:
@@ -247,52 +233,6 @@ def mid_run(work: Callable[[], _T]) -> _T:
         return work()
     except ConfigError as error:
         raise BackendUnavailable(str(error)) from error
-
-
-def sign(
-    headers: Mapping[str, str], path: str, body: bytes, credentials: Credentials, region: str, service: str, at: float
-) -> dict[str, str]:
-    """Return `headers`, of a POST without a query, signed as of epoch time `at`.
-
-    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
-    """
-    moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at))
-    fields = {**headers, "X-Amz-Date": moment}
-    if credentials.token:
-        fields["X-Amz-Security-Token"] = credentials.token
-    lines = sorted((name.lower(), " ".join(value.split())) for name, value in fields.items())
-    names = ";".join(name for name, _ in lines)
-    canonical = "\n".join(
-        ("POST", path, "", *(f"{name}:{value}" for name, value in lines), "", names, hashlib.sha256(body).hexdigest())
-    )
-    scope = f"{moment[:8]}/{region}/{service}/aws4_request"
-    digest = hashlib.sha256(canonical.encode()).hexdigest()
-    key = f"AWS4{credentials.secret}".encode()
-    for part in scope.split("/"):
-        key = hmac.digest(key, part.encode(), "sha256")
-    signature = hmac.digest(key, f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{digest}".encode(), "sha256").hex()
-    fields["Authorization"] = (
-        f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, SignedHeaders={names}, Signature={signature}"
-    )
-    return fields
-
-
-def parse_date(text: str) -> float | None:
-    """Return the epoch time of a `Date` header, None for what is none."""
-    words = text.split()
-    try:
-        day, month, year, hours = int(words[1]), _MONTHS.index(words[2]) + 1, int(words[3]), words[4]
-        hour, minute, second = (int(part) for part in hours.split(":"))
-    except (IndexError, ValueError):
-        return None
-    if len(words) != 6 or words[5] != "GMT" or not (1 <= day <= 31 and 2000 <= year < 10000):
-        return None
-    if not (0 <= hour < 24 and 0 <= minute < 60 and 0 <= second <= 60):
-        return None
-    # Days since 1970-01-01, with years that begin in March: the leap day is their last.
-    years = year - (month < 3)
-    days = 365 * years + years // 4 - years // 100 + years // 400 + (153 * ((month + 9) % 12) + 2) // 5 + day - 719469
-    return days * 86400.0 + hour * 3600 + minute * 60 + second
 
 
 def _tls(shown: str) -> ssl.SSLContext:

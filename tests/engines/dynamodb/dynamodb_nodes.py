@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cronlock.engines.dynamodb.item import SLACK
 from cronlock.engines.dynamodb.store import DynamoDBStore, open_store
 from cronlock.engines.url import URL
+from cronlock.engines.wire.dated import SLACK
 from cronlock.lease.clock import SystemClock
 from cronlock.lease.leases import Leases
 from labs.servers.aws import ENVIRON, MotoServer
@@ -18,7 +18,7 @@ from labs.servers.aws import ENVIRON, MotoServer
 from ..faults import PATIENT, FaultHooks
 
 if TYPE_CHECKING:
-    from cronlock.engines.dynamodb.item import ItemCell
+    from cronlock.engines.wire.dated import DatedCell
     from cronlock.lease.store import Cell, Hold
 
 
@@ -96,14 +96,14 @@ class DynamoDBHooks(FaultHooks):
         return item(self.url, key)
 
 
-def read(store: DynamoDBStore, key: str) -> ItemCell:
+def read(store: DynamoDBStore, key: str) -> DatedCell:
     """Return the cell as it is now."""
     return store.read(key, time.monotonic() + store.timeout)
 
 
 def swap(
     store: DynamoDBStore, key: str, seen: Cell, data: bytes, *, lease: float | None = None, hold: Hold = 0.0
-) -> tuple[bool, ItemCell]:
+) -> tuple[bool, DatedCell]:
     """Swap within the store's time limit."""
     return store.swap(key, seen, data, lease=lease, hold=hold, deadline=time.monotonic() + store.timeout)
 
@@ -162,6 +162,6 @@ def _call(url: str, action: str, key: str, **request: Any) -> dict[str, Any]:
     store = a_store(url)
     request.update(TableName=store.table.name, Key={"cronlock": {"S": store.table.item_name(key)}})
     try:
-        return store.service.call(action, request, store.service.deadline()).body
+        return store.table.service.call(action, request, store.service.deadline()).body
     finally:
         store.close()

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cronlock.engines.dynamodb.item import SLACK, ItemCell
+from cronlock.engines.dynamodb.item import ItemCell
+from cronlock.engines.wire.dated import SLACK
 from cronlock.errors import BackendUnavailable
 from cronlock.lease.clock import SystemClock
 from cronlock.lease.leases import Leases

@@ -22,8 +22,10 @@ from hypothesis import strategies as st
 
 from cronlock.engines.url import URL
 from cronlock.engines.wire import aws_botocore, spawn
-from cronlock.engines.wire.aws import Denied, Service, parse_date, sign
+from cronlock.engines.wire.aws import Denied
 from cronlock.engines.wire.aws_credentials import Credentials, parse_time, split_endpoint, usual_endpoint
+from cronlock.engines.wire.aws_json import JsonService as Service
+from cronlock.engines.wire.aws_signature import Request, parse_date, sign
 from cronlock.errors import BackendUnavailable, ConfigError, CronlockError
 from labs.servers.aws import ENVIRON, MinistackServer, MotoServer
 from labs.servers.aws_gate import Gate
@@ -80,7 +82,14 @@ def test_signature_is_botocores(secret: str, token: str | None, body: bytes, at:
     try:
         gate.token = token
         headers = {"Host": "dynamodb.eu-west-1.amazonaws.com", "X-Amz-Target": "A.B", "Content-Type": "x/y  z"}
-        signed = sign(headers, "/", body, Credentials("AKID", secret, token, "here"), "eu-west-1", "dynamodb", at)
+        signed = sign(
+            Request("POST", "/", "", body),
+            headers,
+            Credentials("AKID", secret, token, "here"),
+            "eu-west-1",
+            "dynamodb",
+            at,
+        )
         fields = {name.lower(): value for name, value in signed.items()}
         assert fields["authorization"] == gate._signature(fields, body)
         assert fields.get("x-amz-security-token") == token

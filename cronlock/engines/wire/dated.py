@@ -1,0 +1,158 @@
+"""Stores whose server tells the time by the `Date` of its answers, and cannot be asked for it in a condition.
+
+So ends are written and judged by who asks, by what is known of the server's clock. An own end is written by the
+latest that this can be; another's is over once the earliest is `SLACK` behind it, since not all of AWS's front
+ends tell the very same time.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ...errors import BackendUnavailable
+from ...lease.store import Cell
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ...lease.server_clock import ServerClock
+    from ...lease.store import Hold
+    from .aws import Service
+
+#: Seconds for which a lease or a hold counts as on behind its end.
+SLACK = 2.0
+#: How many seconds an end may be too early by, as the server's answer shows: less than others' slack.
+_SHORT = SLACK / 2
+#: From so many seconds on a person should hear that this machine's clock is wrong.
+_WRONG = 5.0
+
+
+class DatedCell(Cell):
+    """A cell with the ends that are written in it. Its version is None where there is nothing, else a text."""
+
+    #: Epoch seconds by AWS's clock; 0 where there is none.
+    lapses_at: float = 0.0
+    hold_until: float = 0.0
+    #: For how long the lease was granted, in seconds.
+    ttl: float = 0.0
+
+    def followed_by(self, data: bytes, lease: float | None, hold: Hold, start: float) -> DatedCell:
+        """Return the cell that a swap puts in the place of this one, whose times count from epoch time `start`."""
+        if isinstance(hold, Cell):
+            hold_until = hold.hold_until if isinstance(hold, DatedCell) else 0.0
+        else:
+            hold_until = max(self.hold_until, start + hold if hold > 0 else 0.0)
+        return self.but(
+            data=data,
+            version=os.urandom(8).hex(),
+            lapses_at=self.lapses_at if lease is None else start + lease if lease > 0 else 0.0,
+            hold_until=hold_until,
+            ttl=self.ttl if lease is None else lease,
+        )
+
+    def judge(self, clock: ServerClock) -> None:
+        """Set what depends on the time.
+
+        The floor is the least that the time can be. So a fence after a lost record is above the lost ones, unless
+        the last of them is no older than the clock is known exactly: a second, and the length of a request.
+        """
+        earliest, now = clock.earliest(), clock.now()
+        self.time, self.floor = now, int(earliest * 1e6)
+        self.lease = min(_left(self.lapses_at, earliest, now), max(self.ttl, 1.0))
+        self.hold = _left(self.hold_until, earliest, now)
+
+
+class DatedStore:
+    """What of a store follows from the two requests that a service knows, `fetch` and `put`."""
+
+    def __init__(self, service: Service, shown: str, timeout: float) -> None:
+        """`shown` begins every error; `timeout` is that of a call, in seconds."""
+        self.timeout = timeout
+        self.service = service
+        self.notices = service.notices
+        self._shown = shown
+        self._said = False
+
+    def fetch(self, key: str, deadline: float) -> DatedCell:
+        """Return the cell, of which nothing is judged yet."""
+        raise NotImplementedError
+
+    def put(self, key: str, seen: DatedCell, cell: DatedCell, deadline: float) -> tuple[bool, DatedCell]:
+        """Put `cell` in the place of what `seen` shows, if that is still there.
+
+        Return whether that was done, and the cell with its version, or what is there instead, not judged.
+        """
+        raise NotImplementedError
+
+    def read(self, key: str, deadline: float, *, exact: bool = False) -> DatedCell:  # noqa: ARG002 - it tells all
+        """Return the cell as it is now. Raises as `Service.ask` does."""
+        return self.judged(key, self.fetch(key, deadline), deadline)
+
+    def swap(
+        self, key: str, seen: Cell, data: bytes, *, lease: float | None, hold: Hold, deadline: float
+    ) -> tuple[bool, DatedCell]:
+        """Put `data` in the place of what `seen` shows, if that is still there: by one request.
+
+        By a second one where the answer to the first shows that the ends in it are too early, since this
+        machine's clock had fallen behind.
+        """
+        assert isinstance(seen, DatedCell)
+        times, clock = self.service.times, self.service.clock
+        if not times.known:
+            self.read(key, deadline)
+        for _ in range(2):
+            sent, start = clock.now(), times.latest()
+            cell = seen.followed_by(data, lease, hold, start)
+            done, cell = self.put(key, seen, cell, deadline)
+            if not done:
+                return False, self.judged(key, cell, deadline)
+            counted = bool(lease) or (not isinstance(hold, Cell) and hold > 0)
+            if not counted or times.latest() - (clock.now() - sent) <= start + _SHORT:
+                cell = self.judged(key, cell, deadline)
+                if lease:
+                    cell.lease = lease
+                    self._say_clock()
+                return True, cell
+            seen = cell
+        raise BackendUnavailable(f"{self._shown}: AWS's clock and this machine's run apart")
+
+    def judged(self, key: str, cell: DatedCell, deadline: float) -> DatedCell:  # noqa: ARG002 - for strict looks
+        """Return `cell` with what depends on the time."""
+        if not self.service.times.known:
+            raise BackendUnavailable(f"{self._shown}: its answers have no Date, so no clock can be trusted")
+        cell.judge(self.service.times)
+        return cell
+
+    def watch(self, key: str) -> None:
+        """Return None: such services tell nothing by themselves."""
+
+    def uptime(self, key: str, deadline: float) -> None:
+        """Return None: what was lost, nothing tells."""
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.service.close()
+
+    def _say_clock(self) -> None:
+        ahead = self.service.clock.wall() - self.service.times.now()
+        if abs(ahead) > _WRONG and not self._said:
+            self._said = True
+            way = "ahead of" if ahead > 0 else "behind"
+            self.notices.append(
+                f"this machine's clock is about {abs(ahead):.0f} s {way} AWS's: set it, as by NTP; AWS's is gone by"
+            )
+
+
+def time_of(text: str) -> float:
+    """Return the epoch time or the seconds that a record has as `text`; raise ValueError for what is none."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e12:
+        raise ValueError(f"no time: {text[:20]!r}")
+    return value
+
+
+def _left(end: float, earliest: float, now: float) -> float:
+    """Return for how many seconds from `now` on, never 0 as long as it is not sure to be over."""
+    return max(1.0, end - now) if end + SLACK > earliest else 0.0
