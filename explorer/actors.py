@@ -201,7 +201,7 @@ def force(monitor: Monitor) -> Script:
             if run:
                 monitor.forcing(run)
                 if leases.force_release(KEY, run.owner):
-                    monitor.forced(run)
+                    monitor.forced(actor, run)
         except BackendError:
             return
 

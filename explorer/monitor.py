@@ -57,9 +57,10 @@ class Monitor:
     def __init__(self, world: World) -> None:
         self.world = world
         self.starts: list[Started] = []
-        #: Fences of runs from whom the key was, or may have been, taken by force; and of those from whom it surely was.
+        #: Fences of runs from whom the key was, or may have been, taken by force; and of those from whom it surely was,
+        #: with the place of the write that took it.
         self._forced: set[int | None] = set()
-        self._surely_forced: set[int | None] = set()
+        self._surely_forced: dict[int | None, int] = {}
         #: Owners that gave up, and were answered.
         self._gave_up: set[str] = set()
         #: Whether the server may lose what it has: then nodes that never saw the key cannot be held to anything.
@@ -96,13 +97,14 @@ class Monitor:
         """Note that somebody is about to take the key from `run`."""
         self._forced.add(run.fence)
 
-    def forced(self, run: Run) -> None:
-        """Note that the key was taken from `run`."""
-        self._surely_forced.add(run.fence)
+    def forced(self, actor: Actor, run: Run) -> None:
+        """Note that `actor` took the key from `run`."""
+        self._surely_forced[run.fence] = self._last_write(actor)
 
     def renewed(self, started: Started, held: Holding, *, moved: bool) -> None:
-        """Check the answer to a renewal."""
-        if moved and started.fence in self._surely_forced:
+        """Check the answer to a renewal, which may be heard behind a force that came after it."""
+        forced_at = self._surely_forced.get(started.fence)
+        if moved and forced_at is not None and self._last_write(started.actor) > forced_at:
             raise Violation(f"{started.actor.name} renews a lease that was taken from it by force")
         if held.lost and started.alive and not self.forgets and started.fence not in self._forced:
             raise Violation(f"{started.actor.name} is told that its lease is lost, and nobody took it")
@@ -194,6 +196,10 @@ class Monitor:
     def _later(self, one: Started) -> bool:
         """Whether others began the same tick behind it: then what it said may have come too late."""
         return any(other.tick == one.tick and other.at > one.at for other in self.starts)
+
+    def _last_write(self, actor: Actor) -> int:
+        """Return the place of an actor's last swap that was carried out, -1 if there is none."""
+        return max((place for place, (name, _) in enumerate(self.world.writes) if name == actor.name), default=-1)
 
     def _granted(self) -> list[Run]:
         states = [decode(data) for _, data in self.world.writes]
