@@ -33,7 +33,7 @@ check: lint types docs ## lint, formatting, types, manual page and shell scripts
 lint: $(VENV)/tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	shellcheck tools/*.sh .ci/run
+	shellcheck tools/*.sh .ci/run completions/cronlock.bash
 
 types: $(VENV)/tools
 	$(BIN)/mypy

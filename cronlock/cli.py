@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Sequence
 
 import click
 from click.shell_completion import CompletionItem
 
 from . import __version__, errors
-from .commands import completion
+from .commands import common, completion
 from .config.options import CHOICE, COMMAND_VARIABLES, FLAG, OPTIONS, Option
 from .errors import CronlockError
 from .run.command import run as run_command
@@ -102,21 +103,22 @@ def cronlock(context: click.Context) -> None:
 
 
 def _epilog() -> str:
-    width = max(len(status) for status, _ in errors.TABLE)
-    lines = ["Exit status:", "", "\b"]
-    lines += [f"{status:<{width}}  {meaning}" for status, meaning in errors.TABLE]
-    lines += ["", "For the command:", "", "\b"]
-    width = max(len(name) for name, _ in COMMAND_VARIABLES)
+    lines = ["Exit status:", "", "\b", *_rows(errors.TABLE), "", "For the command:", "", "\b"]
     lines += [
-        f"{name:<{width}}  {meaning.replace('. ', f'.{chr(10)}{chr(32) * (width + 2)}')}"
-        for name, meaning in COMMAND_VARIABLES
-    ]
-    lines += [
+        *_rows(COMMAND_VARIABLES),
         "",
         "Every option but --key and --ignore-hold can be set in the environment and in the configuration file: "
         "--min-hold is CRONLOCK_MIN_HOLD. (--config in the environment only.)",
     ]
     return "\n".join(lines)
+
+
+def _rows(table: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the lines of a table of two columns, which click leaves as they are."""
+    width = max(len(name) for name, _ in table) + 2
+    # Click indents an epilog by two.
+    folded = [(name, textwrap.wrap(meaning, 76 - width)) for name, meaning in table]
+    return [f"{'' if number else name:<{width}}{line}" for name, lines in folded for number, line in enumerate(lines)]
 
 
 def _click_option(option: Option) -> click.Option:
@@ -131,7 +133,7 @@ def _completer(option: Option) -> Callable[[click.Context, click.Parameter, str]
     """Return what completes the option's value; None where nothing can."""
     if option.kind == CHOICE:
         return lambda _context, _option, begun: [CompletionItem(c) for c in option.choices if c.startswith(begun)]
-    return {"key": completion.keys, "config": completion.files, "state_dir": completion.directories}.get(option.name)
+    return completion.keys if option.name == "key" else common.COMPLETERS.get(option.name)
 
 
 def _run(command: tuple[str, ...], **values: str | bool | None) -> int:

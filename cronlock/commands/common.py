@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from .. import durations, keys
 from ..config import settings
@@ -27,11 +28,28 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 SHARED = ("backend", "backend_timeout", "state_dir", "config")
 
 
+def files(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Let the shell offer files on Tab."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def directories(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Let the shell offer directories."""
+    return [CompletionItem(incomplete, type="dir")]
+
+
+#: What completes the values of shared options, by their Python names.
+COMPLETERS = {"config": files, "state_dir": directories}
+
+
 def backend_options(function: _F) -> _F:
     """Add the options that say which backend is asked; the command gets their values by name."""
     for option in reversed(OPTIONS):
         if option.name in SHARED:
-            function = click.option(option.long, metavar=option.metavar, help=option.full_help)(function)
+            completer = COMPLETERS.get(option.name)
+            function = click.option(
+                option.long, metavar=option.metavar, help=option.full_help, shell_complete=completer
+            )(function)
     return function
 
 

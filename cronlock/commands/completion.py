@@ -37,13 +37,3 @@ def command(context: click.Context, _parameter: click.Parameter, incomplete: str
             continue  # PATH may name what is not there.
         found |= {name for name in names if name.startswith(incomplete)}
     return [CompletionItem(name) for name in sorted(found)]
-
-
-def files(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Let the shell offer files."""
-    return [CompletionItem(incomplete, type="file")]
-
-
-def directories(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Let the shell offer directories."""
-    return [CompletionItem(incomplete, type="dir")]

@@ -26,7 +26,12 @@ _WATCH = 2.0
 @click.argument("keys", nargs=-1, metavar="[KEY]...", shell_complete=completion.keys)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, in the schema of the manual page.")
 @click.option("--prometheus", "as_metrics", is_flag=True, help="Print metrics in Prometheus' text format.")
-@click.option("--output", metavar="FILE", help="With --prometheus: replace FILE, which readers never see half-written.")
+@click.option(
+    "--output",
+    metavar="FILE",
+    shell_complete=common.files,
+    help="With --prometheus: replace FILE, which readers never see half-written.",
+)
 @click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
 @common.backend_options
 def command(

@@ -45,7 +45,7 @@ _ENDING = re.compile(r"\.(cron|crontab|tab|txt|in)$")
 78  The crontab cannot be read or written, or is none for cron.
 """,
 )
-@click.argument("file", default="-", metavar="[FILE]")
+@click.argument("file", default="-", metavar="[FILE]", shell_complete=common.files)
 @click.option(
     "--system/--user",
     default=None,
@@ -72,6 +72,7 @@ _ENDING = re.compile(r"\.(cron|crontab|tab|txt|in)$")
     metavar="PATH",
     default="cronlock",
     show_default=True,
+    shell_complete=common.files,
     help="How the lines call cronlock.",
 )
 @click.option("--check", "checks", is_flag=True, help="Write no crontab, but report what is wrong in FILE.")

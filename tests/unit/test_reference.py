@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cronlock import errors
+from cronlock import cli, errors
 from cronlock.config.options import COMMAND_VARIABLES, OPTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +32,18 @@ def test_everything_is_documented(name: str) -> None:
         assert status in text
     for variable, _ in COMMAND_VARIABLES:
         assert variable in text
+
+
+@pytest.mark.parametrize("command", ["", "run", *cli.COMMANDS])
+def test_help_fits_a_terminal(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No line of any --help is folded at 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.main([*command.split(), "--help"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith("Usage: cronlock")
+    assert [line for line in shown if len(line) > 80] == []
 
 
 def test_the_tables_of_backends_agree() -> None:
