@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import io
+import sys
 import textwrap
 from collections.abc import Callable, Sequence
 
@@ -48,6 +50,10 @@ class _Commands(click.Group):
 
 def main(arguments: list[str]) -> int:
     """Return the exit status of ``cronlock`` with `arguments`; errors are one line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            # Names are of any language, whatever the locale can show.
+            stream.reconfigure(errors="replace")
     try:
         result = cronlock.main(arguments, prog_name="cronlock", standalone_mode=False)
     except click.UsageError as error:

@@ -9,6 +9,7 @@ from click.shell_completion import CompletionItem
 
 from ..errors import CronlockError
 from . import common
+from .views.state import CONDITIONS
 
 #: How long Tab may take for the backend, in seconds.
 _PATIENCE = "1"
@@ -23,6 +24,12 @@ def keys(context: click.Context, _parameter: click.Parameter, incomplete: str) -
     except CronlockError:
         return []  # Tab is no place for messages.
     return [CompletionItem(key) for key in found if key.startswith(incomplete)]
+
+
+def conditions(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the states that the last word of a list can become."""
+    before, comma, begun = incomplete.rpartition(",")
+    return [CompletionItem(f"{before}{comma}{one}") for one in CONDITIONS if one.startswith(begun)]
 
 
 def command(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
