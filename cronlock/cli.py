@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 
 from . import __version__, errors
 from .commands import common, completion
+from .config.arguments import second_key
 from .config.options import CHOICE, COMMAND_VARIABLES, FLAG, OPTIONS, Option
 from .errors import CronlockError
 from .run.command import run as run_command
@@ -131,8 +132,13 @@ def _click_option(option: Option) -> click.Option:
     names = [option.long] if option.short is None else [option.short, option.long]
     if option.kind == FLAG:
         return click.Option([*names, option.name], is_flag=True, help=option.full_help)
-    completer = _completer(option)
-    return click.Option([*names, option.name], metavar=option.metavar, help=option.full_help, shell_complete=completer)
+    return click.Option(
+        [*names, option.name],
+        metavar=option.metavar,
+        help=option.full_help,
+        shell_complete=_completer(option),
+        multiple=option.name == "key",
+    )
 
 
 def _completer(option: Option) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]] | None:
@@ -142,7 +148,7 @@ def _completer(option: Option) -> Callable[[click.Context, click.Parameter, str]
     return completion.keys if option.name == "key" else common.COMPLETERS.get(option.name)
 
 
-def _run(command: tuple[str, ...], **values: str | bool | None) -> int:
+def _run(command: tuple[str, ...], key: tuple[str, ...], **values: str | bool | None) -> int:
     """Run COMMAND if no other machine holds KEY, and keep the lease on KEY while it runs.
 
     When another run holds the key, exit with status 0, print nothing, and run nothing. Otherwise
@@ -150,7 +156,9 @@ def _run(command: tuple[str, ...], **values: str | bool | None) -> int:
     or such as 90s, 5m, 1h30m, 1d.
     """
     given: dict[str, str | bool] = {name: value for name, value in values.items() if value not in (None, False)}
-    return run_command(given, list(command))
+    if len(key) > 1:
+        raise second_key(*key[:2])
+    return run_command({**given, **({"key": key[0]} if key else {})}, list(command))
 
 
 cronlock.add_command(
