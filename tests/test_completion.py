@@ -128,7 +128,7 @@ def test_tab(environment: dict[str, str], shell: str) -> None:
         for line, expected in (*_ANYWHERE, *(_IN_BASH if shell == "bash" else _IN_ZSH)):
             shown = b""
             os.write(controller, f"cronlock {line}\t".encode())
-            eventually(lambda: shows(f"cronlock {expected} "), f"{shell}: {line} becomes {expected}; ", 15)  # noqa: B023
+            eventually(lambda: shows(f"cronlock {expected} "), f"{shell}: {line} becomes {expected}")  # noqa: B023
             os.write(controller, b"\x15")
     finally:
         started.kill()
