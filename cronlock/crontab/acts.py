@@ -70,13 +70,33 @@ class Act:
     @property
     def sleeps_randomly(self) -> bool:
         """Return whether it waits for a time that each machine picks by itself."""
-        text = " ".join(word.text for word in self.words)
-        return _SLEEPING.search(text) is not None and _RANDOM.search(text) is not None
+        return _SLEEPING.search(self.text) is not None and has_random(self.text)
+
+    @property
+    def text(self) -> str:
+        """Return its words as they are written, the program's without directories."""
+        return " ".join([self.program, *(word.text for word in self.words[1:])])
 
     @property
     def is_punctuation(self) -> bool:
         """Return whether it is a ``:``, or no command at all."""
         return not self.words or not re.search(r"[0-9A-Za-z$`]", self.words[0].value)
+
+    @property
+    def rank(self) -> int:
+        """Return 2 for a job, 1 for what is one if nothing else is, 0 for a preparation or report, -1 for nothing."""
+        program = self.program
+        place = self.carriers[-1] if self.carriers and not self.words else None
+        if not program:
+            return 2 if self.words or (place is not None and place.is_place) else -1
+        if self.sleeps_randomly or self.pings or program in _ASIDES:
+            return 0
+        return 1 if program in _LESSER else 2
+
+    @property
+    def is_job(self) -> bool:
+        """Return whether a line may be there for its sake."""
+        return self.rank == 2
 
     @property
     def pings(self) -> bool:
@@ -93,6 +113,11 @@ class Reading:
     main: Act | None = None
     #: All carriers in the line, in order.
     carriers: list[Carrier] = field(default_factory=list)
+
+
+def has_random(text: str) -> bool:
+    """Return whether `text` has in it what each machine, or each run, makes another number of."""
+    return _RANDOM.search(text) is not None
 
 
 def read(text: str) -> Reading:
@@ -151,7 +176,7 @@ def _main(acts: list[Act]) -> Act | None:
     best: dict[int, Act] = {}
     last_rank = 0
     for act in acts:
-        rank = _rank(act)
+        rank = act.rank
         if act.before in ("|", "|&"):
             # A filter, unless what it filters is but a text.
             rank = rank if last_rank < 0 else min(rank, 1)
@@ -162,13 +187,3 @@ def _main(acts: list[Act]) -> Act | None:
         if rank > 0 or (rank == 0 and rank not in best):
             best[rank] = act
     return best.get(2) or best.get(1) or best.get(0)
-
-
-def _rank(act: Act) -> int:
-    program = act.program
-    place = act.carriers[-1] if act.carriers and not act.words else None
-    if not program:
-        return 2 if act.words or (place is not None and place.is_place) else -1
-    if act.sleeps_randomly or act.pings or program in _ASIDES:
-        return 0
-    return 1 if program in _LESSER else 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .. import durations
 from ..config.options import DEFAULT_TTL
 from ..config.settings import default_min_hold
-from . import calls, naming
+from . import calls, leaving, naming
 from .calls import Call
 from .lines import Crontab, Job, unescape
 from .wrapping import Options, Remark, cannot_wrap, check_key, compact, keys_given
@@ -24,7 +24,7 @@ def check(crontab: Crontab, options: Options) -> list[Remark]:
         if job.key is not None:
             check_key(crontab, job)
         found = calls.find(unescape(job.command), options.programs)
-        texts = _check_unwrapped(job) if not found else []
+        texts = _check_unwrapped(job, options) if not found else leaving.check_wrapped(job, options.programs)
         name = names.get(job.number)
         if name is not None and name.problem and (texts or (found and found[0].options.get("key") == name.key)):
             texts.append(name.problem)
@@ -35,10 +35,10 @@ def check(crontab: Crontab, options: Options) -> list[Remark]:
     return remarks
 
 
-def _check_unwrapped(job: Job) -> list[str]:
+def _check_unwrapped(job: Job, options: Options) -> list[str]:
     if job.off or job.schedule.reboot:
         return []
-    reason = cannot_wrap(job)
+    reason = cannot_wrap(job) or leaving.why_left(job, options.programs)
     return [f"not wrapped: every machine runs it{f' ({reason})' if reason else ''}"]
 
 

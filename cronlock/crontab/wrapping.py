@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .. import keys
 from ..errors import UsageError
-from . import calls, naming
+from . import calls, leaving, naming
 from .lines import Crontab, CrontabError, Job, unescape
 from .shell import POSIX_SHELLS, plain_words, quote, quote_if_needed
 
@@ -70,7 +70,7 @@ def wrap(crontab: Crontab, options: Options) -> Wrapped:
     for job in crontab.jobs:
         if job.off or calls.find(unescape(job.command), options.programs):
             continue
-        reason = cannot_wrap(job)
+        reason = cannot_wrap(job) or leaving.why_left(job, options.programs)
         if reason is None:
             key = job.key or names[job.number].key
             wrapped = _wrap_job(job, key, options)

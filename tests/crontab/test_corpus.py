@@ -73,6 +73,11 @@ def test_case(case: _Case) -> None:
         assert not said or job.number in found
 
 
+def test_there_are_enough() -> None:
+    """The corpus is as large as was asked for."""
+    assert sum(len(case.jobs) for case in _CASES) > 100
+
+
 # What a release, a day and a machine put into a line.
 _RELEASE = st.one_of(
     st.integers(1, 99999).map(str),
