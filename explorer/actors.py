@@ -12,7 +12,7 @@ from cronlock.errors import BackendError
 from cronlock.lease import timing
 from cronlock.lease.leases import Leases
 from cronlock.lease.sights import Sights, decode
-from cronlock.lease.vocabulary import EXITED, LOST, Claim, Conflict, Grant
+from cronlock.lease.vocabulary import EXITED, LOST, Claim, Conflict, Grant, Pause
 from cronlock.run.acquisition import Acquisition
 from cronlock.run.holding import Access, Holding
 from cronlock.run.log import Log
@@ -66,6 +66,7 @@ def settings(actor: Actor, **changes: Any) -> SimpleNamespace:
         "wait": 0.0,
         "standby": 0.0,
         "ignore_hold": False,
+        "ignore_pause": False,
         "backend": "simulated:",
         "backend_url": "simulated:",
         "backend_timeout": 1.0,
@@ -90,7 +91,7 @@ def run(monitor: Monitor, *, lasts: float = 1.0, memory: dict[str, bytes] | None
             answer = acquisition.acquire(actor.pause)
             awaited = answer.run if isinstance(answer, Conflict) else None
             if isinstance(answer, Conflict):
-                monitor.refused(actor, asked[-1], answer, ignores_hold=wanted.ignore_hold)
+                monitor.refused(actor, asked[-1], answer, wanted)
             if isinstance(answer, Conflict) and wanted.standby:
                 answer = Standby(acquisition, wanted.standby, actor.pause).wait(answer)
         except BackendError as error:
@@ -204,6 +205,35 @@ def force(monitor: Monitor) -> Script:
                     monitor.forced(actor, run)
         except BackendError:
             return
+
+    return script
+
+
+def pause(monitor: Monitor, lasts: float | None = None) -> Script:
+    """Return the script of ``cronlock pause``."""
+
+    def script(actor: Actor) -> None:
+        monitor.pausing, began = True, actor.world.clock.now()
+        try:
+            Leases(actor.store, actor.world.clock).pause(KEY, Pause(actor.name, "h"), lasts)
+        except BackendError:
+            return
+        monitor.paused(float("inf") if lasts is None else began + lasts)
+
+    return script
+
+
+def resume(monitor: Monitor) -> Script:
+    """Return the script of ``cronlock resume``."""
+
+    def script(actor: Actor) -> None:
+        sure = monitor.resuming()
+        try:
+            Leases(actor.store, actor.world.clock).resume(KEY)
+        except BackendError:
+            return
+        if sure:
+            monitor.resumed()
 
     return script
 

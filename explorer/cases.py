@@ -175,6 +175,38 @@ def late_word_and_standby(world: World, monitor: Monitor) -> None:
     world.add("z", actors.run(monitor, standby=_STANDBY), starts_at=2 * TTL)
 
 
+def paused(world: World, monitor: Monitor) -> None:
+    """Somebody pauses the key while one node fires, and it is resumed before another does, or not."""
+    world.add("x", actors.run(monitor, min_hold=0.0))
+    world.add("p", actors.pause(monitor))
+    world.add("y", actors.run(monitor, min_hold=0.0, lasts=0.1), starts_at=2.0)
+    world.add("r", actors.resume(monitor), starts_at=2.5)
+    world.add("z", actors.run(monitor, min_hold=0.0), starts_at=3.0)
+
+
+def paused_and_standby(world: World, monitor: Monitor) -> None:
+    """Somebody pauses the key of a run that another stands by for, and a person fires whatever the pause."""
+    world.add("x", actors.run(monitor, lasts=TTL / 2))
+    world.add("y", actors.run(monitor, standby=_STANDBY), starts_at=0.1)
+    world.add("p", actors.pause(monitor), starts_at=1.0)
+    world.add("h", actors.run(monitor, ignore_pause=True, ignore_hold=True), starts_at=2.0)
+
+
+def paused_by_hand(world: World, monitor: Monitor) -> None:
+    """A person runs the job although it is paused; the next node fires, and somebody frees the key."""
+    world.add("p", actors.pause(monitor))
+    world.add("h", actors.run(monitor, ignore_pause=True, min_hold=0.0), starts_at=1.0)
+    world.add("f", actors.force(monitor), starts_at=1.5)
+    world.add("y", actors.run(monitor), starts_at=3.0)
+
+
+def paused_for_a_time(world: World, monitor: Monitor) -> None:
+    """A node fires shortly before the end of a pause, another shortly after it."""
+    world.add("p", actors.pause(monitor, HOLD))
+    world.add("y", actors.run(monitor, min_hold=0.0), starts_at=HOLD - 1.0)
+    world.add("z", actors.run(monitor, min_hold=0.0), starts_at=HOLD + 1.0)
+
+
 def three_runs(world: World, monitor: Monitor) -> None:
     """Three nodes fire within a second."""
     for place, name in enumerate("xyz"):
@@ -190,6 +222,8 @@ def all_at_once(world: World, monitor: Monitor) -> None:
     world.add("h", actors.run(monitor, ignore_hold=True), starts_at=5.0)
     world.add("f", actors.force(monitor), starts_at=20.0)
     world.add("w", actors.run(monitor, wait=TTL, lasts=TTL / 2), starts_at=2 * TTL)
+    world.add("p", actors.pause(monitor), starts_at=TTL / 3)
+    world.add("r", actors.resume(monitor), starts_at=2 * TTL)
 
 
 #: (case, faults in a short run, faults in a long one)
@@ -218,5 +252,9 @@ SMALL: tuple[tuple[Case, int, int], ...] = (
     (late_word, 1, 2),
     (late_word_given_up, 1, 3),
     (late_word_and_standby, 1, 2),
+    (paused, 1, 2),
+    (paused_and_standby, 1, 2),
+    (paused_by_hand, 1, 2),
+    (paused_for_a_time, 1, 2),
 )
 LARGE: tuple[Case, ...] = (three_runs, all_at_once, dead_taken_over, forced)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cronlock.errors import BackendError
 from cronlock.lease.leases import Leases
 from cronlock.lease.state import State, decode
@@ -61,6 +63,11 @@ class Monitor:
         #: with the place of the write that took it.
         self._forced: set[int | None] = set()
         self._surely_forced: dict[int | None, int] = {}
+        #: Whether anybody ever began to pause the key; how many writes there were when the pause that surely is there
+        #: came back, and until when it lasts; whether it surely is not there.
+        self.pausing = self._resuming = False
+        self._paused: tuple[int, float] | None = None
+        self._resumed = False
         #: Owners that gave up, and were answered.
         self._gave_up: set[str] = set()
         #: Whether the server may lose what it has: then nodes that never saw the key cannot be held to anything.
@@ -90,8 +97,27 @@ class Monitor:
                 raise Violation(f"{actor.name} takes over from {other.actor.name}, whose run ended")
             if new.takes_over and other.fence in self._surely_forced and other.tick == new.tick:
                 raise Violation(f"{actor.name} takes over from {other.actor.name}, who was made to end by force")
+        if self._paused is not None and not held.grant.claim.ignore_pause:
+            behind, until = self._paused
+            granted = [place for place, run in enumerate(self._granted()) if run is not None and run.fence == new.fence]
+            if granted and granted[0] >= behind and now < until - _TOLERATED:
+                raise Violation(f"{actor.name} was granted a key that is paused")
         self.starts.append(new)
         return new
+
+    def paused(self, until: float) -> None:
+        """Note that the key is paused until then."""
+        if not self._resuming:
+            self._paused = len(self.world.writes), until
+
+    def resuming(self) -> bool:
+        """Note that somebody is about to resume the key; return whether it is surely paused."""
+        sure, self._paused, self._resuming = self._paused is not None, None, True
+        return sure
+
+    def resumed(self) -> None:
+        """Note that somebody resumed the key, which was surely paused."""
+        self._resumed = True
 
     def forcing(self, run: Run) -> None:
         """Note that somebody is about to take the key from `run`."""
@@ -109,11 +135,13 @@ class Monitor:
         if held.lost and started.alive and not self.forgets and started.fence not in self._forced:
             raise Violation(f"{started.actor.name} is told that its lease is lost, and nobody took it")
 
-    def refused(self, actor: Actor, owner: str, answer: Conflict, *, ignores_hold: bool) -> None:
-        """Check that a refusal has a reason."""
+    def refused(self, actor: Actor, owner: str, answer: Conflict, wanted: Any) -> None:
+        """Check that a refusal has a reason; `wanted` are the run's settings."""
         if answer.run is not None and answer.run.owner == owner:
             raise Violation(f"{actor.name} is refused by itself")
-        if answer.why == "hold" and ignores_hold:
+        if answer.why == "paused" and (wanted.ignore_pause or not self.pausing):
+            raise Violation(f"{actor.name} heeds a pause that it was told to ignore, or that there is not")
+        if answer.why == "hold" and wanted.ignore_hold:
             raise Violation(f"{actor.name} heeds the hold that it was told to ignore")
         if answer.why in ("held", "hold") and answer.run is None:
             raise Violation(f"{actor.name} is refused by nobody")
@@ -129,9 +157,8 @@ class Monitor:
         if answer.why not in ("ended", "hold") or (answer.why == "hold" and others_hold):
             return
         done = [one for one in self.starts if one.tick == awaited.tick and one.ending == EXITED]
-        others = [
-            one for one in self._granted() if (one.fence or 0) > (awaited.fence or 0) and one.tick != awaited.tick
-        ]
+        granted = [one for one in self._granted() if one is not None and (one.fence or 0) > (awaited.fence or 0)]
+        others = [one for one in granted if one.tick != awaited.tick]
         if not done and not others and not self._forced:
             raise Violation(f"{actor.name} leaves, and nobody did the tick that it stood by for")
 
@@ -160,8 +187,13 @@ class Monitor:
         cell = self.world.server.show(KEY)
         self.world.clock.time += max(cell.lease, cell.hold) + MOMENT
         leases = Leases(SimulatedStore(self.world.server), self.world.clock)
+        paused = decode(cell.data).paused
+        if self._paused is not None and self._paused[1] == float("inf") and paused is None:
+            raise Violation("the pause is gone")
+        if self._resumed and paused is not None:
+            raise Violation("the key was resumed, and is paused")
         try:
-            answer = leases.acquire(make_claim(KEY, ttl=30.0))
+            answer = leases.acquire(make_claim(KEY, ttl=30.0).but(ignore_pause=paused is not None))
         except BackendError as error:
             raise Violation(f"the key cannot be had: {error}") from error
         if not isinstance(answer, Grant):
@@ -201,6 +233,6 @@ class Monitor:
         """Return the place of an actor's last swap that was carried out, -1 if there is none."""
         return max((place for place, (name, _) in enumerate(self.world.writes) if name == actor.name), default=-1)
 
-    def _granted(self) -> list[Run]:
-        states = [decode(data) for _, data in self.world.writes]
-        return [state.run for state in states if state.run is not None]
+    def _granted(self) -> list[Run | None]:
+        """Return who had the key behind each write."""
+        return [decode(data).run for _, data in self.world.writes]

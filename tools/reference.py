@@ -102,10 +102,8 @@ def _mdoc_command(name: str) -> str:
 
 def _mdoc_own_option(option: click.Option) -> str:
     argument = "" if option.is_flag else f" Ar {(option.metavar or 'value').lower()}"
-    names = [*option.opts, *option.secondary_opts]
-    flags = [flag.lstrip("-") if not flag.startswith("--") else "\\&-" + flag.lstrip("-") for flag in names]
-    default = f"\nDefault: {option.default}." if option.show_default else ""
-    return ".It " + " , ".join(f"Fl {flag}{argument}" for flag in flags) + "\n" + _roff((option.help or "") + default)
+    flags = [flag.lstrip("-") if not flag.startswith("--") else "\\&-" + flag.lstrip("-") for flag in option.opts]
+    return ".It " + " , ".join(f"Fl {flag}{argument}" for flag in flags) + "\n" + _roff(option.help or "")
 
 
 def _wrap(line: str) -> list[str]:

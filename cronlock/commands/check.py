@@ -14,6 +14,7 @@ import click
 
 from .. import durations
 from ..errors import UsageError
+from ..lease.describe import describe_pause
 from ..lease.vocabulary import Record
 from . import common, completion
 from .views import state
@@ -33,6 +34,8 @@ class Limits:
     warn_age: float | None = None
     #: A run under way counts as long as it is no older; None: it does not count.
     max_run: float | None = None
+    #: The status of a paused key whose last success is too old.
+    paused: int = WARNING
 
     def __post_init__(self) -> None:
         if self.warn_age is not None and self.warn_age > self.max_age:
@@ -48,6 +51,12 @@ class Limits:
     metavar="DURATION",
     help="OK all the same while a run is under way that is not older. Default: it does not count.",
 )
+@click.option(
+    "--paused",
+    type=click.Choice(["ok", "warn", "critical"]),
+    default="warn",
+    help="What a paused key is when its last success is too old. Default: warn.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the line.")
 @common.backend_options
 def command(
@@ -55,6 +64,7 @@ def command(
     max_age: str,
     warn_age: str | None,
     max_run: str | None,
+    paused: str,
     as_json: bool,
     **values: str | None,
 ) -> int:
@@ -67,6 +77,7 @@ def command(
         common.duration("--max-age", max_age),
         None if warn_age is None else common.duration("--warn-age", warn_age),
         None if max_run is None else common.duration("--max-run", max_run),
+        {"ok": OK, "warn": WARNING, "critical": CRITICAL}[paused],
     )
     with common.opened(common.read_settings(values)) as backend:
         common.need_records(backend, "check")
@@ -92,6 +103,13 @@ def command(
 
 def judge(record: Record, now: float, limits: Limits) -> tuple[int, str]:
     """Return (status, why) of one key; `now` is since the epoch."""
+    status, text = _judge(record, now, limits)
+    if record.pause is None:
+        return status, text
+    return min(status, limits.paused), f"{text}, {printable(describe_pause(record.pause, now))}"
+
+
+def _judge(record: Record, now: float, limits: Limits) -> tuple[int, str]:
     age = age_of(record, now)
     ahead = 0.0 if record.success is None else (record.success.ended_at or 0.0) - now
     if ahead > limits.max_age:

@@ -32,6 +32,7 @@ class Settings(Value):
     ttl: float
     min_hold: float
     ignore_hold: bool
+    ignore_pause: bool
     wait: float
     standby: float
     jitter: float

@@ -5,10 +5,10 @@ from __future__ import annotations
 from .. import durations
 from ..config.options import DEFAULT_TTL
 from ..config.settings import default_min_hold
-from . import calls, leaving, naming
+from . import calls
 from .calls import Call
 from .lines import Crontab, Job, unescape
-from .wrapping import Options, Remark, cannot_wrap, check_key, compact, keys_given
+from .wrapping import Options, Remark, cannot_wrap, check_key, compact
 
 # By how much a tick may come early or late without being taken for the one before or after.
 _SLACK = 5.0
@@ -19,15 +19,11 @@ def check(crontab: Crontab, options: Options) -> list[Remark]:
     """Return what is wrong, in the order of the lines; raises CrontabError for a ``# key:`` that cannot be one."""
     remarks: list[Remark] = []
     first_uses: dict[str, int] = {}
-    names = naming.derive(crontab, options.prefix, options.programs, keys_given(crontab, options))
     for job in crontab.jobs:
         if job.key is not None:
             check_key(crontab, job)
         found = calls.find(unescape(job.command), options.programs)
-        texts = _check_unwrapped(job, options) if not found else leaving.check_wrapped(job, options.programs)
-        name = names.get(job.number)
-        if name is not None and name.problem and (texts or (found and found[0].options.get("key") == name.key)):
-            texts.append(name.problem)
+        texts = _check_unwrapped(job) if not found else []
         for call in found:
             texts += _check_call(call, job)
             texts += _check_key_once(call, job, first_uses)
@@ -35,10 +31,10 @@ def check(crontab: Crontab, options: Options) -> list[Remark]:
     return remarks
 
 
-def _check_unwrapped(job: Job, options: Options) -> list[str]:
+def _check_unwrapped(job: Job) -> list[str]:
     if job.off or job.schedule.reboot:
         return []
-    reason = cannot_wrap(job) or leaving.why_left(job, options.programs)
+    reason = cannot_wrap(job)
     return [f"not wrapped: every machine runs it{f' ({reason})' if reason else ''}"]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .. import keys
 from ..errors import UsageError
-from . import calls, leaving, naming
+from . import calls, names
 from .lines import Crontab, CrontabError, Job, unescape
 from .shell import POSIX_SHELLS, plain_words, quote, quote_if_needed
 
@@ -66,20 +66,19 @@ def wrap(crontab: Crontab, options: Options) -> Wrapped:
     """
     lines, done = list(crontab.lines), []
     remarks = [Remark(number, "this key is not used: no job in the line below it") for number in crontab.stray_keys]
-    names = naming.derive(crontab, options.prefix, options.programs, keys_given(crontab, options))
+    taken = _keys_given(crontab, options)
     for job in crontab.jobs:
         if job.off or calls.find(unescape(job.command), options.programs):
             continue
-        reason = cannot_wrap(job) or leaving.why_left(job, options.programs)
+        reason = cannot_wrap(job)
         if reason is None:
-            key = job.key or names[job.number].key
+            key = job.key or names.derive(job, options.prefix, taken)
             wrapped = _wrap_job(job, key, options)
             if _length(wrapped) <= _LONGEST_COMMAND:
+                taken.add(key)
                 done.append(job)
                 lines[job.number - 1] = job.head + wrapped
                 remarks += [Remark(job.number, text) for text in _oddities(job, options)]
-                if job.key is None:
-                    remarks += [Remark(job.number, text) for text in names[job.number].remarks]
                 continue
             reason = _TOO_LONG
         remarks.append(Remark(job.number, f"left as it is: {reason}"))
@@ -122,7 +121,7 @@ def compact(seconds: float) -> str:
     return text or "0"
 
 
-def keys_given(crontab: Crontab, options: Options) -> set[str]:
+def _keys_given(crontab: Crontab, options: Options) -> set[str]:
     """Return the keys that the file has already, in comments and in wrapped lines."""
     taken: set[str] = set()
     for job in crontab.jobs:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import time
 
 from .. import durations
-from .vocabulary import DIED, ENDED, EXITED, HELD, HOLD, LOST, NOT_STARTED, RELEASED, TIMED_OUT
+from .vocabulary import DIED, ENDED, EXITED, HELD, HOLD, LOST, NOT_STARTED, PAUSED, RELEASED, TIMED_OUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .vocabulary import Conflict, Run
+    from .vocabulary import Conflict, Pause, Run
 
 #: A record has times to the millisecond.
 _SAME = 0.001
@@ -34,8 +34,17 @@ def describe(conflict: Conflict) -> str:
         if run is None:
             return "the run that it stood by for is over"
         return f"{by} ran it: {ending(run.outcome, run.status)}"
+    if conflict.why == PAUSED and conflict.pause is not None:
+        return describe_pause(conflict.pause)
     # FORGOTTEN.
     return f"the server lost data that this machine had seen; a lost lease may be out; held for another {left}"
+
+
+def describe_pause(pause: Pause, now: float | None = None) -> str:
+    """Say for people that the key is paused, by whom, until when and why; epoch time `now` is today without one."""
+    until = "it is resumed" if pause.until is None else moment(pause.until, now)
+    reason = f": {pause.reason}" if pause.reason else ""
+    return f"paused by {pause.user} on {pause.host} until {until}{reason}"
 
 
 def ending(outcome: str | None, status: int | None) -> str:

@@ -17,11 +17,15 @@ from .vocabulary import HISTORY, RELEASED, Conflict, Grant, Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .clock import Clock
     from .store import Hold, Store
-    from .vocabulary import Claim, Ending, Traits
+    from .vocabulary import Claim, Ending, Pause, Traits
+
+#: Seconds that machines' clocks may differ by where a pause is judged by them, since the server has no clock to ask:
+#: as much as the default --min-hold bears.
+CLOCKS_APART = 45.0
 
 
 class _Attempt:
@@ -96,7 +100,8 @@ class Leases:
         cell, at = self.store.read(claim.key, deadline, exact=claim.standby_for is not None), self._clock.now()
         while True:
             state = self._state(claim.key, cell)
-            conflict = rules.refuse(state, claim, cell) or self._forgotten(claim, state, deadline)
+            conflict = rules.refuse(state, claim, cell, self._earliest(cell, at))
+            conflict = conflict or self._forgotten(claim, state, deadline)
             if conflict is not None:
                 return conflict
             granted = rules.grant(state, claim, cell, self._server_time(cell, at))
@@ -190,9 +195,9 @@ class Leases:
 
     def read(self, key: str) -> Record | None:
         """Return what is known of the key, changing nothing; None if there is no record."""
-        cell = self.store.read(key, self._deadline(), exact=True)
+        cell, at = self.store.read(key, self._deadline(), exact=True), self._clock.now()
         state = self._state(key, cell)
-        if state.latest is None and not state.success:
+        if state.latest is None and not state.success and state.paused is None:
             return None
         run, history = state.run, state.history()
         if run is not None and run.outcome == RELEASED and not cell.lease:
@@ -203,6 +208,7 @@ class Leases:
             hold_remaining=cell.hold,
             history=history,
             success=state.last_success(),
+            pause=state.paused if rules.pause_left(state, self._earliest(cell, at)) else None,
         )
 
     def force_release(self, key: str, owner: str) -> bool:
@@ -222,6 +228,19 @@ class Leases:
                 return taken
             self._check(deadline, key)
 
+    def pause(self, key: str, pause: Pause, lasts: float | None) -> None:
+        """Let no run of the key start from now on, for so many seconds or until `resume`."""
+
+        def paused(state: State, cell: Cell) -> State:
+            now = self._server_time(cell, self._clock.now())
+            return rules.pause(state, pause.but(at=now, until=None if lasts is None else now + lasts), cell)
+
+        self._tell(key, paused)
+
+    def resume(self, key: str) -> Pause | None:
+        """Let runs start again; return the pause that there was, None without one."""
+        return self._tell(key, rules.resume).paused
+
     def watch(self, key: str) -> int | None:
         """Return a descriptor that can be read once the key may have changed; None where nothing tells."""
         return self.store.watch(key)
@@ -233,6 +252,18 @@ class Leases:
     def close(self) -> None:
         """Let go of connections; never of a lease."""
         self.store.close()
+
+    def _tell(self, key: str, decide: Callable[[State, Cell], State | None]) -> State:
+        """Put what is decided into the record, whoever has the key; return the state that it was decided on."""
+        deadline = self._deadline()
+        while True:
+            # Exactly: some servers tell the time only then.
+            cell = self.store.read(key, deadline, exact=True)
+            state = self._state(key, cell)
+            told = decide(state, cell)
+            if told is None or self._swap(key, cell, told, None, 0.0, deadline)[0]:
+                return state
+            self._check(deadline, key)
 
     # One step
 
@@ -275,6 +306,11 @@ class Leases:
             return None
         grant.token = held = _Held(claim, cell, state, self._clock.now(), NO_HOLD, State())
         return held
+
+    def _earliest(self, cell: Cell, at: float) -> float:
+        """Return the earliest that epoch time can be now; see `_server_time`."""
+        apart = 0.0 if cell.time is not None or self.traits.local else CLOCKS_APART
+        return self._server_time(cell, at) - apart
 
     def _server_time(self, cell: Cell, at: float, otherwise: float | None = None) -> float:
         """Return the epoch time now, by the clock of the server if it has one: `cell` shows it as it was at `at`."""

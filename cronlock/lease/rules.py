@@ -15,13 +15,13 @@ record is as if it had never been, but for the fence.
 from __future__ import annotations
 
 from . import state as states
-from .vocabulary import DIED, ENDED, FORGOTTEN, HELD, HOLD, NOT_STARTED, RELEASED, Conflict, Run
+from .vocabulary import DIED, ENDED, FORGOTTEN, HELD, HOLD, NOT_STARTED, PAUSED, RELEASED, Conflict, Run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .state import State
     from .store import Cell
-    from .vocabulary import Claim, Ending
+    from .vocabulary import Claim, Ending, Pause
 
 #: What became of a tick: it needs nobody any more; a run of it began and did not end; nobody began it.
 _DONE, _BEGUN, _OPEN = "done", "begun", "open"
@@ -37,8 +37,21 @@ def is_run_of(state: State, owner: str) -> bool:
     return state.run is not None and state.run.owner == owner and state.run.outcome != RELEASED
 
 
-def refuse(state: State, claim: Claim, seen: Cell) -> Conflict | None:
-    """Return why `claim` does not get the key, None if it does; see `doubt` for the one reason besides."""
+def pause_left(state: State, now: float) -> float:
+    """Return for how many seconds no run may start yet, 0.0 if the key is not paused; it may be infinite.
+
+    Epoch time `now` is the earliest that it can be: in doubt the key is still paused.
+    """
+    if state.paused is None:
+        return 0.0
+    return float("inf") if state.paused.until is None else max(0.0, state.paused.until - now)
+
+
+def refuse(state: State, claim: Claim, seen: Cell, now: float) -> Conflict | None:
+    """Return why `claim` does not get the key, None if it does; see `doubt` for the one reason besides.
+
+    Epoch time `now` is the earliest that it can be.
+    """
     mine = is_run_of(state, claim.owner)
     fence = state.fence or None
     # A lease of our own that lapsed in the meantime leaves a hold of our own.
@@ -55,6 +68,11 @@ def refuse(state: State, claim: Claim, seen: Cell) -> Conflict | None:
         return None
     if seen.lease:
         return Conflict(HELD, remaining=seen.lease, run=state.run, fence=fence)
+    if state.paused is not None and not claim.ignore_pause:
+        left = pause_left(state, now)
+        if left:
+            run = None if mine else state.latest
+            return Conflict(PAUSED, remaining=left, run=run, fence=fence, pause=state.paused)
     if seen.hold and heeds_hold:
         return Conflict(HOLD, remaining=seen.hold, run=state.latest, fence=fence)
     return None
@@ -130,7 +148,8 @@ def grant(state: State, claim: Claim, seen: Cell, at: float) -> State:
     )
     if state.run is not None and not mine:
         state = state.with_past(states.cut_off(state.run))
-    return state.but(fence=fence, run=run)
+    # A pause that is not ignored is over.
+    return state.but(fence=fence, run=run, paused=state.paused if claim.ignore_pause else None)
 
 
 def end(state: State, owner: str, ending: Ending, at: float) -> State | None:
@@ -185,3 +204,13 @@ def force_release(state: State, owner: str, seen: Cell) -> State | None:
         return state.but(run=run.but(outcome=RELEASED))
     latest = state.latest
     return state if latest is not None and latest.owner == owner and seen.hold else None
+
+
+def pause(state: State, pause: Pause, seen: Cell) -> State:
+    """Return the state once no run may start. A fence is passed over, so that a server that forgot it is noticed."""
+    return state.but(fence=max(state.fence + 1, seen.floor), paused=pause)
+
+
+def resume(state: State, seen: Cell) -> State | None:
+    """Return the state once runs may start again; None if nobody paused the key."""
+    return None if state.paused is None else state.but(fence=max(state.fence + 1, seen.floor), paused=None)

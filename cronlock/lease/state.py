@@ -7,6 +7,8 @@ The text is lines of printable ASCII between line ends, fields between tabs:
     run<TAB>...                       the run granted last, as long as nobody said its end
     past<TAB>...                      past runs, one a line, the newest first, at most HISTORY
     success<TAB>...                   the last run that succeeded, where it is not among these
+    paused<TAB>UNTIL<TAB>AT<TAB>USER<TAB>HOST<TAB>REASON
+                                      no run may start; UNTIL is empty where only a person ends it
 
 A run's fields stand in the order of `_FIELDS`, its end as seconds after its start; what is unknown behind them, and
 lines of other names, are passed over. Characters that are not printable ASCII, and ``%``, are written as %XX of
@@ -19,7 +21,7 @@ import os
 
 from ..errors import ForeignValue
 from ..value import Value
-from .vocabulary import DIED, EXITED, HISTORY, RELEASED, Run
+from .vocabulary import DIED, EXITED, HISTORY, RELEASED, Pause, Run
 
 MAGIC = "cronlock=2"
 _OLDER = b"cronlock=1"
@@ -28,8 +30,8 @@ _FIELDS = (
     *("ended_at", "outcome", "status", "stands_for", "took_over"),
 )
 _OUTCOME, _STATUS = _FIELDS.index("outcome"), _FIELDS.index("status")
-#: Bytes of a host's or a program's name: two dozen runs are to stay small.
-LONGEST_NAME = 100
+#: Bytes of a host's or a program's name: two dozen runs are to stay small; and of a reason.
+LONGEST_NAME, LONGEST_REASON = 100, 400
 #: Bytes; no text of cronlock's comes near it.
 LONGEST_TEXT = 65536
 
@@ -45,6 +47,8 @@ class State(Value):
     past: tuple[str, ...] = ()
     #: The line of the last run that succeeded, "" if none did.
     success: str = ""
+    #: Whether it is over the rules tell.
+    paused: Pause | None = None
 
     @property
     def latest(self) -> Run | None:
@@ -74,6 +78,8 @@ def encode(state: State) -> bytes:
     lines += [f"past\t{line}" for line in state.past]
     if state.success and state.success not in state.past:
         lines.append(f"success\t{state.success}")
+    if state.paused is not None:
+        lines.append(f"paused\t{_pause_to_line(state.paused)}")
     return ("\n".join(lines) + "\n").encode("ascii")
 
 
@@ -89,7 +95,7 @@ def decode(data: bytes | None) -> State:
         first, *lines, last = data.decode("ascii").split("\n")
         if first.partition("\t")[0] != MAGIC or last:
             raise ValueError("not a record")
-        fence, run, success = -1, None, ""
+        fence, run, success, paused = -1, None, "", None
         past = []
         for line in lines:
             name, _, value = line.partition("\t")
@@ -101,6 +107,8 @@ def decode(data: bytes | None) -> State:
                 fence = _whole(value)
             elif name == "success":
                 success = value
+            elif name == "paused":
+                paused = _pause_from_line(value)
         if fence < 0:
             raise ValueError("no fence")
         # What is not looked at by everybody is read here all the same: nobody writes behind what nobody can read.
@@ -109,7 +117,7 @@ def decode(data: bytes | None) -> State:
             run_from_line(line)
     except ValueError:
         raise ForeignValue(f"not a record of cronlock: {data[:40]!r}") from None
-    return State(fence=fence, run=run, past=tuple(past), success=success)
+    return State(fence=fence, run=run, past=tuple(past), success=success, paused=paused)
 
 
 def run_to_line(run: Run) -> str:
@@ -157,6 +165,23 @@ def run_from_line(line: str) -> Run:
     )
 
 
+def _pause_to_line(pause: Pause) -> str:
+    until = "" if pause.until is None else _decimal(pause.until)
+    words = [bounded(pause.user), bounded(pause.host), bounded(pause.reason, LONGEST_REASON)]
+    return "\t".join([until, _decimal(pause.at), *map(_quote, words)])
+
+
+def _pause_from_line(line: str) -> Pause:
+    until, at, user, host, reason, *_ = [*line.split("\t"), "", "", ""]
+    return Pause(
+        user=_unquote(user),
+        host=_unquote(host),
+        reason=_unquote(reason),
+        at=_finite(at),
+        until=_finite(until) if until else None,
+    )
+
+
 def readable(line: str) -> Run | None:
     """Return the run of a line, None for what is no run."""
     try:
@@ -170,9 +195,9 @@ def cut_off(run: Run) -> Run:
     return run.but(outcome=RELEASED if run.outcome == RELEASED else DIED)
 
 
-def bounded(text: str) -> str:
-    """Return the beginning of a host's or a program's name, as text that is sure to be read again."""
-    return text.encode("utf-8", "backslashreplace")[:LONGEST_NAME].decode("utf-8", "ignore")
+def bounded(text: str, longest: int = LONGEST_NAME) -> str:
+    """Return the beginning of a text, such as a host's name, as text that is sure to be read again."""
+    return text.encode("utf-8", "backslashreplace")[:longest].decode("utf-8", "ignore")
 
 
 def _succeeded(line: str) -> bool:

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from .vocabulary import Traits
 
 
+#: Data with this in it must never be dropped for its age, as it may be where nobody wrote for `RETENTION`: a pause.
+STAYS = b"\npaused\t"
+
+
 class Cell(Value):
     """A key's place in a store as it was at one moment. A store may subclass it, to remember more for the next swap."""
 

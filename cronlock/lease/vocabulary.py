@@ -18,6 +18,7 @@ HELD = "held"  # another run's lease
 HOLD = "hold"  # the last run's min-hold is not over
 FORGOTTEN = "forgotten"  # the server may have lost a lease that is still out
 ENDED = "ended"  # the run that a standby waits for needs nobody to take it over
+PAUSED = "paused"  # somebody paused it
 
 #: How a run ended, as its record says it.
 EXITED = "exited"
@@ -89,6 +90,8 @@ class Claim(Value):
     standby_for: str | None = None
     #: The fence of the run that it stands by for: should that give the key back, nothing else tells.
     awaited_fence: int | None = None
+    #: Take the key although somebody paused it.
+    ignore_pause: bool = False
 
     @property
     def doubt(self) -> float:
@@ -148,17 +151,29 @@ class Run(Value):
         return self.outcome is None or self.outcome in UNDONE
 
 
+class Pause(Value):
+    """No run of the key may start; one that is under way goes on."""
+
+    user: str
+    host: str
+    reason: str = ""
+    at: float = 0.0
+    #: When it is over by itself, by the server's clock where it has one; None: not before somebody resumes the key.
+    until: float | None = None
+
+
 class Conflict(Value):
     """The answer that the key is not to be had now. An answer, not a failure."""
 
-    #: HELD, HOLD, FORGOTTEN or ENDED.
+    #: HELD, HOLD, FORGOTTEN, ENDED or PAUSED.
     why: str
-    #: Seconds until the key can be free; for a lease, if it is not renewed.
+    #: Seconds until the key can be free; for a lease, if it is not renewed; infinite for a pause without an end.
     remaining: float
     #: The holder's run, or the last run for a hold or an end.
     run: Run | None = None
     #: The highest fence that the server shows, for this node's sight.
     fence: int | None = None
+    pause: Pause | None = None
 
 
 class Ending(Value):
@@ -187,6 +202,8 @@ class Record(Value):
     success: Run | None = None
     #: Whether a run or its hold has the key, and the backend tells neither by which nor until when.
     untold: bool = False
+    #: As long as the key is paused.
+    pause: Pause | None = None
 
     @property
     def runs(self) -> list[Run]:
@@ -257,6 +274,12 @@ if TYPE_CHECKING:
 
             The record stays, and the fence goes on from where it was.
             """
+
+        def pause(self, key: str, pause: Pause, lasts: float | None) -> None:
+            """Let no run of the key start from now on, for so many seconds or until `resume`."""
+
+        def resume(self, key: str) -> Pause | None:
+            """Let runs start again; return the pause that there was, also one that is over, None without one."""
 
         def close(self) -> None:
             """Let go of connections and threads; never of a lease. Raises nothing."""

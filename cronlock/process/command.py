@@ -150,10 +150,14 @@ def start_failure(number: int) -> int:
     return errors.CANNOT_EXECUTE
 
 
-def silence_standard_streams(null: int) -> None:
-    """Put `null`, a descriptor of /dev/null, in place of standard input and output."""
+def silence_standard_streams() -> None:
+    """Put /dev/null in place of standard input and output."""
+    null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1):
-        os.dup2(null, descriptor, inheritable=False)
+        if null != descriptor:
+            os.dup2(null, descriptor, inheritable=False)
+    if null > 1:
+        os.close(null)
 
 
 def signal_group(group: int, number: int) -> None:

@@ -7,7 +7,7 @@ import os
 from .. import durations, keys
 from ..errors import BackendUnavailable, ConfigError, CronlockError, GivenBack
 from ..lease import timing
-from ..lease.vocabulary import ENDED, FORGOTTEN, HELD, Claim, Conflict
+from ..lease.vocabulary import ENDED, FORGOTTEN, HELD, PAUSED, Claim, Conflict
 from .holding import Holding
 
 TYPE_CHECKING = False
@@ -50,6 +50,7 @@ class Acquisition:
             ttl=settings.ttl,
             hold=settings.min_hold,
             ignore_hold=settings.ignore_hold,
+            ignore_pause=settings.ignore_pause,
             standby_for=None if self._awaited is None else self._awaited.tick,
             awaited_fence=None if self._awaited is None else self._awaited.fence,
         )
@@ -104,8 +105,9 @@ class Acquisition:
             if isinstance(answer, Holding) or now >= give_up:
                 return answer
             failures = 0
-            # A hold ends when it says; a lease may be released at any time.
-            seconds = look * (0.5 + timing.noise()) if answer.why == HELD else answer.remaining + 0.01
+            # A hold ends when it says; a lease may be released at any time, and a paused key resumed.
+            early = answer.why in (HELD, PAUSED)
+            seconds = look * (0.5 + timing.noise()) if early else answer.remaining + 0.01
             look = min(look * _LOOK_GROWTH, _LONGEST_LOOK)
             pause(min(max(seconds, 0.01), give_up - now))
 

@@ -26,10 +26,10 @@ UNAVAILABLE = "unavailable"
 FIELDS = (
     ("outcome", "How it ended: exited, timeout, lost, not-started, or skipped."),
     ("status", "The exit status of cronlock."),
-    ("why", "Of a skip: held, hold, forgotten, ended (another run did the job), or unavailable."),
+    ("why", "Of a skip: held, hold, paused, forgotten, ended (another run did the job), or unavailable."),
     ("holder", "Of a skip: the host of the run that has the key, or had it last."),
     ("holder_pid", "Its process."),
-    ("remaining", "Of a skip: the seconds until the key can be free."),
+    ("remaining", "Of a skip: the seconds until the key can be free; left out for a pause without an end."),
     ("fence", "The fencing token of this run; of a skip, that of the holder."),
     ("owner", "This run's id, as CRONLOCK_OWNER."),
     ("host", "This machine."),
@@ -48,7 +48,8 @@ def of_skip(settings: Settings, conflict: Conflict, waited: float) -> tuple[str,
     run = conflict.run
     if run is not None:
         fields.update(holder=run.host, holder_pid=run.pid)
-    fields["remaining"] = round(conflict.remaining, 3)
+    if conflict.remaining != float("inf"):
+        fields["remaining"] = round(conflict.remaining, 3)
     if conflict.fence is not None:
         fields["fence"] = conflict.fence
     fields.update(_here(settings), waited=round(waited, 3))

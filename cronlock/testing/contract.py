@@ -27,14 +27,15 @@ from cronlock.lease.store import NO_HOLD
 
 from .cells import CHARACTERS, a_text, read, refused, soon, swap, swapping
 from .history import compare_histories
-from .hooks import LONG, NASTY_KEYS, Nodes, StoreHooks, fresh_key, make_claim, race
+from .hooks import LONG, NASTY_KEYS, StoreHooks, fresh_key, make_claim, race
+from .steering import SteeringContract
 from .waiting import eventually
 
 if TYPE_CHECKING:
     from cronlock.lease.store import Store
 
 
-class StoreContract(Nodes):
+class StoreContract(SteeringContract):
     """What the rules rely on. Two nodes, `a` and `b`, are two stores that share one server."""
 
     #: How many histories are compared, and the seed of the first one.

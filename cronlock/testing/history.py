@@ -15,7 +15,7 @@ import pytest
 
 from cronlock.errors import BackendError
 from cronlock.lease.leases import Leases
-from cronlock.lease.vocabulary import EXITED, LOST, NOT_STARTED, TIMED_OUT, Claim, Conflict, Grant, Run, Sight
+from cronlock.lease.vocabulary import EXITED, LOST, NOT_STARTED, TIMED_OUT, Claim, Conflict, Grant, Pause, Run, Sight
 
 from .hooks import LONG, StoreHooks, fresh_key, make_claim, make_ending
 from .simulated import SimulatedClock, SimulatedServer, SimulatedStore
@@ -41,6 +41,7 @@ class _Wish(NamedTuple):
     brief: bool
     hold: str
     ignore_hold: bool
+    ignore_pause: bool
     #: The tick that it stands by for, and the place of its run's grant among all.
     standby_for: str | None
     awaited: int | None
@@ -49,6 +50,7 @@ class _Wish(NamedTuple):
     def __str__(self) -> str:
         words = [f"a {'short' if self.brief else 'long'} lease", f"{self.hold} hold"]
         words += ["whatever the hold"] if self.ignore_hold else []
+        words += ["whoever paused it"] if self.ignore_pause else []
         if self.standby_for is not None:
             words.append(f"standing by for {self.standby_for}, granted as #{self.awaited}")
         words += [f"its sight {self.sight}"] if self.sight else []
@@ -91,6 +93,16 @@ class _World:
         """Take the key from `owner`."""
         return str(self.nodes[node].force_release(self.key, owner))
 
+    def pause(self, node: int) -> str:
+        """Let no run start."""
+        self.nodes[node].pause(self.key, Pause("somebody", f"node-{node}"), None)
+        return "done"
+
+    def resume(self, node: int) -> str:
+        """Let runs start again."""
+        pause = self.nodes[node].resume(self.key)
+        return "was not paused" if pause is None else f"was paused on {pause.host}"
+
     def look(self, node: int) -> str:
         """Return the record."""
         record = self.nodes[node].read(self.key)
@@ -98,6 +110,7 @@ class _World:
             return "nothing"
         lines = [f"run {self._run(record.run)}{' with its lease' if record.remaining else ''}"]
         lines += ["a hold"] if record.hold_remaining else []
+        lines += [f"paused on {record.pause.host}"] if record.pause is not None else []
         lines += [f"last {self._run(record.last)}", f"success {self._run(record.success)}"]
         return "; ".join(lines + [f"past {self._run(run)}" for run in record.history])
 
@@ -120,7 +133,7 @@ class _World:
                 standby_for=wish.standby_for,
                 awaited_fence=None if wish.awaited is None else self.fences[wish.awaited],
                 sight=sights.get(wish.sight),
-            )
+            ).but(ignore_pause=wish.ignore_pause)
         return self._claims[wish.owner]
 
     def _answer(self, answer: Grant | Conflict) -> str:
@@ -136,7 +149,8 @@ class _World:
         return f"granted as {self._place(fence)} behind {before}, in place of {over}"
 
     def _place(self, fence: int | None) -> str:
-        return "none" if fence is None else f"#{self.fences.index(fence)}"
+        # A fence that nobody was granted was passed over by a pause.
+        return "none" if fence is None else f"#{self.fences.index(fence)}" if fence in self.fences else "another"
 
     def _run(self, run: Run | None) -> str:
         if run is None:
@@ -173,7 +187,7 @@ class _History:
     def _step(self) -> None:
         draw, wishes = self._draw, self._wishes[-5:]
         granted = [wish for wish in wishes if wish.owner in self._model.grants]
-        kinds = {"ask": 8, "abandon": 2, "force": 2}
+        kinds = {"ask": 8, "abandon": 2, "force": 2, "pause": 1, "resume": 1}
         kinds.update({"again": 2} if wishes else {})
         kinds.update({"renew": 3, "release": 6} if granted else {})
         kind = draw.choices([*kinds], [*kinds.values()])[0]
@@ -185,6 +199,9 @@ class _History:
             return self._both(f"{wish.owner} gives up, who never asked", lambda world: world.abandon(wish))
         if kind == "force":
             return self._force(draw.choice(wishes).owner if wishes else "nobody")
+        if kind in ("pause", "resume"):
+            node = draw.randrange(_NODES)
+            return self._both(f"node {node} asks for: {kind}", lambda world: getattr(world, kind)(node))
         # Mostly the one that was there last and has not ended.
         some = granted if kind in ("renew", "release") else wishes
         if draw.random() < 0.8:
@@ -234,6 +251,7 @@ class _History:
             brief=draw.random() < 0.6,
             hold=draw.choice(["no", "short", "long"]),
             ignore_hold=draw.random() < 0.5,
+            ignore_pause=draw.random() < 0.5,
             standby_for=None if tick is None else tick[0],
             awaited=None if tick is None else tick[1],
             sight=draw.choice(["", "", "", "", "in step", "in step", "shows more", "showed more long ago"]),

@@ -43,7 +43,7 @@ def _run(node: Node, key: str, command: str, options: str = "") -> None:
     node.sh(f"cronlock run --key {key} {options} -- {command}")
 
 
-@_before("README.md", "$ sudo cronlock status")
+@_before("README.md", "$ cronlock status")
 def _a_fleet_at_work(stage: Stage) -> None:
     """Jobs have ended well and badly, one is under way, and one has died."""
     one, two, three = (stage.node(f"web-{number}") for number in (1, 2, 3))
@@ -58,8 +58,8 @@ def _a_fleet_at_work(stage: Stage) -> None:
     _wait_for(one, "mirror", "lapsed")
 
 
-@_before("README.md", "$ sudo cronlock check billing --max-age 15m --max-run 1h")
-@_before("docs/faq.md", "$ sudo cronlock status billing")
+@_before("README.md", "$ cronlock check billing --max-age 15m --max-run 1h")
+@_before("docs/faq.md", "$ cronlock status billing")
 @_before("docs/faq.md", "$ cronlock run --verbose --key billing -- billing")
 @_before("docs/faq.md", "$ cronlock run --key billing --ignore-hold -- billing")
 def _billing_ran(stage: Stage) -> None:
@@ -67,13 +67,22 @@ def _billing_ran(stage: Stage) -> None:
     _run(stage.node("web-1"), "billing", "billing")
 
 
-@_before("docs/faq.md", "$ sudo cronlock release --force billing")
+@_before("docs/faq.md", "$ cronlock release --force billing")
 def _billing_died(stage: Stage) -> None:
     """A machine died with the key."""
     node = stage.node("web-1")
     node.machine.start(*node.words("PACE=600 cronlock run --key billing -- billing"))
     _wait_for(stage.node(READER), "billing", "running")
     _kill(node, "billing")
+
+
+@_before("docs/recipes.md", "$ cronlock pause 'shop.*' --for 6h --reason 'migration, ask alice'")
+def _a_shop(stage: Stage) -> None:
+    """One job ran, another is under way."""
+    _run(stage.node("web-1"), "shop.invoices", "billing")
+    node = stage.node("web-2")
+    node.machine.start(*node.words("PACE=600 cronlock run --key shop.orders -- billing"))
+    _wait_for(node, "shop.orders", "running")
 
 
 @_before("docs/recipes.md", "$ cronlock wrap --diff /etc/cron.d/shop")
@@ -94,7 +103,7 @@ def _an_older_crontab(stage: Stage) -> None:
     stage.node(READER).write("/etc/cron.d/reports", "".join(f"{line}\n" for line in lines))
 
 
-@_before("README.md", "$ sudo cronlock doctor")
+@_before("README.md", "$ cronlock doctor")
 def _a_careless_setup(stage: Stage) -> None:
     """Everybody may read the password, and Redis may throw out leases."""
     stage.redis.ask("acl setuser jobs on '>secret' '~*' +@all")

@@ -10,7 +10,7 @@ import pytest
 from cronlock.errors import ForeignValue
 from cronlock.lease.leases import Leases
 from cronlock.lease.state import decode, encode
-from cronlock.lease.vocabulary import DIED, ENDED, EXITED, HELD, HOLD, NOT_STARTED, Run
+from cronlock.lease.vocabulary import DIED, ENDED, EXITED, HELD, HOLD, NOT_STARTED, Pause, Run
 from cronlock.testing import granted, make_claim, make_ending, refused
 from cronlock.testing.simulated import SimulatedCell, SimulatedClock, SimulatedServer, SimulatedStore
 
@@ -24,6 +24,8 @@ RECORD = (
     b"past\tsomebody\tweb2\t4002\tbackup.sh\t1795451907.592\t60\t1795451907592466\t0.001\tnot-started\t127\n"
     b"success\t:0000000000000001\tweb1\t4001\tbackup.sh\t1795451907.589\t300.5\t1795451907589059\t3600\texited\t0\n"
 )
+#: The same, and alice paused it for an hour.
+PAUSED_RECORD = RECORD + b"paused\t1795455508\t1795451908\talice\tna%C3%AFve\ta migration, tonight\n"
 #: The same by a later version: with lines and fields that this one knows nothing of.
 LATER = (
     RECORD.replace(b"fence\t", b"colour\tred\nfence\t", 1).replace(b"7595160\n", b"7595160\tblue\t\t7\n", 1)
@@ -94,9 +96,17 @@ def test_it_is_read(data: bytes) -> None:
     assert state.history() == [WEB3, WEB2]
 
 
-def test_it_is_written() -> None:
+@pytest.mark.parametrize("data", [RECORD, PAUSED_RECORD])
+def test_it_is_written(data: bytes) -> None:
     """As it was, but for the part that is random."""
-    assert encode(decode(RECORD)).split(b"\n")[1:] == RECORD.split(b"\n")[1:]
+    assert encode(decode(data)).split(b"\n")[1:] == data.split(b"\n")[1:]
+
+
+@pytest.mark.parametrize("data", [PAUSED_RECORD, PAUSED_RECORD[:-1] + b"\tblue\t7\n"])
+def test_its_pause_is_read(data: bytes) -> None:
+    """All of it; what is unknown behind it is passed over."""
+    pause = Pause("alice", "na\u00efve", "a migration, tonight", at=1795451908.0, until=1795455508.0)
+    assert decode(data).paused == pause
 
 
 @pytest.mark.parametrize("data", [RECORD, LATER])

@@ -47,7 +47,6 @@ class Watched:
         self._said = folder / "said"
         self._said.touch()
         self._signals, self._signals_writer = os.pipe()
-        self._null = os.open(os.devnull, os.O_RDWR)
         clock = SystemClock()
         self.deadline = clock.now() + seconds
         told = orders.Orders(
@@ -57,7 +56,6 @@ class Watched:
             stop_on_loss=True,
             rear=False,
             signals=self._signals,
-            null=self._null,
             terminal=None,
             clock=clock,
             say=self._say,
@@ -115,7 +113,7 @@ class Watched:
                 os.kill(pid, signal.SIGKILL)
             os.waitpid(self.guard.child, 0)
         self.guard.dismiss()
-        for descriptor in (self.guard.reports.descriptor, self._signals, self._signals_writer, self._null):
+        for descriptor in (self.guard.reports.descriptor, self._signals, self._signals_writer):
             os.close(descriptor)
 
     def _say(self, text: str) -> None:

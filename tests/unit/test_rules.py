@@ -15,10 +15,12 @@ from cronlock.lease.vocabulary import (
     HOLD,
     LOST,
     NOT_STARTED,
+    PAUSED,
     RELEASED,
     TIMED_OUT,
     Conflict,
     Ending,
+    Pause,
     Run,
     Sight,
 )
@@ -58,7 +60,7 @@ def test_in_what_order_a_claim_is_refused(
     """A lease before a hold; one's own is in nobody's way."""
     state = State(fence=7, run=a_run("x", 7))
     claim = make_claim("k", owner="x" if mine else "y", ignore_hold=ignore, standby_for="x" if stands else None)
-    conflict = rules.refuse(state, claim, Cell(lease=lease, hold=hold))
+    conflict = rules.refuse(state, claim, Cell(lease=lease, hold=hold), NOW)
     assert why(conflict) == expected
     if conflict is not None:
         assert (conflict.remaining, conflict.fence) == (lease or hold, 7)
@@ -73,8 +75,8 @@ def test_in_what_order_a_claim_is_refused(
 def test_what_a_standby_takes_over(outcome: str, expected: str | None) -> None:
     """What its own word, or an operator's, says is done is done."""
     state = State(fence=7).with_past(a_run("x", 7, outcome=outcome))
-    assert why(rules.refuse(state, make_claim("k", standby_for="x"), Cell())) == expected
-    assert why(rules.refuse(state, make_claim("k", standby_for="z"), Cell())) == ENDED
+    assert why(rules.refuse(state, make_claim("k", standby_for="x"), Cell(), NOW)) == expected
+    assert why(rules.refuse(state, make_claim("k", standby_for="z"), Cell(), NOW)) == ENDED
 
 
 @pytest.mark.parametrize(
@@ -95,7 +97,7 @@ def test_awaited_run_that_left_no_trace(
     """It gave the key back: unless somebody came after it the tick is left to those who stand by."""
     state = State(fence=fence, run=None if latest is None else a_run("w", latest))
     claim = make_claim("k", standby_for="x", awaited_fence=awaited)
-    assert why(rules.refuse(state, claim, Cell())) == expected
+    assert why(rules.refuse(state, claim, Cell(), NOW)) == expected
     if expected is None:
         run = rules.grant(state, claim, Cell(), NOW).run
         assert run is not None
@@ -107,7 +109,7 @@ def test_takeover_that_began_nothing(spoken: str, expected: str | None) -> None:
     """It leaves the tick to what the run before it said in the meantime."""
     state = State(fence=8).with_past(a_run("x", 7, outcome=spoken, status=0))
     state = state.with_past(a_run("y", 8, outcome=NOT_STARTED, stands_for="x", took_over=7))
-    assert why(rules.refuse(state, make_claim("k", standby_for="x"), Cell())) == expected
+    assert why(rules.refuse(state, make_claim("k", standby_for="x"), Cell(), NOW)) == expected
 
 
 def test_fences() -> None:
@@ -190,3 +192,51 @@ def test_force_release() -> None:
     assert rules.force_release(ended, "x", Cell()) is None
     assert rules.force_release(ended, "y", Cell(hold=1.0)) is None
     assert rules.force_release(State(), "x", Cell()) is None
+
+
+@pytest.mark.parametrize(
+    ("until", "lease", "hold", "asks", "expected"),
+    [
+        (None, 0.0, 0.0, {}, PAUSED),
+        (NOW + 1, 0.0, 0.0, {}, PAUSED),
+        (NOW, 0.0, 0.0, {}, None),
+        (NOW, 0.0, 9.0, {}, HOLD),
+        (None, 0.0, 9.0, {}, PAUSED),
+        (None, 5.0, 0.0, {}, HELD),
+        (None, 0.0, 0.0, {"ignore_pause": True}, None),
+        (None, 0.0, 9.0, {"ignore_pause": True}, HOLD),
+        (None, 0.0, 9.0, {"ignore_hold": True}, PAUSED),
+        (None, 0.0, 0.0, {"standby_for": "x"}, PAUSED),
+        (None, 0.0, 0.0, {"standby_for": "z"}, ENDED),
+        (None, 5.0, 0.0, {"owner": "x"}, None),
+        (None, 0.0, 0.0, {"owner": "x"}, PAUSED),
+    ],
+)
+def test_paused_key(
+    until: float | None, lease: float, hold: float, asks: dict[str, object], expected: str | None
+) -> None:
+    """Nobody takes it who does not ignore that: no standby, nor who was granted it before and has it no more."""
+    state = State(fence=7, run=a_run("x", 7), paused=Pause("alice", "h", until=until))
+    conflict = rules.refuse(state, make_claim("k").but(**asks), Cell(lease=lease, hold=hold), NOW)
+    assert why(conflict) == expected
+    if conflict is not None and expected == PAUSED:
+        assert conflict.pause == state.paused
+        assert conflict.remaining == (float("inf") if until is None else 1.0)
+
+
+def test_pause_stays_until_it_is_resumed() -> None:
+    """Whatever runs do meanwhile; a fence is passed over each time, by which a server that forgot is noticed."""
+    state = rules.pause(State(fence=7, run=a_run("x", 7)), Pause("alice", "h"), Cell(floor=3))
+    assert (state.fence, state.run) == (8, a_run("x", 7))
+    claim = make_claim("k", owner="y").but(ignore_pause=True)
+    for after in (
+        rules.end(state, "x", Ending(EXITED, 0, NOW), NOW),
+        rules.grant(state, claim, Cell(), NOW),
+        rules.give_back(rules.grant(state, claim, Cell(), NOW), state),
+        rules.force_release(state, "x", Cell(lease=1.0)),
+    ):
+        assert after is not None
+        assert after.paused == state.paused
+    resumed = rules.resume(state, Cell(floor=20))
+    assert resumed == state.but(fence=20, paused=None)
+    assert rules.resume(resumed, Cell()) is None

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from cronlock.errors import ForeignValue
 from cronlock.lease import state as states
 from cronlock.lease.state import State, decode, encode, run_from_line, run_to_line
-from cronlock.lease.vocabulary import DIED, EXITED, HISTORY, RELEASED, Run
+from cronlock.lease.store import STAYS
+from cronlock.lease.vocabulary import DIED, EXITED, HISTORY, RELEASED, Pause, Run
 
 # With what os.fsdecode makes of a program's name that is not UTF-8.
 TEXTS = st.one_of(st.text(alphabet=st.characters(exclude_categories=["Cs"])), st.binary().map(os.fsdecode))
@@ -32,6 +33,14 @@ RUNS = st.builds(
     stands_for=st.one_of(st.none(), TEXTS.filter(bool)),
     took_over=st.one_of(st.none(), WHOLE),
 )
+PAUSES = st.builds(
+    Pause,
+    user=TEXTS.map(states.bounded),
+    host=TEXTS.map(states.bounded),
+    reason=TEXTS.map(lambda text: states.bounded(text, states.LONGEST_REASON)),
+    at=TIMES,
+    until=st.one_of(st.none(), TIMES),
+)
 #: However busy the machine is.
 SLOWLY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SIMPLE = Run(owner="h:1:a", host="h", pid=1, program="billing", started_at=12.5, ttl=300.0, fence=7)
@@ -48,12 +57,15 @@ def test_a_run_comes_back(run: Run) -> None:
 
 
 @SLOWLY
-@given(st.builds(State, fence=WHOLE, run=st.one_of(st.none(), RUNS)), st.lists(RUNS, max_size=HISTORY + 3))
+@given(
+    st.builds(State, fence=WHOLE, run=st.none() | RUNS, paused=st.none() | PAUSES), st.lists(RUNS, max_size=HISTORY + 3)
+)
 def test_a_state_comes_back(state: State, past: list[Run]) -> None:
     """With its history and its last success, and as other bytes each time."""
     for run in past:
         state = state.with_past(run)
     assert decode(encode(state)) == state
+    assert (STAYS in encode(state)) == (state.paused is not None)
     assert encode(state) != encode(state)
     assert state.history() == past[::-1][:HISTORY]
     assert state.last_success() == next((run for run in past[::-1] if run.succeeded), None)

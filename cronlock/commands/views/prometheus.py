@@ -11,6 +11,7 @@ METRICS = (
     ("cronlock_held", "Whether the key is not free: a run or its hold has it."),
     ("cronlock_running", "Whether a run has the key."),
     ("cronlock_lapsed", "Whether the last run's lease lapsed without its having ended."),
+    ("cronlock_paused", "Whether the key is paused."),
     ("cronlock_lease_remaining_seconds", "Until the lease lapses unless it is renewed; 0 when no run has the key."),
     ("cronlock_hold_remaining_seconds", "Until the hold is over."),
     ("cronlock_holder", "1 for the host of the run that has the key, or died with it; no series when there is none."),
@@ -47,6 +48,7 @@ def _values(record: Record) -> dict[str, float]:
         "cronlock_held": float(state.is_held(record)),
         "cronlock_running": float(what == state.RUNNING),
         "cronlock_lapsed": float(what == state.LAPSED),
+        "cronlock_paused": float(record.pause is not None),
         "cronlock_lease_remaining_seconds": record.remaining if record.run is not None else 0.0,
         "cronlock_hold_remaining_seconds": record.hold_remaining,
     }

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from ...lease.describe import describe_drift
-from ...lease.vocabulary import RELEASED, Record, Run
+from ...lease.vocabulary import Pause, Record, Run
 
 #: The version of the JSON that ``--json`` prints: raised when a field changes its meaning or goes.
 SCHEMA = 1
@@ -18,35 +18,17 @@ HELD = "held"
 #: A run's lease lapsed without the run having ended: it died, or was cut off.
 LAPSED = "lapsed"
 FREE = "free"
-#: Besides one of these: the last run did not succeed, and none is under way.
-FAILED = "failed"
-#: All that a key can be, by how much it needs somebody's attention.
-CONDITIONS = (LAPSED, FAILED, RUNNING, HELD, FREE)
+#: Nobody has it, and nobody may.
+PAUSED = "paused"
 
 
 def state_of(record: Record) -> str:
-    """Return RUNNING, HELD, LAPSED or FREE."""
+    """Return RUNNING, LAPSED, PAUSED, HELD or FREE; one that is paused may be running or lapsed as well."""
     if record.run is not None:
         return RUNNING if record.remaining > 0 else LAPSED
+    if record.pause is not None:
+        return PAUSED
     return HELD if record.untold or record.hold_remaining > 0 else FREE
-
-
-def conditions_of(record: Record) -> list[str]:
-    """Return what of CONDITIONS the key is, the most urgent first."""
-    what = state_of(record)
-    last = record.history[0] if record.history else None
-    failed = record.run is None and last is not None and not last.succeeded and last.outcome != RELEASED
-    return [one for one in CONDITIONS if one == what or (one == FAILED and failed)]
-
-
-def headline(record: Record) -> str:
-    """Return the most urgent of what the key is."""
-    return conditions_of(record)[0]
-
-
-def by_attention(records: list[tuple[str, Record]]) -> list[tuple[str, Record]]:
-    """Return the keys' records, those first that need attention, and by name."""
-    return sorted(records, key=lambda one: (CONDITIONS.index(headline(one[1])), one[0]))
 
 
 def is_held(record: Record) -> bool:
@@ -81,7 +63,14 @@ def key_as_json(key: str, record: Record) -> dict[str, Any]:
         "last": run_as_json(record.history[0]) if record.history else None,
         "last_success": record.success and run_as_json(record.success),
         "drift": drift_of(record),
+        "pause": record.pause and pause_as_json(record.pause),
     }
+
+
+def pause_as_json(pause: Pause) -> dict[str, Any]:
+    """Return a pause; `until` is null where only a person ends it."""
+    until = None if pause.until is None else round(pause.until, 3)
+    return {"user": pause.user, "host": pause.host, "reason": pause.reason, "at": round(pause.at, 3), "until": until}
 
 
 def run_as_json(run: Run) -> dict[str, Any]:

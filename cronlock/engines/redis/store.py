@@ -20,7 +20,7 @@ import time
 from ...errors import ForeignValue, Unacknowledged
 from ...lease.clock import SystemClock
 from ...lease.server_clock import ServerClock
-from ...lease.store import Cell
+from ...lease.store import STAYS, Cell
 from ...lease.vocabulary import RETENTION, Traits
 from . import address
 from .cell import FIELDS, PURGE, SWAP, decode, is_nothing
@@ -50,6 +50,10 @@ if TYPE_CHECKING:
 
         def close(self) -> None:
             """Close all connections; raises nothing."""
+
+
+#: Seconds; no more would be: PERSIST is a command that users of an ACL would have to be given.
+_FOR_EVER = 100 * 365 * 86400.0
 
 
 def open_store(url: URL, timeout: float) -> RedisStore:
@@ -98,7 +102,8 @@ class RedisStore:
         hold_of, length = (hold, 0.0) if isinstance(hold, Cell) else (seen, hold)
         lease_until = getattr(seen, "lease_until", 0) if lease is None else 0
         hold_until = getattr(hold_of, "hold_until", 0)
-        times = (lease_until, (lease or 0.0) * 1e6, hold_until, length * 1e6, RETENTION * 1000)
+        kept = _FOR_EVER if STAYS in data else RETENTION
+        times = (lease_until, (lease or 0.0) * 1e6, hold_until, length * 1e6, kept * 1000)
         words = [self._database, before, version, data, *[b"%.0f" % number for number in times]]
         commands: list[Command] = [[b"EVAL", SWAP, b"1", self._name(key), *words]]
         if lease and self._min_replicas:

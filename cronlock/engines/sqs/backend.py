@@ -22,7 +22,7 @@ import time
 
 from ...errors import BackendError, BackendUnavailable, ConfigError, UsageError
 from ...lease.clock import SystemClock
-from ...lease.vocabulary import FORGOTTEN, HELD, Claim, Conflict, Ending, Grant, Record, Traits
+from ...lease.vocabulary import FORGOTTEN, HELD, Claim, Conflict, Ending, Grant, Pause, Record, Traits
 from ...value import Value
 from ..wire import aws, aws_json
 from . import queue
@@ -176,6 +176,14 @@ class SqsBackend:
             f"{self._name}: SQS takes a token back from nobody but the run that received it: end that run, or wait "
             "for its ttl"
         )
+
+    def pause(self, key: str, pause: Pause, lasts: float | None) -> None:  # noqa: ARG002 - it is refused for all
+        """Raise BackendError: there is no record to say so in."""
+        raise BackendError(f"{self._name}: SQS keeps no records, so no key can be paused: take the line out")
+
+    def resume(self, key: str) -> None:  # noqa: ARG002 - it is refused for all
+        """Raise BackendError: no key is paused."""
+        raise BackendError(f"{self._name}: SQS keeps no records, so no key is paused")
 
     def close(self) -> None:
         """Close the connection."""

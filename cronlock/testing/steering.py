@@ -1,0 +1,47 @@
+"""What a person tells a key, on any store: see `cronlock.lease.rules` for what it means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from unittest import mock
+
+from cronlock.lease import leases
+from cronlock.lease.leases import Leases
+from cronlock.lease.vocabulary import PAUSED, Grant, Pause
+
+from .hooks import LONG, Nodes, StoreHooks, granted, make_claim, make_ending, refused
+from .waiting import eventually
+
+if TYPE_CHECKING:
+    from cronlock.lease.store import Store
+
+
+class SteeringContract(Nodes):
+    """Part of the `StoreContract`."""
+
+    def test_pause(self, hooks: StoreHooks, a: Store, b: Store, key: str) -> None:
+        """No run starts, of a key that nobody used or of one that a run has, which goes on, until the pause is over.
+
+        It is over by the server's clock where that has one, else by this machine's with some slack, left out here.
+        """
+        nodes = Leases(a), Leases(b)
+        nodes[0].pause(key, Pause("alice", "h", "why not"), None)
+        for node in nodes:
+            assert refused(node.acquire(make_claim(key, ignore_hold=True)), PAUSED).remaining > LONG
+            record = node.read(key)
+            assert record is not None
+            assert record.pause is not None
+            assert (record.pause.user, record.pause.reason, record.pause.until) == ("alice", "why not", None)
+        by_hand = granted(nodes[1].acquire(make_claim(key).but(ignore_pause=True)))
+        nodes[0].pause(key, Pause("bob", "h"), LONG)
+        assert nodes[1].renew(by_hand)
+        assert nodes[1].release(by_hand, make_ending(), keep_hold=False)
+        assert LONG - 10 < refused(nodes[1].acquire(make_claim(key)), PAUSED).remaining <= LONG + 50
+        resumed = nodes[1].resume(key)
+        assert resumed is not None
+        assert resumed.user == "bob"
+        assert nodes[0].resume(key) is None
+        nodes[0].pause(key, Pause("bob", "h"), 1.0)
+        hooks.pass_time(1.0)
+        with mock.patch.object(leases, "CLOCKS_APART", 0.0):
+            eventually(lambda: isinstance(nodes[1].acquire(make_claim(key)), Grant), "the pause is over", pause=0.1)
