@@ -70,7 +70,7 @@ class Sent:
 
 
 class SentHTTP(Sent):
-    """HTTP/1.1: requests are called as AWS calls them, or as the last word of their path."""
+    """HTTP/1.1: requests are called as AWS calls them, by their method on S3, or as the last word of their path."""
 
     def _first(self, data: bytes) -> tuple[int, str | None] | None:
         head, end, _ = data.partition(b"\r\n\r\n")
@@ -81,7 +81,9 @@ class SentHTTP(Sent):
         length = len(head) + len(end) + int(fields.get("content-length", 0))
         if len(data) < length:
             return None
-        path = first.split()[1]
+        method, path, _ = first.split()
+        if "x-amz-content-sha256" in fields:
+            return length, method
         return length, fields.get("x-amz-target", path.replace("/", ".")).rpartition(".")[2]
 
 

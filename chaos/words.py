@@ -16,6 +16,7 @@ BACKENDS = {
     "postgresql": "PostgreSQL",
     "mysql": "MariaDB",
     "dynamodb": "DynamoDB, an emulator",
+    "s3": "S3, an emulator",
     "sqs": "SQS, an emulator",
 }
 #: Name of a fault -> what it does.

@@ -24,6 +24,7 @@ from cronlock.engines.postgresql import link as postgresql_link
 from cronlock.engines.postgresql import servers as postgresql
 from cronlock.engines.postgresql import sql as postgresql_sql
 from cronlock.engines.registry import open_backend
+from cronlock.engines.s3 import store as s3
 from cronlock.engines.sqs import backend as sqs
 from cronlock.engines.sqs import queue as sqs_queue
 from cronlock.engines.url import URL
@@ -85,7 +86,7 @@ def _read(request: bytes) -> tuple[str, dict[str, str], Any]:
     head, _, body = request.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-    return first.split(" ")[1], headers, json.loads(body or b"null")
+    return first.split(" ")[1], headers, json.loads(body) if body[:1] in (b"{", b"[") else None
 
 
 def _bent(data: Data, value: Any) -> Any:
@@ -264,7 +265,9 @@ def _an_account(data: Data, clock: SimulatedClock, answer: Callable[[str, Any], 
 
     def serve(request: bytes) -> bytes:
         clock.advance(data.pick((0.0, 0.0, 0.05, 0.05, 0.05, 3.0, 400.0, 50_000.0)) if data.chance(4) else 0.01)
-        action = _read(request)[1]["x-amz-target"].rpartition(".")[2]
+        fields = _read(request)[1]
+        target = fields.get("x-amz-target")
+        action = target.rpartition(".")[2] if target else request.partition(b" ")[0].decode()
         if data.chance(aws_errors):
             status, body = data.pick((400, 400, 400, 403, 500, 503, 200)), _aws_error(data)
         else:
@@ -274,7 +277,9 @@ def _an_account(data: Data, clock: SimulatedClock, answer: Callable[[str, Any], 
             lines = [b"Date: " + data.pick((b"", b"x", b"\xff", b"Sun, 99 Nov 1994 08:49:37 GMT"))]
         if data.chance(20):
             lines.append(b"x-amzn-errortype: " + data.pick((b"a:b", b"\xff\x85", SECRET.encode())))
-        return _http(data, status, _json(data, body), lines)
+        if isinstance(body, bytes):
+            lines += [] if data.chance(20) else [b'ETag: "%b"' % data.pick((b"a", b"b", b"", b"\xff"))]
+        return _http(data, status, body if isinstance(body, bytes) else _json(data, body), lines)
 
     environment = {
         "AWS_ACCESS_KEY_ID": "AKIAFUZZ",
@@ -357,6 +362,46 @@ def an_item(data: Data) -> None:
         holds: tuple[Any, ...] = (0.0, 5.0, cell, NO_HOLD)
         after = cell.followed_by(b"x", data.pick((None, 0.0, 5.0)), data.pick(holds), 1.7e9)
         assert dynamodb_item.decode(dynamodb_item.encode(after)).data == b"x"
+
+
+def an_s3(data: Data) -> None:
+    """A bucket whose objects hold anything gives answers, or the errors of backends."""
+    clock = SimulatedClock()
+
+    def answer(action: str, _: Any) -> tuple[int, Any]:
+        if data.chance(6):
+            codes = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "NoSuchBucket", "SlowDown")
+            code = data.pick(codes)
+            return data.pick((404, 409, 412, 503)), f"<Error><Code>{code}</Code></Error>".encode()
+        if action == "GET":
+            return 200, _content(data, clock.wall())
+        return 200, b""
+
+    with _an_account(data, clock, answer):
+        more = data.pick(("", "", "&create=yes"))
+        store = s3.open_store(URL(f"s3://bucket/p?endpoint=http://h{more}"), 5.0)
+        store.service.use_clock(clock)
+        operate(data, Leases(store, clock))
+
+
+def _content(data: Data, now: float) -> bytes:
+    """Return what an object may have in it, or a page of a list."""
+    if data.chance(4):
+        names = data.several(3, lambda: data.pick(("p/a", "p/%2E", "p/.cronlock", "x", "p/b%2fc", "p/&amp;")))
+        page = "".join(f"<Contents><Key>{name}</Key></Contents>" for name in names)
+        token = "<NextContinuationToken>t</NextContinuationToken>" if data.chance(3) else ""
+        return data.maimed(f"<L>{page}{token}</L>".encode())
+    ends = (0.0 if data.chance(2) else now + data.pick((-1e6, -1.9, 0.0, 20.0, _YEAR)) for _ in range(2))
+    head = "\t".join(("cronlock-s3=1", "a", *(f"{end:.3f}" for end in ends), data.pick(("0", "5.000", "300.000"))))
+    content = head.encode() + b"\n" + a_record(data)
+    return data.maimed(content) if data.chance(4) else content
+
+
+def an_object(data: Data) -> None:
+    """Whatever lies in a bucket is a cell, which is written as it was read, or ForeignValue."""
+    with expecting(ForeignValue):
+        cell = s3.decode(_content(data, 1.7e9), "tag")
+        assert s3.decode(s3.encode(cell), "tag") == cell
 
 
 def an_sqs(data: Data) -> None:
@@ -748,6 +793,18 @@ def a_postgresql(data: Data) -> None:
 
 
 TARGETS = (
-    *(an_http_answer, an_etcd, an_etcd_cell, a_dynamodb, an_item, an_sqs, a_message, a_date, some_credentials),
+    *(
+        an_http_answer,
+        an_etcd,
+        an_etcd_cell,
+        a_dynamodb,
+        an_item,
+        an_s3,
+        an_object,
+        an_sqs,
+        a_message,
+        a_date,
+        some_credentials,
+    ),
     *(some_names, a_mysql, a_postgresql),
 )

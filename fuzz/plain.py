@@ -24,7 +24,7 @@ from .engine import SECRET, expecting, said
 
 _SCHEMES = (
     *("file", "redis", "rediss", "redis+unix", "redis+sentinel", "redis+cluster"),
-    *("memcached", "memcacheds", "zookeeper", "zookeepers", "etcd", "etcds", "dynamodb", "sqs"),
+    *("memcached", "memcacheds", "zookeeper", "zookeepers", "etcd", "etcds", "dynamodb", "s3", "sqs"),
     *("postgresql", "mysql", "http", ""),
 )
 _PARAMETERS = (

@@ -21,10 +21,12 @@ _LONG = (
     "fleet/test_takeover.py",
     "fuzz/test_fuzz.py",
     "engines/dynamodb/test_dynamodb.py",
+    "engines/s3/test_s3.py",
     "engines/etcd/test_etcd_ensemble.py",
     "fleet/test_cron.py",
     "engines/sqs/test_sqs_losses.py",
     "engines/dynamodb/test_dynamodb_clocks.py",
+    "engines/s3/test_s3_clocks.py",
     "engines/sqs/test_sqs.py",
     "process/test_leases.py",
 )

@@ -20,7 +20,7 @@ import pytest
 from bench.counts import MemcachedCount, RedisCount
 from bench.watch import LOGIN, SentHTTP, SentMySQL, SentPostgreSQL, Watch, WatchCount
 from labs.installation import ROOT, clean_environment, copy_checkout
-from labs.servers.aws import DynamoDBServer, SQSServer
+from labs.servers.aws import DynamoDBServer, S3Server, SQSServer
 from labs.servers.creating import create
 from labs.servers.etcd import EtcdServer
 from labs.servers.mariadb import MariadbServer
@@ -61,6 +61,7 @@ _FOREIGN = {
     "postgresql": _SOCKET,
     "mysql": _SOCKET,
     "dynamodb": _SOCKET,
+    "s3": _SOCKET,
     "sqs": _SOCKET,
 }
 #: What engines import besides, with all that it brings in turn: clients of servers, and what AWS's signatures take.
@@ -68,6 +69,7 @@ _CLIENTS = {
     "etcd": "binascii, h11, json",
     "mysql": "pymysql",
     "dynamodb": "h11, hashlib, hmac, json",
+    "s3": "h11, hashlib, hmac, json",
     "sqs": "h11, hashlib, hmac, json",
 }
 
@@ -99,9 +101,10 @@ _OWN = {
     "postgresql": _engine("postgresql", "libpq link servers sql store", "sql stream") | _names("lease.server_clock"),
     "mysql": _engine("mysql", "link servers sql store", "sql stream") | _names("lease.server_clock"),
     "dynamodb": _engine("dynamodb", "item store table", f"{_AWS} aws_json dated") | _names("lease.server_clock"),
+    "s3": _engine("s3", "objects store", f"{_AWS} dated") | _names("lease.server_clock"),
     "sqs": _engine("sqs", "backend queue wire", f"{_AWS} aws_json") | _names("lease.server_clock"),
 }
-_BACKENDS = ("file", "redis", "rediss", "memcached", "zookeeper", "etcd", "postgresql", "mysql", "dynamodb", "sqs")
+_BACKENDS = tuple(name for name in _OWN if name != "version")
 
 
 class Servers:
@@ -117,10 +120,11 @@ class Servers:
         self.postgresql = PostgresqlServer()
         self.mysql = MariadbServer()
         self.dynamodb = DynamoDBServer()
+        self.s3 = S3Server()
         self.sqs = SQSServer()
         self.all: tuple[Server, ...] = (
             *(self.redis, self.rediss, self.redis_password, self.memcached, self.zookeeper),
-            *(self.etcd, self.postgresql, self.mysql, self.dynamodb, self.sqs),
+            *(self.etcd, self.postgresql, self.mysql, self.dynamodb, self.s3, self.sqs),
         )
         self._directory = directory
 
@@ -130,7 +134,7 @@ class Servers:
             server.launch()
         for server in self.all:
             server.wait_ready()
-        for made in (self.dynamodb, self.sqs):
+        for made in (self.dynamodb, self.s3, self.sqs):
             create(made.url(), made.environ)
 
     def url(self, backend: str, **options: Any) -> str:
@@ -306,6 +310,7 @@ class TestRequests:
             ("postgresql", SentPostgreSQL, {LOGIN: 2, "query": 3}, {LOGIN: 2, "query": 1}),
             ("mysql", SentMySQL, {LOGIN: 1, "query": 3}, {LOGIN: 1, "query": 1}),
             ("dynamodb", SentHTTP, {"GetItem": 1, "UpdateItem": 2}, {"GetItem": 1}),
+            ("s3", SentHTTP, {"GET": 1, "PUT": 2}, {"GET": 1}),
             (
                 "sqs",
                 SentHTTP,

@@ -1,10 +1,10 @@
-"""DynamoDB and SQS, on an emulator: the services themselves neither restart nor forget."""
+"""DynamoDB, S3 and SQS, on an emulator: the services themselves neither restart nor forget."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from labs.servers.aws import ENVIRON, DynamoDBServer, SQSServer
+from labs.servers.aws import ENVIRON, DynamoDBServer, S3Server, SQSServer
 from labs.servers.creating import create
 
 from .base import System
@@ -33,6 +33,16 @@ class DynamoDB(Emulated):
     def make(self) -> DynamoDBServer:
         """Return the server, not started yet."""
         return DynamoDBServer(place=self.places[0])
+
+
+class S3(Emulated):
+    """A bucket."""
+
+    name = "s3"
+
+    def make(self) -> S3Server:
+        """Return the server, not started yet."""
+        return S3Server(place=self.places[0])
 
 
 class SQS(Emulated):

@@ -139,7 +139,7 @@ OPTIONS = (
         "--backend",
         TEXT,
         "Where the lease is kept: file:, redis:, rediss:, redis+unix:, redis+sentinel:, redis+cluster:, memcached:, "
-        "memcacheds:, zookeeper:, zookeepers:, etcd:, etcds:, dynamodb:, sqs:, postgresql: or mysql: URL.",
+        "memcacheds:, zookeeper:, zookeepers:, etcd:, etcds:, dynamodb:, s3:, sqs:, postgresql: or mysql: URL.",
         word="URL",
         otherwise="file: in the state directory, which guards this machine only",
     ),

@@ -30,6 +30,7 @@ SCHEMES: dict[str, str] = {
     "etcd": "cronlock.engines.etcd.store",
     "etcds": "cronlock.engines.etcd.store",
     "dynamodb": "cronlock.engines.dynamodb.store",
+    "s3": "cronlock.engines.s3.store",
     "sqs": "cronlock.engines.sqs.backend",
     "postgresql": "cronlock.engines.postgresql.store",
     "postgres": "cronlock.engines.postgresql.store",

@@ -1,4 +1,4 @@
-"""DynamoDB and SQS on two emulators that nobody's account pays for: moto and MiniStack.
+"""DynamoDB, S3 and SQS on two emulators that nobody's account pays for: moto and MiniStack.
 
 They differ from AWS, and from each other; where that matters the tests say so:
 
@@ -69,6 +69,10 @@ class AwsServer(Server):
         """Return the URL of queues that are made by the first run of each key, through a proxy on `port` if any."""
         return _url(f"sqs://{prefix or 'cronlock'}", self, port, {"create": "yes", **params})
 
+    def bucket_url(self, *, prefix: str | None = None, port: int | None = None, **params: str) -> str:
+        """Return the URL of a bucket that is made by `doctor --create`, through a proxy on `port` if there is one."""
+        return _url(f"s3://cronlock{f'/{prefix}' if prefix else ''}", self, port, params)
+
 
 def _url(start: str, server: AwsServer, port: int | None, params: dict[str, str]) -> str:
     endpoint = f"http://{server.place.host}:{port or server.port}"
@@ -99,11 +103,11 @@ class MinistackServer(AwsServer):
         super().__init__(place)
 
     def command(self) -> list[str]:
-        """Run it with the two services only, and nothing kept on disk."""
+        """Run it with the three services only, and nothing kept on disk."""
         settings = {
             "BIND_HOST": self.place.host,
             "GATEWAY_PORT": str(self.port),
-            "SERVICES": "dynamodb,sqs",
+            "SERVICES": "dynamodb,s3,sqs",
             "TMPDIR": str(self.directory),
             "MINISTACK_REGION": ENVIRON["AWS_REGION"],
         }
@@ -113,6 +117,14 @@ class MinistackServer(AwsServer):
 
 class DynamoDBServer(MinistackServer):
     """What tests take that want DynamoDB and do not care which."""
+
+
+class S3Server(MinistackServer):
+    """What tests take that want S3 and do not care which."""
+
+    def url(self, *, prefix: str | None = None, port: int | None = None, **params: str) -> str:
+        """Return the bucket's URL."""
+        return self.bucket_url(prefix=prefix, port=port, **params)
 
 
 class SQSServer(MinistackServer):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from .aws import DynamoDBServer, SQSServer
+from .aws import DynamoDBServer, S3Server, SQSServer
 from .etcd import EtcdServer
 from .mariadb import MariadbServer
 from .memcached import MemcachedServer
@@ -23,7 +23,8 @@ MAKERS: dict[str, Callable[..., Any]] = {
     "postgresql": PostgresqlServer,
     "mysql": partial(MariadbServer, settings={"innodb-flush-log-at-trx-commit": "2"}),
     "dynamodb": DynamoDBServer,
+    "s3": S3Server,
     "sqs": SQSServer,
 }
 #: Those where something has to be there before the first run; see `creating`.
-CREATED = ("dynamodb", "sqs")
+CREATED = ("dynamodb", "s3", "sqs")

@@ -25,6 +25,7 @@ _SCHEMES = (
     "zookeepers?",
     "etcds?",
     "dynamodb",
+    "s3",
     "sqs",
     "postgres(?:ql)?",
     "mysql",

@@ -13,7 +13,9 @@ import pytest
 from cronlock.commands.views.prometheus import METRICS
 from cronlock.engines.dynamodb import table as dynamodb_table
 from cronlock.engines.dynamodb.item import KEY
+from cronlock.engines.s3.doctor import RUN_ACTIONS
 from cronlock.engines.sqs import wire as sqs_wire
+from cronlock.engines.wire.dated import LONGEST
 from labs.servers.process import need
 
 from .payloads import CLOUD_INIT, MONIT, NAGIOS, PROMETHEUS, payload
@@ -313,6 +315,20 @@ class TestAws:
         assert re.search(rf'hash_key += "{KEY}"\n', terraform)
         assert re.search(rf'attribute {{\n +name = "{KEY}"\n +type = "S"\n +}}', terraform)
         assert re.search(r'billing_mode += "PAY_PER_REQUEST"\n', terraform)
+
+    def test_bucket(self) -> None:
+        """s3-policy.json allows what a run and the other commands need; the templates make a bucket of that name."""
+        objects, listing = json.loads((RECIPES / "s3-policy.json").read_text())["Statement"]
+        assert {*objects["Action"], *listing["Action"]} == {f"s3:{action}" for action in RUN_ACTIONS}
+        bucket = listing["Resource"].rpartition(":")[2]
+        assert objects["Resource"] == f"{listing['Resource']}/cronlock/*"
+        template, terraform = ((RECIPES / name).read_text() for name in ("s3.yaml", "s3.tf"))
+        assert f"BucketName: {bucket}\n" in template
+        assert f'bucket = "{bucket}"\n' in terraform
+        # An object is only removed when no lease or hold can be on it: these last a year at most.
+        for days in re.findall(r"(?:ExpirationInDays: |expiration { days = )(\d+)", template + terraform):
+            assert int(days) * 86400 > LONGEST
+        assert len(re.findall(r"(?i)noncurrent_?days\W+1\b", template + terraform)) == 2
 
 
 def test_every_recipe_is_tried() -> None:

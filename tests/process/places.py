@@ -80,7 +80,7 @@ def on(*kinds: str) -> pytest.MarkDecorator:
 
 #: All that keep a record of each key's runs, number them and say who has a key: all but SQS, where a
 #: message that nobody sees is all that there is.
-_RECORDING = ("file", "redis", "memcached", "zookeeper", "etcd", "postgresql", "mysql", "dynamodb")
+_RECORDING = ("file", "redis", "memcached", "zookeeper", "etcd", "postgresql", "mysql", "dynamodb", "s3")
 EVERY = on(*_RECORDING, "sqs")
 #: For what is the same on all of them as long as these pass and the contract is kept.
 VARIOUS = on("file", "redis", "memcached", "zookeeper")

@@ -58,7 +58,7 @@ def test_fences_grow(place: Place) -> None:
 
 
 # On Redis: test_leases.
-@on("file", "memcached", "zookeeper", "etcd", "postgresql", "mysql", "dynamodb", "sqs")
+@on("file", "memcached", "zookeeper", "etcd", "postgresql", "mysql", "dynamodb", "s3", "sqs")
 def test_job_longer_than_three_ttls(place: Place) -> None:
     """A job longer than three ttls keeps its lease, another run skips until it ends; then it is free."""
     node = place.node
@@ -87,7 +87,7 @@ def test_sigkill_of_the_wrapper(place: Place) -> None:
 
 
 # On Redis and file: test_trees.
-@on("memcached", "zookeeper", "etcd", "postgresql", "mysql", "dynamodb", "sqs")
+@on("memcached", "zookeeper", "etcd", "postgresql", "mysql", "dynamodb", "s3", "sqs")
 def test_sigstop_of_the_wrapper(place: Place) -> None:
     """A wrapper that stays stopped loses the command before another run starts."""
     node = place.node
@@ -129,7 +129,7 @@ def test_server_that_hangs(place: Place) -> None:
     assert "lease lost" in started.err
 
 
-# The services of DynamoDB and SQS do not restart, and their emulators forget everything then.
+# The services of AWS do not restart, and their emulators forget everything then.
 @on("redis", "zookeeper", "etcd", "postgresql", "mysql")
 def test_server_that_restarts_with_its_data(place: Place) -> None:
     """A server that is killed and started again within the ttl leaves the job undisturbed."""

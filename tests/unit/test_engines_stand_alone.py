@@ -32,6 +32,7 @@ _URLS = {
     "etcd": "etcd://one,two",
     "etcds": "etcds://host",
     "dynamodb": "dynamodb://table?region=eu-west-1",
+    "s3": "s3://bucket?region=eu-west-1",
     "sqs": "sqs://queues?region=eu-west-1",
     "postgresql": "postgresql://user@host/db",
     "postgres": "postgres://user@host/db",

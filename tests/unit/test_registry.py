@@ -17,6 +17,7 @@ _ENGINES = {
     "etcd://h/d": _H11,
     "etcds://h/d": _H11,
     "dynamodb://table": _H11,
+    "s3://bucket": _H11,
     "sqs://queue": _H11,
     "postgresql://h/d": ("PostgreSQL's library libpq", "libpq5 (Red Hat: libpq)", "'psycopg[binary]'"),
     "postgres://h/d": ("PostgreSQL's library libpq", "libpq5 (Red Hat: libpq)", "'psycopg[binary]'"),

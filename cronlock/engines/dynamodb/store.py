@@ -10,7 +10,6 @@ sent, as its holder counts, and so for less from when it arrives.
 from __future__ import annotations
 
 from ...errors import ForeignValue
-from ...lease.vocabulary import Traits
 from ..wire import aws, aws_json
 from ..wire.dated import DatedStore
 from .item import ItemCell, decode, encode
@@ -43,7 +42,6 @@ class DynamoDBStore(DatedStore):
     def __init__(self, table: Table, shown: str, timeout: float, *, create: bool = False, strict: bool = False) -> None:
         """`shown` begins every error; see `open_store` for the rest."""
         super().__init__(table.service, shown, timeout)
-        self.traits = Traits(shortest_ttl=2.0, longest_ttl=365 * 86400.0)
         self.table = table
         self._create = create
         self._strict = strict

@@ -11,15 +11,20 @@ import os
 
 from ...errors import BackendUnavailable
 from ...lease.store import Cell
+from ...lease.vocabulary import Traits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ...lease.server_clock import ServerClock
     from ...lease.store import Hold
     from .aws import Service
 
 #: Seconds for which a lease or a hold counts as on behind its end.
 SLACK = 2.0
+#: The longest ttl, in seconds.
+LONGEST = 365 * 86400.0
 #: How many seconds an end may be too early by, as the server's answer shows: less than others' slack.
 _SHORT = SLACK / 2
 #: From so many seconds on a person should hear that this machine's clock is wrong.
@@ -66,6 +71,7 @@ class DatedStore:
 
     def __init__(self, service: Service, shown: str, timeout: float) -> None:
         """`shown` begins every error; `timeout` is that of a call, in seconds."""
+        self.traits = Traits(shortest_ttl=SLACK, longest_ttl=LONGEST)
         self.timeout = timeout
         self.service = service
         self.notices = service.notices
@@ -121,6 +127,14 @@ class DatedStore:
             raise BackendUnavailable(f"{self._shown}: its answers have no Date, so no clock can be trusted")
         cell.judge(self.service.times)
         return cell
+
+    def place(self, key: str) -> str:
+        """Return what messages call the cell."""
+        raise NotImplementedError
+
+    def keys(self) -> Iterator[str]:
+        """List the keys that have a cell."""
+        raise NotImplementedError
 
     def watch(self, key: str) -> None:
         """Return None: such services tell nothing by themselves."""

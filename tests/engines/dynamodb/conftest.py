@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .dynamodb_nodes import use_examples
+from ..wire.aws_nodes import use_examples
 
 
 @pytest.fixture(autouse=True)

@@ -31,19 +31,8 @@ from labs.servers.aws import EMULATORS, ENVIRON, AwsServer
 from labs.servers.aws_gate import Gate
 
 from ..faults import Costs, Doubles, StoreFaults, Strangers, URLs
-from .dynamodb_nodes import (
-    DynamoDBHooks,
-    a_node,
-    a_store,
-    delete,
-    item,
-    make_table,
-    put,
-    read,
-    replace,
-    swap,
-    with_params,
-)
+from ..wire.aws_nodes import a_node, read, swap, with_params
+from .dynamodb_nodes import DynamoDBHooks, a_store, delete, item, make_table, put, replace
 
 #: A real table that the tests are to be run on as well, by whoever has an account.
 _REAL = os.environ.get("CRONLOCK_TEST_DYNAMODB")

@@ -1,309 +1,34 @@
-"""DynamoDB and clocks that are wrong: no two runs at once, none too early, and ends that are AWS's.
-
-The wall clock is wrong, never AWS's: emulators tell the true time. `Gate` refuses requests whose time is off
-by more than five minutes, as AWS does; without it a clock can be off by anything.
-"""
+"""DynamoDB and clocks that are wrong."""
 
 from __future__ import annotations
 
-import os
-import random
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
-import pytest
+from labs.servers.aws import AwsServer
 
-from cronlock.engines.dynamodb.item import ItemCell
-from cronlock.engines.wire.dated import SLACK
-from cronlock.errors import BackendUnavailable
-from cronlock.lease.clock import SystemClock
-from cronlock.lease.leases import Leases
-from cronlock.lease.server_clock import ServerClock
-from cronlock.lease.timing import deadline as deadline_of
-from cronlock.lease.vocabulary import HELD, HOLD, Conflict, Grant
-from cronlock.testing import eventually, fresh_key, granted, make_claim, make_ending, refused
-from labs.servers.aws import ENVIRON, MinistackServer
-from labs.servers.aws_gate import Gate
-from labs.servers.process import need
-
-from .dynamodb_nodes import WrongClock, a_node, a_store, make_table, number, put, read, swap
-
-if TYPE_CHECKING:
-    from cronlock.engines.dynamodb.item import Item
-
-#: Seconds: under what AWS refuses, and over it.
-_OFF = (-600.0, -240.0, -30.0, 30.0, 240.0, 600.0)
-_EITHER = pytest.mark.parametrize("ahead", _OFF)
+from ..wire.clocks import Clocks
+from .dynamodb_nodes import item, make_table, put
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[MinistackServer]:
-    """One emulator with a table."""
-    with MinistackServer() as running:
-        make_table(running.url())
-        yield running
+class TestClocks(Clocks):
+    """A table."""
 
+    service: ClassVar[str] = "dynamodb"
+    look: ClassVar[str] = "GetItem"
 
-@pytest.fixture
-def gate(server: MinistackServer) -> Iterator[Gate]:
-    """What AWS has in front."""
-    with Gate(server.port, ENVIRON["AWS_SECRET_ACCESS_KEY"]) as standing:
-        yield standing
+    def make(self, server: AwsServer) -> None:
+        """Make the table."""
+        make_table(server.url())
 
+    def url(self, endpoint: str) -> str:
+        """Return the table's URL."""
+        return f"dynamodb://cronlock?endpoint={endpoint}"
 
-@pytest.fixture(params=["gate", "no gate"])
-def way(request: pytest.FixtureRequest, server: MinistackServer, gate: Gate) -> str:
-    """The URL by which the node with the wrong clock asks."""
-    return f"dynamodb://cronlock?endpoint={gate.endpoint}" if request.param == "gate" else server.url()
+    def ends(self, server: AwsServer, key: str) -> tuple[float, float]:
+        """Look at the item."""
+        found = item(server.url(), key)
+        return float(found["lapse"]["N"]), float(found["hold"]["N"])
 
-
-@pytest.fixture
-def node(server: MinistackServer) -> Iterator[Leases]:
-    """A node whose clock is right."""
-    one = a_node(server.url())
-    yield one
-    one.close()
-
-
-@_EITHER
-def test_ends_are_by_the_clock_of_aws(way: str, server: MinistackServer, node: Leases, key: str, ahead: float) -> None:
-    """Whatever the clock of a node says, its lease, its hold and its record are by AWS's."""
-    wrong = a_node(way, ahead=ahead)
-    before = time.time()
-    grant = granted(wrong.acquire(make_claim(key, ttl=100.0, hold=50.0)))
-    after = time.time()
-    assert before + 100.0 <= number(server.url(), key, "lapse") < after + 101.5
-    assert before + 50.0 <= number(server.url(), key, "hold") < after + 51.5
-    assert 80.0 < refused(node.acquire(make_claim(key)), HELD).remaining <= 102.0
-    before = time.time()
-    assert wrong.renew(grant)
-    assert before + 100.0 <= number(server.url(), key, "lapse") < time.time() + 101.5
-    assert wrong.release(grant, make_ending(), keep_hold=True)
-    assert 30.0 < refused(node.acquire(make_claim(key)), HOLD).remaining <= 52.0
-    record = node.read(key)
-    assert record is not None
-    assert record.last is not None
-    assert after - 20.0 < record.last.started_at <= (record.last.ended_at or 0.0) < time.time() + 2.0
-    wrong.close()
-
-
-@pytest.mark.parametrize("ahead", [-240.0, -2.0, 2.0, 240.0])
-def test_wrong_clock_is_said(server: MinistackServer, key: str, ahead: float) -> None:
-    """A run says by how much its clock is off, if that is much, and what to do; a skip says nothing."""
-    wrong = a_node(server.url(), ahead=ahead)
-    grant = granted(wrong.acquire(make_claim(key)))
-    assert wrong.renew(grant)
-    said = [f" s {'ahead of' if ahead > 0 else 'behind'} AWS's: set it" in notice for notice in wrong.notices]
-    assert said == ([True] if abs(ahead) > 5 else [])
-    if said:
-        assert 238 <= int(wrong.notices[0].partition("about ")[2].partition(" s ")[0]) <= 242
-    other = a_node(server.url(), ahead=ahead)
-    refused(other.acquire(make_claim(key)), HELD)
-    assert other.notices == []
-    wrong.close()
-    other.close()
-
-
-@_EITHER
-def test_hold_is_respected(way: str, server: MinistackServer, node: Leases, key: str, ahead: float) -> None:
-    """A node whose clock is wrong takes no key before its hold is over by AWS's clock, and takes it then."""
-    first = granted(node.acquire(make_claim(key, hold=20.0, program="first")))
-    assert node.release(first, make_ending(), keep_hold=True)
-    wrong = a_node(way, ahead=ahead)
-    assert 0 < refused(wrong.acquire(make_claim(key)), HOLD).remaining <= 22.0
-    put(server.url(), key, hold=time.time() - 4.2)
-    granted(wrong.acquire(make_claim(key)))
-    wrong.close()
-
-
-@pytest.mark.parametrize("ahead", [-600.0, 600.0])
-def test_dead_are_not_taken_over_too_early(way: str, node: Leases, ahead: float) -> None:
-    """A dead run's key is taken over by AWS's clock, whose ever is wrong: the holder's or the taker's."""
-    for holder, taker in ((a_node(way, ahead=ahead), node), (node, a_node(way, ahead=ahead))):
-        one = fresh_key()
-        sent = time.monotonic()
-        grant = granted(holder.acquire(make_claim(one, ttl=2.0)))
-        believed_until = deadline_of(sent, grant.ttl, holder.traits.granularity)
-        answers: list[Grant | Conflict] = []
-
-        def take(by: Leases = taker, what: str = one, into: list[Grant | Conflict] = answers) -> bool:
-            into.append(by.acquire(make_claim(what)))
-            return isinstance(into[-1], Grant)
-
-        eventually(take, "the lease lapsed", pause=0.1)
-        assert time.monotonic() >= believed_until
-        assert not holder.renew(grant)
-
-
-def test_answers_without_a_date(gate: Gate, key: str) -> None:
-    """Where nothing bounds AWS's clock, nothing runs by it."""
-    gate.dated = False
-    undated, cell = a_store(f"dynamodb://cronlock?endpoint={gate.endpoint}"), ItemCell()
-    for work in (lambda: read(undated, key), lambda: swap(undated, key, cell, b"mine", lease=100.0)):
-        with pytest.raises(BackendUnavailable, match=r"no Date, so no clock can be trusted"):
-            work()
-    assert gate.actions == ["GetItem", "GetItem"]
-    undated.close()
-
-
-def test_renewal_after_boot_time_stood_still(server: MinistackServer, key: str) -> None:
-    """A swap whose answer shows that its ends were counted from too early is made again, with the right ones."""
-    clock = WrongClock()
-    store = a_store(server.url(), clock=clock)
-    _, cell = swap(store, key, read(store, key), b"held", lease=100.0)
-    clock.lost += 30.0
-    asked = time.time()
-    done, cell = swap(store, key, cell, b"held", lease=100.0, hold=50.0)
-    assert (done, cell.lease) == (True, 100.0)
-    assert number(server.url(), key, "lapse") >= asked + 100.0
-    assert number(server.url(), key, "hold") >= asked + 50.0
-    assert ["clock jumped by" in notice for notice in store.notices] == [True]
-    # Where no end is counted from now, it does not matter.
-    clock.lost += 30.0
-    done, cell = swap(store, key, cell, b"ended", lease=0.0)
-    assert done
-    clock.losing = 3.0
-    with pytest.raises(BackendUnavailable, match="run apart"):
-        swap(store, key, cell, b"held", lease=100.0)
-    store.close()
-
-
-def test_both_updates_have_one_time_limit(server: MinistackServer, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A swap that asks twice has no longer for both than for one, and the second one is of what the first wrote."""
-    clock = WrongClock()
-    store = a_store(server.url(), clock=clock)
-    _, cell = swap(store, key, read(store, key), b"held", lease=100.0)
-    put_item, limits, versions = store.table.put, [], []
-
-    def note(key: str, old: object, new: Item, deadline: float) -> tuple[bool, Item | None]:
-        limits.append(deadline)
-        versions.append((old, new["rev"]["S"]))
-        return put_item(key, old, new, deadline)
-
-    monkeypatch.setattr(store.table, "put", note)
-    clock.lost += 30.0
-    assert swap(store, key, cell, b"held", lease=100.0)[0]
-    assert len(limits) == 2
-    assert len(set(limits)) == 1
-    assert versions[1][0] == versions[0][1]
-    store.close()
-
-
-def test_wrong_clock_is_refused_with_the_reason(gate: Gate, key: str) -> None:
-    """Where AWS refuses the corrected time as well, it is the clock that is said to be wrong."""
-    wrong = a_node(f"dynamodb://cronlock?endpoint={gate.endpoint}", ahead=600.0)
-    gate.refuse("InvalidSignatureException", "Signature not yet current: 1 is still later than 2", times=2)
-    with pytest.raises(BackendUnavailable, match=r"refuses this machine's clock .* set it"):
-        wrong.acquire(make_claim(key))
-    assert gate.actions == ["GetItem", "GetItem"]
-    wrong.close()
-
-
-def test_wall_clock_that_is_set_during_a_run(server: MinistackServer, key: str) -> None:
-    """It moves nothing: what counts is boot time and AWS's."""
-    clock = WrongClock()
-    store = a_store(server.url(), clock=clock)
-    _, cell = swap(store, key, read(store, key), b"held")
-    for ahead in (-5000.0, 5000.0):
-        clock.ahead = ahead
-        asked = time.time()
-        done, cell = swap(store, key, cell, b"held", lease=100.0)
-        assert done
-        assert asked + 100.0 <= number(server.url(), key, "lapse") < time.time() + 102.0
-    store.close()
-
-
-class _BootClock(SystemClock):
-    """Boot time that is moved by hand."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.boot = 100.0
-
-    def now(self) -> float:
-        return self.boot
-
-    def wall(self) -> float:
-        return 1e9
-
-
-def test_front_ends_that_differ() -> None:
-    """Where no two of AWS's clocks differ by more than the slack, no lease is over before its holder believes so."""
-    draw = random.Random(3)
-    clock = _BootClock()
-    for _ in range(2000):
-        holder, other = (ServerClock("AWS", clock, [], 1.0) for _ in range(2))
-        apart, truth = {holder: 0.0, other: draw.uniform(-SLACK, SLACK)}, draw.uniform(2e9, 2e9 + 60)
-
-        def ask(times: ServerClock, fronts: dict[ServerClock, float] = apart, epoch: float = truth) -> None:
-            sent = clock.boot
-            clock.boot += draw.uniform(0.001, 0.5)
-            times.observe(sent, clock.boot, float(int(epoch + clock.boot + fronts[times])))
-            clock.boot += draw.uniform(0.0, 0.5)
-
-        for _ in range(draw.randrange(1, 6)):
-            ask(draw.choice([holder, other]))
-        ask(holder)
-        lease, hold = draw.uniform(2.0, 5.0), draw.uniform(0.0, 5.0)
-        sent, cell = clock.boot, ItemCell().followed_by(b"", lease, hold, holder.latest())
-        while clock.boot < sent + 8.0:
-            ask(other)
-            cell.judge(other)
-            assert cell.lease > 0 or clock.boot >= sent + lease
-            assert cell.hold > 0 or clock.boot >= sent + hold
-
-
-# The real program, on a machine whose wall clock is wrong
-
-
-@pytest.fixture(scope="module")
-def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What moves the wall clock of a program, and nothing else."""
-    library = tmp_path_factory.mktemp("clock") / "clock.so"
-    source = Path(__file__).parents[3] / "chaos/systems/clock.c"
-    command = [need("cc", "gcc libc6-dev"), "-shared", "-fPIC", "-O2", "-o", str(library), str(source), "-ldl"]
-    subprocess.run(command, check=True)
-    return library
-
-
-@pytest.mark.parametrize("ahead", [-600, 600])
-def test_run_on_a_machine_whose_clock_is_wrong(
-    server: MinistackServer, gate: Gate, node: Leases, tmp_path: Path, shim: Path, key: str, ahead: int
-) -> None:
-    """Its runs are corrected: one runs, longer than three ttls, keeps others out, and the next one is skipped."""
-    (tmp_path / "clock").write_text(str(ahead))
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("CRONLOCK_")},
-        "LD_PRELOAD": str(shim),
-        "TORTURE_CLOCK": str(tmp_path / "clock"),
-        "CRONLOCK_STATE_DIR": str(tmp_path),
-        "CRONLOCK_CONFIG": os.devnull,
-        "CRONLOCK_BACKEND": f"dynamodb://cronlock?endpoint={gate.endpoint}",
-    }
-    line = [sys.executable, "-m", "cronlock", "run", "-v", "--key", key, "--ttl", "4", "--min-hold", "60", "--"]
-    mark = tmp_path / "began"
-    first = subprocess.Popen(
-        [*line, "sh", "-c", f"date +%s > {mark}; sleep 13"], env=environment, stderr=subprocess.PIPE, text=True
-    )
-    eventually(mark.exists, "the command runs", pause=0.05)
-    while first.poll() is None:
-        answer = node.acquire(make_claim(key))
-        assert isinstance(answer, Conflict)
-        assert answer.why in (HELD, HOLD)
-        time.sleep(0.2)
-    assert first.stderr is not None
-    said = first.stderr.read()
-    assert first.returncode == 0, said
-    assert "lost" not in said
-    conflict = refused(node.acquire(make_claim(key)), HOLD)
-    assert 20.0 < conflict.remaining <= 63.0 - 13.0
-    second = subprocess.run([*line, "false"], env=environment, capture_output=True, text=True, timeout=60)
-    assert second.returncode == 0
-    assert "skipped" in second.stderr
-    put(server.url(), key, hold=time.time() - 10.0)
-    third = subprocess.run([*line, "false"], env=environment, capture_output=True, text=True, timeout=60)
-    assert third.returncode == 1, third.stderr
+    def set_hold(self, server: AwsServer, key: str, end: float) -> None:
+        """Write into the item."""
+        put(server.url(), key, hold=end)

@@ -15,7 +15,8 @@ from cronlock.testing import fresh_key, granted, make_claim
 from labs.servers.aws import ENVIRON, MinistackServer
 from labs.servers.aws_gate import Gate
 
-from .dynamodb_nodes import a_node, item, use_examples
+from ..wire.aws_nodes import a_node, use_examples
+from .dynamodb_nodes import item
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,74 @@
+"""What the tests of S3 share: a bucket, and a look behind everybody's back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from cronlock.engines.s3.objects import Objects
+from cronlock.engines.s3.store import S3Store, object_name
+
+from ..faults import PATIENT
+from ..wire.aws_nodes import DatedHooks, open_dated, use_examples
+
+
+def a_store(url: str, timeout: float = PATIENT) -> S3Store:
+    """Return a node's store."""
+    store = open_dated(url, timeout)
+    assert isinstance(store, S3Store)
+    return store
+
+
+@contextmanager
+def bucket(url: str) -> Iterator[Objects]:
+    """Give the objects of a URL."""
+    store = a_store(url)
+    try:
+        yield store.objects
+    finally:
+        store.close()
+
+
+def make_bucket(url: str) -> None:
+    """Make the bucket of a URL on an emulator, and see that it keeps conditions."""
+    with pytest.MonkeyPatch.context() as patch:
+        use_examples(patch)
+        with bucket(url) as objects:
+            objects.create(objects.deadline())
+            objects.trust(objects.deadline())
+
+
+def content(url: str, key: str) -> bytes | None:
+    """Return what a key's object has in it, None if there is none."""
+    with bucket(url) as objects:
+        found = objects.get(object_name(key), time.monotonic() + PATIENT)
+        return found[0] if found else None
+
+
+def overwrite(url: str, key: str, data: bytes) -> None:
+    """Write a key's object, whatever is there."""
+    with bucket(url) as objects:
+        name, deadline = object_name(key), time.monotonic() + PATIENT
+        found = objects.get(name, deadline)
+        assert objects.put(name, data, found[1] if found else None, deadline) is not None
+
+
+class S3Hooks(DatedHooks):
+    """One bucket."""
+
+    first = 1
+
+    def url_at(self, port: int = 0) -> str:
+        """Return the bucket's URL, by `port` if that is not 0."""
+        return str(self.server.bucket_url(port=port or self.server.port))
+
+    def put(self, key: str, value: bytes) -> None:
+        """Write the key's object."""
+        overwrite(self.url, key, value)
+
+    def kept(self, key: str) -> object:
+        """Return the key's object."""
+        return content(self.url, key)

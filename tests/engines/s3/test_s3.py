@@ -1,0 +1,362 @@
+"""S3: the contract on two emulators that keep conditions, and what is its own: ETags, buckets, stores that are none.
+
+moto and MiniStack both compare and write in one step (moto one request at a time, see `labs.servers.aws`), answer 412
+where a condition does not hold and 404 where there is no object to match, and take what comes in twice as two.
+Opt-in on AWS: CRONLOCK_TEST_S3=s3://BUCKET/PREFIX?region=R, a bucket that is there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import ClassVar
+
+import pytest
+
+from cronlock.engines.s3.objects import NO_TAG, PROOF
+from cronlock.engines.s3.store import S3Store, key_of, object_name
+from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
+from cronlock.lease.leases import Leases
+from cronlock.lease.vocabulary import HISTORY, Grant
+from cronlock.testing import LONG, StoreContract, fresh_key, granted, make_claim, make_ending
+from cronlock.testing.hooks import NASTY_KEYS
+from labs.servers.aws import EMULATORS, ENVIRON, AwsServer
+from labs.servers.aws_gate import Gate
+
+from ..faults import Costs, Doubles, StoreFaults, Strangers, URLs
+from ..wire.aws_nodes import read, swap, with_params
+from .s3_nodes import S3Hooks, a_store, bucket, content, make_bucket, overwrite
+
+#: A real bucket that the tests are to be run on as well, by whoever has an account.
+_REAL = os.environ.get("CRONLOCK_TEST_S3")
+
+
+@pytest.fixture(scope="module", params=[*sorted(EMULATORS), *(["aws"] if _REAL else [])])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which S3 is asked."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def emulator(kind: str) -> Iterator[AwsServer | None]:
+    """The emulator that is asked, None for AWS itself."""
+    if kind == "aws":
+        yield None
+        return
+    with EMULATORS[kind]() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def url(emulator: AwsServer | None) -> str:
+    """The URL of a bucket that is there."""
+    if emulator is None:
+        assert _REAL is not None
+        return _REAL
+    make_bucket(emulator.bucket_url())
+    return emulator.bucket_url()
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[S3Store]:
+    """A node's store that reaches the bucket."""
+    one = a_store(url)
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def gate(emulator: AwsServer | None, url: str) -> Iterator[Gate]:
+    """What AWS has in front, before the emulator."""
+    if emulator is None:
+        pytest.skip(f"{url}: AWS has its own in front")
+    with Gate(emulator.port, ENVIRON["AWS_SECRET_ACCESS_KEY"], service="s3") as standing:
+        yield standing
+
+
+@pytest.fixture
+def guarded(gate: Gate) -> Iterator[S3Store]:
+    """A store that has to pass the gate."""
+    one = a_store(f"s3://cronlock?endpoint={gate.endpoint}")
+    yield one
+    one.close()
+
+
+class TestS3(StoreContract):
+    """One bucket."""
+
+    @pytest.fixture
+    def hooks(self, emulator: AwsServer | None, url: str) -> S3Hooks:
+        """The shared bucket's hooks."""
+        return S3Hooks(emulator, url)
+
+
+class TestStrangers(Strangers, URLs):
+    """What is not cronlock's in the bucket, and what is no bucket."""
+
+    foreign: ClassVar[list[tuple[bytes, str]]] = [
+        (b"", "not a record of cronlock"),
+        (b"hello", "not a record of cronlock"),
+        (b"cronlock-s3=2\tx\t0\t0\t0\ncronlock=2\n", "not a record of cronlock"),
+        (b"cronlock-s3=1\tx\t0\t0\ncronlock=2\n", "not a record of cronlock"),
+        (b"cronlock-s3=1\tx\t-1\t0\t0\ncronlock=2\n", "not a record of cronlock"),
+        (b"cronlock-s3=1\tx\t0\t0\t0", "not a record of cronlock"),
+        (b"\xff\xfe\n", "not a record of cronlock"),
+    ]
+    bad_url: ClassVar[list[tuple[str, str]]] = [
+        ("s3://", "name one bucket"),
+        ("s3://ab", "3 to 63"),
+        ("s3://Bucket", "3 to 63"),
+        ("s3://-bucket", "3 to 63"),
+        ("s3://bucket:80", "name one bucket"),
+        ("s3://bucket,other", "name one bucket"),
+        ("s3://user:secret@bucket", "no user and password"),
+        ("s3://bucket--use1-az4--x-s3", "a directory bucket"),
+        ("s3://mfzwi23gnjvgw.mrap", "two regions can grant one key"),
+        ("s3://bucket/a//b", "the prefix behind the bucket"),
+        ("s3://bucket/../a", "the prefix behind the bucket"),
+        ("s3://bucket/a%20b", "the prefix behind the bucket"),
+        (f"s3://bucket/{'a' * 201}", "the prefix behind the bucket"),
+        ("s3://bucket?create=1", "create=yes"),
+        ("s3://bucket?prefix=a", "unknown parameter"),
+        ("s3://bucket?region=EU%20West", "is no region"),
+        ("s3://bucket?endpoint=localhost:8000", "http://HOST:PORT"),
+    ]
+
+    @pytest.fixture
+    def hooks(self, emulator: AwsServer | None, url: str) -> S3Hooks:
+        """The shared bucket's hooks."""
+        return S3Hooks(emulator, url)
+
+
+class TestFaults(StoreFaults, Doubles, Costs):
+    """An emulator by a wire."""
+
+    heavy: ClassVar[set[str]] = {"botocore", "boto3", "urllib3", "logging", "asyncio", "subprocess", "xml"}
+
+    @pytest.fixture
+    def hooks(self, emulator: AwsServer | None, url: str) -> S3Hooks:
+        """The shared bucket's hooks."""
+        if emulator is None:
+            pytest.skip(f"{url}: nothing comes between")
+        return S3Hooks(emulator, url)
+
+
+def test_names_of_objects() -> None:
+    """Each key has a name of its own, which is no longer than S3 bears, is not hidden, and leads back to the key."""
+    names = [object_name(key) for key in NASTY_KEYS]
+    assert len(set(names)) == len(NASTY_KEYS)
+    assert [key_of(name) for name in names] == NASTY_KEYS
+    assert all(len(name.encode()) <= 800 and "/" not in name and not name.startswith(".") for name in names)
+    assert [key_of(name) for name in ("a%2fb", "%41", "a/b", ".cronlock", "")] == [""] * 5
+
+
+@pytest.mark.parametrize("code", ["PreconditionFailed", "ConditionalRequestConflict"])
+def test_refusal_is_followed_by_a_look(guarded: S3Store, gate: Gate, key: str, code: str) -> None:
+    """A condition that does not hold, or another request then: nothing was done; what is there is shown."""
+    _, seen = swap(guarded, key, read(guarded, key), b"there", lease=LONG)
+    before = len(gate.actions)
+    gate.refuse(code, status=412 if code == "PreconditionFailed" else 409)
+    done, cell = swap(guarded, key, seen, b"too late")
+    assert (done, cell.data, cell.version, cell.lease > 0) == (False, b"there", seen.version, True)
+    assert gate.actions[before:] == ["PutObject", "GetObject"]
+    assert swap(guarded, key, cell, b"in time")[0]
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "text"),
+    [
+        ("SlowDown", 503, "throttled"),
+        ("InternalError", 500, "PutObject failed: InternalError"),
+        ("AccessDenied", 403, "may not s3:PutObject"),
+        ("PermanentRedirect", 301, "the bucket is elsewhere"),
+    ],
+)
+def test_failures_are_told_apart(guarded: S3Store, gate: Gate, key: str, code: str, status: int, text: str) -> None:
+    """None of them is a refusal: whether the swap was done stays open, and a person hears what it was."""
+    _, seen = swap(guarded, key, read(guarded, key), b"there")
+    gate.refuse(code, "why", status=status)
+    with pytest.raises((BackendUnavailable, ConfigError), match=text):
+        swap(guarded, key, seen, b"mine")
+    assert content(f"s3://cronlock?endpoint={gate.endpoint}", key) is not None
+    assert read(guarded, key).data == b"there"
+
+
+def test_deleted_object(store: S3Store, url: str, key: str) -> None:
+    """A cell whose object somebody deleted is there no more, and its swap makes none."""
+    _, seen = swap(store, key, read(store, key), b"mine", lease=LONG)
+    with bucket(url) as objects:
+        objects.delete(object_name(key), seen.version, objects.deadline())
+    done, cell = swap(store, key, seen, b"mine", lease=LONG)
+    assert (done, cell.data, cell.lease) == (False, None, 0)
+    assert content(url, key) is None
+
+
+# Stores that are no S3
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_store_that_keeps_no_conditions(gate: Gate, known: bool) -> None:
+    """It is refused by the first run, which runs nothing, and by every later one: no object of a key is ever made."""
+    gate.conditional = False
+    url = f"s3://cronlock/careless-{fresh_key()}?endpoint={gate.endpoint}"
+    if not known:
+        gate.answers_to["PutObject"] = [(501, b"<Error><Code>NotImplemented</Code></Error>")] * 2
+    for _ in range(2):
+        one = a_store(url)
+        with pytest.raises(
+            ConfigError, match=r"conditional writes, so two nodes could be granted one key: use AWS's S3"
+        ):
+            Leases(one).acquire(make_claim("a-key"))
+        assert list(one.keys()) == []
+        one.close()
+
+
+def test_conditions_are_tried_once(gate: Gate) -> None:
+    """The first key of a prefix has them tried; every later one looks at what that left."""
+    url = f"s3://cronlock/new-{fresh_key()}?endpoint={gate.endpoint}"
+    counts = []
+    for key in ("one", "two"):
+        gate.actions.clear()
+        one = a_store(url)
+        granted(Leases(one).acquire(make_claim(key)))
+        counts.append((gate.actions.count("GetObject"), gate.actions.count("PutObject")))
+        assert PROOF not in set(one.keys())
+        one.close()
+    assert counts == [(2, 5), (2, 1)]
+
+
+def test_two_nodes_try_conditions_at_once(gate: Gate) -> None:
+    """What another node just made does not pass for a condition that is not kept."""
+    url = f"s3://cronlock/both-{fresh_key()}?endpoint={gate.endpoint}"
+    with bucket(url) as one, bucket(url) as other:
+        one.put(PROOF, b"being tried", None, one.deadline())
+        other.trust(other.deadline())
+        one.trust(one.deadline())
+        found = one.get(PROOF, one.deadline())
+        assert found is not None
+        assert b"was seen to keep" in found[0]
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"null", b"<", b"\xff\xfe", b"<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>", b"<a>", b"<Error/>" * 9]
+)
+@pytest.mark.parametrize("status", [200, 302, 400, 404, 500])
+def test_nonsense_is_no_grant(guarded: S3Store, gate: Gate, key: str, status: int, body: bytes) -> None:
+    """Whatever a server answers that is not S3, nothing is taken for granted, and no traceback comes of it."""
+    gate.answers += [(status, body)] * 3
+    with pytest.raises((BackendUnavailable, ForeignValue)):
+        Leases(guarded).acquire(make_claim(key))
+    gate.answers.clear()
+    assert isinstance(Leases(guarded).acquire(make_claim(key)), Grant)
+
+
+def test_list_that_has_no_end(guarded: S3Store, gate: Gate) -> None:
+    """A server that gives the same page for ever is found out."""
+    page = b"<L><Contents><Key>cronlock/a</Key></Contents><NextContinuationToken>t</NextContinuationToken></L>"
+    gate.answers += [(200, page)] * 3
+    with pytest.raises(BackendUnavailable, match="has no end"):
+        list(guarded.keys())
+
+
+def test_list_of_many_pages(guarded: S3Store, gate: Gate) -> None:
+    """Keys come from all pages; what is hidden, or no key's, is passed over."""
+    pages = [
+        b"<L xmlns='u:v'><Contents><Key>cronlock/a%2Fb</Key></Contents><Key>other/x</Key><Key/>"
+        b"<NextContinuationToken>t/+=</NextContinuationToken></L>",
+        b"<L><Contents><Key>cronlock/\xc3\xa4 &amp;</Key></Contents><Key>cronlock/.cronlock</Key></L>",
+    ]
+    gate.answers += [(200, page) for page in pages]
+    assert list(guarded.keys()) == ["a/b", "\u00e4 &"]
+
+
+# Buckets
+
+
+def test_missing_bucket(key: str, url: str) -> None:
+    """A bucket that is not there is a fault of the configuration, and the line to type is said."""
+    elsewhere = a_store(url.replace("s3://cronlock", "s3://no-such-bucket"))
+    with pytest.raises(ConfigError, match=r"no bucket no-such-bucket in .*cronlock doctor --create"):
+        read(elsewhere, key)
+    elsewhere.close()
+
+
+def test_bucket_is_made_by_the_first_run(key: str, emulator: AwsServer | None) -> None:
+    """With create=yes the first run makes the bucket, and runs."""
+    if emulator is None:
+        pytest.skip("AWS's buckets are kept")
+    name = f"made-{os.urandom(6).hex()}"
+    url = with_params(emulator.bucket_url().replace("cronlock", name, 1), "create=yes")
+    for expected in (Grant, None):
+        one = a_store(url)
+        answer = Leases(one).acquire(make_claim(key))
+        assert (type(answer) is Grant) == (expected is Grant)
+        one.close()
+
+
+def test_prefixes_keep_keys_apart(store: S3Store, url: str, key: str) -> None:
+    """Two fleets share a bucket by different prefixes, also where one is below the other."""
+    start, _, params = url.partition("?")
+    other = a_store(f"{start}/cronlock/{key}?{params}")
+    swap(store, key, read(store, key), b"mine")
+    assert read(other, key).data is None
+    swap(other, key, read(other, key), b"theirs")
+    assert read(store, key).data == b"mine"
+    assert list(other.keys()) == [key]
+    assert all("/" not in one for one in store.keys())  # noqa: SIM118 - no dictionary
+    assert other.place(key) == f"s3://cronlock/cronlock/{key}: object 'cronlock/{key}/{key}'"
+    other.close()
+
+
+def test_what_a_policy_must_allow(guarded: S3Store, gate: Gate, key: str) -> None:
+    """A run and all other commands get by with three actions."""
+    node = Leases(guarded)
+    gate.allowed = {"GetObject", "PutObject", "ListBucket"}
+    grant = granted(node.acquire(make_claim(key, ignore_hold=True)))
+    assert node.renew(grant)
+    assert node.release(grant, make_ending(), keep_hold=False)
+    assert not node.force_release(key, "nobody")
+    assert node.read(key) is not None
+    assert key in set(node.keys())
+    gate.allowed = {"GetObject"}
+    with pytest.raises(BackendUnavailable, match=r"may not s3:PutObject: allow it"):
+        node.acquire(make_claim(key, ignore_hold=True))
+    with pytest.raises(BackendUnavailable, match=r"may not s3:ListBucket: allow it"):
+        list(node.keys())
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "host", "path"),
+    [
+        ("bucket", "region=eu-west-1", "bucket.s3.eu-west-1.amazonaws.com", "/cronlock/k"),
+        ("bucket", "region=cn-north-1", "bucket.s3.cn-north-1.amazonaws.com.cn", "/cronlock/k"),
+        ("a.bucket", "region=eu-west-1", "s3.eu-west-1.amazonaws.com", "/a.bucket/cronlock/k"),
+        ("team-abc-s3alias", "region=eu-west-1", "team-abc-s3alias.s3.eu-west-1.amazonaws.com", "/cronlock/k"),
+        ("bucket", "endpoint=http://minio:9000", "minio:9000", "/bucket/cronlock/k"),
+        ("bucket", "endpoint=https://s3.example.net/base", "s3.example.net", "/base/bucket/cronlock/k"),
+    ],
+)
+def test_where_a_bucket_is(name: str, params: str, host: str, path: str) -> None:
+    """AWS has a host for each bucket whose name fits a certificate; elsewhere it is a part of the path."""
+    objects = a_store(f"s3://{name}?{params}").objects
+    connection = objects.endpoint and objects._connected()
+    assert connection
+    assert connection.place == host
+    assert objects.path_of("k") == path
+
+
+def test_size_of_a_record(store: S3Store, url: str, key: str) -> None:
+    """With a full history an object is a few kilobytes, so that a request is what is paid for."""
+    node = Leases(store)
+    for number in range(HISTORY + 3):
+        owner = f"ip-10-0-142-201.eu-central-1.compute.internal:4711:{number:016x}"
+        claim = make_claim(key, owner=owner, host=owner.partition(":")[0], program="make-invoices", ignore_hold=True)
+        assert node.release(granted(node.acquire(claim)), make_ending(), keep_hold=True)
+    assert len(content(url, key) or b"") < 4096
+
+
+def test_etag_that_no_object_has(store: S3Store, url: str, key: str) -> None:
+    """What the conditions are tried with is refused where they are kept."""
+    overwrite(url, key, b"there")
+    assert store.objects.put(object_name(key), b"mine", NO_TAG, store.objects.deadline()) is None
+    assert content(url, key) == b"there"
