@@ -14,7 +14,7 @@ from cronlock import cli, durations, keys
 from cronlock.config import arguments, settings
 from cronlock.config import file as config_file
 from cronlock.config.options import FLAG, OPTIONS
-from cronlock.crontab import checking, lines, wrapping
+from cronlock.crontab import checking, dialects, lines, userfield, wrapping
 from cronlock.engines.registry import open_backend, place
 from cronlock.engines.url import URL
 from cronlock.errors import ConfigError, UsageError
@@ -182,11 +182,13 @@ def a_crontab(data: Data) -> None:
     options = wrapping.Options(prefix="p", period=3600.0)
     system = data.chance(2)
     with expecting(ConfigError):
-        crontab = lines.parse(text, "tab", system=system)
+        dialect = data.pick(tuple(dialects.DIALECTS.values()))
+        userfield.read(text, "tab", dialect)
+        crontab = lines.parse(text, "tab", system=system, dialect=dialect)
         for remark in checking.check(crontab, options):
             assert "\n" not in remark.text
         wrapped = wrapping.wrap(crontab, options)
-        again = wrapping.wrap(lines.parse(wrapped.text, "tab", system=system), options)
+        again = wrapping.wrap(lines.parse(wrapped.text, "tab", system=system, dialect=dialect), options)
         assert again.text == wrapped.text
         assert not again.jobs
 

@@ -12,17 +12,18 @@ import sys
 import click
 
 from .. import errors
-from ..crontab import files, names
+from ..crontab import calls, files, findings, names, userfield
 from ..crontab.checking import check
+from ..crontab.dialects import DIALECTS, detect
 from ..crontab.lines import Crontab, CrontabError, parse
 from ..crontab.shell import plain_words
-from ..crontab.wrapping import Options, Wrapped, wrap
+from ..crontab.wrapping import Options, wrap
 from ..errors import ConfigError, UsageError
 from . import common
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..crontab.wrapping import Remark
+    from ..crontab.lines import Job, Remark
 
 _STDIN = "standard input"
 _FINDINGS = 1
@@ -31,6 +32,7 @@ _LONGEST_PREFIX = 100
 _CRONS_PATH = "/usr/bin:/bin"
 # Names that many users give their crontab, so that it does not tell one from another.
 _COMMON_NAMES = frozenset(("", "cron", "crontab", "tab"))
+_MANIFEST = re.compile(r"^kind:[ \t]*[\"']?CronJob\b", re.MULTILINE)
 _ENDING = re.compile(r"\.(cron|crontab|tab|txt|in)$")
 
 
@@ -42,7 +44,7 @@ _ENDING = re.compile(r"\.(cron|crontab|tab|txt|in)$")
 0   Done; with --check: nothing to report.
 1   --check has something to report.
 64  Usage: bad option.
-78  The crontab cannot be read or written, or is none for cron.
+78  The crontab cannot be read or written, or no line of it is one for cron.
 """,
 )
 @click.argument("file", default="-", metavar="[FILE]")
@@ -50,7 +52,13 @@ _ENDING = re.compile(r"\.(cron|crontab|tab|txt|in)$")
     "--system/--user",
     default=None,
     help="Whether lines have a user's name before the command. Default: as for cron, they do in /etc/crontab and in "
-    "a directory cron.d.",
+    "a directory cron.d; elsewhere the lines themselves tell.",
+)
+@click.option(
+    "--dialect",
+    type=click.Choice(list(DIALECTS)),
+    help="Whose crontab it is: what %, users, names, and other things in a line mean. Default: what Debian's cron and "
+    "cronie make of it, unless the file can only be another's.",
 )
 @click.option("-t", "--ttl", metavar="DURATION", help="Write this --ttl into the lines. Default: none is written.")
 @click.option(
@@ -80,6 +88,7 @@ _ENDING = re.compile(r"\.(cron|crontab|tab|txt|in)$")
 def command(
     file: str,
     system: bool | None,
+    dialect: str | None,
     ttl: str | None,
     every: str,
     key_prefix: str | None,
@@ -95,23 +104,28 @@ def command(
     under the lock. What is wrapped already stays as it is, as do @reboot lines and a line below a comment
     "# cronlock: off". Remarks go to standard error.
 
-    --check reports lines that are not wrapped, that run partly outside of the lock, that share a key, or
-    whose hold or ttl does not fit their schedule.
+    --check reports lines that are not wrapped, that run partly outside of the lock, that share a key, whose key
+    differs between machines, whose hold or ttl does not fit their schedule, or that cron does not read as meant.
     """
     _check_usage(file, checks, diffs, in_place)
-    crontab, text = _read(file, system)
-    options = _options(file, _is_system(file, system), ttl, every, key_prefix, program)
+    text = files.read(None if file == "-" else file)
+    crontab, is_system = _read(file, text, system, dialect)
+    options = _options(file, is_system, ttl, every, key_prefix, program)
+    place = [] if file == "-" else findings.of_place(file, crontab.dialect)
     if checks:
-        return _report(check(crontab, options), crontab)
+        _say_if_not_found(crontab, [(job, call.program) for job in crontab.jobs for call in _calls(job, options)])
+        return _report(place + check(crontab, options), crontab)
     wrapped = wrap(crontab, options)
-    _say(crontab, wrapped, program)
+    for remark in place + wrapped.remarks:
+        _say(f"{crontab.name}:{remark.number}: {remark.text}")
+    _say_if_not_found(crontab, [(job, program.split()[0]) for job in wrapped.jobs])
     if diffs:
         _print(_difference(crontab.name, text, wrapped.text))
     elif not in_place:
         _print(wrapped.text)
     if in_place and text != wrapped.text:
         backup, count = files.replace(file, wrapped.text), len(wrapped.jobs)
-        click.echo(f"cronlock: {file}: {count} line{'s' * (count != 1)} wrapped; {backup} is what it was", err=True)
+        _say(f"{file}: {count} line{'s' * (count != 1)} wrapped; {backup} is what it was")
     return 0
 
 
@@ -126,24 +140,31 @@ def _check_usage(file: str, checks: bool, diffs: bool, in_place: bool) -> None:
         )
 
 
-def _read(file: str, system: bool | None) -> tuple[Crontab, str]:
-    """Return the crontab in `file`, and its text."""
+def _read(file: str, text: str, system: bool | None, named: str | None) -> tuple[Crontab, bool]:
+    """Return the crontab `text`, and whether its lines have a user; says so, and whose it is, if it had to guess."""
     name = _STDIN if file == "-" else file
-    text = files.read(None if file == "-" else file)
-    crontab = parse(text, name, system=_is_system(file, system))
-    if system is None and not _is_system(file, system):
-        for job in crontab.jobs:
-            if re.match(r"root[ \t]+\S", job.command):
-                raise CrontabError(
-                    f"{name}:{job.number}: the command is 'root ...'; give --system if lines have a user's name, "
-                    "else --user"
-                )
-    return crontab, text
+    if _MANIFEST.search(text):
+        raise CrontabError(
+            f"{name}: is a manifest of Kubernetes, no crontab; put cronlock run --key NAME -- before the container's "
+            "command"
+        )
+    dialect, reason = (DIALECTS[named], None) if named else detect(text, file)
+    if reason is not None:
+        _say(f"{name}: read as a crontab of {dialect.title}, {reason}; if it is none: --dialect")
+    if system and not dialect.has_users:
+        raise UsageError(f"--system: {dialect.title} knows no users in its lines")
+    if system is None and dialect.has_users and not _is_system(file):
+        crontab, note = userfield.read(text, name, dialect)
+        if note is not None:
+            _say(f"{name}: {note}")
+        return crontab, any(job.user is not None for job in crontab.jobs)
+    is_system = dialect.has_users and (_is_system(file) if system is None else system)
+    return parse(text, name, system=is_system, dialect=dialect), is_system
 
 
-def _is_system(file: str, system: bool | None) -> bool:
-    if system is not None or file == "-":
-        return bool(system)
+def _is_system(file: str) -> bool:
+    if file == "-":
+        return False
     directory, name = os.path.split(os.path.abspath(file))
     parent = os.path.basename(directory)
     return parent == "cron.d" or (parent == "etc" and name == "crontab")
@@ -186,17 +207,22 @@ def _report(remarks: list[Remark], crontab: Crontab) -> int:
     return _FINDINGS if remarks else 0
 
 
-def _say(crontab: Crontab, wrapped: Wrapped, program: str) -> None:
-    for remark in wrapped.remarks:
-        click.echo(f"cronlock: {crontab.name}:{remark.number}: {_printable(remark.text)}", err=True)
-    first = program.split()[0]
-    for job in wrapped.jobs:
+def _say(text: str) -> None:
+    click.echo(f"cronlock: {_printable(text)}", err=True)
+
+
+def _calls(job: Job, options: Options) -> list[calls.Call]:
+    return calls.find(job.text, options.programs)
+
+
+def _say_if_not_found(crontab: Crontab, programs: list[tuple[Job, str]]) -> None:
+    """Say so if cron would not find the first of `programs` here, each with its line."""
+    for job, program in programs:
         path = job.variables.get("PATH", _CRONS_PATH)
-        if "/" not in first and shutil.which(first, path=path) is None:
-            click.echo(
-                f"cronlock: {crontab.name}:{job.number}: no {first} here in cron's PATH, {_printable(path)}; "
-                "if so on your machines: --cronlock PATH",
-                err=True,
+        if program and "/" not in program and shutil.which(program, path=path) is None:
+            _say(
+                f"{crontab.name}:{job.number}: no {program} here in cron's PATH, {path}; if so on your machines: "
+                "--cronlock PATH"
             )
             return
 

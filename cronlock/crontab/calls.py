@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ..config import arguments
 from ..errors import UsageError
+from . import differing
 from .shell import POSIX_SHELLS, Command, commands, word_set
 
 # They only show or look for what their arguments say.
@@ -29,6 +30,12 @@ class Call:
     command: list[str] = field(default_factory=list)
     #: What runs, or is done, without the lock, in words.
     outside: list[str] = field(default_factory=list)
+    #: How cronlock is called.
+    program: str = ""
+    #: The key as it is written, if there is one.
+    key: str | None = None
+    #: For how many seconds at most what stands in front sleeps a random time.
+    sleep: float = 0.0
     #: Why the options cannot be read, or None.
     problem: str | None = None
     #: Whether the command leaves something behind that runs on without the lock.
@@ -43,6 +50,7 @@ def find(text: str, programs: frozenset[str], depth: int = 0) -> list[Call]:
         calls = _of_command(part, programs, depth)
         for call in calls:
             call.outside += _outside(parts, index)
+            call.sleep = max(call.sleep, *(differing.random_sleep(part) or 0.0 for part in [Command(), *parts[:index]]))
         found += calls
     return found
 
@@ -69,7 +77,9 @@ def _of_command(part: Command, programs: frozenset[str], depth: int) -> list[Cal
         following = values[position + 1 : position + 2]
         if following == ["run"] and posixpath.basename(value) in programs:
             dynamic = [word.value for word in words[position + 2 :] if word.expands]
-            return [*found, _read(values[position + 2 :], dynamic)]
+            call = _read(values[position + 2 :], dynamic)
+            call.program = value
+            return [*found, call]
         if value == "-c" and position and posixpath.basename(values[position - 1]) in POSIX_SHELLS:
             if following and depth < _DEEPEST:
                 found += find(following[0], programs, depth + 1)
@@ -87,6 +97,8 @@ def _read(words: list[str], dynamic: list[str]) -> Call:
     given, command = read
     expands = {name for name, value in given.items() if any(f"={word}".endswith(f"={value}") for word in dynamic)}
     call = Call({name: value for name, value in given.items() if name not in expands}, expands, command)
+    key = given.get("key")
+    call.key = key if isinstance(key, str) else None
     if len(call.command) >= 3 and posixpath.basename(call.command[0]) in POSIX_SHELLS and call.command[1] == "-c":
         call.backgrounds = is_background(call.command[2])
     return call
@@ -110,4 +122,6 @@ def _is_harmless(part: Command) -> bool:
     if part.before == "||" and part.program == "exit":
         return True
     # What a pipe is fed into gets its empty input on each machine that skips.
-    return part.before not in ("|", "|&") and (not part.arguments or part.program in _HARMLESS)
+    if part.before in ("|", "|&"):
+        return False
+    return not part.arguments or part.program in _HARMLESS or differing.random_sleep(part) is not None

@@ -5,10 +5,10 @@ from __future__ import annotations
 from .. import durations
 from ..config.options import DEFAULT_TTL
 from ..config.settings import default_min_hold
-from . import calls
+from . import calls, differing, findings, names
 from .calls import Call
-from .lines import Crontab, Job, unescape
-from .wrapping import Options, Remark, cannot_wrap, check_key, compact
+from .lines import Crontab, Job, Remark
+from .wrapping import Options, cannot_wrap, compact, key_problem, keys_given, oddities
 
 # By how much a tick may come early or late without being taken for the one before or after.
 _SLACK = 5.0
@@ -16,26 +16,30 @@ _DURATIONS = ("ttl", "min_hold", "every", "wait", "jitter")
 
 
 def check(crontab: Crontab, options: Options) -> list[Remark]:
-    """Return what is wrong, in the order of the lines; raises CrontabError for a ``# key:`` that cannot be one."""
-    remarks: list[Remark] = []
+    """Return what is wrong, in the order of the lines."""
+    remarks = findings.of_crontab(crontab)
     first_uses: dict[str, int] = {}
+    taken = keys_given(crontab, options)
     for job in crontab.jobs:
-        if job.key is not None:
-            check_key(crontab, job)
-        found = calls.find(unescape(job.command), options.programs)
-        texts = _check_unwrapped(job) if not found else []
+        found = calls.find(job.text, options.programs)
+        texts = findings.of_job(job) if found else _check_unwrapped(job, options, taken)
         for call in found:
             texts += _check_call(call, job)
             texts += _check_key_once(call, job, first_uses)
         remarks += [Remark(job.number, text) for text in texts]
-    return remarks
+    return sorted(remarks, key=lambda remark: remark.number)
 
 
-def _check_unwrapped(job: Job) -> list[str]:
-    if job.off or job.schedule.reboot:
+def _check_unwrapped(job: Job, options: Options, taken: set[str]) -> list[str]:
+    if job.off:
         return []
-    reason = cannot_wrap(job)
-    return [f"not wrapped: every machine runs it{f' ({reason})' if reason else ''}"]
+    if job.schedule.reboot:
+        return oddities(job, options)
+    key = job.key if job.key is not None else names.derive(job, options.prefix, taken)
+    taken.add(key)
+    reason = key_problem(job) or cannot_wrap(job, key, options)
+    others = [text for text in oddities(job, options) if text != reason]
+    return [f"not wrapped: every machine runs it{f' ({reason})' if reason else ''}", *others]
 
 
 def _check_call(call: Call, job: Job) -> list[str]:
@@ -45,9 +49,13 @@ def _check_call(call: Call, job: Job) -> list[str]:
     if not call.command:
         texts.append("cronlock run has no command")
     if call.backgrounds:
-        texts.append("leaves something running with &, which the lock does not cover")
-    if "key" not in call.options and "key" not in call.expands:
+        texts.append("leaves something running with &, which the lock does not cover; remove the &")
+    if job.schedule.reboot:
+        texts.append("@reboot is about one machine: of several that boot at once one runs it, and one alone once more")
+    if call.key is None:
         texts.append("cronlock run has no --key")
+    elif part := differing.in_key(call.key):
+        texts.append(findings.of_machine(part))
     try:
         texts += _check_times(_read_times(call, job), call, job)
     except ValueError as error:
@@ -106,14 +114,16 @@ def _check_times(times: dict[str, float], call: Call, job: Job) -> list[str]:
             f"ticks are lost; write --every {compact(gap)}"
         )
     jitter = times.get("jitter", 0.0)
-    spread = max(jitter, job.delay)
+    spreads = {"--jitter": jitter, "RANDOM_DELAY": job.delay, "a random sleep in front of cronlock": call.sleep}
+    name, spread = max(spreads.items(), key=lambda each: each[1])
     # With a hold of less than the slack the machines' clocks alone are enough to run a tick twice.
     if not times.get("wait") and hold < spread + _SLACK:
-        name = "--jitter" if jitter >= job.delay else "RANDOM_DELAY"
         reason = f"{name} spreads the machines over" if spread else "the machines' clocks may differ by"
+        remedy = f"; write --every {compact(gap)}" if gap is not None and gap / 2 > spread + _SLACK else ""
+        if name not in ("--jitter", "RANDOM_DELAY"):
+            remedy = "; write --jitter instead of the sleep"
         texts.append(
-            f"{source}: the key stays held for {compact(hold)} only, and {reason} more: a tick may run twice"
-            + (f"; write --every {compact(gap)}" if gap is not None and gap / 2 > spread + _SLACK else "")
+            f"{source}: the key stays held for {compact(hold)} only, and {reason} more: a tick may run twice{remedy}"
         )
     return texts
 

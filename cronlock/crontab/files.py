@@ -32,8 +32,12 @@ def replace(file: str, text: str) -> str:
     fresh = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{os.getpid()}~")
     try:
         backup = _back_up(target)
-        # Its time must be new: cron goes by it.
+        before = os.stat(target).st_mtime
         _write(fresh, text.encode("utf-8", "surrogateescape"), target)
+        # Its time must be new: cron and `crontab -e` go by it, in whole seconds.
+        status = os.stat(fresh)
+        if int(status.st_mtime) <= int(before):
+            os.utime(fresh, (status.st_atime, int(before) + 1))
         os.rename(fresh, target)
     except OSError as error:
         if os.path.lexists(fresh):

@@ -8,14 +8,18 @@ from dataclasses import dataclass, field
 
 from ..errors import ConfigError
 from . import schedule
+from .dialects import CRON, Dialect
 from .schedule import Schedule
 
 # What isspace(3) of the C locale takes for white space.
 _SPACE = " \t\n\v\f\r"
 _FIELDS = re.compile(r"((?:[^ \t]+[ \t]+){4}[^ \t]+)[ \t]*")
 _WORD = re.compile(r"([^ \t]+)[ \t]*")
+_EVERY = re.compile(r"(@every[ \t]+[^ \t]+)[ \t]*")
 _KEY_COMMENT = re.compile(r"#+[ \t]*key:[ \t]*(.*?)[ \t\r]*$", re.IGNORECASE)
 _OFF_COMMENT = re.compile(r"#+[ \t]*cronlock:[ \t]*off[ \t\r]*$", re.IGNORECASE)
+# cronie and BSD's cron read options in front of the command; one letter each.
+_OPTION = re.compile(r"-([A-Za-z])[ \t]+(?=[^ \t])")
 _EMPTY_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*[ \t]*=[ \t\r]*$")
 
 
@@ -24,12 +28,20 @@ class CrontabError(ConfigError):
 
 
 @dataclass
+class Remark:
+    """What there is to say about a line."""
+
+    number: int
+    text: str
+
+
+@dataclass
 class Job:
     """A line that starts a command; texts are as they stand in the file."""
 
     #: Its line number, from 1.
     number: int
-    #: All that stands before the command, blanks included.
+    #: All that stands before the command, blanks and the cron's options included.
     head: str
     schedule: Schedule
     #: None in a crontab without a user field.
@@ -44,6 +56,15 @@ class Job:
     key: str | None = None
     #: Whether a comment ``# cronlock: off`` stands directly above.
     off: bool = False
+    #: The letters of the options in front of the command.
+    options: str = ""
+    #: Which cron reads it.
+    dialect: Dialect = CRON
+
+    @property
+    def text(self) -> str:
+        r"""Return the command as the shell gets it: ``\%`` has become ``%``, where that means something."""
+        return unescape(self.command) if self.dialect.percent else self.command
 
     @property
     def shell(self) -> str:
@@ -53,7 +74,7 @@ class Job:
     @property
     def delay(self) -> float:
         """Return by how many seconds cronie may delay it, on each machine by another time (RANDOM_DELAY)."""
-        minutes = self.variables.get("RANDOM_DELAY", "")
+        minutes = self.variables.get("RANDOM_DELAY", "") if self.dialect.has_delay else ""
         return int(minutes) * 60.0 if minutes.isdecimal() and len(minutes) < 6 else 0.0
 
 
@@ -69,12 +90,20 @@ class Crontab:
     jobs: list[Job] = field(default_factory=list)
     #: Numbers of ``# key:`` comments that are not directly above a job.
     stray_keys: list[int] = field(default_factory=list)
+    #: The lines that cron cannot read, with the reason.
+    unreadable: list[Remark] = field(default_factory=list)
+    #: The variables that are set, with the number of the line.
+    variables: list[tuple[int, str]] = field(default_factory=list)
+    dialect: Dialect = CRON
 
 
-def parse(text: str, name: str, *, system: bool) -> Crontab:
-    """Return the crontab `text`; with `system` its jobs have a user field. Raises CrontabError."""
+def parse(text: str, name: str, *, system: bool, dialect: Dialect = CRON) -> Crontab:
+    """Return the crontab `text`; with `system` its jobs have a user field.
+
+    Raises CrontabError if nothing in it is a job and something cannot be read.
+    """
     ended = text.endswith("\n") or not text
-    crontab = Crontab(name, text.split("\n")[: -1 if ended else None], ended)
+    crontab = Crontab(name, text.split("\n")[: -1 if ended else None], ended, dialect=dialect)
     variables: dict[str, str] = {}
     comment: tuple[str | None, bool] = (None, False)
     for number, line in enumerate(crontab.lines, 1):
@@ -83,20 +112,29 @@ def parse(text: str, name: str, *, system: bool) -> Crontab:
         if not stripped or stripped.startswith("#"):
             comment = _read_comment(stripped)
         else:
-            try:
-                variable = read_variable(stripped)
-                if variable is None:
-                    job = _read_job(line, number, system, variables)
+            variable = read_variable(stripped)
+            if variable is None:
+                try:
+                    job = _read_job(line, number, system, variables, dialect)
                     job.key, job.off = above
                     crontab.jobs.append(job)
                     continue
-            except ValueError as error:
-                raise CrontabError(f"{name}:{number}: {error}") from None
-            variables = {**variables, variable[0]: variable[1]}
+                except ValueError as error:
+                    crontab.unreadable.append(Remark(number, str(error)))
+            else:
+                crontab.variables.append((number, variable[0]))
+                if dialect.has_variables:
+                    variables = {**variables, variable[0]: variable[1]}
         if above[0] is not None:
             crontab.stray_keys.append(number - 1)
     if comment[0] is not None:
         crontab.stray_keys.append(len(crontab.lines))
+    if dialect.seconds:
+        # supercronic gives all jobs what is set last.
+        for job in crontab.jobs:
+            job.variables = variables
+    if crontab.unreadable and not crontab.jobs:
+        raise CrontabError(f"{name}:{crontab.unreadable[0].number}: {crontab.unreadable[0].text}")
     return crontab
 
 
@@ -161,7 +199,7 @@ def _read_comment(text: str) -> tuple[str | None, bool]:
     return (key[1] if key else None), _OFF_COMMENT.match(text) is not None
 
 
-def _read_job(line: str, number: int, system: bool, variables: Mapping[str, str]) -> Job:
+def _read_job(line: str, number: int, system: bool, variables: Mapping[str, str], dialect: Dialect) -> Job:
     """Return the job of `line`; raises ValueError with a reason."""
     if "\0" in line:
         raise ValueError("has a NUL byte, which ends the line for cron")
@@ -169,11 +207,8 @@ def _read_job(line: str, number: int, system: bool, variables: Mapping[str, str]
     # cronie: a minus before the schedule keeps the job out of the log.
     if line.startswith("-", start):
         start += 1
-    match = (_WORD if line.startswith("@", start) else _FIELDS).match(line, start)
-    if match is None:
-        raise ValueError(_no_fields(line))
-    when = schedule.read(match[1])
-    position, user = match.end(), None
+    when, position = _read_schedule(line, start, dialect)
+    user = None
     if system:
         name = _WORD.match(line, position)
         if name is None:
@@ -183,10 +218,44 @@ def _read_job(line: str, number: int, system: bool, variables: Mapping[str, str]
             raise ValueError(f"{user!r} stands where the user's name should; is this a crontab without users (--user)?")
     if line.startswith("*", position):
         raise ValueError("the command begins with '*', as if there were a sixth time field")
-    end = position + end_of_command(line[position:])
+    options = ""
+    while dialect.percent and (option := _OPTION.match(line, position)):
+        options += option[1]
+        position = option.end()
+    end = position + (end_of_command(line[position:]) if dialect.percent else len(line))
     if not line[position:end].strip(_SPACE):
         raise ValueError("has no command")
-    return Job(number, line[:position], when, user, line[position:end], line[end:], variables)
+    return Job(
+        number,
+        line[:position],
+        when,
+        user,
+        line[position:end],
+        line[end:],
+        variables,
+        options=options,
+        dialect=dialect,
+    )
+
+
+def _read_schedule(line: str, start: int, dialect: Dialect) -> tuple[Schedule, int]:
+    """Return the schedule at `start` of `line`, and where what follows begins; raises ValueError with a reason."""
+    shortcut = (_EVERY if line.startswith("@every", start) and dialect.name == "kubernetes" else _WORD).match(
+        line, start
+    )
+    match = shortcut if line.startswith("@", start) else _FIELDS.match(line, start)
+    if match is None:
+        raise ValueError(_no_fields(line))
+    if dialect.seconds and match is not shortcut:
+        # As supercronic, which tries the most fields first.
+        for count in ("6", "5"):
+            longer = re.compile(rf"((?:[^ \t]+[ \t]+){{{count}}}[^ \t]+)[ \t]+(?=[^ \t])").match(line, start)
+            if longer is not None:
+                try:
+                    return schedule.read(longer[1], dialect), longer.end()
+                except ValueError:
+                    pass
+    return schedule.read(match[1], dialect), match.end()
 
 
 def _no_fields(line: str) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import posixpath
 import re
 
-from .lines import Job, unescape
+from .lines import Job
 from .shell import POSIX_SHELLS, Word, commands, word_set
 
 _LONGEST = 40
@@ -51,7 +51,7 @@ def _join(prefix: str, name: str) -> str:
 
 def _describe(job: Job) -> str:
     """Return the program and its arguments in a few words; what is cut off leaves a digest of the command."""
-    command = unescape(job.command)
+    command = job.text
     words = _main_words(command)
     parts = [_SCRIPT_ENDINGS.sub("", posixpath.basename(words[0].value))] if words else []
     for word in words[1:]:

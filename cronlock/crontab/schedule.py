@@ -11,6 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import lru_cache
+from itertools import takewhile
+
+from .. import durations
+from .dialects import CRON, Dialect
+from .fields import NAMES, plain, years
 
 _REBOOT = "@reboot"
 SHORTCUTS = {
@@ -23,11 +28,8 @@ SHORTCUTS = {
     "@hourly": "0 * * * *",
     _REBOOT: _REBOOT,
 }
-_NAMES = ("minute", "hour", "day of month", "month", "day of week")
-# cronsim knows more than cron does: L, #, a step after a single number.
-_NUMBER = r"(?:[0-9]+|[A-Za-z]{3})"
-_ELEMENT = re.compile(rf"(?:\*|({_NUMBER})-({_NUMBER}))(/[0-9]+)?|{_NUMBER}")
-_RANDOM = re.compile(r"[0-9]*~[0-9]*(/[0-9]+)?")
+_EVERY = re.compile(r"@every[ \t]+([0-9.hms]+)")
+_INTERVAL = re.compile(r"@[0-9]+")
 _FIRST = datetime(2000, 1, 1)
 _DAY = 86400
 
@@ -36,10 +38,16 @@ _DAY = 86400
 class Schedule:
     """When a line fires."""
 
-    #: Five fields between single blanks, or ``@reboot``.
+    #: As it is written, with single blanks; five fields for such as ``@daily``; or ``@reboot``.
     text: str
-    #: Whether every machine picks a time of its own (cronie's ``~``).
+    #: The same as five fields of Debian's cron, where it is not `text`.
+    plain: str = ""
+    #: Whether every machine picks a time of its own.
     random: bool = False
+    #: The time between ticks of ``@every``, in seconds.
+    period: float | None = None
+    #: The field of seconds.
+    seconds: str = "0"
 
     @property
     def reboot(self) -> bool:
@@ -49,22 +57,48 @@ class Schedule:
     @property
     def gap(self) -> float | None:
         """Return the seconds between the two of its ticks that are closest; None if there are no two."""
-        return None if self.reboot or self.random else smallest_gap(self.text)
+        if self.reboot or self.random or self.period is not None:
+            return self.period
+        gap = smallest_gap(self.plain or self.text)
+        return gap if self.seconds == "0" else _gap_with_seconds(self.seconds, gap)
 
 
-def read(text: str) -> Schedule:
+def read(text: str, dialect: Dialect = CRON) -> Schedule:
     """Return the schedule `text`: five fields, or such as ``@daily``. Raises ValueError with a reason."""
     if text.startswith("@"):
-        if text not in SHORTCUTS:
-            raise ValueError(f"{text!r} is none of {', '.join(SHORTCUTS)}")
-        return Schedule(SHORTCUTS[text])
+        return _read_shortcut(text, dialect)
     fields = text.split()
-    random = [_check_field(name, field) for name, field in zip(_NAMES, fields)]
-    if any(random):
-        return Schedule(" ".join(fields), random=True)
-    fields = [",".join(map(_without_empty_range, field.split(","))) for field in fields]
-    _check(fields)
-    return Schedule(" ".join(fields))
+    seconds = "0"
+    if len(fields) > len(NAMES):
+        if not years(fields[-1]):
+            raise ValueError(f"{fields[-1]!r} is no year for {dialect.title}")
+        if len(fields) == len(NAMES) + 2:
+            seconds = plain([fields[0], *"****"], dialect)[0][0]
+        read_fields, random = plain(fields[-len(NAMES) - 1 : -1], dialect)
+    else:
+        read_fields, random = plain(fields, dialect)
+    return Schedule(" ".join(fields), " ".join(read_fields), random, None, seconds)
+
+
+def _read_shortcut(text: str, dialect: Dialect) -> Schedule:
+    known = {name: fields for name, fields in SHORTCUTS.items() if name not in dialect.lacks}
+    known.update(dialect.shortcuts)
+    every = _EVERY.fullmatch(text) if dialect.name == "kubernetes" else None
+    if every:
+        period = durations.parse(every[1])
+        return Schedule(text, period=max(period, 1.0))
+    if dialect.name == "bsd" and _INTERVAL.fullmatch(text):
+        return Schedule(text, random=True)
+    if text not in known:
+        raise ValueError(f"{text!r} is none of {', '.join(known)}")
+    return Schedule(known[text])
+
+
+def _gap_with_seconds(seconds: str, gap: float | None) -> float | None:
+    minute = _FIRST + timedelta(minutes=1)
+    ticks = [tick.second for tick in takewhile(lambda tick: tick < minute, _ticks(f"{seconds} * * * * *"))]
+    within = [float(later - earlier) for earlier, later in zip(ticks, ticks[1:])]
+    return min(within + ([] if gap is None else [gap - (ticks[-1] - ticks[0])]), default=None)
 
 
 @lru_cache(maxsize=4096)
@@ -132,36 +166,6 @@ def _ticks(expression: str) -> Iterator[datetime]:
     from cronsim import CronSim, CronSimError
 
     try:
-        yield from CronSim(expression, _FIRST - timedelta(minutes=1))
+        yield from CronSim(expression, _FIRST - timedelta(seconds=1))
     except CronSimError:
         return  # Such as the 31st of February, a way to switch a line off.
-
-
-def _check_field(name: str, field: str) -> bool:
-    """Return whether `field` is random; raise ValueError if cron does not know such a thing."""
-    random = False
-    for element in field.split(","):
-        if _RANDOM.fullmatch(element):
-            random = True
-        elif not _ELEMENT.fullmatch(element):
-            raise ValueError(f"{field!r} is no {name} for cron")
-    return random
-
-
-def _without_empty_range(element: str) -> str:
-    """Return `element`, but ``5-5/2`` as ``5``, which cronsim takes for ``5/2``."""
-    match = _ELEMENT.fullmatch(element)
-    return match[1] if match and match[1] is not None and match[1] == match[2] else element
-
-
-def _check(fields: list[str]) -> None:
-    """Raise ValueError if a field has a value that cron refuses, or a range that runs backwards."""
-    from cronsim import CronSim, CronSimError
-
-    for index, name in enumerate(_NAMES):
-        alone = ["*"] * 5
-        alone[index] = fields[index]
-        try:
-            CronSim(" ".join(alone), _FIRST)
-        except CronSimError:
-            raise ValueError(f"{fields[index]!r} is no {name} for cron") from None

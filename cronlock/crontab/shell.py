@@ -19,8 +19,8 @@ def word_set(text: str) -> frozenset[str]:
 
 #: Shells whose quoting is that of sh.
 POSIX_SHELLS = word_set("ash bash dash ksh ksh93 lksh mksh posh rbash sh yash zsh")
-# What bash, dash, ksh or zsh have built in or reserved, and a program of the same name might do otherwise.
-_BUILTINS = word_set(
+#: What bash, dash, ksh or zsh have built in or reserved, and a program of the same name might do otherwise.
+BUILTINS = word_set(
     """
     ! . : [ [[ ]] { } alias autoload bg bind break builtin caller case cd chdir command compgen complete compopt
     continue coproc declare dirs disown do done echo elif else enable esac eval exec exit export false fc fg fi
@@ -115,9 +115,21 @@ def plain_words(text: str) -> list[str] | None:
         position = match.end()
         while text[position : position + 1] in (" ", "\t"):
             position += 1
-    if not words or not _PLAIN_PROGRAM.fullmatch(words[0]) or words[0] in _BUILTINS:
+    if not words or not _PLAIN_PROGRAM.fullmatch(words[0]) or words[0] in BUILTINS:
         return None
     return words
+
+
+def ends_inside(text: str) -> bool:
+    """Return whether `text` ends within quotes, a substitution or parentheses."""
+    try:
+        tokens = [token for token, _ in _tokens(f"{text}\n\1")]
+    except RecursionError:
+        return True
+    last = tokens[-1] if tokens else ""
+    if isinstance(last, Word) and last.text != "\1" and "\1" in last.text:
+        return True
+    return tokens.count("(") > tokens.count(")")
 
 
 def commands(text: str) -> list[Command]:

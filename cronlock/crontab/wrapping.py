@@ -8,16 +8,13 @@ from dataclasses import dataclass
 
 from .. import keys
 from ..errors import UsageError
-from . import calls, names
-from .lines import Crontab, CrontabError, Job, unescape
+from . import calls, differing, findings, names
+from .lines import Crontab, Job, Remark
 from .shell import POSIX_SHELLS, plain_words, quote, quote_if_needed
 
 #: The most that is given as --every. Half of it, half an hour, is more than clocks ever differ by; a
 #: longer hold would only be in the way of whoever runs the job again by hand.
 LONGEST_PERIOD = 3600.0
-# Debian's cron refuses longer commands.
-_LONGEST_COMMAND = 998
-_TOO_LONG = f"wrapped it has over {_LONGEST_COMMAND} bytes, too long for cron; move the command into a script"
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+-]+")
 # zsh reads a file at its start that may define functions; these make others do so.
 _START_FILES = ("BASH_ENV", "ENV")
@@ -43,14 +40,6 @@ class Options:
 
 
 @dataclass
-class Remark:
-    """What there is to say about a line."""
-
-    number: int
-    text: str
-
-
-@dataclass
 class Wrapped:
     """What became of a crontab, which of its jobs were wrapped, and what there is to say about some lines."""
 
@@ -60,55 +49,54 @@ class Wrapped:
 
 
 def wrap(crontab: Crontab, options: Options) -> Wrapped:
-    """Return the crontab with its jobs wrapped; those that are already, or cannot be, are left as they are.
-
-    Raises CrontabError for a ``# key:`` that cannot be one.
-    """
+    """Return the crontab with its jobs wrapped; those that are already, or cannot be, are left as they are."""
     lines, done = list(crontab.lines), []
-    remarks = [Remark(number, "this key is not used: no job in the line below it") for number in crontab.stray_keys]
-    taken = _keys_given(crontab, options)
+    remarks = findings.of_crontab(crontab)
+    taken = keys_given(crontab, options)
     for job in crontab.jobs:
-        if job.off or calls.find(unescape(job.command), options.programs):
+        if job.off or calls.find(job.text, options.programs):
             continue
-        reason = cannot_wrap(job)
-        if reason is None:
-            key = job.key or names.derive(job, options.prefix, taken)
-            wrapped = _wrap_job(job, key, options)
-            if _length(wrapped) <= _LONGEST_COMMAND:
-                taken.add(key)
-                done.append(job)
-                lines[job.number - 1] = job.head + wrapped
-                remarks += [Remark(job.number, text) for text in _oddities(job, options)]
-                continue
-            reason = _TOO_LONG
-        remarks.append(Remark(job.number, f"left as it is: {reason}"))
-    if not crontab.ends_with_newline:
-        remarks.append(Remark(len(lines), "newline added at the end: cron does not read a file without it"))
+        key = job.key if job.key is not None else names.derive(job, options.prefix, taken)
+        reason = key_problem(job) or cannot_wrap(job, key, options)
+        if reason is not None:
+            remarks.append(Remark(job.number, f"left as it is: {reason}"))
+            continue
+        taken.add(key)
+        done.append(job)
+        lines[job.number - 1] = job.head + _wrap_job(job, key, options)
+        remarks += [Remark(job.number, text) for text in oddities(job, options)]
     remarks.sort(key=lambda remark: remark.number)
     return Wrapped("".join(f"{line}\n" for line in lines), done, remarks)
 
 
-def cannot_wrap(job: Job) -> str | None:
+def cannot_wrap(job: Job, key: str, options: Options) -> str | None:
     """Return why `job` is left as it is, or None."""
     if job.schedule.reboot:
         return "@reboot is about one machine, at a time of its own"
     if job.schedule.random:
-        return "with ~ every machine picks a time of its own, so that no hold fits; write a fixed time"
+        return "every machine picks a time of its own, so that no hold fits; write a fixed time"
+    if findings.is_cut(job):
+        return findings.CUT
     known = posixpath.basename(job.shell) in POSIX_SHELLS and _PLAIN_PATH.fullmatch(job.shell)
     if _inner(job) is None and not known:
         return f"SHELL is {job.shell}, whose quoting is not that of sh; move the command into a script"
+    longest = job.dialect.longest
+    if longest is not None and _length(_wrap_job(job, key, options)) > longest:
+        return f"wrapped it has over {longest} bytes, too long for cron; move the command into a script"
     return None
 
 
-def check_key(crontab: Crontab, job: Job) -> None:
-    """Raise CrontabError if the comment above `job` gives a key that cannot be one."""
-    assert job.key is not None
+def key_problem(job: Job) -> str | None:
+    """Return why the comment above `job`, if it gives a key, gives none that can be one; else None."""
+    if job.key is None:
+        return None
     try:
         keys.check(job.key)
-        if "\\" in job.key:
-            raise UsageError(f"--key {job.key!r} has a backslash, which crons read differently")
     except UsageError as error:
-        raise CrontabError(f"{crontab.name}:{job.number - 1}: {str(error).replace('--key', 'the key', 1)}") from None
+        return str(error).replace("--key", "the key in the comment above,", 1)
+    if "\\" in job.key:
+        return f"the key in the comment above, {job.key!r}, has a backslash, which crons read differently"
+    return None
 
 
 def compact(seconds: float) -> str:
@@ -121,15 +109,11 @@ def compact(seconds: float) -> str:
     return text or "0"
 
 
-def _keys_given(crontab: Crontab, options: Options) -> set[str]:
+def keys_given(crontab: Crontab, options: Options) -> set[str]:
     """Return the keys that the file has already, in comments and in wrapped lines."""
-    taken: set[str] = set()
+    taken = {job.key for job in crontab.jobs if job.key is not None}
     for job in crontab.jobs:
-        if job.key is not None:
-            check_key(crontab, job)
-            taken.add(job.key)
-        for call in calls.find(unescape(job.command), options.programs):
-            taken.add(str(call.options.get("key", "")))
+        taken.update(str(call.options.get("key", "")) for call in calls.find(job.text, options.programs))
     return taken
 
 
@@ -138,14 +122,14 @@ def _inner(job: Job) -> str | None:
     # A zsh sources ~/.zshenv, so that even a plain name may be a function.
     if posixpath.basename(job.shell) == "zsh" or any(name in job.variables for name in _START_FILES):
         return None
-    text = unescape(job.command)
-    return job.command if plain_words(text) is not None else None
+    return job.command if plain_words(job.text) is not None else None
 
 
 def _wrap_job(job: Job, key: str, options: Options) -> str:
     # The form with = also for a key that looks like an option.
     flag = "--key=" if key.startswith("-") else "--key "
-    words = [options.program, "run", flag + quote_if_needed(key).replace("%", "\\%")]
+    quoted = quote_if_needed(key)
+    words = [options.program, "run", flag + (quoted.replace("%", "\\%") if job.dialect.percent else quoted)]
     if options.ttl is not None:
         words += ["--ttl", options.ttl]
     words += ["--every", compact(_period(job, options)), "--"]
@@ -160,18 +144,18 @@ def _period(job: Job, options: Options) -> float:
     return options.period if gap is None else min(gap, options.period)
 
 
-def _oddities(job: Job, options: Options) -> list[str]:
-    """Return what the user should know about a job that was wrapped."""
-    found = []
+def oddities(job: Job, options: Options) -> list[str]:
+    """Return what the user should know about a job that is not wrapped yet, before or after it is."""
+    found = findings.of_job(job)
     if job.delay >= _period(job, options) / 2:
         found.append(
             f"RANDOM_DELAY spreads the machines over {compact(job.delay)}, longer than the key stays held: "
             "a tick may run twice; use a shorter one, or none"
         )
-    if job.command.endswith("\r") or job.stdin.endswith("\r"):
-        found.append("ends in a carriage return, which cron takes for a part of it; remove it: sed -i 's/\\r$//' FILE")
-    if calls.is_background(unescape(job.command)):
+    if calls.is_background(job.text):
         found.append("leaves something running with &, which the lock does not cover; remove the &")
+    if job.key is not None and (part := differing.in_key(job.key)):
+        found.append(findings.of_machine(part))
     return found
 
 

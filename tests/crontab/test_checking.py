@@ -14,7 +14,8 @@ def _check(text: str) -> list[tuple[int, str]]:
     return [(remark.number, remark.text) for remark in found]
 
 
-_GOOD = [
+#: Lines that are right.
+GOOD = [
     "* * * * * cronlock run --key a -- b",
     "* * * * * cronlock run --key a --every 1m -- b",
     "0 3 * * * cronlock run --key a --every 1h -- b >> /var/log/b 2>&1",
@@ -37,7 +38,11 @@ _GOOD = [
     "0 3 * * * cronlock run --key a --jitter 10m -- b",
     "0 3 * * * cronlock run --key a --jitter 10m --min-hold 15m -- b",
     "0 3 * * * cronlock run --key a --ttl 1d -- b",
-    "@reboot cronlock run --key a --every 1d -- b",
+    "0 3 * * * sleep $((RANDOM \\% 300)); cronlock run --key a --min-hold 10m -- b",
+    "0 3 * * * sleep $(shuf -n 1 -i 1-10)m; cronlock run --key a --every 1d -- b",
+    "0 3 * * * cronlock run --key release-1.2.3 -- b",
+    "0 3 * * * cronlock run --key a -- sh -c 'b $(date +\\%F) $$ $(hostname)'",
+    "0 3 * * * cronlock run --key a -- b &",
     "RANDOM_DELAY=10\n0 3 * * * cronlock run --key a --every 1h -- b",
     "@reboot b",
     "# cronlock: off\n* * * * * b",
@@ -47,51 +52,68 @@ _GOOD = [
 ]
 
 
-@pytest.mark.parametrize("text", _GOOD)
+#: A line, and what is said of it.
+BAD = [
+    ("* * * * * b", "not wrapped: every machine runs it"),
+    ("0~9 3 * * * b", "not wrapped: every machine runs it (every machine picks a time of its own"),
+    ("@reboot cronlock run --key a --every 1d -- b", "@reboot is about one machine: of several that boot at once"),
+    ("0 3 * * * cronlock run --key a -- b\r", "ends in a carriage return"),
+    ("0 3 * * * cronlock run --key a -- sh -c 'b && c\r'", "ends in a carriage return"),
+    ("0 3 * * * cronlock run --key a -- sh -c 'b >$(date +%F)'", "a % ends the command, in quotes too"),
+    ('0 3 * * * cronlock run --key a -- b "100%"', "a % ends the command, in quotes too"),
+    ("0 3 * * * -n cronlock run --key a -- b", "Debian's cron takes -n for the command; cronie, BSD's cron"),
+    ('0 3 * * * cronlock run --key "b-$(hostname -s)" -- b', "the key has the host's name in it"),
+    ("0 3 * * * cronlock run --key b-$HOSTNAME -- b", "the key has the host's name in it"),
+    ("0 3 * * * cronlock run --key b.$$ -- b", "the key has the number of a process in it"),
+    ("0 3 * * * cronlock run --key b-10.1.2.3 -- b", "the key has an address in it"),
+    ('0 3 * * * cronlock run --key "b-`date +\\%F`" -- b', "the key has the time in it"),
+    ("0 3 * * * cronlock run --key b$RANDOM -- b", "the key has something random in it"),
+    ("0 3 * * * sleep $((RANDOM \\% 300)); cronlock run --key a -- b", "and a random sleep in front of cronlock"),
+    ("0 3 * * * sleep $((RANDOM \\% 60))m; cronlock run --key a --every 1h -- b", "a random sleep in front"),
+    ("0 3 * * * perl -e 'sleep int(rand(900))' && cronlock run --key a -- b", "and a random sleep in front"),
+    ("0 3 * * * sleep $(random 5); cronlock run --key a --every 1d -- b", "and a random sleep in front"),
+    ("0 3 * * * cronlock run --key a -- b && c d", "`c d` runs outside of the lock"),
+    ("0 3 * * * cronlock run --key a -- b; c", "`c` runs outside of the lock"),
+    ("0 3 * * * c && cronlock run --key a -- b", "`c` runs outside of the lock"),
+    ("0 3 * * * cronlock run --key a -- b | tee f", "`tee f` runs outside of the lock"),
+    ("0 3 * * * cronlock run --key a -- b 2>&1 | logger", "`logger` runs outside of the lock"),
+    ("0 3 * * * cronlock run --key a -- b | read x", "`read x` runs outside of the lock"),
+    ("0 3 * * * c | cronlock run --key a -- b", "`c` runs outside of the lock"),
+    ("0 3 * * * x=$(cronlock run --key a -- b); c", "`c` runs outside of the lock"),
+    ("0 3 * * * sh -c 'cronlock run --key a -- b && c'", "`c` runs outside of the lock"),
+    ("0 3 * * * cronlock run --key a -- b > /var/log/b", "`> /var/log/b` empties the file on a skip, too"),
+    ("0 3 * * * (cronlock run --key a -- b) >| log", "`>| log` empties the file on a skip, too"),
+    ("0 3 * * * cronlock run --key a -- sh -c 'b &'", "leaves something running with &"),
+    ("0 3 * * * cronlock run -- b", "cronlock run has no --key"),
+    ("0 3 * * * cronlock run --key a", "cronlock run has no command"),
+    ("0 3 * * * cronlock run --kye a -- b", "its options cannot be read"),
+    ("0 3 * * * cronlock run --key -- b", "--key has no value"),
+    ("0 3 * * * cronlock run --key a --ttl nonsense -- b", "--ttl: 'nonsense' is not a duration"),
+    ("* * * * * cronlock run --key a --every 2m -- b", "--every 2m: the key stays held for 1m, but the line fires"),
+    (
+        "0 * * * * cronlock run --key a --min-hold 1h -- b",
+        "--min-hold: the key stays held for 1h, but the line fires",
+    ),
+    (
+        "*/7 * * * * cronlock run --key a --every 8m -- b",
+        "the line fires again after 4m: ticks are lost; write --every 4m",
+    ),
+    ("0 3 * * * cronlock run --key a --min-hold 0 -- b", "a tick may run twice; write --every 1d"),
+    ("0 3 * * * cronlock run --key a --jitter 5m --min-hold 45 -- b", "--jitter spreads the machines over more"),
+    ("0 3 * * * cronlock run --key a --every 1h --min-hold 5m -- b", "cannot go together"),
+    ("0 * * * * cronlock run --key a --ttl 6h -- b", "6 ticks are lost; write --ttl 1h or less"),
+    ("* * * * * cronlock run --key a --ttl 10m -- b", "10 ticks are lost; write --ttl 5m or less"),
+    ("0 3 * * * cronlock run --key a --every 1h --ttl 0.5 -- b", "shorter than any backend keeps"),
+]
+
+
+@pytest.mark.parametrize("text", GOOD)
 def test_nothing_to_report(text: str) -> None:
     """Lines that are right."""
     assert _check(f"{text}\n") == []
 
 
-@pytest.mark.parametrize(
-    ("line", "report"),
-    [
-        ("* * * * * b", "not wrapped: every machine runs it"),
-        ("0~9 3 * * * b", "not wrapped: every machine runs it (with ~"),
-        ("0 3 * * * cronlock run --key a -- b && c d", "`c d` runs outside of the lock"),
-        ("0 3 * * * cronlock run --key a -- b; c", "`c` runs outside of the lock"),
-        ("0 3 * * * c && cronlock run --key a -- b", "`c` runs outside of the lock"),
-        ("0 3 * * * cronlock run --key a -- b | tee f", "`tee f` runs outside of the lock"),
-        ("0 3 * * * cronlock run --key a -- b 2>&1 | logger", "`logger` runs outside of the lock"),
-        ("0 3 * * * cronlock run --key a -- b | read x", "`read x` runs outside of the lock"),
-        ("0 3 * * * c | cronlock run --key a -- b", "`c` runs outside of the lock"),
-        ("0 3 * * * x=$(cronlock run --key a -- b); c", "`c` runs outside of the lock"),
-        ("0 3 * * * sh -c 'cronlock run --key a -- b && c'", "`c` runs outside of the lock"),
-        ("0 3 * * * cronlock run --key a -- b > /var/log/b", "`> /var/log/b` empties the file on a skip, too"),
-        ("0 3 * * * (cronlock run --key a -- b) >| log", "`>| log` empties the file on a skip, too"),
-        ("0 3 * * * cronlock run --key a -- sh -c 'b &'", "leaves something running with &"),
-        ("0 3 * * * cronlock run -- b", "cronlock run has no --key"),
-        ("0 3 * * * cronlock run --key a", "cronlock run has no command"),
-        ("0 3 * * * cronlock run --kye a -- b", "its options cannot be read"),
-        ("0 3 * * * cronlock run --key -- b", "--key has no value"),
-        ("0 3 * * * cronlock run --key a --ttl nonsense -- b", "--ttl: 'nonsense' is not a duration"),
-        ("* * * * * cronlock run --key a --every 2m -- b", "--every 2m: the key stays held for 1m, but the line fires"),
-        (
-            "0 * * * * cronlock run --key a --min-hold 1h -- b",
-            "--min-hold: the key stays held for 1h, but the line fires",
-        ),
-        (
-            "*/7 * * * * cronlock run --key a --every 8m -- b",
-            "the line fires again after 4m: ticks are lost; write --every 4m",
-        ),
-        ("0 3 * * * cronlock run --key a --min-hold 0 -- b", "a tick may run twice; write --every 1d"),
-        ("0 3 * * * cronlock run --key a --jitter 5m --min-hold 45 -- b", "--jitter spreads the machines over more"),
-        ("0 3 * * * cronlock run --key a --every 1h --min-hold 5m -- b", "cannot go together"),
-        ("0 * * * * cronlock run --key a --ttl 6h -- b", "6 ticks are lost; write --ttl 1h or less"),
-        ("* * * * * cronlock run --key a --ttl 10m -- b", "10 ticks are lost; write --ttl 5m or less"),
-        ("0 3 * * * cronlock run --key a --every 1h --ttl 0.5 -- b", "shorter than any backend keeps"),
-    ],
-)
+@pytest.mark.parametrize(("line", "report"), BAD)
 def test_report(line: str, report: str) -> None:
     """Each thing that is wrong is reported once, with the number of its line."""
     ((number, text),) = _check(f"# a comment\n{line}\n")

@@ -6,10 +6,13 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from cronlock.crontab import files
+from labs.machines import SHARED, Fleet
 from labs.servers.process import need
 
 _TAB = "SHELL=/bin/sh\n0 3 * * * backup --all\n@reboot start\n"
@@ -75,7 +78,12 @@ def test_check(tab: Path) -> None:
     """--check reports with file and line, status 1; of a wrapped file nothing, status 0."""
     assert _wrap("--check", tab) == (1, f"{tab}:2: not wrapped: every machine runs it\n".encode(), [])
     tab.write_text(_WRAPPED)
-    assert _wrap("--check", tab) == (0, b"", [])
+    status, output, said = _wrap("--check", tab)
+    assert (status, output) == (0, b"")
+    # Not of this machine, or the others; so it is no finding.
+    assert said == [
+        f"cronlock: {tab}:2: no cronlock here in cron's PATH, /usr/bin:/bin; if so on your machines: --cronlock PATH"
+    ]
     assert _wrap("--check", stdin=b"@daily a\n")[1] == b"standard input:1: not wrapped: every machine runs it\n"
 
 
@@ -109,6 +117,14 @@ def test_in_place(tab: Path) -> None:
     _wrap("-i", tab)
     assert sorted(os.listdir(tab.parent)) == ["jobs", "jobs.~2~", "jobs~"]
     assert backup.read_text() == _TAB
+
+
+def test_in_place_changes_the_time(tab: Path) -> None:
+    """crontab -e sees a change by the file's time in whole seconds: that is another, however fast wrap was."""
+    for second in (int(time.time()), int(time.time()) + 60):
+        os.utime(tab, (second, second))
+        files.replace(str(tab), "")
+        assert int(tab.stat().st_mtime) != second
 
 
 def test_in_place_through_a_link(tab: Path) -> None:
@@ -147,13 +163,60 @@ def test_user_field_by_the_files_place(path: str, system: bool, tmp_path: Path) 
     assert b"-- alice job" in _wrap("--user", file)[1]
 
 
-def test_forgotten_system() -> None:
-    """A crontab with users, taken for one without, would run root as a program."""
-    status, output, said = _wrap(stdin=b"# x\n@daily root job\n")
+def test_system_crontab_elsewhere(tmp_path: Path) -> None:
+    """Where the lines begin with users, they are read so, which is said; --check says it too."""
+    file = tmp_path / "crontab"
+    file.write_text("*/5 * * * * ubuntu /usr/bin/x\n")
+    for words in ((file,), ("--check", file)):
+        status, output, said = _wrap(*words)
+        assert said[0].startswith(
+            f"cronlock: {file}: read as a system crontab, with a user's name before each command ("
+        )
+    assert _wrap(file)[1].startswith(b"*/5 * * * * ubuntu cronlock run --key crontab.x --every 5m")
+    assert b" -- ubuntu /usr/bin/x\n" in _wrap("--user", file)[1]
+    status, output, said = _wrap(stdin=b"@daily root job\n@daily /usr/bin/job\n")
     assert (status, output) == (78, b"")
-    assert said[0].startswith("cronlock: standard input:2: ")
-    assert "--system" in said[0]
-    assert b" root cronlock run --key crontab.job " in _wrap("--system", stdin=b"@daily root job\n")[1]
+    assert said == [
+        "cronlock: standard input:1: begins with a user's name, 'root', but line 2 does not; correct one of them, "
+        "or give --system or --user"
+    ]
+
+
+def test_dialect() -> None:
+    """What only one cron can read is read as that one does, which is said; an option says otherwise."""
+    status, output, said = _wrap(stdin=b"*/10 * * * * * * job 100%\n")
+    assert (status, output.split(b" -- ")[1]) == (0, b"job 100%\n")
+    assert said[0] == "cronlock: standard input: read as a crontab of supercronic, by line 1; if it is none: --dialect"
+    assert _wrap("--dialect", "debian", stdin=b"*/10 * * * * * * job\n")[0] == 78
+    assert _wrap("--dialect", "busybox", "--system", stdin=b"* * * * * job\n")[0] == 64
+    status, _, said = _wrap(stdin=b"apiVersion: batch/v1\nkind: CronJob\n")
+    assert (status, len(said)) == (78, 1)
+    assert "a manifest of Kubernetes" in said[0]
+
+
+def test_name_that_cron_passes_over(tmp_path: Path) -> None:
+    """Debian's cron does not read every file in cron.d; both ways of calling say so."""
+    file = tmp_path / "cron.d" / "billing.cron"
+    file.parent.mkdir()
+    file.write_text("@daily root job\n")
+    assert f"cronlock: {file}:1: Debian's cron passes over files in cron.d" in _wrap(file)[2][0]
+    assert f"{file}:1: Debian's cron passes over".encode() in _wrap("--check", file)[1]
+    assert _wrap("--dialect", "cronie", file)[2][0].startswith(f"cronlock: {file}:1: no cronlock here")
+
+
+def test_as_the_editor_of_crontab(tmp_path: Path) -> None:
+    """crontab -e installs what wrap -i made of the crontab, though it was written within the same second."""
+    need("crontab", "cron")
+    editor = tmp_path / "editor"
+    editor.write_text(f'#!/bin/sh\nexec {sys.executable} -m cronlock wrap --in-place "$1" 2>/dev/null\n')
+    editor.chmod(0o755)
+    with Fleet(tmp_path / "fleet") as fleet:
+        machine = fleet.machine("one")
+        machine.run("mkdir", "-p", "/var/spool/cron/crontabs")
+        (fleet.shared / "tab").write_text("0 3 * * * job\n")
+        machine.run("crontab", f"{SHARED}/tab")
+        machine.run("env", f"VISUAL={editor}", "crontab", "-e")
+        assert "cronlock run --key root.job --every 1h -- job" in machine.run("crontab", "-l")
 
 
 @pytest.mark.parametrize(
@@ -198,18 +261,29 @@ def test_usage(words: tuple[str, ...]) -> None:
     assert (status, output, len(said)) == (64, b"", 1)
 
 
-@pytest.mark.parametrize(
-    ("content", "line"), [("@daily a\n61 * * * * b\n", 2), ("FOO=\n", 1), ("@daily a\n\n# key: \t\n@daily b\n", 3)]
-)
+@pytest.mark.parametrize(("content", "line"), [("61 * * * * b\n", 1), ("# x\nFOO=\n", 2), ("a\0b\n", 1)])
 @pytest.mark.parametrize("option", [(), ("--check",), ("--diff",), ("--in-place",)])
-def test_bad_crontab(content: str, line: int, option: tuple[str, ...], tab: Path) -> None:
-    """What cron would refuse is one line that says where, and status 78; nothing is written."""
+def test_no_crontab(content: str, line: int, option: tuple[str, ...], tab: Path) -> None:
+    """Of a file without any line that starts a job, the first bad line is told, status 78; nothing is written."""
     tab.write_text(content)
     status, output, said = _wrap(*option, tab)
     assert (status, output, len(said)) == (78, b"", 1)
     assert said[0].startswith(f"cronlock: {tab}:{line}: ")
     assert os.listdir(tab.parent) == ["jobs"]
     assert tab.read_text() == content
+
+
+@pytest.mark.parametrize("line", ["61 * * * * b", "FOO=", "@never b", "* * * * *", "0 3 * * fri-sun b"])
+def test_one_bad_line(line: str, tab: Path) -> None:
+    """A line that cron cannot read is told, with its number, and stays; the rest is converted, or checked."""
+    tab.write_text(f"@daily a\n{line}\n@daily c\n")
+    status, output, said = _wrap(tab)
+    assert (status, output.count(b"cronlock run"), f"\n{line}\n".encode() in output) == (0, 2, True)
+    assert [text.split()[1] for text in said] == [f"{tab}:2:", f"{tab}:1:"]
+    assert "; Debian's cron ignores the whole file" in said[0]
+    status, output, _ = _wrap("--check", tab)
+    assert (status, output.decode().count("\n")) == (1, 3)
+    assert f"{tab}:2: " in output.decode()
 
 
 def test_unreadable(tmp_path: Path) -> None:

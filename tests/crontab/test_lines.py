@@ -13,7 +13,7 @@ from labs.servers.process import need
 
 _JOB = "* * * * * job"
 #: A line, and whether both cron and we can read it.
-_READABLE = [
+READABLE = [
     ("", True),
     ("  \t ", True),
     ("# comment", True),
@@ -71,11 +71,11 @@ def test_reads_what_crontab_reads(tmp_path: Path) -> None:
     with Fleet(tmp_path / "fleet") as fleet:
         machine = fleet.machine("one")
         machine.run("mkdir", "-p", "/var/spool/cron/crontabs")
-        for number, (line, _) in enumerate(_READABLE):
+        for number, (line, _) in enumerate(READABLE):
             (fleet.shared / f"tab{number}").write_bytes(f"{line}\n".encode("utf-8", "surrogateescape"))
-        script = f"cd {SHARED}; for n in $(seq 0 {len(_READABLE) - 1}); do crontab -n tab$n 2>/dev/null; echo $?; done"
+        script = f"cd {SHARED}; for n in $(seq 0 {len(READABLE) - 1}); do crontab -n tab$n 2>/dev/null; echo $?; done"
         statuses = machine.run("sh", "-c", script).split()
-    for (line, readable), status in zip(_READABLE, statuses):
+    for (line, readable), status in zip(READABLE, statuses):
         assert (status == "0") is readable, f"crontab on {line!r}"
         assert (_refusal(f"{line}\n") == "") is readable, f"parse on {line!r}"
 

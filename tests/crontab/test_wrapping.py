@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cronlock.crontab.lines import CrontabError, parse
+from cronlock.crontab.lines import parse
 from cronlock.crontab.wrapping import Options, compact, wrap
 
 _LEFT = [
@@ -130,9 +130,12 @@ def test_keys_of_comments() -> None:
 
 @pytest.mark.parametrize("key", ["", "a\tb", "back\\slash", "x" * 201, "caf\udce9"])
 def test_bad_keys(key: str) -> None:
-    """A key that cannot be one is refused, with its line."""
-    with pytest.raises(CrontabError, match=r"^tab:2: the key "):
-        _wrap(f"\n# key: {key}\n@daily a\n")
+    """A line with a key that cannot be one is left as it is; the others are wrapped."""
+    text, remarks = _wrap(f"\n# key: {key}\n@daily a\n@daily b\n")
+    assert (text.count("cronlock run"), "\n@daily a\n" in text) == (1, True)
+    ((number, remark),) = remarks
+    assert number == 3
+    assert remark.startswith("left as it is: the key in the comment above, ")
 
 
 def test_keys_are_unique_and_depend_on_their_own_line_only() -> None:
@@ -203,7 +206,7 @@ def test_newline_at_the_end() -> None:
     """A last line without a newline, which cron does not read, gets one."""
     text, remarks = _wrap("0 1 * * * a")
     assert text.endswith("-- a\n")
-    assert remarks == [(1, "newline added at the end: cron does not read a file without it")]
+    assert [number for number, text in remarks if "no newline at the end" in text] == [1]
     assert _wrap("") == ("", [])
 
 

@@ -1,0 +1,164 @@
+"""What each cron makes of a line, as far as they differ.
+
+From the sources of Debian's cron 3.0pl1, cronie 1.7, busybox 1.37, supercronic 0.2, systemd-cron 2.5, and from
+the manuals of FreeBSD's and OpenBSD's cron, of Kubernetes and of Jenkins.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """One cron, or what several have in common."""
+
+    name: str
+    #: As messages call it.
+    title: str
+    #: Whether an unescaped ``%`` ends the command, and what follows is its stdin.
+    percent: bool = True
+    #: Whether its system crontabs have a user field.
+    has_users: bool = True
+    #: Whether `NAME=value` sets a variable of the command.
+    has_variables: bool = True
+    #: Letters of the options that it reads in front of a command; of others it takes ``-n`` for the command.
+    options: str = ""
+    #: The most bytes that a command may have, or None.
+    longest: int | None = None
+    #: Whether it passes over a last line without a newline.
+    needs_newline: bool = False
+    #: Whether a carriage return at the end of a line reaches the command.
+    keeps_return: bool = True
+    #: Whether ``#`` ends the command, in quotes too.
+    comments: bool = False
+    #: Whether CRON_TZ sets the zone of the schedule, and RANDOM_DELAY delays the start.
+    has_zones: bool = False
+    has_delay: bool = False
+    #: What becomes of the file if a line of it cannot be read.
+    on_error: str = "that line never fires"
+    #: Whether there may be a sixth time field, years, and a seventh, seconds in front; and whole names of months.
+    seconds: bool = False
+    #: Shortcuts beside those that all have, as five fields, and those of all that it lacks.
+    shortcuts: tuple[tuple[str, str], ...] = ()
+    lacks: tuple[str, ...] = ()
+    #: What else it reads in time fields: ``~``, ``H``, ``L`` (with ``W`` and ``#``), ``?``, ``/`` (as in ``5/15``).
+    signs: str = ""
+    #: Whether a range of days may end on Sunday (``fri-sun``); whether any may run over the end (``22-4``).
+    to_sunday: bool = False
+    backwards: bool = False
+    #: The last day of the week, 7 where that is Sunday as 0 is.
+    last_day: int = 7
+    #: A regular expression of lines that only it knows.
+    only: str = ""
+
+
+CRON = Dialect(
+    "cron",
+    "cron",
+    longest=998,
+    needs_newline=True,
+    has_delay=True,
+    on_error="Debian's cron ignores the whole file",
+    signs="~",
+)
+_FIELD = "[A-Za-z0-9*?/,#-]"
+_REBOOT = ("@reboot",)
+_HALVES = ("@semi-annually", "@semiannually", "@bi-annually", "@biannually")
+DIALECTS = {
+    dialect.name: dialect
+    for dialect in (
+        CRON,
+        replace(CRON, name="debian", title="Debian's cron", has_delay=False),
+        replace(
+            CRON,
+            name="cronie",
+            title="cronie",
+            options="n",
+            has_zones=True,
+            on_error="that line never fires",
+            to_sunday=True,
+        ),
+        replace(
+            CRON,
+            name="bsd",
+            title="BSD's cron",
+            options="nqs",
+            has_delay=False,
+            on_error="that line never fires",
+            shortcuts=(("@every_minute", "* * * * *"),),
+            only=r"@every_minute\b|@[0-9]+[ \t]|(\S+[ \t]+){5,6}-[qs][ \t]",
+        ),
+        Dialect(
+            "busybox",
+            "busybox's crond",
+            percent=False,
+            has_users=False,
+            has_variables=False,
+            comments=True,
+            backwards=True,
+            last_day=6,
+        ),
+        Dialect(
+            "supercronic",
+            "supercronic",
+            percent=False,
+            has_users=False,
+            keeps_return=False,
+            has_zones=True,
+            on_error="supercronic does not start",
+            seconds=True,
+            lacks=("@midnight", "@reboot"),
+            signs="L?/",
+            only=rf"({_FIELD}+[ \t]+){{5}}({_FIELD}+[ \t]+\*|({_FIELD}+[ \t]+)?20[0-9][0-9])[ \t]+\S",
+        ),
+        Dialect(
+            "systemd",
+            "systemd-cron",
+            has_zones=True,
+            has_delay=True,
+            shortcuts=(("@quarterly", "0 0 1 1,4,7,10 *"), *((name, "0 0 1 1,7 *") for name in _HALVES)),
+            signs="~",
+            to_sunday=True,
+            only=r"@(quarterly|(semi|bi)-?annually)\b|(PERSISTENT|BATCH|CRON_(BATCH|UNIQUE|MAIL)_\w+)[ \t]*=",
+        ),
+        Dialect(
+            "kubernetes",
+            "Kubernetes",
+            percent=False,
+            has_users=False,
+            on_error="Kubernetes refuses it",
+            lacks=_REBOOT,
+            signs="?/",
+            last_day=6,
+        ),
+        Dialect(
+            "jenkins",
+            "Jenkins",
+            percent=False,
+            has_users=False,
+            on_error="Jenkins refuses it",
+            lacks=_REBOOT,
+            signs="H",
+            only=r"(\S+[ \t]+){0,4}H(\(\d+-\d+\))?(/\d+)?[ \t]",
+        ),
+    )
+}
+
+
+def detect(text: str, path: str) -> tuple[Dialect, str | None]:
+    """Return the cron that the crontab `text` at `path` is for, and what shows that; cron where nothing does."""
+    directory, _ = posixpath.split(posixpath.abspath(path))
+    if directory.endswith("/etc/crontabs"):
+        return DIALECTS["busybox"], "by its place"
+    found: dict[str, int] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        for dialect in DIALECTS.values():
+            if dialect.only and re.match(dialect.only, line.lstrip(" \t")):
+                found.setdefault(dialect.name, number)
+    if len(found) != 1:
+        return CRON, None
+    ((name, number),) = found.items()
+    return DIALECTS[name], f"by line {number}"

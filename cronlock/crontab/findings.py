@@ -1,0 +1,91 @@
+"""What there is to say about the lines of a crontab, whether they are wrapped or not."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from .dialects import CRON, DIALECTS, Dialect
+from .lines import Crontab, Job, Remark
+from .shell import ends_inside
+
+#: Of a line that `is_cut`.
+CUT = "a % ends the command, in quotes too, and what follows is its standard input; write \\%"
+_DATE = re.compile(r"(?:^|[\s;&|/])date\b[^;&|]*\+\S*$")
+
+_PASSED = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def of_crontab(crontab: Crontab) -> list[Remark]:
+    """Return what is wrong with the file, and with lines of it that are no jobs."""
+    dialect = crontab.dialect
+    found = [Remark(number, "this key is not used: no job in the line below it") for number in crontab.stray_keys]
+    for unread in crontab.unreadable:
+        found.append(Remark(unread.number, f"{unread.text}; {dialect.on_error}"))
+    if not crontab.ends_with_newline and dialect.needs_newline:
+        text = "no newline at the end: cron ignores the line, or the whole file; add one, as wrap does"
+        found.append(Remark(len(crontab.lines), text))
+    for number, name in crontab.variables:
+        if name.startswith("\ufeff"):
+            found.append(Remark(number, "begins with a byte order mark, a part of the name; save the file without it"))
+        elif not dialect.has_variables and name != "MAILTO":
+            found.append(Remark(number, f"{dialect.title} sets no variables: commands do not get {name}"))
+        elif name == "CRON_TZ" and not dialect.has_zones:
+            others = [other for other in DIALECTS.values() if other.has_zones]
+            text = f"{_title(dialect)} does not read CRON_TZ, and goes by the machine's time{_read_by(dialect, others)}"
+            found.append(Remark(number, text))
+    return found
+
+
+def of_job(job: Job) -> list[str]:
+    """Return what is wrong with a line, and stays so when it is wrapped."""
+    found = []
+    for letter in job.options:
+        if letter not in job.dialect.options:
+            others = [other for other in DIALECTS.values() if letter in other.options]
+            found.append(f"{_title(job.dialect)} takes -{letter} for the command{_read_by(job.dialect, others)}")
+    # Wrapped, it stands before the closing quote.
+    if job.dialect.keeps_return and (job.command.rstrip("'").endswith("\r") or job.stdin.endswith("\r")):
+        found.append("ends in a carriage return, which cron takes for a part of it; remove it: sed -i 's/\\r$//' FILE")
+    if is_cut(job):
+        found.append(CUT)
+    if job.dialect.comments and "#" in job.command:
+        found.append(f"{job.dialect.title} ends the command at a #, in quotes too; move the command into a script")
+    if not job.dialect.percent and re.search(r"\\%", job.command):
+        found.append(f"{job.dialect.title} hands \\% on as it is; write %")
+    return found
+
+
+def is_cut(job: Job) -> bool:
+    """Return whether a ``%`` ends the command where surely none was to end."""
+    return bool(job.stdin) and (ends_inside(job.text) or _DATE.search(job.text) is not None)
+
+
+def of_place(path: str, dialect: Dialect) -> list[Remark]:
+    """Return why Debian's cron passes over the file at `path`, if it does."""
+    directory, name = os.path.split(os.path.realpath(path))
+    if os.path.basename(directory) != "cron.d" or _title(dialect) != "Debian's cron":
+        return []
+    found = []
+    if not _PASSED.fullmatch(name):
+        found.append("Debian's cron passes over files in cron.d with another character in their name than A-Za-z0-9_-")
+    if directory == "/etc/cron.d" and os.path.exists(path):
+        status = os.stat(path)
+        if status.st_uid != 0 or status.st_mode & 0o022:
+            found.append("Debian's cron passes over files in cron.d that are not root's, or that others may write")
+    return [Remark(1, text) for text in found]
+
+
+def of_machine(part: str) -> str:
+    """Return what is wrong with a key that has `part` in it, which is not the same everywhere."""
+    return f"the key has {part} in it: it is another one on each machine or at each tick, and guards nothing"
+
+
+def _title(dialect: Dialect) -> str:
+    return "Debian's cron" if dialect is CRON else dialect.title
+
+
+def _read_by(dialect: Dialect, others: list[Dialect]) -> str:
+    if dialect is not CRON or not others:
+        return ""
+    return f"; {', '.join(other.title for other in others)} would read it: --dialect"
