@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 
-from . import __version__, errors, know_packages
+from . import __version__, know_packages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ def main() -> None:
             sys.stdout.flush()
     except OSError as error:
         # Only what writes to stdout gets here. A reader that has gone is no reason to complain.
+        from . import errors
+
         status = errors.FAULT
         if not isinstance(error, BrokenPipeError):
             os.write(2, f"cronlock: cannot write to standard output: {error.strerror}\n".encode())
@@ -58,6 +60,8 @@ def dispatch(arguments: list[str]) -> int:
     except ModuleNotFoundError as error:
         if error.name != "click":
             raise
+        from . import errors
+
         os.write(2, b"cronlock: the Python package click is missing: pip install click\n")
         return errors.FAULT
     return cli_main(arguments)

@@ -58,8 +58,9 @@ def _launchers(installation: Installation, place: Path) -> dict[str, list[str]]:
     (place / "python3").symlink_to(python)
     for name in ("package", "bare"):
         _lay_out(f"{place}/{name}", python)
-    compile_all = [python, "-IS", "-W", "ignore", "-m", "compileall", "-q", f"{place}/package/lib/cronlock"]
-    subprocess.run(compile_all, check=True, env=clean_environment())
+    library = f"{place}/package/lib/cronlock"
+    for words in (["-m", "compileall", "-q", library], [f"{library}/cronlock/bundle.py"]):
+        subprocess.run([python, "-IS", "-W", "ignore", *words], check=True, env=clean_environment())
     one_file = pyz.build(Arguments(source.version(), "", place, source.epoch()))
     return {
         "deb, rpm, `make install`": [f"{place}/package/bin/cronlock"],

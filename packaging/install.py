@@ -142,8 +142,13 @@ def _remove_byte_code(target: Target) -> None:
 
 def _compile(target: Target, interpreter: str) -> None:
     options = ["-q", "--invalidation-mode", "timestamp", *(["-s", target.destdir, "-p", "/"] if target.destdir else [])]
-    command = [interpreter, "-IS", "-W", "ignore", "-m", "compileall", *options, str(target.real(target.library))]
-    subprocess.run(["sh", "-c", 'umask 022; exec "$@"', "sh", *command], check=True)
+    python = [interpreter, "-IS", "-W", "ignore"]
+    package = f"{target.library}/cronlock"
+    for command in (
+        [*python, "-m", "compileall", *options, str(target.real(target.library))],
+        [*python, str(target.real(f"{package}/bundle.py")), package],
+    ):
+        subprocess.run(["sh", "-c", 'umask 022; exec "$@"', "sh", *command], check=True)
 
 
 def _digest(data: bytes) -> str:

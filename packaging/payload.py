@@ -18,6 +18,9 @@ _LAUNCHER = """\
 import sys
 
 sys.path.append({library!r})
+from cronlock import bundle
+
+bundle.use()
 from cronlock.__main__ import main
 
 main()

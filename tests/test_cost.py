@@ -91,7 +91,7 @@ def _engine(name: str, modules: str, wire: str = "") -> set[str]:
 _AWS = "aws aws_credentials aws_signature http stream"
 _REDIS = _engine("redis", "address cell resp store", "stream") | {"lease.server_clock"}
 _OWN = {
-    "version": {"errors"},
+    "version": set(),
     "file": _engine("file", "lockfile mounts slots store"),
     "redis": _REDIS,
     "rediss": _REDIS,

@@ -12,7 +12,7 @@ import pytest
 from labs.installation import ROOT
 
 #: What everybody may import: they know of nothing but each other.
-_GROUND = {"cronlock", "errors", "durations", "keys", "value"}
+_GROUND = {"bundle", "cronlock", "errors", "durations", "keys", "value"}
 #: What each part may import besides itself, the standard library and the ground floor.
 _KNOWS = {
     **{name: set[str]() for name in _GROUND},
