@@ -21,8 +21,8 @@ class TLS:
         atexit.register(shutil.rmtree, self._directory, ignore_errors=True)
         self._openssl = need("openssl", "openssl")
         self.ca, self._ca_key = self._authority()
-        self.cert, self.key = self._issue("server", "subjectAltName=DNS:localhost,IP:127.0.0.1")
-        self.client_cert, self.client_key = self._issue("client", "extendedKeyUsage=clientAuth")
+        self.cert, self.key = self.issue("server", "subjectAltName=DNS:localhost,IP:127.0.0.1")
+        self.client_cert, self.client_key = self.issue("client", "extendedKeyUsage=clientAuth")
         #: Key and certificate in one file, as ZooKeeper reads them.
         self.chain = self._directory / "server-chain.pem"
         self.chain.write_bytes(self.key.read_bytes() + self.cert.read_bytes())
@@ -32,6 +32,17 @@ class TLS:
         context = ssl.create_default_context(cafile=str(self.ca))
         context.load_cert_chain(self.client_cert, self.client_key)
         return context
+
+    def issue(self, name: str, extension: str, days: int = 2) -> tuple[Path, Path]:
+        """Return a new certificate and its key; one that has expired if `days` is less than 0."""
+        cert, key = self._directory / f"{name}.pem", self._directory / f"{name}.key"
+        request, extensions = self._directory / f"{name}.csr", self._directory / f"{name}.ext"
+        extensions.write_text(extension + "\n")
+        self._run("req", *self._new_key(key), "-subj", f"/CN={name}", "-out", str(request))
+        authority = ("-CA", str(self.ca), "-CAkey", str(self._ca_key), "-CAcreateserial")
+        files = ("-in", str(request), "-extfile", str(extensions), "-out", str(cert))
+        self._run("x509", "-req", *authority, *files, "-days", str(days))
+        return cert, key
 
     def params(self, *, client: bool = False) -> dict[str, str]:
         """Return the TLS parameters of a backend's URL, with the client's certificate if asked."""
@@ -44,16 +55,6 @@ class TLS:
         cert, key = self._directory / "ca.pem", self._directory / "ca.key"
         use = ("-subj", "/CN=cronlock tests", "-addext", "keyUsage=critical,keyCertSign,cRLSign", "-days", "2")
         self._run("req", "-x509", *self._new_key(key), *use, "-out", str(cert))
-        return cert, key
-
-    def _issue(self, name: str, extension: str) -> tuple[Path, Path]:
-        cert, key = self._directory / f"{name}.pem", self._directory / f"{name}.key"
-        request, extensions = self._directory / f"{name}.csr", self._directory / f"{name}.ext"
-        extensions.write_text(extension + "\n")
-        self._run("req", *self._new_key(key), "-subj", f"/CN={name}", "-out", str(request))
-        authority = ("-CA", str(self.ca), "-CAkey", str(self._ca_key), "-CAcreateserial")
-        files = ("-in", str(request), "-extfile", str(extensions), "-out", str(cert))
-        self._run("x509", "-req", *authority, *files, "-days", "2")
         return cert, key
 
     def _new_key(self, path: Path) -> tuple[str, ...]:

@@ -93,7 +93,7 @@ class Cluster:
         self.name = str(url)
         self._scheme = url.scheme
         self._hosts = url.need_hosts(PORT)
-        self._tls = tls_context(self.name, params) if secure else None
+        self._tls = tls_context(self.name, params, late=True) if secure else None
         self._credentials = None if url.user is None else {"name": url.user, "password": url.password}
         self._token: str | None = None
         #: Whether a server gave a token for user and password.

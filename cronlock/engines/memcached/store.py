@@ -41,7 +41,7 @@ def open_store(url: URL, timeout: float) -> MemcachedStore:
     url.forbid_credentials("protect memcached by TLS certificates or the network")
     url.forbid_path("keys are kept apart by ?prefix=NAME")
     addresses = url.need_hosts(PORT)
-    tls = tls_context(str(url), params) if secure else None
+    tls = tls_context(str(url), params, late=True) if secure else None
     return MemcachedStore(Servers(url.scheme, addresses, tls), url.prefix(), timeout)
 
 

@@ -24,7 +24,7 @@ def open_server(url: URL) -> Server:
         if len(hosts) > 1:
             raise ConfigError(f"{url}: names several hosts; use redis+sentinel:// or redis+cluster:// for that")
         place = hosts[0]
-    tls = tls_context(str(url), params) if url.scheme == "rediss" else None
+    tls = tls_context(str(url), params, late=True) if url.scheme == "rediss" else None
     if tls is None and any(name in params for name in TLS_PARAMS):
         raise ConfigError(f"{url}: ca, cert and key are for TLS; use rediss://")
     return Server(str(url), place, credentials=credentials(url), tls=tls)

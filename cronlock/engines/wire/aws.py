@@ -239,7 +239,7 @@ def _tls(shown: str) -> ssl.SSLContext:
     """Return the TLS context for AWS: $AWS_CA_BUNDLE, else the system's authorities."""
     bundle = os.environ.get("AWS_CA_BUNDLE")
     try:
-        return tls_context(shown, {"ca": bundle} if bundle else {})
+        return tls_context(shown, {"ca": bundle} if bundle else {}, late=True)
     except ConfigError as error:
         raise ConfigError(f"{error}; see AWS_CA_BUNDLE") from None
 

@@ -151,7 +151,7 @@ class Finder:
                 ) from None
         if token:
             headers["Authorization"] = token
-        tls = tls_context(self._shown, {}) if secure else None
+        tls = tls_context(self._shown, {}, late=True) if secure else None
         connection = Connection(f"{self._shown}: container credentials", host, port, tls, longest=_LONGEST_ANSWER)
         try:
             response = connection.request("GET", path, headers, b"", _soon(deadline, 2 * _METADATA_LIMIT))

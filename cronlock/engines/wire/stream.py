@@ -38,6 +38,10 @@ _PATIENCE = 0.3
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 0.8
 _GROWTH = 1.5
 _SHORTEST_SECRET = 4
+#: How many authorities a directory has at least that has all of a system's. Fewer are some that somebody added.
+_ALL_AUTHORITIES = 50
+#: Contexts that know the directory of the system's authorities, and not yet what may stand in the bundle alone.
+_LATE: set[ssl.SSLContext] = set()
 # A full backlog of a Unix socket, and no local port left.
 _TRY_AGAIN = (errno.EAGAIN, errno.EADDRNOTAVAIL)
 
@@ -102,10 +106,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def tls_context(url_text: str, params: dict[str, str]) -> ssl.SSLContext:
+def tls_context(url_text: str, params: dict[str, str], *, late: bool = False) -> ssl.SSLContext:
     """Return a TLS context that verifies the server, from the parameters ca, cert and key.
 
-    Raises ConfigError when a file cannot be used.
+    Without ca the system's authorities are trusted. `late` leaves them to `Stream.connect_tcp`, the only one that can
+    use the context then: it looks up an authority where one is needed. Raises ConfigError when a file cannot be used.
     """
     import ssl
 
@@ -113,7 +118,10 @@ def tls_context(url_text: str, params: dict[str, str]) -> ssl.SSLContext:
         return ", ".join(f"{name}={params[name]}" for name in TLS_PARAMS if name in params)
 
     try:
-        context = ssl.create_default_context(cafile=params.get("ca"))
+        directory = _authorities() if late and "ca" not in params else None
+        context = ssl.create_default_context(cafile=params.get("ca"), capath=directory)
+        if directory is not None:
+            _LATE.add(context)
         if "cert" in params or "key" in params:
             if "cert" not in params:
                 raise ConfigError(f"{url_text}: key= is given without cert=")
@@ -128,6 +136,31 @@ def tls_context(url_text: str, params: dict[str, str]) -> ssl.SSLContext:
         text = f"{url_text}: cannot use the TLS files ({files()}): {_without_source(error)}"
         raise ConfigError(f"{text}; they are to be PEM files, and key= that of cert=") from error
     return context
+
+
+def _authorities() -> str | None:
+    """Return the system's directory of authorities, None where it has none in which one can be looked up.
+
+    To read the bundle instead takes 20 ms or more. It may have others: what this directory does not verify, it may.
+    """
+    import ssl
+
+    directory = ssl.get_default_verify_paths().capath
+    names = os.listdir(directory) if directory is not None else []
+    # The hash of the authority's name, and a number: see openssl-rehash(1).
+    hashed = [name for name in names if len(name) >= 10 and name[8] == "." and name[9:].isdigit()]
+    return directory if len(hashed) >= _ALL_AUTHORITIES else None
+
+
+def _has_read_bundle(context: ssl.SSLContext, error: BackendUnavailable) -> bool:
+    """Read the system's bundle if a certificate was refused without it; tell whether that is worth another attempt."""
+    import ssl
+
+    if context not in _LATE or not isinstance(error.__cause__, ssl.SSLCertVerificationError):
+        return False
+    _LATE.remove(context)
+    context.load_default_certs()
+    return True
 
 
 class Stream:
@@ -154,7 +187,13 @@ class Stream:
             try:
                 stream._open(family, kind, protocol, address)
                 if tls is not None:
-                    stream.start_tls(tls, host)
+                    try:
+                        stream.start_tls(tls, host)
+                    except BackendUnavailable as error:
+                        if not _has_read_bundle(tls, error):
+                            raise
+                        stream._open(family, kind, protocol, address)
+                        stream.start_tls(tls, host)
                 stream.limit(deadline)
                 return stream
             except BackendUnavailable as error:

@@ -44,7 +44,7 @@ class Tree:
         self._hosts = url.need_hosts(DEFAULT_PORT)
         # Nodes do not all ask the same server first; after a failure the next one is.
         self._turn = time.time_ns() // 1000
-        self._tls = tls_context(self.name, params) if secure else None
+        self._tls = tls_context(self.name, params, late=True) if secure else None
         self._base = _base(url)
         self._credentials = None if url.user is None else f"{url.user}:{url.password}"
         #: The node whose times tell the leader's.
