@@ -19,12 +19,11 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: ## install into a virtual environment and race three runs of one key
-	@sh tools/need.sh venv
 	@$(MAKE) --no-print-directory -s $(VENV)/installed
 	@sh tools/demo.sh $(BIN)/cronlock
 
 test: ## install what the tests need, then check and test everything
-	sh tools/need.sh venv tests packages
+	sh tools/need.sh tests packages
 	$(MAKE) check pythons
 	CRONLOCK_WRAP_LINES=$${CRONLOCK_WRAP_LINES:-500} $(BIN)/pytest $(PARALLEL) $(SLOW) tests
 
@@ -33,7 +32,7 @@ check: lint types docs ## lint, formatting, types, manual page and shell scripts
 lint: $(VENV)/tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	shellcheck tools/*.sh .ci/run
+	shellcheck tools/*.sh .ci/run completions/cronlock.bash
 
 types: $(VENV)/tools
 	$(BIN)/mypy
@@ -97,6 +96,7 @@ clean: ## remove what make made
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/installed: pyproject.toml
+	PYTHON='$(PYTHON)' sh tools/need.sh venv
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	touch $@

@@ -20,7 +20,10 @@ def main() -> None:
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         # Ctrl-C before there is anything to clean up: end, without a traceback.
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-    reserve_standard_streams()
+    try:
+        reserve_standard_streams()
+    except OSError as error:
+        _end_without_null(error)
     try:
         status = dispatch(sys.argv[1:])
         if sys.stdout is not None:
@@ -34,6 +37,17 @@ def main() -> None:
             os.write(2, f"cronlock: cannot write to standard output: {error.strerror}\n".encode())
     # Nothing is left to be cleaned up, and tearing the interpreter down takes longer than a renewal.
     os._exit(status)
+
+
+def _end_without_null(error: OSError) -> None:
+    """Say why nothing can be done, if there is a standard error to say it on, and end."""
+    from . import errors
+
+    try:
+        os.write(2, f"cronlock: {errors.cannot_open_null(error)}; nothing was run\n".encode())
+    except OSError:
+        pass  # It may be what is closed.
+    os._exit(errors.FAULT)
 
 
 def dispatch(arguments: list[str]) -> int:
@@ -70,7 +84,7 @@ def dispatch(arguments: list[str]) -> int:
 def reserve_standard_streams() -> None:
     """Fill what is closed of 0, 1 and 2, lest a socket or pipe of ours become the command's stdin.
 
-    The fillers close at exec, so that the command finds closed what was closed.
+    The fillers close at exec, so that the command finds closed what was closed. Raises OSError without /dev/null.
     """
     for descriptor in (0, 1, 2):
         try:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import io
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
 
 import click
 from click.shell_completion import CompletionItem
 
 from . import __version__, errors
-from .commands import completion
+from .commands import common, completion
+from .config.arguments import second_key
 from .config.options import CHOICE, COMMAND_VARIABLES, FLAG, OPTIONS, Option
 from .errors import CronlockError
 from .run.command import run as run_command
@@ -47,6 +51,10 @@ class _Commands(click.Group):
 
 def main(arguments: list[str]) -> int:
     """Return the exit status of ``cronlock`` with `arguments`; errors are one line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            # Names are of any language, whatever the locale can show.
+            stream.reconfigure(errors="replace")
     try:
         result = cronlock.main(arguments, prog_name="cronlock", standalone_mode=False)
     except click.UsageError as error:
@@ -102,16 +110,9 @@ def cronlock(context: click.Context) -> None:
 
 
 def _epilog() -> str:
-    width = max(len(status) for status, _ in errors.TABLE)
-    lines = ["Exit status:", "", "\b"]
-    lines += [f"{status:<{width}}  {meaning}" for status, meaning in errors.TABLE]
-    lines += ["", "For the command:", "", "\b"]
-    width = max(len(name) for name, _ in COMMAND_VARIABLES)
+    lines = ["Exit status:", "", "\b", *_rows(errors.TABLE), "", "For the command:", "", "\b"]
     lines += [
-        f"{name:<{width}}  {meaning.replace('. ', f'.{chr(10)}{chr(32) * (width + 2)}')}"
-        for name, meaning in COMMAND_VARIABLES
-    ]
-    lines += [
+        *_rows(COMMAND_VARIABLES),
         "",
         "Every option but --key and --ignore-hold can be set in the environment and in the configuration file: "
         "--min-hold is CRONLOCK_MIN_HOLD. (--config in the environment only.)",
@@ -119,22 +120,35 @@ def _epilog() -> str:
     return "\n".join(lines)
 
 
+def _rows(table: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the lines of a table of two columns, which click leaves as they are."""
+    width = max(len(name) for name, _ in table) + 2
+    # Click indents an epilog by two.
+    folded = [(name, textwrap.wrap(meaning, 76 - width)) for name, meaning in table]
+    return [f"{'' if number else name:<{width}}{line}" for name, lines in folded for number, line in enumerate(lines)]
+
+
 def _click_option(option: Option) -> click.Option:
     names = [option.long] if option.short is None else [option.short, option.long]
     if option.kind == FLAG:
         return click.Option([*names, option.name], is_flag=True, help=option.full_help)
-    completer = _completer(option)
-    return click.Option([*names, option.name], metavar=option.metavar, help=option.full_help, shell_complete=completer)
+    return click.Option(
+        [*names, option.name],
+        metavar=option.metavar,
+        help=option.full_help,
+        shell_complete=_completer(option),
+        multiple=option.name == "key",
+    )
 
 
 def _completer(option: Option) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]] | None:
     """Return what completes the option's value; None where nothing can."""
     if option.kind == CHOICE:
         return lambda _context, _option, begun: [CompletionItem(c) for c in option.choices if c.startswith(begun)]
-    return {"key": completion.keys, "config": completion.files, "state_dir": completion.directories}.get(option.name)
+    return completion.keys if option.name == "key" else common.COMPLETERS.get(option.name)
 
 
-def _run(command: tuple[str, ...], **values: str | bool | None) -> int:
+def _run(command: tuple[str, ...], key: tuple[str, ...], **values: str | bool | None) -> int:
     """Run COMMAND if no other machine holds KEY, and keep the lease on KEY while it runs.
 
     When another run holds the key, exit with status 0, print nothing, and run nothing. Otherwise
@@ -142,7 +156,9 @@ def _run(command: tuple[str, ...], **values: str | bool | None) -> int:
     or such as 90s, 5m, 1h30m, 1d.
     """
     given: dict[str, str | bool] = {name: value for name, value in values.items() if value not in (None, False)}
-    return run_command(given, list(command))
+    if len(key) > 1:
+        raise second_key(*key[:2])
+    return run_command({**given, **({"key": key[0]} if key else {})}, list(command))
 
 
 cronlock.add_command(

@@ -48,6 +48,15 @@ def show(seconds: float) -> str:
     return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
 
 
+def brief(seconds: float) -> str:
+    """Return `seconds` in the largest unit that suits, for columns: ``42s``, ``4m``, ``47h``, ``3d``."""
+    whole = max(0, int(seconds))
+    for size, unit in ((120, "s"), (7200, "m"), (172800, "h")):
+        if whole < size:
+            return f"{whole // int(_UNITS[unit])}{unit}"
+    return f"{whole // 86400}d"
+
+
 def _number(digits: str, text: str) -> float:
     try:
         return float(digits)

@@ -22,13 +22,18 @@ TABLE = (
     ("0", "Skipped, the key is held (another status: --skip-status)."),
     ("64", "Usage: bad option, key or duration."),
     ("69", "Backend unavailable; nothing was run."),
-    ("70", "A fault in cronlock itself."),
+    ("70", "A fault in cronlock itself, or no process or /dev/null to be had."),
     ("75", "Lease lost; the command was stopped."),
     ("78", "Bad configuration."),
     ("124", "The command was stopped after --timeout."),
     ("126", "The command was found but cannot be executed."),
     ("127", "The command was not found."),
 )
+
+
+def cannot_open_null(error: OSError) -> str:
+    """Say that there is no /dev/null, which neither cronlock nor most commands can do without."""
+    return f"cannot open /dev/null: {error.strerror}; cronlock needs it, in a container or chroot, too"
 
 
 def printable(text: str, instead: str = "?") -> str:

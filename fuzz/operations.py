@@ -115,7 +115,8 @@ def show(found: Record | None) -> None:
     """Show a record in every way that there is."""
     now, record = time.time(), found or Record()
     lines = table.status_table([(KEY, record)], now)
-    lines += table.history_table(record.runs, now, what=state.state_of(record))
+    lines += table.history_table([(KEY, run) for run in record.runs], now, states={KEY: state.state_of(record)})
+    lines += table.warnings([(KEY, record)], now)
     show_run(record.run)
     show_run(record.last)
     bad = [line for line in lines if "\n" in line or "\x1b[2J" in line]

@@ -27,6 +27,8 @@ main()
 """
 
 _DOCUMENTS = ("CHANGELOG.md", "LICENSE", "README.md")
+# What only who works on the program reads.
+_NOT_INSTALLED = ("reliability.json",)
 
 
 class File(NamedTuple):
@@ -60,7 +62,7 @@ def files(layout: Layout, version: str) -> list[File]:
     found += [File(f"{layout.library}/{name}", content) for name, content in program(version).items()]
     found += [File(f"{layout.prefix}/share/man/{name}.gz", gzip(page)) for name, page in manual_pages().items()]
     found += [File(f"{layout.prefix}/share/{name}", text) for name, text in completions(layout.zsh).items()]
-    found += [File(f"{layout.prefix}/share/doc/cronlock/{name}", _read(name)) for name in _DOCUMENTS]
+    found += [File(f"{layout.prefix}/share/doc/cronlock/{name}", text) for name, text in documents().items()]
     # It may come to hold a password.
     found.append(File("/etc/cronlock.conf", _read("packaging/cronlock.conf"), 0o640))
     return sorted(found)
@@ -77,6 +79,13 @@ def manual_pages() -> dict[str, bytes]:
     """Return the manual pages, by path: man1/cronlock.1 and so on."""
     pages = sorted((source.ROOT / "man").glob("*.[1-9]"))
     return {f"man{page.suffix[1:]}/{page.name}": page.read_bytes() for page in pages}
+
+
+def documents() -> dict[str, bytes]:
+    """Return what is to be read besides the manual, by path, so that links from one to another lead there."""
+    pages = sorted(path for path in (source.ROOT / "docs").rglob("*") if path.is_file())
+    names = [str(path.relative_to(source.ROOT)) for path in pages if path.name not in _NOT_INSTALLED]
+    return {name: _read(name) for name in (*_DOCUMENTS, *names)}
 
 
 def completions(zsh: str) -> dict[str, bytes]:

@@ -35,6 +35,8 @@ def build(arguments: Arguments) -> Path:
     files = {"__main__.py": (_HERE / "__main__.py").read_bytes(), **program}
     files.update({f"share/man/{name}": page for name, page in payload.manual_pages().items()})
     files.update({f"share/{name}": text for name, text in payload.completions("site-functions").items()})
+    schemas = {name: text for name, text in payload.documents().items() if name.endswith(".schema.json")}
+    files.update({f"share/doc/cronlock/{name}": text for name, text in schemas.items()})
     own = {name: code for name, code in program.items() if name.startswith("cronlock/")}
     compiled: dict[str, bytes] = {}
     for python in interpreters.found().values():

@@ -3,7 +3,7 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 # `make deb VERSION=1.2.3 MAINTAINER='Name <address>'`; such variables of the environment are about something else.
-told = $(if $(filter command,$(origin $(1))),$(2) '$($(1))')
+told = $(if $(filter command,$(origin $(1))),$(2) '$(subst ','\'',$($(1)))')
 PACKAGE = $(BIN)/python packaging/$(1).py $(call told,VERSION,--version) $(call told,MAINTAINER,--maintainer)
 
 .PHONY: vendor lock deb rpm pyz dist install uninstall package-test wheel-test package-cost

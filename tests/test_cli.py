@@ -23,6 +23,7 @@ def by_click(arguments: list[str]) -> tuple[dict[str, object], list[str]]:
     context = command.make_context("run", list(arguments), resilient_parsing=False)
     values = dict(context.params)
     words = values.pop("command")
+    values["key"] = values["key"][0] if values["key"] else None
     return {name: value for name, value in values.items() if value is not None and value is not False}, list(words)
 
 
@@ -41,14 +42,14 @@ _WORDS = st.one_of(
 @given(st.lists(_WORDS, max_size=9))
 @example(["--key", "--", "--", "true"])
 @example(["-k", "-v", "true", "-v"])
-@example(["-v", "-v", "--key", "a", "--key", "b", "--", "--", "x"])
+@example(["-v", "-v", "--ttl", "a", "--ttl", "b", "--", "--", "x"])
 @settings(max_examples=1000, deadline=None)
 def test_quick_reader_agrees_with_click(arguments: list[str]) -> None:
     """Whatever the quick reader reads, click reads alike; what click refuses, it leaves to click."""
     try:
         quick = quickargs.read_run(arguments)
     except UsageError:
-        return  # Click takes the next option for a value that was forgotten.
+        return  # Click takes the next option for a value that was forgotten; a second key is refused behind it.
     if quick is None:
         return
     assert by_click(arguments) == quick
@@ -75,6 +76,8 @@ def _well_formed(draw: st.DrawFn) -> tuple[list[str], dict[str, object], list[st
     words: list[str] = []
     meaning: dict[str, object] = {}
     for option in draw(st.lists(st.sampled_from(OPTIONS), max_size=6)):
+        if option.name in meaning and option.name == "key":
+            continue  # Refused: see tests/process/test_exit_status.py.
         flag = option.short if option.short is not None and draw(st.booleans()) else option.long
         if option.kind == FLAG:
             words.append(flag)

@@ -16,18 +16,41 @@ ROOT = Path(__file__).resolve().parents[1]
 _FILES = ROOT / "completions"
 
 _BASH = """
-source "$1"
-COMP_WORDS=("${@:2}") COMP_CWORD=$(($# - 2)) COMPREPLY=()
+source "$1"; shift
+COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMP_LINE="$*" COMPREPLY=()
+COMP_POINT=${#COMP_LINE}
 _cronlock_completion cronlock
 printf '%s\\n' "${COMPREPLY[@]}"
 """
 
+_BASHRC = f"PS1='> '; source {_FILES}/cronlock.bash; bind 'set enable-bracketed-paste off'\n"
 _ZSHRC = f"PS1='> '; fpath=({_FILES} $fpath); autoload -Uz compinit; compinit -u -D; bindkey '^I' complete-word\n"
+# What is typed before Tab, and what then stands there.
+_ANYWHERE = (
+    ("hist", "history"),
+    ("release bi", "release billing"),
+    ("wrap cro", r"wrap cron\ tab"),
+    ("wrap --check cro", r"wrap --check cron\ tab"),
+    ("status --prometheus --output cro", r"status --prometheus --output cron\ tab"),
+    ("status --config cro", r"status --config cron\ tab"),
+)
+_IN_ZSH = (("status nig", r"status nightly\ dump,\ all"),)
+_IN_BASH = (
+    ("status nig", r"status nightly\ dump\,\ all"),
+    ("run --key=bac", "run --key=backup"),
+    ('status "nig', 'status "nightly dump, all"'),
+    ("status 'nig", "status 'nightly dump, all'"),
+    (r"status nightly\ d", r"status nightly\ dump\,\ all"),
+    ("status db:va", "status db:vacuum"),
+    ("run --key=db:va", "run --key=db:vacuum"),
+)
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """Give a PATH where cronlock is, and a backend with two keys."""
+    """Give a PATH where cronlock is, a backend with keys, and a home with a file."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "cron tab").touch()
     (tmp_path / "bin").mkdir()
     launcher = tmp_path / "bin" / "cronlock"
     launcher.write_text(f'#!/bin/sh\nexec {sys.executable} -m cronlock "$@"\n')
@@ -35,14 +58,14 @@ def environment(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "conf").write_text(f"CRONLOCK_BACKEND=file://{tmp_path}/leases\n")
     environment = {
         "PATH": f"{tmp_path}/bin:/usr/bin:/bin",
-        "HOME": str(tmp_path),
+        "HOME": str(tmp_path / "home"),
         "PYTHONPATH": str(ROOT),
         "CRONLOCK_CONFIG": str(tmp_path / "conf"),
         "CRONLOCK_STATE_DIR": str(tmp_path / "state"),
         "LC_ALL": "C.UTF-8",
         "TERM": "dumb",
     }
-    for key in ("billing", "backup"):
+    for key in ("billing", "backup", "nightly dump, all", "db:vacuum"):
         subprocess.run([launcher, "run", "--key", key, "--", "true"], env=environment, check=True)
     return environment
 
@@ -50,7 +73,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 def in_bash(environment: dict[str, str], *words: str) -> set[str]:
     """Return what bash offers for the last of `words`."""
     line = [need("bash", "bash"), "-c", _BASH, "bash", str(_FILES / "cronlock.bash"), *words]
-    return set(subprocess.run(line, env=environment, capture_output=True, text=True, check=True).stdout.split())
+    return set(subprocess.run(line, env=environment, capture_output=True, text=True, check=True).stdout.splitlines())
 
 
 def in_fish(environment: dict[str, str], *words: str) -> set[str]:
@@ -72,20 +95,24 @@ def test_commands_options_and_keys_are_offered(offered, environment: dict[str, s
     for words in (["status"], ["history"], ["release"], ["check"], ["run", "--key"]):
         assert offered(environment, "cronlock", *words, "b") == {"billing", "backup"}
     assert offered(environment, "cronlock", "status", "bi") == {"billing"}
+    assert "nightly dump, all" in {one.replace("\\", "") for one in offered(environment, "cronlock", "status", "n")}
     assert "mkdir" in offered(environment, "cronlock", "run", "--key", "x", "--", "mkd")
 
 
-@pytest.mark.parametrize(("line", "expected"), [("hist", "history"), ("release bi", "release billing")])
-def test_zsh_completes(environment: dict[str, str], line: str, expected: str) -> None:
-    """Tab in a real zsh, which completes only at a terminal, completes a command and a key."""
-    (Path(environment["HOME"]) / ".zshrc").write_text(_ZSHRC)
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_tab(environment: dict[str, str], shell: str) -> None:
+    """At a terminal Tab completes commands, options, keys and files, quoted as the shell must read them."""
+    home = Path(environment["HOME"])
+    (home / ".bashrc").write_text(_BASHRC)
+    (home / ".zshrc").write_text(_ZSHRC)
     controller, terminal = os.openpty()
-    shell = subprocess.Popen(
-        [need("zsh", "zsh"), "-i"],
+    started = subprocess.Popen(
+        [need(shell, shell), "-i"],
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
         env=environment,
+        cwd=home,
         start_new_session=True,
     )
     shown = b""
@@ -97,12 +124,15 @@ def test_zsh_completes(environment: dict[str, str], line: str, expected: str) ->
         return text in shown.decode(errors="replace")
 
     try:
-        eventually(lambda: shows("> "), "zsh is ready")
-        os.write(controller, f"cronlock {line}\t".encode())
-        eventually(lambda: shows(f"cronlock {expected}"), f"zsh completes to {expected}; it shows {shown!r}")
+        eventually(lambda: shows("> "), f"{shell} is ready")
+        for line, expected in (*_ANYWHERE, *(_IN_BASH if shell == "bash" else _IN_ZSH)):
+            shown = b""
+            os.write(controller, f"cronlock {line}\t".encode())
+            eventually(lambda: shows(f"cronlock {expected} "), f"{shell}: {line} becomes {expected}")  # noqa: B023
+            os.write(controller, b"\x15")
     finally:
-        shell.kill()
-        shell.wait()
+        started.kill()
+        started.wait()
         os.close(controller)
         os.close(terminal)
 

@@ -38,6 +38,7 @@ for group; do
         need ip iproute2
         need unshare util-linux
         need mandoc mandoc
+        need groff groff-base
         need shellcheck shellcheck
         need openssl openssl
         need strace strace

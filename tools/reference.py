@@ -105,8 +105,10 @@ def _mdoc_command(name: str) -> str:
 
 def _mdoc_own_option(option: click.Option) -> str:
     argument = "" if option.is_flag else f" Ar {(option.metavar or 'value').lower()}"
-    flags = [flag.lstrip("-") if not flag.startswith("--") else "\\&-" + flag.lstrip("-") for flag in option.opts]
-    return ".It " + " , ".join(f"Fl {flag}{argument}" for flag in flags) + "\n" + _roff(option.help or "")
+    names = [*option.opts, *option.secondary_opts]
+    flags = [flag.lstrip("-") if not flag.startswith("--") else "\\&-" + flag.lstrip("-") for flag in names]
+    default = f"\nDefault: {option.default}." if option.show_default else ""
+    return ".It " + " , ".join(f"Fl {flag}{argument}" for flag in flags) + "\n" + _roff((option.help or "") + default)
 
 
 def _wrap(line: str) -> list[str]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import os
+import shutil
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from .. import durations, keys
 from ..config import settings
@@ -28,11 +31,28 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 SHARED = ("backend", "backend_timeout", "state_dir", "config")
 
 
+def files(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Let the shell offer files on Tab."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def directories(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Let the shell offer directories."""
+    return [CompletionItem(incomplete, type="dir")]
+
+
+#: What completes the values of shared options, by their Python names.
+COMPLETERS = {"config": files, "state_dir": directories}
+
+
 def backend_options(function: _F) -> _F:
     """Add the options that say which backend is asked; the command gets their values by name."""
     for option in reversed(OPTIONS):
         if option.name in SHARED:
-            function = click.option(option.long, metavar=option.metavar, help=option.full_help)(function)
+            completer = COMPLETERS.get(option.name)
+            function = click.option(
+                option.long, metavar=option.metavar, help=option.full_help, shell_complete=completer
+            )(function)
     return function
 
 
@@ -78,15 +98,34 @@ def need_records(backend: Backend, command: str) -> None:
 
 
 def keys_to_show(backend: Backend, names: tuple[str, ...], command: str) -> list[str]:
-    """Return the keys `names`, or if there are none all that the backend knows.
+    """Return the keys `names`, with those that the backend knows for a pattern; all of these if there are no names.
 
-    Raises UsageError where the backend cannot list its keys.
+    Raises UsageError for a pattern that no key matches, and where the backend cannot list its keys.
     """
-    if names:
-        return check_keys(names)
+    named = [name for name in names if not is_pattern(name)]
+    found = check_keys(tuple(named))
+    if names and len(named) == len(names):
+        return found
     if not backend.traits.lists_keys:
         raise UsageError(f"this backend cannot list its keys; name them: cronlock {command} KEY...")
-    return sorted(backend.keys())
+    known = sorted(backend.keys())
+    for pattern in names:
+        if is_pattern(pattern):
+            matching = [key for key in known if key == pattern or fnmatch.fnmatchcase(key, pattern)]
+            if not matching:
+                raise UsageError(f"no key matches {pattern!r}; see cronlock status")
+            found += matching
+    return list(dict.fromkeys(found)) if names else known
+
+
+def is_pattern(name: str) -> bool:
+    """Return whether `name` is a pattern as the shell has them, which stands for all keys that it matches."""
+    return any(letter in name for letter in "*?[")
+
+
+def table_width() -> int | None:
+    """Return how many cells a line may take: the terminal's; None if the table goes anywhere else."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def matching_keys(backend: Backend, names: tuple[str, ...], command: str, *, all_keys: bool) -> list[str]:

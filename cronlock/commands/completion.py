@@ -9,6 +9,7 @@ from click.shell_completion import CompletionItem
 
 from ..errors import CronlockError
 from . import common
+from .views.state import CONDITIONS
 
 #: How long Tab may take for the backend, in seconds.
 _PATIENCE = "1"
@@ -25,6 +26,12 @@ def keys(context: click.Context, _parameter: click.Parameter, incomplete: str) -
     return [CompletionItem(key) for key in found if key.startswith(incomplete)]
 
 
+def conditions(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the states that the last word of a list can become."""
+    before, comma, begun = incomplete.rpartition(",")
+    return [CompletionItem(f"{before}{comma}{one}") for one in CONDITIONS if one.startswith(begun)]
+
+
 def command(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Return programs for the first word of a command, and files for those after it."""
     if context.params.get("command") or "/" in incomplete:
@@ -37,13 +44,3 @@ def command(context: click.Context, _parameter: click.Parameter, incomplete: str
             continue  # PATH may name what is not there.
         found |= {name for name in names if name.startswith(incomplete)}
     return [CompletionItem(name) for name in sorted(found)]
-
-
-def files(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Let the shell offer files."""
-    return [CompletionItem(incomplete, type="file")]
-
-
-def directories(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Let the shell offer directories."""
-    return [CompletionItem(incomplete, type="dir")]

@@ -15,7 +15,7 @@ from ..engines import registry
 from ..engines.url import URL
 from ..errors import ConfigError
 from . import common
-from .views.table import columns, printable
+from .views.table import fitted, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _show(found: list[Finding]) -> None:
         for finding in found
     ]
     colored = common.colored()
-    lines = columns(rows)
+    lines = fitted(rows, ())
     indent = " " * (max(len(row[0]) for row in rows) + max(len(row[1]) for row in rows) + 4)
     for finding, line in zip(found, lines):
         color = _COLORS[finding.level]

@@ -1,4 +1,4 @@
-"""``cronlock history``: the last runs of a key."""
+"""``cronlock history``: the last runs of a key, or of all."""
 
 from __future__ import annotations
 
@@ -6,39 +6,61 @@ import time
 
 import click
 
-from ..lease.vocabulary import HISTORY, Record
+from ..lease.vocabulary import HISTORY, Record, Run
 from . import common, completion
 from .views import state, table
 
 
-@click.command(short_help="Show the last runs of a key.")
-@click.argument("key", metavar="KEY", shell_complete=completion.keys)
+@click.command(short_help="Show the last runs of a key, or of all.")
+@click.argument("keys", nargs=-1, metavar="[KEY]...", shell_complete=completion.keys)
 @click.option(
     "-n",
     "--count",
     type=click.IntRange(1),
-    default=HISTORY,
     metavar="N",
-    help=f"How many. Default: {HISTORY}, which is all that is kept.",
+    help=f"How many. Default: {HISTORY}, which is all that is kept of a key; with --since all.",
 )
+@click.option("--since", metavar="DURATION", help="Only runs that were under way within this time until now.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, in the schema of the manual page.")
 @common.backend_options
-def command(key: str, count: int, as_json: bool, **values: str | None) -> int:
-    """Show the last runs of KEY, the newest first: start, duration, host, and how each ended.
+def command(keys: tuple[str, ...], count: int | None, since: str | None, as_json: bool, **values: str | None) -> int:
+    """Show the last runs of each KEY, or of all keys where the backend can list them, the newest first.
 
-    A run that is under way is shown first. One that died shows as such once the next one started.
+    KEY may be a pattern such as 'reports.*', where the backend can list. A run that is under way is shown while it
+    is. One that died shows as such once the next one started.
     """
-    (key,) = common.check_keys((key,))
+    reach = None if since is None else common.duration("--since", since)
     chosen = common.read_settings(values)
     with common.opened(chosen) as backend:
         common.need_records(backend, "history")
-        record = backend.read(key) or Record()
-    now, what, runs = time.time(), state.state_of(record), record.runs[:count]
+        names = common.keys_to_show(backend, keys, "history")
+        records = {key: backend.read(key) or Record() for key in names}
+    now = time.time()
+    states = {key: state.state_of(record) for key, record in records.items()}
+    runs = [(key, run) for key, record in records.items() for run in record.runs]
+    if reach is not None:
+        runs = [(key, run) for key, run in runs if run.outcome is None or _seen(run) >= now - reach]
+    most = count or (HISTORY if since is None else None)
+    runs = sorted(runs, key=lambda one: one[1].started_at, reverse=True)[:most]
     if as_json:
-        shown = [state.run_as_json(run) for run in runs]
-        click.echo(state.as_json(common.name_of(chosen), now, key=key, state=what, runs=shown))
+        click.echo(_json(common.name_of(chosen), now, keys, states, runs))
         return 0
-    nothing = [f"no run of {table.printable(key)} is known"]
-    for line in table.history_table(runs, now, what=what) if runs else nothing:
+    what = table.printable(names[0]) if len(names) == 1 else "these keys" if keys else "any key"
+    nothing = [f"no run of {what} is known" + ("" if since is None else " of that time")]
+    lines = table.history_table(runs, now, states=states, width=common.table_width()) if runs else nothing
+    for line in lines:
         click.echo(line, color=common.colored())
     return 0
+
+
+def _seen(run: Run) -> float:
+    """Return the last moment at which the run is known to have been under way."""
+    return run.started_at if run.ended_at is None else run.ended_at
+
+
+def _json(backend: str, now: float, asked: tuple[str, ...], states: dict[str, str], runs: list[tuple[str, Run]]) -> str:
+    """Return the document of one key that was named, else one whose runs say their key."""
+    if len(asked) == 1 and not common.is_pattern(asked[0]):
+        ((key, what),) = states.items()
+        return state.as_json(backend, now, key=key, state=what, runs=[state.run_as_json(run) for _, run in runs])
+    return state.as_json(backend, now, runs=[{"key": key, **state.run_as_json(run)} for key, run in runs])

@@ -8,83 +8,113 @@ import time
 import click
 
 from ..config.settings import Settings
-from ..errors import BackendError, ForeignValue, UsageError
-from ..lease.describe import moment
+from ..errors import BackendError, ForeignValue, UsageError, nearest
 from ..lease.vocabulary import Record
-from . import common, completion
+from . import common, completion, watching
 from .views import prometheus, state, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..lease.vocabulary import Backend
 
-#: How often --watch looks, in seconds.
-_WATCH = 2.0
-
 
 @click.command(short_help="Show who holds what, and how each key's last run ended.")
 @click.argument("keys", nargs=-1, metavar="[KEY]...", shell_complete=completion.keys)
+@click.option(
+    "--state",
+    "states",
+    metavar="LIST",
+    shell_complete=completion.conditions,
+    help=f"Show only keys that are one of these, with commas between: {', '.join(state.CONDITIONS)}.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, in the schema of the manual page.")
 @click.option("--prometheus", "as_metrics", is_flag=True, help="Print metrics in Prometheus' text format.")
-@click.option("--output", metavar="FILE", help="With --prometheus: replace FILE, which readers never see half-written.")
+@click.option(
+    "--output",
+    metavar="FILE",
+    shell_complete=common.files,
+    help="With --prometheus: replace FILE, which readers never see half-written.",
+)
 @click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
 @common.backend_options
 def command(
-    keys: tuple[str, ...], as_json: bool, as_metrics: bool, output: str | None, watch: bool, **values: str | None
+    keys: tuple[str, ...],
+    states: str | None,
+    as_json: bool,
+    as_metrics: bool,
+    output: str | None,
+    watch: bool,
+    **values: str | None,
 ) -> int:
     """Show the state of each KEY, or of all keys where the backend can list them.
 
-    STATE is running; held (the last run's hold is not over; on SQS, a run or its hold has the key); lapsed
-    (the run died: its lease lapsed without its having ended); paused (no run may start); or free. A line below
-    a key says who paused it.
+    KEY may be a pattern such as 'reports.*', where the backend can list. What needs attention comes first. STATE
+    is lapsed (the run died: its lease lapsed without its having ended); failed (the last run did not succeed);
+    running; paused (no run may start); held (the last run's hold is not over; on SQS, a run or its hold has the
+    key); or free. A line below the table says who paused a key.
     """
     if sum((as_json, as_metrics, watch)) > 1:
         raise UsageError("--json, --prometheus and --watch do not go together; give one of them")
     if output is not None and not as_metrics:
         raise UsageError("--output goes with --prometheus")
+    wanted = _wanted(states)
     chosen = common.read_settings(values)
     if as_metrics:
-        return _metrics(chosen, keys, output)
+        return _metrics(chosen, keys, wanted, output)
     with common.opened(chosen) as backend:
-        while True:
-            records, failure = _read(backend, keys)
-            now = time.time()
-            if as_json:
-                shown = [state.key_as_json(key, record) for key, record in records]
-                click.echo(state.as_json(common.name_of(chosen), now, keys=shown))
-                break
-            if watch:
-                click.clear()
-                click.echo(f"{common.name_of(chosen)}  {moment(now, now)}\n")
-            nothing = [] if failure is not None else ["no key has been used yet"]
-            for line in table.status_table(records, now) if records else nothing:
-                click.echo(line, color=common.colored())
-            if not watch:
-                break
-            time.sleep(_WATCH)
+        if watch:
+            watching.repeat(lambda: _read(backend, keys, wanted), common.name_of(chosen))
+        records, failure = _read(backend, keys, wanted)
+    now = time.time()
+    if as_json:
+        shown = [state.key_as_json(key, record) for key, record in records]
+        click.echo(state.as_json(common.name_of(chosen), now, keys=shown))
+    elif records or failure is None:
+        lines = table.status_table(records, now, common.table_width()) if records else [table.nothing(wanted)]
+        for line in [*lines, *table.warnings(records, now)]:
+            click.echo(line, color=common.colored())
     if failure is not None:
         raise failure
     return 0
 
 
-def _read(backend: Backend, names: tuple[str, ...]) -> tuple[list[tuple[str, Record]], BackendError | None]:
-    """Return the keys' records, and what is wrong with one that is none: the others are shown all the same."""
+def _wanted(text: str | None) -> list[str]:
+    """Return the conditions that `--state` names; none if all keys are asked for. Raises UsageError."""
+    words = [] if text is None else text.split(",")
+    for word in words:
+        if word not in state.CONDITIONS:
+            likely = nearest(word, state.CONDITIONS)
+            hint = f"did you mean {likely}?" if likely is not None else f"known: {', '.join(state.CONDITIONS)}"
+            raise UsageError(f"--state: unknown state {word!r}; {hint}")
+    return words
+
+
+def _read(
+    backend: Backend, names: tuple[str, ...], wanted: list[str]
+) -> tuple[list[tuple[str, Record]], BackendError | None]:
+    """Return the records of the keys that are one of `wanted`, what needs attention first.
+
+    And what is wrong with one that is none: the others are shown all the same.
+    """
     records, failure = [], None
     for key in common.keys_to_show(backend, names, "status"):
         try:
-            records.append((key, backend.read(key) or Record()))
+            record = backend.read(key) or Record()
         except ForeignValue as error:
             failure = failure or error
-    return records, failure
+            continue
+        if not wanted or not set(wanted).isdisjoint(state.conditions_of(record)):
+            records.append((key, record))
+    return state.by_attention(records), failure
 
 
-def _metrics(chosen: Settings, names: tuple[str, ...], output: str | None) -> int:
+def _metrics(chosen: Settings, names: tuple[str, ...], wanted: list[str], output: str | None) -> int:
     """Print or write the metrics; without an answer, that there is none, so that an alarm can be set on it."""
     failure: BackendError | None = None
     records: list[tuple[str, Record]] | None = None
     try:
         with common.opened(chosen) as backend:
-            records, failure = _read(backend, names)
+            records, failure = _read(backend, names, wanted)
     except BackendError as error:
         failure = error
     text = prometheus.exposition(records)

@@ -12,7 +12,7 @@ import sys
 import click
 
 from .. import errors
-from ..crontab import calls, files, findings, names, userfield
+from ..crontab import calls, files, findings, naming, userfield
 from ..crontab.checking import check
 from ..crontab.dialects import DIALECTS, detect
 from ..crontab.lines import Crontab, CrontabError, parse
@@ -47,7 +47,7 @@ _ENDING = re.compile(r"\.(cron|crontab|tab|txt|in)$")
 78  The crontab cannot be read or written, or no line of it is one for cron.
 """,
 )
-@click.argument("file", default="-", metavar="[FILE]")
+@click.argument("file", default="-", metavar="[FILE]", shell_complete=common.files)
 @click.option(
     "--system/--user",
     default=None,
@@ -80,6 +80,7 @@ _ENDING = re.compile(r"\.(cron|crontab|tab|txt|in)$")
     metavar="PATH",
     default="cronlock",
     show_default=True,
+    shell_complete=common.files,
     help="How the lines call cronlock.",
 )
 @click.option("--check", "checks", is_flag=True, help="Write no crontab, but report what is wrong in FILE.")
@@ -99,10 +100,10 @@ def command(
 ) -> int:
     """Read a crontab from FILE, or standard input, and print it with `cronlock run` before each command.
 
-    Each line gets a key made from the names of file and program, or the NAME of a comment "# key: NAME"
-    directly above it. Commands with shell syntax go into sh -c '...' as a whole, so that all of them runs
-    under the lock. What is wrapped already stays as it is, as do @reboot lines and a line below a comment
-    "# cronlock: off". Remarks go to standard error.
+    Each line gets a key made from the names of file, application and program, which the next release does not
+    change, or the NAME of a comment "# key: NAME" directly above it. Commands with shell syntax go into
+    sh -c '...' as a whole, so that all of them runs under the lock. What is wrapped already stays as it is, as do
+    @reboot lines and a line below a comment "# cronlock: off". Remarks go to standard error.
 
     --check reports lines that are not wrapped, that run partly outside of the lock, that share a key, whose key
     differs between machines, whose hold or ttl does not fit their schedule, or that cron does not read as meant.
@@ -191,13 +192,13 @@ def _duration(option: str, text: str) -> float:
 
 
 def _default_prefix(file: str, system: bool) -> str:
-    name = "" if file == "-" else names.slug(_ENDING.sub("", os.path.basename(file)))[:_LONGEST_PREFIX]
+    name = "" if file == "-" else naming.slug(_ENDING.sub("", os.path.basename(file)))[:_LONGEST_PREFIX]
     if system:
         return name or "crontab"
     if name not in _COMMON_NAMES:
         return name
     try:
-        return names.slug(pwd.getpwuid(os.geteuid()).pw_name)
+        return naming.slug(pwd.getpwuid(os.geteuid()).pw_name)
     except KeyError:
         return "crontab"
 

@@ -15,7 +15,8 @@ _BY_FLAG = {flag: option for option in OPTIONS for flag in (option.long, option.
 def read_run(arguments: list[str]) -> tuple[dict[str, str | bool], list[str]] | None:
     """Return (options by Python name, command) of the words after ``run``, or None to leave it to click.
 
-    Raises UsageError for an option whose value seems to have been forgotten.
+    Raises UsageError for an option whose value seems to have been forgotten, and for a second key. Of another option
+    that is given twice the last counts, as for most programs: a line may add to what an alias or a variable says.
     """
     given: dict[str, str | bool] = {}
     position = 0
@@ -46,5 +47,12 @@ def read_run(arguments: list[str]) -> tuple[dict[str, str | bool], list[str]] | 
                 raise UsageError(
                     f"{flag} has no value: next is {value!r}; if that is the value, write {option.long}={value}"
                 )
+        if option.name == "key" and "key" in given:
+            raise second_key(str(given["key"]), value)
         given[option.name] = value
     return given, []
+
+
+def second_key(first: str, second: str) -> UsageError:
+    """Return what to raise for a line with two keys: taken for both, it would guard by one of them only."""
+    return UsageError(f"--key is given twice, {first!r} and {second!r}: a run has one key; leave one out")

@@ -26,7 +26,7 @@ def read(path: str, known: frozenset[str], *, required: bool) -> dict[str, tuple
         raise ConfigError(f"{path}: no such file; name another with --config or CRONLOCK_CONFIG") from None
     except OSError as error:
         # Going on without it could run the job on every machine.
-        remedy = "name a file" if isinstance(error, IsADirectoryError) else "let this user read it"
+        remedy = "name a file" if isinstance(error, IsADirectoryError) else "let this user read it, or use sudo"
         raise ConfigError(f"{path}: cannot be read: {error.strerror}; {remedy}") from error
     if len(data) > _LARGEST:
         raise ConfigError(f"{path}: too large for a configuration")

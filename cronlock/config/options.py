@@ -64,7 +64,7 @@ OPTIONS = (
     Option(
         "--key",
         TEXT,
-        "What must not run twice: any text of 1 to 200 characters without control characters. Required.",
+        "What must not run twice: any text of 1 to 200 characters without control characters. Required, and only once.",
         short="-k",
         word="KEY",
         settable=False,
@@ -159,7 +159,13 @@ OPTIONS = (
     ),
     Option("--verbose", FLAG, "Say what is done; also skips.", short="-v", default=False),
     Option("--quiet", FLAG, "Say nothing but errors, also at a terminal.", short="-q", default=False),
-    Option("--log", CHOICE, "Where cronlock's own messages go.", default="stderr", choices=("stderr", "syslog")),
+    Option(
+        "--log",
+        CHOICE,
+        "Where cronlock's own messages go; where there is no syslog daemon, to stderr with a warning.",
+        default="stderr",
+        choices=("stderr", "syslog"),
+    ),
     Option("--log-format", CHOICE, "How they are written.", default="text", choices=("text", "json")),
     Option("--config", TEXT, "The configuration file.", word="FILE", otherwise="/etc/cronlock.conf, if there is one"),
 )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from .. import durations
 from ..config.options import DEFAULT_TTL
 from ..config.settings import default_min_hold
-from . import calls, differing, findings, names
+from . import calls, differing, findings, leaving, naming
 from .calls import Call
 from .lines import Crontab, Job, Remark
-from .wrapping import Options, cannot_wrap, compact, key_problem, keys_given, oddities
+from .wrapping import Options, compact, keys_given, oddities, why_left
 
 # By how much a tick may come early or late without being taken for the one before or after.
 _SLACK = 5.0
@@ -19,10 +19,16 @@ def check(crontab: Crontab, options: Options) -> list[Remark]:
     """Return what is wrong, in the order of the lines."""
     remarks = findings.of_crontab(crontab)
     first_uses: dict[str, int] = {}
-    taken = keys_given(crontab, options)
+    names = naming.derive(crontab, options.prefix, options.programs, keys_given(crontab, options))
     for job in crontab.jobs:
         found = calls.find(job.text, options.programs)
-        texts = findings.of_job(job) if found else _check_unwrapped(job, options, taken)
+        if found:
+            texts = findings.of_job(job) + leaving.check_wrapped(job, options.programs)
+        else:
+            texts = _check_unwrapped(job, options, names)
+        name = names.get(job.number)
+        if name is not None and name.problem and found and found[0].options.get("key") == name.key:
+            texts.append(name.problem)
         for call in found:
             texts += _check_call(call, job)
             texts += _check_key_once(call, job, first_uses)
@@ -30,15 +36,15 @@ def check(crontab: Crontab, options: Options) -> list[Remark]:
     return sorted(remarks, key=lambda remark: remark.number)
 
 
-def _check_unwrapped(job: Job, options: Options, taken: set[str]) -> list[str]:
+def _check_unwrapped(job: Job, options: Options, names: dict[int, naming.Name]) -> list[str]:
     if job.off:
         return []
     if job.schedule.reboot:
         return oddities(job, options)
-    key = job.key if job.key is not None else names.derive(job, options.prefix, taken)
-    taken.add(key)
-    reason = key_problem(job) or cannot_wrap(job, key, options)
+    reason = why_left(job, names, options)
     others = [text for text in oddities(job, options) if text != reason]
+    if job.key is None and reason is None:
+        others += names[job.number].remarks
     return [f"not wrapped: every machine runs it{f' ({reason})' if reason else ''}", *others]
 
 

@@ -34,7 +34,8 @@ BUILTINS = word_set(
 _RESERVED = word_set("! { } do done elif else esac fi if then time until while")
 _PLAIN_WORD = re.compile(r"""(?:[A-Za-z0-9_./:,+@%=\x80-\U0010ffff-]|'[^']*'|"[^"$`\\!]*")+""")
 _PLAIN_PROGRAM = re.compile(r"[A-Za-z0-9_./:,+@%-]+")
-_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\+?=")
+#: What stands before a command and sets a variable for it.
+ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\+?=")
 _OPERATORS = ("&>>", "<<<", "<<-", "&&", "||", ";;", "|&", "&>", ">>", "<<", ">&", "<&", "<>", ">|", *";&|()<>\n")
 _REDIRECTIONS = frozenset(("&>>", "<<<", "<<-", "&>", ">>", "<<", ">&", "<&", "<>", ">|", "<", ">"))
 _CLOSING = {"$(": ")", "${": "}", "`": "`"}
@@ -75,7 +76,7 @@ class Command:
     def arguments(self) -> list[Word]:
         """Return its words from the program on, without what comes before: assignments, reserved words."""
         for index, word in enumerate(self.words):
-            if word.text not in _RESERVED and not _ASSIGNMENT.match(word.text):
+            if word.text not in _RESERVED and not ASSIGNMENT.match(word.text):
                 return self.words[index:]
         return []
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .. import keys
 from ..errors import UsageError
-from . import calls, differing, findings, names
+from . import calls, differing, findings, leaving, naming
 from .lines import Crontab, Job, Remark
 from .shell import POSIX_SHELLS, plain_words, quote, quote_if_needed
 
@@ -52,24 +53,32 @@ def wrap(crontab: Crontab, options: Options) -> Wrapped:
     """Return the crontab with its jobs wrapped; those that are already, or cannot be, are left as they are."""
     lines, done = list(crontab.lines), []
     remarks = findings.of_crontab(crontab)
-    taken = keys_given(crontab, options)
+    names = naming.derive(crontab, options.prefix, options.programs, keys_given(crontab, options))
     for job in crontab.jobs:
         if job.off or calls.find(job.text, options.programs):
             continue
-        key = job.key if job.key is not None else names.derive(job, options.prefix, taken)
-        reason = key_problem(job) or cannot_wrap(job, key, options)
+        reason = why_left(job, names, options)
         if reason is not None:
             remarks.append(Remark(job.number, f"left as it is: {reason}"))
             continue
-        taken.add(key)
         done.append(job)
-        lines[job.number - 1] = job.head + _wrap_job(job, key, options)
-        remarks += [Remark(job.number, text) for text in oddities(job, options)]
+        lines[job.number - 1] = job.head + _wrap_job(job, _key(job, names), options)
+        texts = oddities(job, options) + (names[job.number].remarks if job.key is None else [])
+        remarks += [Remark(job.number, text) for text in texts]
     remarks.sort(key=lambda remark: remark.number)
     return Wrapped("".join(f"{line}\n" for line in lines), done, remarks)
 
 
-def cannot_wrap(job: Job, key: str, options: Options) -> str | None:
+def why_left(job: Job, names: Mapping[int, naming.Name], options: Options) -> str | None:
+    """Return why `job` is left as it is, or None; `names` has the keys of the jobs without a comment that gives one."""
+    return key_problem(job) or _cannot_wrap(job, _key(job, names), options) or leaving.why_left(job, options.programs)
+
+
+def _key(job: Job, names: Mapping[int, naming.Name]) -> str:
+    return job.key if job.key is not None else names[job.number].key
+
+
+def _cannot_wrap(job: Job, key: str, options: Options) -> str | None:
     """Return why `job` is left as it is, or None."""
     if job.schedule.reboot:
         return "@reboot is about one machine, at a time of its own"

@@ -150,14 +150,10 @@ def start_failure(number: int) -> int:
     return errors.CANNOT_EXECUTE
 
 
-def silence_standard_streams() -> None:
-    """Put /dev/null in place of standard input and output."""
-    null = os.open(os.devnull, os.O_RDWR)
+def silence_standard_streams(null: int) -> None:
+    """Put `null`, a descriptor of /dev/null, in place of standard input and output."""
     for descriptor in (0, 1):
-        if null != descriptor:
-            os.dup2(null, descriptor, inheritable=False)
-    if null > 1:
-        os.close(null)
+        os.dup2(null, descriptor, inheritable=False)
 
 
 def signal_group(group: int, number: int) -> None:

@@ -117,7 +117,7 @@ def _live(told: Orders, control: int, reports: int) -> None:
     """Be the guard, and never return."""
     try:
         if told.rear:
-            _leave_rear_guard(control, reports)
+            _leave_rear_guard(control, reports, told.null)
         watchdog.Watchdog(told, control, reports).live()
     except BaseException as error:
         # Only a fault of ours gets here. The wrapper sees the pipe's end and ends the command.
@@ -126,7 +126,7 @@ def _live(told: Orders, control: int, reports: int) -> None:
     os._exit(0)
 
 
-def _leave_rear_guard(control: int, reports: int) -> None:
+def _leave_rear_guard(control: int, reports: int, null: int) -> None:
     """Return as the guard, a child of this process, which stays to end what a killed guard leaves behind."""
     if not (linux.has_proc() and linux.become_subreaper()):
         return  # It would not find what is left.
@@ -141,7 +141,7 @@ def _leave_rear_guard(control: int, reports: int) -> None:
     # Every signal but KILL and STOP is and stays blocked.
     for descriptor in (control, reports):
         os.close(descriptor)
-    process.silence_standard_streams()
+    process.silence_standard_streams(null)
     while True:
         pid, status = os.waitpid(-1, 0)
         if pid == guard:

@@ -97,6 +97,8 @@ class Orders(Value):
     rear: bool
     #: Descriptor from which the numbers of signals for the command are read.
     signals: int
+    #: Descriptor of /dev/null, from before anything was started: it may be missing, or no descriptor be left.
+    null: int
     #: To be given back for a wrapper that died.
     terminal: Terminal | None
     clock: Clock

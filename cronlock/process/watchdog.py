@@ -110,7 +110,7 @@ class Watchdog:
             return
         self._report(orders.Started())
         # Whoever reads what the command writes must see its end when the command closes it.
-        process.silence_standard_streams()
+        process.silence_standard_streams(self._told.null)
 
     def _give_up(self, error: int | None) -> None:
         self._report(orders.NotStarted(error))

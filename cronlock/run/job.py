@@ -32,7 +32,7 @@ class Job:
     """A run of `settings.command` under a lease on `settings.key`."""
 
     def __init__(self, settings: Settings, clock: Clock, log: Log) -> None:
-        """Raises ConfigError or UsageError for settings that cannot be served; asks nothing yet."""
+        """Raises CronlockError for settings that cannot be served, or what the machine lacks; asks nothing yet."""
         self._settings = settings
         self._clock = clock
         self._log = log
@@ -41,6 +41,7 @@ class Job:
         self._signals = signals.Signals()
         self._terminal = _terminal()
         self._supervisor: Supervisor | None = None
+        self._null = _null()
         #: By boot time: when cronlock started, and when the command was about to.
         self._began = self._running_since = clock.now()
         #: The signal that Ctrl-C ended the command with, for cronlock to end by it as well.
@@ -133,7 +134,7 @@ class Job:
             if not self._signals.hand_over(self._on_continue):
                 raise _Interrupted
             owner = self._acquisition.owner
-            supervisor = Supervisor(self._access, self._signals, self._terminal, holding, owner)
+            supervisor = Supervisor(self._access, self._signals, self._terminal, holding, owner=owner, null=self._null)
         except (_Interrupted, CronlockError):
             if holding is not None:
                 holding.give_back()
@@ -208,6 +209,14 @@ class Job:
             grant = None if holding is None else holding.grant
             told = outcomes.of_run(self._settings, grant, outcome, status, waited=waited, ran_for=ran_for)
             self._log.outcome(*told)
+
+
+def _null() -> int:
+    """Return a descriptor of /dev/null, which guard and wrapper need; raise CronlockError without one."""
+    try:
+        return os.open(os.devnull, os.O_RDWR)
+    except OSError as error:
+        raise CronlockError(f"{errors.cannot_open_null(error)}; nothing was run") from error
 
 
 def _terminal() -> Terminal | None:

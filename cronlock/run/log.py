@@ -79,15 +79,17 @@ class Log:
             self._write(level, text, {})
 
     def _write(self, level: str, text: str, fields: Fields) -> None:
+        if self._syslog and sys.platform == "linux" and not os.path.exists("/dev/log"):
+            # As in a container: syslog(3) would lose it without a trace.
+            self._syslog = False
+            self.warning("--log syslog: there is no syslog daemon (no /dev/log); this goes to standard error instead")
         # What others wrote may hold what a terminal or a reader of lines would obey.
         text = "".join(" " if letter < " " or "\x7f" <= letter <= "\x9f" else letter for letter in text)
         if self._json:
             text = self._as_json(level, text, fields)
         elif self._key is not None:
             text = f"{self._key}: {text}"
-        # Without a syslog daemon, as in a container, an error would be lost without a trace.
-        heard = sys.platform != "linux" or level != ERROR or os.path.exists("/dev/log")
-        if self._syslog and heard:
+        if self._syslog:
             import syslog
 
             priorities = {

@@ -28,9 +28,19 @@ class Supervisor:
     """The wrapper's side of a command that runs, under a lease or without one."""
 
     def __init__(
-        self, access: Access, signals: Signals, terminal: Terminal | None, holding: Holding | None, owner: str
+        self,
+        access: Access,
+        signals: Signals,
+        terminal: Terminal | None,
+        holding: Holding | None,
+        *,
+        owner: str,
+        null: int,
     ) -> None:
-        """Fork the guard, which starts the command. Raises CronlockError when there can be no process."""
+        """Fork the guard, which starts the command. Raises CronlockError when there can be no process.
+
+        `null` is a descriptor of /dev/null.
+        """
         self._settings = access.settings
         self._clock = access.clock
         self._log = access.log
@@ -38,6 +48,7 @@ class Supervisor:
         self._terminal = terminal
         self._holding = holding
         self._loss_said = False
+        self._null = null
         told = self._orders(owner)
         #: Whether orphans of the guard's become ours: if it dies before the command, what that started must be ended.
         self._adopts = linux.become_subreaper()
@@ -74,6 +85,7 @@ class Supervisor:
             # A lock lasts as long as any process of the command; a lease lapses over them.
             rear=stop_on_loss and holding is not None and descriptor is None,
             signals=self._signals.reader,
+            null=self._null,
             terminal=terminal,
             clock=self._clock,
             say=self._log.error,
@@ -104,7 +116,7 @@ class Supervisor:
         if isinstance(report, orders.Forked):
             self._guard.command_pid, self._guard.pid = report.pid, report.guard
         elif isinstance(report, orders.Started):
-            process.silence_standard_streams()
+            process.silence_standard_streams(self._null)
         elif isinstance(report, orders.Stopped):
             self._stop_with_the_command(report.signal)
 

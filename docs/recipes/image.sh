@@ -8,16 +8,26 @@ set -eu
 
 package=$1
 shift
+# A fresh image has nothing that fires crontabs.
+without_cron=
+[ $# = 0 ] || command -v crontab >/dev/null || without_cron=yes
 
 case $package in
 *.deb)
+    # It has no lists of packages either.
+    [ -n "$(find /var/lib/apt/lists -name '*_Packages*' -print -quit)" ] || apt-get -qq update
     # With a path apt takes the file, and python3 from the distribution.
-    DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends "$(realpath "$package")"
+    DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends "$(realpath "$package")" \
+        ${without_cron:+cron}
     ;;
 *.rpm)
-    dnf -q -y install "$(realpath "$package")"
+    dnf -q -y install "$(realpath "$package")" ${without_cron:+cronie}
     ;;
 *.pyz)
+    if [ -n "$without_cron" ]; then
+        echo "image.sh: there is no cron for $*: install it first" >&2
+        exit 69
+    fi
     install -m 755 "$package" /usr/local/bin/cronlock
     ;;
 *)

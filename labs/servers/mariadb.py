@@ -48,6 +48,7 @@ class MariadbServer(DatabaseServer):
             "key-buffer-size": "64K",
             "aria-pagecache-buffer-size": "1M",
             "performance-schema": "OFF",
+            "ssl": "ON" if self.tls else "OFF",  # From 11.4 on it has a certificate of its own otherwise.
             "skip-name-resolve": "ON",
             "default-time-zone": "+05:45",  # Of no concern to anybody.
         }

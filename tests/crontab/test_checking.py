@@ -47,6 +47,9 @@ GOOD = [
     "@reboot b",
     "# cronlock: off\n* * * * * b",
     "# key: a\n* * * * * cronlock run --key a -- b",
+    "# key: a\n0 0 * * * cronlock run --key a -- logrotate /etc/logrotate.conf",
+    "# cronlock: off\n0 0 * * * logrotate /etc/logrotate.conf",
+    "0 3 * * * cronlock run --key a -- $JOB",
     "CRONLOCK_MIN_HOLD=30\n* * * * * cronlock run --key a -- b",
     "CRONLOCK_MIN_HOLD=1d\n* * * * * cronlock run --key a --every 1m -- b",
 ]
@@ -55,6 +58,9 @@ GOOD = [
 #: A line, and what is said of it.
 BAD = [
     ("* * * * * b", "not wrapped: every machine runs it"),
+    ("0 3 * * * logrotate /etc/x", "it is about this machine's logs (logrotate)"),
+    ("0 3 * * * cronlock run --key a -- sh -c 'logrotate /etc/x'", "(logrotate), but runs on one machine"),
+    ("0 3 * * * cronlock run --key tab.unnamed-d40f13 -- sh -c '$JOB'", "no word of it says what the job is"),
     ("0~9 3 * * * b", "not wrapped: every machine runs it (every machine picks a time of its own"),
     ("@reboot cronlock run --key a --every 1d -- b", "@reboot is about one machine: of several that boot at once"),
     ("0 3 * * * cronlock run --key a -- b\r", "ends in a carriage return"),

@@ -110,5 +110,5 @@ CRONLOCK_CONFIG={tmp_path}/empty.conf
     )
     (job,) = parse(wrapped.text, "tab", system=False).jobs
     place = Place(tmp_path / "place")
-    assert place.run(job) == (3, b"<one>\n<two % three>\n1:[tab.take]\n")
+    assert place.run(job) == (3, b"<one>\n<two % three>\n1:[tab.show]\n")
     assert place.run(job) == (0, b"")

@@ -43,7 +43,7 @@ def _run(node: Node, key: str, command: str, options: str = "") -> None:
     node.sh(f"cronlock run --key {key} {options} -- {command}")
 
 
-@_before("README.md", "$ cronlock status")
+@_before("README.md", "$ sudo cronlock status")
 def _a_fleet_at_work(stage: Stage) -> None:
     """Jobs have ended well and badly, one is under way, and one has died."""
     one, two, three = (stage.node(f"web-{number}") for number in (1, 2, 3))
@@ -58,8 +58,8 @@ def _a_fleet_at_work(stage: Stage) -> None:
     _wait_for(one, "mirror", "lapsed")
 
 
-@_before("README.md", "$ cronlock check billing --max-age 15m --max-run 1h")
-@_before("docs/faq.md", "$ cronlock status billing")
+@_before("README.md", "$ sudo cronlock check billing --max-age 15m --max-run 1h")
+@_before("docs/faq.md", "$ sudo cronlock status billing")
 @_before("docs/faq.md", "$ cronlock run --verbose --key billing -- billing")
 @_before("docs/faq.md", "$ cronlock run --key billing --ignore-hold -- billing")
 def _billing_ran(stage: Stage) -> None:
@@ -67,7 +67,7 @@ def _billing_ran(stage: Stage) -> None:
     _run(stage.node("web-1"), "billing", "billing")
 
 
-@_before("docs/faq.md", "$ cronlock release --force billing")
+@_before("docs/faq.md", "$ sudo cronlock release --force billing")
 def _billing_died(stage: Stage) -> None:
     """A machine died with the key."""
     node = stage.node("web-1")
@@ -103,7 +103,7 @@ def _an_older_crontab(stage: Stage) -> None:
     stage.node(READER).write("/etc/cron.d/reports", "".join(f"{line}\n" for line in lines))
 
 
-@_before("README.md", "$ cronlock doctor")
+@_before("README.md", "$ sudo cronlock doctor")
 def _a_careless_setup(stage: Stage) -> None:
     """Everybody may read the password, and Redis may throw out leases."""
     stage.redis.ask("acl setuser jobs on '>secret' '~*' +@all")

@@ -20,6 +20,7 @@ ALL = [block for document in DOCUMENTS for block in blocks(document)]
 
 #: Blocks of a terminal whose commands are run by another test, by document and first line.
 ELSEWHERE = {
+    ("README.md", "$ make deb"): "tests/packaging, which makes it; the other machines are the reader's",
     ("README.md", "$ sudo apt install ./cronlock_0.1.0_all.deb"): "test_quickstart.py: needs a root to install into",
     ("README.md", 'one$ sudo cronlock run --key hello -- echo "it was me"'): "test_quickstart.py",
     ("docs/packages.md", "# apt install ./cronlock_0.1.0_all.deb"): "tests/packaging, on clean roots",
@@ -33,7 +34,7 @@ ELSEWHERE = {
 }
 
 #: Commands that end with another status than 0, as the text around them, or what they print, says.
-STATUSES = {("README.md", "cronlock doctor"): 1}
+STATUSES = {("README.md", "sudo cronlock doctor"): 1}
 
 #: Of these only the first word and the syntax are checked: they build or measure for minutes.
 _OWN_TOOLS = ("make", "python")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +11,8 @@ import pytest
 
 from labs.installation import ROOT
 from labs.machines import Fleet
-from tests.packaging.support import Build, fetch_wheels
+from tests.packaging.debian import clean_root
+from tests.packaging.support import Build, Root, fetch_wheels, run
 
 from .markdown import blocks, steps
 from .scenes import RECIPES
@@ -56,6 +59,35 @@ def test_from_a_package(builder: Bare, build: Build) -> None:
     # What user-data does at boot.
     builder.write("/etc/cronlock.conf", "CRONLOCK_BACKEND=redis://redis.internal\n")
     assert builder.type('cronlock run --key hello -- echo "it was me"').output.strip() == "it was me"
+
+
+def test_on_a_fresh_root(tmp_path: Path, build: Build) -> None:
+    """Where there are neither lists of packages nor cron, as in a container: both are fetched."""
+    with Fleet(tmp_path / "fleet") as fleet:
+        root = Root(fleet.machine("fresh"), clean_root())
+        root.copy(build.deb), root.copy(RECIPES / "image.sh")
+        # A repository of what is in apt's cache, since a machine of the test's has no network.
+        (tmp_path / "Packages").write_text(_packages(clean_root() / "var/cache/apt/archives"))
+        root.machine.run("cp", str(tmp_path / "Packages"), f"{root.path}/var/cache/apt/archives/")
+        root.sh("mv /var/cache/apt/archives /srv/repository; mkdir -p /var/cache/apt/archives/partial")
+        root.sh("rm -rf /var/lib/apt/lists/* /etc/apt/sources.list.d/*")
+        root.sh("echo 'deb [trusted=yes] file:/srv/repository ./' >/etc/apt/sources.list")
+        root.sh(f"printf %s {shlex.quote(_GOOD)} >/root/billing")
+        said = root.sh(f"cd /root; sh image.sh {build.deb.name} billing")
+        assert said.splitlines()[-1] == "cronlock 0.1.0"
+        assert root.run("cat", "/etc/cron.d/billing") == _GOOD
+        assert root.has("/usr/sbin/cron")
+
+
+def _packages(directory: Path) -> str:
+    """Return the index of a flat repository."""
+    stanzas = []
+    for package in sorted(directory.glob("*.deb")):
+        data = package.read_bytes()
+        control = run("dpkg-deb", "-f", package).strip()
+        digest = hashlib.sha256(data).hexdigest()
+        stanzas.append(f"{control}\nFilename: ./{package.name}\nSize: {len(data)}\nSHA256: {digest}\n")
+    return "\n".join(stanzas)
 
 
 def test_from_one_file(builder: Bare, build: Build) -> None:

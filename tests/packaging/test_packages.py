@@ -9,11 +9,13 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from labs.installation import ROOT
 from labs.servers.process import need
+from tests.docs.markdown import links
 
 from .support import Build, attempt, run, unpack_deb, unpack_rpm
 
@@ -83,6 +85,21 @@ class TestContents:
             if "/complet" in name or "zsh" in name or "fish" in name
         } == kinds
 
+    def test_documents(self, payload: Path) -> None:
+        """Their links lead to each other, or to sources, which are not installed; what the manual names is there."""
+        place = payload / "usr/share/doc/cronlock"
+        pages = sorted(place.rglob("*.md"))
+        assert {"README.md", "faq.md", "recipes.md"} <= {page.name for page in pages}
+        for page in pages:
+            for link in links(page):
+                target = page.parent / urlsplit(link).path
+                is_source = link.startswith(("../cronlock/", "../tests/"))
+                assert urlsplit(link).scheme or is_source or target.exists(), f"{page.name}: {link}"
+        manual = "".join(path.read_text() for path in (ROOT / "man").glob("*.in"))
+        named = set(re.findall(r"^\.Pa ([\w-]+\.(?:schema\.json|md))", manual, re.MULTILINE))
+        assert len(named) == 3
+        assert named <= {path.name for path in (place / "docs").iterdir()}
+
     def test_configuration_is_private_and_all_comments(self, payload: Path) -> None:
         """Root alone may read what may come to hold a password, and nothing is set in it."""
         configuration = payload / "etc/cronlock.conf"
@@ -126,6 +143,7 @@ class TestContents:
         shared = {name.partition(".data/data/share/man/")[2] for name in names}
         pages = {f"man{page.suffix[1:]}/{page.name}" for page in (build.sources / "man").glob("*.[1-9]")}
         assert shared - {""} == pages
+        assert {name for name in names if name.endswith(".data/data/share/doc/cronlock/docs/status.schema.json")}
         archived = run("tar", "-tzf", build.sdist).splitlines()
         assert any(name.endswith("/tests/packaging/test_packages.py") for name in archived)
 
@@ -224,6 +242,33 @@ class TestReproducible:
         assert source.epoch() == 1234567890
         monkeypatch.setenv("SOURCE_DATE_EPOCH", "7")
         assert source.epoch() == 7
+
+
+@pytest.mark.parametrize("kind", ["deb", "rpm", "pyz"])
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("VERSION", "bad version", "version 'bad version': write digits first"),
+        ("VERSION", "1.0-1", "version '1.0-1': write digits first"),
+        ("MAINTAINER", "O'Brien", 'maintainer "O\'Brien": write it as'),
+    ],
+)
+def test_what_cannot_be_packaged_is_refused(build: Build, kind: str, name: str, value: str, said: str) -> None:
+    """A version or a maintainer that dpkg or rpm would not take is refused in one line."""
+    rules = f"BIN := {Path(sys.executable).parent}\nVENV := v\nv/installed v/tools:\ninclude packaging/targets.mk\n"
+    (build.sources / "refuse.mk").write_text(rules)
+    line = ["make", "-f", "refuse.mk", kind, f"{name}={value}"]
+    done = subprocess.run(line, cwd=build.sources, capture_output=True, text=True)
+    complaint, *rest = done.stderr.splitlines()
+    assert complaint.startswith(said)
+    assert [text for text in rest if not text.startswith("make: ")] == []
+
+
+@pytest.mark.parametrize("target", ["demo", "deb", "rpm", "pyz", "dist", "install", "uninstall"])
+def test_a_machine_without_python_gets_it_first(target: str, tmp_path: Path) -> None:
+    """Whatever is made needs a virtual environment, and a fresh machine lacks what makes one."""
+    planned = run("make", "-n", f"VENV={tmp_path}/venv", target, cwd=ROOT)
+    assert -1 < planned.find("tools/need.sh venv") < planned.find(f"-m venv {tmp_path}/venv")
 
 
 def test_missing_tool_is_named(build: Build, tmp_path: Path) -> None:

@@ -6,10 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
 
 import jsonschema
 import pytest
@@ -17,28 +13,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from labs.servers.redis import RedisServer
 
+from .looking import SCHEMA, call, shown
 from .places import RECORDING, RECORDING_WITH_SERVER, Place, on
 from .places import place_fixture as place_fixture
 from .places import servers_fixture as servers_fixture
 from .support import Node, Started, children, wait_until
 
-_SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "status.schema.json").read_text())
 _WAITS = "echo ready; while [ ! -e go ]; do sleep 0.05; done"
-
-
-def call(node: Node, *words: object, stdin: Any = subprocess.DEVNULL) -> tuple[int, str, str]:
-    """Return (status, stdout, stderr) of ``cronlock`` with `words`."""
-    started = node.spawn([sys.executable, "-m", "cronlock", *map(str, words)], stdin=stdin)
-    return started.wait(), started.out, started.err
-
-
-def shown(node: Node, *keys: str) -> dict[str, Any]:
-    """Return what ``status --json`` says of one key, after a look at the schema."""
-    status, out, err = call(node, "status", "--json", *keys)
-    assert (status, err) == (0, "")
-    document: dict[str, Any] = json.loads(out)
-    jsonschema.validate(document, _SCHEMA)
-    return {key["key"]: key for key in document["keys"]}
 
 
 def hold(node: Node, *options: object, key: str = "job") -> Started:
@@ -93,20 +74,6 @@ def test_status_of_the_dead(place: Place) -> None:
     assert [line.rsplit("  ", 1)[-1].strip() for line in out.splitlines()[1:]] == ["exited with status 0", "died"]
 
 
-@on("file", "redis", "zookeeper", "etcd", "postgresql", "mysql", "dynamodb")
-def test_status_of_all_keys(place: Place) -> None:
-    """Without keys it lists all that were used, also for people."""
-    node = place.node
-    assert call(node, "status")[1] == "no key has been used yet\n"
-    for key in ("billing", "a/b c%", "-rf"):
-        assert node.run("--", "true", key=key).status == 0
-    assert set(shown(node)) == {"billing", "a/b c%", "-rf"}
-    status, out, err = call(node, "status")
-    assert (status, err, len(out.splitlines())) == (0, "", 4)
-    assert re.search(r"^billing +held until \d\d:\d\d:\d\d .* exited with status 0", out, re.M)
-    assert "\x1b" not in out
-
-
 @on("redis")
 def test_status_beside_what_is_foreign(place: Place) -> None:
     """What somebody else put in the place of one key hides no other; a line and the status tell of it."""
@@ -122,14 +89,6 @@ def test_status_beside_what_is_foreign(place: Place) -> None:
         assert f"{prefix}:alien holds a hash without the mark of cronlock" in err
         assert "cronlock_up 0" not in out
     assert call(node, "status", "job")[0] == 0
-
-
-@on("memcached", "sqs")
-def test_status_where_keys_cannot_be_listed(place: Place) -> None:
-    """memcached and SQS cannot list: a line says to name the keys."""
-    status, out, err = call(place.node, "status")
-    assert (status, out) == (64, "")
-    assert "cannot list its keys; name them: cronlock status KEY..." in err
 
 
 @on("sqs")
@@ -167,7 +126,7 @@ def test_history_of_many_runs(place: Place) -> None:
     status, out, err = call(node, "history", "--json", "job")
     assert (status, err) == (0, "")
     document = json.loads(out)
-    jsonschema.validate(document, _SCHEMA)
+    jsonschema.validate(document, SCHEMA)
     assert [run["status"] for run in document["runs"]] == list(range(22, 2, -1))
     assert shown(node, "job")["job"]["last_success"]["status"] == 0
     assert len(call(node, "history", "-n", 5, "job")[1].splitlines()) == 6
@@ -327,7 +286,13 @@ def test_drift_is_warned_of(place: Place) -> None:
 def test_bad_words(place: Place) -> None:
     """Nonsense is one line and status 64, nonsense in the configuration one line and 78."""
     node = place.node
-    for words in (["status", "--json", "--prometheus"], ["status", "--output", "x"], ["history"], ["release"]):
+    for words in (
+        ["status", "--json", "--prometheus"],
+        ["status", "--state", "x"],
+        ["status", "--output", "x"],
+        ["history", "--since", "x"],
+        ["release"],
+    ):
         status, out, err = call(node, *words)
         assert (status, out, len(err.splitlines())) == (64, "", 1)
         assert err.startswith("cronlock: ")

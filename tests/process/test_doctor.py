@@ -26,11 +26,12 @@ from labs.servers.redis import RedisCluster, RedisSentinel, RedisServer
 from labs.servers.tls import tls
 from labs.servers.zookeeper import ZooKeeperEnsemble, ZooKeeperServer
 
+from .looking import call, shown
 from .places import EVERY, RECORDING, WITH_SERVER, Place, on
 from .places import place_fixture as place_fixture
 from .places import servers_fixture as servers_fixture
 from .support import Node
-from .test_commands import call, hold, let_go, shown
+from .test_commands import hold, let_go
 
 _SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "doctor.schema.json").read_text())
 _PASSWORD = "not-to-be-shown"

@@ -6,12 +6,14 @@ import json
 import os
 import pty
 import signal
+import socket
+import subprocess
 
 import pytest
 
 from labs.servers.process import free_port
 
-from .support import Done, Node, Tree, python
+from .support import Done, Node, Started, Tree, python
 
 
 def is_free(node: Node) -> bool:
@@ -174,19 +176,53 @@ def test_json_messages_parse(node: Node) -> None:
 
 
 @pytest.mark.skipif(os.path.exists("/dev/log"), reason="this machine has a syslog daemon, which takes the message")
-def test_error_without_a_syslog_daemon(node: Node) -> None:
-    """Where nobody listens to syslog, as in a container, an error is said on standard error all the same."""
-    done = node.run("--log", "syslog", "--backend", "redis://127.0.0.1:1", "--backend-timeout", "1", "--", "true")
-    assert done.status == 69
-    assert done.err.startswith("cronlock: ")
-    assert "nothing was run" in done.err
+def test_without_a_syslog_daemon(node: Node) -> None:
+    """Where nobody listens to syslog, as in a container, that is said once, and all the rest on standard error too."""
+    done = node.run("--log", "syslog", "-v", "--", "true")
+    assert done.status == 0
+    assert [line for line in done.messages if "no syslog daemon" in line] == done.messages[:1]
+    assert "outcome=exited" in done.messages[-1]
+    words = ("--log", "syslog", "-q", "--backend", "redis://127.0.0.1:1", "--backend-timeout", "1", "--", "true")
+    assert_one_error(node.run(*words), 69)
+
+
+@pytest.mark.parametrize("redirection", ["", "<&-", "<&- >&-", "2>&-"])
+def test_without_dev_null(file_node: Node, redirection: str) -> None:
+    """In a container without /dev/null nothing is started, one line says why, and the key stays free."""
+    ran = file_node.directory / "ran"
+    started = start_with_own_dev(file_node, f'exec "$@" {redirection}', "--", "touch", ran)
+    assert started.wait() == 70
+    assert ("/dev/null" in started.err and len(started.messages) == 1) is (redirection != "2>&-"), started.err
+    assert not ran.exists()
+    assert is_free(file_node)
+
+
+@pytest.mark.parametrize("second", ["--key=other", "-kother"])
+def test_two_keys(node: Node, second: str) -> None:
+    """A line with two keys is refused: it would be guarded by one of them only."""
+    done = node.run(second, "--", "echo", "ran")
+    assert_one_error(done, 64)
+    assert "'job' and 'other'" in done.err
 
 
 def test_syslog_instead_of_stderr(node: Node) -> None:
     """With --log syslog standard error stays the command's own."""
-    assert node.run("--", "true").status == 0
-    done = node.run("-v", "--log", "syslog", "--", "true")
-    assert (done.status, done.err) == (0, "")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(str(node.directory / "log"))
+        daemon.settimeout(60)
+        code = 'touch /dev/null; mount --bind null /dev/null; ln -s "$PWD/log" /dev/log; exec "$@"'
+        started = start_with_own_dev(node, code, "--log", "syslog", "--", "true")
+        assert (started.wait(), started.err) == (0, "")
+        assert b"outcome=exited" in daemon.recv(4096)
+
+
+def start_with_own_dev(node: Node, code: str, *words: object) -> Started:
+    """Start a run through a shell that runs `code` in a /dev of its own, which is empty; ./null is the old one's."""
+    code = f"touch null; mount --bind /dev/null null; mount -t tmpfs none /dev; {code}"
+    way = ["unshare", "--map-root-user", "--mount"]
+    if subprocess.run([*way, "true"], capture_output=True).returncode:
+        pytest.skip("needs root, or user namespaces")
+    return node.spawn([*way, "sh", "-c", code, "sh", *node.line(*words)], cwd=node.directory)
 
 
 def test_nothing_listens(node: Node) -> None:

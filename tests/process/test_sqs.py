@@ -14,10 +14,10 @@ import pytest
 from labs.servers.aws_gate import Gate
 from labs.servers.process import HOST
 
+from .looking import call
 from .places import Place, on
 from .places import place_fixture as place_fixture
 from .places import servers_fixture as servers_fixture
-from .test_commands import call
 
 SQS = on("sqs")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 
+from .looking import call, shown
 from .places import VARIOUS, Place, on
 from .places import place_fixture as place_fixture
 from .places import servers_fixture as servers_fixture
-from .test_commands import call, hold, let_go, shown
+from .test_commands import hold, let_go
 
 
 @VARIOUS

@@ -47,6 +47,7 @@ class Watched:
         self._said = folder / "said"
         self._said.touch()
         self._signals, self._signals_writer = os.pipe()
+        self._null = os.open(os.devnull, os.O_RDWR)
         clock = SystemClock()
         self.deadline = clock.now() + seconds
         told = orders.Orders(
@@ -56,6 +57,7 @@ class Watched:
             stop_on_loss=True,
             rear=False,
             signals=self._signals,
+            null=self._null,
             terminal=None,
             clock=clock,
             say=self._say,
@@ -113,7 +115,7 @@ class Watched:
                 os.kill(pid, signal.SIGKILL)
             os.waitpid(self.guard.child, 0)
         self.guard.dismiss()
-        for descriptor in (self.guard.reports.descriptor, self._signals, self._signals_writer):
+        for descriptor in (self.guard.reports.descriptor, self._signals, self._signals_writer, self._null):
             os.close(descriptor)
 
     def _say(self, text: str) -> None:

@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
-from cronlock import errors
+from cronlock import cli, errors
+from cronlock.commands.common import SHARED
 from cronlock.config.options import COMMAND_VARIABLES, OPTIONS
+from cronlock.engines import registry
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,6 +35,36 @@ def test_everything_is_documented(name: str) -> None:
         assert status in text
     for variable, _ in COMMAND_VARIABLES:
         assert variable in text
+
+
+def test_each_backend_is_in_the_manual() -> None:
+    """The section BACKENDS of cronlock(1) names every scheme."""
+    section = (ROOT / "man/cronlock.1").read_text().partition("\n.Sh BACKENDS\n")[2].partition("\n.Sh ")[0]
+    assert [scheme for scheme in registry.SCHEMES if f" {scheme}://" not in section] == []
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_each_option_of_a_command_is_in_the_manual(name: str) -> None:
+    """Also the other half of a pair such as --system/--user."""
+    section = (ROOT / "man/cronlock.1").read_text().partition(f"\n.Ss cronlock {name}\n")[2].partition("\n.Ss ")[0]
+    command = cli.cronlock.get_command(click.Context(cli.cronlock), name)
+    assert command is not None
+    for option in command.params:
+        names = [*option.opts, *option.secondary_opts] if isinstance(option, click.Option) else []
+        if option.name not in SHARED:
+            assert [long for long in names if long[:2] == "--" and f"Fl \\&-{long[2:]}" not in section] == []
+
+
+@pytest.mark.parametrize("command", ["", "run", *cli.COMMANDS])
+def test_help_fits_a_terminal(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No line of any --help is folded at 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.main([*command.split(), "--help"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith("Usage: cronlock")
+    assert [line for line in shown if len(line) > 80] == []
 
 
 def test_the_tables_of_backends_agree() -> None:

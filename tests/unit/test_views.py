@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import click
@@ -13,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from cronlock.commands import watching
 from cronlock.commands.check import CRITICAL, OK, WARNING, Limits, judge
 from cronlock.commands.views import prometheus, state, table
-from cronlock.errors import UsageError
+from cronlock.errors import BackendUnavailable, UsageError
 from cronlock.lease.describe import describe_drift
 from cronlock.lease.vocabulary import DIED, EXITED, LOST, NOT_STARTED, RELEASED, TIMED_OUT, Record, Run
 from cronlock.run.log import Log
@@ -84,36 +86,79 @@ def test_json_says_what_the_record_says() -> None:
 @pytest.mark.parametrize(
     ("record", "words"),
     [
-        (UNUSED, ["free", "none known"]),
-        (RUNNING, ["running", "web-1 (4242)", "(1m00s)", "3m20s", "exited with status 0 after 10s"]),
-        (HELD, ["held until", "30s", "exited with status 0"]),
-        (LAPSED, ["lapsed, held until", "web-1 (4242)", "none known"]),
-        (UNTOLD, ["held", "not told", "none known"]),
-        (FREE, ["free", "exited with status 3"]),
+        (UNUSED, ["free", "-", "-", "none known"]),
+        (RUNNING, ["running", "for 60s", "web-1 (4242)", "6m ago: ok, 10s"]),
+        (HELD, ["held", "30s left", "web-1", "60s ago: ok, 10s"]),
+        (LAPSED, ["lapsed", "30s left", "web-1 (4242)", "60s ago: died"]),
+        (UNTOLD, ["held", "-", "not told", "none known"]),
+        (FREE, ["failed", "-", "web-1", "60s ago: status 3, 10s"]),
     ],
 )
 def test_table_tells_people(record: Record, words: list[str]) -> None:
     """The table has a line for each key with what a person asks for first."""
-    head, line = (click.unstyle(text) for text in table.status_table([("billing", record)], NOW)[:2])
-    assert head.split() == ["KEY", "STATE", "HOLDER", "SINCE", "REMAINING", "LAST", "RUN"]
-    assert line.startswith("billing")
-    for word in words:
-        assert word in line
+    head, line = (click.unstyle(text) for text in table.status_table([("billing", record)], NOW))
+    assert head.split() == ["KEY", "STATE", "TIME", "HOST", "LAST", "RUN"]
+    assert re.split("  +", line) == ["billing", *words]
+
+
+def test_what_needs_attention_comes_first() -> None:
+    """Who died, who failed, who runs; the same by name."""
+    free, released = make_record(history=[make_run()]), make_record(history=[make_run(outcome=RELEASED, status=1)])
+    records = {"e": HELD, "f": free, "d": RUNNING, "c": FREE, "b": LAPSED, "a": UNUSED, "g": released}
+    assert "".join(key for key, _ in state.by_attention(list(records.items()))) == "bcdeafg"
+    assert state.conditions_of(make_record(hold=30.0, history=[make_run(status=3)])) == ["failed", "held"]
+
+
+@pytest.mark.parametrize("key", ["a", "x" * 200, "\u65e5" * 90, "e\u0301" * 100, "\U0001f98a" * 60], ids=len)
+@pytest.mark.parametrize("host", ["web-1", "ip-10-0-12-34.eu-west-1.compute.internal"])
+def test_a_line_has_80_cells(key: str, host: str) -> None:
+    """Names are cut, however long, so that the line stays one; columns stand under each other."""
+    run = make_run(10_000.0, 7_200.0, outcome=NOT_STARTED, status=127)
+    run.host = host
+    lapsed = make_record(make_run(took=None), 0.0, 20.0, [run])
+    shown = table.status_table([(key, lapsed), ("b", make_record(hold=5.0, history=[run]))], NOW, 80)
+    states = [re.search("STATE|lapsed|failed", line) for line in map(click.unstyle, shown)]
+    assert len({table.cells(found.string[: found.start()]) for found in states if found}) == 1
+    shown += table.history_table([(key, run), ("b", run)], NOW, states=dict.fromkeys([key, "b"], ""), width=80)
+    assert (len(shown), max(map(table.cells, shown)) <= 80) == (6, True)
+    assert max(map(table.cells, table.fitted([["key", "x" * 90, "x"], [key, "s", "y"]], (0, 1), 30))) <= 30
+
+
+def test_a_pipe_gets_names_whole() -> None:
+    """What is no terminal gets all of a long name, which moves no other line."""
+    _, long, short = (click.unstyle(line) for line in table.status_table([("x" * 200, HELD), ("b", HELD)], NOW))
+    assert (long.index("held"), short.index("held")) == (202, 42)
 
 
 def test_columns_stand_under_each_other() -> None:
     """Colors and wide cells do not shift a column."""
-    lines = table.columns([["A", "B"], [click.style("long cell", fg="red"), "x"], ["s", "y"]])
-    assert [click.unstyle(line).index(letter) for line, letter in zip(lines, "Bxy")] == [11, 11, 11]
+    rows = [["A", "B"], [click.style("long cell", fg="red"), "x"], ["s", "y"]]
+    for width in (None, 80):
+        lines = table.fitted(rows, (0,), width)
+        assert [click.unstyle(line).index(letter) for line, letter in zip(lines, "Bxy")] == [11, 11, 11]
+
+
+def test_the_head_of_the_watch_stays() -> None:
+    """However many keys there are, and whether the backend answers or not: two lines stay, and the screen is full."""
+    records = [(f"job-{n}", HELD) for n in range(100)]
+    lines = watching.screen(records, None, "redis://h", NOW, NOW, (80, 24))
+    assert "redis://h" in lines[0]
+    assert lines[0].endswith("100 keys: 100 held")
+    assert (len(lines), lines[1], lines[-1]) == (23, "", "and 81 more")
+    lines = watching.screen(records, BackendUnavailable("x" * 200), "redis://h", NOW + 9, NOW, (80, 24))
+    assert click.unstyle(lines[1]).startswith("cronlock: xxx")
+    assert (len(lines), max(map(table.cells, lines)) <= 80) == (23, True)
+    first = watching.screen([], BackendUnavailable("away"), "redis://h", NOW, None, (80, 24))
+    assert [click.unstyle(line) for line in first] == ["redis://h  no answer yet", "cronlock: away", ""]
+    assert len(watching.screen(records, None, "redis://h", NOW, NOW, None)) == 103
 
 
 def test_nothing_a_terminal_obeys_is_shown() -> None:
     """A host or program with escape sequences in its name is shown without them."""
     run = make_run(took=None)
     run.host = run.program = "a\x1b[2Jb\nc"
-    lines = table.status_table([("k", make_record(run, 10.0))], NOW) + table.history_table(
-        [run], NOW, what=state.RUNNING
-    )
+    lines = table.status_table([("k", make_record(run, 10.0))], NOW)
+    lines += table.history_table([("k", run)], NOW, states={"k": state.RUNNING})
     text = click.unstyle("\n".join(lines))
     assert "\x1b" not in text
     assert len(text.split("\n")) == 4
@@ -122,7 +167,7 @@ def test_nothing_a_terminal_obeys_is_shown() -> None:
 @pytest.mark.parametrize("outcome", [EXITED, TIMED_OUT, LOST, NOT_STARTED, DIED, RELEASED])
 def test_history_tells_every_end(outcome: str) -> None:
     """Each way to end has its words."""
-    line = click.unstyle(table.history_table([make_run(outcome=outcome)], NOW, what=state.FREE)[1])
+    line = click.unstyle(table.history_table([("k", make_run(outcome=outcome))], NOW, states={"k": state.FREE})[1])
     words = {
         EXITED: "exited with status 0",
         TIMED_OUT: "stopped after --timeout",
@@ -135,11 +180,12 @@ def test_history_tells_every_end(outcome: str) -> None:
 
 
 def test_drift_is_a_line_of_its_own() -> None:
-    """Another program or ttl than the run before is warned of under the key, and in the JSON."""
+    """Another program or ttl than the run before is warned of below the table, and in the JSON."""
     run = make_run(took=None)
     run.ttl = 60.0
     record = make_record(run, 10.0, history=[make_run(360.0)])
-    assert "another ttl: 5m00s, now 1m00s" in click.unstyle(table.status_table([("k", record)], NOW)[2])
+    (line,) = table.warnings([("k", record), ("l", RUNNING)], 100.0)
+    assert click.unstyle(line).startswith("warning: k: the run before it had another ttl: 5m00s, now 1m00s")
     assert "another ttl" in state.key_as_json("k", record)["drift"]
     assert state.key_as_json("k", RUNNING)["drift"] is None
     assert state.drift_of(make_record(run, 10.0)) is None

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from ...lease.describe import describe_drift
-from ...lease.vocabulary import Pause, Record, Run
+from ...lease.vocabulary import RELEASED, Pause, Record, Run
 
 #: The version of the JSON that ``--json`` prints: raised when a field changes its meaning or goes.
 SCHEMA = 1
@@ -20,6 +20,10 @@ LAPSED = "lapsed"
 FREE = "free"
 #: Nobody has it, and nobody may.
 PAUSED = "paused"
+#: Besides one of these: the last run did not succeed, and none is under way.
+FAILED = "failed"
+#: All that a key can be, by how much it needs somebody's attention.
+CONDITIONS = (LAPSED, FAILED, RUNNING, PAUSED, HELD, FREE)
 
 
 def state_of(record: Record) -> str:
@@ -29,6 +33,24 @@ def state_of(record: Record) -> str:
     if record.pause is not None:
         return PAUSED
     return HELD if record.untold or record.hold_remaining > 0 else FREE
+
+
+def conditions_of(record: Record) -> list[str]:
+    """Return what of CONDITIONS the key is, the most urgent first."""
+    what = state_of(record)
+    last = record.history[0] if record.history else None
+    failed = record.run is None and last is not None and not last.succeeded and last.outcome != RELEASED
+    return [one for one in CONDITIONS if one == what or (one == FAILED and failed)]
+
+
+def headline(record: Record) -> str:
+    """Return the most urgent of what the key is."""
+    return conditions_of(record)[0]
+
+
+def by_attention(records: list[tuple[str, Record]]) -> list[tuple[str, Record]]:
+    """Return the keys' records, those first that need attention, and by name."""
+    return sorted(records, key=lambda one: (CONDITIONS.index(headline(one[1])), one[0]))
 
 
 def is_held(record: Record) -> bool:

@@ -2,48 +2,112 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import click
 
 from ... import durations, errors
 from ...lease.describe import describe_pause, ending, moment
-from ...lease.vocabulary import DIED, LOST, RELEASED, TIMED_OUT, Record, Run
+from ...lease.vocabulary import DIED, LOST, NOT_STARTED, RELEASED, TIMED_OUT, Record, Run
 from . import state
 
-_COLORS = {state.RUNNING: "green", state.LAPSED: "red", state.HELD: "yellow", state.PAUSED: "yellow"}
+_COLORS = {
+    **{state.RUNNING: "green", state.LAPSED: "red", state.FAILED: "red"},
+    **{state.HELD: "yellow", state.PAUSED: "yellow"},
+}
 _BAD = (DIED, LOST, TIMED_OUT)
+_BRIEFLY = {LOST: "lost lease", TIMED_OUT: "timed out", NOT_STARTED: "not started"}
+#: A column that is cut to fit keeps so many cells of the terminal, where there are as many.
+_LEAST = 12
+#: Where nothing is cut, such a column is made no wider than that.
+_USUAL = 40
 
 
-def status_table(records: list[tuple[str, Record]], now: float) -> list[str]:
-    """Return the lines of ``cronlock status``; `now` is since the epoch. A line that warns stands under its key."""
-    rows = [["KEY", "STATE", "HOLDER", "SINCE", "REMAINING", "LAST RUN"]]
+def status_table(records: list[tuple[str, Record]], now: float, width: int | None = None) -> list[str]:
+    """Return the lines of ``cronlock status``: one for each key, of at most `width` cells; `now` is since the epoch."""
+    rows = [["KEY", "STATE", "TIME", "HOST", "LAST RUN"]]
     rows += [_status_row(key, record, now) for key, record in records]
-    lines = columns(rows)
-    result = [click.style(lines[0], bold=True)]
-    for (_, record), line in zip(records, lines[1:]):
-        result.append(line)
-        if record.pause is not None:
-            result.append(click.style(f"  {printable(describe_pause(record.pause, now))}", fg="yellow"))
-        drift = state.drift_of(record)
-        if drift is not None:
-            result.append(click.style(f"  warning: {printable(drift)}", fg="yellow"))
-    return result
+    return _titled(fitted(rows, (0, 3), width))
 
 
-def history_table(runs: list[Run], now: float, *, what: str) -> list[str]:
-    """Return the lines of ``cronlock history``; `what` is the key's state, for the run that has not ended."""
-    rows = [["STARTED", "TOOK", "HOST", "PROGRAM", "FENCE", "ENDED"]]
-    rows += [_history_row(run, now, what) for run in runs]
-    lines = columns(rows)
-    return [click.style(lines[0], bold=True), *lines[1:]]
+def counted(records: list[tuple[str, Record]]) -> str:
+    """Say how many keys there are, and how many of each kind."""
+    found = [state.headline(record) for _, record in records]
+    kinds = [f"{found.count(one)} {one}" for one in state.CONDITIONS if one in found]
+    return f"{len(found)} key{'s' * (len(found) != 1)}" + (f": {', '.join(kinds)}" if kinds else "")
 
 
-def columns(rows: list[list[str]]) -> list[str]:
-    """Return the rows as lines, each column as wide as its widest cell; colors take no room."""
-    widths = [max(len(click.unstyle(row[n])) for row in rows) for n in range(len(rows[0]))]
-    return [
-        "  ".join(cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(row, widths)).rstrip()
-        for row in rows
-    ]
+def nothing(wanted: list[str]) -> str:
+    """Say that there is no key, or none that is one of `wanted`."""
+    return f"no key is {' or '.join(wanted)}" if wanted else "no key has been used yet"
+
+
+def warnings(records: list[tuple[str, Record]], now: float) -> list[str]:
+    """Return a line for each key that is paused, or whose newest run was started otherwise than the one before it."""
+    found = [f"{key}: {describe_pause(record.pause, now)}" for key, record in records if record.pause is not None]
+    drifts = [(key, state.drift_of(record)) for key, record in records]
+    found += [f"warning: {key}: {drift}" for key, drift in drifts if drift]
+    return [click.style(printable(text), fg="yellow") for text in found]
+
+
+def history_table(
+    runs: list[tuple[str, Run]], now: float, *, states: dict[str, str], width: int | None = None
+) -> list[str]:
+    """Return the lines of ``cronlock history``; `states` are those of the keys, for runs that have not ended.
+
+    A column names the key where there are several.
+    """
+    several = len(states) > 1
+    rows = [["STARTED", "TOOK", *(["KEY", "HOST"] if several else ["HOST", "PROGRAM", "FENCE"]), "ENDED"]]
+    for key, run in runs:
+        took, what = state.duration_of(run), states[key]
+        began = [moment(run.started_at, now), "-" if took is None else durations.show(took)]
+        fence = "-" if run.fence is None else str(run.fence)
+        ended = how_it_ended(run) if run.outcome is not None else _colored(what, what)
+        middle = [key, run.host] if several else [run.host, run.program, fence]
+        rows.append([*began, *map(printable, middle), ended])
+    return _titled(fitted(rows, (2, 3), width))
+
+
+def fitted(rows: list[list[str]], flexible: tuple[int, ...], width: int | None = None) -> list[str]:
+    """Return the rows as lines of columns, of at most `width` cells of a terminal; colors take no room.
+
+    What does not fit is cut: first the widest of the columns `flexible`, then the last one. Where there is no limit
+    nothing is, and a cell that is unusually wide moves only what stands behind it in its own row.
+    """
+    widths = [max(cells(row[n]) for row in rows) for n in range(len(rows[0]))]
+    if width is None:
+        widths = [min(size, _USUAL) if n in flexible else size for n, size in enumerate(widths)]
+    else:
+        excess = sum(widths) + 2 * len(widths) - 2 - width
+        while excess > 0:
+            widest = max(flexible, key=widths.__getitem__)
+            if widths[widest] <= _LEAST:
+                widths[-1] = max(1, widths[-1] - excess)
+                break
+            widths[widest] -= 1
+            excess -= 1
+        rows = [[cut(text, size) for text, size in zip(row, widths)] for row in rows]
+    return ["  ".join(text + " " * (size - cells(text)) for text, size in zip(row, widths)).rstrip() for row in rows]
+
+
+def cells(text: str) -> int:
+    """Return how many cells of a terminal `text` takes: wide characters two, combining ones none."""
+    plain = click.unstyle(text)
+    if plain.isascii():
+        return len(plain)
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in plain)
+
+
+def cut(text: str, width: int | None) -> str:
+    """Return `text`, which may be colored as a whole, with the end left out of what takes more than `width` cells."""
+    excess = 0 if width is None else cells(text) - width
+    if excess <= 0 or width is None:
+        return text
+    plain = kept = click.unstyle(text)
+    while cells(kept) >= width:
+        kept = kept[:-1]
+    return text.replace(plain, f"{kept}\N{HORIZONTAL ELLIPSIS}")
 
 
 def printable(text: str) -> str:
@@ -54,48 +118,48 @@ def printable(text: str) -> str:
 def how_it_ended(run: Run) -> str:
     """Say how a run ended, colored if badly."""
     text = printable(ending(run.outcome, run.status)) + (" (takeover)" if run.stands_for is not None else "")
+    return _judged(run, text)
+
+
+def _titled(lines: list[str]) -> list[str]:
+    return [click.style(lines[0], bold=True), *lines[1:]]
+
+
+def _status_row(key: str, record: Record, now: float) -> list[str]:
+    what = state.headline(record)
+    newest = record.runs[0] if record.runs else None
+    left = record.hold_remaining
+    time = f"{durations.brief(left)} left" if left > 0 else "-"
+    host = "not told" if record.untold else "-" if newest is None else newest.host
+    if record.run is not None:
+        host = f"{record.run.host} ({record.run.pid})"
+    last = newest
+    if state.state_of(record) == state.RUNNING and newest is not None:
+        time = f"for {durations.brief(now - newest.started_at)}"
+        last = record.history[0] if record.history else None
+    return [printable(key), _colored(what, what), time, printable(host), _last(last, now)]
+
+
+def _last(run: Run | None, now: float) -> str:
+    """Say in few words when a run began, how it ended and how long it took."""
+    if run is None:
+        return "none known"
+    took = state.duration_of(run)
+    if run.succeeded:
+        how = "ok"
+    elif run.status is not None and run.outcome not in _BRIEFLY:
+        how = f"status {run.status}"
+    else:
+        how = _BRIEFLY.get(run.outcome or DIED, run.outcome or DIED)
+    after = "" if took is None else f", {durations.show(took)}"
+    return _judged(run, f"{durations.brief(now - run.started_at)} ago: {printable(how)}{after}")
+
+
+def _judged(run: Run, text: str) -> str:
     if run.succeeded or run.outcome in (RELEASED, None):
         return text
     return click.style(text, fg="red" if run.outcome in _BAD or run.status else "yellow")
 
 
-def _status_row(key: str, record: Record, now: float) -> list[str]:
-    what = words = state.state_of(record)
-    holder = since = remaining = "-"
-    if record.untold:
-        holder = "not told"
-    elif what == state.HELD:
-        words = f"held until {moment(now + record.hold_remaining, now)}"
-        remaining = durations.show(record.hold_remaining)
-    elif record.run is not None:
-        run = record.run
-        holder = printable(f"{run.host} ({run.pid})") + (" takeover" if run.stands_for is not None else "")
-        since = f"{moment(run.started_at, now)} ({durations.show(now - run.started_at)})"
-        if what == state.RUNNING:
-            remaining = durations.show(record.remaining)
-        elif record.hold_remaining > 0:
-            words = f"{what}, held until {moment(now + record.hold_remaining, now)}"
-    last = _last(record.history[0], now) if record.history else "none known"
-    return [printable(key), _colored(words, what), holder, since, remaining, last]
-
-
 def _colored(words: str, what: str) -> str:
     return click.style(words, fg=_COLORS[what]) if what in _COLORS else words
-
-
-def _last(run: Run, now: float) -> str:
-    took = state.duration_of(run)
-    after = "" if took is None else f" after {durations.show(took)}"
-    return f"{moment(run.started_at, now)} {printable(run.host)}: {how_it_ended(run)}{after}"
-
-
-def _history_row(run: Run, now: float, what: str) -> list[str]:
-    took = state.duration_of(run)
-    return [
-        moment(run.started_at, now),
-        "-" if took is None else durations.show(took),
-        printable(run.host),
-        printable(run.program),
-        "-" if run.fence is None else str(run.fence),
-        how_it_ended(run) if run.outcome is not None else _colored(what, what),
-    ]

@@ -1,0 +1,189 @@
+"""What a line does, command by command, and which of them it is there for."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from . import carriers
+from .carriers import Carrier
+from .shell import Command, Word, commands, word_set
+
+# `sh -c 'flock f sh -c "..."'`, and deeper than this nobody reads.
+_DEEPEST = 8
+#: They prepare what the line is about, or say how it went.
+_ASIDES = word_set(
+    """
+    ! . : [ [[ ]] break case cd command continue date declare done echo esac exit export false fi for function getopts
+    hash hostname if in local popd printf pushd pwd read readonly return select set shift shopt sleep source test trap
+    true type typeset ulimit umask unset usleep wait which
+    """
+)
+#: They do so as well, unless there is nothing else in the line.
+_LESSER = word_set(
+    """
+    cat chgrp chmod chown cp cut dotlockfile flock gzip head install kill ln lockfile lockfile-check lockfile-create
+    lockfile-remove lockfile-touch logger lckdo mail mailx mkdir mktemp mutt mv pgrep pidof pkill ps rm rmdir s-nail
+    sed sendmail service shlock sort sync systemctl tail tee touch tr ts uniq xargs xz zstd bzip2 grep egrep awk
+    """
+)
+#: Where a pipe may begin whose point is what comes after.
+_SOURCES = word_set("cat date echo false grep head printf seq sleep tail true yes")
+_RANDOM = re.compile(r"RANDOM|rand|shuf|\$\$|\bod\b|\bjot\b|cksum|md5sum|urandom|%N")
+_SLEEPING = re.compile(r"\bsleep\b")
+_PING = re.compile(
+    r"https?://[^/]*(?:healthchecks?|hc-ping|cronitor|snitch|nosnch|betteruptime|betterstack|uptimerobot|cronhub"
+    r"|pushgateway|kuma)|/(?:ping|heartbeat|push|hc)/|/metrics/job/"
+)
+
+
+@dataclass
+class Act:
+    """One command of a line, without what carries it."""
+
+    words: list[Word]
+    #: From the outermost.
+    carriers: list[Carrier]
+    #: What was set for it, such as ``FOO=bar``.
+    assignments: list[Word]
+    #: (operator, target) such as (">", "/dev/null").
+    redirections: list[tuple[str, str]]
+    #: The operator in front of it.
+    before: str
+    #: Where the last ``cd`` before it went.
+    directory: str = ""
+    after: str = ""
+
+    @property
+    def program(self) -> str:
+        """Return the name of what it runs, without directories; empty if that is known at the run only."""
+        name = carriers.program_of(self.words[0]) if self.words else ""
+        return "" if "$" in name or "`" in name else name
+
+    @property
+    def values(self) -> list[str]:
+        """Return the words after the program."""
+        return [word.value for word in self.words[1:]]
+
+    @property
+    def sleeps_randomly(self) -> bool:
+        """Return whether it waits for a time that each machine picks by itself."""
+        return _SLEEPING.search(self.text) is not None and has_random(self.text)
+
+    @property
+    def text(self) -> str:
+        """Return its words as they are written, the program's without directories."""
+        return " ".join([self.program, *(word.text for word in self.words[1:])])
+
+    @property
+    def is_punctuation(self) -> bool:
+        """Return whether it is a ``:``, or no command at all."""
+        return not self.words or not re.search(r"[0-9A-Za-z$`]", self.words[0].value)
+
+    @property
+    def rank(self) -> int:
+        """Return 2 for a job, 1 for what is one if nothing else is, 0 for a preparation or report, -1 for nothing."""
+        program = self.program
+        place = self.carriers[-1] if self.carriers and not self.words else None
+        if not program:
+            return 2 if self.words or (place is not None and place.is_place) else -1
+        if self.sleeps_randomly or self.pings or program in _ASIDES:
+            return 0
+        return 1 if program in _LESSER else 2
+
+    @property
+    def is_job(self) -> bool:
+        """Return whether a line may be there for its sake."""
+        return self.rank == 2
+
+    @property
+    def pings(self) -> bool:
+        """Return whether it tells a monitor that the job ran."""
+        return self.program in ("curl", "wget") and any(_PING.search(value) for value in self.values)
+
+
+@dataclass
+class Reading:
+    """The commands of a line."""
+
+    acts: list[Act]
+    #: What the line is there for; None if nothing in it says so.
+    main: Act | None = None
+    #: All carriers in the line, in order.
+    carriers: list[Carrier] = field(default_factory=list)
+
+
+def has_random(text: str) -> bool:
+    """Return whether `text` has in it what each machine, or each run, makes another number of."""
+    return _RANDOM.search(text) is not None
+
+
+def read(text: str) -> Reading:
+    """Return what the shell command `text` does."""
+    return _reading(list(_read(text, [], "", "", 0)))
+
+
+def read_words(values: list[str]) -> Reading:
+    """Return what a command of these words, which no shell reads, does."""
+    words = [Word(value, value) for value in values]
+    return _reading(list(_carried(Command(words=words), words, [], "", "", 0)))
+
+
+def _reading(acts: list[Act]) -> Reading:
+    seen: list[Carrier] = []
+    for act in acts:
+        seen += [carrier for carrier in act.carriers if not any(carrier is each for each in seen)]
+    return Reading(acts, _main(acts), seen)
+
+
+def _read(text: str, outer: list[Carrier], before: str, directory: str, depth: int) -> Iterator[Act]:
+    for index, part in enumerate(commands(text)):
+        words = part.arguments
+        first = before if index == 0 and part.before == "" else part.before
+        for act in _carried(part, words, outer, first, directory, depth):
+            yield act
+            if act.program in ("cd", "pushd") and act.values:
+                directory = posixpath.join(directory, act.values[-1])
+
+
+def _carried(
+    part: Command, words: list[Word], outer: list[Carrier], before: str, directory: str, depth: int
+) -> Iterator[Act]:
+    """Yield the acts of a command: those of the script that it hands to a shell, or the one that it carries."""
+    inside = list(outer)
+    assignments = part.words[: len(part.words) - len(part.arguments)] if part.arguments else list(part.words)
+    redirections = list(part.redirections)
+    while words:
+        carrier = carriers.read(words)
+        if carrier is None:
+            break
+        inside.append(carrier)
+        assignments += carrier.assignments
+        if carrier.script is not None and depth < _DEEPEST:
+            # What stands around the script is an act of no words, so that it is not forgotten.
+            if assignments or redirections:
+                yield Act([], [], assignments, redirections, before, directory)
+            yield from _read(carrier.script, inside, before, directory, depth + 1)
+            return
+        words = carrier.command
+    yield Act(words, inside, assignments, redirections, before, directory, part.after)
+
+
+def _main(acts: list[Act]) -> Act | None:
+    """Return the last command that is no preparation, no report and no filter, or the best of the others."""
+    best: dict[int, Act] = {}
+    last_rank = 0
+    for act in acts:
+        rank = act.rank
+        if act.before in ("|", "|&"):
+            # A filter, unless what it filters is but a text.
+            rank = rank if last_rank < 0 else min(rank, 1)
+        elif act.before == "||" and rank == 2 and 2 in best:
+            break  # For when the command failed.
+        # A shell's function, a pattern of case, or a source of text, says less than what comes after.
+        last_rank = -1 if act.program in _SOURCES and act.before not in ("|", "|&") else rank
+        if rank > 0 or (rank == 0 and rank not in best):
+            best[rank] = act
+    return best.get(2) or best.get(1) or best.get(0)

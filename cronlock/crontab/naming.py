@@ -1,0 +1,292 @@
+"""Keys made from what a line is there for: readable, and the same on every machine and after every release."""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from . import acts, calls, stable
+from .acts import Act, Reading
+from .lines import Crontab, Job
+from .shell import Word, word_set
+
+_LONGEST = 40
+_DIGITS = 6
+_SCRIPT_ENDINGS = re.compile(r"\.(sh|bash|zsh|ksh|py|pl|rb|php|phar|js|mjs|ts|jar|war|lua|tcl|R|exe|bin|run)$")
+_VERSION = re.compile(r"[-_]?[0-9]+(?:\.[0-9]+)*$")
+# Directories that hold programs of all kinds, and so say nothing about one.
+_GENERAL = word_set(
+    """
+    ~ .. . bin sbin usr local opt srv var etc lib lib64 libexec share src www html htdocs public public_html web home
+    root mnt data cron crons cron.d crontab crontabs job jobs script scripts tool tools shared current util utils
+    vendor node_modules .bin .local .venv venv env virtualenv system tasks task
+    """
+)
+_FETCHING = word_set("curl wget fetch http https lynx links w3m GET HEAD POST")
+_MYSQLS = re.compile(r"(?:mysql|maria)")
+_LOUDNESS = re.compile(r"-[qv]+|--(?:quiet|silent|verbose|no-interaction|no-ansi|no-progress)")
+_URL = re.compile(r"(?i)[a-z][a-z0-9+]*://(?:[^/@\s]*@)?([^/:?#\s]*)(?::[0-9]+)?([^?#\s]*)(?:\?([^#\s]*))?")
+# What tells the copies of a pod or a container from each other.
+_COPY = re.compile(r"(?:-[0-9a-f]{8,10})?-(?=[a-z]*[0-9])[0-9a-z]{5}$|[-_][0-9]+$")
+_OPTION = re.compile(r"(--?[A-Za-z][\w.-]*)=(.*)", re.DOTALL)
+
+
+@dataclass
+class Name:
+    """The key of a job."""
+
+    key: str
+    #: What stands against it, for people, as long as it is the key; or None.
+    problem: str | None = None
+    #: What to know when it is chosen, or None.
+    hint: str | None = None
+
+    @property
+    def remarks(self) -> list[str]:
+        """Return what there is to say when it is given to a line."""
+        return [self.problem or self.hint or ""] if self.problem or self.hint else []
+
+
+@dataclass
+class _Described:
+    job: Job
+    name: str
+    #: Whether a word of it says what it is.
+    is_known: bool
+    #: All that tells it from others and stays; and with what does not.
+    identity: str
+    content: str
+    is_wrapped: bool
+
+
+def derive(crontab: Crontab, prefix: str, programs: frozenset[str], taken: set[str]) -> dict[int, Name]:
+    """Return the keys of the jobs that no comment names, by the numbers of their lines.
+
+    `taken` are the keys that the file has already. Neither the order of the lines nor what is in `taken`
+    besides matters to a job whose name no other job of the file has.
+    """
+    groups: dict[str, list[_Described]] = defaultdict(list)
+    for job in crontab.jobs:
+        if job.key is None and not job.off:
+            described = _describe(job, prefix, programs)
+            groups[described.name].append(described)
+    names: dict[int, Name] = {}
+    for name, group in groups.items():
+        for each in group:
+            ending, problem = _ending(each, group)
+            key = _join(prefix, name + ending)
+            if not each.is_wrapped and key in taken:
+                key = _free(_join(prefix, f"{name}-{_digest(f'{each.identity} {each.job.schedule.text}')}"), taken)
+            if not each.is_wrapped:
+                taken.add(key)
+            others = [other.job.number for other in group if other is not each]
+            names[each.job.number] = Name(key, problem, _SHARED.format(_numbers(others)) if others else None)
+    return names
+
+
+def _ending(each: _Described, group: list[_Described]) -> tuple[str, str | None]:
+    """Return what tells a job from the others of its name, and what stands against its key."""
+    problem = None if each.is_known else _UNKNOWN
+    if len(group) == 1 and each.is_known:
+        return "", None
+    schedule = each.job.schedule.text
+    alike = [other for other in group if other is not each and other.identity == each.identity]
+    twins = [other for other in alike if other.job.schedule.text == schedule and other.content != each.content]
+    if twins:
+        problem = _PASSING.format(_numbers([other.job.number for other in twins]))
+        return f"-{_digest(f'{schedule} {each.content}')}", problem
+    return f"-{_digest(f'{each.identity} {schedule}' if alike else each.identity)}", problem
+
+
+def _numbers(numbers: list[int]) -> str:
+    return f"line{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
+
+
+_ASK = 'write a comment "# key: NAME" above'
+_UNKNOWN = f"no word of it says what the job is; {_ASK} it"
+_PASSING = (
+    "only what may change with the next release or on another machine, such as a number, a date or a host, "
+    f"tells it from {{}}; {_ASK} each"
+)
+_SHARED = f"has the name of {{}}, too, so that a digest tells their keys from each other; to choose names, {_ASK} each"
+
+
+def _free(key: str, taken: set[str]) -> str:
+    count, fresh = 1, key
+    while fresh in taken:
+        count += 1
+        fresh = f"{key}-{count}"
+    return fresh
+
+
+def slug(text: str) -> str:
+    """Return `text` in small letters and digits, everything else as single hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower().encode("ascii", "replace").decode()).strip("-")
+
+
+def _join(prefix: str, name: str) -> str:
+    # A file named after its job; no key of another file has neither another prefix nor none.
+    return name if prefix in ("", name) else f"{prefix}.{name}"
+
+
+def _describe(job: Job, prefix: str, programs: frozenset[str]) -> _Described:
+    """Return the program and its arguments in a few words; what is cut off leaves a digest of what stays of it."""
+    reading, is_wrapped = reading_of(job, programs)
+    main = reading.main
+    directory, words = _name_words(main) if main is not None else ([], [])
+    said = slug(" ".join(words))
+    # `:` and the like have no letters; what has lost its letters is another matter.
+    is_known = stable.says_something(said) or (not said and all(act.is_punctuation for act in reading.acts))
+    text = slug(" ".join([*directory, *words])) if said else ""
+    if not is_known or not text:
+        text = "job" if is_known else "unnamed"
+    if text.startswith(f"{prefix}-"):
+        text = text[len(prefix) + 1 :]
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST - _DIGITS - 1].rstrip('-')}-{_digest(' '.join([*directory, *words]))}"
+    return _Described(job, text, is_known, _content(reading, job, _lasting), _content(reading, job, str), is_wrapped)
+
+
+def reading_of(job: Job, programs: frozenset[str]) -> tuple[Reading, bool]:
+    """Return what `job` does, and whether ``cronlock run`` does it already, which then is looked through."""
+    text = job.text
+    found = calls.find(text, programs)
+    if found and found[0].command:
+        return acts.read_words(found[0].command), True
+    return acts.read(text), bool(found)
+
+
+def _name_words(act: Act) -> tuple[list[str], list[str]]:
+    """Return where `act` runs, and what says what it does, in words that stay."""
+    place, words = _place(act), act.words
+    if not words:
+        return [], place
+    program = _program(act.program) if act.program else ""
+    if act.program in _FETCHING:
+        urls = [word for each in words[1:] for word in _url_words(each.value)]
+        if urls:
+            return place, [program, *urls]
+    directory = _directory(words[0].value, act.directory)
+    if directory and not place and directory != program:
+        place = [directory]
+    return place, [program, *_arguments(words[1:], act.program)]
+
+
+def _program(name: str) -> str:
+    kept = stable.word(_SCRIPT_ENDINGS.sub("", name))
+    return _VERSION.sub("", kept) if re.match(r"(python|php|perl|ruby|node|lua)[0-9]", kept) else kept
+
+
+def _place(act: Act) -> list[str]:
+    """Return the container or the host where it runs."""
+    found = []
+    for carrier in act.carriers:
+        for operand in carrier.operands if carrier.is_place else []:
+            if carrier.name == "ssh":
+                kept = operand.value.rpartition("@")[2]
+            else:
+                # An image without its tag.
+                name = posixpath.basename(operand.value).partition("@")[0].partition(":")[0]
+                kept = stable.word(_COPY.sub("", name))
+            if kept and not operand.expands:
+                found.append(kept)
+    return found
+
+
+def _directory(program: str, directory: str) -> str:
+    """Return the directory that tells programs of one name from each other, as those of several applications."""
+    path = posixpath.join(directory, posixpath.dirname(program))
+    if "$" in path or "`" in path or stable.is_temporary(path):
+        return ""
+    kept = [part for part in stable.path(f"{path}/-").split("/")[:-1] if part and part not in _GENERAL]
+    return kept[-1] if kept else ""
+
+
+def _arguments(words: list[Word], program: str) -> list[str]:
+    found: list[str] = []
+    drop = False
+    for index, word in enumerate(words):
+        value, dropped, drop = word.value, drop, False
+        option = _OPTION.fullmatch(value)
+        name = option[1] if option else value if value.startswith("-") else ""
+        if dropped and not name:
+            continue
+        if name and (stable.is_passing_option(name) or stable.is_secret(name)):
+            drop = option is None
+        elif word.expands or _LOUDNESS.fullmatch(value) or stable.is_secret_value(value):
+            pass
+        elif _MYSQLS.match(program) and re.match(r"-p.", value):
+            pass  # A password, with its option.
+        elif option:
+            kept = _argument(option[2])
+            found.append(f"{name} {kept}" if kept or not option[2] else name)
+        elif not name and index and words[index - 1].value in ("-u", "--user") and ":" in value:
+            pass
+        else:
+            kept = _argument(value)
+            if kept:
+                found.append(kept)
+    return found
+
+
+def _argument(value: str) -> str:
+    """Return the part of a path that says something, or another word without what passes."""
+    if _URL.match(value):
+        return " ".join(_url_words(value))
+    if stable.is_log(value) and "/" in value:
+        return ""
+    kept = stable.any_value(value)
+    if value.startswith(("/", "~")):
+        parts = [part for part in kept.split("/") if part and part != "~"]
+        return parts[-1] if parts else ""
+    return kept
+
+
+def _url_words(text: str) -> list[str]:
+    """Return what says something in the URL `text`: its site, its path, its parameters without secrets."""
+    match = _URL.match(text)
+    if match is None:
+        return []
+    host, path, query = match[1].lower(), match[2], match[3] or ""
+    labels = [] if host == "localhost" or not stable.word(host) else host.split(".")
+    site = [label for label in (labels[:-1] or labels) if label != "www"]
+    pairs = [pair.partition("=") for pair in query.split("&") if pair]
+    kept = [f"{name} {stable.word(value)}" for name, _, value in pairs if not stable.is_secret(name)]
+    return [*site, *(part for part in stable.path(path).split("/") if part), *kept]
+
+
+def _content(reading: Reading, job: Job, part: Callable[[str], str]) -> str:
+    """Return all that tells `job` from others in what it does, each word as `part` gives it."""
+    parts = [job.user or "", part(job.stdin)]
+    for act in reading.acts:
+        if act.program in ("cd", "pushd"):
+            parts.append(part(f"{posixpath.join(act.directory, *act.values[-1:])}/-"))
+            continue
+        users = [carrier.given("-u", "--user") or "" for carrier in act.carriers if carrier.name in _USERS]
+        users += [operand.value for carrier in act.carriers if carrier.name == "su" for operand in carrier.operands]
+        targets = [target for _, target in act.redirections if part is str or not stable.is_log(target)]
+        values = [word.value for word in (*act.assignments, *act.words)]
+        if part is str:
+            values += [word.value for carrier in act.carriers for word in (*carrier.options, *carrier.operands)]
+        parts += [*users, *_place(act), *(part(value) for value in (*values, *targets))]
+    return "\0".join(part for part in parts if part)
+
+
+_USERS = word_set("sudo doas runuser gosu")
+
+
+def _lasting(value: str) -> str:
+    name, equals, rest = value.partition("=")
+    if equals and (stable.is_passing_option(name) or stable.is_secret(name)):
+        return name
+    if _URL.match(value):
+        return " ".join(_url_words(value))
+    return f"{name}={stable.any_value(rest)}" if equals else stable.any_value(value)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:_DIGITS]

@@ -1,0 +1,151 @@
+"""The corpus: lines as people write them, and the key, the options and the remarks that each gets."""
+
+from __future__ import annotations
+
+import random
+from datetime import date, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cronlock.crontab.checking import check
+from cronlock.crontab.lines import Crontab, parse
+from cronlock.crontab.wrapping import Options, Wrapped, wrap
+
+_FILES = sorted((Path(__file__).parent / "corpus").glob("*.txt"))
+# Each example reads and wraps whole files.
+_few = settings(max_examples=20, deadline=None)
+_OPTIONS = Options(prefix="")
+
+
+class _Case(NamedTuple):
+    """A crontab of one or a few lines, and what becomes of its jobs: (`KEY OPTIONS` or `left`, texts of remarks)."""
+
+    name: str
+    lines: list[str]
+    jobs: list[tuple[str, list[str]]]
+
+
+def _read(path: Path) -> list[_Case]:
+    cases: list[_Case] = []
+    for number, line in enumerate(path.read_text().split("\n\n", 1)[1].splitlines(), 1):
+        if line.startswith("  = "):
+            cases[-1].jobs.append((line[4:], []))
+        elif line.startswith("  ! "):
+            cases[-1].jobs[-1][1].append(line[4:])
+        elif (line and not line.startswith("# ")) or line.startswith(("# key:", "# cronlock:")):
+            if not cases or cases[-1].jobs:
+                cases.append(_Case(f"{path.stem}:{number}", [], []))
+            cases[-1].lines.append(line)
+    return cases
+
+
+_CASES = [case for path in _FILES for case in _read(path)]
+
+
+def _parse(lines: list[str]) -> Crontab:
+    return parse("".join(f"{line}\n" for line in lines), "tab", system=False)
+
+
+def _given(crontab: Crontab, wrapped: Wrapped) -> list[str]:
+    """Return `KEY OPTIONS` or `left` for each job."""
+    lines = wrapped.text.splitlines()
+    done = {job.number for job in wrapped.jobs}
+    heads = [lines[job.number - 1][len(job.head) :].partition(" -- ")[0] for job in crontab.jobs]
+    return [head.partition(" --key ")[2] if job.number in done else "left" for job, head in zip(crontab.jobs, heads)]
+
+
+@pytest.mark.parametrize("case", _CASES, ids=lambda case: case.name)
+def test_case(case: _Case) -> None:
+    """Each job gets the key and the options that it should, and the remarks, and no others; --check has them, too."""
+    crontab = _parse(case.lines)
+    wrapped = wrap(crontab, _OPTIONS)
+    assert _given(crontab, wrapped) == [given for given, _ in case.jobs]
+    found = {remark.number for remark in check(crontab, _OPTIONS)}
+    for job, (_, texts) in zip(crontab.jobs, case.jobs):
+        said = [remark.text for remark in wrapped.remarks if remark.number == job.number]
+        assert len(said) == len(texts), said
+        for text in texts:
+            assert any(text in each for each in said), said
+        assert not said or job.number in found
+
+
+def test_there_are_enough() -> None:
+    """The corpus is as large as was asked for."""
+    assert sum(len(case.jobs) for case in _CASES) > 100
+
+
+# What a release, a day and a machine put into a line.
+_RELEASE = st.one_of(
+    st.integers(1, 99999).map(str),
+    st.datetimes(datetime(2000, 1, 1), datetime(2099, 1, 1)).map(lambda when: f"{when:%Y%m%d%H%M%S}"),
+    st.tuples(*[st.integers(0, 99)] * 3).map(lambda parts: ".".join(map(str, parts))),
+    st.from_regex(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", fullmatch=True),
+    st.from_regex(r"[0-9][a-f][0-9a-f]{5,38}", fullmatch=True),
+)
+_HOST = st.one_of(
+    st.integers(1, 999).map(lambda number: f"web-{number}"),
+    st.integers(1, 99).map(lambda number: f"app{number}.fra.example.net"),
+    st.ip_addresses(v=4).map(str),
+    st.ip_addresses(v=4).map(lambda address: f"ip-{str(address).replace('.', '-')}.ec2.internal"),
+)
+_DAY = st.dates(date(2000, 1, 1), date(2099, 1, 1)).map(lambda day: day.isoformat())
+_TEMPORARY = st.from_regex(r"/tmp/[A-Za-z]{1,8}\.[A-Za-z0-9]{6,10}", fullmatch=True)
+_LINES = """\
+0 20 * * * bash -l -c 'cd /srv/app/releases/(RELEASE) && bundle exec rake billing >> /srv/app/log/(HOST).log 2>&1'
+0 20 * * * bash -l -c 'cd /srv/app/releases/(RELEASE) && bundle exec rake reports >> /srv/app/log/(HOST).log 2>&1'
+*/5 * * * * cd /opt/(RELEASE)/shop && php artisan schedule:run --host=(HOST) >> /var/log/(HOST)/cron.log
+*/5 * * * * cd /opt/(RELEASE)/blog && php artisan schedule:run --host=(HOST) >> /var/log/(HOST)/cron.log
+0 1 * * * /srv/portal/builds/(RELEASE)/venv/bin/python3.9 /srv/portal/current/manage.py mails --log-file /x/(HOST).log
+0 2 * * * import-orders --release (RELEASE) --since (DAY) --node (HOST) --work (TEMPORARY)
+0 3 * * * docker run --rm -h (HOST) registry.example.com/etl:(RELEASE) load --all
+0 4 * * * FEED=fr BUILD=(RELEASE) HOSTNAME=(HOST) import-feed
+0 4 * * * FEED=de BUILD=(RELEASE) HOSTNAME=(HOST) import-feed
+0 5 * * * curl -s http://(HOST):8080/cron/(RELEASE)/digest?node=(HOST)
+0 6 * * * /srv/app/releases/(RELEASE)/bin/export-catalogue --format xml --currency eur --language de --market at (HOST)
+30 6 * * * recount
+30 18 * * * recount
+0 7 * * * timeout 5m flock -n (TEMPORARY) /srv/app/releases/(RELEASE)/bin/settle 2>> (TEMPORARY)
+""".splitlines()
+
+
+@_few
+@given(st.tuples(_RELEASE, _RELEASE), st.tuples(_HOST, _HOST), st.tuples(_DAY, _DAY), st.tuples(_TEMPORARY, _TEMPORARY))
+def test_two_releases_on_two_machines(
+    releases: tuple[str, str], hosts: tuple[str, str], days: tuple[str, str], temporary: tuple[str, str]
+) -> None:
+    """Releases, hosts, days and temporary paths come and go; each job keeps its key."""
+    keys = []
+    for values in zip(releases, hosts, days, temporary):
+        lines = list(_LINES)
+        for name, value in zip(("RELEASE", "HOST", "DAY", "TEMPORARY"), values):
+            lines = [line.replace(f"({name})", value) for line in lines]
+        crontab = _parse(lines)
+        keys.append(_given(crontab, wrap(crontab, _OPTIONS)))
+    assert keys[0] == keys[1]
+    assert len(set(keys[0])) == len(_LINES)
+
+
+@_few
+@given(st.randoms(use_true_random=False))
+def test_two_orders_of_the_lines(chance: random.Random) -> None:
+    """In whatever order the lines of the corpus stand in one file, each gets the same key."""
+    lines = sorted({line for case in _CASES for line in case.lines if not line.startswith("#") and "=" not in line[:9]})
+    lines = [line for line in lines if line[0] in "0123456789*@"]
+    expected = dict(zip(lines, _given(_parse(lines), wrap(_parse(lines), _OPTIONS))))
+    chance.shuffle(lines)
+    assert dict(zip(lines, _given(_parse(lines), wrap(_parse(lines), _OPTIONS)))) == expected
+
+
+@_few
+@given(st.randoms(use_true_random=False), st.integers(0, 14))
+def test_a_file_that_is_half_converted(chance: random.Random, count: int) -> None:
+    """Whichever lines were wrapped already, the others get the keys that they would have got with them."""
+    before = _parse([line.replace("(", "").replace(")", "") for line in _LINES])
+    after = wrap(before, _OPTIONS)
+    kept = chance.sample(range(len(_LINES)), min(count, len(_LINES)))
+    mixed = [after.text.splitlines()[index] if index in kept else line for index, line in enumerate(before.lines)]
+    assert wrap(_parse(mixed), _OPTIONS).text == after.text

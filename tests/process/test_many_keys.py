@@ -1,0 +1,74 @@
+"""What shows many keys at once, on every backend that can list them."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+from pathlib import Path
+
+import jsonschema
+
+from .looking import SCHEMA, call, shown
+from .places import Place, on
+from .places import place_fixture as place_fixture
+from .places import servers_fixture as servers_fixture
+from .support import wait_until
+
+
+@on("file", "redis", "zookeeper", "etcd", "postgresql", "mysql", "dynamodb")
+def test_status_of_all_keys(place: Place) -> None:
+    """Without keys it lists all that were used, also for people."""
+    node = place.node
+    assert call(node, "status")[1] == "no key has been used yet\n"
+    for key in ("billing", "a/b c%", "-rf"):
+        assert node.run("--", "true", key=key).status == 0
+    assert set(shown(node)) == {"billing", "a/b c%", "-rf"}
+    status, out, err = call(node, "status")
+    assert (status, err, len(out.splitlines())) == (0, "", 4)
+    assert re.search(r"^billing +held +\d+s left +\S+ +\d+s ago: ok, ", out, re.M)
+    assert "\x1b" not in out
+    assert set(shown(node, "--", "b*", "-rf")) == {"billing", "-rf"}
+    assert call(node, "status", "nope*") == (64, "", "cronlock: no key matches 'nope*'; see cronlock status\n")
+    assert call(node, "status", "--state", "lapsed,running")[1] == "no key is lapsed or running\n"
+    assert len(shown(node, "--state", "held")) == 3
+    for options, runs in ((["--since", "1h"], 3), (["--since", "0"], 0), (["-n", "2", "b*", "a*"], 2)):
+        document = json.loads(call(node, "history", "--json", *options)[1])
+        jsonschema.validate(document, SCHEMA)
+        assert len(document["runs"]) == runs
+    node.environ["PYTHONIOENCODING"] = "latin-1"
+    assert call(node, "status", "\u65e5")[:2] == (
+        0,
+        "KEY  STATE  TIME  HOST  LAST RUN\n?   free   -     -     none known\n",
+    )
+    assert call(node, "history", "*")[1].splitlines()[0].split() == ["STARTED", "TOOK", "KEY", "HOST", "ENDED"]
+
+
+@on("memcached", "sqs")
+def test_status_where_keys_cannot_be_listed(place: Place) -> None:
+    """memcached and SQS cannot list: a line says to name the keys."""
+    for words in ((), ("jo*",)):
+        status, out, err = call(place.node, "status", *words)
+        assert (status, out) == (64, "")
+        assert "cannot list its keys; name them: cronlock status KEY..." in err
+
+
+@on("file")
+def test_the_watch_goes_on_without_the_backend(place: Place) -> None:
+    """What is wrong stands below the first line, above the last answer, until the next one."""
+    node = place.node
+    assert node.run("--min-hold", 600, "--", "true").status == 0
+    leases, away = Path(node.backend.partition("://")[2]), node.directory / "away"
+    watch = node.spawn([sys.executable, "-m", "cronlock", "status", "--watch"])
+    watch.wait_for("1 key: 1 held\n\nKEY")
+    leases.rename(away)
+    leases.touch()
+    watch.wait_for("1 key: 1 held\ncronlock: ")
+    assert re.search(r"1 held\ncronlock: .*\nKEY .*\njob +held ", watch.out)
+    leases.unlink()
+    away.rename(leases)
+    seen = len(watch.out)
+    wait_until(lambda: "1 key: 1 held\n\nKEY" in watch.out[seen:], "the next answer")
+    watch.signal(signal.SIGINT)
+    assert watch.wait() == -signal.SIGINT
