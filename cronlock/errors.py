@@ -22,7 +22,7 @@ TABLE = (
     ("0", "Skipped, the key is held (another status: --skip-status)."),
     ("64", "Usage: bad option, key or duration."),
     ("69", "Backend unavailable; nothing was run."),
-    ("70", "A fault in cronlock itself, or no process or /dev/null to be had."),
+    ("70", "A fault in cronlock; no process or /dev/null to be had."),
     ("75", "Lease lost; the command was stopped."),
     ("78", "Bad configuration."),
     ("124", "The command was stopped after --timeout."),
