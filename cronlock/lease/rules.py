@@ -60,6 +60,9 @@ def refuse(state: State, claim: Claim, seen: Cell, now: float) -> Conflict | Non
         # Who asks again has begun nothing yet: the run that it took over from may have said its end meanwhile.
         others = state.but(run=None) if mine else state
         tick = _tick(others, claim)
+        if tick == _DONE and seen.lease and others.run is not None and others.run.tick != claim.standby_for:
+            # Who has the key for another tick may give it back, and what was before is again.
+            tick = _tick(others.but(run=None), claim)
         if tick == _DONE:
             return Conflict(ENDED, remaining=0.0, run=others.latest, fence=fence)
         # Of a tick that nobody began no hold is left: one that is on is that of another tick.

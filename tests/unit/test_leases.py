@@ -509,6 +509,24 @@ class TestStandby:
         died(bench, a)
         refused(b.acquire(claim), ENDED)
 
+    @pytest.mark.parametrize(("gives_back", "begins"), [(True, True), (False, False)])
+    def test_standby_waits_for_a_later_run(
+        self, bench: Bench, a: Backend, b: Backend, gives_back: bool, begins: bool
+    ) -> None:
+        """While a later tick's run has the key behind one that died, it may give the key back."""
+        dead = died(bench, a, hold=LONG)
+        later = granted(a.acquire(make_claim(K, ignore_hold=True)))
+        claim = make_claim(K, standby_for=dead.claim.owner, awaited_fence=dead.fence)
+        assert refused(b.acquire(claim), HELD).run is not None
+        if gives_back:
+            a.abandon(later.claim)
+        else:
+            assert a.release(later, make_ending(), keep_hold=False)
+        answer = b.acquire(claim)
+        assert isinstance(answer, Grant) is begins
+        if begins:
+            assert granted(answer).took_over == dead.fence
+
     def test_takeover_of_a_takeover(self, bench: Bench, a: Backend, b: Backend) -> None:
         """Who takes over and dies is taken over as well, for the same tick."""
         first = died(bench, a, hold=LONG)

@@ -80,6 +80,21 @@ def test_what_a_standby_takes_over(outcome: str, expected: str | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("outcome", "lease", "expected"),
+    [
+        (DIED, 5.0, HELD),  # It may give the key back.
+        (DIED, 0.0, ENDED),  # It died as well.
+        (EXITED, 5.0, ENDED),
+    ],
+)
+def test_standby_while_another_has_the_key(outcome: str, lease: float, expected: str) -> None:
+    """What becomes of the awaited tick is open as long as another tick's run behind it may give the key back."""
+    state = State(fence=8, run=a_run("y", 8)).with_past(a_run("x", 7, outcome=outcome))
+    claim = make_claim("k", standby_for="x", awaited_fence=7)
+    assert why(rules.refuse(state, claim, Cell(lease=lease))) == expected
+
+
+@pytest.mark.parametrize(
     ("fence", "latest", "awaited", "expected"),
     [
         (7, None, 7, None),  # Its run gave the key back, and nobody was there before.
