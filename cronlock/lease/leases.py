@@ -174,7 +174,8 @@ class Leases:
         if asked is None or not asked.attempts:
             return
         deadline = self._deadline()
-        cell = self.store.read(claim.key, deadline)
+        # A node that is behind would show nothing to undo.
+        cell = self.store.read(claim.key, deadline, exact=True)
         while True:
             state = self._state(claim.key, cell)
             lease: float | None = None
@@ -214,7 +215,7 @@ class Leases:
     def force_release(self, key: str, owner: str) -> bool:
         """Take the lease or the hold from `owner`, whoever asks; False if it was not theirs."""
         deadline = self._deadline()
-        cell = self.store.read(key, deadline)
+        cell = self.store.read(key, deadline, exact=True)
         while True:
             state = self._state(key, cell)
             released = rules.force_release(state, owner, cell)
@@ -300,7 +301,7 @@ class Leases:
         claim, held = grant.claim, grant.token
         if isinstance(held, _Held) and (held.key, held.owner) == (claim.key, claim.owner):
             return held
-        cell = self.store.read(claim.key, deadline)
+        cell = self.store.read(claim.key, deadline, exact=True)
         state = self._state(claim.key, cell)
         if not rules.is_run_of(state, claim.owner):
             return None

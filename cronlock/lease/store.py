@@ -7,8 +7,9 @@ cell, and swaps it for another if nobody wrote meanwhile. That is all that the r
   step, also when its request arrives late, or twice, or its reply is lost. Every swap that is carried out moves
   the version on, one that writes the same bytes too.
 - **Over stays over.** If a cell is shown with lease or hold 0, that stays true until somebody writes. A lease or
-  a hold lasts at least as long as asked for, counted from when the swap was carried out, on any clock but ours;
-  it may last a little longer.
+  a hold lasts at least as long as asked for, counted from the call of `swap` or from any moment between that and
+  when it was carried out, on any clock but ours; it may last a little longer. So a lease is counted from before the
+  call, and who hears late of a hold asks for it anew.
 - **Nothing is invented.** A failure is BackendUnavailable, which leaves open whether the swap was carried out.
   A refusal is an answer: what is in the cell instead.
 

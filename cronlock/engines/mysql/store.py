@@ -112,18 +112,18 @@ class MysqlStore(sql.TableStore):
         """Close the connection; raises nothing."""
         self.servers.close()
 
-    def _look(self, key: str, deadline: float, *, anew: bool) -> Row:
-        return patiently(deadline, lambda: self._look_once(key, deadline, anew=anew))
+    def _look(self, key: str, deadline: float, *, exact: bool) -> Row:
+        return patiently(deadline, lambda: self._look_once(key, deadline, exact=exact))
 
-    def _look_once(self, key: str, deadline: float, *, anew: bool) -> Row:
+    def _look_once(self, key: str, deadline: float, *, exact: bool) -> Row:
         """Return a row of `READ`.
 
         Another node of a Galera cluster than the one that wrote last may be behind: it is asked again, once it has
         all that was written before.
         """
         texts = [statements.COMMITTED, self._filled(statements.READ, name=key)]
-        answers = self.servers.ask_once([statements.GALERA, *texts] if anew else texts, deadline)
-        if anew and answers[0][1]:
+        answers = self.servers.ask_once([statements.GALERA, *texts] if exact else texts, deadline)
+        if exact and answers[0][1]:
             answers = self.servers.ask_once([statements.CAUGHT_UP, *texts, statements.AS_BEFORE], deadline)[:-1]
         *row, read_only = self._only_row(answers, 6)
         if is_on(read_only):

@@ -113,7 +113,7 @@ class PostgresqlStore(sql.TableStore):
         """Close the connection; raises nothing."""
         self.servers.close()
 
-    def _look(self, key: str, deadline: float, *, anew: bool) -> Row:  # noqa: ARG002 (each looks at all there is)
+    def _look(self, key: str, deadline: float, *, exact: bool) -> Row:  # noqa: ARG002 (each looks at all there is)
         rows = self.servers.ask(statements.READ, (statements.code(key),), 6, deadline)
         if len(rows) != 1:
             raise self._senseless()

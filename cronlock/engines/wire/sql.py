@@ -86,9 +86,9 @@ class TableStore:
         self._clock = SystemClock()
         self._server_clock = ServerClock(name, self._clock, self.notices)
 
-    def read(self, key: str, deadline: float, *, exact: bool = False) -> Cell:  # noqa: ARG002 (all is exact)
-        """Return the cell, by one request."""
-        return self._read(key, deadline, anew=False)
+    def read(self, key: str, deadline: float, *, exact: bool = False) -> Cell:
+        """Return the cell, by one request; `exact` also where that is of a node which may be behind others."""
+        return self._read(key, deadline, exact=exact)
 
     def swap(
         self, key: str, seen: Cell, data: bytes, *, lease: float | None, hold: Hold, deadline: float
@@ -97,7 +97,7 @@ class TableStore:
         version, sent = os.urandom(8).hex(), self._clock.now()
         row = self._put(key, seen, version, data.decode("ascii"), ends(seen, lease, hold), deadline)
         if row is None:
-            return False, self._read(key, deadline, anew=True)
+            return False, self._read(key, deadline, exact=True)
         return True, self._cell(sent, row[0], version, data, *row[1:])
 
     def place(self, key: str) -> str:
@@ -130,10 +130,10 @@ class TableStore:
         """Close the connection; raises nothing."""
         raise NotImplementedError
 
-    def _look(self, key: str, deadline: float, *, anew: bool) -> Sequence[Any]:
+    def _look(self, key: str, deadline: float, *, exact: bool) -> Sequence[Any]:
         """Return the server's time, and the other columns of the key's row: None each where there is none.
 
-        `anew` says that a row which was seen before was found to be another.
+        `exact` says that it must be the newest: one that was seen before was found to be another, say.
         """
         raise NotImplementedError
 
@@ -155,9 +155,9 @@ class TableStore:
         """Close the connection, and return what to raise for an answer that no server of this kind gives."""
         raise NotImplementedError
 
-    def _read(self, key: str, deadline: float, *, anew: bool) -> Cell:
+    def _read(self, key: str, deadline: float, *, exact: bool) -> Cell:
         sent = self._clock.now()
-        row = self._look(key, deadline, anew=anew)
+        row = self._look(key, deadline, exact=exact)
         return self._cell(sent, *row)
 
     def _cell(self, sent: float, now: Any, version: Any, data: Any, lapses_at: Any, held_until: Any) -> TableCell:

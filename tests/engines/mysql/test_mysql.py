@@ -305,6 +305,16 @@ def test_galera(open_at: Opener) -> None:
             fence = grant.fence or 0
             assert nodes[0].renew(grant)
             assert nodes[1].release(grant, make_ending(), keep_hold=False)
+        behind, node = nodes[1], open_at(cluster.nodes[0].url())
+        with cluster.nodes[1].client() as lock:
+            # What was written on the other node is not to be seen here until this ends.
+            lock.cursor().execute("FLUSH TABLES WITH READ LOCK")
+            grant = granted(node.acquire(make_claim(key)))
+            later = threading.Timer(1.0, lambda: lock.cursor().execute("UNLOCK TABLES"))
+            later.start()
+            assert behind.force_release(key, grant.claim.owner)
+            later.join()
+        assert not node.renew(grant)
         look = Look(cluster.nodes[0].url())
         assert "Galera, 2 nodes" in look.one("replication").text
         both = f"mysql://{ADMIN}@{HOST}:{cluster.nodes[0].port},{HOST}:{cluster.nodes[1].port}/{DATABASE}"
