@@ -70,6 +70,7 @@ def settings(actor: Actor, **changes: Any) -> SimpleNamespace:
         "backend": "simulated:",
         "backend_url": "simulated:",
         "backend_timeout": 1.0,
+        "on_lost": "stop",
         "state_dir": None,
         "kill_after": 1.0,
         "command": [actor.name],
@@ -144,7 +145,7 @@ def _command(monitor: Monitor, started: Started, held: Holding, log: _Silent, la
     started.ended(outcome)
     if not held.lost:
         started.ending, warned = outcome, log.warned
-        held.release(outcome, 0, actor.pause)
+        held.release(outcome, 0, clock.now(), actor.pause)
         started.heard = outcome != LOST and log.warned == warned
 
 

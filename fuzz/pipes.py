@@ -36,7 +36,9 @@ def _report(data: Data) -> Message:
     number = data.below(99999)
     return data.pick(
         (
-            orders.Ended(data.pick(_REASONS), data.pick((None, 0, 9, 65280)), data.below(2) == 1),
+            orders.Ended(
+                data.pick(_REASONS), data.pick((None, 0, 9, 65280)), data.below(2) == 1, data.below(99999) / 7
+            ),
             orders.Forked(number, number + 1),
             orders.Started(),
             orders.NotStarted(data.pick((None, 2))),

@@ -84,6 +84,6 @@ class Node:
     def end(self) -> None:
         """Release as after a command that ended well."""
         if self._holding is not None:
-            self._holding.release(EXITED, 0)
+            self._holding.release(EXITED, 0, self._access.clock.now())
             self._access.backend.close()
             self._holding = None

@@ -79,6 +79,7 @@ class Leases:
     def __init__(self, store: Store, clock: Clock | None = None) -> None:
         self.store = store
         self.traits: Traits = store.traits
+        self.limit = store.timeout
         self.notices = store.notices
         self._clock: Clock = clock or SystemClock()
         self._asked: dict[str, _Asked] = {}
@@ -269,7 +270,7 @@ class Leases:
     # One step
 
     def _deadline(self) -> float:
-        return time.monotonic() + self.store.timeout
+        return time.monotonic() + self.limit
 
     def _check(self, deadline: float, key: str) -> None:
         if time.monotonic() >= deadline:

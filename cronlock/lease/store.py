@@ -70,16 +70,16 @@ if TYPE_CHECKING:
         """
 
         traits: Traits
-        #: Seconds that one call of the `Backend` may take.
+        #: Seconds that one call of the `Backend` may take, where a run does not say less.
         timeout: float
         #: What a person should hear of (a clock that jumped, ...); the run says and clears them.
         notices: list[str]
 
         def read(self, key: str, deadline: float, *, exact: bool = False) -> Cell:
-            """Return the cell as it is now, not as a replica remembers it.
+            """Return the cell as it is now, not as a replica remembers it that takes no writes.
 
-            With `exact` also find out how long lease and hold last where that costs a request more; without,
-            an upper bound will do.
+            With `exact` also find out how long lease and hold last where that costs a request more; without, an
+            upper bound will do, and so will what a node of a cluster shows that may be behind: a swap of it is refused.
             """
 
         def swap(

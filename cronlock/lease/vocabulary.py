@@ -224,10 +224,12 @@ if TYPE_CHECKING:
         Each method raises BackendUnavailable when it could not ask or cannot know the answer, and
         ForeignValue when something that is not cronlock's lies in the key's place. No method
         retries on its own account, logs, starts a thread (the guard is forked behind `acquire`), or
-        takes longer than the time limit that the backend was opened with.
+        takes longer than `limit`.
         """
 
         traits: Traits
+        #: Seconds that a call may take: what the backend was opened with, unless a run has less time left.
+        limit: float
         #: What a person should hear of (a clock that jumped, ...); the run says and clears them.
         notices: list[str]
 

@@ -170,6 +170,8 @@ class Ended(Message):
     wait_status: int | None
     #: Whether every process of the command is known dead.
     clean: bool
+    #: When that was, by boot time.
+    at: float
 
 
 def _or_none(text: str) -> str | None:
@@ -188,7 +190,7 @@ _READERS: dict[type[Message], tuple[Callable[[str], Any], ...]] = {
     Started: (),
     NotStarted: (_number_or_none,),
     Stopped: (int,),
-    Ended: (_or_none, _number_or_none, "1".__eq__),
+    Ended: (_or_none, _number_or_none, "1".__eq__, float),
 }
 _KINDS = {kind.__name__: kind for kind in _READERS}
 

@@ -167,7 +167,7 @@ class Watchdog:
             import fcntl
 
             fcntl.flock(descriptor, fcntl.LOCK_UN)
-        self._report(orders.Ended(why, self._wait_status, clean))
+        self._report(orders.Ended(why, self._wait_status, clean, self._told.clock.now()))
         if why == orders.BY_WRAPPER:
             if self._told.terminal is not None and self._pid is not None:
                 self._told.terminal.take_back(self._pid)

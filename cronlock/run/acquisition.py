@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: How often an acquire is tried that is not answered, within twice the time limit of one request.
 _ATTEMPTS = 3
+#: What giving up has for itself of that, in time limits of one request.
+_LAST_WORD = 0.2
 #: Pauses between looks at a held key, for --wait: from, up to, and growing by.
 _FIRST_LOOK, _LONGEST_LOOK, _LOOK_GROWTH = 0.1, 2.0, 1.5
 
@@ -34,6 +36,10 @@ class Acquisition:
         self._shown = 0
         #: When this run asked first, whatever for, by boot time.
         self._began: float | None = None
+        #: By when there must be an answer, or what may have been granted have been given back, by boot time.
+        self._end = 0.0
+        #: Owners that this run was, and gave up without an answer: the key may be theirs until their lease lapses.
+        self._strays: set[str] = set()
         #: Whether the backend gave this run an answer once: then its configuration can be used.
         self._answered = False
         self._start_over()
@@ -81,25 +87,26 @@ class Acquisition:
                 self._abandon()
 
     def _ask(self, pause: Callable[[float], None]) -> Holding | Conflict:
-        settings, clock = self.access.settings, self.access.clock
+        settings, clock, limit = self.access.settings, self.access.clock, self.access.settings.backend_timeout
         give_up = clock.now() + settings.wait
         look = _FIRST_LOOK
-        # Attempts in a row without an answer, and since when.
-        failures, began = 0, 0.0
+        # Attempts in a row without an answer.
+        failures = 0
         while True:
             pause(0)
-            now = clock.now()
-            began = began if failures else now
+            if not failures:
+                self._end = max(clock.now() + 2 * limit, give_up + limit)
             try:
                 answer = self._request()
             except BackendUnavailable as error:
                 failures += 1
-                now = clock.now()
-                tried = failures >= _ATTEMPTS or now - began >= 2 * settings.backend_timeout
+                now, seconds = clock.now(), timing.retry_pause(failures, settings.ttl, timing.noise())
+                # Another attempt is to have as long as the last word.
+                tried = failures >= _ATTEMPTS or now + seconds > self._end - 2 * _LAST_WORD * limit
                 if tried and now >= give_up:
                     raise
                 self.access.log.info(f"asking again: {error}")
-                pause(timing.retry_pause(failures, settings.ttl, timing.noise()))
+                pause(min(seconds, give_up - now) if tried else seconds)
                 continue
             now = clock.now()
             if isinstance(answer, Holding) or now >= give_up:
@@ -122,6 +129,12 @@ class Acquisition:
             # A duplicate of an earlier request may still be on its way, and find the key free.
             self._abandon()
         self._start_over()
+        if answer.run is not None and answer.run.owner in self._strays:
+            # No other run's doing, and so no skip.
+            raise BackendUnavailable(
+                f"the key was granted to this run too late, and could not be given back: it is held until"
+                f" that lapses, in {durations.show(answer.remaining)}"
+            )
         return answer
 
     def _send_in_time(self) -> Grant | Conflict:
@@ -148,7 +161,8 @@ class Acquisition:
                 self._claim.hold = timing.takeover_hold(self.access.settings.min_hold, now - self._began)
         self._claim.sight = None if self.access.sights is None else self.access.sights.recall()
         try:
-            answer = self.access.backend.acquire(self._claim)
+            last_word = _LAST_WORD * self.access.settings.backend_timeout
+            answer = self.access.within(self._end - last_word - now).acquire(self._claim)
         except GivenBack:
             self._start_over()
             raise
@@ -173,7 +187,8 @@ class Acquisition:
         self._in_doubt = False
         holding = Holding(self.access, grant, self._first_sent)
         if orders.decide(self.access.clock.now(), holding.plan())[0] != orders.WAIT:
-            holding.give_back()
+            if not holding.give_back():
+                self._strays.add(self.owner)
             self._start_over()
             raise GivenBack("the answer came too late for the lease to be of use")
         fence = "" if grant.fence is None else f", fence {grant.fence}"
@@ -204,6 +219,7 @@ class Acquisition:
 
     def _abandon(self) -> None:
         try:
-            self.access.backend.abandon(self._claim)
+            self.access.within(self._end - self.access.clock.now()).abandon(self._claim)
         except CronlockError:
-            pass  # What may be ours lapses by itself; that nothing is run is said by the caller.
+            # What may be ours lapses by itself; that nothing is run is said by the caller.
+            self._strays.add(self.owner)

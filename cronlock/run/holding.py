@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from .log import Log
 
 
+#: Seconds that any request gets, late as it may be: enough for a server that is well.
+_LEAST = 0.1
+#: Seconds in which a run whose lease is lost says so: it lapses by itself, and the server is likely to be away.
+_FAREWELL = 1.0
+
+
 class Access:
     """The backend of one run, with what this node remembers of its key."""
 
@@ -40,6 +46,11 @@ class Access:
             from ..lease.sights import Sights
 
             self.sights = Sights(settings.state_dir, registry.place(settings.backend_url), settings.key, clock)
+
+    def within(self, seconds: float) -> Backend:
+        """Return the backend, whose next call may take so long, and no longer than --backend-timeout."""
+        self.backend.limit = min(max(seconds, _LEAST), self.settings.backend_timeout)
+        return self.backend
 
     def until_it_changes(self) -> int | None:
         """Get ready to wait. Return a descriptor that can be read once the key may have changed, None if nothing tells.
@@ -97,6 +108,8 @@ class Holding:
         ttl = self.grant.ttl
         #: D: when the lease must count as over.
         self.deadline = timing.deadline(sent, ttl, self._access.backend.traits.granularity)
+        #: When the guard begins to stop the command: an answer that comes later saves nothing.
+        self._too_late = self.deadline - timing.kill_lead(ttl) - timing.grace(self._access.settings.kill_after, ttl)
         #: When to ask next; None when there is nothing more to ask.
         self.next_renewal: float | None = sent + timing.renew_after(ttl, timing.noise())
 
@@ -133,9 +146,10 @@ class Holding:
 
     def renew(self) -> bool:
         """Ask for the lease to last, and note when to ask next. Returns whether the deadline moved."""
-        clock, sent = self._access.clock, self._access.clock.now()
+        clock, sent, settings = self._access.clock, self._access.clock.now(), self._access.settings
+        limit = self._too_late - sent if settings.on_lost == "stop" else settings.backend_timeout
         try:
-            ours = self._access.backend.renew(self.grant)
+            ours = self._access.within(limit).renew(self.grant)
         except (BackendUnavailable, ConfigError) as error:
             self._failures += 1
             self.failure = error
@@ -155,55 +169,60 @@ class Holding:
         self._count_from(sent)
         return True
 
-    def release(self, outcome: str, status: int | None, pause: Callable[[float], None] = time.sleep) -> None:
-        """Release into the hold, saying how the run ended; a failure is said, not raised.
+    def release(
+        self, outcome: str, status: int | None, ended_at: float, pause: Callable[[float], None] = time.sleep
+    ) -> None:
+        """Release into the hold, saying how the run ended, by boot time when; a failure is said, not raised.
 
         A server that is away for a moment is asked again, as for the lease: a run whose end is not on record counts
         as dead, and a standby would do it once more.
         """
         # When the lease was lost because nobody answers, that is said already.
         lost = self.lost or outcome == LOST
-        limit = 0.0 if lost else 2 * self._access.settings.backend_timeout
+        limit = _FAREWELL if outcome == LOST else 2 * self._access.settings.backend_timeout
         ending = Ending(outcome, status, self._access.clock.wall())
-        failure = self._release(ending, limit, pause)
+        failure = self._release(ending, ended_at + limit, None if lost else pause)
         if failure is not None:
             self._say_not_released(failure, self._access.log.info if lost else self._access.log.warning)
 
-    def give_back(self) -> None:
-        """Leave the key as it was, as if it had never been ours: nothing was begun, and whoever stands by may begin."""
-        self._twice(lambda: self._access.backend.abandon(self.grant.claim))
+    def give_back(self) -> bool:
+        """Leave the key as it was, as if it had never been ours: nothing was begun, and whoever stands by may begin.
+
+        Returns whether it could be; that it could not is said.
+        """
+        return self._twice(lambda backend: backend.abandon(self.grant.claim))
 
     def not_started(self) -> None:
         """Release without a hold, and record that the command could not be started."""
         ending = Ending(NOT_STARTED, None, self._access.clock.wall())
-        self._twice(lambda: self._access.backend.release(self.grant, ending, keep_hold=False))
+        self._twice(lambda backend: backend.release(self.grant, ending, keep_hold=False))
 
-    def _twice(self, ask: Callable[[], object]) -> None:
+    def _twice(self, ask: Callable[[Backend], object]) -> bool:
         """Ask once more for an answer that was lost, and no more: nothing hangs on it."""
         failure: CronlockError | None = None
         for _ in range(2):
             try:
-                ask()
-                return
+                ask(self._access.within(self._access.settings.backend_timeout))
+                return True
             except CronlockError as error:
                 failure = error
         self._say_not_released(failure, self._access.log.warning)
+        return False
 
-    def _release(self, ending: Ending, limit: float, pause: Callable[[float], None]) -> CronlockError | None:
-        """Release, asking again for `limit` seconds while nobody answers; return why it could not be, or None.
+    def _release(self, ending: Ending, until: float, pause: Callable[[float], None] | None) -> CronlockError | None:
+        """Release, asking again until then while nobody answers; return why it could not be, or None.
 
-        Asking twice does no harm: the owner is compared.
+        Asking twice does no harm: the owner is compared. Without a `pause` it is done once.
         """
-        clock = self._access.clock
-        failures, began = 0, clock.now()
+        clock, failures = self._access.clock, 0
         while True:
             try:
-                self._access.backend.release(self.grant, ending, keep_hold=True)
+                self._access.within(until - clock.now()).release(self.grant, ending, keep_hold=True)
                 return None
             except CronlockError as error:
                 failures += 1
-                left = limit - (clock.now() - began)
-                if left <= 0 or not isinstance(error, (BackendUnavailable, ConfigError)):
+                left = until - clock.now()
+                if pause is None or left <= 0 or not isinstance(error, (BackendUnavailable, ConfigError)):
                     return error
             pause(min(self._retry_pause(failures), left))
 

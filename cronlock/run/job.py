@@ -145,7 +145,7 @@ class Job:
         except guard.GuardDied:
             clean = supervisor.end_all()
             if clean and holding is not None and not holding.lost:
-                holding.release(LOST, errors.FAULT)
+                holding.release(LOST, errors.FAULT, self._clock.now())
             raise CronlockError("the guard process is gone; the command was ended, too") from None
         if isinstance(last_word, orders.Ended):
             self._die_of = supervisor.leave_terminal(last_word)
@@ -186,7 +186,7 @@ class Job:
     def _finish(self, ended: orders.Ended, holding: Holding | None) -> int:
         """Say how it ended, release, and return the exit status."""
         status, outcome = _status(ended)
-        ran_for = self._clock.now() - self._running_since
+        ran_for = ended.at - self._running_since
         leftover = "" if ended.clean else ", but not all that it started could be; the lease is left to lapse"
         if outcome == TIMED_OUT:
             after = durations.show(self._settings.timeout or 0.0)
@@ -196,7 +196,7 @@ class Job:
                 self._log.error(f"lease lost ({holding.reason()}); the command was stopped" + leftover)
             # Also of a lease that was lost, as --on-lost may say: the run did its tick if nobody else began it.
             if (not holding.lost or outcome == EXITED) and (ended.clean or ended.why is None):
-                holding.release(outcome, status)
+                holding.release(outcome, status, ended.at)
         self._tell(holding, outcome, status, ran_for)
         return status
 

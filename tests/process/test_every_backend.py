@@ -112,21 +112,32 @@ def next_run_finds_none(node: Node, tree: Tree, ttl: float) -> None:
 
 @WITH_SERVER
 def test_server_that_hangs(place: Place) -> None:
-    """A server that hangs for longer than the ttl: all is over before the ttl is, status 75."""
+    """A server that takes requests and answers none: the command is dead before the ttl is over, status 75.
+
+    cronlock stays a second at most behind that, whatever the limit of a request; who asks only then has an answer
+    within twice that limit, status 69.
+    """
     assert place.server is not None
     tree = Tree(place.node.directory / "tree")
-    started = place.node.start("--ttl", _TTL, "--backend-timeout", 1, "--", *tree.command)
+    started = place.node.start("--ttl", _TTL, "--backend-timeout", 9, "--", *tree.command)
     started.wait_for("ready")
     place.server.pause()
     paused_at = now()
     try:
         assert started.wait() == 75
+        ended_at = now()
+        another = place.node.run("--backend-timeout", 1.5, "--", "echo", "ran")
+        answered_at = now()
     finally:
         place.server.resume()
     assert tree.alive() == []
     assert tree.last_beat() < paused_at + _TTL
     assert len(started.messages) == 1, started.err
     assert "lease lost" in started.err
+    assert ended_at < paused_at + _TTL + 2.5
+    assert (another.status, another.out) == (69, "")
+    assert len(another.messages) == 1
+    assert answered_at < ended_at + 4.4
 
 
 # The services of AWS do not restart, and their emulators forget everything then.

@@ -27,6 +27,8 @@ TTL = 30.0
 #: sent lacks credentials, say.
 FINE, LOST_REQUEST, LOST_REPLY, LATE, GIVEN_BACK = "fine", "lost request", "lost reply", "late", "given back"
 NOT_SENT = "not sent"
+#: The server takes the request and never answers.
+HUNG = "hung"
 
 
 class Interrupted(Exception):
@@ -51,6 +53,8 @@ class Way(Leases):
         #: The owners that asked, in order, and those that were abandoned.
         self.owners: list[str] = []
         self.abandoned: list[str] = []
+        #: What becomes of giving up.
+        self.abandons: list[str] = []
 
     def acquire(self, claim: Claim) -> Grant | Conflict:
         """Take the key, unless the way to it fails."""
@@ -79,6 +83,8 @@ class Way(Leases):
     def abandon(self, claim: Claim) -> None:
         """Give up."""
         self.abandoned.append(claim.owner)
+        if self.abandons:
+            self._sent(self.abandons)
         super().abandon(claim)
 
     def late_requests_arrive(self) -> list[bool]:
@@ -92,6 +98,9 @@ class Way(Leases):
     def _sent(self, fates: list[str]) -> str:
         fate = fates.pop(0) if fates else FINE
         self.clock.advance(1.0)
+        if fate == HUNG:
+            self.clock.advance(self.limit - 1.0)
+            raise BackendUnavailable("no answer in time")
         if fate == LOST_REQUEST:
             raise BackendUnavailable("unreachable")
         if fate == NOT_SENT:
@@ -147,7 +156,7 @@ class Bench:
 
     def release(self, holding: Holding, status: int = 0) -> None:
         """Let the run end with `status`."""
-        holding.release(EXITED, status, self.pause)
+        holding.release(EXITED, status, self.clock.now(), self.pause)
 
     def acquire(self) -> Holding | Conflict:
         """Acquire."""

@@ -226,7 +226,8 @@ def test_wrapper_that_is_gone(guards: Guards) -> None:
     pid = watched.hear(Forked).pid
     watched.hear(Started)
     watched.guard.dismiss()
-    assert watched.hear(Ended) == Ended(orders.BY_WRAPPER, int(signal.SIGTERM), clean=True)
+    ended = watched.hear(Ended)
+    assert ended == Ended(orders.BY_WRAPPER, int(signal.SIGTERM), clean=True, at=ended.at)
     assert not is_alive(pid)
     watched.wait_end()
     assert "was killed; the command was stopped" in watched.said

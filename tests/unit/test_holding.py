@@ -12,7 +12,7 @@ from cronlock.lease.vocabulary import EXITED, HELD, LOST, NOT_STARTED, RELEASED,
 from cronlock.process import orders
 from cronlock.run.holding import Holding
 
-from .holders import FINE, GIVEN_BACK, LATE, LOST_REPLY, LOST_REQUEST, NOT_SENT, TTL, Bench, Interrupted
+from .holders import FINE, GIVEN_BACK, HUNG, LATE, LOST_REPLY, LOST_REQUEST, NOT_SENT, TTL, Bench, Interrupted
 from .holders import _bench as _bench  # the fixture
 
 
@@ -44,6 +44,41 @@ def test_no_answer_at_all_is_abandoned(bench: Bench) -> None:
         bench.acquire()
     assert bench.way.abandoned == [bench.acquisition.owner]
     assert bench.owner_of_the_key() is None
+
+
+@pytest.mark.parametrize(("wait", "limit"), [("0", 10.0), ("60", 65.0)])
+def test_a_server_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait: str, limit: float) -> None:
+    """It takes no longer than twice the limit of one request, or than that behind --wait, giving up included."""
+    bench = Bench(tmp_path, monkeypatch, wait=wait)
+    bench.way.acquires, bench.way.abandons = [HUNG] * 99, [HUNG]
+    began = bench.clock.now()
+    with pytest.raises(BackendUnavailable, match="no answer in time"):
+        bench.acquire()
+    assert limit - 1.5 < bench.clock.now() - began <= limit + 0.001
+    assert bench.way.abandoned == [bench.acquisition.owner]
+
+
+def test_a_server_that_never_answers_again(bench: Bench) -> None:
+    """The end of the lease is not waited for longer than the guard waits, nor said for longer than a second."""
+    holding = bench.acquired()
+    bench.clock.time = holding.deadline - 11.0
+    bench.way.renewals, bench.way.releases = [HUNG], [HUNG]
+    assert not holding.renew()
+    assert bench.clock.now() < holding.deadline - 9.5
+    bench.clock.time = ended_at = holding.deadline
+    holding.release(LOST, 75, ended_at, bench.pause)
+    assert bench.clock.now() == pytest.approx(ended_at + 1.0)
+
+
+def test_a_server_that_never_answers_at_the_end(bench: Bench) -> None:
+    """Twice the limit of one request counts from the command's end, a renewal that hangs then included."""
+    holding = bench.acquired()
+    bench.way.renewals, bench.way.releases = [HUNG], [HUNG] * 99
+    ended_at = bench.clock.now()
+    assert not holding.renew()
+    holding.release(EXITED, 0, ended_at, bench.pause)
+    assert 9.0 < bench.clock.now() - ended_at <= 10.2
+    assert len(bench.log.of("warning")) == 1
 
 
 def test_given_back_is_asked_for_as_a_new_owner(bench: Bench) -> None:
@@ -248,7 +283,7 @@ def test_a_release_that_cannot_be_is_not_asked_for_again(bench: Bench, monkeypat
     """Nor is that of a lost lease, where nobody answered all the time."""
     holding = bench.acquired()
     bench.way.down_until = bench.clock.now() + 1000.0
-    holding.release(LOST, 75, bench.pause)
+    holding.release(LOST, 75, bench.clock.now(), bench.pause)
     assert bench.way.asked_to_release == 1
     asked = []
 
@@ -308,3 +343,21 @@ def test_an_answer_that_is_heard_late_is_asked_for_again(bench: Bench) -> None:
     record = bench.way.read("k")
     assert record is not None
     assert record.hold_remaining > 9.0
+
+
+def test_a_lease_of_its_own_is_nobody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that was granted too late, and could not be given back, is no skip: no other run has it."""
+    bench = Bench(tmp_path, monkeypatch, min_hold="0", backend_timeout="20")
+    acquire = bench.way.acquire
+
+    def late(claim: Claim) -> Grant | Conflict:
+        answer = acquire(claim)
+        if len(bench.way.owners) == 1:
+            bench.clock.advance(TTL - 8.0)
+        return answer
+
+    bench.way.acquire = late  # type: ignore[method-assign]
+    bench.way.abandons = [LOST_REQUEST] * 2
+    with pytest.raises(BackendUnavailable, match="could not be given back"):
+        bench.acquire()
+    assert len(bench.log.of("warning")) == 1

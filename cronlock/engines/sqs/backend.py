@@ -76,6 +76,7 @@ class SqsBackend:
 
     def __init__(self, name: str, service: aws_json.JsonService, base: str, *, account: str, create: bool) -> None:
         self.traits = Traits(fencing=False, shortest_ttl=2.0, longest_ttl=LONGEST, lists_keys=False, records=False)
+        self.limit = service.timeout
         self.notices: list[str] = []
         self._name = name
         self._service = service
@@ -93,7 +94,7 @@ class SqsBackend:
         Raises UsageError for a ttl or a hold that SQS cannot keep, ConfigError for a standby or a hold ignored.
         """
         self._check(claim)
-        deadline = self._service.deadline()
+        deadline = self._deadline()
         token = self.tokens.get(claim.key)
         if token is not None and token.claim.owner == claim.owner and self._extend(token, claim.ttl, deadline):
             return Grant(claim, fence=None, ttl=claim.ttl, token=token)
@@ -131,7 +132,7 @@ class SqsBackend:
         token = self._token_of(grant)
         if token is None:
             return False
-        return aws.mid_run(lambda: self._extend(token, grant.ttl, self._service.deadline()))
+        return aws.mid_run(lambda: self._extend(token, grant.ttl, self._deadline()))
 
     def release(self, grant: Grant, ending: Ending, *, keep_hold: bool) -> bool:  # noqa: ARG002 - no place for it
         """End our lease; how the run ended is not recorded."""
@@ -151,12 +152,12 @@ class SqsBackend:
         On SQS that finds the token by asking for it once more in the same way, if the request was carried out
         already; if it is still on its way, or where the server does not know that way, the lease lapses.
         """
-        aws.mid_run(lambda: self._undo(claim, self._service.deadline()))
+        aws.mid_run(lambda: self._undo(claim, self._deadline()))
 
     def read(self, key: str) -> Record | None:
         """Return None for a key that is free, else a record that says no more than that it is not."""
         try:
-            attributes = self.queues.look(key, self._service.deadline())
+            attributes = self.queues.look(key, self._deadline())
         except NoQueue:
             return None
         if not count(attributes, INVISIBLE):
@@ -260,9 +261,12 @@ class SqsBackend:
         if self.tokens.get(token.claim.key) is token:
             del self.tokens[token.claim.key]
 
+    def _deadline(self) -> float:
+        return time.monotonic() + self.limit
+
     def _within(self, token: Token, now: float) -> float:
         """Return the monotonic time by which a request with the token's handle must be done."""
-        return min(self._service.deadline(), time.monotonic() + token.until - now)
+        return min(self._deadline(), time.monotonic() + token.until - now)
 
     # Taking
 

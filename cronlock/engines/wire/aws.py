@@ -84,7 +84,7 @@ class Service:
         #: What a person should hear of AWS's clock.
         self.notices: list[str] = []
         self.use_clock(SystemClock())
-        self._timeout = timeout
+        self.timeout = timeout
         self._finder = aws_credentials.Finder(
             name, self._shown, region=url.params.get("region"), endpoint=url.params.get("endpoint")
         )
@@ -102,7 +102,7 @@ class Service:
 
     def deadline(self) -> float:
         """Return the monotonic time by which a request that begins now must be done."""
-        return time.monotonic() + self._timeout
+        return time.monotonic() + self.timeout
 
     def ask(
         self, action: str, request: Request, headers: Mapping[str, str], deadline: float, known: tuple[str, ...] = ()

@@ -514,7 +514,7 @@ def test_server_that_hangs(server: AwsServer, key: str) -> None:
         clock = SetClock()
         node.use_clock(clock)
         grant = granted(node.acquire(make_claim(key, ttl=20.0)))
-        node.queues.service._timeout = 1.0  # What a server needs that has just started is not counted.
+        node.limit = 1.0  # What a server needs that has just started is not counted.
         own.pause()
         with pytest.raises(BackendUnavailable, match="no answer in time"):
             node.renew(grant)
