@@ -91,7 +91,7 @@ def test_standby_while_another_has_the_key(outcome: str, lease: float, expected:
     """What becomes of the awaited tick is open as long as another tick's run behind it may give the key back."""
     state = State(fence=8, run=a_run("y", 8)).with_past(a_run("x", 7, outcome=outcome))
     claim = make_claim("k", standby_for="x", awaited_fence=7)
-    assert why(rules.refuse(state, claim, Cell(lease=lease))) == expected
+    assert why(rules.refuse(state, claim, Cell(lease=lease), NOW)) == expected
 
 
 @pytest.mark.parametrize(
