@@ -244,7 +244,6 @@ class TestReproducible:
         assert source.epoch() == 7
 
 
-@pytest.mark.parametrize("kind", ["deb", "rpm", "pyz"])
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
@@ -253,11 +252,11 @@ class TestReproducible:
         ("MAINTAINER", "O'Brien", 'maintainer "O\'Brien": write it as'),
     ],
 )
-def test_what_cannot_be_packaged_is_refused(build: Build, kind: str, name: str, value: str, said: str) -> None:
+def test_what_cannot_be_packaged_is_refused(build: Build, name: str, value: str, said: str) -> None:
     """A version or a maintainer that dpkg or rpm would not take is refused in one line."""
     rules = f"BIN := {Path(sys.executable).parent}\nVENV := v\nv/installed v/tools:\ninclude packaging/targets.mk\n"
     (build.sources / "refuse.mk").write_text(rules)
-    line = ["make", "-f", "refuse.mk", kind, f"{name}={value}"]
+    line = ["make", "-f", "refuse.mk", "deb", f"{name}={value}"]
     done = subprocess.run(line, cwd=build.sources, capture_output=True, text=True)
     complaint, *rest = done.stderr.splitlines()
     assert complaint.startswith(said)
