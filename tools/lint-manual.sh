@@ -15,7 +15,7 @@ say() { # TEXT: a remark, if there is one
 
 for page; do
     # Which other pages this machine has indexed, and whether ours are among them, says nothing of the page.
-    say "$(mandoc -Tlint -Wall "$page" 2>&1 | grep -v -e 'outdated mandoc.db' -e 'not found: Xr cronlock' || :)"
+    say "$(mandoc -Tlint -Wall "$page" 2>&1 | grep -v -e 'outdated mandoc.db' -e 'referenced manual not found' || :)"
     say "$(grep -n "$APOSTROPHE" "$page" | sed "s|^|$page:|; s|\$| (an apostrophe in a width)|")"
     shown=$(mktemp)
     say "$(groff -mandoc -Tascii -ww -rLL=${LENGTH}n -P-cbou "$page" 2>&1 >"$shown")"
