@@ -22,8 +22,8 @@ class Dialect:
     percent: bool = True
     #: Whether its system crontabs have a user field.
     has_users: bool = True
-    #: Whether `NAME=value` sets a variable of the command.
-    has_variables: bool = True
+    #: The variables that the file can set, or None for any.
+    variables: tuple[str, ...] | None = None
     #: Letters of the options that it reads in front of a command; of others it takes ``-n`` for the command.
     options: str = ""
     #: The most bytes that a command may have, or None.
@@ -96,8 +96,9 @@ DIALECTS = {
             "busybox's crond",
             percent=False,
             has_users=False,
-            has_variables=False,
+            variables=("MAILTO", "SHELL"),
             comments=True,
+            on_error="the line fires at other times, or never",
             backwards=True,
             last_day=6,
         ),

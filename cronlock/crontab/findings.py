@@ -28,8 +28,9 @@ def of_crontab(crontab: Crontab) -> list[Remark]:
     for number, name in crontab.variables:
         if name.startswith("\ufeff"):
             found.append(Remark(number, "begins with a byte order mark, a part of the name; save the file without it"))
-        elif not dialect.has_variables and name != "MAILTO":
-            found.append(Remark(number, f"{dialect.title} sets no variables: commands do not get {name}"))
+        elif dialect.variables is not None and name not in dialect.variables:
+            known = " and ".join(dialect.variables)
+            found.append(Remark(number, f"{dialect.title} sets {known} only: commands do not get {name}"))
         elif name == "CRON_TZ" and not dialect.has_zones:
             others = [other for other in DIALECTS.values() if other.has_zones]
             text = f"{_title(dialect)} does not read CRON_TZ, and goes by the machine's time{_read_by(dialect, others)}"

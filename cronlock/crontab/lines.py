@@ -123,7 +123,7 @@ def parse(text: str, name: str, *, system: bool, dialect: Dialect = CRON) -> Cro
                     crontab.unreadable.append(Remark(number, str(error)))
             else:
                 crontab.variables.append((number, variable[0]))
-                if dialect.has_variables:
+                if dialect.variables is None or variable[0] in dialect.variables:
                     variables = {**variables, variable[0]: variable[1]}
         if above[0] is not None:
             crontab.stray_keys.append(number - 1)

@@ -83,17 +83,16 @@ def test_line(dialect: str, line: str, wrapped: str) -> None:
 
 
 def test_variables() -> None:
-    """busybox sets none, so that the shell is sh; supercronic gives every line what is set last."""
-    text = "SHELL=/bin/bash\n* * * * * a; b\nSHELL=/bin/dash\n* * * * * a; c\n"
-    shells = {
-        name: [job.shell for job in parse(text, "tab", system=False, dialect=DIALECTS[name]).jobs]
-        for name in ("cron", "busybox", "supercronic")
-    }
-    assert shells == {
-        "cron": ["/bin/bash", "/bin/dash"],
-        "busybox": ["/bin/sh", "/bin/sh"],
-        "supercronic": ["/bin/dash", "/bin/dash"],
-    }
+    """busybox sets two; supercronic gives every line what is set last."""
+    text = "PATH=/a\nSHELL=/bin/bash\n* * * * * a; b\nSHELL=/bin/dash\n* * * * * a; c\n"
+    for name, shells, path in (
+        ("cron", ["/bin/bash", "/bin/dash"], "/a"),
+        ("busybox", ["/bin/bash", "/bin/dash"], None),
+        ("supercronic", ["/bin/dash", "/bin/dash"], "/a"),
+    ):
+        jobs = parse(text, "tab", system=False, dialect=DIALECTS[name]).jobs
+        assert [job.shell for job in jobs] == shells
+        assert jobs[0].variables.get("PATH") == path
 
 
 @pytest.mark.parametrize(
