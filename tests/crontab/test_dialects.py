@@ -64,7 +64,7 @@ def test_schedule(dialect: str, text: str, gap: float | None) -> None:
         (
             "supercronic",
             "*/30 * * * * * * a; b %F",
-            "*/30 * * * * * * cronlock run --key a --every 30s -- /bin/sh -c 'a; b %F'",
+            "*/30 * * * * * * cronlock run --key b-f --every 30s -- /bin/sh -c 'a; b %F'",
         ),
         ("supercronic", "0 3 * * * 2030 job", "0 3 * * * 2030 cronlock run --key job --every 1h -- job"),
         ("kubernetes", "@every 10m  job", "@every 10m  cronlock run --key job --every 10m -- job"),
