@@ -57,8 +57,10 @@ _ENDING = re.compile(r"\.(cron|crontab|tab|txt|in)$")
 @click.option(
     "--dialect",
     type=click.Choice(list(DIALECTS)),
+    metavar="CRON",
     help="Whose crontab it is: what %, users, names, and other things in a line mean. Default: what Debian's cron and "
-    "cronie make of it, unless the file can only be another's.",
+    "cronie make of it, unless the file can only be another's. One of: "
+    f"{', '.join(DIALECTS)}.",
 )
 @click.option("-t", "--ttl", metavar="DURATION", help="Write this --ttl into the lines. Default: none is written.")
 @click.option(
