@@ -23,7 +23,7 @@ TABLE = (
     ("64", "Usage: bad option, key or duration."),
     ("69", "Backend unavailable; nothing was run."),
     ("70", "A fault in cronlock; no process or /dev/null to be had."),
-    ("75", "Lease lost; the command was stopped."),
+    ("75", "Lease lost, or `cronlock stop`: the command was stopped."),
     ("78", "Bad configuration."),
     ("124", "The command was stopped after --timeout."),
     ("126", "The command was found but cannot be executed."),

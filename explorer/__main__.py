@@ -16,7 +16,8 @@ from multiprocessing import Pool
 from typing import NamedTuple
 
 from . import cases, search
-from .bugs import BUGS, put_in
+from .bugs import BUGS
+from .planting import put_in
 
 #: Random interleavings of a larger case, faults in each, and how many a part has.
 _SAMPLES, _SAMPLES_FAULTS, _PART = 100_000, 4, 5_000

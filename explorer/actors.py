@@ -12,7 +12,7 @@ from cronlock.errors import BackendError
 from cronlock.lease import timing
 from cronlock.lease.leases import Leases
 from cronlock.lease.sights import Sights, decode
-from cronlock.lease.vocabulary import EXITED, LOST, Claim, Conflict, Grant, Pause
+from cronlock.lease.vocabulary import EXITED, LOST, STOPPED, Claim, Conflict, Grant, Pause, Stop
 from cronlock.run.acquisition import Acquisition
 from cronlock.run.holding import Access, Holding
 from cronlock.run.log import Log
@@ -140,6 +140,9 @@ def _command(monitor: Monitor, started: Started, held: Holding, log: _Silent, la
             if held.lost:
                 outcome = LOST
                 break
+            if held.grant.stop is not None:
+                outcome = STOPPED
+                break
             continue
         actor.pause(min(end, held.deadline, held.next_renewal or end) - now)
     started.ended(outcome)
@@ -220,6 +223,23 @@ def pause(monitor: Monitor, lasts: float | None = None) -> Script:
         except BackendError:
             return
         monitor.paused(float("inf") if lasts is None else began + lasts)
+
+    return script
+
+
+def stop(monitor: Monitor) -> Script:
+    """Return the script of ``cronlock stop``: somebody asks the run that has the key to end."""
+
+    def script(actor: Actor) -> None:
+        leases = Leases(actor.store, actor.world.clock)
+        try:
+            record = leases.read(KEY)
+            if record is not None and record.run is not None:
+                monitor.stopping.add(record.run.owner)
+                if leases.stop(KEY, Stop(record.run.owner, actor.name, "h")):
+                    monitor.stopped(actor, record.run)
+        except BackendError:
+            return
 
     return script
 

@@ -1,37 +1,13 @@
-"""Bugs put into the program's own code on purpose: the explorer must find each one.
-
-A bug is an expression or a statement of one function that is replaced, found by its text and not by its line, so
-that it fails with LookupError when the code it was made for is gone.
-"""
+"""Bugs put into the program's own code on purpose: the explorer must find each one."""
 
 from __future__ import annotations
-
-import ast
-import inspect
-import textwrap
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FunctionType, ModuleType
-from typing import Any, NamedTuple
-from unittest import mock
 
 from cronlock.lease import leases, rules
 from cronlock.run import acquisition, holding
 
 from . import cases
 from .cases import Case
-
-
-class Bug(NamedTuple):
-    """One bug: in `function` of `module`, `right` stands as `wrong`. `case` shows it with so many faults."""
-
-    name: str
-    module: ModuleType
-    function: str
-    right: str
-    wrong: str
-    case: Case
-    faults: int
+from .planting import Bug
 
 
 def _bug(name: str, where: str, right: str, wrong: str, case: Case, faults: int) -> Bug:
@@ -252,6 +228,30 @@ BUGS: tuple[Bug, ...] = (
         cases.paused_and_standby,
         0,
     ),
+    _bug(
+        "a renewal does not tell that the run is to end",
+        "leases:Leases.renew",
+        "grant.stop = rules.stop_of(state, held.owner)",
+        "pass",
+        cases.asked_to_stop,
+        0,
+    ),
+    _bug(
+        "a standby takes over from a run that was to end",
+        "rules:_tick",
+        "state.stop is not None and state.stop.tick == claim.standby_for",
+        "False",
+        cases.asked_to_stop,
+        1,
+    ),
+    _bug(
+        "a run that was to end and did not start leaves its tick to others",
+        "rules:end",
+        "ending.but(outcome=STOPPED) if ending.outcome in UNDONE else ending",
+        "ending",
+        cases.asked_to_stop_at_start,
+        0,
+    ),
     _bug("a grant that was refused counts", "leases:Leases.acquire", "if done: ...", "if True: ...", cases.two_runs, 0),
     _bug(
         "a renewal does not look whose lease it is",
@@ -322,69 +322,3 @@ BUGS: tuple[Bug, ...] = (
         1,
     ),
 )
-
-
-class _Replace(ast.NodeTransformer):
-    def __init__(self, right: str, wrong: str) -> None:
-        self._right, self._wrong = ast.parse(right).body[0], ast.parse(wrong).body[0]
-        # The body of `if NAME: ...` stands for whatever is there.
-        self._head_only = right.endswith(": ...")
-        self._text = (
-            ast.unparse(self._right.test)
-            if isinstance(self._right, ast.If) and self._head_only
-            else ast.unparse(self._right)
-        )
-        self.found = 0
-
-    def visit(self, node: ast.AST) -> Any:
-        node = self.generic_visit(node)
-        if self._head_only:
-            if isinstance(node, ast.If) and ast.unparse(node.test) == self._text:
-                self.found += 1
-                assert isinstance(self._wrong, ast.If)
-                node.test = self._wrong.test
-            return node
-        if (
-            isinstance(node, (ast.expr, ast.stmt))
-            and not isinstance(node, ast.Expr)
-            and not _is_target(node)
-            and ast.unparse(node) == self._text
-        ):
-            self.found += 1
-            wrong = self._wrong
-            return wrong.value if isinstance(node, ast.expr) and isinstance(wrong, ast.Expr) else wrong
-        return node
-
-
-def _is_target(node: ast.AST) -> bool:
-    return isinstance(getattr(node, "ctx", None), ast.Store)
-
-
-def broken(bug: Bug) -> FunctionType:
-    """Return the function of a bug with the bug in it. Raises LookupError if it is not as the bug expects."""
-    container: Any = bug.module
-    *outer, name = bug.function.split(".")
-    for part in outer:
-        container = getattr(container, part)
-    tree = ast.parse(textwrap.dedent(inspect.getsource(getattr(container, name))))
-    replace = _Replace(bug.right, bug.wrong)
-    # Behind the flag that makes annotations text, as in the module itself.
-    tree = ast.fix_missing_locations(replace.visit(tree))
-    if not replace.found:
-        raise LookupError(f"{bug.name}: {bug.function} has no {bug.right}")
-    made: dict[str, Any] = {}
-    flags = __import__("__future__").annotations.compiler_flag
-    exec(compile(tree, f"<{bug.name}>", "exec", flags=flags), vars(bug.module), made)  # the program's own text
-    function: FunctionType = made[name]
-    return function
-
-
-@contextmanager
-def put_in(bug: Bug) -> Iterator[None]:
-    """Return a context in which the program has the bug."""
-    container: Any = bug.module
-    *outer, name = bug.function.split(".")
-    for part in outer:
-        container = getattr(container, part)
-    with mock.patch.object(container, name, broken(bug)):
-        yield

@@ -207,6 +207,21 @@ def paused_for_a_time(world: World, monitor: Monitor) -> None:
     world.add("z", actors.run(monitor, min_hold=0.0), starts_at=HOLD + 1.0)
 
 
+def asked_to_stop(world: World, monitor: Monitor) -> None:
+    """Somebody asks a run to end that another stands by for; then the next node fires."""
+    world.add("x", actors.run(monitor, lasts=TTL / 2, min_hold=0.0))
+    world.add("y", actors.run(monitor, standby=_STANDBY), starts_at=0.1)
+    world.add("s", actors.stop(monitor), starts_at=1.0)
+    world.add("z", actors.run(monitor, min_hold=0.0), starts_at=2 * TTL)
+
+
+def asked_to_stop_at_start(world: World, monitor: Monitor) -> None:
+    """Somebody asks a run to end whose command cannot be started, while another stands by for it."""
+    world.add("x", actors.give_up(monitor, cannot_start=True))
+    world.add("y", actors.run(monitor, standby=_STANDBY))
+    world.add("s", actors.stop(monitor))
+
+
 def three_runs(world: World, monitor: Monitor) -> None:
     """Three nodes fire within a second."""
     for place, name in enumerate("xyz"):
@@ -223,6 +238,7 @@ def all_at_once(world: World, monitor: Monitor) -> None:
     world.add("f", actors.force(monitor), starts_at=20.0)
     world.add("w", actors.run(monitor, wait=TTL, lasts=TTL / 2), starts_at=2 * TTL)
     world.add("p", actors.pause(monitor), starts_at=TTL / 3)
+    world.add("s", actors.stop(monitor), starts_at=TTL / 2)
     world.add("r", actors.resume(monitor), starts_at=2 * TTL)
 
 
@@ -256,5 +272,7 @@ SMALL: tuple[tuple[Case, int, int], ...] = (
     (paused_and_standby, 1, 2),
     (paused_by_hand, 1, 2),
     (paused_for_a_time, 1, 2),
+    (asked_to_stop, 1, 2),
+    (asked_to_stop_at_start, 0, 1),
 )
 LARGE: tuple[Case, ...] = (three_runs, all_at_once, dead_taken_over, forced)

@@ -68,6 +68,11 @@ class Monitor:
         self.pausing = self._resuming = False
         self._paused: tuple[int, float] | None = None
         self._resumed = False
+        #: Owners of runs that somebody began to ask to end; fences of those that surely were, with the place of the
+        #: write that did; and their ticks.
+        self.stopping: set[str] = set()
+        self._stopped: dict[int | None, int] = {}
+        self._stopped_ticks: set[str] = set()
         #: Owners that gave up, and were answered.
         self._gave_up: set[str] = set()
         #: Whether the server may lose what it has: then nodes that never saw the key cannot be held to anything.
@@ -97,6 +102,8 @@ class Monitor:
                 raise Violation(f"{actor.name} takes over from {other.actor.name}, whose run ended")
             if new.takes_over and other.fence in self._surely_forced and other.tick == new.tick:
                 raise Violation(f"{actor.name} takes over from {other.actor.name}, who was made to end by force")
+        if new.takes_over and new.tick in self._stopped_ticks:
+            raise Violation(f"{actor.name} takes over from a run that was asked to end")
         if self._paused is not None and not held.grant.claim.ignore_pause:
             behind, until = self._paused
             granted = [place for place, run in enumerate(self._granted()) if run is not None and run.fence == new.fence]
@@ -127,11 +134,21 @@ class Monitor:
         """Note that `actor` took the key from `run`."""
         self._surely_forced[run.fence] = self._last_write(actor)
 
+    def stopped(self, actor: Actor, run: Run) -> None:
+        """Note that `actor` asked `run` to end."""
+        self._stopped[run.fence] = self._last_write(actor)
+        self._stopped_ticks.add(run.tick)
+
     def renewed(self, started: Started, held: Holding, *, moved: bool) -> None:
         """Check the answer to a renewal, which may be heard behind a force that came after it."""
         forced_at = self._surely_forced.get(started.fence)
         if moved and forced_at is not None and self._last_write(started.actor) > forced_at:
             raise Violation(f"{started.actor.name} renews a lease that was taken from it by force")
+        stopped_at, told = self._stopped.get(started.fence), held.grant.stop is not None
+        if moved and not told and stopped_at is not None and self._last_write(started.actor) > stopped_at:
+            raise Violation(f"{started.actor.name} renews, and is not told that it is to end")
+        if told and started.owner not in self.stopping:
+            raise Violation(f"{started.actor.name} is told to end, and nobody asked that")
         if held.lost and started.alive and not self.forgets and started.fence not in self._forced:
             raise Violation(f"{started.actor.name} is told that its lease is lost, and nobody took it")
 
@@ -159,7 +176,7 @@ class Monitor:
         done = [one for one in self.starts if one.tick == awaited.tick and one.ending == EXITED]
         granted = [one for one in self._granted() if one is not None and (one.fence or 0) > (awaited.fence or 0)]
         others = [one for one in granted if one.tick != awaited.tick]
-        if not done and not others and not self._forced:
+        if not done and not others and not self._forced and not self.stopping:
             raise Violation(f"{actor.name} leaves, and nobody did the tick that it stood by for")
 
     def gave_up(self, actor: Actor, owner: str, *, answered: bool, said: bool) -> None:

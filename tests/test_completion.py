@@ -88,7 +88,9 @@ def in_fish(environment: dict[str, str], *words: str) -> set[str]:
 @pytest.mark.parametrize("offered", [in_bash, in_fish])
 def test_commands_options_and_keys_are_offered(offered, environment: dict[str, str]) -> None:  # type: ignore[no-untyped-def]
     """Names of commands and options, choices, keys of the backend."""
-    assert {"status", "history", "check", "release", "wrap", "run"} <= offered(environment, "cronlock", "")
+    assert {"status", "history", "check", "pause", "resume", "stop", "release", "wrap", "run"} <= offered(
+        environment, "cronlock", ""
+    )
     assert offered(environment, "cronlock", "hist") == {"history"}
     assert {"--standby", "--skip-status", "--state-dir"} <= offered(environment, "cronlock", "run", "--s")
     assert offered(environment, "cronlock", "run", "--on-lost", "s") == {"stop"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import os
+import pwd
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -150,6 +151,15 @@ def matching_keys(backend: Backend, names: tuple[str, ...], command: str, *, all
             raise UsageError(f"{command}: no key matches {name!r}; see cronlock status")
         found.update(dict.fromkeys(matches if name in patterns else check_keys((name,))))
     return list(found)
+
+
+def asker() -> tuple[str, str]:
+    """Return who asks, behind sudo(8) the person, and on which host."""
+    try:
+        user = os.environ.get("SUDO_USER") or pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        user = str(os.geteuid())
+    return user, os.uname().nodename
 
 
 def colored() -> bool | None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-
 import click
 
 from .. import durations
@@ -34,7 +31,8 @@ def command(keys: tuple[str, ...], all_keys: bool, lasts: str | None, reason: st
     seconds = None if lasts is None else common.duration("--for", lasts)
     if seconds == 0:
         raise UsageError("--for: a pause lasts more than 0 seconds")
-    pause = Pause(user=_user(), host=os.uname().nodename, reason=reason)
+    user, host = common.asker()
+    pause = Pause(user, host, reason)
     with common.opened(common.read_settings(values)) as backend:
         common.need_records(backend, "pause")
         _check_duration(backend, seconds)
@@ -64,11 +62,3 @@ def _told(record: Record) -> str:
     if run is None or not record.remaining:
         return text
     return f"{text}\n  the run of pid {run.pid} on {printable(run.host)} goes on; `cronlock stop` ends it"
-
-
-def _user() -> str:
-    """Return who asks: behind sudo(8) the person."""
-    try:
-        return os.environ.get("SUDO_USER") or pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())

@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 NOTHING_DONE = 1
 
 
-@click.command(short_help="Free a key that is held, or end its hold.")
+@click.command(short_help="Free a key whose machine is gone, or end its hold.")
 @click.argument("key", metavar="KEY", shell_complete=completion.keys)
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
 @common.backend_options
 def command(key: str, force: bool, **values: str | None) -> int:
-    """Free KEY: show who has it, ask, and take the lease or the hold from that run and from no later one.
+    """Free KEY at once: show who has it, ask, and take the lease or the hold from that run and from no later one.
 
-    A run that is under way is stopped as when its lease is lost, when it renews the next time; until then
-    another can start beside it, so make sure first that it is dead, or that this does no harm. Exits with 0
-    when the key was freed, 1 when not.
+    It is for a machine that is gone; `cronlock stop` ends a run. A run that is under way is stopped as when its
+    lease is lost, when it renews the next time; until then another can start beside it, so make sure first that
+    it is dead, or that this does no harm. Exits with 0 when the key was freed, 1 when not.
     """
     (key,) = common.check_keys((key,))
     with common.opened(common.read_settings(values)) as backend:
@@ -62,6 +62,7 @@ def _describe(key: str, record: Record, run: Run, backend: Backend) -> str:
         text = f"held by {who}, {printable(run.program)}, since {moment(run.started_at, now)}"
         if not backend.traits.local:
             text += f"; if it lives it stops within {durations.show(run.ttl)}, and another can start before that"
+            text += ": `cronlock stop` waits until it is dead"
     else:
         text = f"{who} {click.unstyle(how_it_ended(run))}; held for another {durations.show(record.hold_remaining)}"
     return f"{printable(key)}: {text}"

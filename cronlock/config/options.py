@@ -121,6 +121,12 @@ OPTIONS = (
     ),
     Option("--kill-after", DURATION, "From TERM to KILL.", default=10.0),
     Option(
+        "--poll",
+        DURATION,
+        "While the command runs, look this often whether `cronlock stop` or `release` ends it.",
+        otherwise="with each renewal, which is every third of the ttl; 5s on the file backend",
+    ),
+    Option(
         "--on-lost",
         CHOICE,
         "What to do with the command when the lease cannot be kept.",

@@ -39,6 +39,8 @@ class Settings(Value):
     #: None: no limit.
     timeout: float | None
     kill_after: float
+    #: None: with each renewal.
+    poll: float | None
     on_lost: str
     on_error: str
     skip_status: int
@@ -98,6 +100,7 @@ def _load(given: Mapping[str, str | bool], environ: Mapping[str, str], key: str,
         values["min_hold"] = default_min_hold(values["ttl"], wait=values["wait"], jitter=values["jitter"])
     values["state_dir"] = values["state_dir"] or _default_state_dir(environ)
     values["timeout"] = values["timeout"] or None  # As timeout(1) has it, 0 is no limit.
+    values["poll"] = values["poll"] or None
     del values["config"], values["every"]
     values.update(key=key, command=command)
     return Settings(**values, wheres={name: source.where for name, source in draft.sources.items()})

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 from .. import durations
-from .vocabulary import DIED, ENDED, EXITED, HELD, HOLD, LOST, NOT_STARTED, PAUSED, RELEASED, TIMED_OUT
+from .vocabulary import DIED, ENDED, EXITED, HELD, HOLD, LOST, NOT_STARTED, PAUSED, RELEASED, STOPPED, TIMED_OUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def ending(outcome: str | None, status: int | None) -> str:
     words = {
         LOST: "lost its lease and was stopped",
         TIMED_OUT: "stopped after --timeout",
+        STOPPED: "stopped by `cronlock stop`",
         NOT_STARTED: "could not be started",
         DIED: "died",
         RELEASED: "released by hand",

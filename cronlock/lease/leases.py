@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from .clock import Clock
     from .store import Hold, Store
-    from .vocabulary import Claim, Ending, Pause, Traits
+    from .vocabulary import Claim, Ending, Pause, Stop, Traits
 
 #: Seconds that machines' clocks may differ by where a pause is judged by them, since the server has no clock to ask:
 #: as much as the default --min-hold bears.
@@ -143,9 +143,15 @@ class Leases:
             held.cell, held.state, held.at = cell, state, at
             if done:
                 grant.ttl = min(grant.ttl, cell.lease or grant.ttl)
+                grant.stop = rules.stop_of(state, held.owner)
                 return True
             self._check(deadline, held.key)
         return False
+
+    def was_told(self, grant: Grant) -> bool:
+        """Whether somebody wrote since our last word, by one read."""
+        held, deadline = grant.token, self._deadline()
+        return isinstance(held, _Held) and self.store.read(held.key, deadline).data != held.cell.data
 
     def release(self, grant: Grant, ending: Ending, *, keep_hold: bool) -> bool:
         """End our lease and record how the run ended, by one swap; False if it was not ours."""
@@ -211,6 +217,7 @@ class Leases:
             history=history,
             success=state.last_success(),
             pause=state.paused if rules.pause_left(state, self._earliest(cell, at)) else None,
+            stop=None if run is None else rules.stop_of(state, run.owner),
         )
 
     def force_release(self, key: str, owner: str) -> bool:
@@ -239,9 +246,18 @@ class Leases:
 
         self._tell(key, paused)
 
+    def stop(self, key: str, stop: Stop) -> bool:
+        """Ask the run of `stop.owner` to end; False if it has no lease."""
+
+        def stopped(state: State, cell: Cell) -> State | None:
+            return rules.stop(state, stop.but(at=self._server_time(cell, self._clock.now())), cell)
+
+        state, told = self._tell(key, stopped)
+        return told or bool(rules.stop_of(state, stop.owner))
+
     def resume(self, key: str) -> Pause | None:
         """Let runs start again; return the pause that there was, None without one."""
-        return self._tell(key, rules.resume).paused
+        return self._tell(key, rules.resume)[0].paused
 
     def watch(self, key: str) -> int | None:
         """Return a descriptor that can be read once the key may have changed; None where nothing tells."""
@@ -255,8 +271,8 @@ class Leases:
         """Let go of connections; never of a lease."""
         self.store.close()
 
-    def _tell(self, key: str, decide: Callable[[State, Cell], State | None]) -> State:
-        """Put what is decided into the record, whoever has the key; return the state that it was decided on."""
+    def _tell(self, key: str, decide: Callable[[State, Cell], State | None]) -> tuple[State, bool]:
+        """Put what is decided into the record, whoever has the key; return what that replaced, and whether it did."""
         deadline = self._deadline()
         while True:
             # Exactly: some servers tell the time only then.
@@ -264,7 +280,7 @@ class Leases:
             state = self._state(key, cell)
             told = decide(state, cell)
             if told is None or self._swap(key, cell, told, None, 0.0, deadline)[0]:
-                return state
+                return state, told is not None
             self._check(deadline, key)
 
     # One step

@@ -9,19 +9,33 @@ thereby sees to it that what was decided before is refused.
 A *tick* is one firing of a crontab's line: the owner of the first run of it (`Run.tick`). A run that ended by its
 own word, while nobody else had begun its tick, has done it; one that died, was stopped since it lost its lease, or
 could not be started has not, and a standby may take it over. So may it when the run gave the key back: then the
-record is as if it had never been, but for the fence.
+record is as if it had never been, but for the fence. But the tick of a run that somebody asked to end is done, however
+that ends.
 """
 
 from __future__ import annotations
 
 from . import state as states
-from .vocabulary import DIED, ENDED, FORGOTTEN, HELD, HOLD, NOT_STARTED, PAUSED, RELEASED, Conflict, Run
+from .vocabulary import (
+    DIED,
+    ENDED,
+    FORGOTTEN,
+    HELD,
+    HOLD,
+    NOT_STARTED,
+    PAUSED,
+    RELEASED,
+    STOPPED,
+    UNDONE,
+    Conflict,
+    Run,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .state import State
     from .store import Cell
-    from .vocabulary import Claim, Ending, Pause
+    from .vocabulary import Claim, Ending, Pause, Stop
 
 #: What became of a tick: it needs nobody any more; a run of it began and did not end; nobody began it.
 _DONE, _BEGUN, _OPEN = "done", "begun", "open"
@@ -45,6 +59,11 @@ def pause_left(state: State, now: float) -> float:
     if state.paused is None:
         return 0.0
     return float("inf") if state.paused.until is None else max(0.0, state.paused.until - now)
+
+
+def stop_of(state: State, owner: str) -> Stop | None:
+    """Return that somebody asked the run of `owner` to end, None if nobody did."""
+    return state.stop if state.stop is not None and state.stop.owner == owner else None
 
 
 def refuse(state: State, claim: Claim, seen: Cell, now: float) -> Conflict | None:
@@ -83,6 +102,8 @@ def refuse(state: State, claim: Claim, seen: Cell, now: float) -> Conflict | Non
 
 def _tick(state: State, claim: Claim) -> str:
     """Return what became of the tick that a standby waits for: it gets the key unless that is done."""
+    if state.stop is not None and state.stop.tick == claim.standby_for:
+        return _DONE
     run = state.latest
     if run is not None and run.tick == claim.standby_for:
         for run in (state.run, *state.history()):
@@ -152,18 +173,24 @@ def grant(state: State, claim: Claim, seen: Cell, at: float) -> State:
     if state.run is not None and not mine:
         state = state.with_past(states.cut_off(state.run))
     # A pause that is not ignored is over.
-    return state.but(fence=fence, run=run, paused=state.paused if claim.ignore_pause else None)
+    paused = state.paused if claim.ignore_pause else None
+    # It counts as long as a run of its tick may yet be the last one: should the key be given back, or have been.
+    stop = state.stop if state.run is None else stop_of(state, state.run.owner)
+    return state.but(fence=fence, run=run, paused=paused, stop=stop)
 
 
 def end(state: State, owner: str, ending: Ending, at: float) -> State | None:
     """Return the state once the run of `owner` ended so at epoch time `at`; None if there is nothing to say of it.
 
     `is_run_of` tells whether that ends the lease. Who says its end while another already has the key changes
-    what the history says of it, and nothing else: should that other one give up, the tick is done.
+    what the history says of it, and nothing else: should that other one give up, the tick is done. One that somebody
+    asked to end was stopped for that.
     """
+    if stop_of(state, owner):
+        ending = ending.but(outcome=STOPPED) if ending.outcome in UNDONE else ending
     if is_run_of(state, owner):
         assert state.run is not None
-        return state.but(run=None).with_past(_ended(state.run, ending, at))
+        return state.but(run=None, stop=None).with_past(_ended(state.run, ending, at))
     for place, line in enumerate(state.past):
         run = states.readable(line)
         if run is not None and run.owner == owner and run.outcome == DIED:
@@ -217,3 +244,11 @@ def pause(state: State, pause: Pause, seen: Cell) -> State:
 def resume(state: State, seen: Cell) -> State | None:
     """Return the state once runs may start again; None if nobody paused the key."""
     return None if state.paused is None else state.but(fence=max(state.fence + 1, seen.floor), paused=None)
+
+
+def stop(state: State, stop: Stop, seen: Cell) -> State | None:
+    """Return the state once the run of `stop.owner` is asked to end; None if it has no lease, or was asked already."""
+    if not (seen.lease and is_run_of(state, stop.owner)) or stop_of(state, stop.owner):
+        return None
+    assert state.run is not None
+    return state.but(stop=stop.but(tick=state.run.tick))

@@ -9,6 +9,8 @@ The text is lines of printable ASCII between line ends, fields between tabs:
     success<TAB>...                   the last run that succeeded, where it is not among these
     paused<TAB>UNTIL<TAB>AT<TAB>USER<TAB>HOST<TAB>REASON
                                       no run may start; UNTIL is empty where only a person ends it
+    stop<TAB>OWNER<TAB>AT<TAB>USER<TAB>HOST<TAB>TICK
+                                      the run of OWNER is to end; TICK is empty for its own
 
 A run's fields stand in the order of `_FIELDS`, its end as seconds after its start; what is unknown behind them, and
 lines of other names, are passed over. Characters that are not printable ASCII, and ``%``, are written as %XX of
@@ -21,7 +23,7 @@ import os
 
 from ..errors import ForeignValue
 from ..value import Value
-from .vocabulary import DIED, EXITED, HISTORY, RELEASED, Pause, Run
+from .vocabulary import DIED, EXITED, HISTORY, RELEASED, Pause, Run, Stop
 
 MAGIC = "cronlock=2"
 _OLDER = b"cronlock=1"
@@ -49,6 +51,8 @@ class State(Value):
     success: str = ""
     #: Whether it is over the rules tell.
     paused: Pause | None = None
+    #: Of the run that was granted the key last, or one before it that did not say its end.
+    stop: Stop | None = None
 
     @property
     def latest(self) -> Run | None:
@@ -80,6 +84,11 @@ def encode(state: State) -> bytes:
         lines.append(f"success\t{state.success}")
     if state.paused is not None:
         lines.append(f"paused\t{_pause_to_line(state.paused)}")
+    if state.stop is not None:
+        stop = state.stop
+        tick = "" if stop.tick == stop.owner else stop.tick
+        words = [bounded(stop.user), bounded(stop.host), tick]
+        lines.append("\t".join(["stop", _quote(stop.owner), _decimal(stop.at), *map(_quote, words)]).rstrip("\t"))
     return ("\n".join(lines) + "\n").encode("ascii")
 
 
@@ -95,7 +104,7 @@ def decode(data: bytes | None) -> State:
         first, *lines, last = data.decode("ascii").split("\n")
         if first.partition("\t")[0] != MAGIC or last:
             raise ValueError("not a record")
-        fence, run, success, paused = -1, None, "", None
+        fence, run, success, paused, stop = -1, None, "", None, None
         past = []
         for line in lines:
             name, _, value = line.partition("\t")
@@ -109,6 +118,8 @@ def decode(data: bytes | None) -> State:
                 success = value
             elif name == "paused":
                 paused = _pause_from_line(value)
+            elif name == "stop":
+                stop = _stop_from_line(value)
         if fence < 0:
             raise ValueError("no fence")
         # What is not looked at by everybody is read here all the same: nobody writes behind what nobody can read.
@@ -117,7 +128,7 @@ def decode(data: bytes | None) -> State:
             run_from_line(line)
     except ValueError:
         raise ForeignValue(f"not a record of cronlock: {data[:40]!r}") from None
-    return State(fence=fence, run=run, past=tuple(past), success=success, paused=paused)
+    return State(fence=fence, run=run, past=tuple(past), success=success, paused=paused, stop=stop)
 
 
 def run_to_line(run: Run) -> str:
@@ -180,6 +191,11 @@ def _pause_from_line(line: str) -> Pause:
         at=_finite(at),
         until=_finite(until) if until else None,
     )
+
+
+def _stop_from_line(line: str) -> Stop:
+    owner, at, user, host, tick, *_ = [*line.split("\t"), "", "", "", ""]
+    return Stop(_unquote(owner), _unquote(user), _unquote(host), _finite(at), _unquote(tick or owner))
 
 
 def readable(line: str) -> Run | None:

@@ -17,6 +17,11 @@ FIXED_MARGIN = 0.1
 # TERM's grace takes at most a third of the ttl, so that renewals have the rest.
 GRACES_IN_TTL = 3
 
+# A renewal comes at a third of the ttl, or up to a tenth of that later.
+LATEST_RENEWAL = 1.1 / 3
+# How often a run looks whether somebody asked it to end, where a look asks no server.
+LOCAL_POLL = 5.0
+
 # How often a standby looks whether the run has ended: 1,000 of them ask a server 67 times a second.
 STANDBY_LOOK = 15.0
 STANDBY_LOOK_LOCAL = 1.0

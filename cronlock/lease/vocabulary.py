@@ -25,6 +25,7 @@ EXITED = "exited"
 LOST = "lost"
 TIMED_OUT = "timeout"
 NOT_STARTED = "not-started"
+STOPPED = "stopped"  # as `cronlock stop` asked
 # What others say of a run that did not say it itself, once the next one started.
 DIED = "died"
 RELEASED = "released"  # by `cronlock release`
@@ -115,6 +116,8 @@ class Grant(Value):
     previous: Run | None = None
     #: The fence of the run in whose place this one is, for a claim that stood by.
     took_over: int | None = None
+    #: Once a renewal found that somebody asked this run to end.
+    stop: Stop | None = None
 
 
 class Run(Value):
@@ -162,6 +165,17 @@ class Pause(Value):
     until: float | None = None
 
 
+class Stop(Value):
+    """The run of `owner` is to end."""
+
+    owner: str
+    user: str
+    host: str
+    at: float = 0.0
+    #: The run's, which nobody takes over.
+    tick: str = ""
+
+
 class Conflict(Value):
     """The answer that the key is not to be had now. An answer, not a failure."""
 
@@ -179,7 +193,7 @@ class Conflict(Value):
 class Ending(Value):
     """How a run ended, for its record."""
 
-    #: EXITED, LOST, TIMED_OUT or NOT_STARTED.
+    #: EXITED, LOST, TIMED_OUT, STOPPED or NOT_STARTED.
     outcome: str
     #: cronlock's exit status for it; None if the command never ran.
     status: int | None
@@ -204,6 +218,8 @@ class Record(Value):
     untold: bool = False
     #: As long as the key is paused.
     pause: Pause | None = None
+    #: Once somebody asked `run` to end.
+    stop: Stop | None = None
 
     @property
     def runs(self) -> list[Run]:
@@ -243,7 +259,13 @@ if TYPE_CHECKING:
             """
 
         def renew(self, grant: Grant) -> bool:
-            """Let the lease last `grant.ttl` from now on; False when it is no longer ours."""
+            """Let the lease last `grant.ttl` from now on; False when it is no longer ours.
+
+            Sets `grant.stop` where somebody asked the run to end: it keeps the lease until all of it is dead.
+            """
+
+        def was_told(self, grant: Grant) -> bool:
+            """Whether somebody wrote since our last word, by a look: the next renewal tells what."""
 
         def release(self, grant: Grant, ending: Ending, *, keep_hold: bool) -> bool:
             """End our lease and record how the run ended, in the history too; False when it was not ours.
@@ -282,6 +304,9 @@ if TYPE_CHECKING:
 
         def resume(self, key: str) -> Pause | None:
             """Let runs start again; return the pause that there was, also one that is over, None without one."""
+
+        def stop(self, key: str, stop: Stop) -> bool:
+            """Ask the run of `stop.owner` to end; False if it has no lease. No standby takes over its tick."""
 
         def close(self) -> None:
             """Let go of connections and threads; never of a lease. Raises nothing."""

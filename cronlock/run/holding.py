@@ -169,6 +169,13 @@ class Holding:
         self._count_from(sent)
         return True
 
+    def was_told(self) -> bool:
+        """Whether somebody wrote to the key since our last word; False where nobody answers."""
+        try:
+            return self._access.backend.was_told(self.grant)
+        except CronlockError:
+            return False
+
     def release(
         self, outcome: str, status: int | None, ended_at: float, pause: Callable[[float], None] = time.sleep
     ) -> None:

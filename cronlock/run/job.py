@@ -7,7 +7,7 @@ import os
 from .. import durations, errors
 from ..errors import BackendError, CronlockError, LeaseOver
 from ..lease import timing
-from ..lease.vocabulary import EXITED, FORGOTTEN, LOST, NOT_STARTED, TIMED_OUT, Conflict
+from ..lease.vocabulary import EXITED, FORGOTTEN, LOST, NOT_STARTED, STOPPED, TIMED_OUT, Conflict
 from ..process import signals
 from .acquisition import Acquisition
 from .holding import Access
@@ -192,6 +192,9 @@ class Job:
             after = durations.show(self._settings.timeout or 0.0)
             self._log.error(f"the command was stopped after --timeout {after}" + leftover)
         if holding is not None:
+            if outcome == STOPPED and holding.grant.stop is not None:
+                by = holding.grant.stop
+                self._log.error(f"the command was stopped, as {by.user} on {by.host} asked" + leftover)
             if outcome == LOST:
                 self._log.error(f"lease lost ({holding.reason()}); the command was stopped" + leftover)
             # Also of a lease that was lost, as --on-lost may say: the run did its tick if nobody else began it.
@@ -237,6 +240,8 @@ def _status(ended: orders.Ended) -> tuple[int, str]:
 
     if ended.why == orders.BY_TIMEOUT:
         return errors.TIMEOUT, TIMED_OUT
+    if ended.why == orders.BY_ORDER:
+        return errors.LOST, STOPPED
     if ended.why in (None, orders.BY_SIGNAL) and ended.wait_status is not None:
         return process.exit_status(ended.wait_status), EXITED
     return errors.LOST, LOST

@@ -24,7 +24,7 @@ UNAVAILABLE = "unavailable"
 
 #: (name, meaning) in the order in which they are written.
 FIELDS = (
-    ("outcome", "How it ended: exited, timeout, lost, not-started, or skipped."),
+    ("outcome", "How it ended: exited, timeout, lost, stopped, not-started, or skipped."),
     ("status", "The exit status of cronlock."),
     ("why", "Of a skip: held, hold, paused, forgotten, ended (another run did the job), or unavailable."),
     ("holder", "Of a skip: the host of the run that has the key, or had it last."),

@@ -8,6 +8,7 @@ import select
 
 from ..config.options import COMMAND_VARIABLES
 from ..errors import CronlockError
+from ..lease import timing
 from ..process import command as process
 from ..process import guard, linux, orders, signals
 
@@ -49,6 +50,11 @@ class Supervisor:
         self._holding = holding
         self._loss_said = False
         self._null = null
+        self._poll = (
+            timing.LOCAL_POLL if self._settings.poll is None and access.backend.traits.local else self._settings.poll
+        )
+        #: When to look next whether somebody wrote; None where each renewal finds that out soon enough.
+        self._next_look = self._clock.now() + self._poll if holding is not None and self._poll else None
         told = self._orders(owner)
         #: Whether orphans of the guard's become ours: if it dies before the command, what that started must be ended.
         self._adopts = linux.become_subreaper()
@@ -123,6 +129,8 @@ class Supervisor:
     def _next_moment(self, holding: Holding, now: float) -> float | None:
         """Return when there is something to do even if nothing happens."""
         moments = [] if holding.next_renewal is None else [holding.next_renewal]
+        if self._next_look is not None and moments:
+            moments.append(self._next_look)
         if self._settings.on_lost == "stop":
             due = self._guards_work_is_due(holding)
             moments.append(due if now < due else now + _SILENCE)
@@ -145,10 +153,18 @@ class Supervisor:
             gc.enable()
             if holding.renew():
                 self._guard.renewed(holding.deadline)
+                if holding.grant.stop is not None:
+                    self._next_look = None
+                    self._guard.stop(orders.BY_ORDER)
             elif self._settings.on_lost == "continue":
                 self._say_lost_once(holding)
             elif holding.lost:
                 self._guard.stop(orders.BY_LOSS)
+
+        elif self._next_look is not None and now >= self._next_look:
+            self._next_look = now + (self._poll or 0.0)
+            if holding.was_told() and holding.next_renewal is not None:
+                holding.next_renewal = now  # Its answer brings what it is.
 
     def _do_the_guards_work(self) -> None:
         """Kill the command: the guard has ended everything by now, unless somebody stopped it. Wake it."""

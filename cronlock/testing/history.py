@@ -15,7 +15,20 @@ import pytest
 
 from cronlock.errors import BackendError
 from cronlock.lease.leases import Leases
-from cronlock.lease.vocabulary import EXITED, LOST, NOT_STARTED, TIMED_OUT, Claim, Conflict, Grant, Pause, Run, Sight
+from cronlock.lease.vocabulary import (
+    EXITED,
+    LOST,
+    NOT_STARTED,
+    STOPPED,
+    TIMED_OUT,
+    Claim,
+    Conflict,
+    Grant,
+    Pause,
+    Run,
+    Sight,
+    Stop,
+)
 
 from .hooks import LONG, StoreHooks, fresh_key, make_claim, make_ending
 from .simulated import SimulatedClock, SimulatedServer, SimulatedStore
@@ -30,7 +43,7 @@ _NODES = 3
 #: A history is so many times this many steps, with a wait in between.
 _PHASES, _STEPS = 4, 7
 _SHORT, _LONG = 10.0, 1e5
-_ENDINGS = [(EXITED, 0), (EXITED, 3), (TIMED_OUT, 124), (LOST, 75), (NOT_STARTED, 127)]
+_ENDINGS = [(EXITED, 0), (EXITED, 3), (TIMED_OUT, 124), (LOST, 75), (NOT_STARTED, 127), (STOPPED, 75)]
 
 
 class _Wish(NamedTuple):
@@ -76,7 +89,9 @@ class _World:
 
     def renew(self, wish: _Wish) -> str:
         """Renew what was granted."""
-        return str(self.nodes[wish.node].renew(self.grants[wish.owner]))
+        grant = self.grants[wish.owner]
+        renewed = self.nodes[wish.node].renew(grant)
+        return f"{renewed}, {'goes on' if grant.stop is None else f'asked to end by {grant.stop.user}'}"
 
     def release(self, wish: _Wish, ending: tuple[str, int], *, keep_hold: bool) -> str:
         """Say how the run ended."""
@@ -103,6 +118,10 @@ class _World:
         pause = self.nodes[node].resume(self.key)
         return "was not paused" if pause is None else f"was paused on {pause.host}"
 
+    def stop(self, node: int, owner: str) -> str:
+        """Ask the run of `owner` to end."""
+        return str(self.nodes[node].stop(self.key, Stop(owner, "somebody", f"node-{node}")))
+
     def look(self, node: int) -> str:
         """Return the record."""
         record = self.nodes[node].read(self.key)
@@ -110,6 +129,7 @@ class _World:
             return "nothing"
         lines = [f"run {self._run(record.run)}{' with its lease' if record.remaining else ''}"]
         lines += ["a hold"] if record.hold_remaining else []
+        lines += ["asked to end"] if record.stop is not None else []
         lines += [f"paused on {record.pause.host}"] if record.pause is not None else []
         lines += [f"last {self._run(record.last)}", f"success {self._run(record.success)}"]
         return "; ".join(lines + [f"past {self._run(run)}" for run in record.history])
@@ -187,7 +207,7 @@ class _History:
     def _step(self) -> None:
         draw, wishes = self._draw, self._wishes[-5:]
         granted = [wish for wish in wishes if wish.owner in self._model.grants]
-        kinds = {"ask": 8, "abandon": 2, "force": 2, "pause": 1, "resume": 1}
+        kinds = {"ask": 8, "abandon": 2, "force": 2, "pause": 1, "resume": 1, "stop": 2}
         kinds.update({"again": 2} if wishes else {})
         kinds.update({"renew": 3, "release": 6} if granted else {})
         kind = draw.choices([*kinds], [*kinds.values()])[0]
@@ -202,6 +222,9 @@ class _History:
         if kind in ("pause", "resume"):
             node = draw.randrange(_NODES)
             return self._both(f"node {node} asks for: {kind}", lambda world: getattr(world, kind)(node))
+        if kind == "stop":
+            node, owner = draw.randrange(_NODES), draw.choice(wishes).owner if wishes else "nobody"
+            return self._both(f"node {node} asks {owner} to end", lambda world: world.stop(node, owner))
         # Mostly the one that was there last and has not ended.
         some = granted if kind in ("renew", "release") else wishes
         if draw.random() < 0.8:
@@ -245,6 +268,8 @@ class _History:
     def _wish(self) -> _Wish:
         draw = self._draw
         tick = draw.choice([*self._ticks[-3:], self._ticks[-1]]) if self._ticks and draw.random() < 0.35 else None
+        # Before the first fence nothing tells what would be more on both.
+        sights = ["", "", "", "", "in step", "in step", "shows more", "showed more long ago"]
         return _Wish(
             owner=f"r{len(self._wishes) + 1}",
             node=draw.randrange(_NODES),
@@ -254,7 +279,7 @@ class _History:
             ignore_pause=draw.random() < 0.5,
             standby_for=None if tick is None else tick[0],
             awaited=None if tick is None else tick[1],
-            sight=draw.choice(["", "", "", "", "in step", "in step", "shows more", "showed more long ago"]),
+            sight=draw.choice(sights) if self._model.fences else "",
         )
 
     def _both(self, words: str, do: Callable[[_World], str]) -> None:

@@ -7,7 +7,7 @@ from unittest import mock
 
 from cronlock.lease import leases
 from cronlock.lease.leases import Leases
-from cronlock.lease.vocabulary import PAUSED, Grant, Pause
+from cronlock.lease.vocabulary import ENDED, LOST, PAUSED, STOPPED, Grant, Pause, Stop
 
 from .hooks import LONG, Nodes, StoreHooks, granted, make_claim, make_ending, refused
 from .waiting import eventually
@@ -45,3 +45,30 @@ class SteeringContract(Nodes):
         hooks.pass_time(1.0)
         with mock.patch.object(leases, "CLOCKS_APART", 0.0):
             eventually(lambda: isinstance(nodes[1].acquire(make_claim(key)), Grant), "the pause is over", pause=0.1)
+
+    def test_stop(self, a: Store, b: Store, key: str) -> None:
+        """The run that has the key hears of it with its next renewal, keeps the lease, and no other takes over."""
+        nodes = Leases(a), Leases(b)
+        assert not nodes[1].stop(key, Stop("nobody", "alice", "h"))
+        grant = granted(nodes[0].acquire(make_claim(key, hold=LONG)))
+        owner = grant.claim.owner
+        assert nodes[0].renew(grant)
+        assert (grant.stop, nodes[0].was_told(grant)) == (None, False)
+        assert not nodes[1].stop(key, Stop("another", "alice", "h"))
+        for _ in range(2):
+            assert nodes[1].stop(key, Stop(owner, "alice", "h"))
+        assert nodes[0].was_told(grant)
+        record = nodes[1].read(key)
+        assert record is not None
+        assert record.remaining > 0
+        assert record.stop is not None
+        assert nodes[0].renew(grant)
+        assert grant.stop is not None
+        assert (grant.stop.owner, grant.stop.user) == (owner, "alice")
+        # Whatever it says of its end: it was stopped.
+        assert nodes[0].release(grant, make_ending(75, LOST), keep_hold=True)
+        record = nodes[1].read(key)
+        assert record is not None
+        assert [run.outcome for run in record.history] == [STOPPED]
+        refused(nodes[1].acquire(make_claim(key, standby_for=owner)), ENDED)
+        assert not nodes[1].stop(key, Stop(owner, "alice", "h"))

@@ -10,7 +10,7 @@ import pytest
 from cronlock.errors import ForeignValue
 from cronlock.lease.leases import Leases
 from cronlock.lease.state import decode, encode
-from cronlock.lease.vocabulary import DIED, ENDED, EXITED, HELD, HOLD, NOT_STARTED, Pause, Run
+from cronlock.lease.vocabulary import DIED, ENDED, EXITED, HELD, HOLD, NOT_STARTED, Pause, Run, Stop
 from cronlock.testing import granted, make_claim, make_ending, refused
 from cronlock.testing.simulated import SimulatedCell, SimulatedClock, SimulatedServer, SimulatedStore
 
@@ -26,6 +26,8 @@ RECORD = (
 )
 #: The same, and alice paused it for an hour.
 PAUSED_RECORD = RECORD + b"paused\t1795455508\t1795451908\talice\tna%C3%AFve\ta migration, tonight\n"
+#: The same, and she asked web4 to end.
+STOP_RECORD = PAUSED_RECORD + b"stop\tweb4:4004:0000000000000004\t1795451909\talice\tdesk\tweb3:4003:0000000000000003\n"
 #: The same by a later version: with lines and fields that this one knows nothing of.
 LATER = (
     RECORD.replace(b"fence\t", b"colour\tred\nfence\t", 1).replace(b"7595160\n", b"7595160\tblue\t\t7\n", 1)
@@ -96,7 +98,7 @@ def test_it_is_read(data: bytes) -> None:
     assert state.history() == [WEB3, WEB2]
 
 
-@pytest.mark.parametrize("data", [RECORD, PAUSED_RECORD])
+@pytest.mark.parametrize("data", [RECORD, PAUSED_RECORD, STOP_RECORD])
 def test_it_is_written(data: bytes) -> None:
     """As it was, but for the part that is random."""
     assert encode(decode(data)).split(b"\n")[1:] == data.split(b"\n")[1:]
@@ -107,6 +109,12 @@ def test_its_pause_is_read(data: bytes) -> None:
     """All of it; what is unknown behind it is passed over."""
     pause = Pause("alice", "na\u00efve", "a migration, tonight", at=1795451908.0, until=1795455508.0)
     assert decode(data).paused == pause
+
+
+@pytest.mark.parametrize("data", [STOP_RECORD, STOP_RECORD[:-1] + b"\tblue\t7\n"])
+def test_its_stop_is_read(data: bytes) -> None:
+    """Likewise."""
+    assert decode(data).stop == Stop(WEB4.owner, "alice", "desk", at=1795451909.0, tick=WEB3.owner)
 
 
 @pytest.mark.parametrize("data", [RECORD, LATER])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from explorer import cases, search
-from explorer.bugs import BUGS, Bug, put_in
+from explorer.bugs import BUGS
+from explorer.planting import Bug, put_in
 from explorer.search import Case
 
 #: More than any of these needs today.

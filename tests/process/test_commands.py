@@ -301,7 +301,9 @@ def test_bad_words(place: Place) -> None:
     assert (status, len(err.splitlines())) == (64, 1) or status == 78
 
 
-@pytest.mark.parametrize("command", ["status", "history", "check", "release", "doctor", "wrap"])
+@pytest.mark.parametrize(
+    "command", ["status", "history", "check", "pause", "resume", "stop", "release", "doctor", "wrap"]
+)
 @on("file")
 def test_each_command_has_help(place: Place, command: str) -> None:
     """--help of each command is there and names its options."""

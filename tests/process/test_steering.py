@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from labs.proxy import Proxy
+
 from .looking import call, shown
 from .places import VARIOUS, Place, on
 from .places import place_fixture as place_fixture
@@ -76,3 +78,80 @@ def test_a_pause_that_is_over(place: Place) -> None:
     line = json.loads(node.run("--log-format", "json", "--", "true").messages[0])
     assert (line["why"], line["outcome"]) == ("paused", "skipped")
     assert node.run("--wait", 60, "--", "echo", "ran").out == "ran\n"
+
+
+#: Ignores TERM, and has a child in a session of its own that does, too.
+_STUBBORN = """
+trap '' TERM
+setsid sh -c "trap '' TERM; while :; do sleep 0.1; done" &
+echo ready
+while :; do sleep 0.1; done
+"""
+
+
+@VARIOUS
+def test_stop(place: Place) -> None:
+    """All of it dies, by KILL where it must; only then the key is free, into its hold, and no standby runs it again."""
+    node = place.node
+    assert call(node, "stop", "job")[:2] == (1, "job: no run has it; nothing to stop\n")
+    options = ("--ttl", 6, "--kill-after", 1, "--min-hold", 600)
+    holder = node.start(*options, "--", "sh", "-c", _STUBBORN)
+    holder.wait_for("ready")
+    standby = node.start("--ttl", 6, "--standby", 300, "--skip-status", 9, "-v", "--", "echo", "ran")
+    standby.hears("standing by")
+    status, out, err = call(node, "stop", "job")
+    assert status == 0, out + err
+    first, last = out.splitlines()
+    assert first.startswith(f"job: asked the run of pid {holder.pid} on ")
+    assert "to stop; it looks within " in first
+    assert last.startswith("job: stopped by `cronlock stop`, after ")
+    assert "; the key is held for another " in last
+    node.check_nothing_left()
+    assert holder.wait() == 75
+    assert "the command was stopped, as " in holder.err
+    assert (standby.wait(), standby.out) == (9, "")
+    last_run = shown(node, "job")["job"]["last"]
+    assert (last_run["outcome"], last_run["status"]) == ("stopped", 75)
+    assert node.run("--ignore-hold", "--", "echo", "ran").out == "ran\n"
+
+
+@on("redis", "zookeeper", "postgresql")
+def test_stop_of_a_run_that_looks_often(place: Place) -> None:
+    """With --poll it hears of it long before it renews."""
+    node = place.node
+    holder = hold(node, "--ttl", 3000, "--poll", 0.2, "--min-hold", 0)
+    assert call(node, "stop", "job")[0] == 0
+    assert holder.wait() == 75
+
+
+@VARIOUS
+def test_stop_of_a_run_that_ends_by_itself(place: Place) -> None:
+    """Its own word counts; what is said while it is stopped is what happened."""
+    node = place.node
+    holder = hold(node, "--ttl", 600, "--min-hold", 0, "--poll", 500)
+    assert call(node, "stop", "job", "--wait", 0)[0] == 3
+    assert shown(node, "job")["job"]["stop"]["host"] == shown(node, "job")["job"]["run"]["host"]
+    let_go(node, holder)
+    assert shown(node, "job")["job"]["last"]["outcome"] == "exited"
+
+
+@on("redis", "postgresql")
+def test_stop_of_a_run_that_is_cut_off(place: Place) -> None:
+    """It is told apart from one that ends: its lease lapses, and its guard has ended it by then."""
+    node = place.node
+    assert place.server is not None
+    with Proxy(place.server.port) as proxy:
+        node.environ["CRONLOCK_BACKEND"] = node.backend.replace(f":{place.server.port}", f":{proxy.port}")
+        holder = node.start("--ttl", 5, "--backend-timeout", 1, "--min-hold", 0, "--", "sh", "-c", _STUBBORN)
+        holder.wait_for("ready")
+        node.environ["CRONLOCK_BACKEND"] = node.backend
+        proxy.drop_all()
+        standby = node.start("--ttl", 5, "--standby", 300, "--skip-status", 9, "-v", "--", "echo", "ran")
+        standby.hears("standing by")
+        status, out, _ = call(node, "stop", "job")
+        assert status == 2
+        assert "no word from" in out
+        node.check_nothing_left()
+        assert holder.wait() == 75
+        assert (standby.wait(), standby.out) == (9, "")
+    assert node.run("--min-hold", 0, "--", "echo", "ran").out == "ran\n"

@@ -17,12 +17,14 @@ from cronlock.lease.vocabulary import (
     NOT_STARTED,
     PAUSED,
     RELEASED,
+    STOPPED,
     TIMED_OUT,
     Conflict,
     Ending,
     Pause,
     Run,
     Sight,
+    Stop,
 )
 from cronlock.testing import make_claim
 
@@ -255,3 +257,32 @@ def test_pause_stays_until_it_is_resumed() -> None:
     resumed = rules.resume(state, Cell(floor=20))
     assert resumed == state.but(fence=20, paused=None)
     assert rules.resume(resumed, Cell()) is None
+
+
+def test_tick_of_a_run_that_was_to_end_is_done() -> None:
+    """Also if it died, and who came after it gave the key back."""
+    before = State(fence=7, run=a_run("x", 7))
+    assert rules.stop(before, Stop("x", "alice", "h"), Cell()) is None
+    state = rules.stop(before, Stop("x", "alice", "h"), Cell(lease=1.0))
+    assert state is not None
+    assert rules.stop_of(state, "x")
+    assert not rules.stop_of(state, "y")
+    claim = make_claim("k", standby_for="x")
+    assert why(rules.refuse(before, claim, Cell(), NOW)) is None
+    assert why(rules.refuse(state, claim, Cell(), NOW)) == ENDED
+    after = rules.grant(state, make_claim("k", owner="y"), Cell(), NOW)
+    assert why(rules.refuse(rules.give_back(after, state), claim, Cell(), NOW)) == ENDED
+    assert rules.grant(after, make_claim("k", owner="z"), Cell(), NOW).stop is None
+
+
+@pytest.mark.parametrize(
+    ("said", "recorded"), [(EXITED, EXITED), (STOPPED, STOPPED), (LOST, STOPPED), (NOT_STARTED, STOPPED)]
+)
+def test_end_of_a_run_that_was_to_end(said: str, recorded: str) -> None:
+    """Its own word counts if its command ended; else it was stopped, also if it says so late."""
+    state = State(fence=7, run=a_run("x", 7), stop=Stop("x", "alice", "h", tick="x"))
+    for now in (state, rules.grant(state, make_claim("k", owner="y"), Cell(), NOW)):
+        ended = rules.end(now, "x", Ending(said, 3, NOW), NOW)
+        assert ended is not None
+        assert now is not state or ended.stop is None
+        assert [run.outcome for run in ended.history()] == [recorded]

@@ -12,7 +12,7 @@ from cronlock.errors import ForeignValue
 from cronlock.lease import state as states
 from cronlock.lease.state import State, decode, encode, run_from_line, run_to_line
 from cronlock.lease.store import STAYS
-from cronlock.lease.vocabulary import DIED, EXITED, HISTORY, RELEASED, Pause, Run
+from cronlock.lease.vocabulary import DIED, EXITED, HISTORY, RELEASED, Pause, Run, Stop
 
 # With what os.fsdecode makes of a program's name that is not UTF-8.
 TEXTS = st.one_of(st.text(alphabet=st.characters(exclude_categories=["Cs"])), st.binary().map(os.fsdecode))
@@ -41,6 +41,14 @@ PAUSES = st.builds(
     at=TIMES,
     until=st.one_of(st.none(), TIMES),
 )
+STOPS = st.builds(
+    Stop,
+    owner=TEXTS.filter(bool),
+    tick=TEXTS.filter(bool),
+    user=TEXTS.map(states.bounded),
+    host=TEXTS.map(states.bounded),
+    at=TIMES,
+)
 #: However busy the machine is.
 SLOWLY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SIMPLE = Run(owner="h:1:a", host="h", pid=1, program="billing", started_at=12.5, ttl=300.0, fence=7)
@@ -58,7 +66,8 @@ def test_a_run_comes_back(run: Run) -> None:
 
 @SLOWLY
 @given(
-    st.builds(State, fence=WHOLE, run=st.none() | RUNS, paused=st.none() | PAUSES), st.lists(RUNS, max_size=HISTORY + 3)
+    st.builds(State, fence=WHOLE, run=st.none() | RUNS, paused=st.none() | PAUSES, stop=st.none() | STOPS),
+    st.lists(RUNS, max_size=HISTORY + 3),
 )
 def test_a_state_comes_back(state: State, past: list[Run]) -> None:
     """With its history and its last success, and as other bytes each time."""

@@ -86,6 +86,7 @@ def key_as_json(key: str, record: Record) -> dict[str, Any]:
         "last_success": record.success and run_as_json(record.success),
         "drift": drift_of(record),
         "pause": record.pause and pause_as_json(record.pause),
+        "stop": record.stop and {"user": record.stop.user, "host": record.stop.host, "at": round(record.stop.at, 3)},
     }
 
 

@@ -43,8 +43,13 @@ def nothing(wanted: list[str]) -> str:
 
 
 def warnings(records: list[tuple[str, Record]], now: float) -> list[str]:
-    """Return a line for each key that is paused, or whose newest run was started otherwise than the one before it."""
+    """Say which keys are paused or asked to stop, or had their newest run started otherwise than the one before."""
     found = [f"{key}: {describe_pause(record.pause, now)}" for key, record in records if record.pause is not None]
+    found += [
+        f"{key}: {record.stop.user} on {record.stop.host} asked it to stop at {moment(record.stop.at, now)}"
+        for key, record in records
+        if record.stop is not None
+    ]
     drifts = [(key, state.drift_of(record)) for key, record in records]
     found += [f"warning: {key}: {drift}" for key, drift in drifts if drift]
     return [click.style(printable(text), fg="yellow") for text in found]

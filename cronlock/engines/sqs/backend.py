@@ -22,7 +22,7 @@ import time
 
 from ...errors import BackendError, BackendUnavailable, ConfigError, UsageError
 from ...lease.clock import SystemClock
-from ...lease.vocabulary import FORGOTTEN, HELD, Claim, Conflict, Ending, Grant, Pause, Record, Traits
+from ...lease.vocabulary import FORGOTTEN, HELD, Claim, Conflict, Ending, Grant, Pause, Record, Stop, Traits
 from ...value import Value
 from ..wire import aws, aws_json
 from . import queue
@@ -185,6 +185,14 @@ class SqsBackend:
     def resume(self, key: str) -> None:  # noqa: ARG002 - it is refused for all
         """Raise BackendError: no key is paused."""
         raise BackendError(f"{self._name}: SQS keeps no records, so no key is paused")
+
+    def stop(self, key: str, stop: Stop) -> bool:  # noqa: ARG002 - it is refused for all
+        """Raise BackendError: nobody knows which run has the key."""
+        raise BackendError(f"{self._name}: SQS keeps no records, so no run can be asked to end")
+
+    def was_told(self, grant: Grant) -> bool:  # noqa: ARG002 - it is the same for all
+        """Return False: nobody can."""
+        return False
 
     def close(self) -> None:
         """Close the connection."""

@@ -1,0 +1,131 @@
+"""``cronlock stop``: let the run that has a key end, on whatever machine it is, and wait until it is dead."""
+
+from __future__ import annotations
+
+import select
+import time
+
+import click
+
+from .. import durations
+from ..lease.describe import moment
+from ..lease.timing import LATEST_RENEWAL, LOCAL_POLL
+from ..lease.vocabulary import Record, Run, Stop
+from . import common, completion
+from .views.table import how_it_ended, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..lease.vocabulary import Backend
+
+#: Exit statuses besides 0: nobody had the key; the holder's lease lapsed without a word; it still runs.
+NOT_RUNNING, LAPSED, STILL_RUNNING = 1, 2, 3
+#: Pauses between looks, in seconds: the first, and the longest.
+_FIRST, _LONGEST = 0.2, 2.0
+#: How much later than at its next look a run may be heard of, in seconds, before that is said.
+_LATE = 10.0
+
+
+@click.command(short_help="Stop the run that has a key, and wait for its end.")
+@click.argument("key", metavar="KEY", shell_complete=completion.keys)
+@click.option(
+    "--wait", metavar="DURATION", help="Wait so long for its end. Default: until it ends, or its lease is over."
+)
+@common.backend_options
+def command(key: str, wait: str | None, **values: str | None) -> int:
+    """Ask the run that has KEY to end: its machine sends TERM, after --kill-after KILL, and then releases the key.
+
+    The run looks when it renews its lease, so within about a third of its ttl; sooner with its --poll. Until
+    everything is dead it keeps the lease, so that no other starts; its hold stays, and no standby takes over its
+    tick. The next tick runs, unless the key is paused. Exits with 0 once it ended, 1 when no run had the key, 2 when
+    its lease lapsed without a word of it, 3 when it still ran after --wait.
+    """
+    limit = None if wait is None else common.duration("--wait", wait)
+    (key,) = common.check_keys((key,))
+    with common.opened(common.read_settings(values)) as backend:
+        common.need_records(backend, "stop")
+        record, name = backend.read(key) or Record(), printable(key)
+        run = record.run
+        user, host = common.asker()
+        if run is None or not record.remaining or not backend.stop(key, Stop(run.owner, user, host)):
+            click.echo(f"{name}: {_nobody(record)}")
+            return NOT_RUNNING
+        within = _next_look(run, backend)
+        click.echo(
+            f"{name}: asked the run of pid {run.pid} on {printable(run.host)}, {printable(run.program)}, since"
+            f" {moment(run.started_at)}, to stop; it looks within {durations.show(within)}"
+        )
+        return _Waiting(backend, key, run, within).wait(limit)
+
+
+def _nobody(record: Record) -> str:
+    if record.run is None:
+        return "no run has it; nothing to stop"
+    return f"the run of pid {record.run.pid} on {printable(record.run.host)} died: its lease lapsed; nothing to stop"
+
+
+def _next_look(run: Run, backend: Backend) -> float:
+    """Return within how many seconds the run hears of what was written, if its machine reaches the backend."""
+    renewal = run.ttl * LATEST_RENEWAL
+    return min(renewal, LOCAL_POLL) if backend.traits.local else renewal
+
+
+class _Waiting:
+    """The wait for a run's end."""
+
+    def __init__(self, backend: Backend, key: str, run: Run, within: float) -> None:
+        self._backend = backend
+        self._key = key
+        self._run = run
+        self._within = within
+        self._began = time.monotonic()
+        #: What was said already.
+        self._said: set[str] = set()
+
+    def wait(self, limit: float | None) -> int:
+        """Wait, for so many seconds at most; say what happened and return the exit status."""
+        pause, heard_at = _FIRST, self._began
+        remaining = float("inf")
+        while True:
+            record = self._backend.read(self._key) or Record()
+            now, run = time.monotonic(), record.run
+            if run is None or run.owner != self._run.owner:
+                return self._ended(record)
+            if not record.remaining:
+                return self._lapsed()
+            if record.remaining > remaining - (now - heard_at) + 1.0:
+                self._say_once(f"{printable(run.host)} answers; the command is being stopped")
+            elif now - self._began > self._within + _LATE and not self._said:
+                left = durations.show(record.remaining)
+                self._say_once(f"no word from {printable(run.host)}: cut off or dead; its lease lapses in {left}")
+            remaining, heard_at = record.remaining, now
+            if limit is not None and now - self._began >= limit:
+                click.echo(f"{printable(self._key)}: still runs; it stays asked to stop")
+                return STILL_RUNNING
+            self._sleep(pause if limit is None else min(pause, limit - (now - self._began)))
+            pause = min(pause * 1.5, _LONGEST)
+
+    def _sleep(self, seconds: float) -> None:
+        descriptor = self._backend.watch(self._key)
+        select.select([] if descriptor is None else [descriptor], [], [], seconds)
+
+    def _ended(self, record: Record) -> int:
+        took = durations.show(time.monotonic() - self._began)
+        mine = next((run for run in record.history if run.owner == self._run.owner), None)
+        how = "ended" if mine is None else click.unstyle(how_it_ended(mine))
+        hold = f"; the key is held for another {durations.show(record.hold_remaining)}" if record.hold_remaining else ""
+        click.echo(f"{printable(self._key)}: {how}, after {took}{hold}")
+        return 0
+
+    def _lapsed(self) -> int:
+        host = printable(self._run.host)
+        click.echo(
+            f"{printable(self._key)}: no word from {host}, and its lease is over: it is dead or cut off, and its guard"
+            " has ended the command by now (not with --on-lost continue); no standby takes it over"
+        )
+        return LAPSED
+
+    def _say_once(self, text: str) -> None:
+        if text[:20] not in self._said:
+            self._said.add(text[:20])
+            click.echo(f"{printable(self._key)}: {text}", err=True)
