@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-# A shell starts what it puts into the background with these ignored, and every child would inherit that.
-for _number in (signal.SIGINT, signal.SIGQUIT):
+# A shell starts what it puts into the background with the first two ignored, nohup(1) with the third, and every child
+# would inherit that.
+for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 

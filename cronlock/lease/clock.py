@@ -41,5 +41,6 @@ def boot_id() -> str:
         with open("/proc/sys/kernel/random/boot_id", "rb", buffering=0) as file:
             return file.read(64).decode("ascii", "replace").strip()
     except OSError:
-        # No such file outside of Linux: the moment of boot, to ten seconds, stands in.
+        # No such file outside of Linux: the moment of boot, to ten seconds, stands in. Setting the wall clock is a boot
+        # then, which errs on the safe side: what was noted before is as old as this boot, and a doubt begins anew.
         return f"{(time.time() - SystemClock().now()) / 10:.0f}"

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 
-# Two quartz clocks drift apart by some 100 ppm, and NTP slews by at most 500 ppm.
+# Two quartz clocks drift apart by some 100 ppm, and NTP slews by at most 500 ppm; chronyd by far more unless told, see
+# TIMING in the manual.
 CLOCK_RATE_MARGIN = 0.001
 # What a kill takes to reach everybody on a busy machine.
 FIXED_MARGIN = 0.1

@@ -26,7 +26,7 @@ from ...lease.store import Cell
 from ...lease.vocabulary import Traits
 from .api import Cluster, Refusal
 from .cell import EtcdCell, cell_of, shown
-from .held import forget, grant, left
+from .held import Held, forget, grant, left
 from .messages import KeyValue, delete, get, put, says, unchanged, unchanged_or_gone
 from .names import Names, base
 
@@ -75,13 +75,16 @@ class EtcdStore:
     ) -> tuple[bool, EtcdCell]:
         """Put `data` in the place of what `seen` shows, by one transaction behind one request for each lease."""
         slack = float(SLACK)
+        useless: list[Held] = []
+        before = seen.hold_keys if isinstance(seen, EtcdCell) else ()
         while True:
             began = self._clock.now()
-            done, cell = self._swap(Names(self._base, key), seen, data, lease, hold, slack, deadline)
+            done, cell = self._swap(Names(self._base, key), seen, data, lease, hold, slack, deadline, useless)
             took = self._clock.now() - began
             if not done or isinstance(hold, Cell) or not hold or took <= slack:
                 return done, cell
             # The hold's lease began too long before the swap: another, asked for longer by what that took.
+            useless = [one for one in cell.hold_keys if one not in before]
             seen, lease, slack = cell, None, SLACK + min(took, self.timeout)
 
     def purge(self, key: str, deadline: float) -> None:
@@ -113,11 +116,22 @@ class EtcdStore:
         return cell_of(names, answer.found_by(2), answer.revision)
 
     def _swap(
-        self, names: Names, seen: Cell, data: bytes, lease: float | None, hold: Hold, slack: float, deadline: float
+        self,
+        names: Names,
+        seen: Cell,
+        data: bytes,
+        lease: float | None,
+        hold: Hold,
+        slack: float,
+        deadline: float,
+        useless: list[Held],
     ) -> tuple[bool, EtcdCell]:
-        """Swap once; the hold's lease is good for a swap that comes `slack` seconds after this call at most."""
+        """Swap once, and do away with the holds that are `useless`.
+
+        The hold's lease is good for a swap that comes `slack` seconds after this call at most.
+        """
         seen = seen if isinstance(seen, EtcdCell) else EtcdCell(version=0)
-        parts, asked, dropped = [put(names.record, data)], [], []
+        parts, asked, dropped = [put(names.record, data)], [], [*useless]
         if isinstance(hold, Cell):
             kept = [one.key for one in hold.hold_keys] if isinstance(hold, EtcdCell) else []
             dropped = [one for one in seen.hold_keys if one.key not in kept]

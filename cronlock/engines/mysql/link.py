@@ -58,7 +58,10 @@ _REMEDIES = {
 
 
 class Refused(BackendUnavailable):
-    """The server answered with an error: nothing of that statement was done, nor of those behind it."""
+    """The server answered with an error: nothing of that statement was done, nor of those behind it.
+
+    Those before it in the packet were done.
+    """
 
     def __init__(self, text: str, code: int) -> None:
         super().__init__(text)

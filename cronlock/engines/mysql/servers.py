@@ -58,7 +58,10 @@ class Servers:
         self._link: Link | None = None
 
     def ask(self, texts: list[str], deadline: float) -> list[tuple[int, list[Row]]]:
-        """Send a request until a server has room and does not roll it back; return the answers."""
+        """Send a request until a server has room and does not roll it back; return the answers.
+
+        Its first statements are done twice where a later one is refused: a swap that was done finds its own version.
+        """
         return patiently(deadline, lambda: self.ask_once(texts, deadline))
 
     def query(self, text: str, deadline: float) -> list[Row]:
@@ -74,7 +77,7 @@ class Servers:
         return rows
 
     def ask_once(self, texts: list[str], deadline: float) -> list[tuple[int, list[Row]]]:
-        """Send a request once; raises Busy where nothing was done, and may be in a moment."""
+        """Send a request once; raises Busy where a statement was not done, and may be in a moment: ask all anew."""
         try:
             link = self.link(deadline)
             # Less than all the time that is left: the server is to say what it waits for.

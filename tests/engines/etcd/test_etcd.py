@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -115,6 +116,17 @@ def test_nothing_ends_early(server: EtcdServer, key: str) -> None:
         eventually(lambda: isinstance(b.acquire(make_claim(key + "-held")), Grant), "the hold ended")
         assert time.monotonic() - asked >= 3.0
         assert not a.renew(grant)
+
+
+def test_a_hold_that_is_asked_for_again(
+    server: EtcdServer, node: Leases, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One whose lease began too long before its swap is replaced, and its lease is not left to lapse."""
+    cells, before = Cells(node, key), leases(server)
+    moments = iter((0.0, 60.0, 60.0, 60.5))
+    monkeypatch.setattr(node.store, "_clock", SimpleNamespace(now=lambda: next(moments)))
+    assert cells.write(hold=86400.0).hold > 86390.0
+    assert len(held(server, key, "hold/")) == leases(server) - before == 1
 
 
 def test_long_leases_are_revoked(server: EtcdServer, node: Leases, key: str) -> None:
