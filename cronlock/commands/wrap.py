@@ -85,6 +85,12 @@ _ENDING = re.compile(r"\.(cron|crontab|tab|txt|in)$")
     shell_complete=common.files,
     help="How the lines call cronlock.",
 )
+@click.option(
+    "--replace-locks",
+    "replaces",
+    is_flag=True,
+    help="Put cronlock in the place of flock, consul lock and the like, instead of around them.",
+)
 @click.option("--check", "checks", is_flag=True, help="Write no crontab, but report what is wrong in FILE.")
 @click.option("--diff", "diffs", is_flag=True, help="Show the difference instead of the crontab.")
 @click.option("-i", "--in-place", is_flag=True, help="Change FILE; what it was becomes FILE~.")
@@ -96,6 +102,7 @@ def command(
     every: str,
     key_prefix: str | None,
     program: str,
+    replaces: bool,
     checks: bool,
     diffs: bool,
     in_place: bool,
@@ -114,6 +121,7 @@ def command(
     text = files.read(None if file == "-" else file)
     crontab, is_system = _read(file, text, system, dialect)
     options = _options(file, is_system, ttl, every, key_prefix, program)
+    options.replaces = replaces
     place = [] if file == "-" else findings.of_place(file, crontab.dialect)
     if checks:
         _say_if_not_found(crontab, [(job, call.program) for job in crontab.jobs for call in _calls(job, options)])

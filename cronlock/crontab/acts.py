@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import posixpath
 import re
 from collections.abc import Iterator
@@ -120,12 +121,14 @@ def has_random(text: str) -> bool:
     return _RANDOM.search(text) is not None
 
 
+@functools.lru_cache(maxsize=4096)
 def read(text: str) -> Reading:
     """Return what the shell command `text` does."""
     return _reading(list(_read(text, [], "", "", 0)))
 
 
-def read_words(values: list[str]) -> Reading:
+@functools.lru_cache(maxsize=4096)
+def read_words(values: tuple[str, ...]) -> Reading:
     """Return what a command of these words, which no shell reads, does."""
     words = [Word(value, value) for value in values]
     return _reading(list(_carried(Command(words=words), words, [], "", "", 0)))

@@ -14,6 +14,8 @@ from .shell import POSIX_SHELLS, Command, commands, word_set
 _QUOTING = word_set("echo egrep fgrep grep logger pgrep pkill printf")
 # What may run on every machine before the lock is asked for, since it changes nothing but this shell.
 _HARMLESS = word_set(": . [ [[ cd export false hash pwd read return set sleep source test true type ulimit umask unset")
+#: What `cronlock` is called with, besides `run`; another program of its name takes a command.
+OWN_COMMANDS = word_set("run status history check pause resume release doctor wrap forget stop board")
 # `sh -c 'cronlock run ... -- sh -c "..."'`, and deeper than this nobody reads.
 _DEEPEST = 5
 

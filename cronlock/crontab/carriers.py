@@ -6,6 +6,7 @@ import posixpath
 import re
 from dataclasses import dataclass, field
 
+from .calls import OWN_COMMANDS
 from .shell import ASSIGNMENT, POSIX_SHELLS, Word, word_set
 
 # A carrier, with its subcommand if it needs one; how many words stand before the command; what those words name, the
@@ -112,7 +113,7 @@ _WITH_SCRIPTS = POSIX_SHELLS | word_set("flock su runuser script")
 _INLINE = re.compile(r"-[a-zA-Z]*[ceEr]|--eval|--command")
 _INLINE_OF = {"python": "c", "perl": "eE", "ruby": "e", "php": "r", "node": "ep", "Rscript": "e", "lua": "e"}
 # They lay their words together and hand them to a shell, here or elsewhere.
-_JOINING = word_set("ssh eval zk-flock")
+_JOINING = frozenset(("ssh", "eval", "zk-flock", "consul lock"))
 _WITH_ASSIGNMENTS = word_set("env sudo doas")
 _ALIASES = {
     "podman": "docker",
@@ -147,6 +148,10 @@ class Carrier:
     #: The command in words, or as text for a shell; at most one of both.
     command: list[Word] = field(default_factory=list)
     script: str | None = None
+    #: All its words before the command or the script.
+    head: list[Word] = field(default_factory=list)
+    #: The words of the script: one, or several that it lays together.
+    tail: list[Word] = field(default_factory=list)
     #: Variables that it sets.
     assignments: list[Word] = field(default_factory=list)
     #: Whether the operands say what the job is.
@@ -208,12 +213,17 @@ def read(words: list[Word]) -> Carrier | None:
     if words[0].expands and name[:1] in ("$", "`") and rest:
         # As in `"$PHP" script`.
         row = _Carrier(0, False, set())
+    if name == "cronlock" and rest and not rest[0].value.startswith("-") and rest[0].value not in OWN_COMMANDS:
+        # The shell script of the same name, which takes a command.
+        name, row = "kvz/cronlock", _Carrier(0, False, set())
     if name in POSIX_SHELLS:
         row = _Carrier(0, False, {"-o", "-O", "--rcfile", "--init-file"})
     if row is None:
         return None
-    carrier = Carrier(name.replace("_", " "), options, is_place=row.context)
-    return _read_words(carrier, row, rest)
+    carrier = _read_words(Carrier(name.replace("_", " "), options, is_place=row.context), row, rest)
+    if carrier is not None:
+        carrier.head = words[: len(words) - len(carrier.command or carrier.tail)]
+    return carrier
 
 
 def _subcommand(name: str, rest: list[Word]) -> tuple[str, list[Word], list[Word]]:
@@ -241,7 +251,7 @@ def _read_words(carrier: Carrier, row: _Carrier, words: list[Word]) -> Carrier |
             carrier.options += words[:position]
             carrier.operands = [word for word in words[:position] if not word.value.startswith("-")]
             carrier.operands += words[position + 2 :]
-            carrier.script = words[position + 1].value
+            carrier.script, carrier.tail = words[position + 1].value, words[position + 1 :]
             return carrier
     operands = row.before
     while True:
@@ -271,8 +281,8 @@ def _read_words(carrier: Carrier, row: _Carrier, words: list[Word]) -> Carrier |
     if carrier.name in ("su", "runuser") and carrier.given("-u", "--user"):
         words, carrier.operands = [*carrier.operands[1:], *words], carrier.operands[:1]
     carrier.command = words
-    if carrier.name in _JOINING and words:
-        carrier.script, carrier.command = " ".join(word.value for word in words), []
+    if carrier.name in _JOINING and words and carrier.given("-shell") != "false":
+        carrier.script, carrier.command, carrier.tail = " ".join(word.value for word in words), [], words
     return carrier if words or carrier.is_place else None
 
 

@@ -8,7 +8,7 @@ from ..config.settings import default_min_hold
 from . import calls, differing, findings, leaving, naming
 from .calls import Call
 from .lines import Crontab, Job, Remark
-from .wrapping import Options, compact, keys_given, oddities, why_left
+from .wrapping import Names, Options, compact, guarded, keys_given, oddities, why_left
 
 # By how much a tick may come early or late without being taken for the one before or after.
 _SLACK = 5.0
@@ -25,7 +25,7 @@ def check(crontab: Crontab, options: Options) -> list[Remark]:
         if found:
             texts = findings.of_job(job) + leaving.check_wrapped(job, options.programs)
         else:
-            texts = _check_unwrapped(job, options, names)
+            texts = _check_unwrapped(crontab, job, options, names)
         name = names.get(job.number)
         if name is not None and name.problem and found and found[0].options.get("key") == name.key:
             texts.append(name.problem)
@@ -36,15 +36,15 @@ def check(crontab: Crontab, options: Options) -> list[Remark]:
     return sorted(remarks, key=lambda remark: remark.number)
 
 
-def _check_unwrapped(job: Job, options: Options, names: dict[int, naming.Name]) -> list[str]:
+def _check_unwrapped(crontab: Crontab, job: Job, options: Options, names: Names) -> list[str]:
     if job.off:
         return []
     if job.schedule.reboot:
         return oddities(job, options)
-    reason = why_left(job, names, options)
+    reason = why_left(crontab, job, names, options)
     others = [text for text in oddities(job, options) if text != reason]
-    if job.key is None and reason is None:
-        others += names[job.number].remarks
+    if reason is None:
+        others += guarded(crontab, job, names, options)
     return [f"not wrapped: every machine runs it{f' ({reason})' if reason else ''}", *others]
 
 

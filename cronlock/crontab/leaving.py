@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
-from . import machine_local, naming
+from . import guards, machine_local, naming
+from .acts import Reading
 from .lines import Job
 
 _SETTLE = 'write "# key: NAME" above it to wrap it all the same, or "# cronlock: off" to keep it so'
 
 
-def why_left(job: Job, programs: frozenset[str]) -> str | None:
-    """Return why `job` is left as it is unless a comment gives its key, or None."""
-    if job.key is not None:
+def offer(converted: str) -> str:
+    """Offer a line with cronlock in the place of its lock; not the command, which may hold a password."""
+    return f"in its place (--replace-locks): {converted.partition(' -- ')[0]} -- ..."
+
+
+def why_left(reading: Reading, converted: str | None, *, replaces: bool) -> str | None:
+    """Return why a line is left as it is unless a comment gives its key, or None.
+
+    `converted` is its command with cronlock in the place of its own lock, which `replaces` asks for.
+    """
+    reason = machine_local.reason(reading)
+    if reason is not None:
+        return f"{reason}; wrapped, it would stop on all machines but one; {_SETTLE}"
+    reason = guards.why_left(reading)
+    if reason is None or (replaces and converted is not None):
         return None
-    reason = machine_local.reason(naming.reading_of(job, programs)[0])
-    return f"{reason}; wrapped, it would stop on all machines but one; {_SETTLE}" if reason else None
+    return "; ".join([reason, *([offer(converted)] if converted else []), _SETTLE])
 
 
 def check_wrapped(job: Job, programs: frozenset[str]) -> list[str]:
     """Return what speaks against having wrapped `job`, whose key no comment gives."""
     if job.key is not None or job.off:
         return []
-    reason = machine_local.about(naming.reading_of(job, programs)[0])
-    if reason is None:
-        return []
-    return [f'{reason}, but runs on one machine; unwrap it, or write "# key: NAME" above it if that is right']
+    reading = naming.reading_of(job, programs)[0]
+    found = guards.remarks(job, reading)
+    reason = machine_local.about(reading)
+    if reason is not None:
+        found.append(f"{reason}, but runs on one machine; unwrap it, or {_APPROVE}")
+    reason = guards.why_left(reading)
+    if reason is not None:
+        found.append(f"{reason}, inside of cronlock; remove one of both, or {_APPROVE}")
+    return found
+
+
+_APPROVE = 'write "# key: NAME" above it if that is right'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from .acts import Reading, has_random
+from .calls import OWN_COMMANDS
 from .shell import word_set
 
 # What a job is about, and patterns of the commands that are about it, one a line. A pattern stands for the program
@@ -78,7 +79,9 @@ _ABOUT = {
     "the monitoring of this machine": r"""
         (check_mk_agent|munin-\S+|node_exporter\S*|telegraf|zabbix_(agent|sender)\S*|nrpe|collectd|netdata|snmp\S+|nagios\S*)
         (mon-put-instance-data\.pl|amazon-cloudwatch-agent\S*|awslogs\S*|omreport|ipmitool|mcelog|ras-mc-ctl|textfile\S*)
-        cronlock (status|check|doctor|board)
+    """,
+    "cronlock itself": rf"""
+        cronlock ({"|".join(sorted(OWN_COMMANDS - {"run"}))})
     """,
 }
 # Where a machine has what is its own.

@@ -155,9 +155,9 @@ def reading_of(job: Job, programs: frozenset[str]) -> tuple[Reading, bool]:
     """Return what `job` does, and whether ``cronlock run`` does it already, which then is looked through."""
     text = job.text
     found = calls.find(text, programs)
-    if found and found[0].command:
-        return acts.read_words(found[0].command), True
-    return acts.read(text), bool(found)
+    if found:
+        return acts.read_words(tuple(found[0].command)), True
+    return acts.read(text), False
 
 
 def _name_words(act: Act) -> tuple[list[str], list[str]]:

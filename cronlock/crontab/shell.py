@@ -97,7 +97,12 @@ def quote(text: str) -> str:
 
 def quote_if_needed(text: str) -> str:
     """Return `text` as one word for sh, in quotes only where it must be."""
-    return text if re.fullmatch(r"[A-Za-z0-9_./:,+@=-]+", text) else quote(text)
+    return text if is_plain(text) else quote(text)
+
+
+def is_plain(text: str) -> bool:
+    """Return whether `text` is one word for sh as it is."""
+    return re.fullmatch(r"[A-Za-z0-9_./:,+@=-]+", text) is not None
 
 
 def plain_words(text: str) -> list[str] | None:

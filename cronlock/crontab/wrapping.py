@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from .. import keys
 from ..errors import UsageError
-from . import calls, differing, findings, leaving, naming
+from . import calls, differing, findings, guards, leaving, naming
 from .lines import Crontab, Job, Remark
 from .shell import POSIX_SHELLS, plain_words, quote, quote_if_needed
 
@@ -19,6 +19,10 @@ LONGEST_PERIOD = 3600.0
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+-]+")
 # zsh reads a file at its start that may define functions; these make others do so.
 _START_FILES = ("BASH_ENV", "ENV")
+
+
+#: The keys of the jobs without a comment that gives one, by their lines' numbers.
+Names = Mapping[int, naming.Name]
 
 
 @dataclass
@@ -33,6 +37,8 @@ class Options:
     ttl: str | None = None
     #: The most to give as --every, in seconds.
     period: float = LONGEST_PERIOD
+    #: Whether cronlock takes the place of flock and the like, instead of standing around it.
+    replaces: bool = False
 
     @property
     def programs(self) -> frozenset[str]:
@@ -57,24 +63,57 @@ def wrap(crontab: Crontab, options: Options) -> Wrapped:
     for job in crontab.jobs:
         if job.off or calls.find(job.text, options.programs):
             continue
-        reason = why_left(job, names, options)
+        reason = why_left(crontab, job, names, options)
         if reason is not None:
             remarks.append(Remark(job.number, f"left as it is: {reason}"))
             continue
         done.append(job)
-        lines[job.number - 1] = job.head + _wrap_job(job, _key(job, names), options)
-        texts = oddities(job, options) + (names[job.number].remarks if job.key is None else [])
+        converted = _convert(crontab, job, names, options) if options.replaces else None
+        lines[job.number - 1] = job.head + (converted or _wrap_job(job, _key(job, names), options))
+        texts = oddities(job, options) + guarded(crontab, job, names, options)
         remarks += [Remark(job.number, text) for text in texts]
     remarks.sort(key=lambda remark: remark.number)
     return Wrapped("".join(f"{line}\n" for line in lines), done, remarks)
 
 
-def why_left(job: Job, names: Mapping[int, naming.Name], options: Options) -> str | None:
-    """Return why `job` is left as it is, or None; `names` has the keys of the jobs without a comment that gives one."""
-    return key_problem(job) or _cannot_wrap(job, _key(job, names), options) or leaving.why_left(job, options.programs)
+def why_left(crontab: Crontab, job: Job, names: Names, options: Options) -> str | None:
+    """Return why `job` is left as it is, or None."""
+    reason = key_problem(job) or _cannot_wrap(job, _key(job, names), options)
+    if reason or job.key is not None:
+        return reason
+    converted = _convert(crontab, job, names, options)
+    return leaving.why_left(naming.reading_of(job, options.programs)[0], converted, replaces=options.replaces)
 
 
-def _key(job: Job, names: Mapping[int, naming.Name]) -> str:
+def guarded(crontab: Crontab, job: Job, names: Names, options: Options) -> list[str]:
+    """Return what to know of the key that a job gets, and of the guards that it has already."""
+    reading = naming.reading_of(job, options.programs)[0]
+    if job.key is not None:
+        return []
+    found = names[job.number].remarks + guards.remarks(job, reading) + guards.hints(reading)
+    converted = None if options.replaces else _convert(crontab, job, names, options)
+    lock = guards.local_lock(reading)
+    if lock is not None and converted is not None:
+        found.append(f"{lock.name} guards this machine only; {leaving.offer(converted)}")
+    return found
+
+
+def _convert(crontab: Crontab, job: Job, names: Names, options: Options) -> str | None:
+    """Return the command with cronlock in the place of the lock that it has, or None if it has none to be replaced."""
+    found = guards.replace(job, naming.reading_of(job, options.programs)[0])
+    if found is None:
+        return None
+    others = [naming.reading_of(other, options.programs)[0] for other in crontab.jobs if other is not job]
+    if found.path and any(guards.path_of(other) == found.path for other in others):
+        return None  # It keeps two jobs from running at once.
+    without = replace(job, command=found.command)
+    key = _key(job, names)
+    if job.key is None and found.key and key_problem(replace(job, key=found.key)) is None:
+        key = found.key
+    return None if _cannot_wrap(without, key, options) else _wrap_job(without, key, options, found.options)
+
+
+def _key(job: Job, names: Names) -> str:
     return job.key if job.key is not None else names[job.number].key
 
 
@@ -134,14 +173,14 @@ def _inner(job: Job) -> str | None:
     return job.command if plain_words(job.text) is not None else None
 
 
-def _wrap_job(job: Job, key: str, options: Options) -> str:
+def _wrap_job(job: Job, key: str, options: Options, others: Sequence[str] = ()) -> str:
     # The form with = also for a key that looks like an option.
     flag = "--key=" if key.startswith("-") else "--key "
     quoted = quote_if_needed(key)
     words = [options.program, "run", flag + (quoted.replace("%", "\\%") if job.dialect.percent else quoted)]
-    if options.ttl is not None:
+    if options.ttl is not None and "--ttl" not in others:
         words += ["--ttl", options.ttl]
-    words += ["--every", compact(_period(job, options)), "--"]
+    words += [*others, "--every", compact(_period(job, options)), "--"]
     inner = _inner(job)
     if inner is None:
         inner = f"{job.shell} -c {quote(job.command)}"

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cronlock.crontab import guards, naming
 from cronlock.crontab.checking import check
 from cronlock.crontab.lines import Crontab, parse
 from cronlock.crontab.wrapping import Options, Wrapped, wrap
@@ -19,26 +20,30 @@ _FILES = sorted((Path(__file__).parent / "corpus").glob("*.txt"))
 # Each example reads and wraps whole files.
 _few = settings(max_examples=20, deadline=None)
 _OPTIONS = Options(prefix="")
+_REPLACING = Options(prefix="", replaces=True)
+_OFFER = "in its place (--replace-locks): "
 
 
 class _Case(NamedTuple):
     """A crontab of one or a few lines, and what becomes of its jobs: (`KEY OPTIONS` or `left`, texts of remarks)."""
 
     name: str
+    is_system: bool
     lines: list[str]
     jobs: list[tuple[str, list[str]]]
 
 
 def _read(path: Path) -> list[_Case]:
     cases: list[_Case] = []
-    for number, line in enumerate(path.read_text().split("\n\n", 1)[1].splitlines(), 1):
+    about, text = path.read_text().split("\n\n", 1)
+    for number, line in enumerate(text.splitlines(), about.count("\n") + 3):
         if line.startswith("  = "):
             cases[-1].jobs.append((line[4:], []))
         elif line.startswith("  ! "):
             cases[-1].jobs[-1][1].append(line[4:])
         elif (line and not line.startswith("# ")) or line.startswith(("# key:", "# cronlock:")):
             if not cases or cases[-1].jobs:
-                cases.append(_Case(f"{path.stem}:{number}", [], []))
+                cases.append(_Case(f"{path.stem}:{number}", about.startswith("A system crontab"), [], []))
             cases[-1].lines.append(line)
     return cases
 
@@ -46,8 +51,8 @@ def _read(path: Path) -> list[_Case]:
 _CASES = [case for path in _FILES for case in _read(path)]
 
 
-def _parse(lines: list[str]) -> Crontab:
-    return parse("".join(f"{line}\n" for line in lines), "tab", system=False)
+def _parse(lines: list[str], *, system: bool = False) -> Crontab:
+    return parse("".join(f"{line}\n" for line in lines), "tab", system=system)
 
 
 def _given(crontab: Crontab, wrapped: Wrapped) -> list[str]:
@@ -61,21 +66,38 @@ def _given(crontab: Crontab, wrapped: Wrapped) -> list[str]:
 @pytest.mark.parametrize("case", _CASES, ids=lambda case: case.name)
 def test_case(case: _Case) -> None:
     """Each job gets the key and the options that it should, and the remarks, and no others; --check has them, too."""
-    crontab = _parse(case.lines)
+    crontab = _parse(case.lines, system=case.is_system)
     wrapped = wrap(crontab, _OPTIONS)
     assert _given(crontab, wrapped) == [given for given, _ in case.jobs]
-    found = {remark.number for remark in check(crontab, _OPTIONS)}
+    found = check(crontab, _OPTIONS)
     for job, (_, texts) in zip(crontab.jobs, case.jobs):
         said = [remark.text for remark in wrapped.remarks if remark.number == job.number]
         assert len(said) == len(texts), said
         for text in texts:
             assert any(text in each for each in said), said
-        assert not said or job.number in found
+            assert any(text in remark.text for remark in found if remark.number == job.number)
+
+
+@pytest.mark.parametrize("case", _CASES, ids=lambda case: case.name)
+def test_once_wrapped(case: _Case) -> None:
+    """Wrapped again it stays, and --check reports nothing but what a remark said; so with locks replaced."""
+    crontab = _parse(case.lines, system=case.is_system)
+    said = {remark.number for remark in wrap(crontab, _OPTIONS).remarks}
+    for options in (_OPTIONS, _REPLACING):
+        once = wrap(crontab, options)
+        again = _parse(once.text.splitlines(), system=case.is_system)
+        assert wrap(again, options).text == once.text
+        assert {remark.number for remark in check(again, options)} <= said
+    # What was offered is what --replace-locks writes.
+    for job, line, (_, texts) in zip(crontab.jobs, once.text.splitlines(), case.jobs if len(crontab.jobs) == 1 else []):
+        offered = [text.partition(_OFFER)[2] for text in texts if _OFFER in text]
+        assert all(line[len(job.head) :].startswith(text.replace("...", "")) for text in offered), line
+        assert not offered or not guards.local_lock(naming.reading_of(again.jobs[0], options.programs)[0])
 
 
 def test_there_are_enough() -> None:
     """The corpus is as large as was asked for."""
-    assert sum(len(case.jobs) for case in _CASES) > 100
+    assert sum(len(case.jobs) for case in _CASES) > 180
 
 
 # What a release, a day and a machine put into a line.
@@ -133,7 +155,15 @@ def test_two_releases_on_two_machines(
 @given(st.randoms(use_true_random=False))
 def test_two_orders_of_the_lines(chance: random.Random) -> None:
     """In whatever order the lines of the corpus stand in one file, each gets the same key."""
-    lines = sorted({line for case in _CASES for line in case.lines if not line.startswith("#") and "=" not in line[:9]})
+    lines = sorted(
+        {
+            line
+            for case in _CASES
+            if not case.is_system
+            for line in case.lines
+            if not line.startswith("#") and "=" not in line[:9]
+        }
+    )
     lines = [line for line in lines if line[0] in "0123456789*@"]
     expected = dict(zip(lines, _given(_parse(lines), wrap(_parse(lines), _OPTIONS))))
     chance.shuffle(lines)

@@ -1,0 +1,214 @@
+"""Lines that have a guard already: what becomes of it, and what there is to say of it.
+
+A priority, a time limit, another user, a mail or a log stay inside, and nothing needs to be said. The others:
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import dataclass
+
+from ..durations import parse
+from .acts import Act, Reading
+from .carriers import Carrier
+from .lines import Job
+from .shell import Word, is_plain, quote_if_needed, word_set
+
+_LOCAL = word_set("flock lockf setlock lockrun run-one run-this-one solo runlock with-lock-ex")
+_SHARED = frozenset(("consul lock", "etcdctl lock", "zk-flock", "kvz/cronlock"))
+# A lock that stays behind when what holds it is killed.
+_LEFT_BEHIND = word_set("dotlockfile lockfile lockfile-create shlock")
+_LOCKFILE = re.compile(r"\S*(?:\.lock|\.lck|/lock)")
+#: Names of what takes a lock, which nobody can list.
+_LOCK_NAME = re.compile(
+    r"(?:.*[-_.])?(?:[a-z0-9]{0,8}lock(?:er|ed|run|ing|exec)?|mutex|semaphore|leader|leader-?elect(?:ion|or)?|singleton"
+    r"|only-?one|run-?once|lease)(?:[-_.](?:run|exec|do|with|[a-z]{1,3}))?",
+    re.IGNORECASE,
+)
+_NO_LOCK = re.compile(r"(?i).*(?:unlock|block|clock|deadlock|lockfile|flock|stock|padlock|sherlock|gridlock)")
+#: Tests of which machine this is.
+_TESTS = word_set("[ [[ test case grep egrep expr hostname")
+_MACHINE = re.compile(
+    r"\b(?:hostname|host|leader|master|primary|isMaster|is_active|keepalived|pg_is_in_recovery|vrrp|vip)\b|uname -n",
+    re.IGNORECASE,
+)
+_AM_I = re.compile(
+    r"(?:is|am|if|check|on)[-_]?(?:i[-_]?)?(?:the[-_]?)?\w*(?:leader|master|primary|active|vip)", re.IGNORECASE
+)
+#: What runs on after its caller ended, unless it has one of the options (with +) or if it has one (with -).
+_DETACHING = {
+    "systemd-run": ("+", "t", "P", "--wait", "--scope", "--pty", "--pipe"),
+    "docker run": ("-", "d", "d", "--detach"),
+    "docker exec": ("-", "d", "d", "--detach"),
+    "compose run": ("-", "d", "d", "--detach"),
+    "compose exec": ("-", "d", "d", "--detach"),
+    "setsid": ("-", "f", "f", "--fork"),
+    "ssh": ("-", "f", "f"),
+}
+_DETACHED = re.compile(
+    r"(?:screen .*-d?m?d|tmux new\S* .*-d|start-stop-daemon .*(?:--background|-b)\b|daemonize|at now|batch)"
+)
+_ELSEWHERE = word_set("ssh")
+_EXECS = frozenset(("docker exec", "compose exec", "kubectl exec", "lxc exec"))
+_OTHER_USER = word_set("sudo doas su runuser gosu")
+
+
+@dataclass
+class Replacement:
+    """A line without its own lock: the command, and the options that say what the lock did."""
+
+    name: str
+    command: str
+    options: list[str]
+    #: The key that the lock's own name gives, or None.
+    key: str | None = None
+    #: The file of a lock of this machine, or None.
+    path: str | None = None
+
+
+def why_left(reading: Reading) -> str | None:
+    """Return why a line that has a guard should not get another one around it, or None."""
+    for act in reading.acts:
+        if act is reading.main:
+            break
+        is_test = act.program in _TESTS and _MACHINE.search(act.text)
+        if is_test or _AM_I.match(act.program):
+            return "a test decides which machine runs it: wrapped, another may take the key and run nothing"
+    shared = _shared(reading)
+    if shared is not None:
+        return f"{shared} guards it already"
+    for act in reading.acts:
+        if _is_lock(act):
+            return f"{act.program} looks like a lock of its own"
+    return None
+
+
+def remarks(job: Job, reading: Reading) -> list[str]:
+    """Return what is wrong with a guard inside of the lock, as long as it is there."""
+    found = []
+    names = [carrier.name for carrier in reading.carriers]
+    for act in reading.acts:
+        takes = act.program in ("mkdir", "touch") and any(_LOCKFILE.fullmatch(value) for value in act.values)
+        if act.program in _LEFT_BEHIND or takes:
+            found.append(
+                f"the lock of {act.program} stays when the command is killed; remove it, as the key does the same"
+            )
+        if _DETACHED.match(act.text):
+            found.append(_leaves(act.program))
+    found += [_leaves(carrier.name) for carrier in reading.carriers if _detaches(carrier)]
+    if job.user not in (None, "root") and any(name in _OTHER_USER for name in names):
+        found.append(
+            f"{job.user} cannot stop what another user runs when the lease is lost; put the line into that user's "
+            "crontab, or root's"
+        )
+    return list(dict.fromkeys(found))
+
+
+def hints(reading: Reading) -> list[str]:
+    """Return what to know about the guards that stay inside of the lock."""
+    found = []
+    for name in dict.fromkeys(carrier.name for carrier in reading.carriers):
+        if name in _EXECS or name in _ELSEWHERE:
+            where = "on the other machine" if name in _ELSEWHERE else "in the container"
+            found.append(f"{name}: when the lease is lost, cronlock stops it here, but not what it started {where}")
+    return found
+
+
+def local_lock(reading: Reading) -> Carrier | None:
+    """Return what locks, for this machine alone, what the line is there for; None if nothing does."""
+    return next((carrier for carrier in reading.carriers if carrier.name in _LOCAL), None)
+
+
+def path_of(reading: Reading) -> str | None:
+    """Return the file of the line's lock."""
+    lock = local_lock(reading)
+    if lock is None:
+        return None
+    return lock.operands[0].value if lock.operands else lock.given("--lockfile", "-L", "-f")
+
+
+def replace(job: Job, reading: Reading) -> Replacement | None:
+    """Return the line without its lock, if cronlock can stand in its place."""
+    for carrier in reading.carriers:
+        if carrier.name in _LOCAL or carrier.name in _SHARED:
+            # The variables of kvz/cronlock go with it.
+            given = [word for act in reading.acts for word in act.assignments if word.value.startswith("CRONLOCK_")]
+            options = _options(carrier, given)
+            command = _without(job.command, [*given, *carrier.head], carrier, job.shell)
+            if options is None or command is None:
+                return None
+            keys = [word.value[13:] for word in given if word.value.startswith("CRONLOCK_KEY=")]
+            keys += [word.value for word in carrier.operands[:1] if carrier.name in _SHARED]
+            return Replacement(carrier.name, command, options, next(iter(keys), None), path_of(reading))
+    return None
+
+
+def _options(carrier: Carrier, variables: list[Word]) -> list[str] | None:
+    """Return cronlock's options for those of a lock, or None if it has none for them."""
+    found: list[str] = []
+    if carrier.name == "flock":
+        if carrier.has_flag("s", "--shared") or carrier.has_flag("u", "--unlock"):
+            return None
+        found += _given("--skip-status", carrier.given("-E", "--conflict-exit-code"))
+        found += _duration("--wait", carrier.given("-w", "--wait", "--timeout"))
+    elif carrier.name == "consul lock":
+        if carrier.given("-n") not in (None, "1"):
+            return None
+        found += _duration("--wait", carrier.given("-timeout", "-try"))
+    elif carrier.name == "etcdctl lock":
+        found += _duration("--ttl", carrier.given("--ttl"))
+    elif carrier.name == "kvz/cronlock":
+        values = dict(word.value.split("=", 1) for word in variables)
+        found += _duration("--timeout", values.get("CRONLOCK_TIMEOUT"))
+    elif carrier.name in ("lockf", "runlock"):
+        found += _duration("--wait", carrier.given("-t"))
+    return found
+
+
+def _given(option: str, value: str | None) -> list[str]:
+    return [option, quote_if_needed(value)] if value else []
+
+
+def _duration(option: str, value: str | None) -> list[str]:
+    try:
+        return [option, value] if value and parse(value) > 0 else []
+    except ValueError:
+        return []
+
+
+def _without(text: str, words: list[Word], carrier: Carrier, shell: str) -> str | None:
+    """Return `text` without the `words` of `carrier` before its command, or None if they do not stand there as such."""
+    head = r"[ \t]+".join(re.escape(word.text) for word in words)
+    found = re.findall(rf"(?<![^\s;&|(]){head}[ \t]+", text)
+    is_script = carrier.script is not None and len(carrier.tail) == 1 and not is_plain(carrier.script)
+    if len(found) != 1 or (carrier.tail and len(carrier.tail) > 1 and carrier.name == "flock"):
+        return None
+    return text.replace(found[0], f"{shell} -c " if is_script else "")
+
+
+def _shared(reading: Reading) -> str | None:
+    for carrier in reading.carriers:
+        if carrier.name in _SHARED:
+            return carrier.name
+    return None
+
+
+def _is_lock(act: Act) -> bool:
+    name = posixpath.splitext(act.program)[0]
+    if not act.is_job or not _LOCK_NAME.fullmatch(name) or _NO_LOCK.match(name):
+        return False
+    return any(not value.startswith("-") for value in act.values)
+
+
+def _detaches(carrier: Carrier) -> bool:
+    if carrier.name not in _DETACHING:
+        return False
+    sign, first, second, *names = _DETACHING[carrier.name]
+    has = carrier.has_flag(first, *names) or carrier.has_flag(second)
+    return has if sign == "-" else not has
+
+
+def _leaves(name: str) -> str:
+    wait = "; add --wait or --scope" if name == "systemd-run" else "; have it wait"
+    return f"{name} leaves something running, which the lock does not cover{wait}"
