@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,10 +18,16 @@ from labs.machines import SHARED, Fleet, Machine
 from labs.servers.process import eventually, need
 from tests.crontab.cron import SHOW, STAND_IN, TAKE, Place
 from tests.crontab.examples import BASH_LINES, LINES
+from tests.crontab.test_corpus import _CASES as CASES
+from tests.crontab.test_corpus import _parse as parse_lines
 
 _SENDMAIL = f"""\
 #!/bin/sh
 mail=$(mktemp {SHARED}/.mail-XXXXXX) && cat >"$mail" && mv "$mail" "{SHARED}/mail/${{mail##*-}}"
+"""
+_RECORD = f"""\
+#!/bin/sh
+printf '%s\\0' "$@" >"{SHARED}/fired/$CASE"
 """
 _TEXTS = {"/bin/sh": LINES, "/bin/bash": BASH_LINES}
 # What a shell says of a line that it cannot read or run; it quotes the line or counts within it.
@@ -66,16 +74,49 @@ def test_cronie_reads_its_options_in_front_of_cronlock(tmp_path: Path) -> None:
     assert [mails(job.number) for job in before.jobs] == [(b"", b""), (b"loud\n", b"loud\n"), (b"<in>\n", b"<in>\n")]
 
 
+@pytest.mark.parametrize("cron", _CRONS)
+def test_real_cron_fires_the_corpus(cron: str, tmp_path: Path) -> None:
+    """cron takes every converted line, and starts cronlock with its key, options and command, as it should."""
+    wanted: dict[str, tuple[Job, list[str]]] = {}
+    for case in CASES:
+        crontab = parse_lines(case.lines)
+        after = parse_lines(wrap(crontab, Options()).text.splitlines())
+        for job, (given, _) in zip(after.jobs, case.jobs):
+            if given != "left":
+                wanted[f"{case.name.replace(':', '_')}_{job.number}"] = job, shlex.split(given)
+    assert len(wanted) > 90
+    read = {name for name, (job, _) in wanted.items() if set(job.options) <= set(DIALECTS[cron].options)}
+    with _machine(cron, tmp_path) as (machine, command, shared):
+        _accept(cron, machine, [wanted[name][0] for name in sorted(read)])
+        (shared / "fired").mkdir()
+        machine.run("chmod", "777", f"{SHARED}/fired")
+        machine.write("/usr/local/bin/cronlock", _RECORD, "755")
+        _fire(machine, command, shared, {name: job for name, (job, _) in wanted.items()})
+        fired = {file.name: file.read_bytes().decode().split("\0")[:-1] for file in (shared / "fired").iterdir()}
+    # An option that this cron does not read is its command, as the remark on the line says.
+    assert fired.keys() == read
+    for name, (key, *options) in ((name, wanted[name][1]) for name in read):
+        words = fired[name]
+        assert words[: words.index("--")] == ["run", "--key", key, *options], name
+
+
+def _accept(cron: str, machine: Machine, jobs: list[Job]) -> None:
+    """Have the crontab(1) of `cron` look at the lines as they are, without users."""
+    lines = "".join(f"{job.schedule.text} {_command(job)}\n" for job in jobs)
+    machine.write("/run/tab", lines)
+    machine.run(*(["crontab", "-n"] if cron == "debian" else [*cronie("bin/crontab"), "-T"]), "/run/tab")
+
+
+def _command(job: Job) -> str:
+    return "".join(f"-{letter} " for letter in job.options) + job.command + job.stdin
+
+
 def _mails_of(cron: str, directory: Path, before: list[Job], after: list[Job]) -> Callable[[int], tuple[bytes, bytes]]:
     """Return a function that says what `cron` mails of a line, by its number, before and after it was wrapped."""
-    name, *options = _CRONS[cron]
-    command = [*(cronie(name) if cron == "cronie" else [need(name, "cron")]), *options]
-    with Fleet(directory / "fleet") as fleet:
-        if not fleet.has_users:
-            pytest.skip("cron changes users: needs root, or newuidmap and a range of ids in /etc/subuid")
-        machine = fleet.machine("one")
-        cases = {f"old{job.number}": job for job in before} | {f"new{job.number}": job for job in after}
-        mails = _run_cron(machine, command, fleet.shared, cases)
+    cases = {f"old{job.number}": job for job in before} | {f"new{job.number}": job for job in after}
+    with _machine(cron, directory) as (machine, command, shared):
+        _fire(machine, command, shared, cases)
+        mails = _mails(shared)
     return lambda number: (_body(mails, f"old{number}"), _body(mails, f"new{number}"))
 
 
@@ -83,19 +124,30 @@ def _body(mails: dict[str, bytes], case: str) -> bytes:
     return mails.get(case, b"").replace(b"/run/work/" + case.encode(), b"HOME")
 
 
-def _run_cron(machine: Machine, command: list[str], shared: Path, cases: dict[str, Job]) -> dict[str, bytes]:
-    """Return what cron mails of each case when the machine starts; nothing where it mails nothing."""
-    program = Path(command[0]).name[:15]
-    machine.run("sh", "-c", _PAM)
-    machine.run("mount", "--bind", "/run/pam.d", "/etc/pam.d")
-    programs = {"show": SHOW, "take": TAKE, "cronlock": STAND_IN, "bare": 'echo "bare $1"\n'}
-    for name, text in programs.items():
-        machine.write(f"/usr/local/bin/{name}", text, "755")
-    machine.write("/usr/sbin/sendmail", _SENDMAIL, "755")
-    (shared / "mail").mkdir()
+@contextlib.contextmanager
+def _machine(cron: str, directory: Path) -> Iterator[tuple[Machine, list[str], Path]]:
+    """Give a machine, the command that starts `cron` there, and the directory that it shares with us."""
+    name, *options = _CRONS[cron]
+    command = [*(cronie(name) if cron == "cronie" else [need(name, "cron")]), *options]
+    with Fleet(directory / "fleet") as fleet:
+        if not fleet.has_users:
+            pytest.skip("cron changes users: needs root, or newuidmap and a range of ids in /etc/subuid")
+        machine = fleet.machine("one")
+        machine.run("sh", "-c", _PAM)
+        machine.run("mount", "--bind", "/run/pam.d", "/etc/pam.d")
+        programs = {"show": SHOW, "take": TAKE, "cronlock": STAND_IN, "bare": 'echo "bare $1"\n'}
+        for program, text in programs.items():
+            machine.write(f"/usr/local/bin/{program}", text, "755")
+        machine.write("/usr/sbin/sendmail", _SENDMAIL, "755")
+        (fleet.shared / "mail").mkdir()
+        yield machine, command, fleet.shared
+
+
+def _fire(machine: Machine, command: list[str], shared: Path, cases: dict[str, Job]) -> None:
+    """Start cron with `cases` as jobs of the machine's start, and wait until all of them are over."""
     tab = ["MAILTO=root", "PATH=/usr/local/bin:/usr/bin:/bin", "X='x y'", *_line("first", "/bin/sh", "echo first")]
     for case, job in cases.items():
-        tab += _line(case, job.shell, "".join(f"-{letter} " for letter in job.options) + job.command + job.stdin)
+        tab += _line(case, job.shell, _command(job))
     machine.run("sh", "-c", _FILES, "sh", *(f"/run/work/{case}" for case in cases))
     tab += _line("last", "/bin/sh", "echo last")
     (shared / "tab").write_bytes("".join(f"{line}\n" for line in tab).encode("utf-8", "surrogateescape"))
@@ -103,8 +155,7 @@ def _run_cron(machine: Machine, command: list[str], shared: Path, cases: dict[st
     machine.start(*command)
     # cron starts what is due at the start one after the other, and has done so when both ends are there.
     eventually(lambda: {"first", "last"} <= _mails(shared).keys(), "cron runs the first and the last line", 120)
-    eventually(lambda: machine.programs().count(program) == 1, "all lines end", 120)
-    return _mails(shared)
+    eventually(lambda: machine.programs().count(Path(command[0]).name[:15]) == 1, "all lines end", 120)
 
 
 _FILES = """
