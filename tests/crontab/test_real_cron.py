@@ -79,12 +79,12 @@ def test_real_cron_fires_the_corpus(cron: str, tmp_path: Path) -> None:
     """cron takes every converted line, and starts cronlock with its key, options and command, as it should."""
     wanted: dict[str, tuple[Job, list[str]]] = {}
     for case in CASES:
-        crontab = parse_lines(case.lines)
-        after = parse_lines(wrap(crontab, Options()).text.splitlines())
+        crontab = parse_lines(case.lines, system=case.is_system)
+        after = parse_lines(wrap(crontab, Options()).text.splitlines(), system=case.is_system)
         for job, (given, _) in zip(after.jobs, case.jobs):
             if given != "left":
                 wanted[f"{case.name.replace(':', '_')}_{job.number}"] = job, shlex.split(given)
-    assert len(wanted) > 90
+    assert len(wanted) > 150
     read = {name for name, (job, _) in wanted.items() if set(job.options) <= set(DIALECTS[cron].options)}
     with _machine(cron, tmp_path) as (machine, command, shared):
         _accept(cron, machine, [wanted[name][0] for name in sorted(read)])

@@ -14,6 +14,7 @@ from cronlock.crontab.wrapping import Options, wrap
 from labs.installation import ROOT
 from tests.crontab.examples import BASH_LINES, LINES
 from tests.crontab.test_checking import BAD, GOOD
+from tests.crontab.test_corpus import _CASES as CASES
 from tests.crontab.test_lines import READABLE
 
 # Before each example, so that it is never the only line.
@@ -74,15 +75,19 @@ def test_comes_of_its_line(row: _Row) -> None:
     assert others == []
 
 
-_TEXTS = [*GOOD, *(line for line, _ in BAD), *(line for line, _ in READABLE), LINES, BASH_LINES]
+_TEXTS = [
+    *((text, False) for text in (*GOOD, *(line for line, _ in (*BAD, *READABLE)), LINES, BASH_LINES)),
+    *(("\n".join(case.lines), case.is_system) for case in CASES),
+    *((row.example, row.system) for row in ROWS if row.dialect is CRON),
+]
 
 
 def test_there_are_no_others() -> None:
     """Whatever is said of any line of these tests is in the table, and what wrap says, --check says of that line."""
     assert len(ROWS) > 40
-    for text in (*_TEXTS, *(row.example for row in ROWS if row.dialect is CRON and not row.system)):
-        for whole in (f"{_FIRST}{text}\n", f"{_FIRST}{text}"):
-            wrapped, checked = _both(whole)
+    for text, system in _TEXTS:
+        for whole in (f"{text}\n", text):
+            wrapped, checked = _both((_SYSTEM_FIRST if system else _FIRST) + whole, system=system)
             for remark in wrapped + checked:
                 assert any(row.pattern.search(remark.text) for row in ROWS), (text, remark.text)
             for remark in wrapped:
