@@ -66,11 +66,11 @@ _FOREIGN = {
 }
 #: What engines import besides, with all that it brings in turn: clients of servers, and what AWS's signatures take.
 _CLIENTS = {
-    "etcd": "binascii, h11, json",
+    "etcd": "binascii, json",
     "mysql": "pymysql",
-    "dynamodb": "h11, hashlib, hmac, json",
-    "s3": "h11, hashlib, hmac, json",
-    "sqs": "h11, hashlib, hmac, json",
+    "dynamodb": "hashlib, hmac, json",
+    "s3": "hashlib, hmac, json",
+    "sqs": "hashlib, hmac, json",
 }
 
 _JOB = _names("durations errors keys config config.arguments config.file config.options config.settings")

@@ -8,7 +8,6 @@ import sys
 _CLIENTS = {
     "botocore": ("botocore", "python3-botocore"),
     "cryptography": ("cryptography", "python3-cryptography"),
-    "h11": ("h11", "python3-h11"),
     "kazoo": ("kazoo", "python3-kazoo"),
     "libpq": ("'psycopg[binary]'", "libpq5 (Red Hat: libpq)"),
     "pymysql": ("PyMySQL", "python3-pymysql (Red Hat: python3-PyMySQL)"),

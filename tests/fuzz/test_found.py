@@ -114,7 +114,7 @@ def test_long_owner_in_a_message() -> None:
 
 
 def test_status_line_with_a_secret() -> None:
-    """What h11 quotes of a line that is none is no part of the message."""
+    """Nothing of a line that is none is part of the message."""
     connection = Connection("server", "h", 80)
     with _says(lambda _: f"{SECRET} 1 so\r\n\r\n".encode()), pytest.raises(Unanswered) as caught:
         connection.request("GET", "/", {}, b"", time.monotonic() + 5)

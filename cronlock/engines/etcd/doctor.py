@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 import time
 
-from h11._version import __version__ as h11_version
-
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, at, judge_share, number, span
 from ...errors import BackendError, BackendUnavailable
 from ..wire.aws_signature import parse_date
@@ -56,7 +54,6 @@ def examine(case: Case) -> Iterator[Finding]:
         yield from _compaction(cluster, case)
     finally:
         cluster.close()
-    yield Finding("client", OK, f"h11 {h11_version}")
 
 
 def _credentials(case: Case) -> Iterator[Finding]:

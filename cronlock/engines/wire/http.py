@@ -1,12 +1,11 @@
 """HTTP/1.1 with one time limit, for the servers that are asked by it: one connection, one request at a time.
 
-h11 knows the protocol and does no I/O; `wire.stream` does the I/O and knows the limit. Nothing is
-followed (redirects), undone (compression) or tried again here.
+As a client needs it that never asks for a head alone, an upgrade or a compressed answer, and as strict as RFC 9112
+lets it be: client libraries take as long to import as all the rest of a run. Nothing is followed (redirects), undone
+(compression) or tried again here. `wire.stream` does the I/O and knows the limit.
 """
 
 from __future__ import annotations
-
-import h11
 
 from ...errors import BackendUnavailable
 from ...value import Value
@@ -20,6 +19,14 @@ if TYPE_CHECKING:
 #: What of an answer is read at most, in bytes, head included.
 LONGEST = 1 << 20
 _LONGEST_HEAD = 1 << 16
+#: A chunk's length has so many hexadecimal digits at most, a body's so many decimal ones.
+_LONGEST_NUMBER = 16
+# What RFC 9110 calls a token, and what it lets a header's value have: no control characters but the tab.
+_TOKEN = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_VALUE = frozenset((9, *range(0x20, 0x7F), *range(0x80, 0x100)))
+_VISIBLE = frozenset(range(0x21, 0x7F))
+_SENT = _VALUE & frozenset(range(0x80))
+_HEXADECIMAL = frozenset(b"0123456789abcdefABCDEF")
 # A server may announce its answer ("100 Continue", "103 Early Hints"); one that only announces is none.
 _ANNOUNCEMENTS = 8
 
@@ -41,6 +48,183 @@ class Response(Value):
     body: bytes
 
 
+class Answer:
+    """An answer as its bytes come. Raises ValueError, whose text says what is wrong with one that is no HTTP."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        #: How much of the data was looked through for the end of a line.
+        self._searched = 0
+        #: What is read next; each returns whether something was read.
+        self._step = self._read_head
+        self._announced = 0
+        self._status = 0
+        self._headers: dict[str, str] = {}
+        self._body = bytearray()
+        #: How much of the body, or of a chunk of it, is still to come.
+        self._left = 0
+        self._until_closed = False
+        self._keep = False
+        self._complete = False
+
+    def feed(self, data: bytes) -> Response | None:
+        """Return the answer once it is there; `data` are the bytes that came."""
+        self._data += data
+        while not self._complete and self._step():
+            pass
+        return self._response() if self._complete else None
+
+    def end(self) -> Response | None:
+        """Return the answer if the connection's end is its end."""
+        return self._response() if self._until_closed else None
+
+    @property
+    def keeps_connection(self) -> bool:
+        """Whether the connection is good for another request: nothing followed, and the server does not close it."""
+        return self._keep and not self._data
+
+    def _response(self) -> Response:
+        return Response(self._status, self._headers, bytes(self._body))
+
+    def _line(self) -> bytes | None:
+        """Take the next line, without its end, None if it has not come yet."""
+        end = self._data.find(b"\r\n", max(self._searched - 1, 0))
+        if end < 0:
+            self._searched = len(self._data)
+            return None
+        self._searched = 0
+        line = bytes(self._data[:end])
+        del self._data[: end + 2]
+        return line
+
+    def _read_head(self) -> bool:
+        end = self._data.find(b"\r\n\r\n", max(self._searched - 3, 0))
+        if max(end, len(self._data) if end < 0 else 0) > _LONGEST_HEAD:
+            raise ValueError("its head is too long")
+        # What can be no HTTP is not waited for.
+        if not b"HTTP/1.".startswith(self._data[:7]):
+            raise ValueError("bad status line")
+        if end < 0:
+            self._searched = len(self._data)
+            return False
+        self._searched = 0
+        first, *lines = bytes(self._data[:end]).split(b"\r\n")
+        del self._data[: end + 4]
+        version, code, reason = first[:9], first[9:12], first[12:]
+        if version not in (b"HTTP/1.1 ", b"HTTP/1.0 ") or not (code.isdigit() and code[:1] != b"0" and len(code) == 3):
+            raise ValueError("bad status line")
+        if reason[:1] not in (b"", b" ") or not _VALUE.issuperset(reason):
+            raise ValueError("bad status line")
+        self._status = int(code)
+        fields = [_header(line) for line in lines]
+        length, chunked = _framing(fields, current=version == b"HTTP/1.1 ")
+        if self._status < 200:
+            self._announced += 1
+            if self._status == 101 or self._announced > _ANNOUNCEMENTS:
+                raise ValueError("announces its answer, and gives none")
+            return True
+        self._headers = dict(fields)
+        options = {word.strip().lower() for name, value in fields if name == "connection" for word in value.split(",")}
+        self._keep = version == b"HTTP/1.1 " and "close" not in options
+        if self._status in (204, 304):
+            length, chunked = 0, False
+        if chunked:
+            self._step = self._read_length_of_chunk
+        elif length is not None:
+            self._left = length
+            self._complete = not length
+            self._step = self._read_body
+        else:
+            self._until_closed, self._keep = True, False
+            self._step = self._read_rest
+        return True
+
+    def _take(self) -> None:
+        """Move what there is of the body, or of the chunk, into the body."""
+        piece = self._data[: self._left]
+        self._body += piece
+        del self._data[: len(piece)]
+        self._left -= len(piece)
+
+    def _read_body(self) -> bool:
+        self._take()
+        self._complete = not self._left
+        return False
+
+    def _read_rest(self) -> bool:
+        self._left = len(self._data)
+        self._take()
+        return False
+
+    def _read_length_of_chunk(self) -> bool:
+        line = self._line()
+        if line is None:
+            return False
+        digits, _, extension = line.partition(b";")
+        number = digits.rstrip(b" ")
+        if not (
+            0 < len(number) <= _LONGEST_NUMBER and _HEXADECIMAL.issuperset(number) and _VALUE.issuperset(extension)
+        ):
+            raise ValueError("bad length of a chunk")
+        self._left = int(number, 16)
+        self._step = self._read_chunk if self._left else self._read_trailer
+        return True
+
+    def _read_chunk(self) -> bool:
+        self._take()
+        if self._left or len(self._data) < 2:
+            return False
+        if self._data[:2] != b"\r\n":
+            raise ValueError("bad end of a chunk")
+        del self._data[:2]
+        self._step = self._read_length_of_chunk
+        return True
+
+    def _read_trailer(self) -> bool:
+        line = self._line()
+        if line:
+            _framing([_header(line)], current=True)  # Of no use, but it has to be a header.
+        self._complete = line == b""
+        return line is not None
+
+
+def _framing(fields: list[tuple[str, str]], *, current: bool) -> tuple[int | None, bool]:
+    """Return the length of the body, if its head says one, and whether it comes in chunks; raises ValueError.
+
+    `current` is whether it is of HTTP/1.1: before, there were no chunks.
+    """
+    lengths = {value for name, value in fields if name == "content-length"}
+    for text in lengths:
+        if len(lengths) > 1 or len(text) > _LONGEST_NUMBER or not (text.isascii() and text.isdigit()):
+            raise ValueError("bad Content-Length")
+    codings = [value.lower() for name, value in fields if name == "transfer-encoding"]
+    if codings and (codings != ["chunked"] or lengths or not current):
+        raise ValueError("bad Transfer-Encoding")
+    return int(lengths.pop()) if lengths else None, bool(codings)
+
+
+def _header(line: bytes) -> tuple[str, str]:
+    """Return the name, in small letters, and the value of a header's line; raises ValueError."""
+    name, colon, value = line.partition(b":")
+    # A line that begins with a space would go on with the one before it: nobody may send such any more.
+    if not (name and colon and _TOKEN.issuperset(name) and _VALUE.issuperset(value)):
+        raise ValueError("bad header")
+    return name.decode("ascii").lower(), value.strip(b" \t").decode("latin-1")
+
+
+def _request(method: str, target: str, fields: list[tuple[str, str]], body: bytes) -> bytes:
+    """Return the bytes of a request; raises ValueError where they would be none or more than one."""
+    if not _TOKEN.issuperset(method.encode()):
+        raise ValueError("bad method")
+    if not target or not _VISIBLE.issuperset(target.encode()):
+        raise ValueError("bad target")
+    for name, value in fields:
+        if not name or not _TOKEN.issuperset(name.encode()) or not _SENT.issuperset(value.encode()):
+            raise ValueError("bad header")
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields)]
+    return "\r\n".join([*lines, "", ""]).encode("ascii") + body
+
+
 class Connection:
     """The way to one server, which is connected to when it is first asked and kept for what follows."""
 
@@ -57,7 +241,6 @@ class Connection:
         #: The server as the header Host has it.
         self.place = (f"[{host}]" if ":" in host else host) + ("" if usual else f":{port}")
         self._stream: Stream | None = None
-        self._protocol: h11.Connection | None = None
         #: Whether anything was asked on the connection yet.
         self._asked = False
 
@@ -70,29 +253,26 @@ class Connection:
         lines = {"Host": self.place, "Content-Length": str(len(body)), "Accept-Encoding": "identity"}
         given = {name.lower() for name in headers}
         fields = [(name, value) for name, value in lines.items() if name.lower() not in given]
-        stream, protocol = self._connected(deadline)
+        stream = self._connected(deadline)
         self._asked = True
         try:
-            head = h11.Request(method=method, target=target, headers=[*fields, *headers.items()])
-            events = (head, h11.Data(data=body), h11.EndOfMessage())
-            stream.send(b"".join([protocol.send(event) or b"" for event in events]))
-        except (h11.LocalProtocolError, UnicodeEncodeError) as error:
+            stream.send(_request(method, target, [*fields, *headers.items()], body))
+        except ValueError as error:
             self.close()
-            raise BackendUnavailable(f"{self._name}: what is to be sent is no HTTP: {_short(error)}") from error
+            # A UnicodeEncodeError would quote what is not to be shown.
+            what = "bad character" if isinstance(error, UnicodeError) else error
+            raise BackendUnavailable(f"{self._name}: what is to be sent is no HTTP: {what}") from error
         except BackendUnavailable:
             self.close()
             raise
         try:
-            response = self._answer(stream, protocol)
+            return self._answer(stream)
         except BackendUnavailable as error:
             self.close()
             raise Unanswered(str(error)) from error
-        except (h11.RemoteProtocolError, ValueError) as error:
-            # A ValueError is what a length of thousands of digits gives.
+        except ValueError as error:
             self.close()
-            raise Unanswered(f"{self._name}: does not answer as an HTTP server does: {_short(error)}") from error
-        self._go_on(protocol)
-        return response
+            raise Unanswered(f"{self._name}: does not answer as an HTTP server does: {error}") from error
 
     def connect(self, deadline: float) -> None:
         """Connect now, unless the connection stands: what comes next is the request alone."""
@@ -102,73 +282,41 @@ class Connection:
         """Close the connection; raises nothing. The next request makes another."""
         if self._stream is not None:
             self._stream.close()
-        self._stream = self._protocol = None
+        self._stream = None
 
     def quiet(self) -> bool:
         """Whether there is a connection, and the server neither closed it nor said a word unasked."""
         return self._stream is not None and self._stream.quiet()
 
-    def _connected(self, deadline: float) -> tuple[Stream, h11.Connection]:
+    def _connected(self, deadline: float) -> Stream:
         # A server that closed the idle connection, or says what it was not asked, is connected to anew. On a new
         # one it may still end the handshake: TLS 1.3 has session tickets for later.
-        if self._stream is not None and self._protocol is not None and (not self._asked or self.quiet()):
+        if self._stream is not None and (not self._asked or self.quiet()):
             self._stream.limit(deadline)
-            return self._stream, self._protocol
+            return self._stream
         self.close()
         self._stream = Stream.connect_tcp(self._name, self._host, self._port, deadline, self._tls)
-        self._protocol = h11.Connection(h11.CLIENT, max_incomplete_event_size=_LONGEST_HEAD)
         self._asked = False
-        return self._stream, self._protocol
+        return self._stream
 
-    def _answer(self, stream: Stream, protocol: h11.Connection) -> Response:
-        head: h11.Response | None = None
-        body = bytearray()
-        received = announced = 0
+    def _answer(self, stream: Stream) -> Response:
+        answer = Answer()
+        received = 0
         while True:
-            event = protocol.next_event()
-            if event is h11.NEED_DATA:
-                data = self._more(stream, begun=head is not None)
-                received += len(data)
-                if received > self._longest:
-                    raise BackendUnavailable(f"{self._name}: the answer is longer than {self._longest} bytes")
-                protocol.receive_data(data)
-            elif isinstance(event, h11.Response):
-                head = event
-            elif isinstance(event, h11.Data):
-                body += event.data
-            elif isinstance(event, h11.InformationalResponse) and event.status_code != 101:
-                announced += 1
-                if announced > _ANNOUNCEMENTS:
-                    raise BackendUnavailable(f"{self._name}: announces its answer, and gives none")
-            elif isinstance(event, h11.EndOfMessage) and head is not None:
-                headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
-                return Response(head.status_code, headers, bytes(body))
-            else:
-                raise BackendUnavailable(f"{self._name}: does not answer as an HTTP server does")
-
-    @staticmethod
-    def _more(stream: Stream, *, begun: bool) -> bytes:
-        """Return the next bytes, none at the end of the stream: an answer that has `begun` may end so."""
-        try:
-            return stream.receive()
-        except HungUp as error:
-            if error.__cause__ is not None or not begun:
-                raise  # A reset ends nothing.
-            return b""
-
-    def _go_on(self, protocol: h11.Connection) -> None:
-        """Keep the connection for the next request where both sides agree on that."""
-        done = protocol.our_state is h11.DONE and protocol.their_state is h11.DONE
-        if not done or protocol.trailing_data != (b"", False):
-            self.close()
-            return
-        protocol.start_next_cycle()
-
-
-def _short(error: Exception) -> str:
-    """Return an error's text, which may quote a whole head."""
-    text = str(error)
-    # What is quoted behind may be a secret: a header's value, or some of the answer.
-    for quote in (" b'", ' b"', " bytearray("):
-        text = text.partition(quote)[0]
-    return text[:100]
+            try:
+                data = stream.receive()
+            except HungUp as error:
+                # A reset ends nothing.
+                response = None if error.__cause__ is not None else answer.end()
+                if response is None:
+                    raise
+                self.close()
+                return response
+            received += len(data)
+            if received > self._longest:
+                raise BackendUnavailable(f"{self._name}: the answer is longer than {self._longest} bytes")
+            response = answer.feed(data)
+            if response is not None:
+                if not answer.keeps_connection:
+                    self.close()
+                return response

@@ -55,7 +55,7 @@ def test_one_server() -> None:
     with EtcdServer() as server:
         found = examined(server.url())
         assert levels(found) == {
-            **dict.fromkeys(("reachable", "round trip", "lease", "server", "clock", "space", "alarms", "client"), OK),
+            **dict.fromkeys(("reachable", "round trip", "lease", "server", "clock", "space", "alarms"), OK),
             "credentials": NOTE,
             "compaction": NOTE,
             "ensemble": WARNING,
