@@ -66,11 +66,11 @@ _FOREIGN = {
 }
 #: What engines import besides, with all that it brings in turn: clients of servers, and what AWS's signatures take.
 _CLIENTS = {
-    "etcd": "binascii, json",
+    "etcd": "_json, binascii",
     "mysql": "pymysql",
-    "dynamodb": "hashlib, hmac, json",
-    "s3": "hashlib, hmac, json",
-    "sqs": "hashlib, hmac, json",
+    "dynamodb": "_json, hashlib, hmac",
+    "s3": "_json, hashlib, hmac",
+    "sqs": "_json, hashlib, hmac",
 }
 
 _JOB = _names("durations errors keys config config.arguments config.file config.options config.settings")
@@ -88,7 +88,7 @@ def _engine(name: str, modules: str, wire: str = "") -> set[str]:
     return _JOB | own | ({"engines.wire"} if wire else set()) | {f"engines.wire.{module}" for module in wire.split()}
 
 
-_AWS = "aws aws_credentials aws_signature http stream"
+_AWS = "aws aws_credentials aws_signature http json_text stream"
 _REDIS = _engine("redis", "address cell resp store", "stream") | {"lease.server_clock"}
 _OWN = {
     "version": set(),
@@ -97,7 +97,7 @@ _OWN = {
     "rediss": _REDIS,
     "memcached": _engine("memcached", "item meta servers store", "stream"),
     "zookeeper": _engine("zookeeper", "cell session store swapping tree", "stream"),
-    "etcd": _engine("etcd", "api cell held messages names store", "http stream"),
+    "etcd": _engine("etcd", "api cell held messages names store", "http json_text stream"),
     "postgresql": _engine("postgresql", "libpq link servers sql store", "sql stream") | _names("lease.server_clock"),
     "mysql": _engine("mysql", "link servers sql store", "sql stream") | _names("lease.server_clock"),
     "dynamodb": _engine("dynamodb", "item store table", f"{_AWS} aws_json dated") | _names("lease.server_clock"),

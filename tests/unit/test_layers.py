@@ -35,6 +35,7 @@ _ENGINES_KNOW = {"engines.clients", "engines.url", "engines.wire", "lease"}
 _CLIENTS = ("cli", "commands", "crontab", "engines.", "testing", "value")
 #: Modules that the interpreter promises to nobody, and where they may be used.
 _DOORS = {
+    "_json": {"engines.wire.json_text"},
     "_ctypes": {"engines.postgresql.libpq", "process.linux"},
     "_signal": {"__main__", "process.signals"},
     "_socket": {"engines.wire.stream"},

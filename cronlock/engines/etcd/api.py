@@ -9,10 +9,10 @@ it was `repeated`.
 
 from __future__ import annotations
 
-import json
 import time
 
 from ...errors import BackendUnavailable
+from ..wire import json_text
 from ..wire.http import Connection, Unanswered
 from ..wire.stream import TLS_PARAMS, Busy, HungUp, patiently, place, tls_context, without_secrets
 from .messages import Answer, behind, text_of
@@ -212,14 +212,14 @@ class Server:
         """Return the answer to `message` with the headers `who`; raise Refusal for one that says no."""
         headers = {"Content-Type": "application/json", **who}
         try:
-            response = self._connection.request("POST", path, headers, json.dumps(message).encode(), deadline)
+            response = self._connection.request("POST", path, headers, json_text.dumps(message), deadline)
         except Unanswered as error:
             if self._heard or not isinstance(error.__cause__, HungUp) or not self.name.startswith("etcd:"):
                 raise
             raise Unanswered(f"{error}; if this port speaks TLS, write etcds://") from error
         self._heard = True
         try:
-            answer = json.loads(response.body)
+            answer = json_text.loads(response.body)
         except (ValueError, RecursionError):
             if _NAMED in response.body:
                 raise BackendUnavailable(

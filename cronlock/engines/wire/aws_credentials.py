@@ -8,13 +8,13 @@ asked as soon as anything in the environment or on the disk could make its answe
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
 
 from ...errors import BackendUnavailable, ConfigError
 from ...value import Value
+from . import json_text
 from .http import Connection, Response, Unanswered
 from .stream import is_loopback, tls_context, without_secrets
 
@@ -206,7 +206,7 @@ class Finder:
         try:
             if response.status != 200:
                 raise ValueError(f"status {response.status}")
-            fields = json.loads(response.body)
+            fields = json_text.loads(response.body)
             code = fields.get("Code", "Success")
             if code != "Success":
                 raise ValueError(f"it says {str(code)[:60]!r}")
@@ -223,11 +223,11 @@ class Finder:
         wish = {"service": self._service, "region": self.region, "endpoint": self.endpoint, "limit": max(left, 0.1)}
         # It finds what this process would, and what the system's Python has: a package of ours starts without that.
         code = f"import sys; sys.path[:0] = {sys.path!r}; from cronlock.engines.wire.aws_botocore import main; main()"
-        found = spawn.ask([sys.executable, "-c", code], json.dumps(wish).encode(), _LONGEST_ANSWER, deadline)
+        found = spawn.ask([sys.executable, "-c", code], json_text.dumps(wish), _LONGEST_ANSWER, deadline)
         if found is None:
             raise BackendUnavailable(f"{self._shown}: no AWS credentials in time: see --backend-timeout")
         try:
-            fields = json.loads(found)
+            fields = json_text.loads(found)
             if fields.get("missing"):
                 raise ConfigError(f"{self._shown}: {_NONE}")
             if fields.get("error"):

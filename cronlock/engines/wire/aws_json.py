@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 from ...value import Value
+from . import json_text
 from .aws import Service
 from .aws_signature import Request
 from .http import Unanswered
@@ -37,7 +36,7 @@ class JsonService(Service):
 
     def call(self, action: str, body: dict[str, Any], deadline: float, known: tuple[str, ...] = ()) -> Reply:
         """Do `action`; return its answer, or an error whose code is `known`. Raises as `ask` does."""
-        data = json.dumps(body, separators=(",", ":")).encode()
+        data = json_text.dumps(body)
         headers = {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": f"{self._target}.{action}"}
         answer = self.ask(action, Request("POST", self.root, "", data), headers, deadline, known)
         return Reply(answer.code, _object(answer.response) or {}, answer.says)
@@ -59,7 +58,7 @@ class JsonService(Service):
 def _object(response: Response) -> dict[str, Any] | None:
     """Return the object of an answer, None where there is none."""
     try:
-        body = json.loads(response.body or b"{}")
+        body = json_text.loads(response.body or b"{}")
     except (ValueError, RecursionError):
         return None
     return body if isinstance(body, dict) else None
