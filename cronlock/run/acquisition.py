@@ -24,6 +24,13 @@ _LAST_WORD = 0.2
 #: Pauses between looks at a held key, for --wait: from, up to, and growing by.
 _FIRST_LOOK, _LONGEST_LOOK, _LOOK_GROWTH = 0.1, 2.0, 1.5
 
+#: Programs that run what they are given, by name without a version.
+_SHARED = frozenset(
+    "ash bash bundle busybox chronic dash docker env flock ionice java kubectl ksh "  # noqa: SIM905 - a list of words
+    "nice node perl php python ruby sh ssh sudo timeout zsh".split()
+)
+_DIGITS = frozenset("0123456789")
+
 
 class Acquisition:
     """One run's asking: as one owner until there is an answer, and as another one after that."""
@@ -52,7 +59,7 @@ class Acquisition:
             owner=f"{keys.escape(host)}:{pid}:{os.urandom(8).hex()}",
             host=host,
             pid=pid,
-            program=os.path.basename(settings.command[0]),
+            program=_program(settings.command),
             ttl=settings.ttl,
             hold=settings.min_hold,
             ignore_hold=settings.ignore_hold,
@@ -223,3 +230,18 @@ class Acquisition:
         except CronlockError:
             # What may be ours lapses by itself; that nothing is run is said by the caller.
             self._strays.add(self.owner)
+
+
+def _program(command: list[str]) -> str:
+    """Return the name of the command's program, by which runs of other jobs are noticed.
+
+    Many jobs share a shell or the like, so that a checksum of what it was given stands behind its name. Parts with
+    digits are left out: they change with a release or a day.
+    """
+    name = os.path.basename(command[0])
+    if name.rstrip("0123456789.") not in _SHARED:
+        return name
+    words = [part for text in command[1:] for word in text.split() for part in word.split("/")]
+    kept = " ".join(word for word in words if _DIGITS.isdisjoint(word))
+    # Not a digest: hashlib takes longer to load than all else here. The modulus is a prime.
+    return f"{name}({int.from_bytes(kept.encode(errors='surrogateescape'), 'big') % 16777213:06x})"

@@ -45,7 +45,7 @@ def test_status_follows_a_key(place: Place) -> None:
     assert running["state"] == "running"
     assert running["run"]["host"] == os.uname().nodename
     assert running["run"]["pid"] == holder.pid
-    assert running["run"]["program"] == "sh"
+    assert running["run"]["program"].startswith("sh(")
     assert 0 < running["remaining"] <= 13
     let_go(node, holder)
     held = shown(node, "job")["job"]
@@ -280,6 +280,16 @@ def test_drift_is_warned_of(place: Place) -> None:
     done = node.run("--ttl", 5, "--min-hold", 0, "--", "echo")
     assert "another program: true, now echo" in done.err
     assert node.run("--ttl", 10, "--min-hold", 0, "-q", "--", "true").err == ""
+
+
+@on("file")
+def test_jobs_of_one_shell_are_told_apart(place: Place) -> None:
+    """Another script of the same shell is another program; the next release of one is not. No word is shown."""
+    said = []
+    for script in ("cd /releases/1101 2>/dev/null; true bill", "cd /releases/1102 2>/dev/null; true bill", "true pay"):
+        said.append(place.node.run("--min-hold", 0, "--", "sh", "-c", script).err)
+    assert said[:2] == ["", ""]
+    assert re.search(r"another program: sh\([0-9a-f]{6}\), now sh\([0-9a-f]{6}\);", said[2])
 
 
 @on("file")
