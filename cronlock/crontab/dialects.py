@@ -89,7 +89,7 @@ DIALECTS = {
             has_delay=False,
             on_error="that line never fires",
             shortcuts=(("@every_minute", "* * * * *"),),
-            only=r"@every_minute\b|@[0-9]+[ \t]|(\S+[ \t]+){5,6}-[qs][ \t]",
+            only=r"@every_(minute|second)\b|@[0-9]+[ \t]|(\S+[ \t]+){5,6}-n?[qs]+[ \t]",
         ),
         Dialect(
             "busybox",

@@ -18,8 +18,8 @@ _WORD = re.compile(r"([^ \t]+)[ \t]*")
 _EVERY = re.compile(r"(@every[ \t]+[^ \t]+)[ \t]*")
 _KEY_COMMENT = re.compile(r"#+[ \t]*key:[ \t]*(.*?)[ \t\r]*$", re.IGNORECASE)
 _OFF_COMMENT = re.compile(r"#+[ \t]*cronlock:[ \t]*off[ \t\r]*$", re.IGNORECASE)
-# cronie and BSD's cron read options in front of the command; one letter each.
-_OPTION = re.compile(r"-([A-Za-z])[ \t]+(?=[^ \t])")
+# cronie and BSD's cron read options in front of the command.
+_OPTION = re.compile(r"-([nqs]{1,3})[ \t]+(?=[^ \t])")
 _EMPTY_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*[ \t]*=[ \t\r]*$")
 
 
@@ -106,7 +106,8 @@ def parse(text: str, name: str, *, system: bool, dialect: Dialect = CRON) -> Cro
     crontab = Crontab(name, text.split("\n")[: -1 if ended else None], ended, dialect=dialect)
     variables: dict[str, str] = {}
     comment: tuple[str | None, bool] = (None, False)
-    for number, line in enumerate(crontab.lines, 1):
+    for number, written in enumerate(crontab.lines, 1):
+        line = written if dialect.keeps_return else written.removesuffix("\r")
         above, comment = comment, (None, False)
         stripped = line.lstrip(" \t")
         if not stripped or stripped.startswith("#"):

@@ -29,7 +29,8 @@ SHORTCUTS = {
     _REBOOT: _REBOOT,
 }
 _EVERY = re.compile(r"@every[ \t]+([0-9.hms]+)")
-_INTERVAL = re.compile(r"@[0-9]+")
+# Counted from the end of the run before, so from another time on each machine.
+_INTERVAL = re.compile(r"@([0-9]+|every_second)")
 _FIRST = datetime(2000, 1, 1)
 _DAY = 86400
 

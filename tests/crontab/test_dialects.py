@@ -42,6 +42,7 @@ _SCHEDULES = [
     ("cron", "H * * * *", 0),
     ("bsd", "@every_minute", 60),
     ("bsd", "@300", None),
+    ("bsd", "@every_second", None),
     ("bsd", "0~9 3 * * *", None),
 ]
 
@@ -61,6 +62,7 @@ def test_schedule(dialect: str, text: str, gap: float | None) -> None:
     [
         ("busybox", "0 3 * * * job 100% '%'", "0 3 * * * cronlock run --key job-100 --every 1h -- job 100% '%'"),
         ("busybox", "0 3 * * * -n job", "0 3 * * * cronlock run --key n-job --every 1h -- -n job"),
+        ("supercronic", "0 3 * * * job\r", "0 3 * * * cronlock run --key job --every 1h -- job"),
         (
             "supercronic",
             "*/30 * * * * * * a; b %F",
@@ -71,6 +73,7 @@ def test_schedule(dialect: str, text: str, gap: float | None) -> None:
         ("jenkins", "H/15 * * * *\tjob", "H/15 * * * *\tcronlock run --key job --every 15m -- job"),
         ("cronie", "0 3 * * * -n  job", "0 3 * * * -n  cronlock run --key job --every 1h -- job"),
         ("bsd", "0 3 * * * -n -q job -s x", "0 3 * * * -n -q cronlock run --key job-s-x --every 1h -- job -s x"),
+        ("bsd", "@daily -ns job", "@daily -ns cronlock run --key job --every 1h -- job"),
         ("cron", "0 3 * * * -n job%in", "0 3 * * * -n cronlock run --key job --every 1h -- job%in"),
         ("cron", "0 3 * * * -nice job", "0 3 * * * cronlock run --key nice-job --every 1h -- -nice job"),
     ],

@@ -94,6 +94,9 @@ def test_shell_runs_the_same(shell: str, crontab: Crontab, tmp_path: Path) -> No
 def test_wrapping_twice_changes_nothing(crontab: Crontab) -> None:
     """A wrapped crontab stays as it is; it has one key for each line, and nothing to report."""
     once = wrap(crontab, Options(prefix="tab"))
+    # What wrap says of a line, --check says too.
+    found = {(remark.number, remark.text) for remark in check(crontab, Options(prefix="tab"))}
+    assert all((remark.number, remark.text) in found for remark in once.remarks)
     again = parse(once.text, "tab", system=False)
     twice = wrap(again, Options(prefix="tab"))
     assert twice.text == once.text
