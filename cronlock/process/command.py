@@ -124,13 +124,16 @@ def _exec(argv: list[str], env: dict[str, str]) -> None:
         return
     found: OSError | None = None
     for folder in env.get("PATH", os.defpath).split(os.pathsep):
+        path = os.path.join(folder or ".", name)
         try:
-            _exec_file(os.path.join(folder or ".", name), argv, env)
+            _exec_file(path, argv, env)
         except (FileNotFoundError, NotADirectoryError):
             pass
         except PermissionError as error:
-            # Another one further on may do; if none does, this is the reason to give.
-            found = error
+            # Another one further on may do; if none does, this is the reason to give. Where the folder may not be
+            # searched, it is as for a shell: not found there.
+            if os.path.exists(path):
+                found = error
     raise found or FileNotFoundError(errno.ENOENT, "not found")
 
 

@@ -77,6 +77,21 @@ def test_unexecutable_in_path_is_passed_over(node: Node) -> None:
     assert node.run("--", "tool", env={"PATH": path}, key="other").status == 126
 
 
+def test_folder_in_path_that_may_not_be_searched(node: Node) -> None:
+    """It has nothing, as for a shell: a command that is nowhere else was not found."""
+    closed = node.directory / "closed"
+    closed.mkdir(mode=0o700)
+    line = node.line("--", "no-such-command")
+    if os.geteuid() == 0:
+        os.chown(closed, 65534, 65534)
+        line = ["unshare", "--map-root-user", *line]  # May do what root may only with what is root's.
+    else:
+        closed.chmod(0)
+    started = node.spawn(line, env={"PATH": f"{closed}:{node.environ['PATH']}"})
+    assert started.wait() == 127
+    assert "command not found" in started.err
+
+
 def test_script_without_interpreter_line(node: Node) -> None:
     """A script without ``#!`` is run by /bin/sh, as a shell would."""
     script = node.directory / "script"
