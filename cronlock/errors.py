@@ -83,6 +83,10 @@ class BackendUnavailable(BackendError):
     """
 
 
+class Forbidden(BackendError):
+    """The server does not let this user do it; the text names the right that is lacking. Nothing was done."""
+
+
 class Unacknowledged(BackendUnavailable):
     """A write was carried out, and too few replicas have it: a failover may undo it."""
 

@@ -20,7 +20,8 @@ from ..config.options import OPTIONS
 from ..config.settings import Settings
 from ..engines import registry
 from ..engines.url import URL
-from ..errors import UsageError
+from ..errors import BackendError, ForeignValue, UsageError
+from ..lease.vocabulary import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,6 +120,24 @@ def keys_to_show(backend: Backend, names: tuple[str, ...], command: str) -> list
     return list(dict.fromkeys(found)) if names else known
 
 
+def read_records(backend: Backend, names: list[str]) -> tuple[list[tuple[str, Record]], BackendError | None]:
+    """Return what is known of the keys, and what is wrong with one that has no record: the others are read anyway."""
+    records, failure = [], None
+    for key in names:
+        try:
+            records.append((key, backend.read(key) or Record()))
+        except ForeignValue as error:
+            failure = failure or error
+    return records, failure
+
+
+def confirmed(question: str, forced: str) -> bool:
+    """Ask at the terminal. Raises UsageError, which names the command that does not ask, if nobody is there."""
+    if not sys.stdin.isatty():
+        raise UsageError(f"nobody is there to be asked; if you are sure: {forced}")
+    return click.confirm(question, err=True)
+
+
 def is_pattern(name: str) -> bool:
     """Return whether `name` is a pattern as the shell has them, which stands for all keys that it matches."""
     return any(letter in name for letter in "*?[")
@@ -134,23 +153,9 @@ def matching_keys(backend: Backend, names: tuple[str, ...], command: str, *, all
 
     Raises UsageError for none, and where the backend cannot list its keys to match them.
     """
-    patterns = [name for name in names if any(sign in name for sign in "*?[")]
     if all_keys == bool(names):
         raise UsageError(f"{command}: name the keys, or give --all")
-    if not (all_keys or patterns):
-        return check_keys(names)
-    if not backend.traits.lists_keys:
-        raise UsageError(f"this backend cannot list its keys; name them: cronlock {command} KEY...")
-    known = sorted(backend.keys())
-    if all_keys:
-        return known
-    found: dict[str, None] = {}
-    for name in names:
-        matches = [key for key in known if fnmatch.fnmatchcase(key, name) or key == name]
-        if name in patterns and not matches:
-            raise UsageError(f"{command}: no key matches {name!r}; see cronlock status")
-        found.update(dict.fromkeys(matches if name in patterns else check_keys((name,))))
-    return list(found)
+    return keys_to_show(backend, names, command)
 
 
 def asker() -> tuple[str, str]:

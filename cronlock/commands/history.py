@@ -6,7 +6,7 @@ import time
 
 import click
 
-from ..lease.vocabulary import HISTORY, Record, Run
+from ..lease.vocabulary import HISTORY, Run
 from . import common, completion
 from .views import state, table
 
@@ -34,22 +34,26 @@ def command(keys: tuple[str, ...], count: int | None, since: str | None, as_json
     with common.opened(chosen) as backend:
         common.need_records(backend, "history")
         names = common.keys_to_show(backend, keys, "history")
-        records = {key: backend.read(key) or Record() for key in names}
+        found, failure = common.read_records(backend, names)
+    if failure is not None and not found:
+        raise failure
     now = time.time()
-    states = {key: state.state_of(record) for key, record in records.items()}
-    runs = [(key, run) for key, record in records.items() for run in record.runs]
+    states = {key: state.state_of(record) for key, record in found}
+    runs = [(key, run) for key, record in found for run in record.runs]
     if reach is not None:
         runs = [(key, run) for key, run in runs if run.outcome is None or _seen(run) >= now - reach]
     most = count or (HISTORY if since is None else None)
     runs = sorted(runs, key=lambda one: one[1].started_at, reverse=True)[:most]
     if as_json:
         click.echo(_json(common.name_of(chosen), now, keys, states, runs))
-        return 0
-    what = table.printable(names[0]) if len(names) == 1 else "these keys" if keys else "any key"
-    nothing = [f"no run of {what} is known" + ("" if since is None else " of that time")]
-    lines = table.history_table(runs, now, states=states, width=common.table_width()) if runs else nothing
-    for line in lines:
-        click.echo(line, color=common.colored())
+    else:
+        what = table.printable(names[0]) if len(names) == 1 else "these keys" if keys else "any key"
+        nothing = [f"no run of {what} is known" + ("" if since is None else " of that time")]
+        lines = table.history_table(runs, now, states=states, width=common.table_width()) if runs else nothing
+        for line in lines:
+            click.echo(line, color=common.colored())
+    if failure is not None:
+        raise failure
     return 0
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 
 import click
 
 from .. import durations
-from ..errors import UsageError
 from ..lease.describe import moment
 from ..lease.vocabulary import Record, Run
 from . import common, completion
@@ -45,7 +43,7 @@ def command(key: str, force: bool, **values: str | None) -> int:
         run = record.run or record.last
         assert run is not None
         click.echo(_describe(key, record, run, backend), err=not force)
-        if not force and not _confirmed():
+        if not force and not common.confirmed("release it?", "cronlock release --force KEY"):
             click.echo("nothing was released", err=True)
             return NOTHING_DONE
         if not backend.force_release(key, run.owner):
@@ -75,10 +73,3 @@ def _done(key: str, what: str, run: Run, backend: Backend) -> str:
     if backend.traits.local:
         return f"{name}: told the run of pid {run.pid} to stop when it renews the next time; then the key is free"
     return f"{name}: released; the run of pid {run.pid} on {printable(run.host)} stops when it renews the next time"
-
-
-def _confirmed() -> bool:
-    """Ask at the terminal. Raises UsageError when nobody is there to answer."""
-    if not sys.stdin.isatty():
-        raise UsageError("nobody is there to be asked; if you are sure: cronlock release --force KEY")
-    return click.confirm("release it?", err=True)

@@ -8,7 +8,7 @@ import time
 import click
 
 from ..config.settings import Settings
-from ..errors import BackendError, ForeignValue, UsageError, nearest
+from ..errors import BackendError, UsageError, nearest
 from ..lease.vocabulary import Record
 from . import common, completion, watching
 from .views import prometheus, state, table
@@ -96,15 +96,9 @@ def _read(
 
     And what is wrong with one that is none: the others are shown all the same.
     """
-    records, failure = [], None
-    for key in common.keys_to_show(backend, names, "status"):
-        try:
-            record = backend.read(key) or Record()
-        except ForeignValue as error:
-            failure = failure or error
-            continue
-        if not wanted or not set(wanted).isdisjoint(state.conditions_of(record)):
-            records.append((key, record))
+    records, failure = common.read_records(backend, common.keys_to_show(backend, names, "status"))
+    if wanted:
+        records = [one for one in records if not set(wanted).isdisjoint(state.conditions_of(one[1]))]
     return state.by_attention(records), failure
 
 

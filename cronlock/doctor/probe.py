@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, TypeVar
 
 from .. import keys
-from ..errors import BackendError, ConfigError, CronlockError
+from ..errors import BackendError, ConfigError, CronlockError, Forbidden
 from ..lease.describe import describe
 from ..lease.leases import Leases
 from ..lease.vocabulary import EXITED, Claim, Conflict, Ending
@@ -29,17 +29,6 @@ _REQUESTS = 5
 _PAUSE = 0.1
 #: What the probe's record calls its program, and how its key begins.
 PROGRAM = "cronlock doctor"
-
-
-@runtime_checkable
-class Purging(Protocol):
-    """A store that can remove a key's cell, for the probe's."""
-
-    def purge(self, key: str, deadline: float) -> str | None:
-        """Remove the cell by monotonic time `deadline`; return what is not allowed, None if it was done.
-
-        Raises BackendError when that cannot be told.
-        """
 
 
 class Case:
@@ -168,11 +157,17 @@ def lease(case: Case) -> Iterator[Finding]:
 
 
 def forget(case: Case) -> Iterator[Finding]:
-    """Remove what the probe left, where the store can; say so if it may not, and the record stays."""
-    store = case.backend.store if isinstance(case.backend, Leases) else None
-    lacks = store.purge(case.key, case.deadline()) if isinstance(store, Purging) else None
-    if lacks is not None:
-        yield Finding("permissions", NOTE, f"{lacks}: the doctors' own record, {case.key!r}, stays")
+    """Remove what the probe left; say so if that is not allowed, and the record stays."""
+    if not isinstance(case.backend, Leases):
+        return
+    store = case.backend.store
+    cell = store.read(case.key, case.deadline())
+    try:
+        # Another doctor may be at it, where all of this host have one key.
+        if not cell.lease:
+            store.remove(case.key, cell, case.deadline())
+    except Forbidden as error:
+        yield Finding("permissions", NOTE, f"{error}: the doctors' own record, {case.key!r}, stays")
 
 
 def _acquire(case: Case, claim: Claim) -> Grant | Conflict:

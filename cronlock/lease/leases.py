@@ -13,7 +13,7 @@ from . import rules
 from .clock import SystemClock
 from .state import State, decode, encode
 from .store import NO_HOLD, Cell
-from .vocabulary import HISTORY, RELEASED, Conflict, Grant, Record
+from .vocabulary import RELEASED, Conflict, Grant
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from .clock import Clock
     from .store import Hold, Store
-    from .vocabulary import Claim, Ending, Pause, Stop, Traits
+    from .vocabulary import Claim, Ending, Pause, Record, Stop, Traits
 
 #: Seconds that machines' clocks may differ by where a pause is judged by them, since the server has no clock to ask:
 #: as much as the default --min-hold bears.
@@ -207,18 +207,7 @@ class Leases:
         state = self._state(key, cell)
         if state.latest is None and not state.success and state.paused is None:
             return None
-        run, history = state.run, state.history()
-        if run is not None and run.outcome == RELEASED and not cell.lease:
-            history, run = [run, *history[: HISTORY - 1]], None
-        return Record(
-            run=run,
-            remaining=cell.lease if run is not None else 0.0,
-            hold_remaining=cell.hold,
-            history=history,
-            success=state.last_success(),
-            pause=state.paused if rules.pause_left(state, self._earliest(cell, at)) else None,
-            stop=None if run is None else rules.stop_of(state, run.owner),
-        )
+        return rules.shown(state, cell, self._earliest(cell, at))
 
     def force_release(self, key: str, owner: str) -> bool:
         """Take the lease or the hold from `owner`, whoever asks; False if it was not theirs."""
@@ -258,6 +247,18 @@ class Leases:
     def resume(self, key: str) -> Pause | None:
         """Let runs start again; return the pause that there was, None without one."""
         return self._tell(key, rules.resume)[0].paused
+
+    def forget(self, key: str, age: float) -> bool:
+        """Remove the cell if `rules.stays` lets it go, by a read and another request; see `Backend.forget`."""
+        deadline = self._deadline()
+        while True:
+            cell, at = self.store.read(key, deadline, exact=True), self._clock.now()
+            record = rules.shown(self._state(key, cell), cell, self._earliest(cell, at))
+            if rules.stays(record, self._server_time(cell, at), age) is not None:
+                return False
+            if cell.data is None or self.store.remove(key, cell, deadline):
+                return True
+            self._check(deadline, key)
 
     def watch(self, key: str) -> int | None:
         """Return a descriptor that can be read once the key may have changed; None where nothing tells."""

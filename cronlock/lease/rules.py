@@ -21,6 +21,7 @@ from .vocabulary import (
     ENDED,
     FORGOTTEN,
     HELD,
+    HISTORY,
     HOLD,
     NOT_STARTED,
     PAUSED,
@@ -28,6 +29,7 @@ from .vocabulary import (
     STOPPED,
     UNDONE,
     Conflict,
+    Record,
     Run,
 )
 
@@ -39,6 +41,10 @@ if TYPE_CHECKING:
 
 #: What became of a tick: it needs nobody any more; a run of it began and did not end; nobody began it.
 _DONE, _BEGUN, _OPEN = "done", "begun", "open"
+#: Why a record is not forgotten, besides HELD and HOLD.
+USED = "used"
+#: For so many seconds a record stays whatever is asked: no request takes as long to arrive.
+FRESH = 3600.0
 #: Servers tell their uptime in whole seconds, and stores take some off to be sure.
 _UPTIME_SLACK = 3.0
 
@@ -252,3 +258,43 @@ def stop(state: State, stop: Stop, seen: Cell) -> State | None:
         return None
     assert state.run is not None
     return state.but(stop=stop.but(tick=state.run.tick))
+
+
+def shown(state: State, seen: Cell, now: float) -> Record:
+    """Return what is known of a key, for people; epoch time `now` is the earliest that it can be."""
+    run, history = state.run, state.history()
+    if run is not None and run.outcome == RELEASED and not seen.lease:
+        history, run = [run, *history[: HISTORY - 1]], None
+    return Record(
+        run=run,
+        remaining=seen.lease if run is not None else 0.0,
+        hold_remaining=seen.hold,
+        history=history,
+        success=state.last_success(),
+        pause=state.paused if pause_left(state, now) else None,
+        stop=None if run is None else stop_of(state, run.owner),
+    )
+
+
+def stays(record: Record, now: float, age: float) -> str | None:
+    """Return why a record that is to be forgotten stays, None if it may go.
+
+    HELD, HOLD, PAUSED, or USED within `age` seconds.
+
+    What is on its way to a cell that was never there takes effect once a cell is removed. So nothing is that may
+    still be on its way: who forgets asks for an `age` that no request has (`FRESH`).
+    """
+    if record.remaining > 0:
+        return HELD
+    if record.hold_remaining > 0:
+        return HOLD
+    if record.pause is not None:
+        return PAUSED
+    used = last_used(record)
+    return USED if used is not None and now - used < age else None
+
+
+def last_used(record: Record) -> float | None:
+    """Return the last epoch time at which a run is known to have been under way; None if none is on record."""
+    runs = record.runs if record.success is None else [*record.runs, record.success]
+    return max((run.ended_at or run.started_at for run in runs), default=None)

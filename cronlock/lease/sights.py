@@ -104,6 +104,13 @@ class Sights:
                 fields.update(boot=self._boot, boot_time="0.0")
         self._write(encode(fields))
 
+    def forget(self) -> None:
+        """Remove what is remembered; failing costs nothing but a delay, should the key be used again."""
+        try:
+            os.unlink(self._path)
+        except OSError:
+            pass  # Nothing was remembered; or it is not ours to remove.
+
     def _read(self) -> dict[str, str]:
         try:
             # What cannot be written back would be noticed anew each time, and never be over.

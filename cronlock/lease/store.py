@@ -5,7 +5,8 @@ cell, and swaps it for another if nobody wrote meanwhile. That is all that the r
 
 - **A version never comes twice.** A swap takes effect only while the cell is as `seen` shows it, in one atomic
   step, also when its request arrives late, or twice, or its reply is lost. Every swap that is carried out moves
-  the version on, one that writes the same bytes too.
+  the version on, one that writes the same bytes too. (That nothing is there is seen again once a cell was removed:
+  `rules.stays` says when.)
 - **Over stays over.** If a cell is shown with lease or hold 0, that stays true until somebody writes. A lease or
   a hold lasts at least as long as asked for, counted from the call of `swap` or from any moment between that and
   when it was carried out, on any clock but ours; it may last a little longer. So a lease is counted from before the
@@ -90,6 +91,12 @@ if TYPE_CHECKING:
             `lease`: so many seconds from now on; 0.0 ends it; None leaves it as it is. Returns whether it was
             done, and the cell as it is now: with the new version and what the server keeps of the lease (perhaps
             less than asked for), or what is there instead. Raises Unacknowledged if it was done and may be lost.
+            """
+
+        def remove(self, key: str, seen: Cell, deadline: float) -> bool:
+            """Remove the cell, of which `seen` shows no lease, if nobody wrote since; False if somebody did.
+
+            Then it is as if the key had never been used, but for the floor. Raises Forbidden where this user may not.
             """
 
         def place(self, key: str) -> str:

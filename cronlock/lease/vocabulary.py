@@ -308,5 +308,11 @@ if TYPE_CHECKING:
         def stop(self, key: str, stop: Stop) -> bool:
             """Ask the run of `stop.owner` to end; False if it has no lease. No standby takes over its tick."""
 
+        def forget(self, key: str, age: float) -> bool:
+            """Remove the record, and all that there is of the key; False if `cronlock.lease.rules.stays` keeps it.
+
+            `age` is for how many seconds no run of it may have been under way. Raises Forbidden.
+            """
+
         def close(self) -> None:
             """Let go of connections and threads; never of a lease. Raises nothing."""

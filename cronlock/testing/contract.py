@@ -282,6 +282,27 @@ class StoreContract(SteeringContract):
         listed = list(b.keys())
         assert (listed.count(key), listed.count(ended)) == (1, 1)
 
+    def test_removed_as_if_it_had_never_been(self, a: Store, b: Store, key: str) -> None:
+        """What was seen is removed, for all; what anybody wrote since is not, and nothing comes back but the floor."""
+        first = swap(a, key, read(a, key), hold=LONG)
+        seen = read(b, key)
+        second = swap(a, key, first, lease=LONG)
+        for store, old in ((a, first), (b, seen)):
+            assert not store.remove(key, old, soon())
+        cell = swap(a, key, second, second.data, lease=0.0)
+        assert read(b, key).data == cell.data
+        assert b.remove(key, read(b, key), soon())
+        for store in (a, b):
+            gone = read(store, key)
+            assert (gone.data, gone.lease, gone.hold) == (None, 0.0, 0.0)
+            assert gone.floor >= cell.floor
+            assert not store.traits.lists_keys or key not in set(store.keys())
+            assert refused(store, key, cell, lease=LONG).data is None
+            assert store.remove(key, gone, soon())
+        anew = swap(b, key, read(b, key))
+        assert not a.remove(key, cell, soon())
+        assert read(a, key).data == anew.data
+
     @pytest.mark.parametrize("data", [b"cronlock=1\nfence=7\n", b"{'owner': 'somebody'}", b"\t\n"])
     def test_foreign_bytes_are_left_as_they_are(self, a: Store, b: Store, key: str, data: bytes) -> None:
         """Who finds something else in the key's place says so in one line, and overwrites nothing."""

@@ -82,6 +82,7 @@ class _World:
         self.grants: dict[str, Grant] = {}
         #: In the order in which they were granted: that is how runs are told apart on both.
         self.fences: list[int] = []
+        self._forgotten = 0
 
     def ask(self, wish: _Wish) -> str:
         """Ask for the key, perhaps again."""
@@ -121,6 +122,12 @@ class _World:
     def stop(self, node: int, owner: str) -> str:
         """Ask the run of `owner` to end."""
         return str(self.nodes[node].stop(self.key, Stop(owner, "somebody", f"node-{node}")))
+
+    def forget(self, node: int) -> str:
+        """Remove what is recorded. Fences that came from a sight alone no floor knows: they begin anew."""
+        if gone := self.nodes[node].forget(self.key, -60.0):
+            self._forgotten = len(self.fences)
+        return str(gone)
 
     def look(self, node: int) -> str:
         """Return the record."""
@@ -163,10 +170,10 @@ class _World:
         self.grants[answer.claim.owner] = answer
         fence = answer.fence or 0
         if fence not in self.fences:
-            assert fence > max(self.fences, default=0), f"the fence went back: {fence} after {self.fences}"
+            assert fence > max(self.fences[self._forgotten :], default=0), f"the fence went back: {fence}"
             self.fences.append(fence)
-        before, over = self._run(answer.previous), self._place(answer.took_over)
-        return f"granted as {self._place(fence)} behind {before}, in place of {over}"
+        words = f"granted as {self._place(fence)} behind {self._run(answer.previous)}"
+        return f"{words}, in place of {self._place(answer.took_over)}"
 
     def _place(self, fence: int | None) -> str:
         # A fence that nobody was granted was passed over by a pause.
@@ -207,7 +214,7 @@ class _History:
     def _step(self) -> None:
         draw, wishes = self._draw, self._wishes[-5:]
         granted = [wish for wish in wishes if wish.owner in self._model.grants]
-        kinds = {"ask": 8, "abandon": 2, "force": 2, "pause": 1, "resume": 1, "stop": 2}
+        kinds = {"ask": 8, "abandon": 2, "force": 2, "pause": 1, "resume": 1, "stop": 2, "forget": 1}
         kinds.update({"again": 2} if wishes else {})
         kinds.update({"renew": 3, "release": 6} if granted else {})
         kind = draw.choices([*kinds], [*kinds.values()])[0]
@@ -219,9 +226,8 @@ class _History:
             return self._both(f"{wish.owner} gives up, who never asked", lambda world: world.abandon(wish))
         if kind == "force":
             return self._force(draw.choice(wishes).owner if wishes else "nobody")
-        if kind in ("pause", "resume"):
-            node = draw.randrange(_NODES)
-            return self._both(f"node {node} asks for: {kind}", lambda world: getattr(world, kind)(node))
+        if kind in ("pause", "resume", "forget"):
+            return self._look(kind)
         if kind == "stop":
             node, owner = draw.randrange(_NODES), draw.choice(wishes).owner if wishes else "nobody"
             return self._both(f"node {node} asks {owner} to end", lambda world: world.stop(node, owner))
@@ -261,14 +267,13 @@ class _History:
                 self._of("renew", wish)
                 self._of("release", wish)
 
-    def _look(self) -> None:
+    def _look(self, kind: str = "look") -> None:
         node = self._draw.randrange(_NODES)
-        self._both(f"node {node} looks", lambda world: world.look(node))
+        self._both(f"node {node} asks for: {kind}", lambda world: getattr(world, kind)(node))
 
     def _wish(self) -> _Wish:
         draw = self._draw
         tick = draw.choice([*self._ticks[-3:], self._ticks[-1]]) if self._ticks and draw.random() < 0.35 else None
-        # Before the first fence nothing tells what would be more on both.
         sights = ["", "", "", "", "in step", "in step", "shows more", "showed more long ago"]
         return _Wish(
             owner=f"r{len(self._wishes) + 1}",
@@ -279,7 +284,7 @@ class _History:
             ignore_pause=draw.random() < 0.5,
             standby_for=None if tick is None else tick[0],
             awaited=None if tick is None else tick[1],
-            sight=draw.choice(sights) if self._model.fences else "",
+            sight=draw.choice(sights) if self._model.fences else "",  # Without one nothing is more on both.
         )
 
     def _both(self, words: str, do: Callable[[_World], str]) -> None:

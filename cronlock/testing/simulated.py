@@ -99,6 +99,16 @@ class SimulatedServer:
         self._cells[key] = _Kept(data, self.writes, lapses_at, hold_until)
         return True
 
+    def remove(self, key: str, seen: Cell) -> bool:
+        """Remove a cell, if nobody wrote since `seen`; return whether that was so."""
+        with self._lock:
+            if self.show(key).version != seen.version:
+                return False
+            self._cells.pop(key, None)
+            # No server is asked twice at one moment, so that its floor has grown by what comes next.
+            self.ahead += 0.001
+            return True
+
     def forget(self, key: str) -> None:
         """Lose a cell, as a server does that comes back without its data."""
         self._cells.pop(key, None)
@@ -133,6 +143,10 @@ class SimulatedStore:
         """Put `data` in its place if nobody wrote since it was `seen`."""
         done = self.server.put(key, seen, data, lease, hold)
         return done, self.server.show(key)
+
+    def remove(self, key: str, seen: Cell, deadline: float) -> bool:
+        """Remove the cell if nobody wrote since it was `seen`."""
+        return self.server.remove(key, seen)
 
     def place(self, key: str) -> str:
         """Return what messages call the cell."""

@@ -137,7 +137,7 @@ class DatabaseServer(Server):
 
     def grant(self, user: str, table: str = "cronlock") -> None:
         """Let a user use a table."""
-        self.run(f"GRANT {GRANTS} ON {table} TO {user}")
+        self.run(f"GRANT {GRANTS}, DELETE ON {table} TO {user}")
 
     def url(
         self, database: str = "", *, user: str = "", password: str | None = None, port: int = 0, **params: str

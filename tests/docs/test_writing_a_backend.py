@@ -77,6 +77,13 @@ class Box:
             self.server.entries[name] = entry
             return True, entry
 
+    def drop(self, name, *, if_version, deadline):
+        with self.server.lock:
+            if self.get(name, deadline=deadline).version != if_version:
+                return False
+            self.server.entries.pop(name, None)
+            return True
+
     def names(self, start):
         return [name for name in self.server.entries if name.startswith(start)]
 

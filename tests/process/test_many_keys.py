@@ -11,7 +11,7 @@ from pathlib import Path
 import jsonschema
 
 from .looking import SCHEMA, call, shown
-from .places import Place, on
+from .places import RECORDING, Place, on
 from .places import place_fixture as place_fixture
 from .places import servers_fixture as servers_fixture
 from .support import wait_until
@@ -72,3 +72,46 @@ def test_the_watch_goes_on_without_the_backend(place: Place) -> None:
     wait_until(lambda: "1 key: 1 held\n\nKEY" in watch.out[seen:], "the next answer")
     watch.signal(signal.SIGINT)
     assert watch.wait() == -signal.SIGINT
+
+
+#: Makes the run of a key begin and end two hours ago, as its server tells the time.
+_AGE = """
+import sys, time
+from cronlock.engines.registry import open_backend
+from cronlock.lease import state
+url, key = sys.argv[1:]
+store = open_backend(url, 20.0).store
+cell = store.read(key, time.monotonic() + 20)
+known = state.decode(cell.data)
+run = known.history()[0]
+run = run.but(started_at=run.started_at - 7200, ended_at=run.ended_at - 7200)
+aged = state.State(fence=known.fence).with_past(run)
+assert store.swap(key, cell, state.encode(aged), lease=None, hold=0.0, deadline=time.monotonic() + 20)[0]
+"""
+
+
+@RECORDING
+def test_forgotten_keys_are_gone(place: Place) -> None:
+    """What nobody used for long is removed, here and on the server; what is held or fresh stays, and is said to."""
+    node = place.node
+    for key, hold in (("old", 0), ("older", 0), ("fresh", 0), ("held", 600)):
+        assert node.run("--min-hold", hold, "--", "true", key=key).status == 0
+    for key in ("old", "older"):
+        assert node.spawn([sys.executable, "-c", _AGE, node.backend, key]).wait() == 0
+    seen = len([*node.state.glob("sights/*")])
+    status, out, err = call(node, "forget", "old")
+    assert (status, "nobody is there to be asked" in err, out.splitlines()[1].split()[0]) == (64, True, "old")
+    status, out, err = call(node, "forget", "--force", "old", "fresh", "held")
+    assert (status, out.splitlines()[1].split()[0], len(out.splitlines())) == (1, "old", 2)
+    assert re.fullmatch(r"fresh: stays: used .* ago\nheld: stays: its hold lasts for another .*\n", err)
+    assert len([*node.state.glob("sights/*")]) == seen - (node.backend[:4] != "file")
+    if node.backend.startswith("memcached"):
+        assert call(node, "history", "old")[1] == "no run of old is known\n"
+    else:
+        assert set(shown(node)) == {"older", "fresh", "held"}
+        assert call(node, "forget", "olde") == (64, "", "cronlock: no key is called 'olde'; did you mean 'older'?\n")
+        assert call(node, "forget", "--older-than", "1d")[1] == "no key is unused for 1d00h\n"
+        assert call(node, "forget", "--force", "--older-than", "90m", "o*")[0] == 0
+        assert set(shown(node)) == {"fresh", "held"}
+    assert node.run("--min-hold", 0, "--", "echo", "again", key="old").out == "again\n"
+    assert json.loads(call(node, "history", "--json", "old")[1])["runs"][0]["status"] == 0

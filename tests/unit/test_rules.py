@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cronlock.lease import rules
+from cronlock.lease.rules import USED
 from cronlock.lease.state import State
 from cronlock.lease.store import Cell
 from cronlock.lease.vocabulary import (
@@ -22,6 +23,7 @@ from cronlock.lease.vocabulary import (
     Conflict,
     Ending,
     Pause,
+    Record,
     Run,
     Sight,
     Stop,
@@ -286,3 +288,21 @@ def test_end_of_a_run_that_was_to_end(said: str, recorded: str) -> None:
         assert ended is not None
         assert now is not state or ended.stop is None
         assert [run.outcome for run in ended.history()] == [recorded]
+
+
+@pytest.mark.parametrize(
+    ("record", "why"),
+    [
+        (Record(), None),
+        (Record(run=a_run("x", 7), remaining=1.0), HELD),
+        (Record(run=a_run("x", 7), hold_remaining=1.0), HOLD),
+        (Record(pause=Pause("alice", "h")), PAUSED),
+        (Record(run=a_run("x", 7)), USED),
+        (Record(success=a_run("x", 7).but(ended_at=NOW + 50)), USED),
+        (Record(history=[a_run("x", 7).but(started_at=NOW - 200)]), None),
+        (Record(history=[a_run("x", 7).but(started_at=NOW - 200, ended_at=NOW - 50)]), USED),
+    ],
+)
+def test_what_is_forgotten(record: Record, why: str | None) -> None:
+    """Nothing that anybody has, or that was used within the time; also not what ended in the future."""
+    assert rules.stays(record, NOW, 101.0) == why

@@ -44,6 +44,17 @@ def test_a_sight_is_remembered_by_the_next_process(tmp_path: Path) -> None:
     assert Sights(str(tmp_path), "redis://h2 cronlock", "k", clock).recall() is None
 
 
+def test_forgotten_for_good(tmp_path: Path) -> None:
+    """What nobody is to remember is gone, of this key only; to forget it twice does no harm."""
+    clock = SimulatedClock()
+    for key in ("k", "other"):
+        Sights(str(tmp_path), PLACE, key, clock).remember(Conflict(HELD, remaining=1.0, fence=7))
+    for _ in range(2):
+        Sights(str(tmp_path), PLACE, "k", clock).forget()
+    assert Sights(str(tmp_path), PLACE, "k", clock).recall() is None
+    assert Sights(str(tmp_path), PLACE, "other", clock).recall() is not None
+
+
 def test_the_ttl_of_the_lease_that_was_seen(tmp_path: Path) -> None:
     """It is that lease which may be out, not one of the ttl that is asked for now."""
     run = Run(owner="h:1:a", host="h", pid=1, program="p", started_at=1.0, ttl=600.0, fence=7)

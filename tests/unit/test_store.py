@@ -266,6 +266,22 @@ class _ListsTwice(_Broken):
         return itertools.chain(super().keys(), super().keys())
 
 
+class _RemovesAll(_Broken):
+    """Removes whatever there is."""
+
+    def remove(self, key: str, seen: Cell, deadline: float) -> bool:
+        """Take what is there for what was seen."""
+        return super().remove(key, self.server.show(key), deadline)
+
+
+class _RemovesNothing(_Broken):
+    """Says that it was done."""
+
+    def remove(self, key: str, seen: Cell, deadline: float) -> bool:
+        """Do nothing."""
+        return self.server.show(key).version == seen.version
+
+
 class _Forgets(_Broken):
     """Ends all leases when it is closed."""
 
@@ -307,6 +323,9 @@ class _Forgets(_Broken):
         (_Cuts, "data_comes_back_byte_for_byte"),
         (_Folds, "nasty_keys_stay_distinct"),
         (_ListsTwice, "keys_are_listed"),
+        (_RemovesAll, "removed_as_if_it_had_never_been"),
+        (_RemovesNothing, "removed_as_if_it_had_never_been"),
+        (_RemovesNothing, "same_answers_as_the_simulated_store"),
         (_Forgets, "closed_and_used_again"),
     ],
 )

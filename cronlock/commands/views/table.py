@@ -8,6 +8,7 @@ import click
 
 from ... import durations, errors
 from ...lease.describe import describe_pause, ending, moment
+from ...lease.rules import last_used
 from ...lease.vocabulary import DIED, LOST, NOT_STARTED, RELEASED, TIMED_OUT, Record, Run
 from . import state
 
@@ -72,6 +73,16 @@ def history_table(
         middle = [key, run.host] if several else [run.host, run.program, fence]
         rows.append([*began, *map(printable, middle), ended])
     return _titled(fitted(rows, (2, 3), width))
+
+
+def forget_table(records: list[tuple[str, Record]], now: float, width: int | None = None) -> list[str]:
+    """Return the lines that ``cronlock forget`` shows before it asks."""
+    rows = [["KEY", "LAST USED", "HOST", "RUNS"]]
+    for key, record in records:
+        used, host = last_used(record), record.runs[0].host if record.runs else "-"
+        ago = "no run known" if used is None else f"{durations.brief(now - used)} ago"
+        rows.append([printable(key), ago, printable(host), str(len(record.runs))])
+    return _titled(fitted(rows, (0, 2), width))
 
 
 def fitted(rows: list[list[str]], flexible: tuple[int, ...], width: int | None = None) -> list[str]:

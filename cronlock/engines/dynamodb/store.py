@@ -9,7 +9,7 @@ sent, as its holder counts, and so for less from when it arrives.
 
 from __future__ import annotations
 
-from ...errors import ForeignValue
+from ...errors import Forbidden, ForeignValue
 from ..wire import aws, aws_json
 from ..wire.dated import DatedStore
 from .item import ItemCell, decode, encode
@@ -19,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ...lease.store import Cell
     from ..url import URL
     from ..wire.dated import DatedCell
     from .item import Item
@@ -65,13 +66,12 @@ class DynamoDBStore(DatedStore):
         done, item = self.table.put(key, seen.version, encode(cell), deadline)
         return done, cell if done else self._decoded(key, item)
 
-    def purge(self, key: str, deadline: float) -> str | None:
-        """Remove the item unless a run has it; return what is not allowed, None if it was done."""
+    def remove(self, key: str, seen: Cell, deadline: float) -> bool:
+        """Remove the item, if it is as it was seen."""
         try:
-            self.table.delete(key, deadline)
+            return seen.version is None or self.table.delete(key, str(seen.version), deadline)
         except aws.Denied:
-            return "no dynamodb:DeleteItem"
-        return None
+            raise Forbidden(f"{self._shown}: no dynamodb:DeleteItem") from None
 
     def place(self, key: str) -> str:
         """Return what messages call the cell."""

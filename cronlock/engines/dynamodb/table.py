@@ -65,15 +65,15 @@ class Table:
         """Return what DescribeTable says of the table; raises ConfigError when there is none."""
         return _dict(self.ask("DescribeTable", {"TableName": self.name}, deadline).body.get("Table"))
 
-    def delete(self, key: str, deadline: float) -> None:
-        """Remove a key's item unless a run has it: for the doctors' own."""
+    def delete(self, key: str, rev: str, deadline: float) -> bool:
+        """Remove a key's item if it has this ``rev``; False if it has another, or there is none."""
         request = {
             "Key": {KEY: {"S": self.item_name(key)}},
-            "ConditionExpression": "#lapse = :none",
-            "ExpressionAttributeNames": _names("lapse"),
-            "ExpressionAttributeValues": {":none": {"N": "0"}},
+            "ConditionExpression": "#rev = :rev",
+            "ExpressionAttributeNames": _names("rev"),
+            "ExpressionAttributeValues": {":rev": {"S": rev}},
         }
-        self.ask("DeleteItem", request, deadline, (_REFUSED,))
+        return not self.ask("DeleteItem", request, deadline, (_REFUSED,)).code
 
     def get(self, key: str, deadline: float) -> Item | None:
         """Return a key's item as it is now, None if there is none."""

@@ -87,10 +87,14 @@ class EtcdStore:
             useless = [one for one in cell.hold_keys if one not in before]
             seen, lease, slack = cell, None, SLACK + min(took, self.timeout)
 
-    def purge(self, key: str, deadline: float) -> None:
-        """Remove the record, a lease and all holds; what they went with lapses."""
+    def remove(self, key: str, seen: Cell, deadline: float) -> bool:
+        """Remove the record, and what is left of holds, if it is as it was seen."""
+        if not isinstance(seen, EtcdCell) or seen.data is None:
+            return True
         names = Names(self._base, key)
-        self._transaction([], [delete(names.record), delete(names.held, below=True)], [], deadline)
+        conditions = [unchanged(names.record, seen.modified), says(names.record, seen.data)]
+        parts = [delete(names.record), delete(names.held, below=True)]
+        return self._transaction(conditions, parts, [], deadline).truth("succeeded")
 
     def place(self, key: str) -> str:
         """Return the server and the key of the record."""

@@ -15,6 +15,10 @@ import time
 
 from ...errors import BackendError, BackendUnavailable, ForeignValue
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _REMEDIES = {
     errno.ENOSPC: "free some space on its disk",
     errno.EDQUOT: "free some space or raise the quota",
@@ -194,9 +198,30 @@ def failure(error: OSError, path: str) -> BackendUnavailable:
     return BackendUnavailable(f"{path}: {error.strerror or error}" + (f"; {remedy}" if remedy else ""))
 
 
-def remove(path: str, made: list[str]) -> None:
-    """Remove a key's file, and the directories that were `made` for it unless somebody uses them by now."""
-    if os.path.exists(path):
-        os.unlink(path)
-    while made:
-        os.rmdir(made.pop())
+def remove(path: str, is_same: Callable[[int], bool], made: list[str], deadline: float) -> bool:
+    """Remove a key's file if `is_same` says so of it and nobody has it locked, and directories `made` for it.
+
+    These stay if somebody uses them by now. False if the file is another than expected, or locked.
+    """
+    try:
+        descriptor = open_plain(path, os.O_RDWR)
+    except FileNotFoundError:
+        descriptor = -1
+    if descriptor >= 0:
+        try:
+            while (turn := take_turn(descriptor, path)) is None:
+                pause(path, deadline)
+            try:
+                if not (is_at(descriptor, path) and is_same(descriptor) and lock(descriptor, fcntl.LOCK_EX)):
+                    return False
+                os.unlink(path)
+            finally:
+                end_turn(descriptor, turn)
+        finally:
+            os.close(descriptor)
+    try:
+        while made:
+            os.rmdir(made.pop())
+    except OSError:
+        made.clear()
+    return True

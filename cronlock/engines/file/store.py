@@ -109,10 +109,12 @@ class FileStore:
                 raise failure(error, path) from error
             raise
 
-    def purge(self, key: str, deadline: float) -> None:  # noqa: ARG002 - a disk is not waited for
-        """Remove the key's file, and the directories that were made here unless somebody uses them by now."""
+    def remove(self, key: str, seen: Cell, deadline: float) -> bool:
+        """Remove the key's file in its turn, and the directories that were made here unless somebody uses them."""
+        path = self.place(key)
         try:
-            lockfile.remove(self.place(key), self.made)
+            is_same = lambda file: load(file, path, self._boot).version() == seen.version  # noqa: E731
+            return lockfile.remove(path, is_same, self.made, deadline)
         except OSError as error:
             raise failure(error, self.directory) from error
 

@@ -95,12 +95,13 @@ class Connection:
             raise self._nonsense(code)
         return self._cas(self._flags(words)), left
 
-    def delete(self, name: bytes) -> None:
-        """Remove the item `name`, if there is one."""
-        self._stream.send(b"md %b\r\n" % name)
+    def delete(self, name: bytes, cas: int) -> bool:
+        """Remove the item `name` that has `cas`; False if another has, or none is there."""
+        self._stream.send(b"md %b C%d\r\n" % (name, cas))
         code, _ = self._answer()
-        if code not in (b"HD", b"NF"):
+        if code not in (b"HD", b"NF", b"EX"):
             raise self._nonsense(code)
+        return code == b"HD"
 
     def statistics(self, group: bytes = b"") -> dict[str, str]:
         """Return what ``stats`` says, of a `group` such as ``settings``, by name; of each the first word."""

@@ -90,10 +90,15 @@ class MemcachedStore:
 
         return self.servers.ask(address, deadline, work, anew=not self.servers.stands(address, shower))
 
-    def purge(self, key: str, deadline: float) -> None:
-        """Remove the item."""
+    def remove(self, key: str, seen: Cell, deadline: float) -> bool:
+        """Remove the item, if it is as it was seen."""
         name = self.name(key)
-        self.servers.ask(self.servers.of(name), deadline, lambda connection: connection.delete(name))
+
+        def work(connection: Connection) -> bool:
+            item = self._read(connection, key)
+            return item.version == seen.version and (item.version is None or connection.delete(name, item.cas))
+
+        return self.servers.ask(self.servers.of(name), deadline, work, anew=True)
 
     def name(self, key: str) -> bytes:
         """Return the name of a key's item."""

@@ -69,12 +69,19 @@ class Servers:
 
         Raises Refused for the server's own errors.
         """
+        return self._ask_one(text, deadline)[1]
+
+    def changed(self, text: str, deadline: float) -> int:
+        """Return how many rows any one statement changed. Raises Refused."""
+        return self._ask_one(statements.patient(text, (deadline - time.monotonic()) * _PATIENCE), deadline)[0]
+
+    def _ask_one(self, text: str, deadline: float) -> tuple[int, list[Row]]:
         try:
-            ((_, rows),) = self.link(deadline).ask([text])
+            (answer,) = self.link(deadline).ask([text])
         except BaseException:
             self.close()
             raise
-        return rows
+        return answer
 
     def ask_once(self, texts: list[str], deadline: float) -> list[tuple[int, list[Row]]]:
         """Send a request once; raises Busy where a statement was not done, and may be in a moment: ask all anew."""

@@ -90,7 +90,6 @@ CAUGHT_UP, AS_BEFORE = "SET SESSION wsrep_sync_wait = 7", "SET SESSION wsrep_syn
 
 LIST = "SELECT name FROM {leases} WHERE name > {last} ORDER BY name LIMIT {page}"
 
-#: Only of a key without a lease: another doctor may be at it.
-FORGET = "DELETE FROM {leases} WHERE name = {name} AND lapses_at = 0"
+REMOVE = f"{_PATIENTLY} DELETE FROM {{leases}} WHERE name = {{name}} AND version = {{seen}}"
 
 READ_ONLY = "SELECT @@global.read_only"

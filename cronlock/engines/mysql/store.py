@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 
-from ...errors import BackendUnavailable, ConfigError
+from ...errors import BackendUnavailable, ConfigError, Forbidden
 from ..wire import sql
 from ..wire.stream import TLS_PARAMS, patiently, tls_context
 from . import sql as statements
@@ -98,15 +98,15 @@ class MysqlStore(sql.TableStore):
         #: The table as statements name it.
         self.quoted_table = ".".join(f"`{part}`" for part in servers.table.split("."))
 
-    def purge(self, key: str, deadline: float) -> str | None:
-        """Remove the row unless a run has it; return what is not allowed, None if it was done."""
+    def remove(self, key: str, seen: Cell, deadline: float) -> bool:
+        """Remove the row, if it is as it was seen."""
         try:
-            self.servers.query(self._filled(statements.FORGET, name=key), deadline)
+            rows = self.servers.changed(self._filled(statements.REMOVE, name=key, seen=str(seen.version)), deadline)
         except Refused as error:
             if error.code not in DENIED:
                 raise
-            return f"no DELETE on {self.table}"
-        return None
+            raise Forbidden(f"{self.name}: no DELETE on {self.table}") from None
+        return rows > 0 or seen.version is None
 
     def close(self) -> None:
         """Close the connection; raises nothing."""

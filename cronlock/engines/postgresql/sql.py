@@ -104,5 +104,8 @@ RETURNING (SELECT clock.now FROM clock), c.lapses_at, c.held_until
 #: $1 the last name of the page before, $2 how many.
 LIST = "SELECT name FROM LEASES WHERE name > $1 ORDER BY name LIMIT $2"
 
-#: $1 the name. Only of a key without a lease: another doctor may be at it.
-FORGET = "DELETE FROM LEASES WHERE name = $1 AND lapses_at = 0"
+#: $1 the name, $2 the version that was seen. Answers a row if that was there.
+REMOVE = f"""
+{CLOCK}
+DELETE FROM LEASES AS c USING clock WHERE c.name = $1 AND c.version = $2 RETURNING c.name
+"""

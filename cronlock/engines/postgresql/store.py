@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 
-from ...errors import BackendUnavailable, ConfigError
+from ...errors import BackendUnavailable, ConfigError, Forbidden
 from ..wire import sql
 from . import sql as statements
 from .link import Refused, senseless
@@ -99,15 +99,15 @@ class PostgresqlStore(sql.TableStore):
         #: The way to the servers, for who looks at these rather than at keys.
         self.servers = servers
 
-    def purge(self, key: str, deadline: float) -> str | None:
-        """Remove the row unless a run has it; return what is not allowed, None if it was done."""
+    def remove(self, key: str, seen: Cell, deadline: float) -> bool:
+        """Remove the row, if it is as it was seen."""
         try:
-            self.servers.query(statements.FORGET, (statements.code(key),), 0, deadline)
+            values = (statements.code(key), str(seen.version))
+            return bool(self.servers.query(statements.REMOVE, values, 1, deadline)) or seen.version is None
         except Refused as error:
             if error.code != DENIED:
                 raise
-            return f"no DELETE on {self.table}"
-        return None
+            raise Forbidden(f"{self.name}: no DELETE on {self.table}") from None
 
     def close(self) -> None:
         """Close the connection; raises nothing."""

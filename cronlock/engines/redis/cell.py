@@ -36,8 +36,14 @@ redis.call('PEXPIRE', KEYS[1], text(tonumber(ARGV[9]) + math.max(lease - now, ho
 return {1, clock, text(lease), text(hold)}
 """
 
-#: Lets the key end at once, by what every user may do who may run cronlock. Argument: the database.
-PURGE = b"if ARGV[1] ~= '0' then redis.call('SELECT', ARGV[1]) end return redis.call('PEXPIRE', KEYS[1], 1)"
+#: Lets the key end at once, by what every user may do who may run cronlock. Answers 1 if it is gone, else 0.
+#: Arguments: the database, the version seen ('' for no key).
+REMOVE = b"""
+if ARGV[1] ~= '0' then redis.call('SELECT', ARGV[1]) end
+if (redis.call('HMGET', KEYS[1], 'version')[1] or '') ~= ARGV[2] then return 0 end
+redis.call('PEXPIRE', KEYS[1], '0')
+return 1
+"""
 
 
 class RedisCell(Cell):

@@ -23,7 +23,7 @@ from ...lease.server_clock import ServerClock
 from ...lease.store import STAYS, Cell
 from ...lease.vocabulary import RETENTION, Traits
 from . import address
-from .cell import FIELDS, PURGE, SWAP, decode, is_nothing
+from .cell import FIELDS, REMOVE, SWAP, decode, is_nothing
 from .resp import ReplyError, senseless
 
 TYPE_CHECKING = False
@@ -125,9 +125,10 @@ class RedisStore:
                 )
         return True, cell
 
-    def purge(self, key: str, deadline: float) -> None:
-        """Remove the hash."""
-        self._ask(key, [[b"EVAL", PURGE, b"1", self._name(key), self._database]], deadline)
+    def remove(self, key: str, seen: Cell, deadline: float) -> bool:
+        """Remove the hash, if it is as it was seen."""
+        before = seen.version if isinstance(seen.version, bytes) else b""
+        return self._ask(key, [[b"EVAL", REMOVE, b"1", self._name(key), self._database, before]], deadline) == [1]
 
     def place(self, key: str) -> str:
         """Return the server and the name of the hash."""

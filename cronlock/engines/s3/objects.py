@@ -91,10 +91,10 @@ class Objects(Service):
             raise self._careless("does not know")
         return None if answer.code else self._tag(answer)
 
-    def delete(self, name: str, tag: object, deadline: float) -> None:
-        """Delete the object whose ETag is `tag`, unless there is another one."""
+    def delete(self, name: str, tag: object, deadline: float) -> bool:
+        """Delete the object whose ETag is `tag`; False if there is another one, or none."""
         headers = {} if tag is None else {"If-Match": str(tag)}
-        self._object("DeleteObject", "DELETE", name, headers, b"", deadline, (*_REFUSED, _NO_KEY))
+        return not self._object("DeleteObject", "DELETE", name, headers, b"", deadline, (*_REFUSED, _NO_KEY)).code
 
     def create(self, deadline: float) -> bool:
         """Make the bucket, with what AWS gives new ones (nothing public); False if it is ours already."""

@@ -1,16 +1,16 @@
 """S3: one object for each key, read by GET, swapped by a PUT that is conditional on the object's ETag.
 
 The content begins with a line of the store's own, in which a part is random; so no two contents are the same, nor
-their ETags, whatever these are made of. The object is never deleted, for the fence lives in it. S3 reads what was
-written last (since 2020) and refuses a condition that does not hold (since 2024); that a store of others does so
-too is tried before its first object is made.
+their ETags, whatever these are made of. Only what nobody used for long is deleted, for the fence lives in it.
+S3 reads what was written last (since 2020) and refuses a condition that does not hold (since 2024); that a store of
+others does so too is tried before its first object is made.
 
 By which clock ends are written and judged stands in `wire.dated`.
 """
 
 from __future__ import annotations
 
-from ...errors import ForeignValue
+from ...errors import Forbidden, ForeignValue
 from ..wire import aws
 from ..wire.dated import LONGEST, DatedCell, DatedStore, time_of
 from .objects import NoBucket, Objects, check_bucket, prefix_of
@@ -19,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ...lease.store import Cell
     from ..url import URL
 
 _MAGIC = "cronlock-s3=1"
@@ -73,15 +74,14 @@ class S3Store(DatedStore):
         cell.version = tag
         return True, cell
 
-    def purge(self, key: str, deadline: float) -> str | None:
-        """Remove the object unless a run has it; return what is not allowed, None if it was done."""
-        cell = self.read(key, deadline)
+    def remove(self, key: str, seen: Cell, deadline: float) -> bool:
+        """Remove the object, if it is as it was seen; looks first, since stores of others may not heed If-Match."""
+        if self.read(key, deadline).version != seen.version:
+            return False
         try:
-            if cell.version is not None and not cell.lease:
-                self.objects.delete(object_name(key), cell.version, deadline)
+            return seen.version is None or self.objects.delete(object_name(key), seen.version, deadline)
         except aws.Denied:
-            return "no s3:DeleteObject"
-        return None
+            raise Forbidden(f"{self._shown}: no s3:DeleteObject") from None
 
     def place(self, key: str) -> str:
         """Return what messages call the cell."""

@@ -194,6 +194,10 @@ class SqsBackend:
         """Return False: nobody can."""
         return False
 
+    def forget(self, key: str, age: float) -> bool:  # noqa: ARG002 - it is refused for all
+        """Raise BackendError: there is no record."""
+        raise BackendError(f"{self._name}: SQS keeps no records: delete the key's queue")
+
     def close(self) -> None:
         """Close the connection."""
         self._service.close()

@@ -136,6 +136,10 @@ class DatedStore:
         """List the keys that have a cell."""
         raise NotImplementedError
 
+    def remove(self, key: str, seen: Cell, deadline: float) -> bool:
+        """Remove the cell that `seen` shows, if nobody wrote since."""
+        raise NotImplementedError
+
     def watch(self, key: str) -> None:
         """Return None: such services tell nothing by themselves."""
 

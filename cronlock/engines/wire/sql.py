@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 TABLE = "cronlock"
 #: Every column that the statements name.
 COLUMNS = ("name", "version", "record", "lapses_at", "held_until")
-#: The least that a user needs on the table. DELETE lets the doctor remove its probe.
+#: The least that a user needs on the table. DELETE lets records be removed.
 GRANTS = "SELECT, INSERT, UPDATE"
 #: What to do about a table that lacks some of them.
 MAKE_ANEW = "drop it while no job runs and make it by `cronlock doctor --create`, or name another by table="

@@ -117,11 +117,11 @@ class ZooKeeperStore:
             self._seen = key, cell
         return done, cell
 
-    def purge(self, key: str, deadline: float) -> None:
+    def remove(self, key: str, seen: Cell, deadline: float) -> bool:
         """Remove the key's node, and those above that this store made, unless somebody uses them by now."""
         self._forget_what_was_seen()
         with self._tree.opened(self._session, LASTING, deadline):
-            self._tree.remove(self._session, key)
+            return self._tree.remove(self._session, key, seen if isinstance(seen, NodeCell) else NodeCell())
 
     def place(self, key: str) -> str:
         """Return the server's name and the node's."""

@@ -11,7 +11,18 @@ from ...errors import BackendUnavailable, ConfigError, ForeignValue
 from ...keys import escape, key_of
 from ..wire.stream import TLS_PARAMS, Stream, patiently, tls_context
 from .cell import NodeCell, to_cell
-from .session import EPHEMERAL_PARENT, EXPIRED, NO_AUTH, NO_NODE, NODE_EXISTS, OK, Reply, Session, SessionOver
+from .session import (
+    BAD_VERSION,
+    EPHEMERAL_PARENT,
+    EXPIRED,
+    NO_AUTH,
+    NO_NODE,
+    NODE_EXISTS,
+    OK,
+    Reply,
+    Session,
+    SessionOver,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -168,9 +179,19 @@ class Tree:
             if not made and reply.code != NODE_EXISTS:
                 self.value(reply, path)
 
-    def remove(self, session: Session, key: str) -> None:
-        """Remove the key's node, and what `make_parents` made; one with nodes below it stays."""
-        session.ask(*(Delete(path, ANY_VERSION) for path in [self.path(key), *reversed(self._made)]))
+    def remove(self, session: Session, key: str, seen: NodeCell) -> bool:
+        """Remove the key's node if it is as `seen`, and what `make_parents` made; one with nodes below it stays."""
+        path = self.path(key)
+        if seen.node is not None:
+            # How often it was written does not tell it from one that was made anew.
+            if not self.is_same_node(session, key, seen):
+                return False
+            reply = session.ask(Delete(path, seen.node[1]))[0]
+            if reply.code in (NO_NODE, BAD_VERSION):
+                return False
+            self.value(reply, path)
+        session.ask(*(Delete(one, ANY_VERSION) for one in reversed(self._made)))
+        return True
 
     def value(self, reply: Reply, path: str) -> Any:
         """Return what the server answered; raise what its error means."""

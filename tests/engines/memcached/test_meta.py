@@ -59,7 +59,7 @@ def test_no_answer_raises_anything_else(pieces: list[bytes]) -> None:
     requests: list[_Ask] = [
         lambda connection: connection.get(b"name"),
         lambda connection: connection.swap(b"name", b"value", 3, 60),
-        lambda connection: connection.delete(b"name"),
+        lambda connection: connection.delete(b"name", 3),
         lambda connection: connection.statistics(),
         lambda connection: connection.uptime(),
     ]
