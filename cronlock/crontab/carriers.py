@@ -72,6 +72,7 @@ chroot         1 context
 unshare        0 -
 nsenter        0 -        -t --target
 xargs          0 -        -n -P -I -d -L -s -a -E
+sshpass        0 -        -p -f -P
 ssh            1 context  -b -c -D -E -e -F -I -i -J -L -l -m -O -o -p -Q -R -S -W -w
 docker_exec    1 context  -e -u -w --env --env-file --user --workdir -H --host --context
 docker_run     1 context  -v -e -w -u -p -l -m -h --volume --env --env-file --name --network --net --user --workdir

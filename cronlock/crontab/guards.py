@@ -47,7 +47,8 @@ _DETACHING = {
     "ssh": ("-", "f", "f"),
 }
 _DETACHED = re.compile(
-    r"(?:screen .*-d?m?d|tmux new\S* .*-d|start-stop-daemon .*(?:--background|-b)\b|daemonize|at now|batch)"
+    r"(?:screen .*-d?m?d\S*|tmux new\S* .*-d|start-stop-daemon .*(?:--background|-b)|daemonize|at|batch"
+    r"|(?:kubectl|oc) create job)(?= |$)"
 )
 _ELSEWHERE = word_set("ssh")
 _EXECS = frozenset(("docker exec", "compose exec", "kubectl exec", "lxc exec"))

@@ -53,7 +53,7 @@ _ABOUT = {
     "this machine's packages": r"""
         (apt|apt-get|aptitude|unattended-upgrades?|apticron|cron-apt|apt-file|yum|dnf|dnf-automatic|yum-cron|zypper|apk)
         (pacman|paccache|snap|flatpak|brew|emerge|eix-sync|freshclam|needrestart|debsums|popularity-contest|pkg|dpkg)
-        (updatedb|mandb|makewhatis|ldconfig)
+        (update-motd\S*|updatedb|mandb|makewhatis|ldconfig)
     """,
     "a search of this machine for intruders": r"""
         (rkhunter|chkrootkit|aide|aide\.wrapper|tripwire|lynis|clamscan|clamdscan|maldet|samhain|ossec-\S+|auditctl|usbguard)
@@ -62,6 +62,7 @@ _ABOUT = {
     "this machine's temporary files": r"""
         (tmpwatch|tmpreaper|systemd-tmpfiles|sessionclean|bleachbit)
         (find|rm)( -\S+)* (OWN|(/tmp|/var/tmp|/var/cache|/var/crash|/run|/dev/shm)(/\S*)?)
+        (find|rm)( \S+)*? \S*/(tmp|cache|caches|log|logs|session|sessions)(/\S*)?
         (docker|podman|nerdctl|buildah|crictl) ((system|image|container|volume|builder) prune|rmi)
         (ipcrm|swapoff|sysctl|blockdev)
     """,
@@ -73,6 +74,7 @@ _ABOUT = {
         (start-stop-daemon|s6-svc|svc)
     """,
     "this machine's configuration": r"""
+        (git( -C \S+)? (pull|fetch|reset|checkout)|svn (up|update)|hg pull)
         (puppet|chef-client|chef-solo|ansible-pull|salt-call|cf-agent|cf-promises|facter|ohai|cloud-init)
         (dhclient|ddclient|inadyn|ip|ifup|ifdown|nmcli|wg|wg-quick|ethtool|resolvconf|noip2|nsupdate|tc)
     """,
@@ -93,7 +95,7 @@ _PATTERNS = [
 _ELSEWHERE = word_set("ssh kubectl")
 # The word after one of these is no operand.
 _TAKES_FILE = re.compile(r"--\S*(?:file|from|config|conf|repo(?:sitory)?$|key|exclude)\S*|-[cefiorX]")
-_LOOKING = re.compile(r"(?:pgrep|pidof|ps|systemctl .*is-active|service .*status|\S* .*is-running)(?= |$)")
+_LOOKING = re.compile(r"(?:pgrep|pidof|systemctl .*is-active|service .*status|\S* .*is-running)(?= |$)")
 
 
 def reason(reading: Reading) -> str | None:
@@ -117,7 +119,7 @@ def about(reading: Reading) -> str | None:
             for what, pattern in _PATTERNS:
                 if pattern.match(text):
                     return f"it is about {what} ({act.program})"
-        elif _LOOKING.match(act.text) and any(other.before == "||" for other in reading.acts):
+        elif _LOOKING.match(act.text) and act is not reading.main:
             return f"it looks for a process of this machine ({act.program})"
     return None
 

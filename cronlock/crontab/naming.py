@@ -28,11 +28,14 @@ _GENERAL = word_set(
 )
 _FETCHING = word_set("curl wget fetch http https lynx links w3m GET HEAD POST")
 _MYSQLS = re.compile(r"(?:mysql|maria)")
+#: Their short options whose value is a password.
+_SECRETS = {"redis-cli": "-a", "zip": "-P", "openssl": "-k", "lftp": "-u", "smbclient": "-U", "sqlcmd": "-P"}
+_SECRETS.update({"ldapsearch": "-w", "mongodump": "-p", "mongo": "-p", "mongosh": "-p", "ipmitool": "-P"})
 _LOUDNESS = re.compile(r"-[qv]+|--(?:quiet|silent|verbose|no-interaction|no-ansi|no-progress)")
 _URL = re.compile(r"(?i)[a-z][a-z0-9+]*://(?:[^/@\s]*@)?([^/:?#\s]*)(?::[0-9]+)?([^?#\s]*)(?:\?([^#\s]*))?")
 # What tells the copies of a pod or a container from each other.
 _COPY = re.compile(r"(?:-[0-9a-f]{8,10})?-(?=[a-z]*[0-9])[0-9a-z]{5}$|[-_][0-9]+$")
-_OPTION = re.compile(r"(--?[A-Za-z][\w.-]*)=(.*)", re.DOTALL)
+_OPTION = re.compile(r"(-{0,2}[A-Za-z][\w.-]*)=(.*)", re.DOTALL)
 
 
 @dataclass
@@ -61,6 +64,8 @@ class _Described:
     identity: str
     content: str
     is_wrapped: bool
+    #: The machine that it names, which is not in its name; or empty.
+    host: str
 
 
 def derive(crontab: Crontab, prefix: str, programs: frozenset[str], taken: set[str]) -> dict[int, Name]:
@@ -84,7 +89,8 @@ def derive(crontab: Crontab, prefix: str, programs: frozenset[str], taken: set[s
             if not each.is_wrapped:
                 taken.add(key)
             others = [other.job.number for other in group if other is not each]
-            names[each.job.number] = Name(key, problem, _SHARED.format(_numbers(others)) if others else None)
+            hint = _SHARED.format(_numbers(others)) if others else _HOST.format(each.host) if each.host else None
+            names[each.job.number] = Name(key, problem, hint)
     return names
 
 
@@ -111,6 +117,10 @@ _UNKNOWN = f"no word of it says what the job is; {_ASK} it"
 _PASSING = (
     "only what may change with the next release or on another machine, such as a number, a date or a host, "
     f"tells it from {{}}; {_ASK} each"
+)
+_HOST = (
+    "names a machine, {}, which its key leaves out: if each machine has its own name there, only one of them runs it; "
+    f"{_ASK} it"
 )
 _SHARED = f"has the name of {{}}, too, so that a digest tells their keys from each other; to choose names, {_ASK} each"
 
@@ -148,7 +158,10 @@ def _describe(job: Job, prefix: str, programs: frozenset[str]) -> _Described:
         text = text[len(prefix) + 1 :]
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST - _DIGITS - 1].rstrip('-')}-{_digest(' '.join([*directory, *words]))}"
-    return _Described(job, text, is_known, _content(reading, job, _lasting), _content(reading, job, str), is_wrapped)
+    hosts = [value for value in main.values for value in (value, value.partition("=")[2])] if main is not None else []
+    host = next((value for value in hosts if stable.is_host(value)), "")
+    identity, content = _content(reading, job, _lasting), _content(reading, job, str)
+    return _Described(job, text, is_known, identity, content, is_wrapped, host)
 
 
 def reading_of(job: Job, programs: frozenset[str]) -> tuple[Reading, bool]:
@@ -215,7 +228,7 @@ def _arguments(words: list[Word], program: str) -> list[str]:
         name = option[1] if option else value if value.startswith("-") else ""
         if dropped and not name:
             continue
-        if name and (stable.is_passing_option(name) or stable.is_secret(name)):
+        if name and (stable.is_passing_option(name) or stable.is_secret(name) or name == _SECRETS.get(program)):
             drop = option is None
         elif word.expands or _LOUDNESS.fullmatch(value) or stable.is_secret_value(value):
             pass

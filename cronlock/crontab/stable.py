@@ -89,6 +89,11 @@ def is_log(text: str) -> bool:
     return _LOG.search(text) is not None
 
 
+def is_host(text: str) -> bool:
+    """Return whether `text` is the name of a machine."""
+    return _HOST.fullmatch(text) is not None
+
+
 def is_passing_option(name: str) -> bool:
     """Return whether the value of the option `name` changes with the release or the machine."""
     return _PASSING_OPTIONS.fullmatch(name) is not None
