@@ -69,7 +69,7 @@ explore: $(VENV)/tools ## the rules of a lease through whatever can happen to a 
 fuzz: $(VENV)/tools ## nonsense for everything that reads what others wrote (INPUTS=1000000)
 	$(BIN)/python -m fuzz --inputs $(or $(INPUTS),1000000)
 
-bench: $(VENV)/tools ## what a run costs, beside the bare interpreter and its rivals (WRITE=1: into docs/)
+bench: $(VENV)/tools ## what a run costs, beside the bare interpreter and its rivals (WRITE=1: into docs/; BENCH=--package)
 	sh tools/need.sh venv tests bench
 	$(BIN)/python -m bench.performance $(if $(WRITE),--write) $(BENCH)
 

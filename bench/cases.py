@@ -7,8 +7,9 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from labs.installation import Installation
+from labs.installation import Installation, Package
 
 from . import proc
 from .measure import Case, Cost, finish, run, spawn
@@ -18,7 +19,8 @@ F = "python3 -I -c pass"
 FILE = "run -- true, file"
 REDIS = "run -- true, Redis"
 PASSWORD = "run -- true, Redis with password"
-TLS = "run -- true, Redis with TLS"
+TLS = "run -- true, Redis with TLS and ca="
+TLS_SYSTEM = "run -- true, Redis with TLS, the system's authorities"
 SKIP = "a skip, Redis"
 MEMCACHED = "run -- true, memcached"
 ZOOKEEPER = "run -- true, ZooKeeper"
@@ -27,6 +29,7 @@ POSTGRESQL = "run -- true, PostgreSQL"
 MYSQL = "run -- true, MariaDB"
 DYNAMODB = "run -- true, DynamoDB"
 DYNAMODB_TLS = "run -- true, DynamoDB with TLS"
+S3 = "run -- true, S3"
 SQS = "run -- true, SQS"
 VERSION = "--version"
 EXEC = "from start to the command's exec, Redis"
@@ -34,34 +37,45 @@ FLOCK = "flock FILE true"
 ETCDCTL = "etcdctl lock x -- true"
 CONSUL = "consul lock x true"
 
-#: In F, wall and CPU; rivals have no limit, nor has what a client library or an emulator takes most of.
-LIMITS: dict[str, float | None] = {
-    FILE: 2.0,
-    REDIS: 2.2,
-    PASSWORD: 2.2,
-    TLS: 3.4,
-    SKIP: 1.9,
-    MEMCACHED: 3.5,
-    ZOOKEEPER: 6.5,
-    ETCD: None,
-    POSTGRESQL: None,
-    MYSQL: None,
-    DYNAMODB: None,
-    DYNAMODB_TLS: None,
-    SQS: None,
-    VERSION: 1.4,
-    EXEC: 2.0,
-    FLOCK: None,
-    ETCDCTL: None,
-    CONSUL: None,
+
+class Limit(NamedTuple):
+    """What a case may take at most."""
+
+    #: In F; None where a client library or an emulator takes most of it.
+    starts: float | None = None
+    #: In `etcdctl lock x -- true`, on a server of the same machine.
+    rivals: float | None = None
+    #: Whether wall time counts, which on an emulator is the emulator's.
+    wall: bool = True
+
+
+#: As packages are installed.
+LIMITS = {
+    FILE: Limit(1.45, 0.85),
+    REDIS: Limit(1.65, 0.95),
+    PASSWORD: Limit(1.65, 0.95),
+    TLS: Limit(3.0),
+    TLS_SYSTEM: Limit(3.0),
+    SKIP: Limit(1.3, 0.75),
+    MEMCACHED: Limit(1.75),
+    ZOOKEEPER: Limit(3.6),
+    ETCD: Limit(rivals=1.8),
+    POSTGRESQL: Limit(2.6),
+    MYSQL: Limit(3.2),
+    DYNAMODB: Limit(3.6, wall=False),
+    DYNAMODB_TLS: Limit(5.0, wall=False),
+    S3: Limit(3.6, wall=False),
+    SQS: Limit(wall=False),
+    VERSION: Limit(1.4),
+    EXEC: Limit(),
+    FLOCK: Limit(),
+    ETCDCTL: Limit(),
+    CONSUL: Limit(),
 }
-#: In `etcdctl lock x -- true`.
-ETCDCTL_LIMIT = 1.4
-ETCDCTL_LIMITED = (REDIS, PASSWORD)
-#: Those on an emulator, whose own time is part of theirs.
-EMULATED = (DYNAMODB, DYNAMODB_TLS, SQS)
+#: What starting by way of a virtual environment's `site` may take more, in F.
+BY_PIP = 0.35
 #: Those whose requests are counted on their way, by the name of what counts them.
-WATCHED = {ETCD: "etcd", POSTGRESQL: "postgresql", MYSQL: "mysql", DYNAMODB: "dynamodb", SQS: "sqs"}
+WATCHED = {ETCD: "etcd", POSTGRESQL: "postgresql", MYSQL: "mysql", DYNAMODB: "dynamodb", S3: "s3", SQS: "sqs"}
 _LASTING = ("sleep", "86400")
 
 
@@ -73,7 +87,7 @@ def backend(name: str) -> str:
 class Lab:
     """An installation, the servers, and a directory for what runs leave."""
 
-    def __init__(self, installation: Installation, services: Services, directory: Path) -> None:
+    def __init__(self, installation: Installation | Package, services: Services, directory: Path) -> None:
         self.installation = installation
         self.services = services
         self._directory = directory
@@ -86,14 +100,16 @@ class Lab:
             "SHELL": "/bin/sh",
             "CRONLOCK_STATE_DIR": str(directory / "state"),
             "CRONLOCK_CONFIG": os.devnull,
+            "ETCDCTL_API": "3",
             **services.dynamodb.environ,
-            "AWS_CA_BUNDLE": str(services.authorities),
+            **services.authorities,
         }
         self.backends = {
             FILE: f"file://{directory}/leases",
             REDIS: services.redis.url(),
             PASSWORD: services.redis_password.url(),
             TLS: services.redis_tls.url(),
+            TLS_SYSTEM: f"rediss://localhost:{services.redis_tls.port}",
             MEMCACHED: services.memcached.url(),
             ZOOKEEPER: services.zookeeper.url(),
             ETCD: services.etcd.url(),
@@ -101,8 +117,18 @@ class Lab:
             MYSQL: services.mysql.url(),
             DYNAMODB: services.dynamodb.url(),
             DYNAMODB_TLS: f"dynamodb://cronlock?endpoint=https://localhost:{services.secure.port}",
+            S3: services.s3.url(),
             SQS: services.sqs.url(),
         }
+        if not installation.has("pymysql"):
+            del self.backends[MYSQL]
+
+    def limit(self, case: str) -> Limit:
+        """Return what a case may take here."""
+        limit = LIMITS[case]
+        if isinstance(self.installation, Package):
+            return limit
+        return limit._replace(starts=limit.starts and limit.starts + BY_PIP, rivals=None)
 
     def line(
         self,
@@ -152,16 +178,20 @@ class Lab:
     def _run_line(self, backend: str) -> Callable[[], list[str]]:
         return lambda: self.line(backend, "true")
 
+    def rival(self) -> list[str] | None:
+        """Return the beginning of a command of etcdctl, for the version of etcd that cronlock asks; None without it."""
+        etcdctl = shutil.which("etcdctl")
+        return None if etcdctl is None else [etcdctl, "--endpoints", self.services.etcd.address]
+
     def _rivals(self) -> list[Case]:
         found: list[Case] = []
-        flock, etcdctl, consul = (shutil.which(name) for name in ("flock", "etcdctl", "consul"))
+        flock, consul = shutil.which("flock"), shutil.which("consul")
         if flock is not None:
             locked = str(self._directory / "flocked")
             found.append(self._case(FLOCK, lambda: [flock, locked, "true"]))
-        if etcdctl is not None:
-            environ = {**self.environ, "ETCDCTL_API": "3"}
-            line = [etcdctl, "--endpoints", self.services.etcd.address, "lock", "x", "--", "true"]
-            found.append(Case(ETCDCTL, lambda: run(line, environ)))
+        rival = self.rival()
+        if rival is not None:
+            found.append(self._case(ETCDCTL, lambda: [*rival, "lock", "x", "--", "true"]))
         agent = self.services.consul
         if consul is not None and agent is not None:
             address = f"-http-addr={agent.address}"

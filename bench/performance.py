@@ -8,9 +8,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from labs.installation import ROOT, installations
+from labs.installation import ROOT, Installation, Package, installations
 
-from . import plot, watched
+from . import crontab, plot, watched
 from .cases import Lab
 from .measure import rounds
 from .report import Report, Table, machine, markdown
@@ -22,8 +22,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=30, help="how often each case is timed (30)")
     parser.add_argument(
-        "--soak", type=float, default=600, help="seconds of renewing for a day's CPU (600; 0: leave out)"
+        "--soak", type=float, default=240, help="seconds of renewing for a day's CPU (240; 0: leave out)"
     )
+    parser.add_argument("--package", action="store_true", help="only what `make deb` installs, for the system's Python")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md and docs/performance.svg")
     arguments = parser.parse_args()
     print(machine())
@@ -31,7 +32,9 @@ def main() -> None:
         missing = services.missing()
         for line in missing:
             print(f"not available: {line}")
-        labs = [Lab(installation, services, Path(directory)) for installation in installations()]
+        found: list[Installation | Package] = [Package()]
+        found += [] if arguments.package else installations()
+        labs = [Lab(installation, services, Path(directory)) for installation in found]
         reports = [measure(lab, arguments.rounds) for lab in labs]
         if arguments.soak > 0:
             soak(labs, reports, arguments.soak)
@@ -44,11 +47,12 @@ def main() -> None:
 
 def measure(lab: Lab, number: int) -> Report:
     """Return all tables for one interpreter but the last, and print them as they come."""
-    print(f"\nPython {lab.installation.version}, load {os.getloadavg()[0]:.2f}", flush=True)
+    print(f"\n{lab.installation.title}, load {os.getloadavg()[0]:.2f}", flush=True)
     lab.installation.install()
-    report = Report(lab.installation.version)
+    report = Report(lab)
     with lab.holder():
         report.add_times(rounds(lab.cases(), number))
+    report.add_crontab(crontab.LINES, crontab.rounds(lab))
     _show(report.tables)
     shown = len(report.tables)
     report.add_memory(watched.memory(lab))
@@ -65,7 +69,7 @@ def soak(labs: list[Lab], reports: list[Report], seconds: float) -> None:
     time.sleep(seconds)
     for report, running in zip(reports, soaks):
         report.add_day(running.end(), seconds)
-        print(f"\nPython {report.version}")
+        print(f"\n{report.title}")
         _show(report.tables[-1:])
 
 

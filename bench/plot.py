@@ -1,4 +1,4 @@
-"""The plot of docs/performance.md: bars, their quartiles, and a tick at each limit."""
+"""The plot of docs/performance.md: bars, their quartiles, and a tick at each limit of packages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def svg(reports: Sequence[Report]) -> str:
     step = len(reports) * _BAR + _GAP
     height = _TOP + len(names) * step + _BOTTOM
     values = [report.walls[name].high for report in reports for name in names if name in report.walls]
-    most = max(values + [limit for limit in cases.LIMITS.values() if limit is not None])
+    most = max(values + [limit.starts for limit in cases.LIMITS.values() if limit.starts is not None])
     unit = (_WIDTH - _LEFT - _RIGHT) / most
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img">',
@@ -54,8 +54,8 @@ def _legend(reports: Sequence[Report]) -> list[str]:
     x = _LEFT
     for number, report in enumerate(reports):
         parts.append(f'<rect class="bar{number}" x="{x}" y="29" width="12" height="12"/>')
-        parts.append(_text(x + 17, 39, f"Python {report.version}", small=True))
-        x += 100
+        parts.append(_text(x + 17, 39, report.title, small=True))
+        x += 30 + 6 * len(report.title)
     parts.append(f'<line class="limit" x1="{x + 5}" x2="{x + 5}" y1="28" y2="42"/>')
     parts.append(_text(x + 12, 39, "limit", small=True))
     parts.append(f'<line class="spread" x1="{x + 60}" x2="{x + 80}" y1="35" y2="35"/>')
@@ -78,7 +78,7 @@ def _group(name: str, reports: Sequence[Report], top: int, unit: float) -> list[
     for number, report in enumerate(reports):
         if name in report.walls:
             parts += _bar(report.walls[name], number, top + number * _BAR, unit)
-    limit = cases.LIMITS[name]
+    limit = cases.LIMITS[name].starts
     if limit is not None:
         x, bottom = _LEFT + limit * unit, top + len(reports) * _BAR + 3
         parts.append(f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="{top - 3}" y2="{bottom}"/>')

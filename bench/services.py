@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 import ssl
+import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
-from labs.servers.aws import ENVIRON, DynamoDBServer, SQSServer
+from labs.servers.aws import ENVIRON, DynamoDBServer, S3Server, SQSServer
 from labs.servers.aws_gate import Gate
 from labs.servers.creating import create
 from labs.servers.etcd import EtcdServer
@@ -24,7 +25,7 @@ from .watch import SentHTTP, SentMySQL, SentPostgreSQL, Watch
 #: What the rivals come from, which are optional here.
 RIVALS = {"etcdctl": "etcd-client", "consul": "consul", "flock": "util-linux"}
 
-_SYSTEMS_AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
+_SYSTEMS_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 class EtcdOnDisk(EtcdServer):
@@ -67,6 +68,7 @@ class Services:
         self.postgresql = PostgresqlServer()
         self.mysql = MariadbServer()
         self.dynamodb = DynamoDBServer()
+        self.s3 = S3Server()
         self.sqs = SQSServer()
         self.consul = ConsulServer() if shutil.which("consul") else None
         #: What stands before those that do not count what they are asked, started with them.
@@ -75,22 +77,21 @@ class Services:
             "postgresql": Watch(self.postgresql.port, SentPostgreSQL),
             "mysql": Watch(self.mysql.port, SentMySQL),
             "dynamodb": Watch(self.dynamodb.port, SentHTTP),
+            "s3": Watch(self.s3.port, SentHTTP),
             "sqs": Watch(self.sqs.port, SentHTTP),
         }
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(tls().cert, tls().key)
         #: The way to DynamoDB over TLS, as AWS is asked.
         self.secure = Gate(self.dynamodb.port, ENVIRON["AWS_SECRET_ACCESS_KEY"], tls=self._context)
-        #: A file of as many authorities as the system has, and the tests'.
-        self.authorities = tls().ca.with_name("authorities.pem")
-        system = _SYSTEMS_AUTHORITIES.read_text() if _SYSTEMS_AUTHORITIES.exists() else ""
-        self.authorities.write_text(system + tls().ca.read_text())
+        #: Variables by which the tests' authority is one of the system's, in both forms in which Debian has them.
+        self.authorities = _authorities(tls().ca.with_name("authorities"))
         self._stack = ExitStack()
 
     def __enter__(self) -> Services:
         """Start them all at once and wait."""
         servers = [self.redis, self.redis_password, self.redis_tls, self.memcached, self.zookeeper]
-        servers += [self.etcd, self.postgresql, self.mysql, self.dynamodb, self.sqs]
+        servers += [self.etcd, self.postgresql, self.mysql, self.dynamodb, self.s3, self.sqs]
         servers += [self.consul] if self.consul is not None else []
         with ExitStack() as stack:
             for server in servers:
@@ -101,7 +102,7 @@ class Services:
             for watch in self.watches.values():
                 stack.enter_context(watch)
             stack.enter_context(self.secure)
-            for made in (self.dynamodb, self.sqs):
+            for made in (self.dynamodb, self.s3, self.sqs):
                 create(made.url(), made.environ)
             self._stack = stack.pop_all()
         return self
@@ -116,3 +117,16 @@ class Services:
             for program, package in RIVALS.items()
             if shutil.which(program) is None
         ]
+
+
+def _authorities(directory: Path) -> dict[str, str]:
+    """Make a directory with the system's authorities and the tests' one, and a bundle; return their variables."""
+    directory.mkdir(exist_ok=True)
+    bundle = directory / "bundle.crt"
+    shutil.copy(tls().ca, directory / "tests.pem")
+    for path in _SYSTEMS_BUNDLE.parent.glob("*.pem"):
+        shutil.copy(path, directory)
+    subprocess.run(["openssl", "rehash", str(directory)], check=True, capture_output=True)
+    system = _SYSTEMS_BUNDLE.read_text() if _SYSTEMS_BUNDLE.exists() else ""
+    bundle.write_text(system + tls().ca.read_text())
+    return {"SSL_CERT_FILE": str(bundle), "SSL_CERT_DIR": str(directory)}

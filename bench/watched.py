@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from . import proc
-from .cases import ETCD, FILE, MEMCACHED, PASSWORD, REDIS, SQS, WATCHED, ZOOKEEPER, Lab, Running
+from .cases import DYNAMODB, ETCD, FILE, MEMCACHED, PASSWORD, REDIS, SQS, WATCHED, ZOOKEEPER, Lab, Running
 from .counts import MemcachedCount, RedisCount
 from .measure import run
 from .watch import LOGIN, WatchCount
@@ -16,10 +16,12 @@ from .watch import LOGIN, WatchCount
 #: MB of PSS, all processes of a run together; None where a client library of others takes most of it.
 MEMORY_LIMITS: dict[str, float | None] = {
     FILE: 13.0,
-    REDIS: 13.0,
+    REDIS: 6.5,
     MEMCACHED: 18.0,
     ZOOKEEPER: 26.0,
     **dict.fromkeys(WATCHED),
+    ETCD: 8.0,
+    DYNAMODB: 9.0,
 }
 #: Renewals of a day-long job with ttl 300: one each 100 s. By default ZooKeeper's servers let no
 #: session last longer than 40 s, hence no lease.
@@ -29,7 +31,7 @@ QUIET = {**dict.fromkeys(MEMORY_LIMITS, 20), ZOOKEEPER: 10}
 #: CPU seconds of such a job.
 DAY_LIMIT = 1.0
 #: Round trips, on one connection.
-USUAL_REQUESTS = {"run": 2, "skip": 1}
+USUAL_REQUESTS = {"run": 3, "skip": 1}
 #: Those that take more by their nature.
 REQUEST_LIMITS = {ETCD: {"run": 5, "skip": 1}, SQS: {"run": 2, "skip": 2}}
 OUTPUT = 100_000_000
@@ -38,10 +40,14 @@ Counted = tuple[dict[str, int], int]
 _SHORT = 3.0
 
 
+def _backends(lab: Lab) -> list[str]:
+    return [backend for backend in MEMORY_LIMITS if backend in lab.backends]
+
+
 def memory(lab: Lab) -> dict[str, float]:
     """Return MB of PSS by backend, after a renewal."""
     found = {}
-    for backend in MEMORY_LIMITS:
+    for backend in _backends(lab):
         job = lab.start(backend, _SHORT)
         _wait_renewal(job, backend)
         found[backend] = sum(map(proc.pss, job.ours))
@@ -53,7 +59,7 @@ class Soak:
     """Jobs of one lab that renew for long, one on each backend."""
 
     def __init__(self, lab: Lab) -> None:
-        self._jobs = {backend: lab.start(backend, _SHORT) for backend in MEMORY_LIMITS}
+        self._jobs = {backend: lab.start(backend, _SHORT) for backend in _backends(lab)}
         self._before = {backend: (_renewals(job), sum(map(proc.cpu, job.ours))) for backend, job in self._jobs.items()}
 
     def end(self) -> dict[str, tuple[int, float]]:
@@ -68,11 +74,13 @@ class Soak:
 
 def wakeups(lab: Lab) -> dict[str, int]:
     """Return, by backend, how often the processes of a run ran within QUIET, when nothing was due."""
-    jobs = {backend: lab.start(backend) for backend in MEMORY_LIMITS}
+    jobs = {backend: lab.start(backend) for backend in _backends(lab)}
     before = {backend: sum(map(proc.switches, job.ours)) for backend, job in jobs.items()}
     began = time.monotonic()
     found = {}
     for backend, seconds in sorted(QUIET.items(), key=lambda item: item[1]):
+        if backend not in jobs:
+            continue
         time.sleep(max(0.0, began + seconds - time.monotonic()))
         found[backend] = sum(map(proc.switches, jobs[backend].ours)) - before[backend]
         jobs[backend].end()
@@ -86,7 +94,11 @@ def requests(lab: Lab) -> dict[tuple[str, str], Counted]:
         REDIS: lambda: RedisCount(services.redis),
         PASSWORD: lambda: RedisCount(services.redis_password),
         MEMCACHED: lambda: MemcachedCount(services.memcached),
-        **{backend: partial(WatchCount, services.watches[name]) for backend, name in WATCHED.items()},
+        **{
+            backend: partial(WatchCount, services.watches[name])
+            for backend, name in WATCHED.items()
+            if backend in lab.backends
+        },
     }
     found = {}
     for backend, begin in counts.items():

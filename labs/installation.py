@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from glob import glob
@@ -16,12 +17,50 @@ USUAL = 11
 _NEWEST_FIRST = (15, 14, 13, 12, 11)
 
 
+#: The interpreter of packages, where there is one.
+_SYSTEMS_PYTHON = "/usr/bin/python3"
+
+
+class Package:
+    """What `make deb` installs, in a directory of its own and for the system's interpreter."""
+
+    python = _SYSTEMS_PYTHON
+
+    def __init__(self) -> None:
+        tell = "import sys; print('%d.%d' % sys.version_info[:2])"
+        version = _run(self.python, "-I", "-c", tell).strip()
+        #: Unlike that of any other installation, so that both have keys of their own.
+        self.version = f"package-{version}"
+        self.title = f"Package, the system's Python {version}"
+        self._prefix = ROOT / "build/bench-package"
+
+    @property
+    def cronlock(self) -> str:
+        """The installed launcher."""
+        return str(self._prefix / "bin/cronlock")
+
+    def install(self) -> None:
+        """Install what stands in the checkout now, with its byte code."""
+        shutil.rmtree(self._prefix, ignore_errors=True)
+        script = str(ROOT / "packaging/install.py")
+        with tempfile.TemporaryDirectory(prefix="cronlock-bench-") as scratch:
+            place = ("--prefix", str(self._prefix), "--destdir", scratch)
+            _run(sys.executable, script, "install", *place, "--python", self.python)
+            # A configuration file is none of the benchmark's business.
+            shutil.move(f"{scratch}{self._prefix}", self._prefix)
+
+    def has(self, module: str) -> bool:
+        """Whether the interpreter finds `module`, a client that packages leave to the distribution."""
+        done = subprocess.run([self.python, "-c", f"import {module}"], env=clean_environment(), capture_output=True)
+        return done.returncode == 0
+
+
 class Installation:
     """A virtual environment with nothing but cronlock and what it and its engines need."""
 
     def __init__(self, minor: int, python: str) -> None:
-        self.minor = minor
         self.version = f"3.{minor}"
+        self.title = f"By pip, Python {self.version}"
         self._base = python
         self._directory = ROOT / f".venv-bench-{self.version}"
 
@@ -34,6 +73,10 @@ class Installation:
     def cronlock(self) -> str:
         """The installed launcher."""
         return str(self._directory / "bin/cronlock")
+
+    def has(self, module: str) -> bool:
+        """Whether it has `module`, a client: it has all."""
+        return True
 
     def install(self) -> None:
         """Install what stands in the checkout now, byte code included, and not in editable form."""
@@ -82,7 +125,8 @@ def _find(minor: int) -> str | None:
     return None
 
 
-def _run(*command: str) -> None:
+def _run(*command: str) -> str:
     done = subprocess.run(command, check=False, env=clean_environment(), capture_output=True, text=True)
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(command[:4])} ... failed:\n{done.stdout}{done.stderr}")
+    return done.stdout

@@ -75,6 +75,8 @@ for group; do
         need etcd etcd-server
         need etcdctl etcd-client
         need flock util-linux
+        # The client of packages' MySQL, for the system's Python.
+        /usr/bin/python3 -c 'import pymysql' 2>/dev/null || missing="$missing python3-pymysql"
         ;;
     *)
         echo "need.sh: unknown group $group" >&2
