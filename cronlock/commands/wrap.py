@@ -8,6 +8,7 @@ import pwd
 import re
 import shutil
 import sys
+import tempfile
 
 import click
 
@@ -32,6 +33,8 @@ _LONGEST_PREFIX = 100
 _CRONS_PATH = "/usr/bin:/bin"
 # Names that many users give their crontab, so that it does not tell one from another.
 _COMMON_NAMES = frozenset(("", "cron", "crontab", "tab"))
+# What `crontab -e` and mktemp(1) make up, another on each machine.
+_TEMPORARY = re.compile(r"(crontab|cron|tmp)\.?[A-Za-z0-9_]{6,}")
 _MANIFEST = re.compile(r"^kind:[ \t]*[\"']?CronJob\b", re.MULTILINE)
 _ENDING = re.compile(r"\.(cron|crontab|tab|txt|in)$")
 
@@ -202,7 +205,9 @@ def _duration(option: str, text: str) -> float:
 
 
 def _default_prefix(file: str, system: bool) -> str:
-    name = "" if file == "-" else naming.slug(_ENDING.sub("", os.path.basename(file)))[:_LONGEST_PREFIX]
+    directory, base = os.path.split(os.path.abspath(file))
+    is_made_up = directory in ("/tmp", "/var/tmp", tempfile.gettempdir()) and _TEMPORARY.fullmatch(base)
+    name = "" if file == "-" or is_made_up else naming.slug(_ENDING.sub("", base))[:_LONGEST_PREFIX]
     if system:
         return name or "crontab"
     if name not in _COMMON_NAMES:

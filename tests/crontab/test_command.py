@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cronlock.crontab import files
+from labs.crons import cronie
 from labs.machines import SHARED, Fleet
 from labs.servers.process import need
 
@@ -204,19 +205,17 @@ def test_name_that_cron_passes_over(tmp_path: Path) -> None:
     assert _wrap("--dialect", "cronie", file)[2][0].startswith(f"cronlock: {file}:1: no cronlock here")
 
 
-def test_as_the_editor_of_crontab(tmp_path: Path) -> None:
-    """crontab -e installs what wrap -i made of the crontab, though it was written within the same second."""
-    need("crontab", "cron")
-    editor = tmp_path / "editor"
-    editor.write_text(f'#!/bin/sh\nexec {sys.executable} -m cronlock wrap --in-place "$1" 2>/dev/null\n')
-    editor.chmod(0o755)
+@pytest.mark.parametrize("cron", ["debian", "cronie"])
+def test_as_the_editor_of_crontab(cron: str, tmp_path: Path) -> None:
+    """crontab -e installs what wrap -i made of the crontab."""
+    crontab = [need("crontab", "cron")] if cron == "debian" else cronie("bin/crontab")
     with Fleet(tmp_path / "fleet") as fleet:
         machine = fleet.machine("one")
         machine.run("mkdir", "-p", "/var/spool/cron/crontabs")
         (fleet.shared / "tab").write_text("0 3 * * * job\n")
-        machine.run("crontab", f"{SHARED}/tab")
-        machine.run("env", f"VISUAL={editor}", "crontab", "-e")
-        assert "cronlock run --key root.job --every 1h -- job" in machine.run("crontab", "-l")
+        machine.run(*crontab, f"{SHARED}/tab")
+        machine.run("env", f"VISUAL={sys.executable} -m cronlock wrap --in-place", *crontab, "-e")
+        assert "cronlock run --key root.job --every 1h -- job" in machine.run(*crontab, "-l")
 
 
 @pytest.mark.parametrize(
@@ -229,6 +228,16 @@ def test_prefix_is_the_files_name(name: str, prefix: str, tmp_path: Path) -> Non
     assert f" --key {prefix}job --every" in _wrap(tmp_path / name)[1].decode()
     assert b" --key x_1.job --every" in _wrap("--key-prefix", "x_1", tmp_path / name)[1]
     assert b" --key job --every" in _wrap("--key-prefix", "", tmp_path / name)[1]
+
+
+@pytest.mark.parametrize(("name", "is_made_up"), [("crontab.Dykda1", True), ("tmp.a8Jd83kLm2", True), ("jobs", False)])
+def test_temporary_names_are_in_no_key(name: str, is_made_up: bool, tmp_path: Path) -> None:
+    """The name of a temporary file, which is another on each machine, is not what keys begin with."""
+    (tmp_path / name).write_text("@daily job\n")
+    command = [sys.executable, "-m", "cronlock", "wrap", str(tmp_path / name)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TMPDIR": str(tmp_path)})
+    user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+    assert f" --key {user if is_made_up else name}.job --every" in done.stdout
 
 
 def test_ttl_and_every(tab: Path) -> None:
