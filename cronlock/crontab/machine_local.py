@@ -70,7 +70,7 @@ _ABOUT = {
         (systemctl|service|rc-service|sv|initctl) .*(restart|reload|start|stop|reset-failed|status)
         invoke-rc\.d
         (supervisorctl|monit|pm2|passenger-config|apachectl|apache2ctl|nginx|php-fpm\S*|rabbitmqctl|rndc|postqueue|exim4?)
-        (pkill|killall|pgrep|pidof|kill)
+        (pkill|killall|pgrep|pidof|kill .*(pid|pgrep)\S*)
         (start-stop-daemon|s6-svc|svc)
     """,
     "this machine's configuration": r"""
