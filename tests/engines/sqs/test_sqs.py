@@ -106,11 +106,11 @@ def test_new_queue_that_is_not_there_at_once(gate: Gate, key: str) -> None:
 
 def test_new_queue_that_is_not_there_in_time(gate: Gate, key: str) -> None:
     """One that AWS does not know within the time limit is not ready yet."""
-    node = open_node(f"sqs://cronlock?endpoint={gate.endpoint}&create=yes", timeout=1.0)
+    node = open_node(f"sqs://cronlock?endpoint={gate.endpoint}&create=yes", timeout=4.0)
     gate.answers_to = {"SendMessage": [(400, _NO_QUEUE)] * 100}
     with pytest.raises(BackendUnavailable, match="was made just now and is not ready yet"):
         node.acquire(make_claim(key))
-    assert 2 <= gate.actions.count("SendMessage") <= 5
+    assert 2 <= gate.actions.count("SendMessage") <= 17
     node.close()
 
 
@@ -548,7 +548,7 @@ class TestURLs(URLs):
         ("sqs://user:secret@queue", "takes no user and password"),
         ("sqs://queue/path", "takes no path"),
         ("sqs://queue?prefix=a", "unknown parameter 'prefix'"),
-        ("sqs://queue?create=maybe", "write yes"),
+        ("sqs://queue?create=maybe", "write create=yes"),
         ("sqs://queue?account=12", "write the 12 digits"),
         ("sqs://queue?endpoint=nonsense", "endpoint 'nonsense'"),
         ("sqs://queue?region=no%20region", "is no region"),
