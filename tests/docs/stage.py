@@ -32,7 +32,17 @@ _PROGRAM = f"""#!/bin/sh
 case ${{0##*/}} in make-report | dump-shop) echo lines ;; esac
 """
 PROGRAMS = (
-    *("backup", "billing", "dump-shop", "mail-queue", "mail-report", "mail_customers.sh", "make-report", "mirror"),
+    *(
+        "backup",
+        "billing",
+        "certbot",
+        "dump-shop",
+        "mail-queue",
+        "mail-report",
+        "mail_customers.sh",
+        "make-report",
+        "mirror",
+    ),
     *("rotate-logs", "sync-files", "write-note"),
 )
 _SUDO = '#!/bin/sh\nexec env "$@"\n'
