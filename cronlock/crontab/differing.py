@@ -7,12 +7,14 @@ import socket
 
 from .shell import Command
 
+# Within a substitution; elsewhere they are words like others.
+_CALLED = r"(?:\$\(|`)[^)`]*"
 _IN_KEYS = (
-    (r"\bhostname\b|\$\{?HOST(NAME)?\b|\buname\s+-n|machine-id", "the host's name"),
-    (r"(?<![\d.])\d{1,3}(\.\d{1,3}){3}(?![\d.])|\bip\s+(-\S+\s+)*a(ddr)?\b", "an address"),
+    (rf"{_CALLED}\b(hostname\b|uname\s+-n|machine-id)|\$\{{?HOST(NAME)?\b", "the host's name"),
+    (rf"(?<![\d.])\d{{1,3}}(\.\d{{1,3}}){{3}}(?![\d.])|{_CALLED}\bip\s+(-\S+\s+)*a(ddr)?\b", "an address"),
     (r"\$\$|\$\{?(BASH|P)PID\b", "the number of a process"),
-    (r"\$\{?S?RANDOM\b|\buuidgen\b|\bshuf\b|\bmktemp\b|/random/", "something random"),
-    (r"(\$\(|`)\s*date\b|\$\{?EPOCH", "the time"),
+    (rf"\$\{{?S?RANDOM\b|{_CALLED}(\b(uuidgen|shuf|mktemp)\b|/random/)", "something random"),
+    (rf"{_CALLED}\bdate\b|\$\{{?EPOCH", "the time"),
 )
 _SLEEPERS = frozenset(("perl", "python", "python3", "ruby", "awk", "php", "node"))
 _INTERPRETED = re.compile(r"\bsleep\b.*\brand|\brand.*\bsleep\b", re.DOTALL)

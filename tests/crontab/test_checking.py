@@ -41,6 +41,7 @@ GOOD = [
     "0 3 * * * sleep $((RANDOM \\% 300)); cronlock run --key a --min-hold 10m -- b",
     "0 3 * * * sleep $(shuf -n 1 -i 1-10)m; cronlock run --key a --every 1d -- b",
     "0 3 * * * cronlock run --key release-1.2.3 -- b",
+    "0 3 * * * cronlock run --key update-hostname-date -- b",
     "0 3 * * * cronlock run --key a -- sh -c 'b $(date +\\%F) $$ $(hostname)'",
     "0 3 * * * cronlock run --key a -- b &",
     "RANDOM_DELAY=10\n0 3 * * * cronlock run --key a --every 1h -- b",
