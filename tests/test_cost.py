@@ -67,7 +67,7 @@ _FOREIGN = {
 #: What engines import besides, with all that it brings in turn: clients of servers, and what AWS's signatures take.
 _CLIENTS = {
     "etcd": "_json, binascii",
-    "mysql": "pymysql",
+    "mysql": "sys; sys.modules.update(cryptography=None, ssl=None); import pymysql",
     "dynamodb": "_json, hashlib, hmac",
     "s3": "_json, hashlib, hmac",
     "sqs": "_json, hashlib, hmac",

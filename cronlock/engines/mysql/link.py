@@ -7,29 +7,29 @@ of what a run here costs.
 
 from __future__ import annotations
 
-import ssl
 import sys
 import time
 
 from ...errors import BackendUnavailable, ConfigError, printable
 from ..wire.stream import HungUp, Stream, without_secrets
 
-# PyMySQL imports `cryptography` wherever that is installed, which costs twice as much as all the rest
-# of it, and needs it for one way to log in only: `_encrypted` below imports it then.
-_IS_HIDDEN = "cryptography" not in sys.modules
-if _IS_HIDDEN:
-    sys.modules["cryptography"] = None  # type: ignore[assignment]
+# PyMySQL imports these wherever they are, which costs three times as much as all the rest of it. It needs
+# `cryptography` for one way to log in only, for which `_encrypted` below imports it; TLS is the wire's business.
+_HIDDEN = [name for name in ("cryptography", "ssl") if name not in sys.modules]
+sys.modules.update(dict.fromkeys(_HIDDEN))  # type: ignore[arg-type]
 try:
     import pymysql
     from pymysql import _auth
     from pymysql.constants import CLIENT
     from pymysql.cursors import Cursor
 finally:
-    if _IS_HIDDEN:
-        del sys.modules["cryptography"]
+    for _name in _HIDDEN:
+        del sys.modules[_name]
+pymysql.connections.SSL_ENABLED = True
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Sequence
     from typing import Any
 
@@ -135,7 +135,7 @@ class Wire:
         self._stream.close()
 
 
-class _Upgrade(ssl.SSLContext):
+class _Upgrade:
     """What PyMySQL takes for a TLS context: the wire knows the real one."""
 
     def wrap_socket(self, sock: Any, *args: Any, **options: Any) -> Any:  # noqa: ARG002 (the wire has the name)
@@ -157,6 +157,9 @@ class _Refusal:
 class _Connection(pymysql.connections.Connection):  # type: ignore[misc]
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
         """Do nothing, for one round trip less: what is sent is ASCII, and what comes is bytes and numbers."""
+
+    def _create_ssl_ctx(self, upgrade: _Upgrade) -> _Upgrade:
+        return upgrade
 
 
 class Link:
@@ -204,7 +207,7 @@ class Link:
                 auth_plugin_map=bare,
                 # Without it PyMySQL speaks TLS of its own accord, and reads all the system's certificates for it.
                 ssl_disabled=tls is None,
-                ssl=None if tls is None else _Upgrade(ssl.PROTOCOL_TLS_CLIENT),
+                ssl=None if tls is None else _Upgrade(),
                 defer_connect=True,
             )
             link = cls(name, wire, connection)
@@ -304,7 +307,7 @@ def _encrypted(password: bytes, salt: bytes, public_key: bytes) -> bytes:
     return data
 
 
-if _IS_HIDDEN:
+if "cryptography" in _HIDDEN:
     _auth.sha2_rsa_encrypt = _encrypted
 
 
