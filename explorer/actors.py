@@ -67,6 +67,9 @@ def settings(actor: Actor, **changes: Any) -> SimpleNamespace:
         "standby": 0.0,
         "ignore_hold": False,
         "ignore_pause": False,
+        "standby_on": "died",
+        "attempts": None,
+        "success_status": (0,),
         "backend": "simulated:",
         "backend_url": "simulated:",
         "backend_timeout": 1.0,
@@ -79,8 +82,10 @@ def settings(actor: Actor, **changes: Any) -> SimpleNamespace:
     return SimpleNamespace(**{**values, **changes})
 
 
-def run(monitor: Monitor, *, lasts: float = 1.0, memory: dict[str, bytes] | None = None, **changes: Any) -> Script:
-    """Return the script of ``cronlock run`` whose command lasts so long."""
+def run(
+    monitor: Monitor, *, lasts: float = 1.0, exits: int = 0, memory: dict[str, bytes] | None = None, **changes: Any
+) -> Script:
+    """Return the script of ``cronlock run`` whose command lasts so long and exits with that status."""
 
     def script(actor: Actor) -> None:
         wanted, clock, log = settings(actor, **changes), actor.world.clock, _Silent()
@@ -101,9 +106,9 @@ def run(monitor: Monitor, *, lasts: float = 1.0, memory: dict[str, bytes] | None
         if isinstance(answer, Conflict):
             actor.world.tell(f"{actor.name} skips: {answer.why}")
             if wanted.standby and awaited is not None:
-                monitor.stood_by_in_vain(actor, awaited, answer)
+                monitor.stood_by_in_vain(actor, awaited, answer, wanted)
             return
-        _command(monitor, monitor.started(actor, answer), answer, log, lasts)
+        _command(monitor, monitor.started(actor, answer), answer, log, lasts, exits)
 
     return script
 
@@ -121,7 +126,7 @@ def _owners(access: Access) -> list[str]:
     return asked
 
 
-def _command(monitor: Monitor, started: Started, held: Holding, log: _Silent, lasts: float) -> None:
+def _command(monitor: Monitor, started: Started, held: Holding, log: _Silent, lasts: float, exits: int) -> None:
     """Run a command as the wrapper and its guard do, which kills it at the deadline whatever the wrapper does."""
     actor, clock = started.actor, started.actor.world.clock
     end = clock.now() + lasts
@@ -147,8 +152,8 @@ def _command(monitor: Monitor, started: Started, held: Holding, log: _Silent, la
         actor.pause(min(end, held.deadline, held.next_renewal or end) - now)
     started.ended(outcome)
     if not held.lost:
-        started.ending, warned = outcome, log.warned
-        held.release(outcome, 0, clock.now(), actor.pause)
+        started.ending, started.status, warned = outcome, exits, log.warned
+        held.release(outcome, exits, clock.now(), actor.pause)
         started.heard = outcome != LOST and log.warned == warned
 
 

@@ -222,6 +222,20 @@ def asked_to_stop_at_start(world: World, monitor: Monitor) -> None:
     world.add("s", actors.stop(monitor))
 
 
+def attempts(world: World, monitor: Monitor) -> None:
+    """A run fails, and so does the second attempt; a third is not to be made."""
+    for place, name in enumerate("xyz"):
+        standby = _STANDBY if place else 0.0
+        script = actors.run(monitor, exits=int(place < 2), standby=standby, standby_on="any", attempts=2)
+        world.add(name, script, starts_at=place * 0.1)
+
+
+def attempt_that_succeeds(world: World, monitor: Monitor) -> None:
+    """A run does not fail, for which another stands by in case it does."""
+    world.add("x", actors.run(monitor))
+    world.add("y", actors.run(monitor, standby=_STANDBY, standby_on="failed", attempts=2), starts_at=0.1)
+
+
 def three_runs(world: World, monitor: Monitor) -> None:
     """Three nodes fire within a second."""
     for place, name in enumerate("xyz"):
@@ -273,6 +287,8 @@ SMALL: tuple[tuple[Case, int, int], ...] = (
     (paused_by_hand, 1, 2),
     (paused_for_a_time, 1, 2),
     (asked_to_stop, 1, 2),
+    (attempts, 1, 2),
+    (attempt_that_succeeds, 1, 2),
     (asked_to_stop_at_start, 0, 1),
 )
 LARGE: tuple[Case, ...] = (three_runs, all_at_once, dead_taken_over, forced)

@@ -7,7 +7,7 @@ from typing import Any
 from cronlock.errors import BackendError
 from cronlock.lease.leases import Leases
 from cronlock.lease.state import State, decode
-from cronlock.lease.vocabulary import EXITED, Conflict, Grant, Run
+from cronlock.lease.vocabulary import EXITED, Claim, Conflict, Grant, Run
 from cronlock.run.holding import Holding
 from cronlock.testing.hooks import make_claim
 from cronlock.testing.simulated import SimulatedStore
@@ -38,6 +38,7 @@ class Started:
         self.deadline = held.deadline
         #: What it said, or is about to say, of its end; and whether it was heard.
         self.ending: str | None = None
+        self.status = 0
         self.heard = False
         self._over: str | None = None
         self._monitor = monitor
@@ -97,11 +98,14 @@ class Monitor:
                 raise Violation(f"{actor.name} starts within the hold of {other.actor.name}")
             if new.takes_over and other.tick != new.tick and other.fence > (held.grant.claim.awaited_fence or 0):
                 raise Violation(f"{actor.name} takes over, and {other.actor.name} had the key since")
-            said = self._had_said(other, new.fence)
+            said = self._had_said(other, new.fence, held.grant.claim)
             if new.takes_over and other.tick == new.tick and said and not self._later(other):
                 raise Violation(f"{actor.name} takes over from {other.actor.name}, whose run ended")
             if new.takes_over and other.fence in self._surely_forced and other.tick == new.tick:
                 raise Violation(f"{actor.name} takes over from {other.actor.name}, who was made to end by force")
+        claim, before = held.grant.claim, [one for one in self.starts if one.tick == new.tick]
+        if claim.attempts is not None and new.takes_over and len(before) >= claim.attempts:
+            raise Violation(f"{actor.name} makes attempt {len(before) + 1} of {claim.attempts}")
         if new.takes_over and new.tick in self._stopped_ticks:
             raise Violation(f"{actor.name} takes over from a run that was asked to end")
         if self._paused is not None and not held.grant.claim.ignore_pause:
@@ -167,13 +171,18 @@ class Monitor:
         if cell.lease and run is not None and run.owner in self._gave_up:
             raise Violation(f"{actor.name} is refused, and the key is leased to one that gave up")
 
-    def stood_by_in_vain(self, actor: Actor, awaited: Run, answer: Conflict) -> None:
+    def stood_by_in_vain(self, actor: Actor, awaited: Run, answer: Conflict, wanted: Any) -> None:
         """Check that a standby that was told to leave was told so for a reason."""
         now = self.world.clock.now()
         others_hold = any(now < one.held_until for one in self.starts if one.tick != awaited.tick)
         if answer.why not in ("ended", "hold") or (answer.why == "hold" and others_hold):
             return
-        done = [one for one in self.starts if one.tick == awaited.tick and one.ending == EXITED]
+        retries, attempts = wanted.standby_on != "died", [run for run in self._granted() if run is not None]
+        spent = wanted.attempts and len({run.fence for run in attempts if run.tick == awaited.tick}) >= wanted.attempts
+        ended = [one for one in self.starts if one.tick == awaited.tick and one.ending == EXITED]
+        if wanted.standby_on == "failed" and not ended:
+            return  # It may have died.
+        done = spent or [one for one in ended if not (retries and one.status)]
         granted = [one for one in self._granted() if one is not None and (one.fence or 0) > (awaited.fence or 0)]
         others = [one for one in granted if one.tick != awaited.tick]
         if not done and not others and not self._forced and not self.stopping:
@@ -229,18 +238,19 @@ class Monitor:
             outcome = recorded[one.fence].outcome
             if one.heard and outcome != one.ending and one.fence not in self._forced:
                 raise Violation(f"{one.actor.name} said {one.ending}, and the record says {outcome}")
-            if one.heard and one.ending == EXITED and outcome == EXITED and record.success is None:  # type: ignore[union-attr]
+            if one.heard and one.ending == outcome == EXITED and not one.status and record.success is None:  # type: ignore[union-attr]
                 raise Violation(f"{one.actor.name} succeeded, and no success is recorded")
 
-    def _had_said(self, one: Started, fence: int) -> bool:
-        """Whether the record said that a run ended by its own word, when the run of `fence` was granted the key."""
+    def _had_said(self, one: Started, fence: int, claim: Claim) -> bool:
+        """Whether the record said that a run needs nobody to take over, when `claim` was granted `fence`."""
         before = State()
         for _, data in self.world.writes:
             state = decode(data)
             if state.run is not None and state.run.fence == fence:
                 break
             before = state
-        return any(run.owner == one.owner and run.outcome == EXITED for run in before.history())
+        said = [run for run in before.history() if run.owner == one.owner and run.outcome == EXITED]
+        return any(not (claim.on_failure and run.status) for run in said)
 
     def _later(self, one: Started) -> bool:
         """Whether others began the same tick behind it: then what it said may have come too late."""

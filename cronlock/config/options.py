@@ -112,6 +112,27 @@ OPTIONS = (
         "lapses without its having ended. Exit as a skip as soon as it ends.",
         default=0.0,
     ),
+    Option(
+        "--standby-on",
+        CHOICE,
+        "What --standby takes over: a tick whose run died, one whose command failed, or any of both.",
+        default="died",
+        choices=("died", "failed", "any"),
+    ),
+    Option(
+        "--attempts",
+        INTEGER,
+        "How many runs a tick has at most, the first included.",
+        word="N",
+        otherwise="2 with --standby-on failed or any, else no limit",
+    ),
+    Option(
+        "--success-status",
+        TEXT,
+        "Exit statuses of the command with which --standby-on does not count it as failed, with commas between.",
+        word="LIST",
+        default="0",
+    ),
     Option("--jitter", DURATION, "Sleep a random time up to this before the first request.", default=0.0),
     Option(
         "--timeout",
@@ -185,6 +206,8 @@ COMMAND_VARIABLES = (
         "The fencing token: a positive integer, larger for every later run of the key. "
         "Unset where the backend cannot give one.",
     ),
-    ("CRONLOCK_TAKEOVER", "1 when it runs in place of a run that died (see --standby), else unset."),
-    ("CRONLOCK_TAKEOVER_FENCE", "With it, the fencing token of the run that died."),
+    ("CRONLOCK_TAKEOVER", "1 when it runs in place of a run that died or failed (see --standby), else unset."),
+    ("CRONLOCK_TAKEOVER_FENCE", "With it, the fencing token of that run."),
+    ("CRONLOCK_ATTEMPT", "Which run of this tick it is: 1 unless it takes over. Unset where the backend cannot tell."),
+    ("CRONLOCK_PREVIOUS_STATUS", "The exit status of the attempt before it, if that ended."),
 )

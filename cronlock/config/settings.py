@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 _DEFAULT_MIN_HOLD = 45.0
+# A record remembers 20 runs.
+_MOST_ATTEMPTS = 19
 _YES = ("1", "yes", "true", "on")
 _NO = ("0", "no", "false", "off", "")
 # Variables that are there for other ends: see the option --config, and what a surrounding run hands down.
@@ -35,6 +37,10 @@ class Settings(Value):
     ignore_pause: bool
     wait: float
     standby: float
+    standby_on: str
+    #: None: no limit.
+    attempts: int | None
+    success_status: tuple[int, ...]
     jitter: float
     #: None: no limit.
     timeout: float | None
@@ -156,9 +162,26 @@ class _Draft:
             raise self._wrong("ttl", "a lease lasts more than 0 seconds; 300 suits most jobs")
         if not self.values["backend_timeout"]:
             raise self._wrong("backend_timeout", "a request needs more than 0 seconds")
+        self._check_attempts()
         state_dir = self.values["state_dir"]
         if state_dir is not None and not state_dir.startswith("/"):
             raise self._wrong("state_dir", f"{state_dir!r} is not an absolute path")
+
+    def _check_attempts(self) -> None:
+        """Read the list of statuses, and set the number of attempts."""
+        values = self.values
+        words = values["success_status"].split(",")
+        if not all(word.isascii() and word.isdigit() and len(word) <= 3 and int(word) <= 255 for word in words):
+            raise self._wrong("success_status", f"{values['success_status']!r} is no list of statuses, such as 0,3")
+        values["success_status"] = tuple(map(int, words))
+        if values["attempts"] is None:
+            values["attempts"] = None if values["standby_on"] == "died" else 2
+        elif not 1 <= values["attempts"] <= _MOST_ATTEMPTS:
+            raise self._wrong("attempts", f"{values['attempts']} is not from 1 to {_MOST_ATTEMPTS}")
+        for name in ("standby_on", "attempts", "success_status"):
+            source = self.sources.get(name)
+            if source is not None and source.rank == _COMMAND_LINE and not values["standby"]:
+                raise self._wrong(name, "goes with --standby, which says how long others stay ready")
 
     def _stands_above(self, name: str, other: str) -> int:
         """Return by how much the source of `name` stands above that of `other`, which may have none."""

@@ -8,7 +8,20 @@ from __future__ import annotations
 import time
 
 from .. import durations
-from .vocabulary import DIED, ENDED, EXITED, HELD, HOLD, LOST, NOT_STARTED, PAUSED, RELEASED, STOPPED, TIMED_OUT
+from .vocabulary import (
+    DEFERRED,
+    DIED,
+    ENDED,
+    EXITED,
+    HELD,
+    HOLD,
+    LOST,
+    NOT_STARTED,
+    PAUSED,
+    RELEASED,
+    STOPPED,
+    TIMED_OUT,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +47,8 @@ def describe(conflict: Conflict) -> str:
         if run is None:
             return "the run that it stood by for is over"
         return f"{by} ran it: {ending(run.outcome, run.status)}"
+    if conflict.why == DEFERRED and run is not None:
+        return f"{by} ran it: {ending(run.outcome, run.status)}; left to other hosts"
     if conflict.why == PAUSED and conflict.pause is not None:
         return describe_pause(conflict.pause)
     # FORGOTTEN.

@@ -118,6 +118,7 @@ class Leases:
             at = self._clock.now()
             if done:
                 held = _Held(claim, cell, granted, at, before, replaced)
+                former = replaced.latest if claim.standby_for else None
                 return Grant(
                     claim,
                     fence=granted.run.fence,
@@ -126,6 +127,8 @@ class Leases:
                     descriptor=cell.descriptor,
                     previous=replaced.latest,
                     took_over=granted.run.took_over,
+                    attempt=1 + rules.attempts(replaced, claim.standby_for) if claim.standby_for else 1,
+                    previous_status=former.status if former and former.tick == claim.standby_for else None,
                 )
             self._check(deadline, claim.key)
 

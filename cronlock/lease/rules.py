@@ -8,7 +8,8 @@ thereby sees to it that what was decided before is refused.
 
 A *tick* is one firing of a crontab's line: the owner of the first run of it (`Run.tick`). A run that ended by its
 own word, while nobody else had begun its tick, has done it; one that died, was stopped since it lost its lease, or
-could not be started has not, and a standby may take it over. So may it when the run gave the key back: then the
+could not be started has not, and a standby may take it over; one that asks for it may also take over a tick whose
+command failed, as one more attempt. So may it when the run gave the key back: then the
 record is as if it had never been, but for the fence. But the tick of a run that somebody asked to end is done, however
 that ends.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 from . import state as states
 from .vocabulary import (
+    DEFERRED,
     DIED,
     ENDED,
     FORGOTTEN,
@@ -80,14 +82,14 @@ def refuse(state: State, claim: Claim, seen: Cell, now: float) -> Conflict | Non
     mine = is_run_of(state, claim.owner)
     fence = state.fence or None
     # A lease of our own that lapsed in the meantime leaves a hold of our own.
-    heeds_hold = not (claim.ignore_hold or mine)
+    heeds_hold, last = not (claim.ignore_hold or mine), None
     if claim.standby_for is not None:
         # Who asks again has begun nothing yet: the run that it took over from may have said its end meanwhile.
         others = state.but(run=None) if mine else state
-        tick = _tick(others, claim)
+        tick, last = _tick(others, claim, seen)
         if tick == _DONE and seen.lease and others.run is not None and others.run.tick != claim.standby_for:
             # Who has the key for another tick may give it back, and what was before is again.
-            tick = _tick(others.but(run=None), claim)
+            tick, last = _tick(others.but(run=None), claim, seen)
         if tick == _DONE:
             return Conflict(ENDED, remaining=0.0, run=others.latest, fence=fence)
         # Of a tick that nobody began no hold is left: one that is on is that of another tick.
@@ -101,26 +103,44 @@ def refuse(state: State, claim: Claim, seen: Cell, now: float) -> Conflict | Non
         if left:
             run = None if mine else state.latest
             return Conflict(PAUSED, remaining=left, run=run, fence=fence, pause=state.paused)
+    if claim.defers and last is not None and last.host == claim.host and last.failed(claim.success):
+        return Conflict(DEFERRED, remaining=0.1, run=last, fence=fence)
     if seen.hold and heeds_hold:
         return Conflict(HOLD, remaining=seen.hold, run=state.latest, fence=fence)
     return None
 
 
-def _tick(state: State, claim: Claim) -> str:
-    """Return what became of the tick that a standby waits for: it gets the key unless that is done."""
+def may_need_another(run: Run, claim: Claim, *, leased: bool) -> bool:
+    """Whether a standby with `claim` takes over from `run`, or may have to once that is over."""
+    if run.outcome is None and leased:
+        return True
+    return claim.on_death if run.undone else claim.on_failure and run.failed(claim.success)
+
+
+def attempts(state: State, tick: str | None) -> int:
+    """Return how many runs of a tick began, as far as they are remembered."""
+    runs = [run for run in (state.run, *state.history()) if run is not None]
+    return sum(run.tick == tick and run.outcome != NOT_STARTED for run in runs)
+
+
+def _tick(state: State, claim: Claim, seen: Cell) -> tuple[str, Run | None]:
+    """Return what became of the tick that a standby waits for, and its last run: it gets the key unless it is done."""
     if state.stop is not None and state.stop.tick == claim.standby_for:
-        return _DONE
+        return _DONE, None
     run = state.latest
     if run is not None and run.tick == claim.standby_for:
         for run in (state.run, *state.history()):
             # One that began nothing leaves the tick to what the run before it says, or said in the meantime.
             if run is not None and run.tick == claim.standby_for and run.outcome != NOT_STARTED:
-                return _BEGUN if run.undone else _DONE
-        return _OPEN
+                leased = bool(seen.lease)
+                spent = claim.attempts is not None and attempts(state, claim.standby_for) >= claim.attempts
+                needed = may_need_another(run, claim, leased=leased) and (leased or not spent)
+                return (_BEGUN if needed else _DONE), run
+        return _OPEN, None
     # Nobody whose run came after the awaited one left a trace: that one gave the key back.
     awaited = claim.awaited_fence
     given_back = awaited is not None and awaited <= state.fence and (run is None or (run.fence or 0) < awaited)
-    return _OPEN if given_back else _DONE
+    return (_OPEN if given_back else _DONE), None
 
 
 def is_forgotten(state: State, claim: Claim) -> bool:

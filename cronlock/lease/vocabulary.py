@@ -19,6 +19,7 @@ HOLD = "hold"  # the last run's min-hold is not over
 FORGOTTEN = "forgotten"  # the server may have lost a lease that is still out
 ENDED = "ended"  # the run that a standby waits for needs nobody to take it over
 PAUSED = "paused"  # somebody paused it
+DEFERRED = "deferred"  # its tick failed on this host, and another may be standing by
 
 #: How a run ended, as its record says it.
 EXITED = "exited"
@@ -93,6 +94,13 @@ class Claim(Value):
     awaited_fence: int | None = None
     #: Take the key although somebody paused it.
     ignore_pause: bool = False
+    #: Of a standby: whether it takes over from a run that died, and from one whose command ended with a status that is
+    #: none of `success`, after how many attempts no more (None: no limit), and whether it leaves that to other hosts.
+    on_death: bool = True
+    on_failure: bool = False
+    success: tuple[int, ...] = (0,)
+    attempts: int | None = None
+    defers: bool = False
 
     @property
     def doubt(self) -> float:
@@ -116,6 +124,9 @@ class Grant(Value):
     previous: Run | None = None
     #: The fence of the run in whose place this one is, for a claim that stood by.
     took_over: int | None = None
+    #: Which run of its tick this is, and the exit status of the one before it, None where that did not end.
+    attempt: int = 1
+    previous_status: int | None = None
     #: Once a renewal found that somebody asked this run to end.
     stop: Stop | None = None
 
@@ -153,6 +164,10 @@ class Run(Value):
         """Whether it did not end, or was stopped or not started by no doing of its command."""
         return self.outcome is None or self.outcome in UNDONE
 
+    def failed(self, success: tuple[int, ...]) -> bool:
+        """Whether its command ended, or was timed out, with a status that is none of `success`."""
+        return self.outcome in (EXITED, TIMED_OUT) and self.status not in success
+
 
 class Pause(Value):
     """No run of the key may start; one that is under way goes on."""
@@ -179,7 +194,7 @@ class Stop(Value):
 class Conflict(Value):
     """The answer that the key is not to be had now. An answer, not a failure."""
 
-    #: HELD, HOLD, FORGOTTEN, ENDED or PAUSED.
+    #: HELD, HOLD, FORGOTTEN, ENDED, PAUSED or DEFERRED.
     why: str
     #: Seconds until the key can be free; for a lease, if it is not renewed; infinite for a pause without an end.
     remaining: float

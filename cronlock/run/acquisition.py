@@ -39,6 +39,8 @@ class Acquisition:
         self.access = access
         #: The run whose tick is only to be taken over.
         self._awaited: Run | None = None
+        #: Whether what failed on this host is left to others.
+        self.defers = True
         #: The highest fence that this run was shown.
         self._shown = 0
         #: When this run asked first, whatever for, by boot time.
@@ -64,6 +66,10 @@ class Acquisition:
             hold=settings.min_hold,
             ignore_hold=settings.ignore_hold,
             ignore_pause=settings.ignore_pause,
+            on_death=settings.standby_on != "failed",
+            on_failure=settings.standby_on != "died",
+            success=settings.success_status,
+            attempts=settings.attempts,
             standby_for=None if self._awaited is None else self._awaited.tick,
             awaited_fence=None if self._awaited is None else self._awaited.fence,
         )
@@ -71,6 +77,11 @@ class Acquisition:
         self._first_sent: float | None = None
         #: Whether it may have been granted without our hearing of it.
         self._in_doubt = False
+
+    @property
+    def claim(self) -> Claim:
+        """What it asks for."""
+        return self._claim
 
     @property
     def owner(self) -> str:
@@ -166,6 +177,7 @@ class Acquisition:
             self._first_sent = now
             if self._awaited is not None:
                 self._claim.hold = timing.takeover_hold(self.access.settings.min_hold, now - self._began)
+        self._claim.defers = self.defers
         self._claim.sight = None if self.access.sights is None else self.access.sights.recall()
         try:
             last_word = _LAST_WORD * self.access.settings.backend_timeout
@@ -201,7 +213,8 @@ class Acquisition:
         fence = "" if grant.fence is None else f", fence {grant.fence}"
         self.access.log.info(f"acquired as {self.owner}{fence}, for {durations.show(grant.ttl)}")
         if grant.claim.standby_for is not None:
-            self.access.log.warning("taking over from a run that died")
+            failed = "" if grant.previous_status is None else f" with status {grant.previous_status}"
+            self.access.log.warning(f"taking over from a run that {'ended' + failed if failed else 'died'}")
         self._say_drift(grant)
         return holding
 

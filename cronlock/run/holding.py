@@ -130,6 +130,9 @@ class Holding:
         grant, variables = self.grant, {}
         if grant.fence is not None:
             variables["CRONLOCK_FENCE"] = str(grant.fence)
+            variables["CRONLOCK_ATTEMPT"] = str(grant.attempt)
+        if grant.previous_status is not None:
+            variables["CRONLOCK_PREVIOUS_STATUS"] = str(grant.previous_status)
         if grant.claim.standby_for is not None:
             variables["CRONLOCK_TAKEOVER"] = "1"
             if grant.took_over is not None:

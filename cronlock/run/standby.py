@@ -8,21 +8,25 @@ backend can tell of a change, also then. What it asks for is the dead run's tick
 from __future__ import annotations
 
 from ..errors import BackendError
-from ..lease import timing
-from ..lease.vocabulary import HELD, HOLD
+from ..lease import rules, timing
+from ..lease.vocabulary import DEFERRED, HELD, HOLD, PAUSED
 from .holding import Holding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from ..lease.vocabulary import Conflict
+    from ..lease.vocabulary import Claim, Conflict
     from .acquisition import Acquisition
 
     class Pause(Protocol):
         """Sleeps so many seconds, or until the descriptor `wake` can be read; may raise to end it all."""
 
         def __call__(self, seconds: float, wake: int | None = None) -> None: ...
+
+
+#: How often a tick that failed on this host is left to others before it is tried here again.
+_DEFERS = 2
 
 
 class Standby:
@@ -40,18 +44,19 @@ class Standby:
         self.failure: BackendError | None = None
 
     def wait(self, conflict: Conflict) -> Holding | Conflict:
-        """Return the lease taken over from the dead run that `conflict` names, or why there is nothing to take over.
+        """Return the lease taken over from the run that `conflict` names, or why there is nothing to take over.
 
-        That is ENDED once the run has ended, and the last answer when the time is over; `failure`
+        That is ENDED once the tick needs nobody any more, and the last answer when the time is over; `failure`
         says whether that is an old one.
         """
-        if not may_take_over(conflict):
+        if not may_take_over(conflict, self._acquisition.claim):
             return conflict
         assert conflict.run is not None
         awaited = conflict.run
         self._acquisition.stand_by_for(awaited)
         self._access.log.info(f"standing by for {awaited.host} (pid {awaited.pid})")
         lapse: float | None = self._clock.now() + (conflict.remaining if conflict.why == HELD else 0.0)
+        deferred = 0
         while self._wait_until_next_ask(lapse):
             try:
                 answer = self._acquisition.acquire(self._pause)
@@ -63,8 +68,14 @@ class Standby:
                 self._acquisition.stand_by_for(awaited)
                 continue
             self.failure = None
-            if isinstance(answer, Holding) or answer.why != HELD:
+            if isinstance(answer, Holding) or answer.why not in (HELD, PAUSED, DEFERRED):
                 return answer
+            if answer.why == DEFERRED:
+                # At a beat all others look; those that began it later than this one at the next.
+                deferred += 1
+                self._acquisition.defers = deferred < _DEFERS
+                conflict, lapse = answer, None
+                continue
             conflict, lapse = answer, self._clock.now() + answer.remaining
         return conflict
 
@@ -90,6 +101,8 @@ def _if_to_come(lapse: float | None, now: float) -> float | None:
     return lapse if lapse is not None and lapse > now else None
 
 
-def may_take_over(conflict: Conflict) -> bool:
+def may_take_over(conflict: Conflict, claim: Claim) -> bool:
     """Whether the run that has the key, or left its hold, is one that somebody may have to take over."""
-    return conflict.why in (HELD, HOLD) and conflict.run is not None and conflict.run.undone
+    if conflict.why not in (HELD, HOLD) or conflict.run is None:
+        return False
+    return rules.may_need_another(conflict.run, claim, leased=conflict.why == HELD)

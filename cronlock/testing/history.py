@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -33,6 +33,7 @@ from cronlock.lease.vocabulary import (
 from .hooks import LONG, StoreHooks, fresh_key, make_claim, make_ending
 from .simulated import SimulatedClock, SimulatedServer, SimulatedStore
 from .waiting import eventually
+from .wishes import Wish
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,30 +45,6 @@ _NODES = 3
 _PHASES, _STEPS = 4, 7
 _SHORT, _LONG = 10.0, 1e5
 _ENDINGS = [(EXITED, 0), (EXITED, 3), (TIMED_OUT, 124), (LOST, 75), (NOT_STARTED, 127), (STOPPED, 75)]
-
-
-class _Wish(NamedTuple):
-    """What a run asks for, in words that mean the same on both stores."""
-
-    owner: str
-    node: int
-    brief: bool
-    hold: str
-    ignore_hold: bool
-    ignore_pause: bool
-    #: The tick that it stands by for, and the place of its run's grant among all.
-    standby_for: str | None
-    awaited: int | None
-    sight: str
-
-    def __str__(self) -> str:
-        words = [f"a {'short' if self.brief else 'long'} lease", f"{self.hold} hold"]
-        words += ["whatever the hold"] if self.ignore_hold else []
-        words += ["whoever paused it"] if self.ignore_pause else []
-        if self.standby_for is not None:
-            words.append(f"standing by for {self.standby_for}, granted as #{self.awaited}")
-        words += [f"its sight {self.sight}"] if self.sight else []
-        return ", ".join(words)
 
 
 class _World:
@@ -84,23 +61,23 @@ class _World:
         self.fences: list[int] = []
         self._forgotten = 0
 
-    def ask(self, wish: _Wish) -> str:
+    def ask(self, wish: Wish) -> str:
         """Ask for the key, perhaps again."""
         return self._answer(self.nodes[wish.node].acquire(self._claim(wish)))
 
-    def renew(self, wish: _Wish) -> str:
+    def renew(self, wish: Wish) -> str:
         """Renew what was granted."""
         grant = self.grants[wish.owner]
         renewed = self.nodes[wish.node].renew(grant)
         return f"{renewed}, {'goes on' if grant.stop is None else f'asked to end by {grant.stop.user}'}"
 
-    def release(self, wish: _Wish, ending: tuple[str, int], *, keep_hold: bool) -> str:
+    def release(self, wish: Wish, ending: tuple[str, int], *, keep_hold: bool) -> str:
         """Say how the run ended."""
         outcome, status = ending
         grant = self.grants[wish.owner]
         return str(self.nodes[wish.node].release(grant, make_ending(status, outcome), keep_hold=keep_hold))
 
-    def abandon(self, wish: _Wish) -> str:
+    def abandon(self, wish: Wish) -> str:
         """Give up."""
         self.nodes[wish.node].abandon(self._claim(wish))
         return "done"
@@ -141,7 +118,7 @@ class _World:
         lines += [f"last {self._run(record.last)}", f"success {self._run(record.success)}"]
         return "; ".join(lines + [f"past {self._run(run)}" for run in record.history])
 
-    def _claim(self, wish: _Wish) -> Claim:
+    def _claim(self, wish: Wish) -> Claim:
         """Return the claim of `wish`, which stays what it was when it was made."""
         if wish.owner not in self._claims:
             seen = self.fences[-1] if self.fences else 0
@@ -160,7 +137,13 @@ class _World:
                 standby_for=wish.standby_for,
                 awaited_fence=None if wish.awaited is None else self.fences[wish.awaited],
                 sight=sights.get(wish.sight),
-            ).but(ignore_pause=wish.ignore_pause)
+            ).but(
+                ignore_pause=wish.ignore_pause,
+                on_death=wish.standby_on != "failed",
+                on_failure=wish.standby_on != "died",
+                attempts=wish.attempts,
+                defers=wish.attempts == 3,
+            )
         return self._claims[wish.owner]
 
     def _answer(self, answer: Grant | Conflict) -> str:
@@ -173,7 +156,8 @@ class _World:
             assert fence > max(self.fences[self._forgotten :], default=0), f"the fence went back: {fence}"
             self.fences.append(fence)
         words = f"granted as {self._place(fence)} behind {self._run(answer.previous)}"
-        return f"{words}, in place of {self._place(answer.took_over)}"
+        which = f"attempt {answer.attempt} behind status {answer.previous_status}"
+        return f"{words}, in place of {self._place(answer.took_over)}, {which}"
 
     def _place(self, fence: int | None) -> str:
         # A fence that nobody was granted was passed over by a pause.
@@ -198,7 +182,7 @@ class _History:
         self._model = model
         self._real = real
         self._force_waits = force_waits
-        self._wishes: list[_Wish] = []
+        self._wishes: list[Wish] = []
         self._ended: set[str] = set()
         #: Ticks, and the place of the grant, of each run that was granted the key.
         self._ticks: list[tuple[str, int]] = []
@@ -237,7 +221,7 @@ class _History:
             some = [wish for wish in some if wish.owner not in self._ended] or some
         return self._of(kind, some[-min(draw.choice([1, 1, 1, 2, 3]), len(some))])
 
-    def _of(self, kind: str, wish: _Wish) -> None:
+    def _of(self, kind: str, wish: Wish) -> None:
         if kind == "again":
             self._ask(wish, "asks again")
         elif kind == "abandon":
@@ -251,7 +235,7 @@ class _History:
             words = f"{wish.owner} ends with {ending}, {'' if keep else 'not '}keeping its hold"
             self._both(words, lambda world: world.release(wish, ending, keep_hold=keep))
 
-    def _ask(self, wish: _Wish, words: str) -> None:
+    def _ask(self, wish: Wish, words: str) -> None:
         before = self._model.grants.get(wish.owner)
         self._both(f"{wish.owner} on node {wish.node} {words}", lambda world: world.ask(wish))
         grant = self._model.grants.get(wish.owner)
@@ -271,11 +255,11 @@ class _History:
         node = self._draw.randrange(_NODES)
         self._both(f"node {node} asks for: {kind}", lambda world: getattr(world, kind)(node))
 
-    def _wish(self) -> _Wish:
+    def _wish(self) -> Wish:
         draw = self._draw
         tick = draw.choice([*self._ticks[-3:], self._ticks[-1]]) if self._ticks and draw.random() < 0.35 else None
         sights = ["", "", "", "", "in step", "in step", "shows more", "showed more long ago"]
-        return _Wish(
+        return Wish(
             owner=f"r{len(self._wishes) + 1}",
             node=draw.randrange(_NODES),
             brief=draw.random() < 0.6,
@@ -284,6 +268,8 @@ class _History:
             ignore_pause=draw.random() < 0.5,
             standby_for=None if tick is None else tick[0],
             awaited=None if tick is None else tick[1],
+            standby_on=draw.choice(["died", "died", "failed", "any"]),
+            attempts=draw.choice([None, None, 2, 3]),
             sight=draw.choice(sights) if self._model.fences else "",  # Without one nothing is more on both.
         )
 

@@ -33,7 +33,7 @@ _ALLOWED = 2.0
 _SERVERS = {kind: make for kind, make in MAKERS.items() if kind != "sqs"}
 
 # A line is written at once. The last thing that the job does is to say that it is done.
-_WORK = f"""
+WORK = f"""
 import os, socket, sys, time
 def note(what):
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -82,15 +82,20 @@ class Scene:
         look = ["sh", "-c", script, "sh", *self._cronlock("doctor", "--create")]
         eventually(lambda: "yes" in self.nodes[0].run(*look), f"{kind} answers", 90)
 
-    def race(self, key: str) -> None:
+    def race(self, key: str, *options: str, work: str = WORK) -> None:
         """Let each node run the job of `key`, standing by if another does it."""
         words = ["--key", key, "--ttl", str(_TTL), "--min-hold", "600", "--standby", "60s", "--skip-status", "99"]
-        job = ["--", sys.executable, "-I", "-S", "-c", _WORK, key, str(_JOB)]
+        job = [*options, "--", sys.executable, "-I", "-S", "-c", work, key, str(_JOB)]
         note = f'echo "{key} exit $now $(hostname) $status" >>{SHARED}/log'
         script = f'"$@"; status=$?; read -r now rest </proc/uptime; {note}'
         for node in self.nodes:
             state = f"CRONLOCK_STATE_DIR=/run/state-{node.name}"
             node.start("env", state, "sh", "-c", script, "sh", *self._cronlock("run", *words, *job))
+
+    @property
+    def log_name(self) -> str:
+        """The log as the jobs name it."""
+        return f"{SHARED}/log"
 
     def lines(self, key: str, what: str) -> list[Line]:
         """Return what was noted of `key`."""
@@ -100,6 +105,10 @@ class Scene:
             if (name, kind) == (key, what):
                 found.append(Line(name, kind, float(at), host, int(number)))
         return found
+
+    def ask(self, command: str, *words: str) -> str:
+        """Return what a command prints on the first node, whatever its status."""
+        return self.nodes[0].run("sh", "-c", '"$@" || :', "sh", *self._cronlock(command, *words))
 
     def kill(self, host: str) -> None:
         """Cut the power of the machine `host`, and put a new one in its place."""

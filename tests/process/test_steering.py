@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from typing import Any
 
 from labs.proxy import Proxy
 
@@ -10,7 +12,30 @@ from .looking import call, shown
 from .places import VARIOUS, Place, on
 from .places import place_fixture as place_fixture
 from .places import servers_fixture as servers_fixture
+from .support import Node, Started, now
 from .test_commands import hold, let_go
+
+#: How many fire at once: 50 is what was promised, fewer do to notice what breaks.
+_FLEET = int(os.environ.get("CRONLOCK_STEERED", "8"))
+_NOTES = "read now rest </proc/uptime; echo $now $CRONLOCK_OWNER >>log"
+
+
+def fire(node: Node, *options: object, command: str = _NOTES, count: int = _FLEET) -> list[Started]:
+    """Start a run on each node of a fleet."""
+    words = ("--ttl", 10, "--backend-timeout", 30, "--skip-status", 9, *options)
+    return [node.start(*words, "--", "sh", "-c", command) for _ in range(count)]
+
+
+def ran(node: Node) -> list[tuple[float, str]]:
+    """Return when each command began, and its run."""
+    lines = (node.directory / "log").read_text().splitlines()
+    return [(float(at), owner) for at, owner in map(str.split, lines)]
+
+
+def history(node: Node) -> list[dict[str, Any]]:
+    """Return the key's runs, the newest first."""
+    runs: list[dict[str, Any]] = json.loads(call(node, "history", "job", "--json")[1])["runs"]
+    return runs
 
 
 @VARIOUS
@@ -83,7 +108,7 @@ def test_a_pause_that_is_over(place: Place) -> None:
 #: Ignores TERM, and has a child in a session of its own that does, too.
 _STUBBORN = """
 trap '' TERM
-setsid sh -c "trap '' TERM; while :; do sleep 0.1; done" &
+setsid sh -c "trap '' TERM; while :; do cat /proc/uptime >beat.new; mv beat.new beat; sleep 0.1; done" &
 echo ready
 while :; do sleep 0.1; done
 """
@@ -155,3 +180,76 @@ def test_stop_of_a_run_that_is_cut_off(place: Place) -> None:
         assert holder.wait() == 75
         assert (standby.wait(), standby.out) == (9, "")
     assert node.run("--min-hold", 0, "--", "echo", "ran").out == "ran\n"
+
+
+_STEERED = on("redis", "zookeeper", "postgresql")
+
+
+@_STEERED
+def test_pause_of_a_fleet(place: Place) -> None:
+    """Once it returned no run starts, but for one that had the key by then; the tick after its end runs once."""
+    node = place.node
+    first = fire(node, "--min-hold", 0, "--wait", 30)
+    first[0].wait()
+    assert call(node, "pause", "job")[0] == 0
+    returned, pause = now(), shown(node, "job")["job"]["pause"]
+    late = [run.wait() for run in fire(node, "--min-hold", 0)]
+    assert late == [9] * _FLEET
+    # Who was granted the key before may start its command a moment later.
+    before = {run["owner"] for run in history(node) if run["started_at"] < pause["at"] + 0.1}
+    assert {owner for at, owner in ran(node) if at > returned} <= before
+    assert call(node, "resume", "job")[0] == 0
+    for run in first:
+        run.wait()
+    count = len(ran(node))
+    assert sorted(run.wait() for run in fire(node, "--min-hold", 600)) == [0] + [9] * (_FLEET - 1)
+    assert len(ran(node)) == count + 1
+
+
+@_STEERED
+def test_stop_beside_a_fleet_that_waits(place: Place) -> None:
+    """None of those who wait for the key starts before all of the run is dead, and then each in turn."""
+    node = place.node
+    holder = node.start("--ttl", 6, "--kill-after", 1, "--min-hold", 0, "--", "sh", "-c", _STUBBORN)
+    holder.wait_for("ready")
+    waiting = fire(node, "--wait", 600, "--min-hold", 0)
+    status, out, _ = call(node, "stop", "job")
+    assert (status, holder.wait()) == (0, 75), out
+    assert [run.wait() for run in waiting] == [0] * _FLEET
+    assert min(at for at, _ in ran(node)) >= float((node.directory / "beat").read_text().split()[0])
+
+
+@VARIOUS
+def test_attempts(place: Place) -> None:
+    """What failed is run again by one that stands by, which is told so, as often as asked and no more."""
+    node = place.node
+    (node.directory / "log").touch()
+    told = "echo $CRONLOCK_ATTEMPT $CRONLOCK_PREVIOUS_STATUS $CRONLOCK_TAKEOVER >>told"
+    command = f"{_NOTES}; {told}; exit $((3 - $CRONLOCK_ATTEMPT))"
+    holder = hold(node, "--min-hold", 600, "--kill-after", 1, "--timeout", 600)
+    standbys = fire(node, "--standby", 300, "--standby-on", "any", "--attempts", 3, "-v", command=command, count=4)
+    for run in standbys:
+        run.hears("standing by for")
+    holder.signal(15)
+    assert holder.wait() == 143
+    assert sorted(run.wait() for run in standbys) == [0, 1, 9, 9]
+    assert (node.directory / "told").read_text() == "2 143 1\n3 1 1\n"
+    found = history(node)
+    assert [run["status"] for run in found] == [0, 1, 143]
+    assert len({run["tick"] for run in found}) == 1
+    assert "(attempt 2 of 3)" in call(node, "history", "job")[1]
+
+
+@on("file")
+def test_bad_words_about_attempts(place: Place) -> None:
+    """One line says what goes together and what a list is."""
+    for words in (
+        ("--standby-on", "failed"),
+        ("--attempts", 3),
+        ("--standby", 9, "--attempts", 0),
+        ("--standby", 9, "--attempts", 20),
+        ("--standby", 9, "--success-status", "0,x"),
+        ("--standby", 9, "--success-status", ""),
+    ):
+        done = place.node.run(*words, "--", "true")
+        assert (done.status, len(done.messages)) == (64, 1), done.err

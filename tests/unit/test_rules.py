@@ -9,6 +9,7 @@ from cronlock.lease.rules import USED
 from cronlock.lease.state import State
 from cronlock.lease.store import Cell
 from cronlock.lease.vocabulary import (
+    DEFERRED,
     DIED,
     ENDED,
     EXITED,
@@ -306,3 +307,45 @@ def test_end_of_a_run_that_was_to_end(said: str, recorded: str) -> None:
 def test_what_is_forgotten(record: Record, why: str | None) -> None:
     """Nothing that anybody has, or that was used within the time; also not what ended in the future."""
     assert rules.stays(record, NOW, 101.0) == why
+
+
+_FAILED = {"outcome": EXITED, "status": 3}
+
+
+@pytest.mark.parametrize(
+    ("last", "asks", "expected"),
+    [
+        (_FAILED, {}, ENDED),
+        (_FAILED, {"on_failure": True}, None),
+        (_FAILED, {"on_failure": True, "success": (0, 3)}, ENDED),
+        (_FAILED, {"on_failure": True, "attempts": 1}, ENDED),
+        (_FAILED, {"on_failure": True, "attempts": 2}, None),
+        (_FAILED, {"on_failure": True, "defers": True}, None),
+        (_FAILED, {"on_failure": True, "defers": True, "host": "h"}, DEFERRED),
+        ({"outcome": TIMED_OUT, "status": 124}, {"on_failure": True}, None),
+        ({"outcome": EXITED, "status": 0}, {"on_failure": True}, ENDED),
+        ({"outcome": STOPPED, "status": 75}, {"on_failure": True}, ENDED),
+        ({"outcome": DIED}, {"on_failure": True}, None),
+        ({"outcome": DIED}, {"on_failure": True, "defers": True, "host": "h"}, None),
+        ({"outcome": DIED}, {"on_failure": True, "on_death": False}, ENDED),
+        ({"outcome": DIED}, {"attempts": 1}, ENDED),
+        ({"outcome": NOT_STARTED}, {"attempts": 1}, None),
+    ],
+)
+def test_attempts(last: dict[str, object], asks: dict[str, object], expected: str | None) -> None:
+    """A tick that died or failed is tried again as often as asked, first by others; its hold is in nobody's way."""
+    state = State(fence=7).with_past(a_run("x", 7, **last))
+    claim = make_claim("k", standby_for="x").but(**asks)
+    hold = 0.0 if last["outcome"] == NOT_STARTED else 9.0
+    conflict = rules.refuse(state, claim, Cell(hold=hold), NOW)
+    assert why(conflict) == expected
+    assert rules.attempts(state, "x") == int(last["outcome"] != NOT_STARTED)
+
+
+def test_attempt_under_way() -> None:
+    """Who stands by stays, whatever it waits for, also for the last attempt: that may give the key back."""
+    state = State(fence=7, run=a_run("x", 7))
+    for asks in ({"attempts": 1}, {"on_failure": True, "on_death": False}):
+        claim = make_claim("k", standby_for="x").but(**asks)
+        assert why(rules.refuse(state, claim, Cell(lease=1.0), NOW)) == HELD
+        assert why(rules.refuse(state, claim, Cell(), NOW)) == ENDED

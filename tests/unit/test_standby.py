@@ -222,8 +222,9 @@ def test_what_is_stood_by_for(scene: Scene, why: str, outcome: str | None, may: 
     run = scene.conflict.run
     assert run is not None
     run.outcome = outcome
-    assert may_take_over(Conflict(why, remaining=1.0, run=run)) is may
-    assert may_take_over(Conflict(why, remaining=1.0, run=None)) is False
+    claim = scene.acquisition.claim
+    assert may_take_over(Conflict(why, remaining=1.0, run=run), claim) is may
+    assert may_take_over(Conflict(why, remaining=1.0, run=None), claim) is False
 
 
 def test_a_thousand_that_began_at_once_ask_evenly() -> None:

@@ -96,6 +96,22 @@ def pause_as_json(pause: Pause) -> dict[str, Any]:
     return {"user": pause.user, "host": pause.host, "reason": pause.reason, "at": round(pause.at, 3), "until": until}
 
 
+def attempts(runs: list[tuple[str, Run]]) -> dict[tuple[str, str], tuple[int, int]]:
+    """Return, by key and owner, which attempt of how many each of `runs` was, the newest first, where a tick had more.
+
+    A tick whose first run is not among them is left out.
+    """
+    ticks: dict[tuple[str, str], list[Run]] = {}
+    for key, run in reversed(runs):
+        ticks.setdefault((key, run.tick), []).append(run)
+    several = {tick: found for tick, found in ticks.items() if len(found) > 1 and found[0].stands_for is None}
+    return {
+        (key, run.owner): (number, len(found))
+        for (key, _), found in several.items()
+        for number, run in enumerate(found, 1)
+    }
+
+
 def run_as_json(run: Run) -> dict[str, Any]:
     """Return a run; what is not known is null."""
     duration = duration_of(run)
@@ -113,4 +129,5 @@ def run_as_json(run: Run) -> dict[str, Any]:
         "status": run.status,
         "takeover": run.stands_for is not None,
         "took_over": run.took_over,
+        "tick": run.tick,
     }

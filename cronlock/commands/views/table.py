@@ -9,7 +9,7 @@ import click
 from ... import durations, errors
 from ...lease.describe import describe_pause, ending, moment
 from ...lease.rules import last_used
-from ...lease.vocabulary import DIED, LOST, NOT_STARTED, RELEASED, TIMED_OUT, Record, Run
+from ...lease.vocabulary import DIED, LOST, NOT_STARTED, RELEASED, STOPPED, TIMED_OUT, Record, Run
 from . import state
 
 _COLORS = {
@@ -17,7 +17,7 @@ _COLORS = {
     **{state.HELD: "yellow", state.PAUSED: "yellow"},
 }
 _BAD = (DIED, LOST, TIMED_OUT)
-_BRIEFLY = {LOST: "lost lease", TIMED_OUT: "timed out", NOT_STARTED: "not started"}
+_BRIEFLY = {LOST: "lost lease", TIMED_OUT: "timed out", NOT_STARTED: "not started", STOPPED: "stopped"}
 #: A column that is cut to fit keeps so many cells of the terminal, where there are as many.
 _LEAST = 12
 #: Where nothing is cut, such a column is made no wider than that.
@@ -65,11 +65,12 @@ def history_table(
     """
     several = len(states) > 1
     rows = [["STARTED", "TOOK", *(["KEY", "HOST"] if several else ["HOST", "PROGRAM", "FENCE"]), "ENDED"]]
+    numbers = state.attempts(runs)
     for key, run in runs:
         took, what = state.duration_of(run), states[key]
         began = [moment(run.started_at, now), "-" if took is None else durations.show(took)]
         fence = "-" if run.fence is None else str(run.fence)
-        ended = how_it_ended(run) if run.outcome is not None else _colored(what, what)
+        ended = how_it_ended(run, numbers.get((key, run.owner))) if run.outcome is not None else _colored(what, what)
         middle = [key, run.host] if several else [run.host, run.program, fence]
         rows.append([*began, *map(printable, middle), ended])
     return _titled(fitted(rows, (2, 3), width))
@@ -131,10 +132,11 @@ def printable(text: str) -> str:
     return errors.printable(text, "\N{REPLACEMENT CHARACTER}")
 
 
-def how_it_ended(run: Run) -> str:
-    """Say how a run ended, colored if badly."""
-    text = printable(ending(run.outcome, run.status)) + (" (takeover)" if run.stands_for is not None else "")
-    return _judged(run, text)
+def how_it_ended(run: Run, attempt: tuple[int, int] | None = None) -> str:
+    """Say how a run ended, colored if badly; `attempt`: as which of how many of its tick."""
+    of_tick = "" if attempt is None else f" (attempt {attempt[0]} of {attempt[1]})"
+    of_tick = of_tick or (" (takeover)" if run.stands_for is not None else "")
+    return _judged(run, printable(ending(run.outcome, run.status)) + of_tick)
 
 
 def _titled(lines: list[str]) -> list[str]:
