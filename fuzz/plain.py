@@ -179,7 +179,7 @@ def a_crontab(data: Data) -> None:
     text = data.maimed_text(
         "\n".join(rows), ("# key: a\n", "# cronlock: off\n", "\n", "%", "\\%", "'", '"', "SHELL=x\n")
     )
-    options = wrapping.Options(prefix="p", period=3600.0)
+    options = wrapping.Options(prefix="p", period=3600.0, replaces=data.chance(2))
     system = data.chance(2)
     with expecting(ConfigError):
         dialect = data.pick(tuple(dialects.DIALECTS.values()))
@@ -193,9 +193,35 @@ def a_crontab(data: Data) -> None:
         assert not again.jobs
 
 
+_CARRYING = (
+    *(
+        "flock -n f",
+        "flock f -c",
+        "sh -c",
+        "env A=b",
+        "su - x -c",
+        "sudo -u",
+        "docker exec",
+        "kubectl exec p --",
+        "ssh h",
+    ),
+    *(
+        "timeout",
+        "nice -n",
+        "consul lock p",
+        "etcdctl lock",
+        "cronlock",
+        "python3 -c",
+        "cd /srv/releases/1",
+        "tar /etc",
+    ),
+    *("--host=web-1", "--password", "https://u:p@h/x?y", "/tmp/x.1a2b3c4d", "sleep $RANDOM", "[ $HOSTNAME ] &&", "||"),
+)
+
+
 def _command(data: Data) -> str:
     words = data.several(
-        3, lambda: data.pick(("true", "x; y", "a | b", "$(c)", "`d`", "{ e; }", "<f", "&", "#", "a=b"))
+        3, lambda: data.pick(("true", "x; y", "a | b", "$(c)", "`d`", "{ e; }", "<f", "&", "#", "a=b", *_CARRYING))
     )
     return " ".join([*words, shlex.quote("an argument")]) if data.chance(2) else " ".join(words) + data.text(4)
 
