@@ -129,7 +129,7 @@ class MariadbReplica(MariadbServer):
         self.run("SET GLOBAL gtid_slave_pos = ''")
         self.run(
             f"CHANGE MASTER TO MASTER_HOST='{self.primary.place.host}', MASTER_PORT={self.primary.port},"
-            f" MASTER_USER='{ADMIN}', MASTER_LOG_FILE='bin.000001', MASTER_LOG_POS=4"
+            f" MASTER_USER='{ADMIN}', MASTER_LOG_FILE='bin.000001', MASTER_LOG_POS=4, MASTER_SSL=0"
         )
         self.run("SET GLOBAL slave_exec_mode = 'IDEMPOTENT'")
         self.run("START SLAVE")
