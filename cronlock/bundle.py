@@ -43,9 +43,10 @@ class Bundle:
         head = os.pread(self._file, _HEAD, 0)
         index = os.pread(self._file, int.from_bytes(head[-12:-8], "little"), _HEAD)
         ours = about.st_uid in (0, os.stat(directory).st_uid) and not about.st_mode & 0o022
-        if not (ours and head.startswith(MAGIC_NUMBER) and _checksum(index) == head[-8:]):
+        # The number of a standard stream that was closed is not ours to take: see `__main__`.
+        if not (self._file > 2 and ours and head.startswith(MAGIC_NUMBER) and _checksum(index) == head[-8:]):
             os.close(self._file)
-            raise ValueError("another owner's, another interpreter's, or damaged")
+            raise ValueError("not to be used")
         self._modules: dict[str, Entry] = marshal.loads(index)  # It is the installation's own.
         self._codes = _HEAD + len(index)
         self._specification: type[ModuleSpec] = type(__spec__)

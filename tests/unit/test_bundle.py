@@ -143,6 +143,15 @@ def test_a_bundle_that_is_no_good(package: Package, change: Callable[[Path], Non
     assert package.loader().startswith("Bundle ")
 
 
+@pytest.mark.parametrize("closed", [0, 1, 2])
+def test_a_closed_standard_stream(package: Package, closed: int) -> None:
+    """Its number stays free for what is put there, and the program starts without the bundle."""
+    start = f"import sys; sys.path.append({str(package.directory.parent)!r}); from cronlock import bundle; bundle.use()"
+    code = f"{start}; import os, cronlock.run.job; os.open('/', 0) == {closed} or os._exit(1)"
+    line = ["sh", "-c", f'"$@" {closed}<&-', "sh", sys.executable, "-IS", "-c", code]
+    assert subprocess.run(line, env=clean_environment()).returncode == 0
+
+
 def test_where_it_cannot_be_written(package: Package) -> None:
     """The failure is one line with the file, and the old bundle stays."""
     old = package.bundle.read_bytes()
