@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -214,7 +215,7 @@ def test_as_the_editor_of_crontab(cron: str, tmp_path: Path) -> None:
         machine.run("mkdir", "-p", "/var/spool/cron/crontabs")
         (fleet.shared / "tab").write_text("0 3 * * * job\n")
         machine.run(*crontab, f"{SHARED}/tab")
-        machine.run("env", f"VISUAL={sys.executable} -m cronlock wrap --in-place", *crontab, "-e")
+        machine.run("env", f"VISUAL={shlex.quote(sys.executable)} -m cronlock wrap --in-place", *crontab, "-e")
         assert "cronlock run --key root.job --every 1h -- job" in machine.run(*crontab, "-l")
 
 

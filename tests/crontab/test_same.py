@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -106,7 +107,8 @@ CRONLOCK_CONFIG={tmp_path}/empty.conf
 0 3 * * * take | cat && show "$CRONLOCK_KEY"; exit 3%one%two \\% three
 """
     wrapped = wrap(
-        parse(text, "tab", system=False), Options(prefix="tab", program=f"{sys.executable} -m cronlock", period=7200)
+        parse(text, "tab", system=False),
+        Options(prefix="tab", program=f"{shlex.quote(sys.executable)} -m cronlock", period=7200),
     )
     (job,) = parse(wrapped.text, "tab", system=False).jobs
     place = Place(tmp_path / "place")

@@ -135,7 +135,7 @@ class Node(Bare):
             script = 'mkdir -p "$1$2" && mount --bind "$2" "$1$2"'
             machine.run("sh", "-c", script, "sh", self.root.path, place)
         # Where the packages put it, so that cron finds it.
-        self.write("/usr/bin/cronlock", f'#!/bin/sh\nexec {sys.executable} -m cronlock "$@"\n', "755")
+        self.write("/usr/bin/cronlock", f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m cronlock "$@"\n', "755")
         for name in PROGRAMS:
             self.write(f"{'/srv' if name.endswith('.sh') else '/usr/local/bin'}/{name}", _PROGRAM, "755")
         self.sh("mkdir -p /srv/shop /var/lib/node_exporter")

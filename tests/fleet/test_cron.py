@@ -10,6 +10,7 @@ from __future__ import annotations
 import email
 import email.message
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -253,7 +254,7 @@ def _check(nodes: Nodes) -> str:
 
 def _cronlock(late: bool) -> str:
     """Return the program; a machine whose clock is `late` starts a tick when the others have done its short job."""
-    return f'#!/bin/sh\n{"sleep 2; " if late else ""}exec {sys.executable} -m cronlock "$@"\n'
+    return f'#!/bin/sh\n{"sleep 2; " if late else ""}exec {shlex.quote(sys.executable)} -m cronlock "$@"\n'
 
 
 def _next_tick() -> int:
