@@ -130,8 +130,11 @@ class Node(Bare):
 
     def __init__(self, machine: Machine, redis: str) -> None:
         super().__init__(machine, redis)
-        # The interpreter and the checkout, wherever they lie.
+        # The interpreter and the checkout, wherever they lie. The system's own directories are in the root already, and
+        # what is written there below must not get into this machine's.
         for place in dict.fromkeys((str(ROOT), sys.prefix, sys.base_prefix)):
+            if any(Path(own).is_relative_to(place) for own in ("/usr/bin", "/usr/local/bin")):
+                continue
             script = 'mkdir -p "$1$2" && mount --bind "$2" "$1$2"'
             machine.run("sh", "-c", script, "sh", self.root.path, place)
         # Where the packages put it, so that cron finds it.
