@@ -179,6 +179,8 @@ def a_crontab(data: Data) -> None:
     text = data.maimed_text(
         "\n".join(rows), ("# key: a\n", "# cronlock: off\n", "\n", "%", "\\%", "'", '"', "SHELL=x\n")
     )
+    # As a file is read.
+    text = text.encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")
     options = wrapping.Options(prefix="p", period=3600.0, replaces=data.chance(2))
     system = data.chance(2)
     with expecting(ConfigError):

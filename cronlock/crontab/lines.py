@@ -204,6 +204,8 @@ def _read_job(line: str, number: int, system: bool, variables: Mapping[str, str]
     """Return the job of `line`; raises ValueError with a reason."""
     if "\0" in line:
         raise ValueError("has a NUL byte, which ends the line for cron")
+    if line.startswith("\ufeff"):
+        raise ValueError("begins with a byte order mark, which cron refuses; save the file without it")
     start = len(line) - len(line.lstrip(" \t"))
     # cronie: a minus before the schedule keeps the job out of the log.
     if line.startswith("-", start):
@@ -260,8 +262,6 @@ def _read_schedule(line: str, start: int, dialect: Dialect) -> tuple[Schedule, i
 
 
 def _no_fields(line: str) -> str:
-    if line.startswith("\ufeff"):
-        return "begins with a byte order mark, which cron refuses; save the file without it"
     if not line.strip(_SPACE):
         return "has a carriage return, for cron no blank line; remove it: sed -i 's/\\r$//' FILE"
     if _EMPTY_VARIABLE.match(line.lstrip(" \t")):
