@@ -13,7 +13,7 @@ SLOW := --ignore tests/docs/test_quickstart.py --ignore tests/docs/test_image.py
 # Byte code is written whatever the caller's environment says: starts are what is measured.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help demo test check lint types docs unit pythons cron-test takeover-test torture teeth soak explore fuzz bench fleet bench-standby reference format clean
+.PHONY: help demo test check lint types docs unit board-test pythons cron-test takeover-test torture teeth soak explore fuzz bench fleet bench-standby reference format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -44,6 +44,11 @@ docs: $(VENV)/tools
 
 unit: $(VENV)/tools ## only the tests that need no server
 	$(BIN)/pytest $(PARALLEL) $(WITHOUT_SERVERS)
+
+board-test: $(VENV)/tools ## the board in Chromium, which this installs: hostile names, contrast, keyboard, small screens
+	sh tools/need.sh browser
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps axe-playwright-python==0.1.8
+	$(BIN)/pytest -v tests/board/in_chromium.py
 
 pythons: ## unit tests under the oldest and the newest supported Python that is found
 	sh tools/pythons.sh $(PARALLEL) $(ON_EACH_PYTHON)

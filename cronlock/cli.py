@@ -20,7 +20,7 @@ from .run.command import run as run_command
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 #: The commands besides run, in the order of --help: each a module of `cronlock.commands`.
-COMMANDS = ("status", "history", "check", "pause", "resume", "stop", "release", "forget", "doctor", "wrap")
+COMMANDS = ("status", "history", "check", "pause", "resume", "stop", "release", "forget", "board", "doctor", "wrap")
 # Of the monitoring plugins' statuses: nothing can be said.
 _CHECK_UNKNOWN = 3
 

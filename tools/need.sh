@@ -4,6 +4,7 @@
 #     need.sh tests    the servers and programs that the tests start
 #     need.sh deb, rpm  what builds those packages
 #     need.sh packages  what their tests start
+#     need.sh browser  what shows the board
 #     need.sh bench    the rivals that are measured beside cronlock
 set -eu
 
@@ -70,6 +71,9 @@ for group; do
         need git git
         need redis-cli redis-tools
         need unzip unzip
+        ;;
+    browser)
+        need chromium chromium
         ;;
     bench)
         need etcd etcd-server

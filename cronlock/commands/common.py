@@ -167,6 +167,23 @@ def asker() -> tuple[str, str]:
     return user, os.uname().nodename
 
 
+def replace_file(path: str, text: str) -> None:
+    """Put `text` in the place of the file `path`, whole. Raises UsageError."""
+    # The node exporter reads *.prom: this name is none.
+    partial = f"{path}.{os.getpid()}.tmp"
+    try:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(partial, path)
+    except OSError as error:
+        try:
+            os.unlink(partial)
+        except OSError:
+            pass  # It was not made.
+        raise UsageError(f"--output: cannot write {path}: {error.strerror}; name a file that you may write") from None
+
+
 def colored() -> bool | None:
     """Return whether to color: None leaves it to whether a terminal reads; see https://no-color.org."""
     return False if os.environ.get("NO_COLOR") else None

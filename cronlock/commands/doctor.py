@@ -53,7 +53,7 @@ def command(as_json: bool, create: bool, **values: str | None) -> int:
     found += host.machine()
     if chosen is not None:
         found += host.configuration(values, os.environ, chosen)
-        found += _of_backend(chosen, create=create)
+        found += of_backend(chosen, create=create)
     if as_json:
         click.echo(json.dumps(_as_json(chosen, found), indent=2))
     else:
@@ -70,7 +70,8 @@ def _load(values: dict[str, str | None]) -> tuple[Settings | None, list[Finding]
         return None, [Finding("configuration", BAD, str(error))]
 
 
-def _of_backend(chosen: Settings, *, create: bool) -> Iterator[Finding]:
+def of_backend(chosen: Settings, *, create: bool) -> Iterator[Finding]:
+    """Look at the backend alone; with `create` first make what it needs and lacks."""
     try:
         url = URL(chosen.backend_url)
         yield from host.key_file(url.params.get("key", ""))

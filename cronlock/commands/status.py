@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import click
@@ -115,24 +114,7 @@ def _metrics(chosen: Settings, names: tuple[str, ...], wanted: list[str], output
     if output is None:
         click.echo(text, nl=False)
     else:
-        _replace(output, text)
+        common.replace_file(output, text)
     if failure is not None:
         raise failure
     return 0
-
-
-def _replace(path: str, text: str) -> None:
-    """Put `text` in the place of the file `path`, whole. Raises UsageError."""
-    # The node exporter reads *.prom: this name is none.
-    partial = f"{path}.{os.getpid()}.tmp"
-    try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(partial, path)
-    except OSError as error:
-        try:
-            os.unlink(partial)
-        except OSError:
-            pass  # It was not made.
-        raise UsageError(f"--output: cannot write {path}: {error.strerror}; name a file that you may write") from None

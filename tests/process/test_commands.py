@@ -312,7 +312,7 @@ def test_bad_words(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["status", "history", "check", "pause", "resume", "stop", "release", "forget", "doctor", "wrap"]
+    "command", ["status", "history", "check", "pause", "resume", "stop", "release", "forget", "board", "doctor", "wrap"]
 )
 @on("file")
 def test_each_command_has_help(place: Place, command: str) -> None:

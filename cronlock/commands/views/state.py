@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from ...lease.describe import describe_drift
-from ...lease.vocabulary import RELEASED, Pause, Record, Run
+from ...lease.vocabulary import RELEASED, STOPPED, Pause, Record, Run
 
 #: The version of the JSON that ``--json`` prints: raised when a field changes its meaning or goes.
 SCHEMA = 1
@@ -39,13 +39,19 @@ def conditions_of(record: Record) -> list[str]:
     """Return what of CONDITIONS the key is, the most urgent first."""
     what = state_of(record)
     last = record.history[0] if record.history else None
-    failed = record.run is None and last is not None and not last.succeeded and last.outcome != RELEASED
-    return [one for one in CONDITIONS if one == what or (one == FAILED and failed)]
+    failed = record.run is None and last is not None and not last.succeeded and last.outcome not in (RELEASED, STOPPED)
+    return [one for one in CONDITIONS if one == what or (one == FAILED and failed) or (one == PAUSED and record.pause)]
 
 
 def headline(record: Record) -> str:
     """Return the most urgent of what the key is."""
     return conditions_of(record)[0]
+
+
+def count(records: list[tuple[str, Record]]) -> list[tuple[str, int]]:
+    """Return how many keys are of each kind that there is, the most urgent first."""
+    found = [headline(record) for _, record in records]
+    return [(one, found.count(one)) for one in CONDITIONS if one in found]
 
 
 def by_attention(records: list[tuple[str, Record]]) -> list[tuple[str, Record]]:

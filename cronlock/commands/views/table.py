@@ -33,9 +33,8 @@ def status_table(records: list[tuple[str, Record]], now: float, width: int | Non
 
 def counted(records: list[tuple[str, Record]]) -> str:
     """Say how many keys there are, and how many of each kind."""
-    found = [state.headline(record) for _, record in records]
-    kinds = [f"{found.count(one)} {one}" for one in state.CONDITIONS if one in found]
-    return f"{len(found)} key{'s' * (len(found) != 1)}" + (f": {', '.join(kinds)}" if kinds else "")
+    kinds = [f"{number} {one}" for one, number in state.count(records)]
+    return f"{len(records)} key{'s' * (len(records) != 1)}" + (f": {', '.join(kinds)}" if kinds else "")
 
 
 def nothing(wanted: list[str]) -> str:
