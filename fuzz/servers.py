@@ -146,13 +146,17 @@ def some_items(data: Data) -> None:
     connection = Connection("server", stream)
     with expecting(BackendUnavailable, ForeignValue):
         for _ in range(2):
-            kind = data.below(3)
+            kind = data.below(5)
             if kind == 0:
                 item = connection.get(b"name")
                 assert item is None or item.cas > 0
             elif kind == 1:
                 cas, *_ = connection.swap(b"name", b"value", data.below(3), 9)
                 assert cas is None or cas > 0
+            elif kind == 2:
+                connection.delete(b"name")
+            elif kind == 3:
+                assert all(value.isprintable() for value in connection.statistics().values())
             else:
                 assert connection.uptime() >= 0
 

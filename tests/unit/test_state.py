@@ -86,31 +86,6 @@ def test_nothing_is_a_state_in_which_nothing_happened() -> None:
     assert (State().latest, State().history(), State().last_success()) == (None, [], None)
 
 
-@SLOWLY
-@given(st.binary(max_size=200))
-def test_any_bytes_are_a_state_or_foreign(data: bytes) -> None:
-    """No other exception, whatever somebody else wrote."""
-    for start in (b"", b"cronlock=2\tx\n", b"cronlock=2\tx\nfence\t1\n", b"cronlock=2\tx\nfence\t1\nrun\t"):
-        try:
-            state = decode(start + data)
-            state.history()
-            state.last_success()
-        except ForeignValue:
-            pass
-
-
-@SLOWLY
-@given(st.binary(max_size=20), st.integers(0, 10**6))
-def test_a_damaged_record_is_a_state_or_foreign(damage: bytes, place: int) -> None:
-    """Whatever part of it was overwritten."""
-    whole = encode(State(fence=7, run=SIMPLE).with_past(SIMPLE.but(outcome=EXITED, status=0, ended_at=13.0)))
-    place %= len(whole)
-    try:
-        decode(whole[:place] + damage + whole[place + len(damage) :])
-    except ForeignValue:
-        pass
-
-
 @pytest.mark.parametrize(
     ("data", "said"),
     [

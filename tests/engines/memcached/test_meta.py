@@ -6,13 +6,10 @@ from collections.abc import Callable
 from typing import cast
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
-from cronlock.engines.memcached.item import cell_of
-from cronlock.engines.memcached.meta import Connection, Item
+from cronlock.engines.memcached.meta import Connection
 from cronlock.engines.wire.stream import Stream
-from cronlock.errors import BackendUnavailable, ForeignValue
+from cronlock.errors import BackendUnavailable
 
 
 class _Tape:
@@ -37,56 +34,7 @@ def _connection(*pieces: bytes) -> Connection:
     return Connection("tape", cast(Stream, _Tape(list(pieces))))
 
 
-_CODES = [b"HD", b"VA", b"EN", b"NS", b"EX", b"NF", b"MN", b"OK", b"ERROR", b"STAT uptime 5", b"END"]
-_FLAGS = [b"t", b"c", b"t12", b"t-1", b"c0", b"c7", b"7", b"0", b"-1", b"9" * 25, b"\xd9\xa3"]
-_BREAKS = [b" ", b"\r\n", b"\r", b"\n", b"\xff", b"\0"]
-_REFUSALS = [b"SERVER_ERROR out of memory", b"CLIENT_ERROR bad", b"HTTP/1.1 400 Bad Request"]
-_WORDS = st.sampled_from([*_CODES, *_FLAGS, *_BREAKS, *_BREAKS, *_REFUSALS])
-_ANSWERS = st.lists(st.lists(_WORDS | st.binary(max_size=8), max_size=12).map(b"".join).filter(bool), max_size=6)
-
-
 _Ask = Callable[[Connection], object]
-
-
-@given(_ANSWERS)
-@example([b"VA 2 t5 c1\r\nab\r\n"])
-@example([b"HD t5\r\n", b"HD c0\r\n"])
-@example([b"STAT uptime\r\nEND\r\n"])
-@example([b"STAT\r\nEND\r\n"])
-@example([b"VALUE a b c\r\nEND\r\n"])
-def test_no_answer_raises_anything_else(pieces: list[bytes]) -> None:
-    """Whatever comes, a request gives an answer or the error that it may raise."""
-    requests: list[_Ask] = [
-        lambda connection: connection.get(b"name"),
-        lambda connection: connection.swap(b"name", b"value", 3, 60),
-        lambda connection: connection.delete(b"name", 3),
-        lambda connection: connection.statistics(),
-        lambda connection: connection.uptime(),
-    ]
-    for ask in requests:
-        try:
-            ask(_connection(*pieces))
-        except (BackendUnavailable, ForeignValue):
-            pass
-
-
-_WORDS_OF_ITEMS = st.sampled_from(
-    [b"lease=1", b"lease=", b"hold=1", b"hold=x", b"hold=0", b"swap=a", b"=", b"", b"9" * 20]
-)
-
-
-@given(
-    st.binary(max_size=60) | st.lists(_WORDS_OF_ITEMS, max_size=4).map(b" ".join), st.none() | st.integers(0, 1 << 64)
-)
-@example(b"lease=1 hold=1 swap=a\nrecord\n", 5)
-def test_no_value_raises_anything_else(data: bytes, left: int | None) -> None:
-    """Whatever lies under a name is a cell or foreign."""
-    try:
-        cell = cell_of(Item(data, left, 1), _connection(), 100.0, 5)
-    except ForeignValue:
-        return
-    assert data.endswith(b"\n" + cell.data) if cell.data else b"\n" not in data[:-1]
-    assert min(cell.lease, cell.hold) >= 0
 
 
 def test_answers_may_come_in_pieces() -> None:
