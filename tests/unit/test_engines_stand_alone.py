@@ -1,8 +1,7 @@
-"""An engine is its folder: without one of them all else works, and only the registry knows their names."""
+"""An engine is its folder: without one of them all else works. That nobody imports one: test_layers.py."""
 
 from __future__ import annotations
 
-import ast
 import os
 import shutil
 import subprocess
@@ -76,39 +75,7 @@ def test_all_else_works_without_it(engine: str, tmp_path: Path) -> None:
     schemes = [scheme for scheme, name in SCHEMES.items() if name.startswith(f"cronlock.engines.{engine}.")]
     said = [f"{one}:// needs cronlock's engine {engine}, which is not installed: install it again" for one in schemes]
     assert (done.stdout.splitlines(), done.stderr) == (said, "")
-    line = [
-        sys.executable,
-        "-m",
-        "cronlock",
-        "run",
-        "--backend",
-        f"file://{tmp_path}/locks",
-        "--key",
-        "x",
-        "echo",
-        "hi",
-    ]
+    words = ["run", "--backend", f"file://{tmp_path}/locks", "--key", "x", "echo", "hi"]
+    line = [sys.executable, "-m", "cronlock", *words]
     ran = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (ran.returncode, ran.stdout) == ((0, "hi\n") if engine != "file" else (78, "")), ran.stderr
-
-
-def test_nobody_but_the_registry_knows_an_engine() -> None:
-    """No import names an engine but within its folder; the registry has their names as text."""
-    for path in _PACKAGE.rglob("*.py"):
-        inside = path.relative_to(_PACKAGE).parts
-        own = inside[1] if inside[0] == "engines" and len(inside) > 2 else ""
-        for node in ast.walk(ast.parse(path.read_text())):
-            for name in _imported(node, ("cronlock", *inside[:-1])):
-                engine = name[2] if name[:2] == ("cronlock", "engines") and len(name) > 2 else ""
-                assert engine == own or engine not in _ENGINES, f"{'/'.join(inside)} imports {'.'.join(name)}"
-
-
-def _imported(node: ast.AST, package: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Return the full names of what an import in a module of `package` names."""
-    if isinstance(node, ast.Import):
-        return [tuple(one.name.split(".")) for one in node.names]
-    if not isinstance(node, ast.ImportFrom):
-        return []
-    base = package[: len(package) + 1 - node.level] if node.level else ()
-    base += tuple((node.module or "").split(".")) if node.module else ()
-    return [(*base, one.name) for one in node.names]

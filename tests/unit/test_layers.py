@@ -48,7 +48,7 @@ def _module(file: Path) -> str:
     return ".".join(part.removesuffix(".py") for part in parts if part != "__init__.py") or "cronlock"
 
 
-_FILES = {_module(file): file for file in sorted((ROOT / "cronlock").rglob("*.py"))}
+FILES = {_module(file): file for file in sorted((ROOT / "cronlock").rglob("*.py"))}
 
 
 def _part(module: str) -> str:
@@ -57,31 +57,39 @@ def _part(module: str) -> str:
     return f"engines.{rest[0]}" if first == "engines" and rest else first
 
 
-def _imports(module: str) -> tuple[set[str], set[str]]:
-    """Return the modules of the package that a module of it imports anywhere in its text, and those of others."""
+def imports(module: str, *, types: bool = True) -> tuple[set[str], set[str]]:
+    """Return the modules of the package that a module of it imports anywhere in its text, and those of others.
+
+    Unless `types` count, without those that are for type checkers alone.
+    """
     own, others = set(), set()
-    for node in ast.walk(ast.parse(_FILES[module].read_text())):
+    waiting: list[ast.AST] = [ast.parse(FILES[module].read_text())]
+    while waiting:
+        node = waiting.pop()
+        if not types and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        waiting += ast.iter_child_nodes(node)
         if isinstance(node, ast.Import):
             others |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level and not (node.module or "").startswith("cronlock"):
             others.add(node.module or "")
         elif isinstance(node, ast.ImportFrom):
-            above = _FILES[module].parents[node.level - 1] if node.level else ROOT
+            above = FILES[module].parents[node.level - 1] if node.level else ROOT
             base = above.joinpath(*(node.module or "").split("."))
             for alias in node.names:
                 # A module, or what is taken out of one.
                 name = _module(base / alias.name)
-                own.add(name if name in _FILES else _module(base))
+                own.add(name if name in FILES else _module(base))
     return own, others
 
 
-_IMPORTS = {module: _imports(module) for module in _FILES}
+_IMPORTS = {module: imports(module) for module in FILES}
 
 
-@pytest.mark.parametrize("part", sorted({_part(module) for module in _FILES}))
+@pytest.mark.parametrize("part", sorted({_part(module) for module in FILES}))
 def test_dependencies_point_one_way(part: str) -> None:
     """A part imports what stands below it; an engine no other one, and whatever only a doctor needs in its doctor."""
-    for module in _FILES:
+    for module in FILES:
         if _part(module) == part:
             allowed = _KNOWS.get(part, _ENGINES_KNOW) | _GROUND | {part, "engines"}
             if part.startswith("engines.") and module.endswith("doctor"):
