@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from cronlock.engines.postgresql import sql as postgresql_sql
+from labs.proc import children, is_alive, is_stopped
 
 from .database import DatabaseServer, as_user, give, run_as_user
 from .process import Server, eventually, need
@@ -101,12 +102,12 @@ class PostgresqlServer(DatabaseServer):
         """End all of its processes as a crash of the machine would."""
         if self._process is None:
             return
-        children = self._children()
-        for pid in (self.pid, *children):
+        processes = [self.pid, *children(self.pid)]
+        for pid in processes:
             _signal(pid, signal.SIGKILL)
         self._end(signal.SIGKILL)
         # The next start refuses while one of them has the shared memory.
-        eventually(lambda: not any(map(_is_there, children)), "its processes are gone")
+        eventually(lambda: not any(map(is_alive, processes[1:])), "its processes are gone")
 
     def close(self) -> None:
         """End it, so that it leaves nothing behind, and remove its directory."""
@@ -119,13 +120,13 @@ class PostgresqlServer(DatabaseServer):
         """Stop all of its processes where they are."""
         super().pause()
         # The first makes the others: there will be no more.
-        for pid in self._children():
+        for pid in children(self.pid):
             _signal(pid, signal.SIGSTOP)
-            eventually(lambda pid=pid: _state(pid) in "TtZX", "the process stands")  # type: ignore[misc]
+            eventually(lambda pid=pid: is_stopped(pid) or not is_alive(pid), "the process stands")  # type: ignore[misc]
 
     def resume(self) -> None:
         """Let all of them go on."""
-        for pid in (*self._children(), self.pid):
+        for pid in (*children(self.pid), self.pid):
             _signal(pid, signal.SIGCONT)
 
     def make_table(self, table: str = "cronlock") -> None:
@@ -137,13 +138,6 @@ class PostgresqlServer(DatabaseServer):
         if not self.run("SELECT 1 FROM pg_roles WHERE rolname = %s", name):
             secret = password.replace("'", "''")
             self.run(f"CREATE ROLE {name} LOGIN PASSWORD '{secret}'")
-
-    def _children(self) -> list[int]:
-        try:
-            words = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        except OSError:
-            return []
-        return [int(word) for word in words]
 
 
 class PostgresqlStandby(PostgresqlServer):
@@ -208,14 +202,3 @@ def _signal(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
     except ProcessLookupError:
         pass  # It was faster.
-
-
-def _state(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return "X"
-
-
-def _is_there(pid: int) -> bool:
-    return _state(pid) not in "XZ"

@@ -11,6 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from labs.proc import children as children
+from labs.proc import is_alive as is_alive
+from labs.proc import is_stopped as is_stopped
+from labs.proc import look, pids, stat
 from labs.servers.process import eventually
 
 #: In the environment of everything that a test starts: finds what was left behind.
@@ -148,7 +152,7 @@ class Node:
     def left(self) -> list[int]:
         """Return the processes of this node that live."""
         mark = f"{_MARK}={self.mark}".encode()
-        return [pid for pid in pids() if mark in _read(pid, "environ") and is_alive(pid)]
+        return [pid for pid in pids() if mark in look(pid, "environ") and is_alive(pid)]
 
     def check_nothing_left(self) -> None:
         """Fail when something that was started lives on, and end it."""
@@ -253,30 +257,10 @@ def members_of(name: str) -> list[int]:
     wanted = b"\0" + name.encode() + b"\0"
     found = []
     for pid in pids():
-        words = _read(pid, "cmdline")
+        words = look(pid, "cmdline")
         if wanted in words and _CRONLOCKS_ARGUMENTS not in words and b"members_of" not in words:
             found.append(pid)
     return found
-
-
-def pids() -> list[int]:
-    """Return all processes of the machine."""
-    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
-
-
-def is_alive(pid: int) -> bool:
-    """Return whether a process is there and no zombie."""
-    return _fields(pid)[:1] not in ([], [b"Z"], [b"X"])
-
-
-def is_stopped(pid: int) -> bool:
-    """Return whether a process is stopped."""
-    return _fields(pid)[:1] == [b"T"]
-
-
-def children(pid: int) -> list[int]:
-    """Return the children of a process, zombies included."""
-    return [other for other in pids() if _fields(other)[1:2] == [str(pid).encode()]]
 
 
 def guards(wrapper: int) -> list[int]:
@@ -287,28 +271,24 @@ def guards(wrapper: int) -> list[int]:
 
 def is_rear_guard(pid: int) -> bool:
     """Return whether a process is what stands behind a guard."""
-    return _name(pid) == b"cronlock-rear"
-
-
-def _name(pid: int) -> bytes:
-    return _read(pid, "comm").strip()
+    return look(pid, "comm").strip() == b"cronlock-rear"
 
 
 def cpu_seconds(pid: int) -> float:
     """Return the processor time that a process used."""
-    fields = _fields(pid)
+    fields = stat(pid)
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def copied_bytes(pid: int) -> int:
     """Return how many bytes a process read and wrote."""
-    counts = dict(line.split(b": ") for line in _read(pid, "io").splitlines())
+    counts = dict(line.split(b": ") for line in look(pid, "io").splitlines())
     return int(counts[b"rchar"]) + int(counts[b"wchar"])
 
 
 def show(pid: int) -> str:
     """Return what a process is, for people."""
-    return _read(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace")[:300]
+    return look(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace")[:300]
 
 
 def wait_until(condition: Callable[[], object], what: str, limit: float = 60) -> None:
@@ -323,18 +303,4 @@ def wait_stopped(pid: int) -> None:
 
 def wait_running(pid: int) -> None:
     """Wait until a process is not stopped."""
-    wait_until(lambda: _fields(pid)[:1] in ([b"S"], [b"R"], [b"D"]), f"process {pid} going on")
-
-
-def _fields(pid: int) -> list[bytes]:
-    """Return the fields of /proc/PID/stat from the state on."""
-    # The name, in parentheses, may hold anything but the last ")".
-    return _read(pid, "stat").rpartition(b")")[2].split()
-
-
-def _read(pid: int, name: str) -> bytes:
-    try:
-        with open(f"/proc/{pid}/{name}", "rb") as file:
-            return file.read()
-    except OSError:
-        return b""  # Gone, or another user's.
+    wait_until(lambda: stat(pid)[:1] in ([b"S"], [b"R"], [b"D"]), f"process {pid} going on")

@@ -16,6 +16,7 @@ from cronlock.lease.clock import SystemClock
 from cronlock.process import command as process
 from cronlock.process import guard, linux, orders
 from cronlock.process.orders import Ended, Forked, NotStarted, Started
+from labs.proc import is_alive
 
 _Report = TypeVar("_Report", bound=orders.Message)
 
@@ -148,21 +149,6 @@ def _guards(tmp_path: Path) -> Iterator[Guards]:
     guards = Guards(tmp_path)
     yield guards
     guards.close()
-
-
-def is_alive(pid: int) -> bool:
-    """Return whether a process is there and no zombie."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    except OSError:
-        return False
-
-
-def is_stopped(pid: int) -> bool:
-    """Return whether a process is stopped."""
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        return file.read().rpartition(b")")[2].split()[0] == b"T"
 
 
 def number_in(path: Path) -> int:

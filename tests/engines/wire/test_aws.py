@@ -27,9 +27,10 @@ from cronlock.engines.wire.aws_credentials import Credentials, parse_time, split
 from cronlock.engines.wire.aws_json import JsonService as Service
 from cronlock.engines.wire.aws_signature import Request, parse_date, sign
 from cronlock.errors import BackendUnavailable, ConfigError, CronlockError
+from labs.proc import children, is_alive
 from labs.servers.aws import ENVIRON, MinistackServer, MotoServer
 from labs.servers.aws_gate import Gate
-from labs.servers.process import HOST, free_port, need
+from labs.servers.process import HOST, eventually, free_port, need
 from labs.servers.tls import tls
 
 #: What no text may ever show.
@@ -264,17 +265,7 @@ def test_process(tmp_path: Path) -> None:
     if mark.exists():
         pid = int(mark.read_text())
         # It gets KILL with its group; whoever is its parent then may not have heard yet.
-        end = time.monotonic() + 30
-        while _alive(pid) and time.monotonic() < end:
-            time.sleep(0.02)
-        assert not _alive(pid)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
-    except FileNotFoundError:
-        return False
+        eventually(lambda: not is_alive(pid), "it is ended", limit=30)
 
 
 def test_role_of_a_profile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -299,10 +290,6 @@ def test_role_of_a_profile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
         assert "web-identity" in found.source
     with pytest.raises(BackendUnavailable, match="no AWS credentials: "):
         _found()
-
-
-def _children() -> list[int]:
-    return [int(pid) for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()]
 
 
 class _Metadata:
@@ -611,7 +598,7 @@ def test_looking_goes_by_this_interpreter(tmp_path: Path, monkeypatch: pytest.Mo
     for _ in range(2):
         _found()
     assert set(os.listdir("/proc/self/fd")) == before
-    assert not [pid for pid in _children() if not _alive(pid)]
+    assert not [pid for pid in children(os.getpid()) if not is_alive(pid)]
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(CronlockError, match="botocore could not look for credentials"):
         _found()
