@@ -30,7 +30,7 @@ from cronlock.engines.sqs import queue as sqs_queue
 from cronlock.engines.url import URL
 from cronlock.engines.wire import aws_credentials, aws_signature, sql
 from cronlock.engines.wire.http import Connection
-from cronlock.engines.wire.stream import Busy
+from cronlock.engines.wire.stream import Busy, senseless
 from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
 from cronlock.lease.leases import Leases
 from cronlock.lease.server_clock import ServerClock
@@ -745,10 +745,10 @@ class _Asked(postgresql_link.Link):
             at = data.below(len(rows[0]))
             rows = [[*row[:at], data.pick(_CELLS), *row[at + 1 :]] for row in rows]
         if any(len(row) != width for row in rows):
-            raise postgresql_link.senseless(self._name)
+            raise senseless(self._name, postgresql_link.PRODUCT)
         return rows
 
-    def is_quiet(self) -> bool:
+    def quiet(self) -> bool:
         """Tell whether nothing came, as mostly."""
         return not self._data.chance(8)
 

@@ -11,7 +11,7 @@ import sys
 import time
 
 from ...errors import BackendUnavailable, ConfigError, printable
-from ..wire.stream import HungUp, Stream, without_secrets
+from ..wire.stream import HungUp, Stream, senseless, without_secrets
 
 # PyMySQL imports these wherever they are, which costs three times as much as all the rest of it. It needs
 # `cryptography` for one way to log in only, for which `_encrypted` below imports it; TLS is the wire's business.
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 #: A row; None is NULL.
 Row = tuple["Any", ...]
 
+#: What a server is that is asked here.
+PRODUCT = "MySQL or MariaDB"
 # More than any answer has: a thousand names, or a history.
 _LONGEST_ANSWER = 4 << 20
 _LONGEST_MESSAGE = 300
@@ -242,7 +244,7 @@ class Link:
 
         self._try(ask)
         if len(answers) != len(statements):
-            raise self._senseless()
+            raise senseless(self._name, PRODUCT)
         return answers
 
     def quiet(self) -> bool:
@@ -282,20 +284,17 @@ class Link:
             # It names the package that it lacks.
             package = next((one for one in _REMEDIES if one in str(error)), None)
             if package is None:
-                raise self._senseless() from None
+                raise senseless(self._name, PRODUCT) from None
             from ..clients import lacks
 
             raise BackendUnavailable(f"{self._name}: {_REMEDIES[package]}{lacks(package)}") from None
         except Exception:
             # PyMySQL trusts what it reads: an answer that is none ends in errors of every kind.
-            raise self._senseless() from None
+            raise senseless(self._name, PRODUCT) from None
 
     def _scrub(self, text: str) -> str:
         """Return `text` without the password, should a server that was shown it repeat it."""
         return without_secrets(text, self._connection.password.decode("utf-8", "surrogateescape"))
-
-    def _senseless(self) -> BackendUnavailable:
-        return BackendUnavailable(f"{self._name}: the server gave a senseless answer: is it MySQL or MariaDB?")
 
 
 def _encrypted(password: bytes, salt: bytes, public_key: bytes) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from ...errors import BackendUnavailable, ConfigError, ForeignValue
+from ..wire import sql
 from ..wire.sql import GRANTS, not_ours
 from ..wire.stream import Busy, Stream, patiently
 from . import sql as statements
@@ -33,8 +34,8 @@ _INSECURE = 3159
 _PATIENCE = 0.9
 
 
-class Servers:
-    """The servers of a URL, and one connection to the first of them that takes writes."""
+class Servers(sql.Servers):
+    """Servers of MySQL or MariaDB, whose places are host and port, or the path of a socket."""
 
     def __init__(
         self,
@@ -47,15 +48,12 @@ class Servers:
         table: str,
         tls: ssl.SSLContext | None,
     ) -> None:
-        #: What messages call them.
-        self.name = name
-        self.places = places
+        super().__init__(name, places)
         #: The table as people name it.
         self.table = table
         self._user, self._password = user, password
         self._database = database
         self._tls = tls
-        self._link: Link | None = None
 
     def ask(self, texts: list[str], deadline: float) -> list[tuple[int, list[Row]]]:
         """Send a request until a server has room and does not roll it back; return the answers.
@@ -99,14 +97,10 @@ class Servers:
             raise
 
     def link(self, deadline: float) -> Link:
-        """Return the connection, made before monotonic time `deadline` if there is none that stands."""
-        if self._link is not None and not self._link.quiet():
-            # The server hung up while nothing was asked: no reason to fail the next request.
-            self.close()
-        if self._link is None:
-            self._link = self._connect(deadline)
-        self._link.limit(deadline)
-        return self._link
+        """Return the connection, made before monotonic time `deadline` if there is none, and bound to that."""
+        link: Link = super().link(deadline)
+        link.limit(deadline)
+        return link
 
     def log_in(self, place: Place, deadline: float) -> Link:
         """Return a connection of its own to one of `places`, made before monotonic time `deadline`."""
@@ -126,37 +120,20 @@ class Servers:
             tls=self._tls,
         )
 
-    def close(self) -> None:
-        """Close the connection; raises nothing."""
-        link, self._link = self._link, None
-        if link is not None:
-            link.close()
-
     def only_reads(self) -> BackendUnavailable:
         """Close the connection, and return what to raise for an answer of a server that takes no writes."""
         self.close()
         return self._not_now(f"{self.name}: the server is read-only: a replica?")
 
-    def _connect(self, deadline: float) -> Link:
-        """Connect to the first server that takes writes; one that does not answer costs its share of the time."""
-        failures: list[Exception] = []
-        for position, place in enumerate(self.places):
-            now = time.monotonic()
-            share = now + (deadline - now) / (len(self.places) - position)
-            try:
-                link = self.log_in(place, share)
-                if len(self.places) == 1 or not self._is_read_only(link):
-                    return link
-                link.close()
-                failures.append(Busy(f"{self.name}: {_show(place)}: read-only"))
-            except Refused as error:
-                failures.append(self._explained(error))
-            except BackendUnavailable as error:
-                failures.append(error)
-        if len(failures) == 1:
-            raise failures[0]
-        text = "; ".join([str(failures[0]), *(str(error).partition(f"{self.name}: ")[2] for error in failures[1:])])
-        raise (Busy if any(isinstance(error, Busy) for error in failures) else BackendUnavailable)(text)
+    def _connect_to(self, place: Place, deadline: float) -> Link:
+        try:
+            link = self.log_in(place, deadline)
+            if len(self.places) == 1 or not self._is_read_only(link):
+                return link
+        except Refused as error:
+            raise self._explained(error) from None
+        link.close()
+        raise Busy(f"{self.name}: {_show(place)}: read-only")
 
     def _is_read_only(self, link: Link) -> bool:
         """Ask before anything is written: an administrator's writes would not be refused."""

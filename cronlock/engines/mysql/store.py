@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import time
 
-from ...errors import BackendUnavailable, ConfigError, Forbidden
+from ...errors import ConfigError, Forbidden
 from ..wire import sql
 from ..wire.stream import TLS_PARAMS, patiently, tls_context
 from . import sql as statements
-from .link import Refused
+from .link import PRODUCT, Refused
 from .servers import Servers, is_on
 
 TYPE_CHECKING = False
@@ -91,10 +91,11 @@ def _tls(url: URL, params: dict[str, str]) -> ssl.SSLContext | None:
 class MysqlStore(sql.TableStore):
     """A row for each key, its name the key's own bytes."""
 
+    servers: Servers
+    product = PRODUCT
+
     def __init__(self, servers: Servers, timeout: float) -> None:
-        super().__init__(servers.name, servers.table, timeout)
-        #: The way to the servers, for who looks at these rather than at keys.
-        self.servers = servers
+        super().__init__(servers, servers.table, timeout)
         #: The table as statements name it.
         self.quoted_table = ".".join(f"`{part}`" for part in servers.table.split("."))
 
@@ -107,10 +108,6 @@ class MysqlStore(sql.TableStore):
                 raise
             raise Forbidden(f"{self.name}: no DELETE on {self.table}") from None
         return rows > 0 or seen.version is None
-
-    def close(self) -> None:
-        """Close the connection; raises nothing."""
-        self.servers.close()
 
     def _look(self, key: str, deadline: float, *, exact: bool) -> Row:
         return patiently(deadline, lambda: self._look_once(key, deadline, exact=exact))
@@ -159,7 +156,3 @@ class MysqlStore(sql.TableStore):
         if len(rows) != 1 or len(rows[0]) != width:
             raise self._senseless()
         return rows[0]
-
-    def _senseless(self) -> BackendUnavailable:
-        self.close()
-        return BackendUnavailable(f"{self.name}: the server gave a senseless answer: is it MySQL or MariaDB?")

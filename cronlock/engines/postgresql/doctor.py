@@ -9,8 +9,9 @@ from ... import durations
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, decide, judge_share, number, size
 from ..wire.doctor import certificate, connect_all, look_at_clock
 from ..wire.sql_doctor import CREATE, GRANTS, judge_table, log_in
+from ..wire.stream import senseless
 from . import sql as statements
-from .link import Refused, senseless
+from .link import PRODUCT, Refused
 from .store import DENIED, PORT, PostgresqlStore
 
 TYPE_CHECKING = False
@@ -195,7 +196,7 @@ def _row(case: Case, statement: str, width: int) -> Row:
     """Return the one row of an answer; raise as `_ask` does, also if it is none."""
     rows = _ask(case, statement, width)
     if len(rows) != 1:
-        raise senseless(case.store(PostgresqlStore).name)
+        raise senseless(case.store(PostgresqlStore).name, PRODUCT)
     return rows[0]
 
 

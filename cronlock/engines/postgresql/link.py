@@ -12,7 +12,7 @@ import time
 
 from ...errors import BackendUnavailable, printable
 from ..wire import stream
-from ..wire.stream import Busy, HungUp, without_secrets
+from ..wire.stream import Busy, HungUp, senseless, without_secrets
 
 try:
     from . import libpq as pq
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 #: A row; None is NULL.
 Row = list["str | None"]
 
+#: What a server is that is asked here.
+PRODUCT = "PostgreSQL"
 # More than any answer has: a page of names.
 _MOST_ROWS = 10_000
 # Parts of an answer to one statement. In COPY mode there is always one more.
@@ -99,7 +101,7 @@ class Link:
             while (answer := self._next_answer(deadline)) is not None:
                 answers.append(answer)
                 if len(answers) > _MOST_PARTS:
-                    raise senseless(self._name)
+                    raise senseless(self._name, PRODUCT)
         except Error as error:
             raise HungUp(f"{self._name}: {self._one_line(connection.error_message or str(error).encode())}") from error
         if not answers:
@@ -107,7 +109,7 @@ class Link:
         # A commit that fails does so behind the rows.
         return [self._rows(answer, width) for answer in reversed(answers)][-1]
 
-    def is_quiet(self) -> bool:
+    def quiet(self) -> bool:
         """Whether nothing came since the last answer: what comes then is the server's goodbye."""
         try:
             return self._connection.status == pq.ConnStatus.OK and not _ready(self._connection.socket, select.POLLIN, 0)
@@ -165,18 +167,13 @@ class Link:
             message = answer.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or answer.error_message
             raise Refused(f"{self._name}: {self._one_line(message)}", code)
         if answer.ntuples > _MOST_ROWS or (answer.ntuples and answer.nfields != width):
-            raise senseless(self._name)
+            raise senseless(self._name, PRODUCT)
         return [[_text(answer.get_value(row, column)) for column in range(width)] for row in range(answer.ntuples)]
 
     def _one_line(self, message: bytes) -> str:
         """Return what libpq or the server says as one line that a terminal can show."""
         words = without_secrets(message.decode("utf-8", "replace"), self._password).split()
         return printable(" ".join(words))[:_LONGEST_MESSAGE] or "the connection failed"
-
-
-def senseless(name: str) -> BackendUnavailable:
-    """Return what to raise for an answer that PostgreSQL never gives."""
-    return BackendUnavailable(f"{name}: the server gave a senseless answer: is it PostgreSQL?")
 
 
 def resolve(name: str, host: str) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 from ...errors import BackendError, BackendUnavailable, ConfigError, ForeignValue
+from ..wire import sql
 from ..wire.sql import GRANTS, not_ours
-from ..wire.stream import Busy, patiently
+from ..wire.stream import Busy, in_turn, patiently
 from . import sql as statements
 from .link import Link, Refused, resolve
 
@@ -28,20 +29,16 @@ _DENIED = "42501"
 _LOCKED = "55P03"
 
 
-class Servers:
-    """The servers of a URL, and one connection to the first of them that takes connections and writes."""
+class Servers(sql.Servers):
+    """Servers of PostgreSQL, whose places are host and port, or the directory of a socket and port."""
 
     def __init__(self, name: str, places: list[tuple[str, str]], settings: dict[str, str], table: list[str]) -> None:
         """`settings` are libpq's for all of them, `table` the parts of the table's name."""
-        #: What messages call them.
-        self.name = name
-        #: Host and port of each, the directory of a socket for the former.
-        self.places = places
+        super().__init__(name, places)
         #: The table as statements name it, and as people do.
         self.table = ".".join(f'"{part}"' for part in table)
         self.shown_table = ".".join(table)
         self._settings = settings
-        self._link: Link | None = None
 
     def ask(self, text: str, values: Sequence[str | None], width: int, deadline: float) -> list[Row]:
         """Send a statement until the server has room and does not roll it back; return its rows of `width` columns."""
@@ -65,18 +62,8 @@ class Servers:
 
     def link(self, deadline: float) -> Link:
         """Return the connection, made before monotonic time `deadline` if there is none that stands."""
-        if self._link is not None and not self._link.is_quiet():
-            # The server hung up while nothing was asked: no reason to fail the next request.
-            self.close()
-        if self._link is None:
-            self._link = self._connect(deadline)
-        return self._link
-
-    def close(self) -> None:
-        """Close the connection; raises nothing."""
-        link, self._link = self._link, None
-        if link is not None:
-            link.close()
+        link: Link = super().link(deadline)
+        return link
 
     def only_reads(self) -> BackendUnavailable:
         """Close the connection, and return what to raise for an answer of a server that takes no writes."""
@@ -101,30 +88,16 @@ class Servers:
             self.close()
             raise
 
-    def _connect(self, deadline: float) -> Link:
-        """Connect to the first server that takes writes; one that does not answer costs its share of the time."""
-        failures: list[BackendUnavailable] = []
-        for position, (host, port) in enumerate(self.places):
-            now = time.monotonic()
-            share = now + (deadline - now) / (len(self.places) - position)
-            try:
-                return self._connect_to(host, port, share)
-            except BackendUnavailable as error:
-                failures.append(error)
-        # The first names the servers, the others go on from there.
-        text = "; ".join([str(failures[0]), *(str(error)[len(self.name) + 2 :] for error in failures[1:])])
-        raise (Busy if any(isinstance(error, Busy) for error in failures) else BackendUnavailable)(text)
-
-    def _connect_to(self, host: str, port: str, deadline: float) -> Link:
-        """Connect to the first address of a host that answers."""
+    def _connect_to(self, place: tuple[str, str], deadline: float) -> Link:
+        """Connect to the first address of a host that answers; libpq passes over a server that only reads."""
+        host, port = place
         addresses = [""] if host.startswith("/") else resolve(self.name, host)
-        for position, address in enumerate(addresses):
-            now = time.monotonic()
+        for address, share in in_turn(addresses, deadline):
             settings = {**self._settings, "host": host, "port": port, "hostaddr": address}
             try:
-                link = Link.connect(self.name, settings, now + (deadline - now) / (len(addresses) - position))
+                link = Link.connect(self.name, settings, share)
             except BackendUnavailable:
-                if position + 1 == len(addresses):
+                if address == addresses[-1]:
                     raise
                 continue
             if link.version >= _OLDEST:

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import time
 
-from ...errors import BackendUnavailable, ConfigError, Forbidden
+from ...errors import ConfigError, Forbidden
 from ..wire import sql
 from . import sql as statements
-from .link import Refused, senseless
+from .link import PRODUCT, Refused
 from .servers import Servers
 
 TYPE_CHECKING = False
@@ -94,10 +94,11 @@ def _places(url: URL) -> list[tuple[str, str]]:
 class PostgresqlStore(sql.TableStore):
     """A row for each key, its name `statements.code` of it."""
 
+    servers: Servers
+    product = PRODUCT
+
     def __init__(self, servers: Servers, timeout: float) -> None:
-        super().__init__(servers.name, servers.shown_table, timeout)
-        #: The way to the servers, for who looks at these rather than at keys.
-        self.servers = servers
+        super().__init__(servers, servers.shown_table, timeout)
 
     def remove(self, key: str, seen: Cell, deadline: float) -> bool:
         """Remove the row, if it is as it was seen."""
@@ -108,10 +109,6 @@ class PostgresqlStore(sql.TableStore):
             if error.code != DENIED:
                 raise
             raise Forbidden(f"{self.name}: no DELETE on {self.table}") from None
-
-    def close(self) -> None:
-        """Close the connection; raises nothing."""
-        self.servers.close()
 
     def _look(self, key: str, deadline: float, *, exact: bool) -> Row:  # noqa: ARG002 (each looks at all there is)
         rows = self.servers.ask(statements.READ, (statements.code(key),), 6, deadline)
@@ -141,7 +138,3 @@ class PostgresqlStore(sql.TableStore):
 
     def _key(self, name: bytes) -> str:
         return statements.decode(name.decode("utf-8", "surrogateescape"))
-
-    def _senseless(self) -> BackendUnavailable:
-        self.close()
-        return senseless(self.name)

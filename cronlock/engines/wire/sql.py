@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import os
 
-from ...errors import BackendUnavailable, ConfigError
+from ...errors import BackendError, BackendUnavailable, ConfigError
 from ...lease.clock import SystemClock
 from ...lease.server_clock import ServerClock
 from ...lease.store import Cell
 from ...lease.vocabulary import Traits
+from .stream import Busy, in_turn, senseless
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,6 +67,52 @@ def not_ours(text: str, table: str) -> str:
     return f"{text}: {table} is not a cronlock table of this layout; nothing was changed: {MAKE_ANEW}"
 
 
+class Servers:
+    """The servers of a URL, and one connection to the first of them that takes connections and writes.
+
+    An engine adds `_connect_to`, and knows what its connections are.
+    """
+
+    def __init__(self, name: str, places: Sequence[Any]) -> None:
+        #: What messages call them.
+        self.name = name
+        self.places = places
+        self._link: Any = None
+
+    def link(self, deadline: float) -> Any:
+        """Return the connection, made before monotonic time `deadline` if there is none that stands."""
+        if self._link is not None and not self._link.quiet():
+            # The server hung up while nothing was asked: no reason to fail the next request.
+            self.close()
+        if self._link is None:
+            self._link = self._connect(deadline)
+        return self._link
+
+    def close(self) -> None:
+        """Close the connection; raises nothing."""
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+
+    def _connect(self, deadline: float) -> Any:
+        """Connect to the first server that takes writes; one that does not answer costs its share of the time."""
+        failures: list[Exception] = []
+        for place, share in in_turn(self.places, deadline):
+            try:
+                return self._connect_to(place, share)
+            except (BackendError, ConfigError) as error:
+                failures.append(error)
+        if len(failures) == 1:
+            raise failures[0]
+        # The first names the servers, the others go on from there.
+        text = "; ".join([str(failures[0]), *(str(error).partition(f"{self.name}: ")[2] for error in failures[1:])])
+        raise (Busy if any(isinstance(error, Busy) for error in failures) else BackendUnavailable)(text)
+
+    def _connect_to(self, place: Any, deadline: float) -> Any:
+        """Return a connection to one of `places`, before monotonic time `deadline`, if that takes writes."""
+        raise NotImplementedError
+
+
 class TableCell(Cell):
     """A row as it was at one moment."""
 
@@ -73,18 +120,23 @@ class TableCell(Cell):
 
 
 class TableStore:
-    """A `Store` over a table. An engine adds `_look`, `_put`, `_names`, `_senseless` and `close`."""
+    """A `Store` over a table. An engine adds `_look`, `_put`, `_names`, `_key` and what its servers are called."""
 
-    def __init__(self, name: str, table: str, timeout: float) -> None:
+    #: What a server is that gives a senseless answer.
+    product = ""
+
+    def __init__(self, servers: Servers, table: str, timeout: float) -> None:
         self.traits = Traits(shortest_ttl=1.0, longest_ttl=LONGEST_TTL, granularity=0.001)
         self.timeout = timeout
         self.notices: list[str] = []
+        #: The way to the servers, for who looks at these rather than at keys.
+        self.servers = servers
         #: What messages call the server.
-        self.name = name
+        self.name = servers.name
         #: The table as people name it.
         self.table = table
         self._clock = SystemClock()
-        self._server_clock = ServerClock(name, self._clock, self.notices)
+        self._server_clock = ServerClock(self.name, self._clock, self.notices)
 
     def read(self, key: str, deadline: float, *, exact: bool = False) -> Cell:
         """Return the cell, by one request; `exact` also where that is of a node which may be behind others."""
@@ -124,11 +176,11 @@ class TableStore:
     def uptime(self, key: str, deadline: float) -> None:
         """Return None: a restart loses nothing, and what a failover or a restored backup lost no uptime tells."""
 
-    # What an engine adds
-
     def close(self) -> None:
         """Close the connection; raises nothing."""
-        raise NotImplementedError
+        self.servers.close()
+
+    # What an engine adds
 
     def _look(self, key: str, deadline: float, *, exact: bool) -> Sequence[Any]:
         """Return the server's time, and the other columns of the key's row: None each where there is none.
@@ -153,7 +205,8 @@ class TableStore:
 
     def _senseless(self) -> BackendUnavailable:
         """Close the connection, and return what to raise for an answer that no server of this kind gives."""
-        raise NotImplementedError
+        self.close()
+        return senseless(self.name, self.product)
 
     def _read(self, key: str, deadline: float, *, exact: bool) -> Cell:
         sent = self._clock.now()

@@ -16,7 +16,7 @@ from ...errors import BackendUnavailable, ConfigError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any, TypeVar
 
     _T = TypeVar("_T")
@@ -96,6 +96,18 @@ def resolve(name: str, host: str, port: int | None = None) -> list[tuple[int, in
 def place(host: str, port: int) -> str:
     """Return a server's address as URLs and messages have it."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def in_turn(places: Sequence[_T], deadline: float) -> Iterator[tuple[_T, float]]:
+    """Yield each of `places` with the monotonic time until which it may be tried: one that hangs costs its share."""
+    for position, place in enumerate(places):
+        now = time.monotonic()
+        yield place, now + (deadline - now) / (len(places) - position)
+
+
+def senseless(name: str, product: str) -> BackendUnavailable:
+    """Return what to raise for an answer of the server `name` that no `product` gives to what was asked."""
+    return BackendUnavailable(f"{name}: the server gave a senseless answer: is it {product}?")
 
 
 def is_loopback(host: str) -> bool:
@@ -181,9 +193,8 @@ class Stream:
         stream = cls(name, deadline)
         places = resolve(name, host, port)
         failure: BackendUnavailable | None = None
-        for position, (family, kind, protocol, _, address) in enumerate(places):
-            now = time.monotonic()
-            stream.limit(now + (deadline - now) / (len(places) - position))
+        for (family, kind, protocol, _, address), share in in_turn(places, deadline):
+            stream.limit(share)
             try:
                 stream._open(family, kind, protocol, address)
                 if tls is not None:

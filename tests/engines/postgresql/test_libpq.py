@@ -148,7 +148,7 @@ def test_errors(link_module: Any, link: postgresql_link.Link) -> None:
         with pytest.raises(link_module.Refused, match=f"^server: {message}") as caught:
             _ask(link, statement)
         assert caught.value.code == code
-        assert link.is_quiet()
+        assert link.quiet()
     assert _ask(link, "SELECT 1") == [["1"]]
 
 
@@ -161,14 +161,14 @@ def test_notices(link: postgresql_link.Link, capfd: pytest.CaptureFixture[str]) 
 
 def test_lost_connection(link: postgresql_link.Link, server: PostgresqlServer) -> None:
     """A connection that the server ended is noticed, fails with its words, and is closed as often as one likes."""
-    assert link.is_quiet()
+    assert link.quiet()
     server.run("SELECT pg_terminate_backend(%s)", link.process)
-    eventually(lambda: not link.is_quiet(), "the goodbye is noticed")
+    eventually(lambda: not link.quiet(), "the goodbye is noticed")
     with pytest.raises(BackendUnavailable, match=r"terminating connection|closed the connection"):
         _ask(link, "SELECT 1")
     for _ in range(2):
         link.close()
-        assert not link.is_quiet()
+        assert not link.quiet()
         with pytest.raises(BackendUnavailable):
             _ask(link, "SELECT 1")
 
