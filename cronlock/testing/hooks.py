@@ -91,12 +91,7 @@ class Hooks:
 
 
 class Nodes:
-    """What both contracts have: nodes that share one server, and a key."""
-
-    @pytest.fixture
-    def hooks(self) -> Any:
-        """The engine's hooks; each test class brings its own."""
-        raise NotImplementedError
+    """What both contracts have: nodes that share one server, and a key. The fixture `hooks` is the engine's."""
 
     @pytest.fixture
     def open_node(self, hooks: Any) -> Iterator[Callable[[], Any]]:

@@ -1,16 +1,53 @@
-"""What tests of all engines share: a key, and the cases that a class names for the tests that it inherits."""
+"""What tests of all engines share: keys, nodes on a server, wires to it, and the cases that a class names.
+
+The fixture `server` is that of the module, or of the engine's own conftest.py.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
+from cronlock.lease.leases import Leases
 from cronlock.testing import fresh_key
+
+from .faults import PATIENT, Opener, Wire, node_at
 
 
 @pytest.fixture
 def key() -> str:
     """A key that nobody used."""
     return fresh_key()
+
+
+@pytest.fixture
+def open_at() -> Iterator[Opener]:
+    """What opens a node that is closed at the end."""
+    nodes: list[Leases] = []
+
+    def open_one(url: str, timeout: float = PATIENT) -> Leases:
+        nodes.append(node_at(url, timeout))
+        return nodes[-1]
+
+    yield open_one
+    for node in nodes:
+        node.close()
+
+
+@pytest.fixture
+def node(server: Any, open_at: Opener) -> Leases:
+    """A node that reaches the server."""
+    return open_at(server.url())
+
+
+@pytest.fixture
+def wire(server: Any) -> Iterator[Wire]:
+    """A wire to the server."""
+    one = Wire(server.port)
+    with one:
+        yield one
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -8,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from kazoo.client import KazooClient
 from kazoo.security import make_digest_acl
 
 from cronlock.engines.redis.doctor import ACL_RULE
+from labs.impostors import impostor
 from labs.servers.memcached import MemcachedServer, MemcachedServers
 from labs.servers.process import HOST
 from labs.servers.redis import RedisCluster, RedisSentinel, RedisServer
@@ -189,28 +189,8 @@ def test_nobody_is_there(tmp_path: Path, scheme: str) -> None:
 @pytest.fixture
 def web_server() -> Iterator[int]:
     """Give the port of a server that answers everything as a web server does, and then hangs up."""
-    listener = socket.create_server((HOST, 0))
-
-    def serve() -> None:
-        while True:
-            try:
-                peer, _ = listener.accept()
-            except OSError:
-                return
-            with peer:
-                peer.settimeout(10)
-                try:
-                    if peer.recv(4096):
-                        peer.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
-                except OSError:
-                    continue
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    yield listener.getsockname()[1]
-    listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
-    thread.join()
+    with impostor(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", hangs_up=True) as port:
+        yield port
 
 
 @pytest.mark.parametrize("scheme", ["redis", "memcached", "zookeeper", "redis+sentinel", "redis+cluster", "rediss"])

@@ -25,7 +25,7 @@ from cronlock.lease.vocabulary import (
 )
 from cronlock.testing import LONG, fresh_key, granted, make_claim, make_ending, refused
 
-from .leases_bench import LATE, TWICE, UNACKNOWLEDGED, UNHEARD, Bench
+from .leases_bench import LATE, UNACKNOWLEDGED, UNHEARD, Bench
 from .leases_bench import LOST as LOST_ON_ITS_WAY
 
 if TYPE_CHECKING:
@@ -900,22 +900,6 @@ class TestLosses:
     """Requests and answers that are lost, late or doubled."""
 
     @pytest.mark.parametrize("fate", [LOST_ON_ITS_WAY, UNHEARD, LATE])
-    def test_acquire(self, bench: Bench, a: Backend, b: Backend, fate: str) -> None:
-        """The owner that asks again has the key, and nobody else; what was late does not count."""
-        claim = make_claim(K, hold=LONG)
-        bench.way_a.fates = [fate]
-        with pytest.raises(BackendUnavailable):
-            a.acquire(claim)
-        if fate == UNHEARD:
-            refused(b.acquire(make_claim(K)), HELD)
-        grant = granted(a.acquire(claim))
-        assert bench.way_a.deliver() in ([], [False])
-        refused(b.acquire(make_claim(K)), HELD)
-        assert a.renew(grant)
-        assert a.release(grant, make_ending(), keep_hold=False)
-        granted(b.acquire(make_claim(K)))
-
-    @pytest.mark.parametrize("fate", [LOST_ON_ITS_WAY, UNHEARD, LATE])
     @pytest.mark.parametrize("used", [False, True])
     def test_giving_up(self, bench: Bench, a: Backend, b: Backend, fate: str, used: bool) -> None:
         """After a lost answer and giving up, the key is as before, whatever arrives then."""
@@ -953,33 +937,6 @@ class TestLosses:
         assert record(b).hold_remaining == LONG
 
     @pytest.mark.parametrize("fate", [LOST_ON_ITS_WAY, UNHEARD, LATE])
-    def test_renewal(self, bench: Bench, a: Backend, b: Backend, fate: str) -> None:
-        """One whose answer was lost is asked again; a late one takes nothing from who came next."""
-        grant = granted(a.acquire(make_claim(K)))
-        bench.way_a.fates = [fate]
-        with pytest.raises(BackendUnavailable):
-            a.renew(grant)
-        assert a.renew(grant)
-        assert a.release(grant, make_ending(), keep_hold=False)
-        heir = granted(b.acquire(make_claim(K, ttl=SHORT)))
-        assert bench.way_a.deliver() in ([], [False])
-        assert b.renew(heir)
-        assert record(b).remaining == SHORT
-
-    @pytest.mark.parametrize("fate", [LOST_ON_ITS_WAY, UNHEARD, LATE])
-    def test_release(self, bench: Bench, a: Backend, b: Backend, fate: str) -> None:
-        """One whose answer was lost did its work or can be asked again; the end is in the history once."""
-        grant = granted(a.acquire(make_claim(K, hold=LONG)))
-        bench.way_a.fates = [fate]
-        with pytest.raises(BackendUnavailable):
-            a.release(grant, make_ending(5), keep_hold=False)
-        assert a.release(grant, make_ending(5), keep_hold=False) == (fate != UNHEARD)
-        heir = granted(b.acquire(make_claim(K)))
-        assert bench.way_a.deliver() in ([], [False])
-        assert b.renew(heir)
-        assert [one.status for one in record(b).history] == [5]
-
-    @pytest.mark.parametrize("fate", [LOST_ON_ITS_WAY, UNHEARD, LATE])
     def test_forced_release(self, bench: Bench, a: Backend, b: Backend, fate: str) -> None:
         """One whose answer was lost did its work or can be asked again, and takes nothing later."""
         grant = granted(b.acquire(make_claim(K, hold=LONG)))
@@ -991,21 +948,6 @@ class TestLosses:
         heir = granted(b.acquire(make_claim(K)))
         assert bench.way_a.deliver() in ([], [False])
         assert b.renew(heir)
-
-    def test_everything_twice(self, bench: Bench, a: Backend, b: Backend) -> None:
-        """What arrives twice has the effect of once."""
-        bench.way_a.fates = [TWICE] * 20
-        first = granted(a.acquire(make_claim(K, hold=LONG)))
-        assert a.renew(first)
-        assert a.release(first, make_ending(4), keep_hold=True)
-        refused(a.acquire(make_claim(K)), HOLD)
-        second = granted(a.acquire(make_claim(K, ignore_hold=True)))
-        a.abandon(second.claim)
-        assert a.force_release(K, first.claim.owner)
-        third = granted(a.acquire(make_claim(K)))
-        found = record(b)
-        assert found.run is not None
-        assert (found.run.owner, [one.status for one in found.history]) == (third.claim.owner, [4])
 
     def test_grant_that_may_be_lost_is_given_back(self, bench: Bench, a: Backend, b: Backend) -> None:
         """Where too few replicas have a grant nothing is run, and the key is as before."""

@@ -56,7 +56,7 @@ class MemcachedStore:
         self.servers = servers
         self._prefix = prefix
 
-    def read(self, key: str, deadline: float, *, exact: bool = False) -> Cell:  # noqa: ARG002 - each answer tells all
+    def read(self, key: str, deadline: float, *, exact: bool = False) -> ItemCell:  # noqa: ARG002 - each answer tells all
         """Return the item as it is now."""
         return self.servers.ask(
             self.servers.of(self.name(key)), deadline, lambda connection: self._read(connection, key), anew=True
@@ -64,12 +64,12 @@ class MemcachedStore:
 
     def swap(
         self, key: str, seen: Cell, data: bytes, *, lease: float | None, hold: Hold, deadline: float
-    ) -> tuple[bool, Cell]:
+    ) -> tuple[bool, ItemCell]:
         """Put `data` in the place of what was `seen`, by one round trip on the connection that showed it."""
         address = self.servers.of(self.name(key))
         shower = seen.connection if isinstance(seen, ItemCell) else None
 
-        def work(connection: Connection) -> tuple[bool, Cell]:
+        def work(connection: Connection) -> tuple[bool, ItemCell]:
             before = seen
             if not isinstance(before, ItemCell) or shower is not connection:
                 before = self._read(connection, key)

@@ -72,7 +72,7 @@ class ZooKeeperStore:
         self._seen: tuple[str, NodeCell] | None = None
         self._watch: Watch | None = None
 
-    def read(self, key: str, deadline: float, *, exact: bool = False) -> Cell:
+    def read(self, key: str, deadline: float, *, exact: bool = False) -> NodeCell:
         """Return the cell as it is now. Without `exact` nothing is written where there is a lease."""
         if exact and self._watch is not None and self._watch.key == key:
             cell = self._watch.look(deadline)
@@ -86,7 +86,7 @@ class ZooKeeperStore:
 
     def swap(
         self, key: str, seen: Cell, data: bytes, *, lease: float | None, hold: Hold, deadline: float
-    ) -> tuple[bool, Cell]:
+    ) -> tuple[bool, NodeCell]:
         """Put `data` in the place of what was `seen`; the cell's lease is how long the servers keep its session."""
         known = seen if isinstance(seen, NodeCell) else NodeCell()
         self._forget_what_was_seen()

@@ -9,7 +9,7 @@ import pytest
 from cronlock.lease.leases import Leases
 from labs.servers.etcd import EtcdServer
 
-from ..faults import Wire, opened
+from ..faults import Opener, Wire
 
 
 @pytest.fixture(scope="module")
@@ -20,22 +20,6 @@ def server() -> Iterator[EtcdServer]:
 
 
 @pytest.fixture
-def node(server: EtcdServer) -> Iterator[Leases]:
-    """A node on the shared server."""
-    with opened(server.url()) as backend:
-        yield backend
-
-
-@pytest.fixture
-def wire(server: EtcdServer) -> Iterator[Wire]:
-    """A proxy before the shared server."""
-    proxy = Wire(server.port)
-    with proxy:
-        yield proxy
-
-
-@pytest.fixture
-def far(server: EtcdServer, wire: Wire) -> Iterator[Leases]:
-    """A node that reaches the server through the proxy."""
-    with opened(server.url(port=wire.port)) as backend:
-        yield backend
+def far(server: EtcdServer, wire: Wire, open_at: Opener) -> Leases:
+    """A node that reaches the server through the wire."""
+    return open_at(server.url(port=wire.port))

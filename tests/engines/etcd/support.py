@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from cronlock.engines.etcd.cell import EtcdCell
@@ -11,9 +10,10 @@ from cronlock.keys import escape
 from cronlock.lease.leases import Leases
 from cronlock.lease.state import State, encode
 from cronlock.lease.store import Cell
+from cronlock.testing import cells
 from labs.servers.etcd import EtcdServer
 
-from ..faults import PATIENT, FaultHooks, node_at
+from ..faults import FaultHooks, node_at
 
 
 class Cells:
@@ -26,14 +26,12 @@ class Cells:
 
     def read(self, *, exact: bool = False) -> EtcdCell:
         """Return the cell."""
-        return self.store.read(self.key, time.monotonic() + PATIENT, exact=exact)
+        return cells.read(self.store, self.key, exact=exact)
 
-    def swap(
-        self, seen: Cell, data: bytes | None = None, *, lease: float | None = None, hold: float | Cell = 0.0
-    ) -> tuple[bool, EtcdCell]:
+    def swap(self, seen: Cell, data: bytes | None = None, **more: Any) -> tuple[bool, EtcdCell]:
         """Return what a swap of `seen` does, for fresh data unless some is given."""
         data = encode(State()) if data is None else data
-        return self.store.swap(self.key, seen, data, lease=lease, hold=hold, deadline=time.monotonic() + PATIENT)
+        return cells.try_swap(self.store, self.key, seen, data, **more)
 
     def write(self, **more: Any) -> EtcdCell:
         """Swap what is there, which must be done, and return the cell then."""

@@ -16,19 +16,21 @@ from cronlock.lease.vocabulary import FORGOTTEN, HELD, HOLD, Grant, Sight
 from cronlock.testing import LONG, StoreContract, eventually, fresh_key, granted, make_claim, make_ending
 from cronlock.testing import refused as refused_for
 from cronlock.testing.simulated import SimulatedClock
+from labs.impostors import http_answers
 from labs.servers.etcd import EtcdServer, text
 
-from ..faults import TLS, Costs, Doubles, Impostors, StoreFaults, URLs, Wire, http_answers, opened
+from ..faults import TLS, Costs, Doubles, Impostors, StoreFaults, URLs, Wire, opened
 from .support import Cells, EtcdHooks, held, lease_of, leases, left, revoke
+
+
+@pytest.fixture
+def hooks(server: EtcdServer) -> EtcdHooks:
+    """The server's hooks."""
+    return EtcdHooks(server)
 
 
 class TestEtcd(StoreContract):
     """One server."""
-
-    @pytest.fixture
-    def hooks(self, server: EtcdServer) -> EtcdHooks:
-        """The server's hooks."""
-        return EtcdHooks(server)
 
 
 _HEADER = {"revision": "5", "member_id": "1", "raft_term": "2"}
@@ -50,9 +52,6 @@ _NONSENSE: list[Any] = [
 class TestFaults(StoreFaults, Doubles, Costs, TLS, Impostors, URLs):
     """The same server by a wire, and what is not cronlock's on it."""
 
-    heavy: ClassVar[set[str]] = {
-        *("http.client", "urllib.request", "urllib3", "requests", "grpc", "ssl", "asyncio", "hashlib")
-    }
     nonsense: ClassVar[list[bytes]] = [answer for said in _NONSENSE for answer in http_answers(said)]
     bad_url: ClassVar[list[tuple[str, str]]] = [
         ("etcd://", "names no host"),
@@ -68,11 +67,6 @@ class TestFaults(StoreFaults, Doubles, Costs, TLS, Impostors, URLs):
         ("etcds://host?ca=/does/not/exist", "ca=/does/not/exist"),
         ("etcds://host?key=x", "without cert="),
     ]
-
-    @pytest.fixture
-    def hooks(self, server: EtcdServer) -> EtcdHooks:
-        """The server's hooks."""
-        return EtcdHooks(server)
 
 
 # Leases

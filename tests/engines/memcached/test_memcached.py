@@ -22,7 +22,7 @@ from cronlock.engines.wire.stream import Busy
 from cronlock.errors import BackendUnavailable, ConfigError
 from cronlock.lease.leases import Leases
 from cronlock.lease.state import LONGEST_NAME, State, decode, encode
-from cronlock.lease.store import NO_HOLD, Cell
+from cronlock.lease.store import NO_HOLD
 from cronlock.lease.vocabulary import FORGOTTEN, HELD, HISTORY, HOLD, LOST, Grant, Run, Sight
 from cronlock.testing import (
     LONG,
@@ -34,6 +34,8 @@ from cronlock.testing import (
     make_ending,
     refused,
 )
+from cronlock.testing.cells import read, swap
+from cronlock.testing.cells import refused as refused_swap
 from labs.servers.memcached import MemcachedServer, MemcachedServers
 from labs.servers.process import HOST, eventually
 from labs.servers.tls import query, tls
@@ -41,28 +43,11 @@ from labs.servers.tls import query, tls
 from ..faults import PATIENT, TLS, Costs, Doubles, FaultHooks, StoreFaults, Strangers, URLs, Wire, node_at
 
 if TYPE_CHECKING:
-    from cronlock.lease.store import Hold, Store
+    pass
 
 
 def _store(url: str) -> MemcachedStore:
     return open_store(URL(url), PATIENT)
-
-
-def _read(store: Store, key: str) -> ItemCell:
-    cell = store.read(key, time.monotonic() + PATIENT)
-    assert isinstance(cell, ItemCell)
-    return cell
-
-
-def _swap(
-    store: Store, key: str, seen: Cell, *, lease: float | None = None, hold: Hold = 0.0, done: bool = True
-) -> ItemCell:
-    """Return the cell that is there after a swap, which must be `done` or refused."""
-    data = encode(State())
-    answer, cell = store.swap(key, seen, data, lease=lease, hold=hold, deadline=time.monotonic() + PATIENT)
-    assert (answer, cell.data == data) == (done, done)
-    assert isinstance(cell, ItemCell)
-    return cell
 
 
 class _Wire:
@@ -141,14 +126,6 @@ def own_server() -> Iterator[MemcachedServer]:
 
 
 @pytest.fixture
-def node(server: MemcachedServer) -> Iterator[Leases]:
-    """A node that reaches the shared server."""
-    backend = node_at(server.url())
-    yield backend
-    backend.close()
-
-
-@pytest.fixture
 def store(server: MemcachedServer) -> Iterator[MemcachedStore]:
     """The store of a node that reaches the shared server."""
     store = _store(server.url())
@@ -157,20 +134,13 @@ def store(server: MemcachedServer) -> Iterator[MemcachedStore]:
 
 
 @pytest.fixture
-def wire(server: MemcachedServer) -> Iterator[Wire]:
-    """A wire to the shared server."""
-    one = Wire(server.port)
-    with one:
-        yield one
+def hooks(server: MemcachedServer) -> _Hooks:
+    """The shared server's hooks."""
+    return _Hooks(server)
 
 
 class TestMemcached(StoreContract):
     """One server, plain."""
-
-    @pytest.fixture
-    def hooks(self, server: MemcachedServer) -> _Hooks:
-        """The shared server's hooks."""
-        return _Hooks(server)
 
 
 _STRANGE, _OLDER = "not a record of cronlock", b"cronlock=1\nfence=3\nlease=0\nhold=0\ngone=\n"
@@ -179,9 +149,6 @@ _STRANGE, _OLDER = "not a record of cronlock", b"cronlock=1\nfence=3\nlease=0\nh
 class TestFaults(StoreFaults, Strangers, Doubles, Costs, TLS, URLs):
     """The same server by a wire, and what is not cronlock's on it."""
 
-    heavy: ClassVar[set[str]] = {
-        *("pymemcache", "socket", "ssl", "json", "typing", "logging", "re", "enum", "random", "hashlib")
-    }
     foreign: ClassVar[list[tuple[tuple[bytes, int], str]]] = [
         ((b"hello", 1000), "not a record of cronlock: b'hello'"),
         ((b"", 1000), _STRANGE),
@@ -204,11 +171,6 @@ class TestFaults(StoreFaults, Strangers, Doubles, Costs, TLS, URLs):
         ("memcacheds://host?key=/nonexistent", "without cert="),
     ]
 
-    @pytest.fixture
-    def hooks(self, server: MemcachedServer) -> _Hooks:
-        """The shared server's hooks."""
-        return _Hooks(server)
-
 
 # Time
 
@@ -223,15 +185,15 @@ def test_nothing_ends_early(server: MemcachedServer) -> None:
     def watch(number: int) -> None:
         store, key, asked = _store(server.url()), fresh_key(), 2.0
         time.sleep(number * 0.13)
-        cell = _swap(store, key, _read(store, key), lease=asked, hold=asked)
+        cell = swap(store, key, read(store, key), lease=asked, hold=asked)
         begun = time.monotonic()
         ends: dict[str, float] = {}
         while len(ends) < 2:
             now = time.monotonic() - begun
             assert now < PATIENT
-            cell = _read(store, key)
+            cell = read(store, key)
             if number % 2 and now < asked:
-                _swap(store, key, cell)
+                swap(store, key, cell)
             for what, left in (("lease", cell.lease), ("hold", cell.hold)):
                 if not left:
                     ends.setdefault(what, now)
@@ -267,15 +229,15 @@ def test_what_goes_on(age: int, passed: float) -> None:
 
 def test_a_hold_is_not_made_longer_by_renewals(store: MemcachedStore, key: str) -> None:
     """However often the lease is renewed, the hold ends when it was to end."""
-    cell = _swap(store, key, _read(store, key), lease=LONG, hold=1.5)
+    cell = swap(store, key, read(store, key), lease=LONG, hold=1.5)
 
     def over() -> bool:
         nonlocal cell
-        cell = _swap(store, key, cell, lease=LONG)
+        cell = swap(store, key, cell, lease=LONG)
         return cell.hold == 0
 
     eventually(over, "the hold ended", limit=PATIENT, pause=0.1)
-    assert _read(store, key).hold == 0
+    assert read(store, key).hold == 0
 
 
 def test_hold_that_outlasts_the_item(node: Leases, key: str) -> None:
@@ -293,14 +255,14 @@ def test_hold_that_outlasts_the_item(node: Leases, key: str) -> None:
 
 def test_a_clock_that_stood_still_is_noticed(store: MemcachedStore, key: str) -> None:
     """A lease that the server wrote before it set its clock after a pause does not count."""
-    cell = _swap(store, key, _read(store, key), lease=LONG)
+    cell = swap(store, key, read(store, key), lease=LONG)
     cell.at -= 10.0
     with pytest.raises(BackendUnavailable, match="stood still"):
-        _swap(store, key, cell, lease=LONG)
-    cell = _swap(store, key, _read(store, key), lease=LONG)
+        swap(store, key, cell, lease=LONG)
+    cell = swap(store, key, read(store, key), lease=LONG)
     cell.at -= 10.0
-    cell = _swap(store, key, cell, lease=0.0, hold=LONG)
-    assert _swap(store, key, cell).hold > 0
+    cell = swap(store, key, cell, lease=0.0, hold=LONG)
+    assert swap(store, key, cell).hold > 0
 
 
 def test_nothing_ends_early_after_a_pause(own_server: MemcachedServer) -> None:
@@ -359,15 +321,15 @@ def test_nothing_ends_early_after_a_pause(own_server: MemcachedServer) -> None:
 def test_a_read_begins_on_a_new_connection(server: MemcachedServer, wire: Wire, key: str) -> None:
     """An old connection shows nothing that a grant rests on, unless the server answered a moment ago."""
     store = _store(server.url(wire.port))
-    cell = _read(store, key)
-    cell = _swap(store, key, _read(store, key), lease=LONG)
+    cell = read(store, key)
+    cell = swap(store, key, read(store, key), lease=LONG)
     assert wire.connections == 1
     time.sleep(0.6)
     # A renewal has an item of its own to see whether the clock was set.
-    _swap(store, key, cell, lease=LONG)
+    swap(store, key, cell, lease=LONG)
     assert wire.connections == 1
     time.sleep(0.6)
-    _read(store, key)
+    read(store, key)
     assert wire.connections == 2
     store.close()
 
@@ -375,16 +337,16 @@ def test_a_read_begins_on_a_new_connection(server: MemcachedServer, wire: Wire, 
 def test_cas_of_another_connection(server: MemcachedServer, wire: Wire, key: str) -> None:
     """A cell that another connection showed is read again; where that shows the same it is swapped."""
     store = _store(server.url(wire.port))
-    cell = _swap(store, key, _read(store, key), lease=LONG, hold=LONG)
+    cell = swap(store, key, read(store, key), lease=LONG, hold=LONG)
     store.close()
     asked = wire.requests
-    cell = _swap(store, key, cell)
+    cell = swap(store, key, cell)
     assert (wire.requests - asked, cell.lease > 0, cell.hold > 0) == (2, True, True)
     store.close()
     other = _store(server.url())
-    _swap(other, key, _read(other, key))
+    swap(other, key, read(other, key))
     asked = wire.requests
-    _swap(store, key, cell, done=False)
+    refused_swap(store, key, cell)
     assert wire.requests - asked == 1
     for one in (store, other):
         one.close()
@@ -430,9 +392,9 @@ def test_longest_record_fits(store: MemcachedStore, key: str, character: str) ->
     for _ in range(HISTORY):
         state = state.with_past(run)
     data = encode(state)
-    seen = _read(store, key)
+    seen = read(store, key)
     assert store.swap(key, seen, data, lease=LONG, hold=0.0, deadline=time.monotonic() + PATIENT)[0]
-    assert decode(_read(store, key).data) == state
+    assert decode(read(store, key).data) == state
     assert len(data) < LONGEST_VALUE / 2
     with pytest.raises(BackendUnavailable, match="more than an item is to have"):
         store.swap(key, seen, b"x" * LONGEST_VALUE, lease=None, hold=0.0, deadline=time.monotonic() + PATIENT)
@@ -444,14 +406,14 @@ def test_longest_record_fits(store: MemcachedStore, key: str, character: str) ->
 def test_stale_cas_after_a_restart(own_server: MemcachedServer, key: str) -> None:
     """The CAS of before the restart, which another owner's item has now, overwrites nothing."""
     first, second = _store(own_server.url()), _store(own_server.url())
-    lost = _swap(first, key, _read(first, key), lease=LONG)
+    lost = swap(first, key, read(first, key), lease=LONG)
     own_server.restart(keep_data=False)
-    heir = _swap(second, key, _read(second, key), lease=LONG)
+    heir = swap(second, key, read(second, key), lease=LONG)
     assert lost.cas == heir.cas
     with pytest.raises(BackendUnavailable):
-        _swap(first, key, lost, lease=LONG)
-    _swap(first, key, lost, lease=LONG, done=False)
-    _swap(second, key, heir, lease=LONG)
+        swap(first, key, lost, lease=LONG)
+    refused_swap(first, key, lost, lease=LONG)
+    swap(second, key, heir, lease=LONG)
 
 
 def test_restart_is_noticed(own_server: MemcachedServer, key: str) -> None:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 
@@ -26,13 +27,15 @@ from cronlock.errors import BackendUnavailable, ConfigError
 from cronlock.lease.leases import Leases
 from cronlock.lease.vocabulary import HELD, Conflict, Grant
 from cronlock.testing import LONG, eventually, fresh_key, granted, make_claim, make_ending, refused
+from labs.impostors import listening
 from labs.proxy import Proxy
 from labs.servers.mariadb import ADMIN, DATABASE, MariadbGalera, MariadbReplica, MariadbServer
 from labs.servers.process import HOST, need
 from labs.servers.tls import tls
 
+from ..faults import PATIENT, Opener, node_at
 from ..look import Look
-from ..sql.kinds import HASTY, PATIENT, SECRET, Mysql, Opener, locked, opened
+from ..sql.kinds import HASTY, SECRET, Mysql, locked
 
 
 @pytest.fixture(scope="module")
@@ -40,32 +43,6 @@ def server() -> Iterator[MariadbServer]:
     """One server for all tests that do not stop it."""
     with MariadbServer(settings={"max-connections": "30"}) as running:
         yield running
-
-
-@pytest.fixture
-def open_at() -> Iterator[Opener]:
-    """What opens a node that is closed at the end."""
-    nodes: list[Leases] = []
-
-    def open_one(url: str, timeout: float = PATIENT) -> Leases:
-        nodes.append(opened(url, timeout))
-        return nodes[-1]
-
-    yield open_one
-    for node in nodes:
-        node.close()
-
-
-@pytest.fixture
-def node(server: MariadbServer, open_at: Opener) -> Leases:
-    """A node that reaches the shared server."""
-    return open_at(server.url())
-
-
-@pytest.fixture
-def key() -> str:
-    """A key that nobody used."""
-    return fresh_key()
 
 
 def _servers(node: Leases) -> Servers:
@@ -357,12 +334,12 @@ def test_tls_and_password(guarded: MariadbServer, open_at: Opener, key: str, mod
 def test_server_that_is_not_the_one(guarded: MariadbServer, key: str) -> None:
     """A certificate of another authority or name is refused, and so is a user without TLS."""
     with pytest.raises(BackendUnavailable, match="certificate verify failed"):
-        opened(guarded.url(ca=str(tls().client_cert))).acquire(make_claim(key))
+        node_at(guarded.url(ca=str(tls().client_cert))).acquire(make_claim(key))
     with pytest.raises(BackendUnavailable, match=r"certificate is not valid for '127\.0\.0\.2'"):
-        opened(guarded.url().replace(HOST, "127.0.0.2")).acquire(make_claim(key))
-    granted(opened(guarded.url(ssl="verify_ca").replace(HOST, "127.0.0.2")).acquire(make_claim(key)))
+        node_at(guarded.url().replace(HOST, "127.0.0.2")).acquire(make_claim(key))
+    granted(node_at(guarded.url(ssl="verify_ca").replace(HOST, "127.0.0.2")).acquire(make_claim(key)))
     with pytest.raises(BackendUnavailable, match="authentication failed"):
-        opened(guarded.url().partition("?")[0]).acquire(make_claim(key))
+        node_at(guarded.url().partition("?")[0]).acquire(make_claim(key))
 
 
 def test_tls_to_a_server_without(server: MariadbServer, key: str) -> None:
@@ -370,7 +347,7 @@ def test_tls_to_a_server_without(server: MariadbServer, key: str) -> None:
     server.run("SET GLOBAL require_secure_transport = OFF")
     url = server.url(user="x", password="hidden", ssl="required")
     with pytest.raises(BackendUnavailable, match="TLS") as caught:
-        opened(url).acquire(make_claim(key))
+        node_at(url).acquire(make_claim(key))
     assert "hidden" not in str(caught.value)
 
 
@@ -384,7 +361,7 @@ def test_unix_socket(server: MariadbServer, open_at: Opener, key: str) -> None:
 def test_wrong_password(guarded: MariadbServer, key: str) -> None:
     """A refused password is said, and it is in no text."""
     with pytest.raises(BackendUnavailable, match=r"Access denied for .*check user and password") as caught:
-        opened(guarded.url(user="worker", password="wr0ng&secret")).acquire(make_claim(key))
+        node_at(guarded.url(user="worker", password="wr0ng&secret")).acquire(make_claim(key))
     assert "wr0ng" not in str(caught.value)
 
 
@@ -417,6 +394,24 @@ def _packet(number: int, body: bytes) -> bytes:
 _OK = b"\x00\x00\x00\x02\x00\x00\x00"
 
 
+@contextmanager
+def _saying(words: list[bytes]) -> Iterator[tuple[int, bytearray]]:
+    """A listener that says each of `words` once something came, the first at once; its port, and what it heard."""
+    heard = bytearray()
+
+    def serve(client: socket.socket) -> None:
+        for number, word in enumerate(words):
+            if number:
+                heard.extend(client.recv(65536))
+            client.sendall(word)
+        client.settimeout(0.5)
+        while data := client.recv(65536):
+            heard.extend(data)
+
+    with listening(serve) as port:
+        yield port, heard
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -440,20 +435,20 @@ _OK = b"\x00\x00\x00\x02\x00\x00\x00"
 )
 def test_what_is_no_mysql(words: list[bytes], key: str) -> None:
     """Another kind of server on the port, or one that talks nonsense, is one line, in time."""
-    with _Says(words) as says, pytest.raises(BackendUnavailable) as caught:
-        opened(f"mysql://u:hidden@{HOST}:{says.port}/db", 3.0).acquire(make_claim(key))
+    with _saying(words) as (port, heard), pytest.raises(BackendUnavailable) as caught:
+        node_at(f"mysql://u:hidden@{HOST}:{port}/db", 3.0).acquire(make_claim(key))
     assert "\n" not in str(caught.value)
     assert "hidden" not in str(caught.value)
-    assert b"passwd" not in says.heard
+    assert b"passwd" not in heard
 
 
 @pytest.mark.parametrize("plugin", [b"mysql_clear_password", b"dialog", b"mysql_old_password"])
 def test_password_is_not_shown(plugin: bytes, key: str) -> None:
     """A server that asks for the password as it is does not get it without TLS."""
     asks = _packet(2, b"\xfe" + plugin + b"\x00" + b"12345678")
-    with _Says([_greeting(), asks, b""]) as says, pytest.raises(BackendUnavailable, match="takes TLS"):
-        opened(f"mysql://u:hidden@{HOST}:{says.port}/db", 3.0).acquire(make_claim(key))
-    assert b"hidden" not in says.heard
+    with _saying([_greeting(), asks, b""]) as (port, heard), pytest.raises(BackendUnavailable, match="takes TLS"):
+        node_at(f"mysql://u:hidden@{HOST}:{port}/db", 3.0).acquire(make_claim(key))
+    assert b"hidden" not in heard
 
 
 def test_password_by_the_public_key(key: str, tmp_path: Path) -> None:
@@ -466,10 +461,13 @@ def test_password_by_the_public_key(key: str, tmp_path: Path) -> None:
     run([need("openssl", "openssl"), "genrsa", "-out", str(private), "2048"])
     run(["openssl", "rsa", "-in", str(private), "-pubout", "-out", str(public)])
     full, shows_key = _packet(2, b"\x01\x04"), _packet(4, b"\x01" + public.read_bytes())
-    with _Says([_greeting(b"caching_sha2_password"), full, shows_key, _packet(6, b"\xff\x15\x04#28000no")]) as says:
+    with _saying([_greeting(b"caching_sha2_password"), full, shows_key, _packet(6, b"\xff\x15\x04#28000no")]) as (
+        port,
+        heard,
+    ):
         with pytest.raises(BackendUnavailable, match="no: authentication failed"):
-            opened(f"mysql://u:hidden@{HOST}:{says.port}/db", PATIENT).acquire(make_claim(key))
-        secret = says.heard[-256:]
+            node_at(f"mysql://u:hidden@{HOST}:{port}/db", PATIENT).acquire(make_claim(key))
+        secret = bytes(heard[-256:])
     options = ["-pkeyopt", "rsa_padding_mode:oaep"]
     shown = run(["openssl", "pkeyutl", "-decrypt", "-inkey", str(private), *options], input=secret)
     salt = b"12345678123456789012"
@@ -483,82 +481,24 @@ def test_package_that_is_missing(key: str, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(pymysql._auth, "sha2_rsa_encrypt", mysql_link._encrypted)
     full, shows_key = _packet(2, b"\x01\x04"), _packet(4, b"\x01key")
     with (
-        _Says([_greeting(b"caching_sha2_password"), full, shows_key, b""]) as says,
+        _saying([_greeting(b"caching_sha2_password"), full, shows_key, b""]) as (port, heard),
         pytest.raises(
             BackendUnavailable, match=r"takes TLS .*, or the Python package cryptography: .*pip install cryptography"
         ),
     ):
-        opened(f"mysql://u:hidden@{HOST}:{says.port}/db", PATIENT).acquire(make_claim(key))
-    assert b"hidden" not in says.heard
+        node_at(f"mysql://u:hidden@{HOST}:{port}/db", PATIENT).acquire(make_claim(key))
+    assert b"hidden" not in heard
 
 
 def test_nothing_before_tls(key: str) -> None:
     """A server that speaks no TLS where that is asked for hears neither user nor password."""
-    with _Says([_greeting(), _packet(2, _OK)]) as says, pytest.raises(BackendUnavailable, match="TLS"):
-        opened(f"mysql://bob:hidden@{HOST}:{says.port}/db?ssl=required", 3.0).acquire(make_claim(key))
-    assert b"bob" not in says.heard
-
-
-class _Says:
-    """A listener that says each of `words` once something came, the first at once."""
-
-    def __init__(self, words: list[bytes]) -> None:
-        self.heard = b""
-        self._words = words
-        self._listener = socket.create_server((HOST, 0))
-        self.port: int = self._listener.getsockname()[1]
-
-    def __enter__(self) -> _Says:
-        threading.Thread(target=self._serve, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            try:
-                for number, word in enumerate(self._words):
-                    if number:
-                        self.heard += client.recv(65536)
-                    client.sendall(word)
-                client.settimeout(0.5)
-                while data := client.recv(65536):
-                    self.heard += data
-            except OSError:
-                pass  # It has heard enough.
-            client.close()
+    with _saying([_greeting(), _packet(2, _OK)]) as (port, heard), pytest.raises(BackendUnavailable, match="TLS"):
+        node_at(f"mysql://bob:hidden@{HOST}:{port}/db?ssl=required", 3.0).acquire(make_claim(key))
+    assert b"bob" not in heard
 
 
 def test_nobody(server: MariadbServer, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who has no name on this machine is told to write one into the URL."""
     monkeypatch.setattr(pymysql.connections, "DEFAULT_USER", None)
     with pytest.raises(ConfigError, match="names no user"):
-        opened(f"mysql://{HOST}:{server.port}/db").acquire(make_claim(key))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "mysql://h/a/b",
-        "mysql://h/" + "x" * 65,
-        "mysql://h/db?socket=/run/s",
-        "mysql:///db?socket=s",
-        "mysql:///db?socket=/s&ssl=required",
-        "mysql://h/db?ssl=on",
-        "mysql://h/db?ssl=disabled&ca=/x",
-        "mysql://h/db?cert=/x",
-        "mysql://h/db?ca=/does/not/exist",
-        "mysql://h/db?ssl=required&key=/x",
-        "mariadb://u:p@/db",
-    ],
-)
-def test_bad_urls(text: str) -> None:
-    """What cannot be meant is said before anything is asked."""
-    with pytest.raises(ConfigError):
-        opened(text)
+        node_at(f"mysql://{HOST}:{server.port}/db").acquire(make_claim(key))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,17 +16,18 @@ import pytest
 
 from cronlock.engines.postgresql import sql as statements
 from cronlock.engines.postgresql.store import PostgresqlStore
-from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
+from cronlock.errors import BackendUnavailable, ForeignValue
 from cronlock.lease.leases import Leases
 from cronlock.lease.store import Cell
 from cronlock.lease.vocabulary import HELD, Grant
-from cronlock.testing import LONG, NASTY_KEYS, eventually, fresh_key, granted, make_claim, make_ending, refused
+from cronlock.testing import LONG, NASTY_KEYS, eventually, granted, make_claim, make_ending, refused
+from labs.impostors import impostor, listening
 from labs.servers.postgresql import PostgresqlServer
 from labs.servers.process import HOST
 from labs.servers.tls import tls
 
+from ..faults import PATIENT, Opener, node_at
 from ..look import Look
-from ..sql.kinds import PATIENT, Opener, opened
 from ..sql.kinds import SECRET as _SECRET
 
 
@@ -39,32 +39,6 @@ def server() -> Iterator[PostgresqlServer]:
         with running.client(dbname="latin") as client:
             client.execute(statements.statement(statements.CREATE, "cronlock"))
         yield running
-
-
-@pytest.fixture
-def open_at() -> Iterator[Opener]:
-    """What opens a node that is closed at the end."""
-    nodes: list[Leases] = []
-
-    def open_one(url: str, timeout: float = PATIENT) -> Leases:
-        nodes.append(opened(url, timeout))
-        return nodes[-1]
-
-    yield open_one
-    for node in nodes:
-        node.close()
-
-
-@pytest.fixture
-def node(server: PostgresqlServer, open_at: Opener) -> Leases:
-    """A node that reaches the shared server."""
-    return open_at(server.url())
-
-
-@pytest.fixture
-def key() -> str:
-    """A key that nobody used."""
-    return fresh_key()
 
 
 def test_encoding_that_lacks_most_letters(server: PostgresqlServer, open_at: Opener) -> None:
@@ -170,27 +144,17 @@ def _answering(answer: bytes) -> Iterator[str]:
     """A server that lets everybody in, and gives one answer to every statement; the URL of it."""
 
     def talk(client: socket.socket) -> None:
-        with client:
-            while struct.unpack("!II", client.recv(8, socket.MSG_WAITALL))[1] != 196608:
-                client.sendall(b"N")  # Neither TLS nor Kerberos.
-            client.recv(65536)
-            told = {b"server_version": b"15.0", b"default_transaction_read_only": b"off", b"in_hot_standby": b"off"}
-            states = b"".join(_message(b"S", b"%b\0%b\0" % pair) for pair in told.items())
-            client.sendall(_message(b"R", bytes(4)) + states + _message(b"K", bytes(8)) + _message(b"Z", b"I"))
-            while client.recv(65536):
-                client.sendall(_message(b"1") + _message(b"2") + answer)
+        while struct.unpack("!II", client.recv(8, socket.MSG_WAITALL))[1] != 196608:
+            client.sendall(b"N")  # Neither TLS nor Kerberos.
+        client.recv(65536)
+        told = {b"server_version": b"15.0", b"default_transaction_read_only": b"off", b"in_hot_standby": b"off"}
+        states = b"".join(_message(b"S", b"%b\0%b\0" % pair) for pair in told.items())
+        client.sendall(_message(b"R", bytes(4)) + states + _message(b"K", bytes(8)) + _message(b"Z", b"I"))
+        while client.recv(65536):
+            client.sendall(_message(b"1") + _message(b"2") + answer)
 
-    def listen() -> None:
-        while True:
-            try:
-                threading.Thread(target=talk, args=(listener.accept()[0],), daemon=True).start()
-            except OSError:
-                return
-
-    with socket.create_server((HOST, 0)) as listener:
-        threading.Thread(target=listen, daemon=True).start()
-        yield f"postgresql://u@{HOST}:{listener.getsockname()[1]}/db"
-        listener.shutdown(socket.SHUT_RDWR)
+    with listening(talk) as port:
+        yield f"postgresql://u@{HOST}:{port}/db"
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -224,24 +188,10 @@ def test_answers_that_make_no_sense(name: str, key: str, open_at: Opener) -> Non
 )
 def test_what_is_no_postgresql(words: bytes, key: str) -> None:
     """Another kind of server on the port is one line, in time."""
-    with socket.create_server((HOST, 0)) as listener:
-
-        def answer() -> None:
-            while True:
-                try:
-                    client, _ = listener.accept()
-                    client.recv(4096)
-                    client.sendall(words)
-                    client.close()
-                except OSError:
-                    return
-
-        threading.Thread(target=answer, daemon=True).start()
-        with pytest.raises(BackendUnavailable) as caught:
-            opened(f"postgresql://u:hidden@{HOST}:{listener.getsockname()[1]}/db", 2.0).acquire(make_claim(key))
-        assert "\n" not in str(caught.value)
-        assert "hidden" not in str(caught.value)
-        listener.shutdown(socket.SHUT_RDWR)
+    with impostor(words, hangs_up=True) as port, pytest.raises(BackendUnavailable) as caught:
+        node_at(f"postgresql://u:hidden@{HOST}:{port}/db", 2.0).acquire(make_claim(key))
+    assert "\n" not in str(caught.value)
+    assert "hidden" not in str(caught.value)
 
 
 @pytest.fixture(scope="module")
@@ -265,18 +215,18 @@ def test_tls_and_password(guarded: PostgresqlServer, open_at: Opener, key: str) 
 def test_server_that_is_not_the_one(guarded: PostgresqlServer, key: str) -> None:
     """A certificate of another authority is refused, and so is a connection without TLS."""
     with pytest.raises(BackendUnavailable, match="certificate verify failed"):
-        opened(guarded.url(sslrootcert=str(tls().client_cert))).acquire(make_claim(key))
+        node_at(guarded.url(sslrootcert=str(tls().client_cert))).acquire(make_claim(key))
     with pytest.raises(BackendUnavailable, match=r"pg_hba\.conf"):
-        opened(guarded.url(sslmode="disable")).acquire(make_claim(key))
+        node_at(guarded.url(sslmode="disable")).acquire(make_claim(key))
 
 
 def test_wrong_password(guarded: PostgresqlServer, key: str) -> None:
     """A refused password is said, and it is in no text."""
     with pytest.raises(BackendUnavailable, match='password authentication failed for user "worker"') as caught:
-        opened(guarded.url(user="worker", password="wr0ng&secret")).acquire(make_claim(key))
+        node_at(guarded.url(user="worker", password="wr0ng&secret")).acquire(make_claim(key))
     assert "wr0ng" not in str(caught.value)
     with pytest.raises(BackendUnavailable, match="no password supplied") as caught:
-        opened(guarded.url(user="worker").replace("verify-full", "require")).acquire(make_claim(key))
+        node_at(guarded.url(user="worker").replace("verify-full", "require")).acquire(make_claim(key))
 
 
 def test_password_from_a_file(
@@ -319,23 +269,3 @@ def test_commit_that_fails(server: PostgresqlServer, open_at: Opener, key: str) 
     with pytest.raises(BackendUnavailable, match="not today"):
         node.acquire(make_claim(key))
     assert node.read(key) is None
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "postgresql://h/db?host=/run",
-        "postgresql:///db?host=run",
-        "postgresql:///db?host=/run&port=x",
-        "postgresql://h/db?port=5432",
-        "postgresql://h/db?sslmode=on",
-        "postgresql://h/db?sslrootcert=/does/not/exist",
-        "postgresql://h/db?passfile=",
-        "postgresql://h/db?options=-cx",
-        "postgres://u:p%00@h/db",
-    ],
-)
-def test_bad_urls(text: str) -> None:
-    """What cannot be meant is said before anything is asked."""
-    with pytest.raises(ConfigError):
-        opened(text)

@@ -20,6 +20,7 @@ from cronlock.errors import BackendUnavailable, ConfigError
 from cronlock.lease.leases import Leases
 from cronlock.lease.vocabulary import FORGOTTEN, HELD, Sight
 from cronlock.testing import StoreContract, StoreHooks, fresh_key, granted, make_claim, make_ending, refused
+from labs.impostors import listening
 from labs.servers.process import HOST, Server, eventually, free_port, need
 from labs.servers.redis import RedisCluster, RedisSentinel, RedisServer
 from labs.servers.tls import query, tls
@@ -27,7 +28,6 @@ from labs.servers.tls import query, tls
 from ..faults import URLs
 from .nodes import PASSWORD, RedisHooks, full_cycle, opened, unavailable
 from .test_resp import saying, written
-from .test_resp import server as fake_server
 
 
 @pytest.fixture(scope="module")
@@ -322,7 +322,7 @@ def test_hostile_guide(scheme: str) -> None:
         said = written(answer)
         assert unavailable(opened(f"{scheme}://{HOST}:{port}{GUIDES[scheme]}", timeout=10)).isprintable()
 
-    with fake_server(guide(lambda: said)) as port:
+    with listening(guide(lambda: said)) as port:
         play()
 
 
@@ -348,7 +348,7 @@ def test_guide_of_another_kind(scheme: str, answer: bytes, expected: str) -> Non
     """What a sentinel or a node answers instead is named in one line that shows neither password nor control."""
     login = ":secret@" if scheme == "redis+cluster" else ""
     params = "" if login else "?sentinel_password=secret"
-    with fake_server(saying(answer)) as port:
+    with listening(saying(answer)) as port:
         text = unavailable(opened(f"{scheme}://{login}{HOST}:{port}{GUIDES[scheme]}{params}"))
     assert expected in text
     assert f"{HOST}:{port}" in text
@@ -362,7 +362,7 @@ def test_refused_guidance(scheme: str) -> None:
     login = ":secret@" if scheme == "redis+cluster" else ""
     path = GUIDES[scheme] + ("" if login else "?sentinel_password=secret")
     said = b""
-    with fake_server(guide(lambda: said)) as port:
+    with listening(guide(lambda: said)) as port:
         said = b"-NOPERM User secret\x1b[2J has no permissions\r\n"
         text = unavailable(opened(f"{scheme}://{login}{HOST}:{port}{path}"))
         assert "see the ACL rule" in text
@@ -380,7 +380,7 @@ def test_nobody_is_asked_twice(scheme: str) -> None:
         asked.append(connection.recv(65536))
         connection.recv(65536)
 
-    with fake_server(hang) as port:
+    with listening(hang) as port:
         places = ",".join([f"{HOST}:{port}"] * 3)
         assert "no answer in time" in unavailable(opened(f"{scheme}://{places}{GUIDES[scheme]}", timeout=3))
     assert len(asked) == 3

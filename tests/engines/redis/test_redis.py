@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import ClassVar
 from urllib.parse import quote
 
 import pytest
@@ -15,8 +14,7 @@ import redis
 from cronlock.engines.redis.doctor import ACL_RULE
 from cronlock.lease.leases import Leases
 from cronlock.lease.vocabulary import FORGOTTEN, HELD, Sight
-from cronlock.testing import StoreContract, StoreHooks, fresh_key, granted, make_claim, make_ending, refused
-from labs.proxy import Proxy
+from cronlock.testing import StoreContract, StoreHooks, fresh_key, granted, make_claim, refused
 from labs.servers.process import HOST, eventually
 from labs.servers.redis import RedisServer
 from labs.servers.tls import query, tls
@@ -49,7 +47,6 @@ def closed_server() -> Iterator[RedisServer]:
 class TestPlain(StoreContract, StoreFaults, Doubles, Costs, URLs):
     """The contract over redis://, and all that can go wrong on the way."""
 
-    heavy: ClassVar = {"socket", "ssl", "redis", "typing", "json", "enum", "re", "functools", "collections", "hashlib"}
     bad_url = (
         ("redis://", "names no host"),
         ("redis://a,b", "several hosts"),
@@ -219,27 +216,3 @@ def _is_busy(client: redis.Redis) -> bool:
     except redis.ResponseError as error:
         return "BUSY" in str(error)
     return False
-
-
-class TestCost:
-    """What a run costs the server and the start."""
-
-    def test_requests(self, closed_server: RedisServer) -> None:
-        """A run is three packets, two of them with a script, and a skip is one, without; the password included."""
-        key = fresh_key()
-        with closed_server.client() as client, Proxy(closed_server.port) as proxy:
-
-            def evals() -> int:
-                return int(client.info("commandstats")["cmdstat_eval"]["calls"])
-
-            url = closed_server.url(user="least", port=proxy.port)
-            full_cycle(opened(url))  # So that the counter is there.
-            before, packets = evals(), proxy.requests
-            backend = opened(url)
-            grant = granted(backend.acquire(make_claim(key)))
-            assert (evals() - before, proxy.requests - packets) == (1, 2)
-            refused(opened(url).acquire(make_claim(key)), HELD)
-            assert (evals() - before, proxy.requests - packets) == (1, 3)
-            assert backend.renew(grant)
-            assert backend.release(grant, make_ending(), keep_hold=True)
-            assert (evals() - before, proxy.requests - packets) == (3, 5)

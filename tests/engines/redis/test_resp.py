@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cronlock.engines.redis.resp import DEEPEST_REPLY, LONGEST_REPLY, Replies, ReplyError, encode
 from cronlock.engines.registry import open_backend
-from cronlock.errors import BackendError, BackendUnavailable
-from cronlock.lease.vocabulary import EXITED, Claim, Ending, Grant
+from cronlock.errors import BackendUnavailable
+from cronlock.lease.vocabulary import Claim
+from labs.impostors import listening
 
 if TYPE_CHECKING:
     from cronlock.engines.redis.resp import Reply
@@ -69,69 +68,6 @@ def test_every_reply_is_read_however_it_is_cut(values: list[object], data: st.Da
     replies.expect_end()
 
 
-ALMOST = st.lists(
-    st.sampled_from(
-        [b"*", b"$", b":", b"+", b"-", b"\r\n", b"\r", b"\n", b"0", b"1", b"3", b"99999999999", b"-1", b"x"]
-    )
-    | st.binary(max_size=5),
-    max_size=30,
-)
-
-
-@given(ALMOST)
-def test_garbage_is_unavailable_and_nothing_else(pieces: list[bytes]) -> None:
-    """Whatever a server sends, the reader ends, with a reply or with BackendUnavailable."""
-    replies = reader(pieces)
-    try:
-        for _ in range(len(pieces) + 1):
-            replies.next()
-    except BackendUnavailable:
-        pass
-
-
-WORDS = st.sampled_from(
-    [b"0", b"1", b"-1", b"1795452207", b"9" * 16, b"9" * 30, b"cronlock=2\t\n", b"", b"\xff\x1b", None]
-)
-CLOCKS = st.lists(WORDS, min_size=1, max_size=3)
-FIELDS = st.lists(WORDS, min_size=4, max_size=6)
-ENDS = st.lists(WORDS | FIELDS | st.integers(0, 1), min_size=2, max_size=2)
-SWAPPED = st.tuples(st.integers(-1, 2), CLOCKS, ENDS).map(lambda told: [told[0], told[1], *told[2]])
-
-
-def test_nonsense_in_good_form_is_refused() -> None:
-    """A server that knows the form but not the sense cannot make anything but an answer or a BackendError."""
-    said: dict[str, bytes] = {}
-
-    @settings(max_examples=300, deadline=None)
-    @given(st.tuples(CLOCKS, st.integers(-1, 2), FIELDS), SWAPPED | SCALARS | st.lists(WORDS, max_size=3))
-    def play(read: tuple[object, ...], other: object) -> None:
-        said.update(read=b"".join(map(written, read)), other=written(other))
-        backend = open_backend(f"redis://127.0.0.1:{port}", 10)
-        grant = Grant(claim(), fence=1, ttl=10)
-        steps: list[Callable[[], object]] = [
-            lambda: backend.acquire(claim()),
-            lambda: backend.renew(grant),
-            lambda: backend.release(grant, Ending(EXITED, 0, 0.0), keep_hold=False),
-            lambda: backend.abandon(claim()),
-            lambda: backend.read("job"),
-            lambda: list(backend.keys()),
-        ]
-        told = []
-        for step in steps:
-            try:
-                step()
-            except BackendError as error:
-                told.append(str(error))
-        assert all(map(str.isprintable, told))
-
-    def serve(connection: socket.socket) -> None:
-        while request := connection.recv(65536):
-            connection.sendall(said["read" if b"HMGET\r\n$" in request and b"EVAL" not in request else "other"])
-
-    with server(serve) as port:
-        play()
-
-
 @pytest.mark.parametrize(
     "answer",
     [
@@ -175,31 +111,6 @@ def test_many_small_elements_take_no_time() -> None:
 def test_a_command_is_written_by_length() -> None:
     """No byte of a word can end it."""
     assert encode([b"GET", b"a\r\nb", b""]) == b"*3\r\n$3\r\nGET\r\n$4\r\na\r\nb\r\n$0\r\n\r\n"
-
-
-@contextmanager
-def server(serve: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Run `serve` for each connection; yield the port."""
-
-    def handle(connection: socket.socket) -> None:
-        with connection:
-            try:
-                serve(connection)
-            except OSError:
-                pass  # The client hung up, as it should.
-
-    def accept() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=handle, args=(connection,), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=accept, daemon=True).start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
 
 
 def claim() -> Claim:
@@ -265,8 +176,8 @@ EMPTY = TIME + written(0) + written([None] * 5)
 )
 def test_a_server_of_another_kind_is_named(answer: bytes, expected: str) -> None:
     """A server that is not Redis, or plays with us, is unavailable, for a reason that helps."""
-    with server(saying(answer)) as port:
-        assert expected in failure(port)
+    with listening(saying(answer)) as port:
+        assert expected in failure(port, timeout=3)
 
 
 def test_an_endless_reply_is_cut_off() -> None:
@@ -277,7 +188,7 @@ def test_an_endless_reply_is_cut_off() -> None:
         while True:
             connection.sendall(b"+" + b"x" * 65536)
 
-    with server(serve) as port:
+    with listening(serve) as port:
         assert "too long" in failure(port)
 
 
@@ -290,23 +201,5 @@ def test_a_reply_in_drops_ends_with_the_time_limit() -> None:
             connection.sendall(b"+")
             time.sleep(0.02)
 
-    with server(serve) as port:
+    with listening(serve) as port:
         assert "no answer in time" in failure(port, timeout=0.5)
-
-
-def test_any_answer_at_all_is_unavailable() -> None:
-    """Hypothesis as the server: acquire raises BackendUnavailable for all that it thinks of."""
-    said = b""
-
-    @settings(max_examples=100, deadline=None)
-    @given(ALMOST.map(b"".join))
-    def play(answer: bytes) -> None:
-        nonlocal said
-        said = b"+OK\r\n" + answer
-        failure(port)
-
-    def serve(connection: socket.socket) -> None:
-        saying(said)(connection)
-
-    with server(serve) as port:
-        play()

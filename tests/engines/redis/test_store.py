@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,7 @@ from cronlock.lease.leases import Leases
 from cronlock.lease.store import NO_HOLD, Cell
 from cronlock.lease.vocabulary import FORGOTTEN, HELD, RETENTION, Conflict, Grant, Sight
 from cronlock.testing import LONG, fresh_key, granted, make_claim, make_ending, refused
+from cronlock.testing.cells import read, swap
 from labs.proxy import Proxy
 from labs.servers.process import eventually
 from labs.servers.redis import RedisServer
@@ -24,13 +26,6 @@ if TYPE_CHECKING:
     from cronlock.lease.store import Hold
 
 
-def put(store: RedisStore, key: str, seen: Cell, *, lease: float | None = LONG, hold: Hold = 0.0) -> Cell:
-    """Return the cell that a swap left, which must be done."""
-    done, cell = store.swap(key, seen, b"data", lease=lease, hold=hold, deadline=soon())
-    assert done
-    return cell
-
-
 class TestHash:
     """What is kept of a key, and for how long."""
 
@@ -38,31 +33,31 @@ class TestHash:
         """A key stays for the retention behind the longer of both, whatever is swapped later."""
         year = 365 * 86400
         with server.client() as client:
-            cell = put(store, key, store.read(key, soon()))
+            cell = swap(store, key, read(store, key), lease=LONG)
             assert client.pttl(f"cronlock:{key}") > (RETENTION + LONG - 60) * 1000
-            cell = put(store, key, cell, hold=year)
+            cell = swap(store, key, cell, hold=year, lease=LONG)
             for lease, hold in ((None, 0.0), (0.0, 1.0), (5.0, cell)):
-                cell = put(store, key, cell, lease=lease, hold=hold)
+                cell = swap(store, key, cell, lease=lease, hold=hold)
                 assert client.ttl(f"cronlock:{key}") > RETENTION + year - 60
-            put(store, key, cell, lease=0.0, hold=NO_HOLD)
+            swap(store, key, cell, lease=0.0, hold=NO_HOLD)
             assert RETENTION - 60 < client.ttl(f"cronlock:{key}") <= RETENTION
 
     def test_over_stays_over(self, server: RedisServer, store: RedisStore, key: str) -> None:
         """What was seen as over is written as over, wherever the server's clock is by then."""
         with server.client() as client:
             for _ in range(2):
-                seen = put(store, key, store.read(key, soon()), lease=0.0, hold=NO_HOLD)
+                seen = swap(store, key, read(store, key), lease=0.0, hold=NO_HOLD)
                 # As if the clock had been set back behind the ends of both.
                 later = int((time.time() + 1000) * 1e6)
                 client.hset(f"cronlock:{key}", mapping={"lease": later, "hold": later})
-                cell = put(store, key, seen, lease=None)
+                cell = swap(store, key, seen, lease=None)
                 assert (cell.lease, cell.hold) == (0, 0)
-                cell = put(store, key, cell, lease=None, hold=seen)
+                cell = swap(store, key, cell, lease=None, hold=seen)
                 assert (cell.lease, cell.hold) == (0, 0)
 
     def test_ends_are_written_digit_for_digit(self, server: RedisServer, store: RedisStore, key: str) -> None:
         """Ten years of hold are exact to the microsecond, and come back so."""
-        cell = put(store, key, store.read(key, soon()), lease=365 * 86400.0, hold=3650 * 86400.0)
+        cell = swap(store, key, read(store, key), lease=365 * 86400.0, hold=3650 * 86400.0)
         assert (cell.lease, cell.hold) == (365 * 86400.0, 3650 * 86400.0)
         ends = cell.floor + 365 * 86400 * 10**6, cell.floor + 3650 * 86400 * 10**6
         with server.client() as client:
@@ -71,15 +66,15 @@ class TestHash:
     def test_database_that_is_not_there(self, server: RedisServer, store: RedisStore, key: str) -> None:
         """A refused number is unavailable for each request, also on a new connection, and database 0 is left alone."""
         far = store_of(server.url(99))
-        empty = store.read(key, soon())
+        empty = read(store, key)
         for step in (
-            lambda: far.read(key, soon()),
-            lambda: far.swap(key, empty, b"data", lease=LONG, hold=0.0, deadline=soon()),
+            lambda: read(far, key),
+            lambda: swap(far, key, empty, lease=LONG),
             lambda: list(far.keys()),
         ):
             with pytest.raises(BackendUnavailable, match="no database of this number"):
                 step()
-        assert store.read(key, soon()).data is None
+        assert read(store, key).data is None
 
     @pytest.mark.parametrize(
         ("command", "what"),
@@ -100,14 +95,14 @@ class TestHash:
         name = f"cronlock:{key}"
         # DUMP is no text.
         with server.client(encoding_errors="replace") as client:
-            mine = put(store, key, store.read(key, soon()))
+            mine = swap(store, key, read(store, key), lease=LONG)
             client.delete(name)
             client.execute_command(*command.format(name).split())
             before = client.dump(name)
             for step in (
-                lambda: store.read(key, soon()),
-                lambda: store.swap(key, Cell(), b"data", lease=LONG, hold=0.0, deadline=soon()),
-                lambda: store.swap(key, mine, b"data", lease=LONG, hold=0.0, deadline=soon()),
+                partial(read, store, key),
+                partial(swap, store, key, Cell(), lease=LONG),
+                partial(swap, store, key, mine, lease=LONG),
             ):
                 with pytest.raises(ForeignValue, match=rf"{name} holds [^\n]*{what}[^\n]*nothing was changed"):
                     step()
@@ -127,7 +122,7 @@ class TestHash:
                 return [[b"1795452207", b"592466"], self.exists.pop(0), [None] * 5]
 
         store = RedisStore(Lapsing(), URL("redis://h"), 20.0)  # type: ignore[arg-type]
-        cell = store.read(key, soon())
+        cell = read(store, key)
         assert (cell.data, cell.floor) == (None, 1795452207592466)
 
     def test_listing(self, server: RedisServer) -> None:
@@ -142,7 +137,7 @@ class TestHash:
 
     def test_key_that_is_no_text(self, store: RedisStore) -> None:
         """Bytes of a command line that are no UTF-8 are a key like any other."""
-        put(store, "job-\udcff", store.read("job-\udcff", soon()))
+        swap(store, "job-\udcff", read(store, "job-\udcff"), lease=LONG)
         assert "job-\udcff" in list(store.keys())
 
 
@@ -223,11 +218,11 @@ class TestReplicas:
     def test_swap(self, server: RedisServer, store: RedisStore, key: str) -> None:
         """What was carried out and not acknowledged is said so, within half of the time; what was refused is not."""
         strict = store_of(server.url(min_replicas="1"))
-        empty, asked = store.read(key, soon()), time.monotonic()
+        empty, asked = read(store, key), time.monotonic()
         with pytest.raises(Unacknowledged):
             strict.swap(key, empty, b"data", lease=LONG, hold=0.0, deadline=soon(2))
         assert 0.5 < time.monotonic() - asked < 2
-        assert store.read(key, soon()).data == b"data"
+        assert read(store, key).data == b"data"
         done, cell = strict.swap(key, empty, b"other", lease=LONG, hold=0.0, deadline=soon(2))
         assert (done, cell.data) == (False, b"data")
 

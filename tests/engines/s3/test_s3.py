@@ -19,12 +19,14 @@ from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
 from cronlock.lease.leases import Leases
 from cronlock.lease.vocabulary import HISTORY, Grant
 from cronlock.testing import LONG, StoreContract, fresh_key, granted, make_claim, make_ending
+from cronlock.testing.cells import read
+from cronlock.testing.cells import try_swap as swap
 from cronlock.testing.hooks import NASTY_KEYS
 from labs.servers.aws import EMULATORS, ENVIRON, AwsServer
 from labs.servers.aws_gate import Gate
 
 from ..faults import Costs, Doubles, StoreFaults, Strangers, URLs
-from ..wire.aws_nodes import read, swap, with_params
+from ..wire.aws_nodes import Later, with_params
 from .s3_nodes import S3Hooks, a_store, bucket, content, make_bucket, overwrite
 
 #: A real bucket that the tests are to be run on as well, by whoever has an account.
@@ -86,9 +88,14 @@ class TestS3(StoreContract):
     """One bucket."""
 
     @pytest.fixture
-    def hooks(self, emulator: AwsServer | None, url: str) -> S3Hooks:
-        """The shared bucket's hooks."""
-        return S3Hooks(emulator, url)
+    def hooks(self, emulator: AwsServer | None, url: str) -> Iterator[S3Hooks]:
+        """The shared bucket's hooks, which need not wait unless it is AWS's."""
+        if emulator is None:
+            yield S3Hooks(emulator, url)
+            return
+        later = Later(emulator.port)
+        with later:
+            yield S3Hooks(emulator, url, later)
 
 
 class TestStrangers(Strangers, URLs):
@@ -131,8 +138,6 @@ class TestStrangers(Strangers, URLs):
 
 class TestFaults(StoreFaults, Doubles, Costs):
     """An emulator by a wire."""
-
-    heavy: ClassVar[set[str]] = {"botocore", "boto3", "urllib3", "logging", "asyncio", "subprocess", "xml"}
 
     @pytest.fixture
     def hooks(self, emulator: AwsServer | None, url: str) -> S3Hooks:

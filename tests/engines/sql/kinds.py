@@ -10,19 +10,17 @@ import pytest
 
 from cronlock.engines.mysql import link as mysql_link
 from cronlock.engines.postgresql import link as postgresql_link
-from cronlock.engines.registry import open_backend
 from cronlock.engines.wire.sql import TableStore
 from cronlock.lease.leases import Leases
-from cronlock.testing import StoreHooks
 from labs.servers.mariadb import ADMIN, DATABASE, MariadbReplica, MariadbServer
 from labs.servers.postgresql import PostgresqlServer, PostgresqlStandby
 from labs.servers.process import HOST
 
+from ..faults import FaultHooks, node_at
+
 if TYPE_CHECKING:
     from cronlock.lease.store import Store
 
-#: Long enough for any request on a loaded machine, in seconds.
-PATIENT = 20.0
 #: What a test waits for that is to wait in vain.
 HASTY = 1.0
 SECRET = "p'w \\ @:/?\u00e9"
@@ -30,13 +28,6 @@ SECRET = "p'w \\ @:/?\u00e9"
 Server = Any
 #: Opens a node at a URL, patient unless told otherwise.
 Opener = Callable[..., Leases]
-
-
-def opened(url: str, timeout: float = PATIENT) -> Leases:
-    """Return a node at `url`."""
-    backend = open_backend(url, timeout)
-    assert isinstance(backend, Leases)
-    return backend
 
 
 def store_of(node: Leases) -> TableStore:
@@ -171,17 +162,27 @@ def _refusing(patch: pytest.MonkeyPatch, link: Any, refusal: Exception, *, behin
 KINDS: dict[str, Postgresql | Mysql] = {"postgresql": Postgresql(), "mysql": Mysql()}
 
 
-class TableHooks(StoreHooks):
+class TableHooks(FaultHooks):
     """Time passes by changing the row."""
 
+    # A connection takes a packet.
+    acquire = 3
+    # A server that hangs up on who logs in is called busy.
+    hasty = HASTY
+
     def __init__(self, kind: str, server: Server, url: str = "") -> None:
-        self.server = server
+        super().__init__(server)
         self._kind = KINDS[kind]
         self._url = url or server.url()
+        self.params = self._kind.plain
 
     def open_store(self) -> Store:
         """Return one more node."""
-        return opened(self._url).store
+        return node_at(self._url).store
+
+    def kept(self, key: str) -> object:
+        """Return the row."""
+        return self.server.run("SELECT * FROM cronlock WHERE name = %s", self._kind.name(key))
 
     def lapse(self, key: str) -> None:
         """End the lease behind everybody's back."""

@@ -11,7 +11,7 @@ from cronlock.testing import StoreContract, StoreHooks
 from labs.servers.mariadb import MariadbServer
 from labs.servers.postgresql import PgBouncer, PostgresqlServer
 
-from .kinds import SECRET, TableHooks
+from .kinds import KINDS, SECRET, TableHooks
 
 # All that changes what a statement means, in the two dialects.
 _STRANGE = (
@@ -63,24 +63,13 @@ def oracle() -> Iterator[MariadbServer]:
         yield running
 
 
-class TestPostgresql(StoreContract):
-    """One server, plain."""
+class TestPlain(StoreContract):
+    """One server of each kind, plain."""
 
-    @pytest.fixture
-    def hooks(self, postgresql: PostgresqlServer) -> StoreHooks:
+    @pytest.fixture(params=KINDS)
+    def hooks(self, request: pytest.FixtureRequest) -> StoreHooks:
         """The server's hooks."""
-        return TableHooks("postgresql", postgresql)
-
-
-class TestPooled(StoreContract):
-    """Through PgBouncer, which gives each statement another connection."""
-
-    histories = 4
-
-    @pytest.fixture
-    def hooks(self, postgresql: PostgresqlServer, pooler: PgBouncer) -> StoreHooks:
-        """The server's hooks, by way of the pooler."""
-        return TableHooks("postgresql", postgresql, pooler.url())
+        return TableHooks(request.param, request.getfixturevalue(request.param))
 
 
 class TestSerializable(StoreContract):
@@ -92,32 +81,18 @@ class TestSerializable(StoreContract):
         return TableHooks("postgresql", postgresql, postgresql.url(user="strict"))
 
 
-class TestMysql(StoreContract):
-    """One server, plain."""
+class TestOddly(StoreContract):
+    """Through PgBouncer, which gives each statement another connection; where all that can be set otherwise is.
 
-    @pytest.fixture
-    def hooks(self, mysql: MariadbServer) -> StoreHooks:
+    And where the server takes Oracle's dialect, and leaves transactions open.
+    """
+
+    histories = 4
+
+    @pytest.fixture(params=["pooler", "strange", "oracle"])
+    def hooks(self, request: pytest.FixtureRequest, postgresql: PostgresqlServer) -> StoreHooks:
         """The server's hooks."""
-        return TableHooks("mysql", mysql)
-
-
-class TestStrangeModes(StoreContract):
-    """Where all that can be set otherwise is."""
-
-    histories = 4
-
-    @pytest.fixture
-    def hooks(self, strange: MariadbServer) -> StoreHooks:
-        """That server's hooks."""
-        return TableHooks("mysql", strange)
-
-
-class TestOracleMode(StoreContract):
-    """Where the server takes Oracle's dialect, and leaves transactions open."""
-
-    histories = 4
-
-    @pytest.fixture
-    def hooks(self, oracle: MariadbServer) -> StoreHooks:
-        """That server's hooks."""
-        return TableHooks("mysql", oracle)
+        server = request.getfixturevalue(request.param)
+        if request.param == "pooler":
+            return TableHooks("postgresql", postgresql, server.url())
+        return TableHooks("mysql", server)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -14,11 +15,15 @@ from cronlock.lease.leases import Leases
 from cronlock.lease.store import NO_HOLD, Cell
 from cronlock.lease.vocabulary import HELD, HOLD, Conflict, Grant
 from cronlock.testing import LONG, eventually, fresh_key, granted, make_claim, make_ending, refused
+from cronlock.testing.cells import read, swap, try_swap
+from cronlock.testing.cells import refused as refused_swap
+from cronlock.testing.hooks import race
 from cronlock.testing.simulated import SimulatedClock
 from labs.proxy import Proxy
 from labs.servers.process import HOST, free_port
 
-from .kinds import HASTY, KINDS, PATIENT, Mysql, Opener, Postgresql, Server, locked, opened, store_of
+from ..faults import Costs, Opener, StoreFaults, URLs
+from .kinds import HASTY, KINDS, Mysql, Postgresql, Server, TableHooks, locked
 
 
 @pytest.fixture(scope="module", params=[*KINDS], ids=str)
@@ -37,39 +42,6 @@ def server(kind: Postgresql | Mysql) -> Iterator[Server]:
 
 
 @pytest.fixture
-def own_server(kind: Postgresql | Mysql) -> Iterator[Server]:
-    """A server of the test's own."""
-    with kind.server() as running:
-        yield running
-
-
-@pytest.fixture
-def open_at() -> Iterator[Opener]:
-    """What opens a node that is closed at the end."""
-    nodes: list[Leases] = []
-
-    def open_one(url: str, timeout: float = PATIENT) -> Leases:
-        nodes.append(opened(url, timeout))
-        return nodes[-1]
-
-    yield open_one
-    for node in nodes:
-        node.close()
-
-
-@pytest.fixture
-def node(server: Server, open_at: Opener) -> Leases:
-    """A node that reaches the shared server."""
-    return open_at(server.url())
-
-
-@pytest.fixture
-def key() -> str:
-    """A key that nobody used."""
-    return fresh_key()
-
-
-@pytest.fixture
 def proxy(server: Server) -> Iterator[Proxy]:
     """A proxy before the shared server."""
     with Proxy(server.port) as running:
@@ -84,93 +56,37 @@ def far(kind: Postgresql | Mysql, server: Server, proxy: Proxy, open_at: Opener,
     return backend
 
 
-def look(node: Leases, key: str) -> Cell:
-    """Return the cell."""
-    return node.store.read(key, time.monotonic() + node.store.timeout)
+class TestFaults(StoreFaults, Costs):
+    """Requests that get lost, or come late; servers that hang."""
+
+    @pytest.fixture
+    def hooks(self, kind: Postgresql | Mysql, server: Server) -> TableHooks:
+        """The shared server's hooks."""
+        return TableHooks(kind.scheme, server)
 
 
-def put(
-    node: Leases, key: str, seen: Cell, data: bytes = b"x", lease: float = LONG, hold: float = 0.0
-) -> tuple[bool, Cell]:
-    """Swap a cell for a lease."""
-    return node.store.swap(key, seen, data, lease=lease, hold=hold, deadline=time.monotonic() + node.store.timeout)
+_NAMES = ("h", "h/", "/db", "h/d%00b", "u:p@/db")
+_TABLES = ("a.b.c", "1a", "a%22b", "a%60b", "", "x" * 64)
+_BAD_URLS = {
+    "postgresql": [
+        *("h/db?host=/run", "/db?host=run", "/db?host=/run&port=x", "h/db?port=5432", "h/db?sslmode=on"),
+        *("h/db?sslrootcert=/does/not/exist", "h/db?passfile=", "h/db?options=-cx", "u:p%00@h/db"),
+    ],
+    "mysql": [
+        *("h/a/b", "h/" + "x" * 65, "h/db?socket=/run/s", "/db?socket=s", "/db?socket=/s&ssl=required", "h/db?ssl=on"),
+        *("h/db?ssl=disabled&ca=/x", "h/db?cert=/x", "h/db?ca=/does/not/exist", "h/db?ssl=required&key=/x"),
+    ],
+}
 
 
-# Requests that get lost, or come late
+class TestURLs(URLs):
+    """What cannot be meant."""
 
-
-def _lose(proxy: Proxy, loss: str, ask: Callable[[], object]) -> None:
-    """Ask while something is lost, and let everything pass afterwards."""
-    getattr(proxy, loss)()
-    with pytest.raises(BackendUnavailable, match="no answer in time"):
-        ask()
-    proxy.pass_all()
-
-
-@pytest.mark.parametrize("there", ["nothing was there", "a row was there"])
-@pytest.mark.parametrize("loss", ["drop_requests", "drop_replies"])
-def test_swap_with_a_loss(far: Leases, node: Leases, proxy: Proxy, key: str, loss: str, there: str) -> None:
-    """Whether a swap whose answer was lost was done shows in what is there; asked again it is refused if it was."""
-    seen = look(far, key)
-    if there == "a row was there":
-        seen = put(far, key, seen, b"before")[1]
-    _lose(proxy, loss, lambda: put(far, key, seen, b"mine"))
-    done = loss == "drop_replies"
-    assert (look(node, key).data == b"mine") == done
-    again, cell = put(far, key, seen, b"mine")
-    assert (again, cell.data) == (not done, b"mine")
-
-
-@pytest.mark.parametrize("there", ["nothing was there", "a row was there"])
-def test_swap_that_arrives_late(far: Leases, node: Leases, proxy: Proxy, key: str, there: str) -> None:
-    """A swap that arrives once another wrote changes nothing."""
-    seen = look(far, key)
-    if there == "a row was there":
-        seen = put(far, key, seen)[1]
-    _lose(proxy, "hold_requests", lambda: put(far, key, seen, b"late"))
-    done, cell = put(node, key, look(node, key), b"first", lease=0.0)
-    assert done
-    proxy.deliver_held()
-    assert look(node, key).version == cell.version
-    assert put(node, key, cell)[0]
-
-
-def test_run_with_lost_answers(far: Leases, node: Leases, proxy: Proxy, key: str) -> None:
-    """A run that loses one answer to each of its requests has its key once, and leaves one line of history."""
-    claim = make_claim(key, hold=LONG)
-    _lose(proxy, "drop_replies", lambda: far.acquire(claim))
-    grant = granted(far.acquire(claim))
-    refused(node.acquire(make_claim(key)), HELD)
-    _lose(proxy, "drop_replies", lambda: far.renew(grant))
-    assert far.renew(grant)
-    _lose(proxy, "drop_replies", lambda: far.release(grant, make_ending(5), keep_hold=True))
-    far.release(grant, make_ending(5), keep_hold=True)
-    record = node.read(key)
-    assert record is not None
-    assert [run.status for run in record.history] == [5]
-    refused(node.acquire(make_claim(key)), HOLD)
-
-
-def test_what_a_run_costs(kind: Postgresql | Mysql, server: Server, proxy: Proxy, open_at: Opener, key: str) -> None:
-    """A run is a connection and three requests of one packet each, a skip a connection and one."""
-    node = open_at(server.url(port=proxy.port, **kind.plain))
-    for _ in range(2):  # The first run of a key makes its row.
-        before = proxy.requests
-        connected = proxy.connections > 0
-        grant = granted(node.acquire(make_claim(key, hold=LONG, ignore_hold=True)))
-        assert (proxy.connections, proxy.requests - before) == (1, 2 + (not connected))
-        assert node.renew(grant)
-        assert node.release(grant, make_ending(), keep_hold=True)
-        assert proxy.requests - before == 4 + (not connected)
-    before = proxy.requests
-    refused(node.acquire(make_claim(key)), HOLD)
-    assert proxy.requests == before + 1
-    # Who lost a race looks again.
-    seen = look(node, key)
-    assert put(open_at(server.url()), key, seen)[0]
-    before = proxy.requests
-    assert not put(node, key, seen)[0]
-    assert proxy.requests == before + 2
+    bad_url = tuple(
+        (f"{scheme}://{rest}", "")
+        for scheme, own in _BAD_URLS.items()
+        for rest in (*_NAMES, *(f"h/db?table={table}" for table in _TABLES), "h/db?prefix=x", *own)
+    )
 
 
 def test_idle_connection_that_was_closed(kind: Postgresql | Mysql, far: Leases, server: Server, proxy: Proxy) -> None:
@@ -192,19 +108,7 @@ def test_forty_racers_round_after_round(server: Server, open_at: Opener) -> None
     nodes = [open_at(server.url()) for _ in range(40)]
     key, fence = fresh_key(), 0
     for number in range(6):
-        answers: list[Grant | Conflict] = []
-        barrier = threading.Barrier(len(nodes))
-
-        def race(racer: Leases, name: str, start: threading.Barrier, into: list[Grant | Conflict]) -> None:
-            start.wait()
-            into.append(racer.acquire(make_claim(name)))
-
-        threads = [threading.Thread(target=race, args=(racer, key, barrier, answers)) for racer in nodes]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(answers) == len(nodes)
+        answers = race([partial(racer.acquire, make_claim(key)) for racer in nodes])
         (grant,) = [answer for answer in answers if isinstance(answer, Grant)]
         assert {answer.why for answer in answers if isinstance(answer, Conflict)} == {HELD}
         assert (grant.fence or 0) > fence
@@ -231,19 +135,19 @@ def test_who_reads_waits_for_nobody(kind: Postgresql | Mysql, server: Server, no
 def test_locked_row(kind: Postgresql | Mysql, server: Server, open_at: Opener, key: str) -> None:
     """While somebody sits on a row it is not swapped; nobody's statement is left behind, nor takes effect later."""
     node, hasty = open_at(server.url()), open_at(server.url(), HASTY)
-    seen = put(node, key, look(node, key))[1]
+    seen = swap(node.store, key, read(node.store, key), lease=LONG)
     with locked(kind.scheme, server, key):
         for _ in range(3):
             with pytest.raises(BackendUnavailable, match=kind.locked):
-                put(hasty, key, seen, b"late")
+                hasty.store.swap(key, seen, b"late", lease=LONG, hold=0.0, deadline=time.monotonic() + HASTY)
         eventually(lambda: server.run(kind.waiting) == [(0,)], "nothing waits for the lock any more", limit=10.0)
-    assert look(node, key).version == seen.version
-    assert put(node, key, seen)[0]
+    assert read(node.store, key).version == seen.version
+    assert swap(node.store, key, seen, lease=LONG)
 
 
 def test_row_that_is_locked_for_a_moment(kind: Postgresql | Mysql, server: Server, node: Leases, key: str) -> None:
     """Who waited for a lock and finds that nobody wrote swaps; who finds another's write does not."""
-    seen = put(node, key, look(node, key))[1]
+    seen = swap(node.store, key, read(node.store, key), lease=LONG)
     for writes in (False, True):
         with locked(kind.scheme, server, key) as client:
             if writes:
@@ -251,7 +155,7 @@ def test_row_that_is_locked_for_a_moment(kind: Postgresql | Mysql, server: Serve
                     cursor.execute("UPDATE cronlock SET version = 'other' WHERE name = %s", (kind.name(key),))
             timer = threading.Timer(0.5, client.commit)
             timer.start()
-            done, cell = put(node, key, seen)
+            done, cell = try_swap(node.store, key, seen, lease=LONG)
             timer.join()
         assert (done, cell.version == "other") == (not writes, writes)
         seen = cell if done else seen
@@ -261,17 +165,17 @@ def test_what_the_server_rolled_back(
     kind: Postgresql | Mysql, node: Leases, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What met another's transaction is asked again, and what then shows counts: nothing was done yet."""
-    seen = look(node, key)
+    seen = read(node.store, key)
     for code in kind.rolled_back:
         with kind.refusing(monkeypatch, code):
-            done, cell = put(node, key, seen)
+            done, cell = try_swap(node.store, key, seen, lease=LONG)
         assert done
-        assert look(node, key).version == cell.version
+        assert read(node.store, key).version == cell.version
         seen = cell
         with kind.refusing(monkeypatch, code):
-            assert not put(node, key, Cell(version="older"))[0]
+            refused_swap(node.store, key, Cell(version="older"))
         with kind.refusing(monkeypatch, code):
-            assert look(node, key).version == cell.version
+            assert read(node.store, key).version == cell.version
 
 
 def test_server_without_room(kind: Postgresql | Mysql, server: Server, open_at: Opener, key: str) -> None:
@@ -285,39 +189,6 @@ def test_server_without_room(kind: Postgresql | Mysql, server: Server, open_at: 
     timer.start()
     assert refused(open_at(url).acquire(make_claim(key)), HELD).fence == grant.fence
     timer.join()
-
-
-# Servers that stop
-
-
-def test_pause_beyond_limit_and_ttl(own_server: Server, open_at: Opener) -> None:
-    """A server that stands still is given up in time; what it was asked then takes nothing from anybody."""
-    holder, asker = open_at(own_server.url(), 1.0), open_at(own_server.url(), 1.0)
-    key, dead = fresh_key(), granted(holder.acquire(make_claim("dead", ttl=1.0)))
-    grant = granted(holder.acquire(make_claim(key)))
-    late = make_claim("late")
-    assert asker.read("late") is None
-    own_server.pause()
-    requests: list[Callable[[], object]] = [
-        lambda: holder.renew(dead),
-        lambda: asker.acquire(late),
-        # On new connections, which the kernel makes.
-        lambda: holder.renew(grant),
-        lambda: asker.read(key),
-    ]
-    for ask in requests:
-        began = time.monotonic()
-        with pytest.raises(BackendUnavailable, match="no answer in time"):
-            ask()
-        # Generous: what matters is that it ends.
-        assert 0.9 <= time.monotonic() - began < 40.0
-    own_server.resume()
-    patient = open_at(own_server.url())
-    asker.abandon(late)
-    granted(patient.acquire(make_claim("late")))
-    assert patient.renew(grant)
-    eventually(lambda: isinstance(patient.acquire(make_claim("dead", owner="heir")), Grant), "the lease lapses")
-    assert not patient.renew(dead)
 
 
 @pytest.mark.parametrize("how", ["restart", "crash", "restart without data"])
@@ -336,7 +207,7 @@ def test_restart(kind: Postgresql | Mysql, open_at: Opener, how: str) -> None:
             server.restart(keep_data=how == "restart")
         if how == "restart without data":
             assert not holder.renew(grant)
-            assert look(asker, key).data is None
+            assert read(asker.store, key).data is None
             return
         assert refused(asker.acquire(make_claim(key)), HELD).fence == grant.fence
         assert holder.renew(grant)
@@ -435,8 +306,8 @@ def test_table_of_others(server: Server, open_at: Opener, key: str, columns: str
     node = open_at(server.url(table="theirs"))
     asks: list[Callable[[], object]] = [
         lambda: node.acquire(make_claim(key)),
-        lambda: put(node, key, Cell()),
-        lambda: put(node, key, Cell(version="x")),
+        lambda: swap(node.store, key, Cell()),
+        lambda: swap(node.store, key, Cell(version="x")),
         lambda: node.force_release(key, "x"),
     ]
     for ask in asks:
@@ -485,7 +356,7 @@ def test_table_elsewhere(kind: Postgresql | Mysql, server: Server, open_at: Open
 
 def test_floor_is_the_servers_time(node: Leases, key: str) -> None:
     """The next fence is at least the server's time in microseconds, whether there is a row or not."""
-    for cell in (look(node, key), put(node, key, look(node, key))[1], look(node, key)):
+    for cell in (read(node.store, key), swap(node.store, key, read(node.store, key)), read(node.store, key)):
         assert cell.time is not None
         assert cell.time == pytest.approx(cell.floor / 1e6)
         assert abs(cell.time - time.time()) < 60
@@ -493,14 +364,10 @@ def test_floor_is_the_servers_time(node: Leases, key: str) -> None:
 
 def test_hold_of_a_row_that_was_not_there(node: Leases, key: str) -> None:
     """The first swap of a key has no end of its own to keep."""
-    empty = look(node, key)
-    done, cell = node.store.swap(
-        key, empty, b"x", lease=None, hold=LONG, deadline=time.monotonic() + node.store.timeout
-    )
-    assert done
+    empty = read(node.store, key)
+    cell = swap(node.store, key, empty, hold=LONG)
     assert (cell.lease, LONG - 60 < cell.hold <= LONG) == (0.0, True)
-    restored = node.store.swap(key, cell, b"x", lease=None, hold=empty, deadline=time.monotonic() + node.store.timeout)
-    assert restored[1].hold == 0
+    assert swap(node.store, key, cell, hold=empty).hold == 0
     assert sql.ends(empty, 0.5, NO_HOLD) == ("$NOW + 500000", "0")
     assert sql.ends(cell, 1 / 3, 0.0) == ("$NOW + 333334", "held_until")
 
@@ -530,22 +397,8 @@ def test_a_clock_that_jumped_is_said(
     assert "clock jumped by -100.0 s" in notice or "clock jumped by -99." in notice
 
 
-def test_unknown_host(kind: Postgresql | Mysql, key: str) -> None:
+def test_unknown_host(kind: Postgresql | Mysql, open_at: Opener, key: str) -> None:
     """A name without an address is said as such."""
     for name in ("no-such-host.invalid", "x" * 300, "a..b"):
         with pytest.raises(BackendUnavailable, match="cannot find the address"):
-            opened(f"{kind.scheme}://{name}/db").read(key)
-
-
-@pytest.mark.parametrize(
-    "rest",
-    [
-        *("h", "h/", "/db", "h/db?table=a.b.c", "h/db?table=1a", "h/db?table=a%22b", "h/db?table=a%60b", "h/db?table="),
-        *("h/db?table=" + "x" * 64, "h/db?prefix=x", "h/d%00b", "u:p@/db"),
-    ],
-)
-def test_bad_urls(kind: Postgresql | Mysql, rest: str) -> None:
-    """What cannot be meant is said before anything is asked."""
-    with pytest.raises(ConfigError):
-        opened(f"{kind.scheme}://{rest}")
-    assert store_of(opened(f"{kind.scheme}://h/db")).table == "cronlock"
+            open_at(f"{kind.scheme}://{name}/db").read(key)

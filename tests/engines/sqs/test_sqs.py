@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -37,9 +35,8 @@ from cronlock.testing.hooks import race
 from labs.proxy import Proxy
 from labs.servers.aws import AwsServer
 from labs.servers.aws_gate import Gate
-from labs.servers.process import HOST
 
-from ..faults import URLs, http_answers, impostor
+from ..faults import URLs
 from .sqs_nodes import SetClock, SqsHooks, ask, open_node, receive, send_seed, take_in_the_end
 
 #: The URL of real queues that the contract is to be tried on as well, by whoever has an account.
@@ -251,23 +248,6 @@ def test_what_a_run_costs(server: AwsServer, node: SqsBackend, key: str) -> None
             assert far.release(grant, make_ending(), keep_hold=False)
         assert cost() == 5
         far.close()
-
-
-def test_a_run_imports_no_sdk(server: AwsServer, key: str) -> None:
-    """The way of a run loads neither an SDK nor what that brings along."""
-    heavy = ["botocore", "boto3", "urllib3", "logging", "asyncio", "click"]
-    program = f"""
-import sys
-from cronlock.engines.registry import open_backend
-from cronlock.lease.vocabulary import Claim, Ending
-backend = open_backend({server.queue_url()!r}, 20.0)
-claim = Claim(key={key!r}, owner="o", host="h", pid=1, program="p", ttl=60.0, hold=0.0)
-assert backend.release(backend.acquire(claim), Ending("exited", 0, 0.0), keep_hold=False)
-print([name for name in {heavy!r} if name in sys.modules])
-"""
-    start = f"import sys; sys.path[:] = {[path for path in sys.path if path]!r}\n"
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", start + program], capture_output=True, text=True)
-    assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 
 # Time
@@ -621,31 +601,6 @@ def test_foreign_message_is_left_alone(node: SqsBackend, key: str) -> None:
     with pytest.raises(ForeignValue, match="order 66"):
         node.acquire(make_claim(key))
     assert [text for _, text in _tokens(node, key)] == ["order 66"]
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        {"Messages": 7},
-        {"Messages": [7]},
-        {"Messages": [{}]},
-        {"Messages": [{"ReceiptHandle": 1, "MessageId": "a", "Body": "b"}]},
-        {"Messages": [{"ReceiptHandle": "h", "MessageId": "a", "Body": sqs_queue.SEED}]},
-        {"Messages": [{"ReceiptHandle": "h", "MessageId": "a", "Body": sqs_queue.SEED, "Attributes": []}]},
-        {"Messages": [{"ReceiptHandle": "h", "MessageId": "a", "Body": "x", "Attributes": {"SentTimestamp": "-1"}}]},
-        {"Attributes": 7},
-        {"Attributes": {"ApproximateNumberOfMessages": "many"}},
-        [],
-    ],
-)
-def test_nonsense_is_no_answer(key: str, answer: object) -> None:
-    """Whatever a server says that is none of SQS's, nothing is granted and there is one line for it."""
-    with impostor(http_answers(answer)[0]) as port:
-        node = open_node(f"sqs://cronlock?endpoint=http://{HOST}:{port}", timeout=5.0)
-        with pytest.raises((BackendError, ConfigError)) as caught:
-            node.acquire(make_claim(key))
-        assert "\n" not in str(caught.value)
-        node.close()
 
 
 def test_denied_actions_are_named(gate: Gate, key: str) -> None:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import time
-from typing import TYPE_CHECKING
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from cronlock.engines.registry import open_backend
+from cronlock.engines.wire.aws_signature import parse_date
 from cronlock.engines.wire.dated import SLACK, DatedStore
 from cronlock.lease.clock import SystemClock
 from cronlock.lease.leases import Leases
-from labs.servers.aws import ENVIRON, AwsServer, MotoServer
+from labs.proxy import Proxy
+from labs.servers.aws import ENVIRON, MotoServer
 
 from ..faults import PATIENT, FaultHooks
 
 if TYPE_CHECKING:
-    from cronlock.engines.wire.dated import DatedCell
-    from cronlock.lease.store import Cell, Hold
+    from labs.servers.aws import AwsServer
 
 
 class WrongClock(SystemClock):
@@ -62,43 +65,51 @@ def with_params(url: str, params: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}{params}"
 
 
-class DatedHooks(FaultHooks):
-    """Time passes by itself: what was seen before has ends in it, too."""
+class Later(Proxy):
+    """Lets the answers say a later time: what an emulator knows of time is in its answers' dates alone."""
 
-    def __init__(self, server: AwsServer | None, url: str) -> None:
+    ahead = 0.0
+
+    def _downward(self, connection: Any, data: bytes) -> None:
+        super()._downward(connection, re.sub(rb"(?<=\r\nDate: )[^\r]+", self._moved, data, flags=re.IGNORECASE))
+
+    def _moved(self, date: re.Match[bytes]) -> bytes:
+        return formatdate((parse_date(date[0].decode()) or 0.0) + self.ahead, usegmt=True).encode()
+
+
+class DatedHooks(FaultHooks):
+    """Time passes by moving the clocks of nodes and answers where these come by way of `later`, else by itself."""
+
+    def __init__(self, server: AwsServer | None, url: str, later: Later | None = None) -> None:
         super().__init__(server)
+        #: Of the place, for looks behind the nodes' backs too.
         self.url = url
         self.keeps_connections = not isinstance(server, MotoServer)
+        self._later, self._clock = later, WrongClock()
 
     def open_store(self) -> DatedStore:
         """Return one more node's store."""
-        return open_dated(self.url)
+        if self._later is None:
+            return open_dated(self.url)
+        return open_dated(self.url_at(self._later.port), clock=self._clock)
 
     def pass_time(self, seconds: float) -> None:
-        """Wait also for the slack, and as no node knows AWS's time to the second."""
-        super().pass_time(seconds + SLACK + 2.2)
+        """Let the slack pass as well, and so much that every node knows it: none knows AWS's time to the second."""
+        seconds += SLACK + 3.4
+        if self._later is None:
+            time.sleep(seconds)
+        else:
+            self._later.ahead += seconds
+            self._clock.ahead += seconds
+            self._clock.lost -= seconds
 
     def lapse(self, key: str) -> None:
-        """Wait until every node knows that the lease is over."""
-        super().lapse(key)
-        time.sleep(1.2)
+        """Let a short lease be over."""
+        self.pass_time(self.short_ttl)
 
     def end_hold(self, key: str) -> None:
-        """Wait until every node knows that the hold is over."""
-        super().end_hold(key)
-        time.sleep(1.2)
-
-
-def read(store: DatedStore, key: str) -> DatedCell:
-    """Return the cell as it is now."""
-    return store.read(key, time.monotonic() + store.timeout)
-
-
-def swap(
-    store: DatedStore, key: str, seen: Cell, data: bytes, *, lease: float | None = None, hold: Hold = 0.0
-) -> tuple[bool, DatedCell]:
-    """Swap within the store's time limit."""
-    return store.swap(key, seen, data, lease=lease, hold=hold, deadline=time.monotonic() + store.timeout)
+        """Let a short hold be over."""
+        self.pass_time(self.short_hold)
 
 
 def use_examples(monkeypatch: pytest.MonkeyPatch) -> None:

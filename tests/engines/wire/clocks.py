@@ -22,11 +22,13 @@ from cronlock.lease.leases import Leases
 from cronlock.lease.timing import deadline as deadline_of
 from cronlock.lease.vocabulary import HELD, HOLD, Conflict, Grant
 from cronlock.testing import eventually, fresh_key, granted, make_claim, make_ending, refused
+from cronlock.testing.cells import read
+from cronlock.testing.cells import try_swap as swap
 from labs.servers.aws import ENVIRON, AwsServer, MinistackServer
 from labs.servers.aws_gate import Gate
 from labs.servers.process import need
 
-from .aws_nodes import WrongClock, a_node, open_dated, read, swap
+from .aws_nodes import WrongClock, a_node, open_dated
 
 #: Seconds: under what AWS refuses, and over it.
 _OFF = (-600.0, -240.0, -30.0, 30.0, 240.0, 600.0)

@@ -90,11 +90,11 @@ class LittleServer:
 
 @contextmanager
 def talking_to(
-    *answers: bytes | Callable[[socket.socket], None], hangs_up: bool = False
+    *answers: bytes | Callable[[socket.socket], None], hangs_up: bool = False, longest: int = LONGEST
 ) -> Iterator[tuple[Connection, LittleServer]]:
     """A connection to a `LittleServer`."""
     server = LittleServer(*answers, hangs_up=hangs_up)
-    connection = Connection(f"test://{HOST}:{server.port}", HOST, server.port)
+    connection = Connection(f"test://{HOST}:{server.port}", HOST, server.port, longest=longest)
     try:
         yield connection, server
     finally:
@@ -378,7 +378,7 @@ def _pour(first: bytes, piece: bytes) -> Callable[[socket.socket], None]:
 )
 def test_answer_that_never_ends(first: bytes, piece: bytes) -> None:
     """It is given up on by its size, long before the time limit."""
-    with talking_to(_pour(first, piece)) as (connection, _), pytest.raises(Unanswered) as caught:
+    with talking_to(_pour(first, piece), longest=1 << 16) as (connection, _), pytest.raises(Unanswered) as caught:
         ask(connection, 300.0)
     assert "in time" not in str(caught.value)
 

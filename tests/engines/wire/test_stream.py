@@ -20,7 +20,7 @@ from labs.servers.redis import RedisServer
 from labs.servers.tls import tls
 
 #: Seconds for all addresses together; the tests wait for a share of them.
-LIMIT = 8.0
+LIMIT = 5.0
 
 
 @contextmanager

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kazoo.client import KazooClient
 
@@ -14,8 +13,7 @@ from cronlock.engines.url import URL
 from cronlock.engines.zookeeper.cell import NodeCell
 from cronlock.engines.zookeeper.store import ZooKeeperStore
 from cronlock.lease.leases import Leases
-from cronlock.lease.state import State, encode
-from cronlock.lease.store import Cell
+from cronlock.testing.cells import read, swap
 from labs.servers.process import HOST
 
 if TYPE_CHECKING:
@@ -63,41 +61,6 @@ def remove_lease(client: KazooClient, path: str) -> None:
 def sessions(server: ZooKeeperServer) -> set[str]:
     """Return the sessions that the server keeps."""
     return set(re.findall("0x[0-9a-f]+", server.ask("dump").partition("ephemeral")[0]))
-
-
-def a_text() -> bytes:
-    """Return a record, another one each time."""
-    return encode(State())
-
-
-def read(store: ZooKeeperStore, key: str, *, exact: bool = False) -> NodeCell:
-    """Return the cell, in the store's time."""
-    cell = store.read(key, time.monotonic() + store.timeout, exact=exact)
-    assert isinstance(cell, NodeCell)
-    return cell
-
-
-def try_swap(
-    store: ZooKeeperStore, key: str, seen: Cell, *, lease: float | None = None, hold: Any = 0.0
-) -> tuple[bool, NodeCell]:
-    """Swap, in the store's time."""
-    done, cell = store.swap(key, seen, a_text(), lease=lease, hold=hold, deadline=time.monotonic() + store.timeout)
-    assert isinstance(cell, NodeCell)
-    return done, cell
-
-
-def swap(store: ZooKeeperStore, key: str, seen: Cell, *, lease: float | None = None, hold: Any = 0.0) -> NodeCell:
-    """Return what a swap left that is done."""
-    done, cell = try_swap(store, key, seen, lease=lease, hold=hold)
-    assert done
-    return cell
-
-
-def refused(store: ZooKeeperStore, key: str, seen: Cell, *, lease: float | None = None) -> NodeCell:
-    """Return what is there in the place of what was `seen`."""
-    done, cell = try_swap(store, key, seen, lease=lease)
-    assert not done
-    return cell
 
 
 def take(store: ZooKeeperStore, key: str, ttl: float, hold: float = 0.0) -> NodeCell:

@@ -20,26 +20,17 @@ from cronlock.errors import BackendUnavailable, ForeignValue
 from cronlock.keys import escape
 from cronlock.lease.vocabulary import HISTORY
 from cronlock.testing import LONG, StoreContract, eventually, granted, make_claim, make_ending
+from cronlock.testing.cells import read, refused, swap, try_swap
+from labs.impostors import impostor
 from labs.proxy import Proxy
 from labs.servers.process import HOST
 from labs.servers.zookeeper import ZooKeeperEnsemble, ZooKeeperServer
 
-from ..faults import PATIENT, TLS, FaultHooks, Impostors, StoreFaults, Strangers, URLs, impostor
-from .support import (
-    leasing,
-    looking,
-    opened,
-    read,
-    refused,
-    remove_lease,
-    sessions,
-    swap,
-    take,
-    try_swap,
-)
+from ..faults import PATIENT, TLS, FaultHooks, Impostors, StoreFaults, Strangers, URLs
+from .support import leasing, looking, opened, remove_lease, sessions, take
 
 if TYPE_CHECKING:
-    from cronlock.lease.store import Cell
+    pass
 
 TTL = 2.0
 
@@ -54,7 +45,7 @@ def ensemble() -> Iterator[ZooKeeperEnsemble]:
 class LookingStore(ZooKeeperStore):
     """Looks at the leader's clock in each read: a glance does not tell that a hold is over while there is a lease."""
 
-    def read(self, key: str, deadline: float, *, exact: bool = False) -> Cell:
+    def read(self, key: str, deadline: float, *, exact: bool = False) -> NodeCell:
         """Return the cell as it is now."""
         return super().read(key, deadline, exact=True)
 
@@ -87,13 +78,14 @@ class ZooKeeperHooks(FaultHooks):
             return text, stat.version, client.get_children(f"/cronlock/{key}")
 
 
+@pytest.fixture
+def hooks(server: ZooKeeperServer) -> ZooKeeperHooks:
+    """The server's hooks."""
+    return ZooKeeperHooks(server)
+
+
 class TestZooKeeper(StoreContract):
     """One server."""
-
-    @pytest.fixture
-    def hooks(self, server: ZooKeeperServer) -> ZooKeeperHooks:
-        """The server's hooks."""
-        return ZooKeeperHooks(server)
 
 
 _HEAD = b"cronlock-node\t%s\t0\t0\t0\t0\ncronlock=2\tx\nfence\t1\n"
@@ -103,7 +95,6 @@ _SESSION = b"\x00\x00\x0f\xa0" + b"\x01" * 8 + b"\x00\x00\x00\x10" + b"p" * 16
 class TestFaults(StoreFaults, Strangers, TLS, Impostors, URLs):
     """The same server by a wire, and what is not cronlock's on it."""
 
-    heavy: ClassVar[set[str]] = {"kazoo.client", "ssl", "asyncio"}
     foreign: ClassVar[list[tuple[bytes, str]]] = [
         (b"cronlock=1\nfence=1\n", "a record of an older, unreleased layout"),
         *(
@@ -137,11 +128,6 @@ class TestFaults(StoreFaults, Strangers, TLS, Impostors, URLs):
         *((f"zookeeper://host?prefix={prefix}", "make the path") for prefix in ("zookeeper", "..")),
         ("zookeepers://host?ca=/does/not/exist", "ca=/does/not/exist"),
     ]
-
-    @pytest.fixture
-    def hooks(self, server: ZooKeeperServer) -> ZooKeeperHooks:
-        """The server's hooks."""
-        return ZooKeeperHooks(server)
 
 
 # The lease and its session.

@@ -264,7 +264,7 @@ def test_a_broken_connection_wakes(server: ZooKeeperServer, key: str, broken: st
     """The next look finds another way, and stands by again from there."""
     with leasing(server.url()) as holder, Proxy(server.port) as proxy:
         held = granted(holder.acquire(make_claim(key)))
-        with standing_by(server.url(port=proxy.port), held) as (backend, first):
+        with standing_by(server.url(port=proxy.port), held, timeout=5.0) as (backend, first):
             BREAKS[broken](proxy)
             assert readable(first, 60)
             if broken == "refused":
@@ -328,7 +328,7 @@ def test_a_server_that_was_wiped(key: str) -> None:
 
 def test_through_a_follower_that_dies(key: str) -> None:
     """A follower tells of what happens at the leader; when it dies, the watch moves to another server."""
-    with ZooKeeperEnsemble(3, tick=1000) as ensemble, leasing(ensemble.leader().url()) as holder:
+    with ZooKeeperEnsemble(3, tick=500) as ensemble, leasing(ensemble.leader().url()) as holder:
         follower = ensemble.follower()
         held = granted(holder.acquire(make_claim(key)))
         with standing_by(follower.url(), held) as (one, first):
