@@ -735,7 +735,7 @@ class _Asked(postgresql_link.Link):
         if time.monotonic() >= deadline or data.chance(40):
             raise BackendUnavailable("postgresql://h/d: no answer in time")
         if data.chance(10):
-            raise postgresql_link.Refused("postgresql://h/d: the server says no", data.pick(_POSTGRESQL_CODES))
+            raise sql.Refused("postgresql://h/d: the server says no", data.pick(_POSTGRESQL_CODES))
         rows = _postgresql_rows(data, statement)
         if data.chance(12):
             rows = data.pick(

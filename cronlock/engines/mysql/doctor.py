@@ -10,10 +10,12 @@ from ... import durations
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, decide, judge_share, number, plain, size
 from ...errors import BackendUnavailable
 from ..wire import sql
-from ..wire.doctor import ANSWER, connect_all, judge_peer, look_at_clock, show
+from ..wire.doctor import ANSWER, connect_all, judge_peer, look_at_clock
+from ..wire.sql import Refused
 from ..wire.sql_doctor import CREATE, GRANTS, judge_table, log_in
+from ..wire.stream import place as show
 from . import sql as statements
-from .link import Link, Refused
+from .link import Link
 from .store import DENIED, PORT, SSL_MODES, MysqlStore
 
 TYPE_CHECKING = False

@@ -11,6 +11,7 @@ import sys
 import time
 
 from ...errors import BackendUnavailable, ConfigError, printable
+from ..wire.sql import Refused
 from ..wire.stream import HungUp, Stream, senseless, without_secrets
 
 # PyMySQL imports these wherever they are, which costs three times as much as all the rest of it. It needs
@@ -57,18 +58,6 @@ _REMEDIES = {
     "cryptography": "the server wants to see the password of this user, which takes TLS (ssl=required or ca=), or ",
     "pynacl": "this user's password is checked by ed25519, for which PyMySQL needs ",
 }
-
-
-class Refused(BackendUnavailable):
-    """The server answered with an error: nothing of that statement was done, nor of those behind it.
-
-    Those before it in the packet were done.
-    """
-
-    def __init__(self, text: str, code: int) -> None:
-        super().__init__(text)
-        #: The server's number for it.
-        self.code = code
 
 
 class Wire:

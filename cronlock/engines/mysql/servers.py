@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 
-from ...errors import BackendUnavailable, ConfigError, ForeignValue
+from ...errors import BackendUnavailable, ConfigError
 from ..wire import sql
-from ..wire.sql import GRANTS, not_ours
+from ..wire.sql import GRANTS, Refused
 from ..wire.stream import Busy, Stream, patiently
 from . import sql as statements
-from .link import Link, Refused
+from .link import Link
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,9 +25,8 @@ _NO_ROOM = (1040, 1203, 1226)  # connections: all, of this user, of this user by
 # waited too long for a lock, met another, found in conflict by the group; met a newer row than it began with
 _ROLLED_BACK = (1205, 1213, 3101, 1020)
 _NOT_NOW = (1047, 1290, 1792, 1836)  # not part of a Galera cluster's majority, or read-only
-_NO_TABLE, _NO_DATABASE, _OTHER_TABLE = (1146,), (1049,), (1054, 1364)
+_NO_DATABASE = 1049
 _NOT_HERE = 1044
-_DENIED = (1142, 1143)
 _LOGIN = (1045, 1698)
 _INSECURE = 3159
 # Which part of a request's time a statement may wait for a lock.
@@ -36,6 +35,10 @@ _PATIENCE = 0.9
 
 class Servers(sql.Servers):
     """Servers of MySQL or MariaDB, whose places are host and port, or the path of a socket."""
+
+    no_table = (1146,)
+    other_table = (1054, 1364)
+    denied = (1142, 1143)
 
     def __init__(
         self,
@@ -48,9 +51,7 @@ class Servers(sql.Servers):
         table: str,
         tls: ssl.SSLContext | None,
     ) -> None:
-        super().__init__(name, places)
-        #: The table as people name it.
-        self.table = table
+        super().__init__(name, places, table)
         self._user, self._password = user, password
         self._database = database
         self._tls = tls
@@ -90,7 +91,7 @@ class Servers(sql.Servers):
             return link.ask([statements.patient(text, patience) for text in texts])
         except Refused as error:
             self.close()
-            raise self._explained(error) from None
+            raise self.explained(error) from None
         except BaseException:
             # An answer may still be on its way, which the next request must not take for its own.
             self.close()
@@ -131,7 +132,7 @@ class Servers(sql.Servers):
             if len(self.places) == 1 or not self._is_read_only(link):
                 return link
         except Refused as error:
-            raise self._explained(error) from None
+            raise self.explained(error) from None
         link.close()
         raise Busy(f"{self.name}: {_show(place)}: read-only")
 
@@ -148,29 +149,23 @@ class Servers(sql.Servers):
         # Of several servers, another may be the right one by now.
         return (Busy if len(self.places) > 1 else BackendUnavailable)(f"{text}: name the server that takes writes")
 
-    def _explained(self, error: Refused) -> Exception:
+    def explained(self, error: Refused) -> Exception:
         """Return what the server's refusal means here."""
-        text, table = str(error), self.table
+        text, table = str(error), self.shown_table
         if error.code in (*_NO_ROOM, *_ROLLED_BACK):
             return Busy(text)
         if error.code in _NOT_NOW:
             return self._not_now(text)
-        if error.code in _NO_TABLE:
-            return ConfigError(f"{text}; make it with `cronlock doctor --create`, or name another by table=")
-        if error.code in _NO_DATABASE:
+        if error.code == _NO_DATABASE:
             return ConfigError(f"{text}; make it with CREATE DATABASE, or name another in the URL")
-        if error.code in _OTHER_TABLE:
-            return ForeignValue(not_ours(text, table))
         if error.code == _NOT_HERE:
             grant = f"GRANT {GRANTS} ON {self._database}.{table} TO the URL's user"
             return BackendUnavailable(f"{text}; name another database in the URL, or {grant}")
-        if error.code in _DENIED:
-            return BackendUnavailable(f"{text}; to allow it: GRANT {GRANTS} ON {table} TO the URL's user")
         if error.code in _LOGIN:
             return BackendUnavailable(f"{text}: authentication failed: check user and password in the URL")
         if error.code == _INSECURE:
             return BackendUnavailable(f"{text}; add ssl=required, or ca= with the server's authority")
-        return error
+        return super().explained(error)
 
 
 def is_on(value: object) -> bool:

@@ -15,9 +15,10 @@ import time
 
 from ...errors import ConfigError, Forbidden
 from ..wire import sql
+from ..wire.sql import Refused
 from ..wire.stream import TLS_PARAMS, patiently, tls_context
 from . import sql as statements
-from .link import PRODUCT, Refused
+from .link import PRODUCT
 from .servers import Servers, is_on
 
 TYPE_CHECKING = False
@@ -95,9 +96,9 @@ class MysqlStore(sql.TableStore):
     product = PRODUCT
 
     def __init__(self, servers: Servers, timeout: float) -> None:
-        super().__init__(servers, servers.table, timeout)
+        super().__init__(servers, timeout)
         #: The table as statements name it.
-        self.quoted_table = ".".join(f"`{part}`" for part in servers.table.split("."))
+        self.quoted_table = ".".join(f"`{part}`" for part in servers.shown_table.split("."))
 
     def remove(self, key: str, seen: Cell, deadline: float) -> bool:
         """Remove the row, if it is as it was seen."""

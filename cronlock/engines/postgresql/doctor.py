@@ -8,10 +8,11 @@ import ssl
 from ... import durations
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, decide, judge_share, number, size
 from ..wire.doctor import certificate, connect_all, look_at_clock
+from ..wire.sql import Refused
 from ..wire.sql_doctor import CREATE, GRANTS, judge_table, log_in
 from ..wire.stream import senseless
 from . import sql as statements
-from .link import PRODUCT, Refused
+from .link import PRODUCT
 from .store import DENIED, PORT, PostgresqlStore
 
 TYPE_CHECKING = False

@@ -12,6 +12,7 @@ import time
 
 from ...errors import BackendUnavailable, printable
 from ..wire import stream
+from ..wire.sql import Refused
 from ..wire.stream import Busy, HungUp, senseless, without_secrets
 
 try:
@@ -50,15 +51,6 @@ _REMEDIES = (
 )
 # What a server without room says; it gives no code that libpq would tell before a connection is made.
 _FULL = ("too many clients", "too many connections", "connection slots are reserved", "no more connections allowed")
-
-
-class Refused(BackendUnavailable):
-    """The server answered a statement with an error: nothing of it was done."""
-
-    def __init__(self, text: str, code: str) -> None:
-        super().__init__(text)
-        #: Its SQLSTATE.
-        self.code = code
 
 
 class Link:

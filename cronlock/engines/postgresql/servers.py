@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 
-from ...errors import BackendError, BackendUnavailable, ConfigError, ForeignValue
+from ...errors import BackendUnavailable
 from ..wire import sql
-from ..wire.sql import GRANTS, not_ours
+from ..wire.sql import Refused
 from ..wire.stream import Busy, in_turn, patiently
 from . import sql as statements
-from .link import Link, Refused, resolve
+from .link import Link, resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,21 +23,21 @@ _PATIENCE = 0.9
 # SQLSTATEs. A transaction that the server rolled back since it met another: nothing was done.
 _ROLLED_BACK = ("40001", "40P01")
 _READ_ONLY = "25006"
-_NO_TABLE = ("42P01", "3F000")
-_OTHER_TABLE = ("42703", "42804", "42883", "42P10", "42809", "428C9")
-_DENIED = "42501"
 _LOCKED = "55P03"
 
 
 class Servers(sql.Servers):
     """Servers of PostgreSQL, whose places are host and port, or the directory of a socket and port."""
 
+    no_table = ("42P01", "3F000")
+    other_table = ("42703", "42804", "42883", "42P10", "42809", "428C9")
+    denied = ("42501",)
+
     def __init__(self, name: str, places: list[tuple[str, str]], settings: dict[str, str], table: list[str]) -> None:
         """`settings` are libpq's for all of them, `table` the parts of the table's name."""
-        super().__init__(name, places)
-        #: The table as statements name it, and as people do.
+        super().__init__(name, places, ".".join(table))
+        #: The table as statements name it.
         self.table = ".".join(f'"{part}"' for part in table)
-        self.shown_table = ".".join(table)
         self._settings = settings
 
     def ask(self, text: str, values: Sequence[str | None], width: int, deadline: float) -> list[Row]:
@@ -45,7 +45,7 @@ class Servers(sql.Servers):
         try:
             return patiently(deadline, lambda: self._ask_once(text, values, width, deadline))
         except Refused as error:
-            raise self._explained(error) from error
+            raise self.explained(error) from error
 
     def query(self, text: str, values: Sequence[str | None], width: int, deadline: float) -> list[Row]:
         """Return the rows of any one statement, for who looks at the server rather than at keys.
@@ -106,17 +106,10 @@ class Servers(sql.Servers):
             break
         raise BackendUnavailable(f"{self.name}: {host} is too old: cronlock needs PostgreSQL 10 or later")
 
-    def _explained(self, error: Refused) -> BackendError | ConfigError:
-        """Return what was refused with what to do about it."""
-        text, table = str(error), self.shown_table
-        if error.code in _NO_TABLE:
-            return ConfigError(f"{text}; make it with `cronlock doctor --create`, or name another by table=")
-        if error.code in _OTHER_TABLE:
-            return ForeignValue(not_ours(text, table))
-        if error.code == _DENIED:
-            return BackendUnavailable(f"{text}; to allow it: GRANT {GRANTS} ON {table} TO the URL's user")
+    def explained(self, error: Refused) -> Exception:
+        """Return what the server's refusal means here, with what to do about it."""
         if error.code == _LOCKED:
-            return BackendUnavailable(f"{text}: somebody has a row of {table} locked: see pg_stat_activity")
+            return BackendUnavailable(f"{error}: somebody has a row of {self.shown_table} locked: see pg_stat_activity")
         if error.code == _READ_ONLY:
-            return BackendUnavailable(f"{text}; name the primary")
-        return error
+            return BackendUnavailable(f"{error}; name the primary")
+        return super().explained(error)

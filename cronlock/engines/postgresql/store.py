@@ -18,8 +18,9 @@ import time
 
 from ...errors import ConfigError, Forbidden
 from ..wire import sql
+from ..wire.sql import Refused
 from . import sql as statements
-from .link import PRODUCT, Refused
+from .link import PRODUCT
 from .servers import Servers
 
 TYPE_CHECKING = False
@@ -96,9 +97,6 @@ class PostgresqlStore(sql.TableStore):
 
     servers: Servers
     product = PRODUCT
-
-    def __init__(self, servers: Servers, timeout: float) -> None:
-        super().__init__(servers, servers.shown_table, timeout)
 
     def remove(self, key: str, seen: Cell, deadline: float) -> bool:
         """Remove the row, if it is as it was seen."""

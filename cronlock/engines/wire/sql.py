@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 
-from ...errors import BackendError, BackendUnavailable, ConfigError
+from ...errors import BackendError, BackendUnavailable, ConfigError, ForeignValue
 from ...lease.clock import SystemClock
 from ...lease.server_clock import ServerClock
 from ...lease.store import Cell
@@ -67,16 +67,35 @@ def not_ours(text: str, table: str) -> str:
     return f"{text}: {table} is not a cronlock table of this layout; nothing was changed: {MAKE_ANEW}"
 
 
+class Refused(BackendUnavailable):
+    """The server answered with an error: nothing of that statement was done, nor of those behind it.
+
+    Those before it in one request were done.
+    """
+
+    def __init__(self, text: str, code: Any) -> None:
+        super().__init__(text)
+        #: MySQL's number for it, or PostgreSQL's SQLSTATE.
+        self.code = code
+
+
 class Servers:
     """The servers of a URL, and one connection to the first of them that takes connections and writes.
 
     An engine adds `_connect_to`, and knows what its connections are.
     """
 
-    def __init__(self, name: str, places: Sequence[Any]) -> None:
+    #: The codes of refusals since the table is missing, is another one, or may not be used.
+    no_table: tuple[object, ...]
+    other_table: tuple[object, ...]
+    denied: tuple[object, ...]
+
+    def __init__(self, name: str, places: Sequence[Any], shown_table: str) -> None:
         #: What messages call them.
         self.name = name
         self.places = places
+        #: The table as people name it.
+        self.shown_table = shown_table
         self._link: Any = None
 
     def link(self, deadline: float) -> Any:
@@ -93,6 +112,17 @@ class Servers:
         link, self._link = self._link, None
         if link is not None:
             link.close()
+
+    def explained(self, error: Refused) -> Exception:
+        """Return what the server's refusal means here, with what to do about it."""
+        text, table = str(error), self.shown_table
+        if error.code in self.no_table:
+            return ConfigError(f"{text}; make it with `cronlock doctor --create`, or name another by table=")
+        if error.code in self.other_table:
+            return ForeignValue(not_ours(text, table))
+        if error.code in self.denied:
+            return BackendUnavailable(f"{text}; to allow it: GRANT {GRANTS} ON {table} TO the URL's user")
+        return error
 
     def _connect(self, deadline: float) -> Any:
         """Connect to the first server that takes writes; one that does not answer costs its share of the time."""
@@ -125,7 +155,7 @@ class TableStore:
     #: What a server is that gives a senseless answer.
     product = ""
 
-    def __init__(self, servers: Servers, table: str, timeout: float) -> None:
+    def __init__(self, servers: Servers, timeout: float) -> None:
         self.traits = Traits(shortest_ttl=1.0, longest_ttl=LONGEST_TTL, granularity=0.001)
         self.timeout = timeout
         self.notices: list[str] = []
@@ -134,7 +164,7 @@ class TableStore:
         #: What messages call the server.
         self.name = servers.name
         #: The table as people name it.
-        self.table = table
+        self.table = servers.shown_table
         self._clock = SystemClock()
         self._server_clock = ServerClock(self.name, self._clock, self.notices)
 

@@ -10,7 +10,7 @@ import pytest
 
 from cronlock.engines.mysql import link as mysql_link
 from cronlock.engines.postgresql import link as postgresql_link
-from cronlock.engines.wire.sql import TableStore
+from cronlock.engines.wire.sql import Refused, TableStore
 from cronlock.lease.leases import Leases
 from labs.servers.mariadb import ADMIN, DATABASE, MariadbReplica, MariadbServer
 from labs.servers.postgresql import PostgresqlServer, PostgresqlStandby
@@ -86,7 +86,7 @@ class Postgresql:
     @contextmanager
     def refusing(self, patch: pytest.MonkeyPatch, code: Any) -> Iterator[None]:
         """Refuse the first request with `code`."""
-        with _refusing(patch, postgresql_link.Link, postgresql_link.Refused("postgresql://h: no", code)):
+        with _refusing(patch, postgresql_link.Link, Refused("postgresql://h: no", code)):
             yield
 
 
@@ -137,7 +137,7 @@ class Mysql:
     @contextmanager
     def refusing(self, patch: pytest.MonkeyPatch, code: Any, *, behind: bool = False) -> Iterator[None]:
         """Refuse the first request with `code`, or the last statement of it: what came before was done."""
-        with _refusing(patch, mysql_link.Link, mysql_link.Refused("mysql://h: no", code), behind=behind):
+        with _refusing(patch, mysql_link.Link, Refused("mysql://h: no", code), behind=behind):
             yield
 
 
