@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 PARALLEL := -n 5 --dist loadfile --no-loadscope-reorder
 WITHOUT_SERVERS := tests/unit tests/test_cli.py tests/engines/file/test_file.py
 # What may differ between interpreters; all else is tested on one of them, and by `make wheel-test`.
-ON_EACH_PYTHON := tests/unit tests/test_cli.py tests/engines/postgresql/test_libpq.py
+ON_EACH_PYTHON := tests/unit tests/test_cli.py tests/engines/postgresql/test_libpq.py \
+	--ignore tests/unit/test_engines_stand_alone.py --ignore tests/unit/test_layers.py
 # Cron fires once a minute: these wait for it, and belong to `make package-test`.
 SLOW := --ignore tests/docs/test_quickstart.py --ignore tests/docs/test_image.py
 # Byte code is written whatever the caller's environment says: starts are what is measured.

@@ -33,7 +33,7 @@ from typing import Any
 #: In `impairs`: every node.
 ALL = "*"
 #: `process` of a fault.
-WRAPPER, GUARD, BOTH, COMMAND, SERVER, NETWORK = "wrapper", "guard", "both", "command", "server", "network"
+WRAPPER, GUARD, BOTH, COMMAND, SERVER = "wrapper", "guard", "both", "command", "server"
 
 
 def now() -> float:

@@ -53,7 +53,6 @@ class _Picture:
         self._begin = history.begin + (begin or 0.0)
         self._end = history.end if end is None else history.begin + end
         seconds = max(self._end - self._begin, 0.1)
-        self._seconds = seconds
         self._width = int(min(max(_NARROW, seconds * _PIXELS_A_SECOND), _WIDE)) if end is None else _NARROW
         self._unit = (self._width - _LEFT - _RIGHT) / seconds
         self._attempts = [

@@ -48,8 +48,6 @@ class Traits(Value):
     longest_hold: float = 3650 * 86400.0
     #: How much earlier than asked the server may end a lease; taken off the deadline.
     granularity: float = 0.0
-    #: Whether grants carry a fencing token.
-    fencing: bool = True
     lists_keys: bool = True
     #: Whether it guards this machine only.
     local: bool = False

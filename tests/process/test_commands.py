@@ -1,4 +1,4 @@
-"""The commands that look at keys, driven from outside on every backend."""
+"""The commands that look at keys, driven from outside on every backend, or on various where these tell no more."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from labs.servers.redis import RedisServer
 
 from .looking import SCHEMA, call, shown
-from .places import RECORDING, RECORDING_WITH_SERVER, Place, on
+from .places import RECORDING, VARIOUS, VARIOUS_WITH_SERVER, Place, on
 from .places import place_fixture as place_fixture
 from .places import servers_fixture as servers_fixture
 from .support import Node, Started, children, wait_until
@@ -117,7 +117,7 @@ def test_options_that_need_records(place: Place) -> None:
         assert done.err.startswith(f"cronlock: job: {option[0]}: this backend cannot tell "), done.err
 
 
-@RECORDING
+@VARIOUS
 def test_history_of_many_runs(place: Place) -> None:
     """Twenty runs and no more, the newest first, in JSON by the schema and as a table."""
     node = place.node
@@ -133,7 +133,7 @@ def test_history_of_many_runs(place: Place) -> None:
     assert call(node, "history", "unused")[1] == "no run of unused is known\n"
 
 
-@RECORDING
+@VARIOUS
 def test_a_short_job_that_could_not_start_is_in_the_history(place: Place) -> None:
     """So is one that --timeout stopped."""
     node = place.node
@@ -143,7 +143,7 @@ def test_a_short_job_that_could_not_start_is_in_the_history(place: Place) -> Non
     assert [run["outcome"] for run in runs] == ["timeout", "not-started"]
 
 
-@RECORDING
+@VARIOUS
 def test_check_alarms_and_calms_down(place: Place) -> None:
     """Critical without a success, OK after one, critical again as time goes by, and UNKNOWN for nonsense."""
     node = place.node
@@ -166,7 +166,7 @@ def test_check_alarms_and_calms_down(place: Place) -> None:
         assert out.startswith("CRONLOCK UNKNOWN - ")
 
 
-@RECORDING
+@VARIOUS
 def test_check_of_a_run_under_way(place: Place) -> None:
     """A run under way counts with --max-run, as long as it is not older."""
     node = place.node
@@ -178,7 +178,7 @@ def test_check_of_a_run_under_way(place: Place) -> None:
     assert call(node, "check", "job", "--max-age", "1h")[0] == 0
 
 
-@RECORDING_WITH_SERVER
+@VARIOUS_WITH_SERVER
 def test_a_server_that_does_not_answer(place: Place) -> None:
     """Each command says so in its own way, within the time limit."""
     assert place.server is not None
@@ -199,7 +199,7 @@ def test_a_server_that_does_not_answer(place: Place) -> None:
         place.server.resume()
 
 
-@RECORDING
+@VARIOUS
 def test_metrics_in_a_file(place: Place) -> None:
     """--output replaces the file as a whole; Prometheus' parser reads what it has."""
     node = place.node
@@ -248,7 +248,7 @@ def test_release_of_a_run(place: Place) -> None:
     assert node.run("--", "echo", "ran").out == "ran\n"
 
 
-@RECORDING
+@VARIOUS
 def test_outcome_log(place: Place) -> None:
     """With --log-format json one line per run and per skip says how it went."""
     node = place.node
@@ -267,7 +267,7 @@ def test_outcome_log(place: Place) -> None:
     assert node.run(*options, "-q", "--", "true").err == ""
 
 
-@RECORDING
+@VARIOUS
 def test_drift_is_warned_of(place: Place) -> None:
     """A run that finds another program or another ttl before it says so, and status does."""
     node = place.node

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from .places import EVERY, RECORDING, WITH_SERVER, Place, on
+from .places import EVERY, RECORDING, VARIOUS, WITH_SERVER, Place, on
 from .places import place_fixture as place_fixture
 from .places import servers_fixture as servers_fixture
 from .support import Node, Tree, now, wait_stopped, wait_until
@@ -74,7 +74,7 @@ def test_job_longer_than_three_ttls(place: Place) -> None:
     assert node.run("--", "echo", "ran").out == "ran\n"
 
 
-@EVERY
+@VARIOUS
 def test_sigkill_of_the_wrapper(place: Place) -> None:
     """After SIGKILL of the wrapper all of the command is gone before another run starts."""
     node = place.node
@@ -87,7 +87,7 @@ def test_sigkill_of_the_wrapper(place: Place) -> None:
 
 
 # On Redis and file: test_trees.
-@on("memcached", "zookeeper", "etcd", "postgresql", "mysql", "dynamodb", "s3", "sqs")
+@on("memcached", "zookeeper")
 def test_sigstop_of_the_wrapper(place: Place) -> None:
     """A wrapper that stays stopped loses the command before another run starts."""
     node = place.node

@@ -68,7 +68,7 @@ def test_one_takes_over_from_the_dead(place: Place) -> None:
     assert node.run("--skip-status", 9, "--", "echo", "ran").status == 9
 
 
-@RECORDING
+@VARIOUS
 @pytest.mark.parametrize("status", [0, 3])
 def test_all_leave_when_the_run_ended(place: Place, status: int) -> None:
     """A run that ends, well or badly, is not done again; whoever stood by is a skip that says so."""
@@ -95,7 +95,7 @@ def test_the_time_in_standby_ends(place: Place) -> None:
     assert holder.wait() == 0
 
 
-@RECORDING
+@VARIOUS
 def test_a_free_key_needs_no_standby(place: Place) -> None:
     """Where nobody holds the key --standby changes nothing, and after a run that ended it is a plain skip."""
     node = place.node
@@ -105,7 +105,7 @@ def test_a_free_key_needs_no_standby(place: Place) -> None:
     assert (done.status, done.out, done.err) == (9, "", "")
 
 
-@RECORDING
+@VARIOUS
 def test_who_comes_after_the_death_takes_over_at_once(place: Place) -> None:
     """Within the hold of a run whose lease lapsed already, only who stands by gets the key."""
     node = place.node
@@ -117,7 +117,7 @@ def test_who_comes_after_the_death_takes_over_at_once(place: Place) -> None:
     assert (done.status, done.out) == (0, "ran 1\n")
 
 
-@RECORDING
+@VARIOUS
 def test_a_command_that_could_not_start_is_taken_over(place: Place) -> None:
     """A node that has the lease and not the program leaves the tick to those in standby."""
     node = place.node

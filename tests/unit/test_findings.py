@@ -74,7 +74,7 @@ def test_round_trip() -> None:
 
 def test_ttl_that_no_server_keeps() -> None:
     """Beyond the backend's bounds it is wrong; within them nothing is said yet."""
-    traits = Traits(fencing=True, shortest_ttl=2, longest_ttl=100)
+    traits = Traits(shortest_ttl=2, longest_ttl=100)
     assert judge_ttl(2, traits) is None
     for ttl in (1, 101):
         finding = judge_ttl(ttl, traits)

@@ -26,7 +26,7 @@ from cronlock.errors import BackendUnavailable
 from cronlock.lease.vocabulary import Traits
 
 class Lockbox:
-    traits = Traits(fencing=False, shortest_ttl=1, longest_ttl=1e6)
+    traits = Traits(shortest_ttl=1, longest_ttl=1e6)
     notices = []
 
     def __init__(self, name):

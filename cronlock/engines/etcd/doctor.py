@@ -8,7 +8,8 @@ import time
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, at, judge_share, number, span
 from ...errors import BackendError, BackendUnavailable
 from ..wire.aws_signature import parse_date
-from ..wire.doctor import connect_all, judge_credentials, judge_ensemble, look_at_clock, show
+from ..wire.doctor import connect_all, judge_credentials, judge_ensemble, look_at_clock
+from ..wire.stream import place as show
 from .api import PORT, Cluster, Refusal, Server
 from .messages import Answer, text_of
 from .names import Names, base

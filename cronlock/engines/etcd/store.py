@@ -52,7 +52,7 @@ def open_store(url: URL, timeout: float) -> EtcdStore:
 class EtcdStore:
     """The `Store` protocol on etcd; see `cronlock.lease.store`."""
 
-    traits = Traits(fencing=True, shortest_ttl=2.0, longest_ttl=365 * 86400.0)
+    traits = Traits(shortest_ttl=2.0, longest_ttl=365 * 86400.0)
 
     def __init__(self, url: URL, timeout: float) -> None:
         self.timeout = timeout

@@ -45,7 +45,7 @@ def open_store(url: URL, timeout: float) -> FileStore:
 class FileStore:
     """The `Store` protocol on the files of `directory`."""
 
-    traits = Traits(fencing=True, shortest_ttl=1.0, longest_ttl=365 * 86400.0, local=True)
+    traits = Traits(shortest_ttl=1.0, longest_ttl=365 * 86400.0, local=True)
 
     def __init__(
         self, directory: str, timeout: float, clock: Clock | None = None, mountinfo: str = "/proc/self/mountinfo"

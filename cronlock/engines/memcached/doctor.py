@@ -6,7 +6,8 @@ from ...doctor import probe
 from ...doctor.findings import BAD, NOTE, OK, Finding, at, decide, judge_evictions, judge_share, number
 from ...errors import BackendError
 from ...lease.leases import Leases
-from ..wire.doctor import alone, connect_all, look_at_clock, show
+from ..wire.doctor import alone, connect_all, look_at_clock
+from ..wire.stream import place as show
 from .store import PORT, open_store
 
 TYPE_CHECKING = False

@@ -6,7 +6,8 @@ import redis
 
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, at, decide
 from ...errors import BackendUnavailable
-from ..wire.doctor import connect_all, show, tls_of
+from ..wire.doctor import connect_all, tls_of
+from ..wire.stream import place as show
 from .doctor import PORT, ask, examine_server, fields, lists_keys, log_in, servers
 from .resp import ReplyError, Server
 

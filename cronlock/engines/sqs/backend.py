@@ -75,7 +75,7 @@ class SqsBackend:
     """Leases on the FIFO queues of one account whose names begin with `base`."""
 
     def __init__(self, name: str, service: aws_json.JsonService, base: str, *, account: str, create: bool) -> None:
-        self.traits = Traits(fencing=False, shortest_ttl=2.0, longest_ttl=LONGEST, lists_keys=False, records=False)
+        self.traits = Traits(shortest_ttl=2.0, longest_ttl=LONGEST, lists_keys=False, records=False)
         self.limit = service.timeout
         self.notices: list[str] = []
         self._name = name

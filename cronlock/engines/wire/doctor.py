@@ -10,6 +10,7 @@ import time
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, decide, judge_certificate, judge_clock
 from ...errors import BackendUnavailable
 from .stream import Stream, tls_context
+from .stream import place as show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,11 +75,6 @@ def judge_credentials(url: URL, nobody: str, user: str) -> Finding:
         (url.scheme not in _WITH_TLS, NOTE, readable, None),
         (True, OK, user, None),
     )
-
-
-def show(host: str, port: int) -> str:
-    """Return a server's address for people."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def alone(url: URL, place: Place) -> URL:

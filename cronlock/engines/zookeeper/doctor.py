@@ -9,8 +9,9 @@ from kazoo.protocol.serialization import Exists
 
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding
 from ...errors import BackendUnavailable
-from ..wire.doctor import alone, connect_all, judge_credentials, judge_ensemble, look_at_clock, show, tls_of
+from ..wire.doctor import alone, connect_all, judge_credentials, judge_ensemble, look_at_clock, tls_of
 from ..wire.stream import Stream
+from ..wire.stream import place as show
 from .session import Session
 from .store import ZooKeeperStore
 from .tree import DEFAULT_PORT, Tree

@@ -59,7 +59,7 @@ def open_store(url: URL, timeout: float) -> ZooKeeperStore:
 class ZooKeeperStore:
     """The `Store` protocol on a ZooKeeper ensemble."""
 
-    traits = Traits(fencing=True, shortest_ttl=2.0, longest_ttl=365 * 86400.0)
+    traits = Traits(shortest_ttl=2.0, longest_ttl=365 * 86400.0)
 
     def __init__(self, url: URL, timeout: float) -> None:
         self.timeout = timeout

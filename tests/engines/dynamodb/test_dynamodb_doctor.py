@@ -15,7 +15,7 @@ from cronlock.testing import fresh_key, granted, make_claim
 from labs.servers.aws import ENVIRON, MinistackServer
 from labs.servers.aws_gate import Gate
 
-from ..wire.aws_nodes import a_node, use_examples
+from ..wire.aws_nodes import a_node
 from .dynamodb_nodes import item
 
 
@@ -24,12 +24,6 @@ def server() -> Iterator[MinistackServer]:
     """One emulator."""
     with MinistackServer() as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a client needs in its environment, and nothing of this machine's own."""
-    use_examples(monkeypatch)
 
 
 @pytest.fixture

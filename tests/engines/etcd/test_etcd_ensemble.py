@@ -183,6 +183,8 @@ FAULTS = {"killed": leader_killed, "paused": leader_paused, "cut off": leader_cu
 class TestEnsemble(StoreContract):
     """What a store promises, kept by three servers of which nodes ask any."""
 
+    histories = 4
+
     @pytest.fixture
     def hooks(self, ensemble: Ensemble) -> StoreHooks:
         """The hooks of the leader, and nodes that know all three."""

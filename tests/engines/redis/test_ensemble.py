@@ -47,6 +47,8 @@ def cluster() -> Iterator[RedisCluster]:
 class TestContract(StoreContract):
     """The contract over redis+sentinel:// and redis+cluster://."""
 
+    histories = 4
+
     @pytest.fixture(params=["sentinel", "cluster"])
     def hooks(self, request: pytest.FixtureRequest) -> StoreHooks:
         """The sentinels, or the nodes, each with its slots."""

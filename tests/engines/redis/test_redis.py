@@ -74,6 +74,8 @@ class TestPlain(StoreContract, StoreFaults, Doubles, Costs, URLs):
 class TestOtherWays(StoreContract):
     """The contract over a Unix socket and in database 9, as a user with no more rights than need be, and over TLS."""
 
+    histories = 4
+
     @pytest.fixture(params=["unix", "least", "tls"])
     def hooks(
         self,

@@ -75,6 +75,8 @@ class TestPlain(StoreContract):
 class TestSerializable(StoreContract):
     """For a role whose transactions are serializable unless they say otherwise."""
 
+    histories = 4
+
     @pytest.fixture
     def hooks(self, postgresql: PostgresqlServer) -> StoreHooks:
         """The server's hooks, for that role."""
