@@ -154,7 +154,7 @@ def some_items(data: Data) -> None:
                 cas, *_ = connection.swap(b"name", b"value", data.below(3), 9)
                 assert cas is None or cas > 0
             elif kind == 2:
-                connection.delete(b"name")
+                connection.delete(b"name", data.below(3))
             elif kind == 3:
                 assert all(value.isprintable() for value in connection.statistics().values())
             else:

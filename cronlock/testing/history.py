@@ -260,7 +260,7 @@ class _History:
         tick = draw.choice([*self._ticks[-3:], self._ticks[-1]]) if self._ticks and draw.random() < 0.35 else None
         sights = ["", "", "", "", "in step", "in step", "shows more", "showed more long ago"]
         return Wish(
-            owner=f"r{len(self._wishes) + 1}",
+            owner=f"r{len(self._wishes) + 1}.{self.seed}",  # One node plays all histories, and knows runs by owner.
             node=draw.randrange(_NODES),
             brief=draw.random() < 0.6,
             hold=draw.choice(["no", "short", "long"]),
