@@ -1,6 +1,7 @@
 """Deliberate bugs, put into a copy of cronlock, which the harness must catch.
 
-    python -m chaos.mutants [NAME...]
+    python -m chaos.mutants [NAME...]           caught by the torture
+    python -m chaos.mutants.stores [NAME...]    of one engine's store, caught by its contract
 
 A bug is some replacements in the source. A piece is looked for in all of the package, so that it may move between
 files; one that is no longer there, or there more than once, fails: then the bug must be put in anew.
@@ -46,10 +47,15 @@ def bite(name: str, package: Path) -> None:
     """Put the bug `name` into a copy of cronlock in the new directory `package`."""
     from .table import TEETH
 
+    put_in(name, TEETH[name].edits, package)
+
+
+def put_in(name: str, edits: Sequence[Edit], package: Path) -> None:
+    """Put the bug `name` into a copy of cronlock in the new directory `package`. Raises LookupError."""
     for part in ("cronlock", "bin"):
         shutil.copytree(_ROOT / part, package / part, ignore=shutil.ignore_patterns("__pycache__"))
     sources = list((package / "cronlock").rglob("*.py"))
-    for edit in TEETH[name].edits:
+    for edit in edits:
         texts = {path: path.read_text() for path in sources}
         count = sum(text.count(edit.old) for text in texts.values())
         if count != 1:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from chaos import faults, findings
-from chaos.mutants import Edit, Tooth, bite
+from chaos.mutants import Edit, Tooth, bite, put_in
+from chaos.mutants.stores import STORE_TEETH, caught
 from chaos.mutants.table import TEETH
 from chaos.systems import SYSTEMS
 
@@ -36,6 +37,19 @@ def test_bites(name: str, tmp_path: Path) -> None:
     run += [f"--backend=file://{tmp_path}/leases", f"--state-dir={tmp_path}/state", "--", "echo", "ran"]
     done = subprocess.run(run, env=env, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "ran\n"), done.stderr
+
+
+@pytest.mark.parametrize("name", STORE_TEETH)
+def test_store_bites(name: str, tmp_path: Path) -> None:
+    """The pieces to be replaced are there, and what comes out compiles."""
+    put_in(name, STORE_TEETH[name].edits, tmp_path / "bitten")
+    engine = tmp_path / "bitten/cronlock/engines"
+    assert subprocess.run([sys.executable, "-m", "compileall", "-q", str(engine)]).returncode == 0
+
+
+def test_store_bug_is_caught() -> None:
+    """One of them, on the engine that needs no server."""
+    assert caught(STORE_TEETH["file-version-not-compared"])[0]
 
 
 def test_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
