@@ -14,7 +14,7 @@ SLOW := --ignore tests/docs/test_quickstart.py --ignore tests/docs/test_image.py
 # Byte code is written whatever the caller's environment says: starts are what is measured.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help demo test check lint types docs unit board-test pythons cron-test takeover-test torture teeth soak explore fuzz bench fleet bench-standby reference format clean
+.PHONY: help demo test check lint types docs unit board-test pythons cron-test takeover-test test-servers torture teeth soak explore fuzz bench fleet bench-standby reference format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -60,6 +60,10 @@ cron-test: $(VENV)/tools ## the real cron on three machines over many ticks (tak
 torture: $(VENV)/tools ## break everything while runs go on, and check what came of it (TORTURE='--backend redis ...')
 	sh tools/need.sh venv tests
 	$(BIN)/python -m chaos $(if $(TORTURE),$(TORTURE),--backend all --seconds 300)
+
+test-servers: $(VENV)/tools ## each engine's contract on servers of other versions, which are fetched (SERVERS='--only etcd')
+	sh tools/need.sh venv tests servers
+	$(BIN)/python -m labs.versions $(if $(WRITE),--write) $(SERVERS)
 
 teeth: $(VENV)/tools ## put bugs into copies of the program: the torture must catch each one
 	sh tools/need.sh venv tests

@@ -5,6 +5,7 @@
 #     need.sh deb, rpm  what builds those packages
 #     need.sh packages  what their tests start
 #     need.sh browser  what shows the board
+#     need.sh servers  what fetches servers of other versions
 #     need.sh bench    the rivals that are measured beside cronlock
 set -eu
 
@@ -74,6 +75,12 @@ for group; do
         ;;
     browser)
         need chromium chromium
+        ;;
+    servers)
+        need mmdebstrap mmdebstrap
+        need patchelf patchelf
+        need npm npm
+        need java default-jre-headless
         ;;
     bench)
         need etcd etcd-server

@@ -17,10 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from .process import HOST, LOOPBACK, Place, Server, ask
+from .process import HOST, LOOPBACK, ROOT, Place, Server, ask, need
 
 #: What a client needs in its environment; neither emulator looks at it.
 ENVIRON = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "an-example", "AWS_REGION": "eu-west-1"}
+
+_LOCAL = ROOT / "package/emulator"
 
 # One request at a time: see above.
 _MOTO = """
@@ -115,6 +117,24 @@ class MinistackServer(AwsServer):
         return ["/usr/bin/env", *(f"{name}={value}" for name, value in settings.items()), sys.executable, program]
 
 
+class DynamoDBLocalServer(AwsServer):
+    """AWS's own emulator, where `labs.versions` unpacked it; it listens on all addresses."""
+
+    def command(self) -> list[str]:
+        """Run it with nothing kept on disk."""
+        java = [
+            "-Xmx256m",
+            f"-Djava.library.path={_LOCAL / 'DynamoDBLocal_lib'}",
+            "-jar",
+            str(_LOCAL / "DynamoDBLocal.jar"),
+        ]
+        return [need("java", "default-jre-headless"), *java, "-inMemory", "-port", str(self.port)]
+
+    def is_ready(self) -> bool:
+        """Whether it answers at all: it has no page for that."""
+        return b"HTTP/1.1" in ask(self.port, f"GET / HTTP/1.0\r\nHost: {HOST}\r\n\r\n".encode(), host=self.place.host)
+
+
 class DynamoDBServer(MinistackServer):
     """What tests take that want DynamoDB and do not care which."""
 
@@ -136,4 +156,6 @@ class SQSServer(MinistackServer):
 
 
 #: By the name that tests show.
-EMULATORS = {"moto": MotoServer, "ministack": MinistackServer}
+EMULATORS: dict[str, type[AwsServer]] = {"moto": MotoServer, "ministack": MinistackServer}
+#: The same for DynamoDB alone.
+DYNAMODB_EMULATORS = {"dynamodb-local": DynamoDBLocalServer} if _LOCAL.exists() else EMULATORS

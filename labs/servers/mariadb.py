@@ -1,4 +1,4 @@
-"""MariaDB, alone, as a replica of another, and as a Galera cluster."""
+"""MariaDB, alone, as a replica of another, and as a Galera cluster; alone also MySQL, where that was unpacked."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ import pytest
 from cronlock.engines.mysql import sql as mysql_sql
 
 from .database import DatabaseServer, as_user, run_as_user
-from .process import LOOPBACK, Group, eventually, free_port, need
+from .process import LOOPBACK, ROOT, Group, eventually, free_port, need
 from .tls import query
 
 _PACKAGE = "mariadb-server"
 _GALERA = Path("/usr/lib/galera/libgalera_smm.so")
+#: MySQL's server is unpacked in place of MariaDB's.
+_IS_MYSQL = Path("/") != ROOT and (ROOT / "usr/sbin/mysqld").exists() and not (ROOT / "usr/sbin/mariadbd").exists()
 #: The database that everybody uses, and who may do everything, without a password.
 DATABASE = "cronlock"
 ADMIN = "admin"
+
+
+_OWN = {"innodb-log-file-size": "4M", "aria-pagecache-buffer-size": "1M"}
 
 
 class MariadbServer(DatabaseServer):
@@ -44,9 +49,8 @@ class MariadbServer(DatabaseServer):
             "init-file": str(self.directory / "first.sql"),
             "innodb-flush-log-at-trx-commit": "0",
             "innodb-buffer-pool-size": "8M",
-            "innodb-log-file-size": "4M",
             "key-buffer-size": "64K",
-            "aria-pagecache-buffer-size": "1M",
+            **({"basedir": str(ROOT / "usr"), "mysqlx": "OFF", "lc-messages": "en_US"} if _IS_MYSQL else _OWN),
             "performance-schema": "OFF",
             "ssl": "ON" if self.tls else "OFF",  # From 11.4 on it has a certificate of its own otherwise.
             "skip-name-resolve": "ON",
@@ -56,6 +60,10 @@ class MariadbServer(DatabaseServer):
     @classmethod
     def initialize(cls, data: Path) -> None:
         """Make a new data directory."""
+        if _IS_MYSQL:
+            options = ["--no-defaults", "--initialize-insecure", f"--basedir={ROOT / 'usr'}", f"--datadir={data}"]
+            run_as_user(need("mysqld", "mysql-server"), *options)
+            return
         options = ["--no-defaults", f"--datadir={data}", "--skip-test-db", "--auth-root-authentication-method=normal"]
         options += ["--innodb-log-file-size=4M", "--innodb-flush-log-at-trx-commit=0"]
         # A server that starts removes what it takes for its own from there.
@@ -72,7 +80,8 @@ class MariadbServer(DatabaseServer):
         )
         first.chmod(0o644)
         options = [f"--{name}={value}" for name, value in self._settings.items()]
-        return [*as_user(), need("mariadbd", _PACKAGE), "--no-defaults", f"--datadir={self.data}", *options]
+        server = need("mysqld", "mysql-server") if _IS_MYSQL else need("mariadbd", _PACKAGE)
+        return [*as_user(), server, "--no-defaults", f"--datadir={self.data}", *options]
 
     def client(self, **options: Any) -> pymysql.connections.Connection:
         """Return an administrator's connection by the Unix socket, to look at the server behind a backend's back."""

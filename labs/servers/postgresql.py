@@ -15,17 +15,16 @@ from cronlock.engines.postgresql import sql as postgresql_sql
 from labs.proc import children, is_alive, is_stopped
 
 from .database import DatabaseServer, as_user, give, run_as_user
-from .process import Server, eventually, need
+from .process import ROOT, Server, eventually, need
 from .tls import query, tls
 
-_INSTALLED = "/usr/lib/postgresql"
 #: The superuser of the servers, and the database that everybody uses.
 SUPERUSER = DATABASE = "postgres"
 
 
 def _program(name: str) -> str:
     """Return the path of a program of PostgreSQL's newest version here; fail the test when it is missing."""
-    found = sorted(Path(_INSTALLED).glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
+    found = sorted((ROOT / "usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
     if not found and shutil.which(name) is None:
         pytest.fail(f"{name} is missing: apt-get install postgresql", pytrace=False)
     return str(found[-1]) if found else str(shutil.which(name))

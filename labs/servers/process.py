@@ -24,6 +24,8 @@ _Node = TypeVar("_Node", bound="Server")
 
 HOST = "127.0.0.1"
 _SYSTEM_DIRECTORIES = ("/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/share/zookeeper/bin")
+#: Where servers of other versions were unpacked (`labs.versions`), in place of the machine's own; else the root.
+ROOT = Path(os.environ.get("CRONLOCK_TEST_ROOT") or "/")
 _given_ports: set[int] = set()
 #: A file system in memory, and the room that data of a server may need there.
 _MEMORY = "/dev/shm"
@@ -52,7 +54,8 @@ def free_port() -> int:
 
 def need(program: str, package: str) -> str:
     """Return the path of `program`; fail the test, naming what to install, when it is missing."""
-    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_SYSTEM_DIRECTORIES))
+    others = [str(ROOT / "usr" / name) for name in ("bin", "sbin")] if Path("/") != ROOT else []
+    path = os.pathsep.join((*others, os.environ.get("PATH", os.defpath), *_SYSTEM_DIRECTORIES))
     found = shutil.which(program, path=path)
     if found is None:
         pytest.fail(f"{program} is missing: apt-get install {package}", pytrace=False)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from .process import LOOPBACK, Ensemble, Place, Server, ask, free_port, need
+from .process import LOOPBACK, ROOT, Ensemble, Place, Server, ask, free_port, need
 from .tls import query, tls
 
 _PACKAGE = "zookeeper"
-_JARS = "/usr/share/java"
-_MAIN_JAR = f"{_JARS}/zookeeper.jar"
+_JARS = ROOT / "usr/share/java"
+_MAIN_JAR = _JARS / "zookeeper.jar"
 # The main jar names what it needs, but for a logger, without which a failed start says nothing,
 # and for two parts of netty, which it needs to serve TLS.
 _MORE_JARS = ("slf4j-simple", "netty-codec", "netty-resolver")
@@ -59,7 +59,7 @@ class ZooKeeperServer(Server):
     def command(self) -> list[str]:
         """Write the configuration and return the command of a small virtual machine."""
         java = need("java", "default-jre-headless")
-        if not os.path.exists(_MAIN_JAR):
+        if not _MAIN_JAR.exists():
             need("zkServer.sh", _PACKAGE)
         lines = [f"{name}={value}" for name, value in self._settings.items()]
         lines += [
@@ -71,7 +71,9 @@ class ZooKeeperServer(Server):
         machine = ["-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-XX:-UsePerfData"]
         machine += ["-Djava.net.preferIPv4Stack=true", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
         main = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
-        path = ":".join([_MAIN_JAR, *(f"{_JARS}/{name}.jar" for name in _MORE_JARS)])
+        # Debian's jars name each other by where they are installed: of another root all are named here.
+        jars = [_JARS / "*"] if Path("/") != ROOT else [_MAIN_JAR, *(_JARS / f"{name}.jar" for name in _MORE_JARS)]
+        path = ":".join(map(str, jars))
         return [java, *machine, "-cp", path, main, str(configuration)]
 
     def is_ready(self) -> bool:

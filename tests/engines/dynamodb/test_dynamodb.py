@@ -28,7 +28,7 @@ from cronlock.lease.vocabulary import HISTORY, Conflict, Grant
 from cronlock.testing import LONG, StoreContract, eventually, fresh_key, granted, make_claim, make_ending
 from cronlock.testing.cells import read
 from cronlock.testing.cells import try_swap as swap
-from labs.servers.aws import EMULATORS, ENVIRON, AwsServer
+from labs.servers.aws import DYNAMODB_EMULATORS, ENVIRON, AwsServer
 from labs.servers.aws_gate import Gate
 
 from ..faults import Costs, Doubles, StoreFaults, Strangers, URLs
@@ -39,7 +39,7 @@ from .dynamodb_nodes import DynamoDBHooks, a_store, delete, item, make_table, pu
 _REAL = os.environ.get("CRONLOCK_TEST_DYNAMODB")
 
 
-@pytest.fixture(scope="module", params=[*sorted(EMULATORS), *(["aws"] if _REAL else [])])
+@pytest.fixture(scope="module", params=[*sorted(DYNAMODB_EMULATORS), *(["aws"] if _REAL else [])])
 def kind(request: pytest.FixtureRequest) -> str:
     """Which DynamoDB is asked."""
     return str(request.param)
@@ -51,7 +51,7 @@ def emulator(kind: str) -> Iterator[AwsServer | None]:
     if kind == "aws":
         yield None
         return
-    with EMULATORS[kind]() as running:
+    with DYNAMODB_EMULATORS[kind]() as running:
         yield running
 
 
