@@ -96,7 +96,8 @@ def _read(backend: Backend, names: tuple[str, ...]) -> tuple[list[tuple[str, Rec
 def _shown(key: str, record: Record, now: float, ages: Ages) -> board.Key:
     limits = next((limits for pattern, limits in ages if fnmatch.fnmatchcase(key, pattern) or key == pattern), None)
     is_late = limits is not None and check.judge(record, now, limits)[0] != check.OK
-    runs = [state.run_as_json(run) for run in record.runs]
+    numbers = state.attempts([(key, run) for run in record.runs])
+    runs = [{**state.run_as_json(run), "attempt": numbers.get((key, run.owner))} for run in record.runs]
     if state.LAPSED in state.conditions_of(record):
         runs[0]["outcome"] = DIED
     return {

@@ -82,6 +82,16 @@ def test_runs_that_overlap_are_marked() -> None:
     assert page.count("overlaps the next run") == 1
 
 
+def test_attempts_of_a_tick_are_numbered() -> None:
+    """Each says which of how many it was."""
+    key, record = fleet.records(11)[10]
+    first, second = record.history[1].but(stands_for=None), record.history[0]
+    second = second.but(owner="other", stands_for=first.owner, outcome="exited", status=0)
+    page = board.draw([(key, Record(history=[second, first]))], [], [], "redis://h", fleet.NOW, 6 * 3600.0)
+    assert "exited with status 0 (attempt 2 of 2)" in page
+    assert "(attempt 1 of 2)" in page
+
+
 @pytest.mark.parametrize("words", [["--since", "0"], ["--max-age", "x=never"], ["--output", "/nowhere/at/all"]])
 def test_what_cannot_be_drawn(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line, status 64, and no file."""

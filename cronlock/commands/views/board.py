@@ -248,6 +248,9 @@ def _length(run: dict[str, Any]) -> str:
 
 def _how(run: dict[str, Any]) -> str:
     words = "under way" if run["outcome"] is None else _text(ending(run["outcome"], run["status"]))
+    if run["attempt"] is not None:
+        number, count = run["attempt"]
+        return f"{words} (attempt {number} of {count})"
     return words + (" (takeover)" if run["takeover"] else "")
 
 
