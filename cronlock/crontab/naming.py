@@ -228,12 +228,12 @@ def _arguments(words: list[Word], program: str) -> list[str]:
         name = option[1] if option else value if value.startswith("-") else ""
         if dropped and not name:
             continue
-        if name and (stable.is_passing_option(name) or stable.is_secret(name) or name == _SECRETS.get(program)):
+        if _MYSQLS.match(program) and re.match(r"-p.", value):
+            pass  # A password, with its option.
+        elif name and (stable.is_passing_option(name) or stable.is_secret(name) or name == _SECRETS.get(program)):
             drop = option is None
         elif word.expands or _LOUDNESS.fullmatch(value) or stable.is_secret_value(value):
             pass
-        elif _MYSQLS.match(program) and re.match(r"-p.", value):
-            pass  # A password, with its option.
         elif option:
             kept = _argument(option[2])
             found.append(f"{name} {kept}" if kept or not option[2] else name)
