@@ -137,7 +137,12 @@ BUGS: tuple[Bug, ...] = (
         1,
     ),
     _bug(
-        "a run that ended stays the present one", "rules:end", "state.but(run=None)", "state", cases.run_and_standby, 0
+        "a run that ended stays the present one",
+        "rules:end",
+        "state.but(run=None, stop=None)",
+        "state",
+        cases.run_and_standby,
+        0,
     ),
     _bug(
         "the late word of a run is not heard",

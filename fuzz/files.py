@@ -20,7 +20,7 @@ from cronlock.lease import state
 from cronlock.lease.clock import boot_id
 from cronlock.lease.leases import Leases
 from cronlock.lease.sights import Sights, encode
-from cronlock.lease.vocabulary import Conflict, Run
+from cronlock.lease.vocabulary import Conflict, Pause, Run, Stop
 from cronlock.process import linux
 from cronlock.testing.simulated import SimulatedClock
 
@@ -31,6 +31,7 @@ from .operations import KEY, a_record, a_run, operate, show_run
 _TOKENS = (
     *(b"\n", b"=", b"%", b"%0A", b"%09", b"\t", b"\0", b"\xff", b"cronlock=1\n", b"9" * 30, b"-1", b"nan", b"1e308"),
 )
+_STATE_TOKENS = (b"\t", b"run\t", b"past\t", b"success\t", b"paused\t", b"stop\t", b"fence\t7")
 _FIELDS = ("fence", "boot", "noticed", "seen_at", "boot_time", "ttl", "color")
 #: In memory where there is such a place: a disk would be all that is measured.
 _ROOM = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -49,9 +50,14 @@ def a_state(data: Data) -> None:
     kept = state.State(fence=data.below(1 << 60), run=_sane(a_run(data)) if data.chance(2) else None)
     for _ in range(data.below(4)):
         kept = kept.with_past(_sane(a_run(data)))
-    text = state.encode(kept)
+    user, host, text = (data.maimed(b"alice", _TOKENS).decode("utf-8", "surrogateescape") for _ in range(3))
+    if data.chance(2):
+        kept = kept.but(paused=Pause(user, host, text, at=1.0, until=data.below(1 << 40) / 1000))
+    if data.chance(2):
+        kept = kept.but(stop=Stop("o", user, host, tick=text or "o"))
+    encoded = state.encode(kept)
     with expecting(ForeignValue):
-        found = state.decode(data.maimed(text, (*_TOKENS, b"\t", b"run\t", b"past\t", b"success\t", b"fence\t7")))
+        found = state.decode(data.maimed(encoded, (*_TOKENS, *_STATE_TOKENS)))
         for run in (found.latest, found.last_success(), *found.history()):
             show_run(run)
         # Of several successes in the past the newest is read as the last one.

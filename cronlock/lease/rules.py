@@ -264,6 +264,8 @@ def force_release(state: State, owner: str, seen: Cell) -> State | None:
 
 def pause(state: State, pause: Pause, seen: Cell) -> State:
     """Return the state once no run may start. A fence is passed over, so that a server that forgot it is noticed."""
+    reason = states.bounded(pause.reason, states.LONGEST_REASON)
+    pause = pause.but(user=states.bounded(pause.user), host=states.bounded(pause.host), reason=reason)
     return state.but(fence=max(state.fence + 1, seen.floor), paused=pause)
 
 
@@ -277,7 +279,8 @@ def stop(state: State, stop: Stop, seen: Cell) -> State | None:
     if not (seen.lease and is_run_of(state, stop.owner)) or stop_of(state, stop.owner):
         return None
     assert state.run is not None
-    return state.but(stop=stop.but(tick=state.run.tick))
+    user, host = states.bounded(stop.user), states.bounded(stop.host)
+    return state.but(stop=stop.but(user=user, host=host, tick=state.run.tick))
 
 
 def shown(state: State, seen: Cell, now: float) -> Record:

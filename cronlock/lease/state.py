@@ -87,8 +87,8 @@ def encode(state: State) -> bytes:
     if state.stop is not None:
         stop = state.stop
         tick = "" if stop.tick == stop.owner else stop.tick
-        words = [bounded(stop.user), bounded(stop.host), tick]
-        lines.append("\t".join(["stop", _quote(stop.owner), _decimal(stop.at), *map(_quote, words)]).rstrip("\t"))
+        words = ["stop", _quote(stop.owner), _decimal(stop.at), *map(_quote, (stop.user, stop.host, tick))]
+        lines.append("\t".join(words).rstrip("\t"))
     return ("\n".join(lines) + "\n").encode("ascii")
 
 
@@ -178,8 +178,7 @@ def run_from_line(line: str) -> Run:
 
 def _pause_to_line(pause: Pause) -> str:
     until = "" if pause.until is None else _decimal(pause.until)
-    words = [bounded(pause.user), bounded(pause.host), bounded(pause.reason, LONGEST_REASON)]
-    return "\t".join([until, _decimal(pause.at), *map(_quote, words)])
+    return "\t".join([until, _decimal(pause.at), *map(_quote, (pause.user, pause.host, pause.reason))])
 
 
 def _pause_from_line(line: str) -> Pause:
@@ -188,14 +187,14 @@ def _pause_from_line(line: str) -> Pause:
         user=_unquote(user),
         host=_unquote(host),
         reason=_unquote(reason),
-        at=_finite(at),
-        until=_finite(until) if until else None,
+        at=_moment(at),
+        until=_moment(until) if until else None,
     )
 
 
 def _stop_from_line(line: str) -> Stop:
     owner, at, user, host, tick, *_ = [*line.split("\t"), "", "", "", ""]
-    return Stop(_unquote(owner), _unquote(user), _unquote(host), _finite(at), _unquote(tick or owner))
+    return Stop(_unquote(owner), _unquote(user), _unquote(host), _moment(at), _unquote(tick or owner))
 
 
 def readable(line: str) -> Run | None:
@@ -248,6 +247,10 @@ def _whole(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20):
         raise ValueError(f"not a whole number: {text[:20]!r}")
     return int(text)
+
+
+def _moment(text: str) -> float:
+    return round(_finite(text), 3)
 
 
 def _finite(text: str) -> float:
