@@ -57,13 +57,14 @@ def command(keys: tuple[str, ...], older_than: str | None, force: bool, **values
             if not force and not common.confirmed(question, "cronlock forget --force ..."):
                 click.echo("nothing was forgotten", err=True)
                 return SOME_STAY
-            place = registry.place(chosen.backend_url)
+            place, gone = registry.place(chosen.backend_url), len(going)
             for key, _ in going:
                 if not backend.forget(key, age):
-                    staying += 1
+                    staying, gone = staying + 1, gone - 1
                     click.echo(f"{table.printable(key)}: stays: somebody used it just now", err=True)
                 elif chosen.state_dir is not None:
                     Sights(chosen.state_dir, place, key, SystemClock()).forget()
+            click.echo(f"{gone} forgotten")
         elif older_than is not None:
             click.echo(f"no key is unused for {durations.show(age)}")
     if failure is not None:

@@ -102,7 +102,7 @@ def test_forgotten_keys_are_gone(place: Place) -> None:
     status, out, err = call(node, "forget", "old")
     assert (status, "nobody is there to be asked" in err, out.splitlines()[1].split()[0]) == (64, True, "old")
     status, out, err = call(node, "forget", "--force", "old", "fresh", "held")
-    assert (status, out.splitlines()[1].split()[0], len(out.splitlines())) == (1, "old", 2)
+    assert (status, out.splitlines()[1].split()[0], len(out.splitlines())) == (1, "old", 3)
     assert re.fullmatch(r"fresh: stays: used .* ago\nheld: stays: its hold lasts for another .*\n", err)
     assert len([*node.state.glob("sights/*")]) == seen - (node.backend[:4] != "file")
     if node.backend.startswith("memcached"):
