@@ -94,7 +94,7 @@ _OWN = {
     "version": set(),
     "file": _engine("file", "lockfile mounts slots store"),
     "redis": _REDIS,
-    "rediss": _REDIS,
+    "rediss": _REDIS | {"engines.wire.tls"},
     "memcached": _engine("memcached", "item meta servers store", "stream"),
     "zookeeper": _engine("zookeeper", "cell session store swapping tree", "stream"),
     "etcd": _engine("etcd", "api cell held messages names store", "http json_text stream"),

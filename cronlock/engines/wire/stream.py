@@ -11,7 +11,7 @@ import os
 import select
 import time
 
-from ...errors import BackendUnavailable, ConfigError
+from ...errors import BackendUnavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,15 +22,6 @@ if TYPE_CHECKING:
     _T = TypeVar("_T")
 
 TLS_PARAMS = ("ca", "cert", "key")
-#: What is wrong with TLS, and what to do about it; the last is for whatever else.
-_TLS_REMEDIES = (
-    ("Hostname mismatch", "name the host as its certificate does"),
-    ("IP address mismatch", "name the host as its certificate does"),
-    ("has expired", "renew the server's certificate, and see this machine's clock"),
-    ("not yet valid", "see this machine's clock"),
-    ("certificate verify failed", "name the server's authority by ca="),
-    ("", "see that this port speaks TLS, and which certificates it asks for"),
-)
 #: Seconds, give or take half of them at random: what the first attempt to connect is given, and by how much
 #: that grows from one to the next.
 _PATIENCE = 0.3
@@ -38,10 +29,6 @@ _PATIENCE = 0.3
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 0.8
 _GROWTH = 1.5
 _SHORTEST_SECRET = 4
-#: How many authorities a directory has at least that has all of a system's. Fewer are some that somebody added.
-_ALL_AUTHORITIES = 50
-#: Contexts that know the directory of the system's authorities, and not yet what may stand in the bundle alone.
-_LATE: set[ssl.SSLContext] = set()
 # A full backlog of a Unix socket, and no local port left.
 _TRY_AGAIN = (errno.EAGAIN, errno.EADDRNOTAVAIL)
 
@@ -119,60 +106,10 @@ def is_loopback(host: str) -> bool:
 
 
 def tls_context(url_text: str, params: dict[str, str], *, late: bool = False) -> ssl.SSLContext:
-    """Return a TLS context that verifies the server, from the parameters ca, cert and key.
+    """Return what `wire.tls.make_context` does, which is loaded for it."""
+    from .tls import make_context
 
-    Without ca the system's authorities are trusted. `late` leaves them to `Stream.connect_tcp`, the only one that can
-    use the context then: it looks up an authority where one is needed. Raises ConfigError when a file cannot be used.
-    """
-    import ssl
-
-    def files() -> str:
-        return ", ".join(f"{name}={params[name]}" for name in TLS_PARAMS if name in params)
-
-    try:
-        directory = _authorities() if late and "ca" not in params else None
-        context = ssl.create_default_context(cafile=params.get("ca"), capath=directory)
-        if directory is not None:
-            _LATE.add(context)
-        if "cert" in params or "key" in params:
-            if "cert" not in params:
-                raise ConfigError(f"{url_text}: key= is given without cert=")
-
-            def ask() -> str:
-                # Else OpenSSL asks whoever sits at the terminal.
-                raise ConfigError(f"{url_text}: the key of {files()} is encrypted: use one without a pass phrase")
-
-            context.load_cert_chain(params["cert"], params.get("key"), password=ask)
-    except (OSError, ValueError) as error:
-        # ssl.SSLError is an OSError; its text names no file.
-        text = f"{url_text}: cannot use the TLS files ({files()}): {_without_source(error)}"
-        raise ConfigError(f"{text}; they are to be PEM files, and key= that of cert=") from error
-    return context
-
-
-def _authorities() -> str | None:
-    """Return the system's directory of authorities, None where it has none in which one can be looked up.
-
-    To read the bundle instead takes 20 ms or more. It may have others: what this directory does not verify, it may.
-    """
-    import ssl
-
-    directory = ssl.get_default_verify_paths().capath
-    names = os.listdir(directory) if directory is not None else []
-    # The hash of the authority's name, and a number: see openssl-rehash(1).
-    hashed = [name for name in names if len(name) >= 10 and name[8] == "." and name[9:].isdigit()]
-    return directory if len(hashed) >= _ALL_AUTHORITIES else None
-
-
-def _has_read_bundle(context: ssl.SSLContext, error: BackendUnavailable) -> bool:
-    """Read the system's bundle if a certificate was refused without it; tell whether that is worth another attempt."""
-    import ssl
-
-    if context not in _LATE or not isinstance(error.__cause__, ssl.SSLCertVerificationError):
-        return False
-    _LATE.remove(context)
-    context.load_default_certs()
-    return True
+    return make_context(url_text, params, late=late)
 
 
 class Stream:
@@ -201,7 +138,9 @@ class Stream:
                     try:
                         stream.start_tls(tls, host)
                     except BackendUnavailable as error:
-                        if not _has_read_bundle(tls, error):
+                        from .tls import has_read_bundle
+
+                        if not has_read_bundle(tls, error):
                             raise
                         stream._open(family, kind, protocol, address)
                         stream.start_tls(tls, host)
@@ -318,9 +257,9 @@ class Stream:
             self._socket = context.wrap_socket(plain, server_hostname=name)
         except (OSError, ValueError) as error:
             plain.close()
-            text = _without_source(error)
-            remedy = next(remedy for sign, remedy in _TLS_REMEDIES if sign in text)
-            raise BackendUnavailable(f"{self._name}: no TLS with the server: {text}; {remedy}") from error
+            from .tls import reason
+
+            raise BackendUnavailable(f"{self._name}: no TLS with the server: {reason(error)}") from error
 
     def _timed(self) -> _socket.socket | ssl.SSLSocket:
         assert self._socket is not None
@@ -351,11 +290,3 @@ class Stream:
 def _noise() -> float:
     """Return a random number from 0 to 1."""
     return int.from_bytes(os.urandom(4), "big") / 2**32
-
-
-def _without_source(error: Exception) -> str:
-    """Return the text of an error of OpenSSL without the line of C that it comes from."""
-    text = str(error).partition(" (_ssl.c")[0]
-    if text.startswith("_ssl.c:"):
-        text = text.partition(": ")[2]
-    return getattr(error, "strerror", None) or text if text.startswith("[Errno") else text
