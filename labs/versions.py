@@ -25,7 +25,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 _STORE = ROOT / "build/servers"
 _MIRROR = "http://deb.debian.org/debian"
-_MARK = re.compile(r"<!-- servers -->\n.*?<!-- /servers -->\n", re.DOTALL)
+_MARK = re.compile(r"<!-- other-servers -->\n.*?<!-- /other-servers -->\n", re.DOTALL)
 _PROGRAMS = ("usr/bin", "usr/sbin", "usr/lib/postgresql/*/bin")
 _LOADER = "ld-linux-x86-64.so.2"
 
@@ -212,7 +212,7 @@ def main() -> int:
     if given.write:
         page = ROOT / "docs/reliability.md"
         head = ["| engine | version | from | tests passed | failed | command |", "|---|---|---|---|---|---|"]
-        table = "\n".join(("<!-- servers -->", *head, *rows, "<!-- /servers -->", ""))
+        table = "\n".join(("<!-- other-servers -->", *head, *rows, "<!-- /other-servers -->", ""))
         page.write_text(_MARK.sub(lambda _: table, page.read_text()))
     return 1 if bad else 0
 
