@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
@@ -95,7 +96,7 @@ class DatedHooks(FaultHooks):
 
     def pass_time(self, seconds: float) -> None:
         """Let the slack pass as well, and so much that every node knows it: none knows AWS's time to the second."""
-        seconds += SLACK + 3.4
+        seconds = math.ceil(seconds + SLACK + 3.4)  # In whole seconds, as dates are.
         if self._later is None:
             time.sleep(seconds)
         else:
