@@ -139,7 +139,7 @@ BUGS: tuple[Bug, ...] = (
     _bug(
         "a run that ended stays the present one",
         "rules:end",
-        "state.but(run=None, stop=None)",
+        "state.but(run=None, stop=asked)",
         "state",
         cases.run_and_standby,
         0,

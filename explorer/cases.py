@@ -215,6 +215,13 @@ def asked_to_stop(world: World, monitor: Monitor) -> None:
     world.add("z", actors.run(monitor, min_hold=0.0), starts_at=2 * TTL)
 
 
+def asked_to_stop_as_it_fails(world: World, monitor: Monitor) -> None:
+    """Somebody asks a run to end whose command fails before it hears of that, which another stands by for."""
+    world.add("x", actors.run(monitor, lasts=TTL / 4, exits=1))
+    world.add("y", actors.run(monitor, standby=_STANDBY, standby_on="any"), starts_at=0.1)
+    world.add("s", actors.stop(monitor), starts_at=1.0)
+
+
 def asked_to_stop_at_start(world: World, monitor: Monitor) -> None:
     """Somebody asks a run to end whose command cannot be started, while another stands by for it."""
     world.add("x", actors.give_up(monitor, cannot_start=True))
@@ -289,6 +296,7 @@ SMALL: tuple[tuple[Case, int, int], ...] = (
     (asked_to_stop, 1, 2),
     (attempts, 1, 2),
     (attempt_that_succeeds, 1, 2),
+    (asked_to_stop_as_it_fails, 0, 1),
     (asked_to_stop_at_start, 0, 1),
 )
 LARGE: tuple[Case, ...] = (three_runs, all_at_once, dead_taken_over, forced)

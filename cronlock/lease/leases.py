@@ -245,7 +245,7 @@ class Leases:
             return rules.stop(state, stop.but(at=self._server_time(cell, self._clock.now())), cell)
 
         state, told = self._tell(key, stopped)
-        return told or bool(rules.stop_of(state, stop.owner))
+        return told or (rules.is_run_of(state, stop.owner) and rules.stop_of(state, stop.owner) is not None)
 
     def resume(self, key: str) -> Pause | None:
         """Let runs start again; return the pause that there was, None without one."""

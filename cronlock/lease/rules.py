@@ -210,13 +210,14 @@ def end(state: State, owner: str, ending: Ending, at: float) -> State | None:
 
     `is_run_of` tells whether that ends the lease. Who says its end while another already has the key changes
     what the history says of it, and nothing else: should that other one give up, the tick is done. One that somebody
-    asked to end was stopped for that.
+    asked to end was stopped for that, unless its command ended; that it was asked stays, for whoever stands by.
     """
-    if stop_of(state, owner):
+    asked = stop_of(state, owner)
+    if asked is not None:
         ending = ending.but(outcome=STOPPED) if ending.outcome in UNDONE else ending
     if is_run_of(state, owner):
         assert state.run is not None
-        return state.but(run=None, stop=None).with_past(_ended(state.run, ending, at))
+        return state.but(run=None, stop=asked).with_past(_ended(state.run, ending, at))
     for place, line in enumerate(state.past):
         run = states.readable(line)
         if run is not None and run.owner == owner and run.outcome == DIED:

@@ -51,7 +51,7 @@ class State(Value):
     success: str = ""
     #: Whether it is over the rules tell.
     paused: Pause | None = None
-    #: Of the run that was granted the key last, or one before it that did not say its end.
+    #: Of the run that was granted the key last, whatever it said of its end, or of one before it.
     stop: Stop | None = None
 
     @property

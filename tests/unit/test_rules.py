@@ -279,16 +279,22 @@ def test_tick_of_a_run_that_was_to_end_is_done() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "recorded"), [(EXITED, EXITED), (STOPPED, STOPPED), (LOST, STOPPED), (NOT_STARTED, STOPPED)]
+    ("said", "recorded"),
+    [(EXITED, EXITED), (TIMED_OUT, TIMED_OUT), (STOPPED, STOPPED), (LOST, STOPPED), (NOT_STARTED, STOPPED)],
 )
 def test_end_of_a_run_that_was_to_end(said: str, recorded: str) -> None:
-    """Its own word counts if its command ended; else it was stopped, also if it says so late."""
+    """Its own word counts if its command ended; else it was stopped, also if it says so late. Its tick is done."""
     state = State(fence=7, run=a_run("x", 7), stop=Stop("x", "alice", "h", tick="x"))
+    standby = make_claim("k", standby_for="x").but(on_failure=True)
     for now in (state, rules.grant(state, make_claim("k", owner="y"), Cell(), NOW)):
         ended = rules.end(now, "x", Ending(said, 3, NOW), NOW)
         assert ended is not None
-        assert now is not state or ended.stop is None
+        assert why(rules.refuse(ended, standby, Cell(), NOW)) == ENDED
         assert [run.outcome for run in ended.history()] == [recorded]
+        later = rules.grant(ended, make_claim("k", owner="z"), Cell(), NOW)
+        gone = rules.end(later, "z", Ending(EXITED, 0, NOW), NOW)
+        assert gone is not None
+        assert gone.stop is None
 
 
 @pytest.mark.parametrize(
