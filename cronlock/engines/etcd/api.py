@@ -38,13 +38,14 @@ _UNKNOWN, _DEADLINE, _DENIED, _UNAVAILABLE = 2, 4, 7, 14
 _LEASE_EXISTS = "lease already exists"
 _LEASE_GONE = "requested lease not found"
 _NOT_ENABLED = "authentication is not enabled"
+_NO_ROOM = "database space exceeded"
 _NAMED = b"CommonName of client"
 # FAILED_PRECONDITION since 3.5: https://github.com/etcd-io/etcd/pull/12985
 _LEARNER = "not supported for learner"
 # The last is said where users were asked for only after this one was told that they are not.
 _TOKENS = ("invalid auth token", "revision of auth store is old", "user name is empty")
 _REMEDIES = (
-    ("database space exceeded", "compact and defragment the servers, then `etcdctl alarm disarm`"),
+    (_NO_ROOM, "compact and defragment the servers, then `etcdctl alarm disarm`"),
     ("user name is empty", "it wants a user: write USER:PASSWORD@ in the URL"),
     ("invalid user ID or password", "check user and password in the URL"),
     ("no leader", "too few of its servers see each other"),
@@ -71,6 +72,11 @@ class Refusal(BackendUnavailable):
     def lease_gone(self) -> bool:
         """Whether there is no lease of that id."""
         return _LEASE_GONE in self.said
+
+    @property
+    def no_room(self) -> bool:
+        """Whether the server takes no writes any more."""
+        return _NO_ROOM in self.said
 
     @property
     def elsewhere(self) -> bool:
