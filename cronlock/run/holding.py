@@ -173,9 +173,10 @@ class Holding:
         return True
 
     def was_told(self) -> bool:
-        """Whether somebody wrote to the key since our last word; False where nobody answers."""
+        """Whether somebody wrote to the key since our last word; False where nobody answers before the next renewal."""
+        left = 0.0 if self.next_renewal is None else self.next_renewal - self._access.clock.now()
         try:
-            return self._access.backend.was_told(self.grant)
+            return self._access.within(left).was_told(self.grant)
         except CronlockError:
             return False
 

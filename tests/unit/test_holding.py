@@ -236,6 +236,17 @@ def test_a_renewal_that_is_refused(bench: Bench) -> None:
     assert "not ours" in holding.reason()
 
 
+def test_a_look_puts_no_renewal_off(bench: Bench) -> None:
+    """A server that does not answer it is asked no longer than up to the next renewal, of which the lease lives."""
+    holding = bench.acquired()
+    assert holding.next_renewal is not None
+    bench.clock.advance(holding.next_renewal - bench.clock.now() - 2.0)
+    assert not holding.was_told()
+    assert bench.way.limit == pytest.approx(2.0)
+    assert holding.renew()
+    assert bench.way.limit > 2.0
+
+
 def test_a_renewal_that_cannot_be_sent(bench: Bench) -> None:
     """What would be a bad configuration at the start passes for a run that has its lease."""
     holding = bench.acquired()
