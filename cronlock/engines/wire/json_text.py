@@ -8,23 +8,22 @@ if TYPE_CHECKING:
 
 try:
     from _json import encode_basestring_ascii, make_encoder, make_scanner
-except ImportError:  # An interpreter without them.
-    from json import JSONDecoder, JSONEncoder
-
-    _decode = JSONDecoder().raw_decode
-    _encode = JSONEncoder(allow_nan=False, separators=(",", ":")).iterencode
-else:
 
     class _Usual:
-        """What the reader asks for."""
+        """What the reader asks for; `array_hook` since Python 3.15."""
 
         strict = True
-        object_hook = object_pairs_hook = None
+        object_hook = object_pairs_hook = array_hook = None
         parse_float, parse_int = float, int
         parse_constant = dict[str, None]().__getitem__  # Neither NaN nor infinity is JSON.
 
-    _decode = make_scanner(_Usual)  # type: ignore[assignment, arg-type]
+    _decode = make_scanner(_Usual)  # type: ignore[arg-type]
     _encode = make_encoder(None, None, encode_basestring_ascii, None, ":", ",", False, False, False)  # type: ignore
+except (ImportError, AttributeError, TypeError):  # An interpreter without them, or one that asks for more.
+    from json import JSONDecoder, JSONEncoder
+
+    _decode = JSONDecoder().raw_decode  # type: ignore[assignment]
+    _encode = JSONEncoder(allow_nan=False, separators=(",", ":")).iterencode  # type: ignore[assignment]
 
 
 def loads(data: bytes) -> Any:
@@ -41,4 +40,4 @@ def loads(data: bytes) -> Any:
 
 def dumps(value: object) -> bytes:
     """Return dictionaries, lists, texts, numbers, truth values and None as JSON, in ASCII and without spaces."""
-    return "".join(_encode(value, 0)).encode()  # type: ignore[arg-type]
+    return "".join(_encode(value, 0)).encode()

@@ -75,12 +75,18 @@ def test_limits() -> None:
         json_text.dumps(math.nan)
 
 
-def test_without_the_private_module() -> None:
-    """An interpreter that has no `_json` uses `json`."""
+@pytest.mark.parametrize("wants", ["object_hook", "array_hook", "what_nobody_knows_yet", None])
+def test_private_module_of_another_interpreter(wants: str | None) -> None:
+    """`json` does for one that has no `_json`, or whose reader asks for what this one does not; 3.15's is known."""
     code = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.modules['_json'] = None\n"
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import _json, types, json.scanner, json.encoder\n"
+        "real, fake = _json.make_scanner, types.SimpleNamespace(**vars(_json))\n"
+        f"fake.make_scanner = lambda usual: (getattr(usual, {wants!r}), real(usual))[1]\n"
+        f"sys.modules['_json'] = fake if {wants is not None} else None\n"
         "from cronlock.engines.wire.json_text import dumps, loads\n"
-        "print(loads(b' {\"a\": [1, 2.5]} '), dumps({'a': [1, None]}))"
+        "from cronlock.engines.wire import json_text\n"
+        "print(loads(b' {\"a\": [1, 2.5]} '), dumps({'a': [1, None]}), hasattr(json_text, 'JSONDecoder'))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "{'a': [1, 2.5]} b'{\"a\":[1,null]}'\n"
+    by_json = not (wants or "").endswith("_hook")
+    assert done.stdout == f"{{'a': [1, 2.5]}} b'{{\"a\":[1,null]}}' {by_json}\n"
