@@ -55,8 +55,8 @@ class Gate:
         self.answers_to: dict[str, list[tuple[int, bytes]]] = {}
         #: Whether answers say the time, as all of AWS's do.
         self.dated = True
-        #: Whether conditions of a write reach the service: where not, it is one of the imitations that ignore them.
-        self.conditional = True
+        #: The methods whose conditions do not reach the service, as it is with imitations that ignore them.
+        self.careless: tuple[str, ...] = ()
         self._server = ThreadingHTTPServer((HOST, 0), self._handler())
         self._server.daemon_threads = True
         if tls is not None:
@@ -97,7 +97,7 @@ class Gate:
             return _plain(403 if self.service == "s3" else 400, self._error(*fault))
         connection = http.client.HTTPConnection(HOST, self.target, timeout=30)
         try:
-            if not self.conditional:
+            if method in self.careless:
                 fields = {name: value for name, value in fields.items() if name not in ("if-match", "if-none-match")}
             connection.request(method, target, body, fields)
             response = connection.getresponse()

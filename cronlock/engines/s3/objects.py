@@ -149,6 +149,13 @@ class Objects(Service):
                 raise self._careless(f"ignores {condition} in")
         return made or (self.get(name, deadline) or (b"", None))[1]
 
+    def deletes_with_care(self, deadline: float) -> bool:
+        """Whether this store heeds conditions of deletes. Tried on the object of `trust`, which then makes another."""
+        self._trusted = False
+        self.trust(deadline)
+        self._trusted = not self.delete(PROOF, NO_TAG, deadline)
+        return self._trusted
+
     def ask_about_bucket(self, action: str, what: str, deadline: float, known: tuple[str, ...] = ()) -> Answer:
         """Return a setting of the bucket, the subresource `what`."""
         return self._bucket(action, "GET", f"{what}=", b"", deadline, known)

@@ -75,11 +75,15 @@ class S3Store(DatedStore):
         return True, cell
 
     def remove(self, key: str, seen: Cell, deadline: float) -> bool:
-        """Remove the object, if it is as it was seen; looks first, since stores of others may not heed If-Match."""
+        """Remove the object, if it is as it was seen; only where the store heeds If-Match in deletes as well."""
         if self.read(key, deadline).version != seen.version:
             return False
+        if seen.version is None:
+            return True
         try:
-            return seen.version is None or self.objects.delete(object_name(key), seen.version, deadline)
+            if not self.objects.deletes_with_care(deadline):
+                raise Forbidden(f"{self._shown}: this store ignores If-Match in deletes, so no record can be removed")
+            return self.objects.delete(object_name(key), seen.version, deadline)
         except aws.Denied:
             raise Forbidden(f"{self._shown}: no s3:DeleteObject") from None
 

@@ -15,7 +15,7 @@ import pytest
 
 from cronlock.engines.s3.objects import NO_TAG, PROOF
 from cronlock.engines.s3.store import S3Store, key_of, object_name
-from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
+from cronlock.errors import BackendUnavailable, ConfigError, Forbidden, ForeignValue
 from cronlock.lease.leases import Leases
 from cronlock.lease.vocabulary import HISTORY, Grant
 from cronlock.testing import LONG, StoreContract, fresh_key, granted, make_claim, make_ending
@@ -203,7 +203,7 @@ def test_deleted_object(store: S3Store, url: str, key: str) -> None:
 @pytest.mark.parametrize("known", [True, False])
 def test_store_that_keeps_no_conditions(gate: Gate, known: bool) -> None:
     """It is refused by the first run, which runs nothing, and by every later one: no object of a key is ever made."""
-    gate.conditional = False
+    gate.careless = ("PUT", "DELETE")
     url = f"s3://cronlock/careless-{fresh_key()}?endpoint={gate.endpoint}"
     if not known:
         gate.answers_to["PutObject"] = [(501, b"<Error><Code>NotImplemented</Code></Error>")] * 2
@@ -215,6 +215,19 @@ def test_store_that_keeps_no_conditions(gate: Gate, known: bool) -> None:
             Leases(one).acquire(make_claim("a-key"))
         assert list(one.keys()) == []
         one.close()
+
+
+def test_store_that_ignores_conditions_of_deletes(guarded: S3Store, gate: Gate, key: str) -> None:
+    """Nothing is removed there: a run that began just now would lose its lease, and another could begin beside it."""
+    _, seen = swap(guarded, key, read(guarded, key), b"there")
+    for conditional in (False, True):
+        gate.careless = () if conditional else ("DELETE",)
+        if conditional:
+            assert guarded.remove(key, seen, guarded.objects.deadline())
+        else:
+            with pytest.raises(Forbidden, match="ignores If-Match in deletes"):
+                guarded.remove(key, seen, guarded.objects.deadline())
+        assert (read(guarded, key).data is None) == conditional
 
 
 def test_conditions_are_tried_once(gate: Gate) -> None:

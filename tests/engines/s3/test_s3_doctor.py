@@ -106,9 +106,9 @@ def test_versions_that_nothing_removes(case: probe.Case, gate: Gate) -> None:
 def test_store_that_ignores_conditions(case: probe.Case, gate: Gate) -> None:
     """It is bad, and so is one that keeps them only while requests come one by one."""
     list(doctor.create(case))
-    gate.conditional = False
+    gate.careless = ("PUT", "DELETE")
     assert "ignores If-None-Match" in _one(list(doctor.examine(case)), "conditions").text
-    gate.conditional = True
+    gate.careless = ()
     made = [(200, {"ETag": '"a"'}, b"")] * 2
     refused: list[tuple[int, dict[str, str], bytes]] = [(412, {}, b"")] * 2
     answers = [made[0], *refused, *made, *refused * 3]
