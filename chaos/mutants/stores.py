@@ -191,7 +191,7 @@ _ALL = [
     ),
     *_of(
         "sqs",
-        no_attempt_id=[('"ReceiveRequestAttemptId": sqs_queue.attempt_id(asking.claim.owner, asking.attempt),', "")],
+        # That an attempt has a name of its own no emulator looks at.
         token_deleted=[
             (
                 '            return not self._ask("ChangeMessageVisibility", request, deadline, _INVALID).code',
