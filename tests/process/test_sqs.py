@@ -32,7 +32,7 @@ def test_one_run_a_tick(place: Place) -> None:
     assert "skipped: held by another run" in second.err
     status, out, err = call(node, "status", "job", "other")
     assert (status, err) == (0, "")
-    assert [line.split()[:3] for line in out.splitlines()[1:]] == [["job", "held", "not"], ["other", "free", "-"]]
+    assert [line.split()[:3] for line in out.splitlines()[1:]] == [["job", "held", "-"], ["other", "free", "-"]]
     status, out, _ = call(node, "status", "--json", "job", "other")
     assert status == 0
     assert [(one["key"], one["state"], one["run"]) for one in json.loads(out)["keys"]] == [

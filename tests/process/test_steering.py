@@ -77,9 +77,9 @@ def test_pause_of_many(place: Place) -> None:
     for key in ("reports.daily", "reports.weekly", "billing"):
         assert node.run("--", "true", key=key).status == 0
     assert [line.split(":")[0] for line in call(node, "pause", "reports.*", "new")[1].splitlines()] == [
+        "new",
         "reports.daily",
         "reports.weekly",
-        "new",
     ]
     assert call(node, "resume", "--all")[1].count(": resumed, which") == 3
     assert call(node, "resume", "--all")[0] == 1
