@@ -35,12 +35,15 @@ _KEPT = 100
 
 def describe(conflict: Conflict) -> str:
     """Say for people why a key is not to be had."""
-    left = durations.show(conflict.remaining)
     run = conflict.run
     by = "another run" if run is None else f"{run.host} (pid {run.pid})"
     if conflict.why == HELD:
         # Not every backend tells by whom, nor a lease from a hold.
         return f"held by {by}, or its hold" if run is None else f"held by {by} since {moment(run.started_at)}"
+    if conflict.why == PAUSED and conflict.pause is not None:
+        return describe_pause(conflict.pause)
+    # What a pause without an end has not.
+    left = durations.show(conflict.remaining)
     if conflict.why == HOLD:
         return f"{by} ran it just now; held for another {left}"
     if conflict.why == ENDED:
@@ -49,8 +52,6 @@ def describe(conflict: Conflict) -> str:
         return f"{by} ran it: {ending(run.outcome, run.status)}"
     if conflict.why == DEFERRED and run is not None:
         return f"{by} ran it: {ending(run.outcome, run.status)}; left to other hosts"
-    if conflict.why == PAUSED and conflict.pause is not None:
-        return describe_pause(conflict.pause)
     # FORGOTTEN.
     return f"the server lost data that this machine had seen; a lost lease may be out; held for another {left}"
 

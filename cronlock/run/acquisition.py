@@ -147,7 +147,7 @@ class Acquisition:
             # A duplicate of an earlier request may still be on its way, and find the key free.
             self._abandon()
         self._start_over()
-        if answer.run is not None and answer.run.owner in self._strays:
+        if answer.run is not None and answer.run.owner in self._strays and answer.why != PAUSED:
             # No other run's doing, and so no skip.
             raise BackendUnavailable(
                 f"the key was granted to this run too late, and could not be given back: it is held until"

@@ -81,6 +81,10 @@ def test_pause_of_many(place: Place) -> None:
         "reports.daily",
         "reports.weekly",
     ]
+    skip = node.run("-v", "--skip-status", 9, "--", "true", key="new")
+    assert (skip.status, skip.err.endswith("until it is resumed\n")) == (9, True)
+    line = json.loads(node.run("--log-format", "json", "--", "true", key="new").messages[0])
+    assert (line["why"], "remaining" in line) == ("paused", False)
     assert call(node, "resume", "--all")[1].count(": resumed, which") == 3
     assert call(node, "resume", "--all")[0] == 1
     for words in (["pause"], ["pause", "--all", "x"], ["pause", "none*"], ["pause", "x", "--for", "0"], ["resume"]):

@@ -8,7 +8,7 @@ import pytest
 
 from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
 from cronlock.lease import timing
-from cronlock.lease.vocabulary import EXITED, HELD, LOST, NOT_STARTED, RELEASED, Claim, Conflict, Grant
+from cronlock.lease.vocabulary import EXITED, HELD, LOST, NOT_STARTED, PAUSED, RELEASED, Claim, Conflict, Grant, Pause
 from cronlock.process import orders
 from cronlock.run.holding import Holding
 
@@ -372,3 +372,9 @@ def test_a_lease_of_its_own_is_nobody_elses(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(BackendUnavailable, match="could not be given back"):
         bench.acquire()
     assert len(bench.log.of("warning")) == 1
+    # A pause is somebody else's doing, whoever had the key before.
+    bench.way.pause("k", Pause("alice", "h"), None)
+    bench.clock.advance(TTL)
+    answer = bench.acquire()
+    assert isinstance(answer, Conflict)
+    assert answer.why == PAUSED
