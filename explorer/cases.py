@@ -117,6 +117,13 @@ def forced_and_standby(world: World, monitor: Monitor) -> None:
     world.add("f", actors.force(monitor), starts_at=1.0)
 
 
+def forced_hold_and_standby(world: World, monitor: Monitor) -> None:
+    """Somebody ends the hold of a run that failed, which another stands by for."""
+    world.add("x", actors.run(monitor, exits=1, min_hold=2 * TTL))
+    world.add("y", actors.run(monitor, standby=_STANDBY, standby_on="any"), starts_at=0.1)
+    world.add("f", actors.force(monitor), starts_at=1.5)
+
+
 def forced_late(world: World, monitor: Monitor) -> None:
     """Somebody takes the key by force from one that has it no more."""
     world.add("x", actors.run(monitor, min_hold=0.0))
@@ -297,6 +304,7 @@ SMALL: tuple[tuple[Case, int, int], ...] = (
     (attempts, 1, 2),
     (attempt_that_succeeds, 1, 2),
     (asked_to_stop_as_it_fails, 0, 1),
+    (forced_hold_and_standby, 0, 1),
     (asked_to_stop_at_start, 0, 1),
 )
 LARGE: tuple[Case, ...] = (three_runs, all_at_once, dead_taken_over, forced)

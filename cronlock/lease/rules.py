@@ -33,13 +33,14 @@ from .vocabulary import (
     Conflict,
     Record,
     Run,
+    Stop,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .state import State
     from .store import Cell
-    from .vocabulary import Claim, Ending, Pause, Stop
+    from .vocabulary import Claim, Ending, Pause
 
 #: What became of a tick: it needs nobody any more; a run of it began and did not end; nobody began it.
 _DONE, _BEGUN, _OPEN = "done", "begun", "open"
@@ -252,7 +253,8 @@ def give_back(state: State, replaced: State) -> State:
 def force_release(state: State, owner: str, seen: Cell) -> State | None:
     """Return the state once lease and hold were taken from `owner`, whoever asks; None if they are not theirs.
 
-    Also if nothing is left to take of a run that never ended: a standby must not take over what somebody let go.
+    Also if nothing is left to take of a run that never ended: a standby must not take over what somebody let go. Nor
+    one that failed, so its tick counts as that of a run that was to end.
     """
     run = state.run
     if run is not None:
@@ -260,7 +262,9 @@ def force_release(state: State, owner: str, seen: Cell) -> State | None:
             return None
         return state.but(run=run.but(outcome=RELEASED))
     latest = state.latest
-    return state if latest is not None and latest.owner == owner and seen.hold else None
+    if latest is None or latest.owner != owner or not seen.hold:
+        return None
+    return state.but(stop=Stop(owner, user="", host="", tick=latest.tick))
 
 
 def pause(state: State, pause: Pause, seen: Cell) -> State:

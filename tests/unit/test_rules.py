@@ -207,8 +207,13 @@ def test_force_release() -> None:
     assert rules.force_release(state, "y", Cell(lease=1.0, hold=1.0)) is None
     assert rules.force_release(released, "x", Cell(lease=1.0)) is None
     assert rules.force_release(released, "x", Cell(hold=1.0)) is not None
-    ended = State(fence=7).with_past(a_run("x", 7, outcome=EXITED))
-    assert rules.force_release(ended, "x", Cell(hold=1.0)) is ended
+    ended = State(fence=7).with_past(a_run("x", 7, outcome=EXITED, status=1))
+    freed = rules.force_release(ended, "x", Cell(hold=1.0))
+    assert freed is not None
+    assert freed.but(stop=None) == ended
+    standby = make_claim("k", standby_for="x").but(on_failure=True)
+    assert why(rules.refuse(ended, standby, Cell(hold=1.0), NOW)) is None
+    assert why(rules.refuse(freed, standby, Cell(), NOW)) == ENDED
     assert rules.force_release(ended, "x", Cell()) is None
     assert rules.force_release(ended, "y", Cell(hold=1.0)) is None
     assert rules.force_release(State(), "x", Cell()) is None
