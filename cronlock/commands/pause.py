@@ -36,7 +36,10 @@ def command(keys: tuple[str, ...], all_keys: bool, lasts: str | None, reason: st
     with common.opened(common.read_settings(values)) as backend:
         common.need_records(backend, "pause")
         _check_duration(backend, seconds)
-        for key in common.matching_keys(backend, keys, "pause", all_keys=all_keys):
+        paused = common.matching_keys(backend, keys, "pause", all_keys=all_keys)
+        if not paused:
+            click.echo("no key has been used yet, and none is paused; name the keys that are to be")
+        for key in paused:
             backend.pause(key, pause, seconds)
             click.echo(f"{printable(key)}: {_told(backend.read(key) or Record())}")
     return 0

@@ -31,4 +31,6 @@ def command(keys: tuple[str, ...], all_keys: bool, **values: str | None) -> int:
                 status = 0
             elif not all_keys:
                 click.echo(f"{printable(key)}: was not paused")
+    if all_keys and status == NOTHING_DONE:
+        click.echo("no key is paused")
     return status

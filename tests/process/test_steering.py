@@ -74,6 +74,7 @@ def test_pause_and_resume(place: Place) -> None:
 def test_pause_of_many(place: Place) -> None:
     """Patterns and --all name keys that were used; a bad word is one line."""
     node = place.node
+    assert "none is paused" in call(node, "pause", "--all")[1]
     for key in ("reports.daily", "reports.weekly", "billing"):
         assert node.run("--", "true", key=key).status == 0
     assert [line.split(":")[0] for line in call(node, "pause", "reports.*", "new")[1].splitlines()] == [
@@ -83,10 +84,12 @@ def test_pause_of_many(place: Place) -> None:
     ]
     skip = node.run("-v", "--skip-status", 9, "--", "true", key="new")
     assert (skip.status, skip.err.endswith("until it is resumed\n")) == (9, True)
+    # The time is the pause's, not that of a hold, which is over first.
+    assert call(node, "status", "reports.daily")[1].splitlines()[1].split()[:3] == ["reports.daily", "paused", "-"]
     line = json.loads(node.run("--log-format", "json", "--", "true", key="new").messages[0])
     assert (line["why"], "remaining" in line) == ("paused", False)
     assert call(node, "resume", "--all")[1].count(": resumed, which") == 3
-    assert call(node, "resume", "--all")[0] == 1
+    assert call(node, "resume", "--all")[:2] == (1, "no key is paused\n")
     for words in (["pause"], ["pause", "--all", "x"], ["pause", "none*"], ["pause", "x", "--for", "0"], ["resume"]):
         status, out, err = call(node, *words)
         assert (status, out, len(err.splitlines())) == (64, "", 1)

@@ -146,6 +146,8 @@ def _status_row(key: str, record: Record, now: float) -> list[str]:
     what = state.headline(record)
     newest = record.runs[0] if record.runs else None
     left = record.hold_remaining
+    if what == state.PAUSED and record.pause is not None:
+        left = 0.0 if record.pause.until is None else record.pause.until - now
     time = f"{durations.brief(left)} left" if left > 0 else "-"
     host = "not told" if record.untold else "-" if newest is None else newest.host
     if record.run is not None:
