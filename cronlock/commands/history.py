@@ -48,7 +48,7 @@ def command(keys: tuple[str, ...], count: int | None, since: str | None, as_json
         click.echo(_json(common.name_of(chosen), now, keys, states, runs))
     else:
         what = table.printable(names[0]) if len(names) == 1 else "these keys" if keys else "any key"
-        nothing = [f"no run of {what} is known" + ("" if since is None else " of that time")]
+        nothing = [f"no run of {what} is known" + ("" if since is None else " in that time")]
         lines = table.history_table(runs, now, states=states, width=common.table_width()) if runs else nothing
         for line in lines:
             click.echo(line, color=common.colored())

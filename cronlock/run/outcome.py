@@ -26,7 +26,11 @@ UNAVAILABLE = "unavailable"
 FIELDS = (
     ("outcome", "How it ended: exited, timeout, lost, stopped, not-started, or skipped."),
     ("status", "The exit status of cronlock."),
-    ("why", "Of a skip: held, hold, paused, forgotten, ended (another run did the job), or unavailable."),
+    (
+        "why",
+        "Of a skip: held, hold, paused, forgotten, ended (another run did the job), deferred (it failed on this host "
+        "and was left to others), or unavailable.",
+    ),
     ("holder", "Of a skip: the host of the run that has the key, or had it last."),
     ("holder_pid", "Its process."),
     ("remaining", "Of a skip: the seconds until the key can be free; left out for a pause without an end."),
@@ -37,7 +41,7 @@ FIELDS = (
     ("ttl", "The lease's."),
     ("waited", "Seconds from the start of cronlock to the lease, or to the skip."),
     ("ran_for", "Seconds from then to the end of the command."),
-    ("takeover", "True when it ran in place of a run that died."),
+    ("takeover", "True when it ran in place of a run that died or failed."),
     ("lease", "False when it ran without one, by --on-error run."),
 )
 
