@@ -1,7 +1,7 @@
 """The byte code of a run in one file, which installations write: ``python3 -IS cronlock/bundle.py [DIRECTORY]``.
 
 Finding, checking and opening forty files takes a tenth of a run. Each module is checked as the interpreter checks
-its own byte code, by its source's size and time, and by a checksum as well. What is stale, damaged, another
+its own byte code, by its source's size and time; the index by a checksum as well. What is stale, damaged, another
 interpreter's or another owner's is passed over, and the module is found as if there were no bundle.
 """
 
