@@ -114,8 +114,8 @@ def _epilog() -> str:
     lines += [
         *_rows(COMMAND_VARIABLES),
         "",
-        "Every option but --key and --ignore-hold can be set in the environment and in the configuration file: "
-        "--min-hold is CRONLOCK_MIN_HOLD. (--config in the environment only.)",
+        "Every option but --key, --ignore-hold and --ignore-pause can be set in the environment and in the "
+        "configuration file: --min-hold is CRONLOCK_MIN_HOLD. (--config in the environment only.)",
     ]
     return "\n".join(lines)
 

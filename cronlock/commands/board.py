@@ -110,6 +110,8 @@ def _shown(key: str, record: Record, now: float, ages: Ages) -> board.Key:
 
 def _age(text: str) -> tuple[str, check.Limits]:
     pattern, equals, length = text.rpartition("=")
+    if equals and not pattern:
+        raise UsageError(f"--max-age: {text!r} names no key; write KEY=DURATION, or DURATION for all")
     try:
         return (pattern if equals else "*"), check.Limits(durations.parse(length))
     except ValueError as error:

@@ -217,6 +217,9 @@ def _refuse_slips(environ: Mapping[str, str], known: frozenset[str]) -> None:
     """
     for name in environ:
         if name.startswith("CRONLOCK_") and name not in known and name not in _NOT_SETTINGS:
+            own = next((option for option in OPTIONS if option.variable == name and not option.settable), None)
+            if own is not None:
+                raise ConfigError(f"{name} in the environment: give {own.long} on the command line; it is no variable")
             likely = errors.nearest(name, known, config_file.LIKENESS)
             if likely is not None:
                 raise ConfigError(f"{name} in the environment: unknown; did you mean {likely}?")

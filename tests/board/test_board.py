@@ -92,7 +92,9 @@ def test_attempts_of_a_tick_are_numbered() -> None:
     assert "(attempt 1 of 2)" in page
 
 
-@pytest.mark.parametrize("words", [["--since", "0"], ["--max-age", "x=never"], ["--output", "/nowhere/at/all"]])
+@pytest.mark.parametrize(
+    "words", [["--since", "0"], ["--max-age", "x=never"], ["--max-age", "=5"], ["--output", "/nowhere/at/all"]]
+)
 def test_what_cannot_be_drawn(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line, status 64, and no file."""
     page = tmp_path / "board.html"

@@ -133,6 +133,8 @@ def test_a_slip_in_a_name_is_refused_with_what_was_meant(file: Path) -> None:
     """CRONLOCK_BAKEND would let every machine run the job."""
     with pytest.raises(ConfigError, match="CRONLOCK_BAKEND in the environment: unknown; did you mean CRONLOCK_BACKEND"):
         load(file, {"CRONLOCK_BAKEND": "redis://h"})
+    with pytest.raises(ConfigError, match="CRONLOCK_IGNORE_PAUSE in the environment: give --ignore-pause on the comm"):
+        load(file, {"CRONLOCK_IGNORE_PAUSE": "yes"})
     file.write_text("CRONLOCK_BAKEND=redis://h\n")
     with pytest.raises(ConfigError, match=":1: unknown name 'CRONLOCK_BAKEND'; did you mean CRONLOCK_BACKEND"):
         load(file)
