@@ -35,7 +35,7 @@ _COLORS = {OK: "green", NOTE: None, WARNING: "yellow", BAD: "red"}
 @click.option(
     "-t", "--ttl", metavar="DURATION", help="The ttl to check against. Default: what is configured, else 300s."
 )
-@click.option("--create", is_flag=True, help="First make what the backend needs and lacks: a table, a queue.")
+@click.option("--create", is_flag=True, help="First make what the backend needs and lacks: a table, a bucket, a queue.")
 @common.backend_options
 def command(as_json: bool, create: bool, **values: str | None) -> int:
     """Look at the configured backend, the configuration and this machine, and say what is wrong and what to do.
@@ -44,8 +44,8 @@ def command(as_json: bool, create: bool, **values: str | None) -> int:
     or `cronlock doctor HOST`, and removes it again where it may; keys of others are left alone. What cannot be
     told, such as on a managed service that hides its settings, is a note.
 
-    SQL databases, DynamoDB and SQS want a table or a queue before the first run, which --create makes. What is
-    there already is left as it is.
+    SQL databases, DynamoDB, S3 and SQS want a table, a bucket or a queue before the first run, which --create
+    makes. What is there already is left as it is.
 
     Exits with 0 when all is well, 1 when there are warnings, 2 when something is wrong.
     """
