@@ -34,7 +34,8 @@ class Started:
         self.ignores_hold = claim.ignore_hold
         self.fence = held.grant.fence or 0
         self.at = monitor.world.clock.now()
-        self.held_until = monitor.world.clock.now() + claim.hold
+        # From when it was granted, or granted anew since that was heard late.
+        self.held_until = monitor.world.written_at[monitor.last_write(actor)] + claim.hold
         self.deadline = held.deadline
         #: What it said, or is about to say, of its end; and whether it was heard.
         self.ending: str | None = None
@@ -91,7 +92,7 @@ class Monitor:
             forced = other.fence in self._forced
             if other.alive and not forced:
                 raise Violation(f"{actor.name} and {other.actor.name} run at the same time")
-            if other.fence >= new.fence:
+            if other.fence >= new.fence and (not self.forgets or self._was_shown(actor, other.fence)):
                 raise Violation(f"{actor.name} has a fence that is not above {other.actor.name}'s")
             within = now < other.held_until - _TOLERATED
             if within and not (forced or continues or new.ignores_hold):
@@ -136,20 +137,20 @@ class Monitor:
 
     def forced(self, actor: Actor, run: Run) -> None:
         """Note that `actor` took the key from `run`."""
-        self._surely_forced[run.fence] = self._last_write(actor)
+        self._surely_forced[run.fence] = self.last_write(actor)
 
     def stopped(self, actor: Actor, run: Run) -> None:
         """Note that `actor` asked `run` to end."""
-        self._stopped[run.fence] = self._last_write(actor)
+        self._stopped[run.fence] = self.last_write(actor)
         self._stopped_ticks.add(run.tick)
 
     def renewed(self, started: Started, held: Holding, *, moved: bool) -> None:
         """Check the answer to a renewal, which may be heard behind a force that came after it."""
         forced_at = self._surely_forced.get(started.fence)
-        if moved and forced_at is not None and self._last_write(started.actor) > forced_at:
+        if moved and forced_at is not None and self.last_write(started.actor) > forced_at:
             raise Violation(f"{started.actor.name} renews a lease that was taken from it by force")
         stopped_at, told = self._stopped.get(started.fence), held.grant.stop is not None
-        if moved and not told and stopped_at is not None and self._last_write(started.actor) > stopped_at:
+        if moved and not told and stopped_at is not None and self.last_write(started.actor) > stopped_at:
             raise Violation(f"{started.actor.name} renews, and is not told that it is to end")
         if told and started.owner not in self.stopping:
             raise Violation(f"{started.actor.name} is told to end, and nobody asked that")
@@ -252,11 +253,17 @@ class Monitor:
         said = [run for run in before.history() if run.owner == one.owner and run.outcome == EXITED]
         return any(not (claim.on_failure and run.status) for run in said)
 
-    def _later(self, one: Started) -> bool:
-        """Whether others began the same tick behind it: then what it said may have come too late."""
-        return any(other.tick == one.tick and other.at > one.at for other in self.starts)
+    @staticmethod
+    def _was_shown(actor: Actor, fence: int) -> bool:
+        """Whether an actor saw that the key had that fence, or a later one."""
+        return any(decode(data).fence >= fence for data in actor.shown)
 
-    def _last_write(self, actor: Actor) -> int:
+    def _later(self, one: Started) -> bool:
+        """Whether others were granted the same tick behind it: then what it said may have come too late."""
+        granted = [run for run in self._granted() if run is not None and run.tick == one.tick]
+        return any((run.fence or 0) > one.fence for run in granted)
+
+    def last_write(self, actor: Actor) -> int:
         """Return the place of an actor's last swap that was carried out, -1 if there is none."""
         return max((place for place, (name, _) in enumerate(self.world.writes) if name == actor.name), default=-1)
 

@@ -46,6 +46,8 @@ class Actor:
         self.stopped = False
         #: The answer that came while it was stopped, if one did.
         self.unread: list[Any] = []
+        #: What it was shown of the key's record.
+        self.shown: list[bytes | None] = []
         #: How many of its requests it did not hear the answer of.
         self.failures = 0
         self.store = ActorsStore(self)
@@ -101,6 +103,7 @@ class ActorsStore(SimulatedStore):
     def read(self, key: str, deadline: float, *, exact: bool = False) -> Cell:
         """Ask for the cell."""
         answer: Cell = self._ask(Call("reads", lambda: self.server.show(key), writes=False))
+        self._actor.shown.append(answer.data)
         return answer
 
     def swap(
@@ -116,6 +119,8 @@ class ActorsStore(SimulatedStore):
             return done, self.server.show(key)
 
         answer: tuple[bool, Cell] = self._ask(Call("writes", carry_out, writes=True))
+        if not answer[0]:
+            actor.shown.append(answer[1].data)
         return answer
 
     def _ask(self, call: Call) -> Any:
@@ -143,6 +148,8 @@ class World:
         self.actors: list[Actor] = []
         self.story: list[str] = []
         self.writes: list[tuple[str, bytes]] = []
+        #: When each was carried out.
+        self.written_at: list[float] = []
         self._choose = choose
         self._faults = faults
         self._under_way: list[tuple[str, Call]] = []
@@ -163,6 +170,7 @@ class World:
     def wrote(self, actor: Actor, data: bytes) -> None:
         """Note a swap that was carried out."""
         self.writes.append((actor.name, data))
+        self.written_at.append(self.clock.now())
 
     def run(self) -> None:
         """Go on until nothing more can happen."""

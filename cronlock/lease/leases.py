@@ -13,7 +13,7 @@ from . import rules
 from .clock import SystemClock
 from .state import State, decode, encode
 from .store import NO_HOLD, Cell
-from .vocabulary import RELEASED, Conflict, Grant
+from .vocabulary import RELEASED, Conflict, Grant, Sight
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,13 +99,14 @@ class Leases:
         asked = self._asked.get(claim.owner) or _Asked(claim.key)
         # A standby asks again when the lease can have lapsed.
         cell, at = self.store.read(claim.key, deadline, exact=claim.standby_for is not None), self._clock.now()
+        judged = claim
         while True:
             state = self._state(claim.key, cell)
-            conflict = rules.refuse(state, claim, cell, self._earliest(cell, at))
-            conflict = conflict or self._forgotten(claim, state, deadline)
+            conflict = rules.refuse(state, judged, cell, self._earliest(cell, at))
+            conflict = conflict or self._forgotten(judged, state, deadline)
             if conflict is not None:
                 return conflict
-            granted = rules.grant(state, claim, cell, self._server_time(cell, at))
+            granted = rules.grant(state, judged, cell, self._server_time(cell, at))
             before, replaced = asked.before(state) if rules.is_run_of(state, claim.owner) else (cell, state)
             assert granted.run is not None
             self._asked[claim.owner] = asked
@@ -131,6 +132,9 @@ class Leases:
                     previous_status=former.status if former and former.tick == claim.standby_for else None,
                 )
             self._check(deadline, claim.key)
+            if state.fence > (judged.sight.floor if judged.sight is not None else 0):
+                # Should the server have lost what it showed just now.
+                judged = judged.but(sight=Sight(floor=state.fence, age=0.0, noticed_age=0.0))
 
     def renew(self, grant: Grant) -> bool:
         """Let the lease last as long as the claim asks for from now on, by one swap; False if it is not ours.
