@@ -111,7 +111,7 @@ _ALL = (
         "guards-death-unnoticed",
         "when the guard dies, the wrapper does not end what the command started",
         [Edit("process.kill_all(self._guard.command_pid, adopts=self._adopts, spared=self._spared)", "True")],
-        "redis",
+        "file",  # Elsewhere the rear guard would do it.
         "kill-guard",
         (OVERLAP, OUTLIVE, LEFT),
         options=_LONG,
