@@ -55,7 +55,8 @@ _ALL = (
         "redis",
         "slow-then-cut",
         (OVERLAP,),
-        seconds=150.0,
+        seed=2,
+        seconds=200.0,
         options=_LONG,
     ),
     Tooth(
