@@ -19,7 +19,7 @@ from cronlock.run.log import Log
 from cronlock.run.standby import Standby
 
 from .monitor import Monitor, Started
-from .world import KEY, Actor
+from .world import KEY, LATE, Actor
 
 #: Seconds.
 TTL, HOLD = 30.0, 10.0
@@ -72,7 +72,7 @@ def settings(actor: Actor, **changes: Any) -> SimpleNamespace:
         "success_status": (0,),
         "backend": "simulated:",
         "backend_url": "simulated:",
-        "backend_timeout": 1.0,
+        "backend_timeout": LATE,
         "on_lost": "stop",
         "state_dir": None,
         "kill_after": 1.0,

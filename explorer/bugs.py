@@ -250,14 +250,6 @@ BUGS: tuple[Bug, ...] = (
         1,
     ),
     _bug(
-        "a run that was to end and did not start leaves its tick to others",
-        "rules:end",
-        "ending.but(outcome=STOPPED) if ending.outcome in UNDONE else ending",
-        "ending",
-        cases.asked_to_stop_at_start,
-        0,
-    ),
-    _bug(
         "a tick has more attempts than it may have",
         "rules:_tick",
         "attempts(state, claim.standby_for) >= claim.attempts",

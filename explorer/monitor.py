@@ -7,12 +7,12 @@ from typing import Any
 from cronlock.errors import BackendError
 from cronlock.lease.leases import Leases
 from cronlock.lease.state import State, decode
-from cronlock.lease.vocabulary import EXITED, Claim, Conflict, Grant, Run
+from cronlock.lease.vocabulary import EXITED, NOT_STARTED, Claim, Conflict, Grant, Run
 from cronlock.run.holding import Holding
 from cronlock.testing.hooks import make_claim
 from cronlock.testing.simulated import SimulatedStore
 
-from .world import KEY, MOMENT, STEP, Actor, World
+from .world import KEY, LATE, MOMENT, STEP, Actor, World
 
 #: What clocks that were set make a hold end early by.
 _TOLERATED = 2 * STEP
@@ -34,8 +34,9 @@ class Started:
         self.ignores_hold = claim.ignore_hold
         self.fence = held.grant.fence or 0
         self.at = monitor.world.clock.now()
-        # From when it was granted, or granted anew since that was heard late.
-        self.held_until = monitor.world.written_at[monitor.last_write(actor)] + claim.hold
+        # From when it was granted; a grant that was heard too late is asked for anew.
+        granted_at = max(monitor.world.written_at[monitor.last_write(actor)], self.at - LATE)
+        self.held_until = granted_at + claim.hold
         self.deadline = held.deadline
         #: What it said, or is about to say, of its end; and whether it was heard.
         self.ending: str | None = None
@@ -90,9 +91,13 @@ class Monitor:
         # One from whom the key was taken may not know yet.
         for other in self.starts if new.fence not in self._forced else []:
             forced = other.fence in self._forced
-            if other.alive and not forced:
+            # A server that lost it all is, for a request of somebody who never saw it, what it was before.
+            sight = held.grant.claim.sight
+            known = sight is not None and sight.floor >= other.fence
+            unseen = self.forgets and not known and not self._was_shown(actor, other.fence)
+            if other.alive and not (forced or unseen):
                 raise Violation(f"{actor.name} and {other.actor.name} run at the same time")
-            if other.fence >= new.fence and (not self.forgets or self._was_shown(actor, other.fence)):
+            if other.fence >= new.fence and not unseen:
                 raise Violation(f"{actor.name} has a fence that is not above {other.actor.name}'s")
             within = now < other.held_until - _TOLERATED
             if within and not (forced or continues or new.ignores_hold):
@@ -100,7 +105,7 @@ class Monitor:
             if new.takes_over and other.tick != new.tick and other.fence > (held.grant.claim.awaited_fence or 0):
                 raise Violation(f"{actor.name} takes over, and {other.actor.name} had the key since")
             said = self._had_said(other, new.fence, held.grant.claim)
-            if new.takes_over and other.tick == new.tick and said and not self._later(other):
+            if new.takes_over and other.tick == new.tick and said and not self._between(other, new):
                 raise Violation(f"{actor.name} takes over from {other.actor.name}, whose run ended")
             if new.takes_over and other.fence in self._surely_forced and other.tick == new.tick:
                 raise Violation(f"{actor.name} takes over from {other.actor.name}, who was made to end by force")
@@ -159,7 +164,8 @@ class Monitor:
 
     def refused(self, actor: Actor, owner: str, answer: Conflict, wanted: Any) -> None:
         """Check that a refusal has a reason; `wanted` are the run's settings."""
-        if answer.run is not None and answer.run.owner == owner:
+        # By a pause it may be, once it was made to end by force.
+        if answer.run is not None and answer.run.owner == owner and answer.why != "paused":
             raise Violation(f"{actor.name} is refused by itself")
         if answer.why == "paused" and (wanted.ignore_pause or not self.pausing):
             raise Violation(f"{actor.name} heeds a pause that it was told to ignore, or that there is not")
@@ -244,24 +250,30 @@ class Monitor:
 
     def _had_said(self, one: Started, fence: int, claim: Claim) -> bool:
         """Whether the record said that a run needs nobody to take over, when `claim` was granted `fence`."""
+        history = self._record_before(fence).history()
+        said = [run for run in history if run.owner == one.owner and run.outcome == EXITED]
+        return any(not (claim.on_failure and run.status) for run in said)
+
+    def _record_before(self, fence: int) -> State:
+        """Return the record that a grant of that fence found."""
         before = State()
         for _, data in self.world.writes:
             state = decode(data)
             if state.run is not None and state.run.fence == fence:
                 break
             before = state
-        said = [run for run in before.history() if run.owner == one.owner and run.outcome == EXITED]
-        return any(not (claim.on_failure and run.status) for run in said)
+        return before
 
     @staticmethod
     def _was_shown(actor: Actor, fence: int) -> bool:
         """Whether an actor saw that the key had that fence, or a later one."""
         return any(decode(data).fence >= fence for data in actor.shown)
 
-    def _later(self, one: Started) -> bool:
-        """Whether others were granted the same tick behind it: then what it said may have come too late."""
-        granted = [run for run in self._granted() if run is not None and run.tick == one.tick]
-        return any((run.fence or 0) > one.fence for run in granted)
+    def _between(self, one: Started, new: Started) -> bool:
+        """Whether others may have begun the same tick in between: then what `one` said may have come too late."""
+        record = self._record_before(new.fence)
+        begun = [run for run in (record.run, *record.history()) if run is not None and run.outcome != NOT_STARTED]
+        return any(run.tick == one.tick and one.fence < (run.fence or 0) < new.fence for run in begun)
 
     def last_write(self, actor: Actor) -> int:
         """Return the place of an actor's last swap that was carried out, -1 if there is none."""

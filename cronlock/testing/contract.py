@@ -7,8 +7,7 @@ class::
         @pytest.fixture
         def hooks(self, server): return MyHooks(server)
 
-Servers may be shared by tests: each takes keys of its own. Where an engine truly differs, its hooks say so, with
-the reason as the value.
+Tests may share servers: each takes its own keys. Where an engine truly differs, its hooks say so and why.
 """
 
 from __future__ import annotations
