@@ -23,8 +23,8 @@ def two_runs(world: World, monitor: Monitor) -> None:
 
 def stopped(world: World, monitor: Monitor) -> None:
     """One fires, with a hold that is short beside its lease, and the next node of the same tick somewhat later."""
-    world.add("x", actors.run(monitor, min_hold=2.0))
-    world.add("y", actors.run(monitor, min_hold=2.0), starts_at=3.5)
+    world.add("x", actors.run(monitor, min_hold=4.0))
+    world.add("y", actors.run(monitor, min_hold=4.0), starts_at=6.0)
 
 
 def alone(world: World, monitor: Monitor) -> None:

@@ -19,7 +19,7 @@ KEY = "job"
 #: A moment longer than what is waited for.
 MOMENT = 0.001
 #: Seconds: what a request may take; a hold may count from so long before its run.
-LATE = 0.1
+LATE = 1.0
 #: What the server's clock may be set by, and no promise is broken: the margin of every lease.
 STEP = 0.05
 #: No history of a case takes so many steps: one that does is going in circles.
