@@ -176,20 +176,15 @@ class Objects(Service):
         """Return the text of the first element `name`, empty if there is none."""
         return next((one.text or "" for one in root.iter() if _local(one) == name), "")
 
-    def host(self, host: str) -> str:
-        """Return the bucket's own host on AWS, unless no certificate would be its."""
-        return f"{self.bucket}.{host}" if self._virtual(host) else host
-
-    def _virtual(self, host: str) -> bool:
-        return host.startswith("s3") and ".amazonaws." in host and "." not in self.bucket
+    def place(self, host: str, root: str) -> tuple[str, str]:
+        """Return the bucket's own host on AWS, unless no certificate would be its; else the bucket is in the path."""
+        if host.startswith("s3") and ".amazonaws." in host and "." not in self.bucket:
+            return f"{self.bucket}.{host}", root
+        return host, f"{root.rstrip('/')}/{self.bucket}"
 
     def path_of(self, name: str) -> str:
-        """Return the path of the object `name` as it is asked for."""
-        return f"{self._path().rstrip('/')}/{quote(self.prefix + name, '/')}"
-
-    def _path(self) -> str:
-        virtual = self._virtual(self.endpoint.partition("://")[2])
-        return self.root if virtual else f"{self.root.rstrip('/')}/{self.bucket}"
+        """Return the path of the object `name` below the bucket."""
+        return f"/{quote(self.prefix + name, '/')}"
 
     def _object(
         self,
@@ -207,9 +202,7 @@ class Objects(Service):
     def _bucket(
         self, action: str, method: str, query: str, body: bytes, deadline: float, known: tuple[str, ...] = ()
     ) -> Answer:
-        return self._known(
-            self.ask(action, Request(method, self._path(), query, body), {}, deadline, (*known, _NO_BUCKET))
-        )
+        return self._known(self.ask(action, Request(method, "", query, body), {}, deadline, (*known, _NO_BUCKET)))
 
     def _known(self, answer: Answer) -> Answer:
         if answer.code == _NO_BUCKET:
@@ -225,11 +218,11 @@ class Objects(Service):
             raise self._senseless("no ETag")
         return tag
 
-    def _error(self, response: Response) -> tuple[str, str]:
+    def _read(self, response: Response) -> tuple[str, str, None]:
         if 200 <= response.status < 300:
-            return "", ""
+            return "", "", None
         if response.status == 412:
-            return _REFUSED[0], ""
+            return _REFUSED[0], "", None
         if response.status in (301, 307):
             region = response.headers.get("x-amz-bucket-region")
             where = (
@@ -239,7 +232,7 @@ class Objects(Service):
         code, text = (_between(response.body, name) for name in (b"Code", b"Message"))
         if not code and response.status < 500:
             raise self._senseless(f"status {response.status}")
-        return code[:100] or f"status {response.status}", text
+        return code[:100] or f"status {response.status}", text, None
 
     def _careless(self, does: str) -> Careless:
         return Careless(

@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Mapping
-    from typing import TypeVar
+    from typing import Any, TypeVar
 
     from ...lease.clock import Clock
     from ..url import URL
@@ -69,6 +69,8 @@ class Answer(Value):
     response: Response
     #: The error's text, for people.
     says: str = ""
+    #: What the service's protocol makes of the body.
+    content: Any = None
 
 
 class Service:
@@ -90,6 +92,7 @@ class Service:
         )
         self._credentials: Credentials | None = None
         self._connection: Connection | None = None
+        self._root = "/"
         self._tls: ssl.SSLContext | None = None
 
     def use_clock(self, clock: Clock) -> None:
@@ -116,9 +119,9 @@ class Service:
         while True:
             credentials = self._need_credentials(deadline)
             signed_at, date, response = self._send(request, headers, credentials, deadline)
-            code, text = self._error(response)
+            code, text, content = self._read(response)
             if not code or code in known:
-                return Answer(code, response, _printable(credentials.scrub(text)))
+                return Answer(code, response, _printable(credentials.scrub(text)), content)
             if date is not None and not skewed and self._is_clock(code, text) and abs(date - signed_at) > _SKEW:
                 # Refused before anything was done. A machine whose clock is wrong can ask by AWS's.
                 self._signing_offset = date - self.clock.now()
@@ -162,6 +165,7 @@ class Service:
     ) -> tuple[float, float | None, Response]:
         """Return when it was signed and when AWS says it was answered (epoch times), and the answer."""
         connection = self._connected()
+        request = request.but(path=self.path(request.path))
         connection.connect(deadline)  # What it takes is none of the doubt about AWS's time.
         signed_at, sent = self._signing_time(), self.clock.now()
         headers = {**headers, "Host": connection.place}
@@ -174,29 +178,32 @@ class Service:
 
     def _connected(self) -> Connection:
         if self._connection is None:
-            secure, host, port, _ = aws_credentials.split_endpoint(self._finder.endpoint or "")
+            secure, host, port, root = aws_credentials.split_endpoint(self._finder.endpoint or "")
+            host, self._root = self.place(host, root)
             if secure and self._tls is None:
                 self._tls = _tls(self._shown)
             name = f"{self._shown}: {self._finder.endpoint}"
-            self._connection = Connection(name, self.host(host), port, self._tls if secure else None)
+            self._connection = Connection(name, host, port, self._tls if secure else None)
         return self._connection
 
-    def host(self, host: str) -> str:
-        """Return the host to ask where the endpoint has `host`."""
-        return host
+    def place(self, host: str, root: str) -> tuple[str, str]:
+        """Return host and path that requests go to where the endpoint has these."""
+        return host, root
 
-    @property
-    def root(self) -> str:
-        """The path of the endpoint; raises as `ask` does."""
-        return aws_credentials.split_endpoint(self.endpoint)[3]
+    def path(self, below: str) -> str:
+        """Return the whole path of one that is `below` the endpoint's, which is known once it was connected to."""
+        return self._root.rstrip("/") + below if below else self._root
 
     def _signing_time(self) -> float:
         if self._signing_offset is None:
             return self.clock.wall()
         return self.clock.now() + self._signing_offset
 
-    def _error(self, response: Response) -> tuple[str, str]:
-        """Return code and text of an error; an empty code when it was done. Raises Unanswered for nonsense."""
+    def _read(self, response: Response) -> tuple[str, str, Any]:
+        """Return code and text of an error, the code empty when it was done, and what the protocol makes of the body.
+
+        Raises Unanswered for nonsense.
+        """
         raise NotImplementedError
 
     @staticmethod

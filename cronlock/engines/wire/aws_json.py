@@ -38,13 +38,13 @@ class JsonService(Service):
         """Do `action`; return its answer, or an error whose code is `known`. Raises as `ask` does."""
         data = json_text.dumps(body)
         headers = {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": f"{self._target}.{action}"}
-        answer = self.ask(action, Request("POST", self.root, "", data), headers, deadline, known)
-        return Reply(answer.code, _object(answer.response) or {}, answer.says)
+        answer = self.ask(action, Request("POST", "", "", data), headers, deadline, known)
+        return Reply(answer.code, answer.content, answer.says)
 
-    def _error(self, response: Response) -> tuple[str, str]:
+    def _read(self, response: Response) -> tuple[str, str, dict[str, Any]]:
         body = _object(response)
         if response.status == 200 and body is not None:
-            return "", ""
+            return "", "", body
         if body is None:
             body = {}
             if 200 <= response.status < 500:
@@ -52,7 +52,7 @@ class JsonService(Service):
         code = str(body.get("__type") or body.get("code") or response.headers.get("x-amzn-errortype", ""))
         code = code.rpartition("#")[2].partition(":")[0].rpartition(".")[2] or f"status {response.status}"
         text = body.get("message") or body.get("Message") or ""
-        return code[:100], text if isinstance(text, str) else ""
+        return code[:100], text if isinstance(text, str) else "", body
 
 
 def _object(response: Response) -> dict[str, Any] | None:

@@ -25,7 +25,8 @@ class Request(Value):
     """What is asked, but for the headers."""
 
     method: str
-    #: Path and query as they are sent and signed: percent-encoded, the query's parameters sorted by name.
+    #: Path and query, percent-encoded, the query's parameters sorted by name. To `Service.ask` the path is below the
+    #: endpoint's, and empty for that itself.
     path: str
     query: str = ""
     body: bytes = b""
