@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def know_packages(*names: str) -> None:

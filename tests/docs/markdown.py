@@ -7,10 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from cronlock import __version__
 from labs.installation import ROOT
 
 #: All that is written for people, but for the manual pages.
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+#: The Debian package, as the documents name it.
+DEB = f"cronlock_{__version__}_all.deb"
 
 _FENCE = re.compile(r"```(\S*)\s*$")
 _PROMPT = re.compile(r"(?:([a-z0-9-]+)\$|\$|#) (.*)")

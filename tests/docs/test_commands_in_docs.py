@@ -13,7 +13,7 @@ from labs.installation import ROOT
 from labs.servers.process import need
 
 from . import scenes
-from .markdown import DOCUMENTS, Block, Step, blocks, steps
+from .markdown import DEB, DOCUMENTS, Block, Step, blocks, steps
 from .stage import PROGRAMS, Node, Stage, complain, same
 
 ALL = [block for document in DOCUMENTS for block in blocks(document)]
@@ -21,13 +21,13 @@ ALL = [block for document in DOCUMENTS for block in blocks(document)]
 #: Blocks of a terminal whose commands are run by another test, by document and first line.
 ELSEWHERE = {
     ("README.md", "$ make deb"): "tests/packaging, which makes it; the other machines are the reader's",
-    ("README.md", "$ sudo apt install ./cronlock_0.1.0_all.deb"): "test_quickstart.py: needs a root to install into",
+    ("README.md", f"$ sudo apt install ./{DEB}"): "test_quickstart.py: needs a root to install into",
     ("README.md", 'one$ sudo cronlock run --key hello -- echo "it was me"'): "test_quickstart.py",
-    ("docs/packages.md", "# apt install ./cronlock_0.1.0_all.deb"): "tests/packaging, on clean roots",
+    ("docs/packages.md", f"# apt install ./{DEB}"): "tests/packaging, on clean roots",
     ("docs/packages.md", "$ ./cronlock.pyz run --key hello -- echo hello"): "test_image.py: needs the file",
     ("docs/packages.md", "$ unzip -p cronlock.pyz share/man/man1/cronlock.1 | man -l -"): "test_image.py likewise",
     ("docs/quickstart.md", "*"): "test_quickstart.py",
-    ("docs/recipes.md", "$ sudo sh image.sh cronlock_0.1.0_all.deb billing"): "test_image.py: needs the package",
+    ("docs/recipes.md", f"$ sudo sh image.sh {DEB} billing"): "test_image.py: needs the package",
     ("docs/recipes.md", "$ cloud-init schema -c user-data.yaml"): "test_recipes.py, which fetches cloud-init",
     ("docs/recipes.md", "$ promtool check rules alerts.yml"): "test_recipes.py, which fetches promtool",
     ("docs/recipes.md", "$ systemd-analyze verify billing.service billing.timer"): "test_recipes.py; no systemd here",

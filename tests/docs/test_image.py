@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from cronlock import __version__
 from labs.installation import ROOT
 from labs.machines import Fleet
 from tests.packaging.debian import clean_root
 from tests.packaging.support import Build, Root, fetch_wheels, run
 
-from .markdown import blocks, steps
+from .markdown import DEB, blocks, steps
 from .scenes import RECIPES
 from .stage import Bare, Redis
 
@@ -52,9 +53,9 @@ def _has_no_traces(machine: Bare) -> None:
 def test_from_a_package(builder: Bare, build: Build) -> None:
     """With the Debian package: it prints the version, and leaves the crontab and nothing of what it tried."""
     builder.take(build.deb)
-    made = builder.type("sh image.sh cronlock_0.1.0_all.deb billing")
+    made = builder.type(f"sh image.sh {DEB} billing")
     assert made.status == 0, made.output
-    assert made.output.splitlines()[-1] == "cronlock 0.1.0"
+    assert made.output.splitlines()[-1] == f"cronlock {__version__}"
     _has_no_traces(builder)
     # What user-data does at boot.
     builder.write("/etc/cronlock.conf", "CRONLOCK_BACKEND=redis://redis.internal\n")
@@ -74,7 +75,7 @@ def test_on_a_fresh_root(tmp_path: Path, build: Build) -> None:
         root.sh("echo 'deb [trusted=yes] file:/srv/repository ./' >/etc/apt/sources.list")
         root.sh(f"printf %s {shlex.quote(_GOOD)} >/root/billing")
         said = root.sh(f"cd /root; sh image.sh {build.deb.name} billing")
-        assert said.splitlines()[-1] == "cronlock 0.1.0"
+        assert said.splitlines()[-1] == f"cronlock {__version__}"
         assert root.run("cat", "/etc/cron.d/billing") == _GOOD
         assert root.has("/usr/sbin/cron")
 

@@ -19,7 +19,7 @@ from labs.servers.process import eventually, need
 from tests.packaging.debian import clean_root
 from tests.packaging.support import Build, fetch_wheels
 
-from .markdown import Block, Step, blocks, steps
+from .markdown import DEB, Block, Step, blocks, steps
 from .stage import Bare, Redis, complain, normal
 
 #: The tick comes within a minute; the rest is for a machine that has much else to do.
@@ -80,7 +80,7 @@ def test_the_documents_say_the_same() -> None:
         " ".join(step.command for block in _terminals(name)[begin : begin + 2] for step in steps(block))
         for name, begin in (("README.md", 1), ("docs/quickstart.md", 0))
     )
-    for words in ("sudo apt install ./cronlock_0.1.0_all.deb", "| sudo tee /etc/cronlock.conf", "-- echo "):
+    for words in (f"sudo apt install ./{DEB}", "| sudo tee /etc/cronlock.conf", "-- echo "):
         assert words in short
         assert words in long
 

@@ -24,6 +24,7 @@ vendor = importlib.import_module("vendor")
 source = importlib.import_module("source")
 
 _LIBRARY = "usr/lib/cronlock"
+_PROJECT = ("CHANGELOG.md", "LICENSE", "Makefile", "README.md")
 
 
 @pytest.fixture(scope="module")
@@ -140,12 +141,14 @@ class TestContents:
         with zipfile.ZipFile(build.wheel) as wheel:
             names = set(wheel.namelist())
         assert {name for name in names if name.endswith(".py")} == _modules_of_checkout(build)
+        assert "cronlock/py.typed" in names
         shared = {name.partition(".data/data/share/man/")[2] for name in names}
         pages = {f"man{page.suffix[1:]}/{page.name}" for page in (build.sources / "man").glob("*.[1-9]")}
         assert shared - {""} == pages
         assert {name for name in names if name.endswith(".data/data/share/doc/cronlock/docs/status.schema.json")}
         archived = run("tar", "-tzf", build.sdist).splitlines()
-        assert any(name.endswith("/tests/packaging/test_packages.py") for name in archived)
+        for needed in ("cronlock/py.typed", "tests/packaging/test_packages.py", *_PROJECT):
+            assert any(name.partition("/")[2] == needed for name in archived), needed
 
 
 def _shell(name: str) -> str:

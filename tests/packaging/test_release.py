@@ -1,0 +1,49 @@
+"""One version: what the program, the changelog, the documents and the packages say."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from pathlib import Path
+
+import pytest
+
+from cronlock import __version__
+from labs.installation import ROOT
+from labs.servers.process import need
+from tests.docs.markdown import DOCUMENTS
+
+from .support import Build, run
+
+_RELEASES = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+
+
+def test_changelog() -> None:
+    """What is not released stands first, then this version with its date, newest first."""
+    assert _RELEASES[0] == "Unreleased"
+    versions, dates = zip(*(release.split(" - ") for release in _RELEASES[1:]))
+    assert versions[0] == __version__
+    assert list(dates) == sorted(dates, reverse=True)
+    assert [datetime.date.fromisoformat(date).isoformat() for date in dates] == list(dates)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_documents(document: Path) -> None:
+    """Each name of a package is one that `make deb` or `make rpm` gives."""
+    named = re.findall(r"cronlock[_-](\d[\w.]*\w)(?=_all\.deb|-1\.noarch\.rpm)", document.read_text())
+    assert set(named) <= {__version__}
+
+
+def test_packages(build: Build) -> None:
+    """Names and fields of deb, rpm, wheel and source archive."""
+    need("rpm", "rpm")
+    assert [build.deb.name, build.rpm.name] == [
+        f"cronlock_{__version__}_all.deb",
+        f"cronlock-{__version__}-1.noarch.rpm",
+    ]
+    assert run("dpkg-deb", "-f", build.deb, "Version") == f"{__version__}\n"
+    assert run("rpm", "-qp", "--queryformat", "%{VERSION}", build.rpm) == __version__
+    assert [build.wheel.name, build.sdist.name] == [
+        f"cronlock-{__version__}-py3-none-any.whl",
+        f"cronlock-{__version__}.tar.gz",
+    ]
