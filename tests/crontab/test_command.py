@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cronlock.crontab import files
-from labs.crons import cronie
+from labs.debian import cronie
 from labs.machines import SHARED, Fleet
 from labs.servers.process import need
 

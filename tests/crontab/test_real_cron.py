@@ -13,7 +13,7 @@ import pytest
 from cronlock.crontab.dialects import DIALECTS
 from cronlock.crontab.lines import Job, parse
 from cronlock.crontab.wrapping import Options, wrap
-from labs.crons import cronie
+from labs.debian import cronie
 from labs.machines import SHARED, Fleet, Machine
 from labs.servers.process import eventually, need
 from tests.crontab.cron import SHOW, STAND_IN, TAKE, Place

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from cronlock import __version__
+from labs.debian import clean_system
 from labs.installation import ROOT
 from labs.machines import Fleet
-from tests.packaging.debian import clean_root
 from tests.packaging.support import Build, Root, fetch_wheels, run
 
 from .markdown import DEB, blocks, steps
@@ -65,10 +65,10 @@ def test_from_a_package(builder: Bare, build: Build) -> None:
 def test_on_a_fresh_root(tmp_path: Path, build: Build) -> None:
     """Where there are neither lists of packages nor cron, as in a container: both are fetched."""
     with Fleet(tmp_path / "fleet") as fleet:
-        root = Root(fleet.machine("fresh"), clean_root())
+        root = Root(fleet.machine("fresh"), clean_system())
         root.copy(build.deb), root.copy(RECIPES / "image.sh")
         # A repository of what is in apt's cache, since a machine of the test's has no network.
-        (tmp_path / "Packages").write_text(_packages(clean_root() / "var/cache/apt/archives"))
+        (tmp_path / "Packages").write_text(_packages(clean_system() / "var/cache/apt/archives"))
         root.machine.run("cp", str(tmp_path / "Packages"), f"{root.path}/var/cache/apt/archives/")
         root.sh("mv /var/cache/apt/archives /srv/repository; mkdir -p /var/cache/apt/archives/partial")
         root.sh("rm -rf /var/lib/apt/lists/* /etc/apt/sources.list.d/*")

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import pytest
 
+from labs.debian import clean_system
 from labs.installation import ROOT
 from labs.machines import Fleet
 from labs.servers.process import eventually, need
-from tests.packaging.debian import clean_root
 from tests.packaging.support import Build, fetch_wheels
 
 from .markdown import DEB, Block, Step, blocks, steps
@@ -47,7 +47,7 @@ def deb(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def site(tmp_path_factory: pytest.TempPathFactory, deb: Path) -> Iterator[Site]:
     """Give machines with nothing of cronlock's but the package in the reader's directory, and the real cron."""
     need("cron", "cron")
-    origin = clean_root() if os.environ.get("CRONLOCK_PACKAGE_ROOTS") else Path("/")
+    origin = clean_system() if os.environ.get("CRONLOCK_PACKAGE_ROOTS") else Path("/")
     with Fleet(tmp_path_factory.mktemp("site") / "fleet") as fleet:
         if not fleet.has_users:
             pytest.skip("cron changes users: needs root, or newuidmap and a range of ids in /etc/subuid")

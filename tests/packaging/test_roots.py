@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from labs.debian import clean_system
 from labs.machines import Fleet
 from labs.servers.process import eventually, need
 
-from .debian import clean_root
 from .support import Build, Root, run
 
 _LIBRARY = "/usr/lib/cronlock"
@@ -27,7 +27,7 @@ _OLD = "0.0.9"
 def root(tmp_path: Path) -> Iterator[Root]:
     """Give a clean Debian on a machine of its own."""
     with Fleet(tmp_path / "fleet") as fleet:
-        yield Root(fleet.machine("debian"), clean_root())
+        yield Root(fleet.machine("debian"), clean_system())
 
 
 @pytest.fixture(scope="session")

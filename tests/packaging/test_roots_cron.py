@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from labs.debian import clean_system
 from labs.machines import SHARED, Fleet, Machine
 from labs.servers.process import eventually, need
 
-from .debian import clean_root
 from .support import Build, Root
 
 _TICKS = int(os.environ.get("CRONLOCK_CRON_TICKS", "2"))
@@ -57,7 +57,7 @@ def _is_idle(root: Root) -> bool:
 def test_three_machines_one_run(fleet: Fleet, build: Build) -> None:
     """apt install, one line of configuration, one of cron: each tick runs on exactly one of three machines."""
     redis = _start_redis(fleet)
-    roots = [Root(fleet.machine(name), clean_root()) for name in ("alpha", "beta", "gamma")]
+    roots = [Root(fleet.machine(name), clean_system()) for name in ("alpha", "beta", "gamma")]
     for root in roots:
         _prepare(root)
         package = root.copy(build.deb)
