@@ -65,17 +65,32 @@ class TestFaults(StoreFaults, Costs):
         return TableHooks(kind.scheme, server)
 
 
-_NAMES = ("h", "h/", "/db", "h/d%00b", "u:p@/db")
-_TABLES = ("a.b.c", "1a", "a%22b", "a%60b", "", "x" * 64)
+#: What cannot be meant, by what is said of it.
 _BAD_URLS = {
-    "postgresql": [
-        *("h/db?host=/run", "/db?host=run", "/db?host=/run&port=x", "h/db?port=5432", "h/db?sslmode=on"),
-        *("h/db?sslrootcert=/does/not/exist", "h/db?passfile=", "h/db?options=-cx", "u:p%00@h/db"),
-    ],
-    "mysql": [
-        *("h/a/b", "h/" + "x" * 65, "h/db?socket=/run/s", "/db?socket=s", "/db?socket=/s&ssl=required", "h/db?ssl=on"),
-        *("h/db?ssl=disabled&ca=/x", "h/db?cert=/x", "h/db?ca=/does/not/exist", "h/db?ssl=required&key=/x"),
-    ],
+    "names no database": ("h", "h/", "h/d%00b"),
+    "names no host": ("/db", "u:p@/db"),
+    "table": [f"h/db?table={table}" for table in ("a.b.c", "1a", "a%22b", "a%60b", "", "x" * 64)],
+    "keys are kept apart by table=": ("h/db?prefix=x",),
+}
+_BAD_FOR_ONE = {
+    "postgresql": {
+        "postgresql:///DATABASE": ("h/db?host=/run", "/db?host=run"),
+        "port": ("/db?host=/run&port=x", "h/db?port=5432"),
+        "sslmode='on'": ("h/db?sslmode=on",),
+        "sslrootcert=/does/not/exist: No such file": ("h/db?sslrootcert=/does/not/exist",),
+        "'passfile' has no value": ("h/db?passfile=",),
+        "unknown parameter 'options'": ("h/db?options=-cx",),
+        "zero byte": ("u:p%00@h/db",),
+    },
+    "mysql": {
+        "names no database": ("h/a/b", "h/" + "x" * 65),
+        "mysql:///DATABASE": ("h/db?socket=/run/s", "/db?socket=s"),
+        "no TLS": ("/db?socket=/s&ssl=required",),
+        "ssl='on'": ("h/db?ssl=on",),
+        "are for TLS": ("h/db?ssl=disabled&ca=/x", "h/db?cert=/x"),
+        "ca=/does/not/exist.*No such file": ("h/db?ca=/does/not/exist",),
+        "key= is given without cert=": ("h/db?ssl=required&key=/x",),
+    },
 }
 
 
@@ -83,9 +98,10 @@ class TestURLs(URLs):
     """What cannot be meant."""
 
     bad_url = tuple(
-        (f"{scheme}://{rest}", "")
-        for scheme, own in _BAD_URLS.items()
-        for rest in (*_NAMES, *(f"h/db?table={table}" for table in _TABLES), "h/db?prefix=x", *own)
+        (f"{scheme}://{rest}", said)
+        for scheme, own in _BAD_FOR_ONE.items()
+        for said, rests in (*_BAD_URLS.items(), *own.items())
+        for rest in rests
     )
 
 
