@@ -22,7 +22,7 @@ def wait_until(condition: Callable[[], object], what: str, limit: float = 60) ->
 
 
 def family(wrapper: int) -> list[int]:
-    """Return wrapper, rear guard (where there is one), guard and command, once all of them run and wait."""
+    """Return wrapper, backup guard (where there is one), guard and command, once all of them run and wait."""
     found: list[int] = []
 
     def complete() -> bool:

@@ -37,8 +37,8 @@ from cronlock.process import linux
 from . import history
 from .findings import DOUBLE, HOLD, LEFT, OUTLIVE, OVERLAP
 
-#: What guards call themselves; a rear guard is the guard's parent, where there is one.
-_GUARD, _REAR_GUARD = "cronlock-guard", "cronlock-rear"
+#: What guards call themselves; a backup guard is the guard's parent, where there is one.
+_GUARD, _BACKUP_GUARD = "cronlock-guard", "cronlock-backup"
 #: After the last lease of a run must be over, this much for a machine that has much to do.
 _LATE = 1.0
 
@@ -49,7 +49,7 @@ def guards(wrapper: int) -> list[int]:
     for pid in linux.children(wrapper):
         if _name(pid) == _GUARD:
             return [pid]
-        if _name(pid) == _REAR_GUARD:
+        if _name(pid) == _BACKUP_GUARD:
             return [pid, *(child for child in linux.children(pid) if _name(child) == _GUARD)]
     return []
 
@@ -57,7 +57,7 @@ def guards(wrapper: int) -> list[int]:
 def command(wrapper: int) -> int | None:
     """Return the pid of a wrapper's command, None if it does not run."""
     between = guards(wrapper)
-    # A guard that was just forked still has the rear guard's name, and is not its command.
+    # A guard that was just forked still has the backup guard's name, and is not its command.
     if not between or _name(between[-1]) != _GUARD:
         return None
     return next(iter(linux.children(between[-1])), None)
@@ -287,7 +287,7 @@ class Agent:
 def _left_alone(run: Run, strike: dict[str, Any]) -> list[dict[str, str]]:
     """Return the grants for a command with children when all that watched over it is killed at once.
 
-    The kernel ends only the command then. Where there is a rear guard, one of three is left to end all.
+    The kernel ends only the command then. Where there is a backup guard, one of three is left to end all.
     """
     everybody = (
         strike["process"] == history.BOTH and strike["signal"] == signal.SIGKILL and len(guards(run.process.pid)) == 1

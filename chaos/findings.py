@@ -231,13 +231,13 @@ def seen(finding: Finding, fault: Fault, history: History, what: str) -> bool:
     for attempt in history.attempts.values():
         if attempt.key != later.key or attempt.node != later.node or attempt is later:
             continue
-        sight = _sight(attempt)
-        if sight is not None and sight < fault.begin and (attempt is earlier or attempt.at >= since):
+        shown_at = _shown_at(attempt)
+        if shown_at is not None and shown_at < fault.begin and (attempt is earlier or attempt.at >= since):
             return True
     return False
 
 
-def _sight(attempt: Attempt) -> float | None:
+def _shown_at(attempt: Attempt) -> float | None:
     """Return since when an attempt's node knows what the server showed it; None if it was shown nothing."""
     if attempt.life is not None:
         return attempt.life.start

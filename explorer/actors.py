@@ -11,8 +11,8 @@ from cronlock.engines import registry
 from cronlock.errors import BackendError
 from cronlock.lease import timing
 from cronlock.lease.leases import Leases
-from cronlock.lease.sights import Sights, decode
 from cronlock.lease.vocabulary import EXITED, LOST, STOPPED, Claim, Conflict, Grant, Pause, Stop
+from cronlock.lease.watermarks import Watermarks, decode
 from cronlock.run.acquisition import Acquisition
 from cronlock.run.holding import Access, Holding
 from cronlock.run.log import Log
@@ -41,8 +41,8 @@ class _Interrupted(Exception):
     """A signal came while it waited."""
 
 
-class _Memory(Sights):
-    """Sights in memory: what one node remembers."""
+class _Memory(Watermarks):
+    """Watermarks in memory: what one node remembers."""
 
     __slots__ = ("_texts",)
 
@@ -91,7 +91,7 @@ def run(
         wanted, clock, log = settings(actor, **changes), actor.world.clock, _Silent()
         access = Access(wanted, clock, log)  # type: ignore[arg-type]
         if memory is not None:
-            access.sights = _Memory(memory, clock)
+            access.watermarks = _Memory(memory, clock)
         asked, acquisition = _owners(access), Acquisition(access)
         try:
             answer = acquisition.acquire(actor.pause)

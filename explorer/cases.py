@@ -131,10 +131,10 @@ def forced_late(world: World, monitor: Monitor) -> None:
     world.add("y", actors.run(monitor, min_hold=0.0, lasts=TTL / 2), starts_at=1.5)
 
 
-def forgetful(world: World, monitor: Monitor) -> None:
+def state_loss(world: World, monitor: Monitor) -> None:
     """Two runs of one node, on a server that may lose what it has."""
     memory: dict[str, bytes] = {}
-    world.may_forget = monitor.forgets = True
+    world.may_lose_state = monitor.state_lost = True
     world.add("x", actors.run(monitor, memory=memory, lasts=TTL / 4, min_hold=0.0))
     world.add("y", actors.run(monitor, memory=memory, min_hold=0.0), starts_at=1.0)
     world.add("z", actors.run(monitor, memory=memory, min_hold=0.0, wait=TTL), starts_at=2 * TTL)
@@ -291,7 +291,7 @@ SMALL: tuple[tuple[Case, int, int], ...] = (
     (slow_renewal, 1, 2),
     (forced_and_standby, 1, 2),
     (forced_late, 1, 2),
-    (forgetful, 1, 2),
+    (state_loss, 1, 2),
     (dead_taken_over, 1, 2),
     (late_word, 1, 2),
     (late_word_given_up, 1, 3),

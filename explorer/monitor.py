@@ -79,7 +79,7 @@ class Monitor:
         #: Owners that gave up, and were answered.
         self._gave_up: set[str] = set()
         #: Whether the server may lose what it has: then nodes that never saw the key cannot be held to anything.
-        self.forgets = False
+        self.state_lost = False
         world.deadlines = lambda: [one.deadline + MOMENT for one in self.starts if one.alive]  # type: ignore[method-assign]
 
     def started(self, actor: Actor, held: Holding) -> Started:
@@ -92,9 +92,9 @@ class Monitor:
         for other in self.starts if new.fence not in self._forced else []:
             forced = other.fence in self._forced
             # A server that lost it all is, for a request of somebody who never saw it, what it was before.
-            sight = held.grant.claim.sight
-            known = sight is not None and sight.floor >= other.fence
-            unseen = self.forgets and not known and not self._was_shown(actor, other.fence)
+            watermark = held.grant.claim.watermark
+            known = watermark is not None and watermark.fence >= other.fence
+            unseen = self.state_lost and not known and not self._was_shown(actor, other.fence)
             if other.alive and not (forced or unseen):
                 raise Violation(f"{actor.name} and {other.actor.name} run at the same time")
             if other.fence >= new.fence and not unseen:
@@ -159,7 +159,7 @@ class Monitor:
             raise Violation(f"{started.actor.name} renews, and is not told that it is to end")
         if told and started.owner not in self.stopping:
             raise Violation(f"{started.actor.name} is told to end, and nobody asked that")
-        if held.lost and started.alive and not self.forgets and started.fence not in self._forced:
+        if held.lost and started.alive and not self.state_lost and started.fence not in self._forced:
             raise Violation(f"{started.actor.name} is told that its lease is lost, and nobody took it")
 
     def refused(self, actor: Actor, owner: str, answer: Conflict, wanted: Any) -> None:
@@ -232,14 +232,14 @@ class Monitor:
         if not isinstance(answer, Grant):
             raise Violation(f"a free key is refused: {answer.why}")
         fences = [one.fence for one in self.starts]
-        if not self.forgets and any(fence >= (answer.fence or 0) for fence in fences):
+        if not self.state_lost and any(fence >= (answer.fence or 0) for fence in fences):
             raise Violation("the fence went back")
         self._check_history(leases)
 
     def _check_history(self, leases: Leases) -> None:
         record = leases.read(KEY)
         recorded = {run.fence: run for run in record.history} if record is not None else {}
-        for one in self.starts if not self.forgets else []:
+        for one in self.starts if not self.state_lost else []:
             if one.fence not in recorded:
                 raise Violation(f"{one.actor.name} ran, and no record has it")
             outcome = recorded[one.fence].outcome

@@ -157,7 +157,7 @@ class World:
         self._under_way: list[tuple[str, Call]] = []
         self._may_step = True
         #: Whether the server may lose what it has, once.
-        self.may_forget = False
+        self.may_lose_state = False
 
     def add(self, name: str, script: Callable[[Actor], None], *, starts_at: float = 0.0) -> Actor:
         """Add an actor that begins after so many seconds."""
@@ -237,8 +237,8 @@ class World:
                 options.append(partial(self._stop_behind, actor))
         if self._may_step:
             options.append(self._step)
-        if self.may_forget:
-            options.append(self._forget)
+        if self.may_lose_state:
+            options.append(self._lose_state)
         return options
 
     # What can happen to a request.
@@ -302,9 +302,9 @@ class World:
         self.server.ahead += STEP
         self.tell(f"the server's clock is set forward by {STEP:g} s")
 
-    def _forget(self) -> None:
+    def _lose_state(self) -> None:
         self._faults -= 1
-        self.may_forget = False
+        self.may_lose_state = False
         self.server.forget(KEY)
         self.tell("the server loses what it has")
 

@@ -449,7 +449,7 @@ def a_message(data: Data) -> None:
     try:
         with expecting(ForeignValue):
             token = sqs_queue.read_message(message if isinstance(message, dict) else {}, 1.7e9)
-            assert sqs_queue.doubt(token, a_claim(data)) >= 0
+            assert sqs_queue.quarantine(token, a_claim(data)) >= 0
     except ValueError as error:
         said(error)
 

@@ -1,4 +1,4 @@
-"""What lies in files: keys' files, sights, the kernel's tables."""
+"""What lies in files: keys' files, watermarks, the kernel's tables."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from cronlock.errors import ConfigError, ForeignValue
 from cronlock.lease import state
 from cronlock.lease.clock import boot_id
 from cronlock.lease.leases import Leases
-from cronlock.lease.sights import Sights, encode
 from cronlock.lease.vocabulary import Conflict, Pause, Run, Stop
+from cronlock.lease.watermarks import Watermarks, encode
 from cronlock.process import linux
 from cronlock.testing.simulated import SimulatedClock
 
@@ -38,7 +38,7 @@ _ROOM = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
 def fields_of(data: Data) -> dict[str, str]:
-    """Return the fields of a sight, with numbers of every kind."""
+    """Return the fields of a watermark, with numbers of every kind."""
     fields = {data.pick(_FIELDS): data.digits() for _ in range(data.below(6))}
     if data.chance(3):
         fields["boot"] = boot_id()
@@ -93,23 +93,23 @@ def _slot(data: Data) -> bytes:
     return b"cronlock=2\tslot\t%08x\t%b" % (binascii.crc32(body), body)
 
 
-def a_sight(data: Data) -> None:
-    """A sight may hold anything: it counts, or is as if it were not there; and is written anew."""
+def a_watermark(data: Data) -> None:
+    """A watermark may hold anything: it counts, or is as if it were not there; and is written anew."""
     with _directory() as folder:
         clock = SimulatedClock()
-        Sights(folder, "redis://h", KEY, clock).remember(Conflict("held", remaining=1.0, fence=7))
-        (path,) = Path(folder, "sights").iterdir()
+        Watermarks(folder, "redis://h", KEY, clock).remember(Conflict("held", remaining=1.0, fence=7))
+        (path,) = Path(folder, "watermarks").iterdir()
         path.write_bytes(data.maimed(encode(fields_of(data)) if data.chance(2) else path.read_bytes(), _TOKENS))
-        sights = Sights(folder, "redis://h", KEY, clock)
-        sight = sights.recall()
-        assert sight is None or sight.age >= 0
-        # Only who remembers can be told that the server forgot.
-        why = "held" if sight is None else data.pick(("held", "forgotten"))
-        sights.remember(Conflict(why, remaining=1.0, fence=data.below(100) or None))
-        again = Sights(folder, "redis://h", KEY, clock).recall()
+        watermarks = Watermarks(folder, "redis://h", KEY, clock)
+        watermark = watermarks.recall()
+        assert watermark is None or watermark.age >= 0
+        # Without a watermark nobody can notice state loss.
+        why = "held" if watermark is None else data.pick(("held", "forgotten"))
+        watermarks.remember(Conflict(why, remaining=1.0, fence=data.below(100) or None))
+        again = Watermarks(folder, "redis://h", KEY, clock).recall()
         assert again is not None
-        assert sight is None or again.floor >= sight.floor
-        assert sights.problem is None
+        assert watermark is None or again.fence >= watermark.fence
+        assert watermarks.problem is None
 
 
 def some_mounts(data: Data) -> None:
@@ -171,4 +171,4 @@ def _put(path: str, content: bytes) -> None:
         file.write(content)
 
 
-TARGETS = (a_state, a_keys_file, a_sight, some_mounts, some_processes)
+TARGETS = (a_state, a_keys_file, a_watermark, some_mounts, some_processes)

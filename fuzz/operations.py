@@ -12,7 +12,7 @@ from cronlock.commands.views import prometheus, state, table
 from cronlock.errors import BackendError, ConfigError
 from cronlock.lease import state as states
 from cronlock.lease.describe import describe
-from cronlock.lease.vocabulary import DIED, EXITED, LOST, Claim, Conflict, Ending, Grant, Record, Run, Sight
+from cronlock.lease.vocabulary import DIED, EXITED, LOST, Claim, Conflict, Ending, Grant, Record, Run, Watermark
 from cronlock.run.log import as_text
 
 from .data import Data
@@ -28,7 +28,7 @@ _MOST_KEYS = 100
 
 def a_claim(data: Data) -> Claim:
     """Return a claim of somebody whom the server may know."""
-    sight = Sight(data.below(1000), float(data.below(100)), None if data.chance(2) else 1.0, 300.0)
+    watermark = Watermark(data.below(1000), float(data.below(100)), None if data.chance(2) else 1.0, 300.0)
     return Claim(
         key=KEY,
         owner=data.pick(OWNERS[:2]),
@@ -38,7 +38,7 @@ def a_claim(data: Data) -> Claim:
         ttl=data.pick((2.0, 30.0, 300.0)),
         hold=data.pick((0.0, 45.0)),
         ignore_hold=data.chance(4),
-        sight=sight if data.chance(2) else None,
+        watermark=watermark if data.chance(2) else None,
         standby_for=data.pick(OWNERS[:2]) if data.chance(4) else None,
     )
 

@@ -74,7 +74,7 @@ _CLIENTS = {
 }
 
 _JOB = _names("durations errors keys config config.arguments config.file config.options config.settings")
-_JOB |= _names("lease lease.clock lease.leases lease.rules lease.sights lease.state lease.store")
+_JOB |= _names("lease lease.clock lease.leases lease.rules lease.watermarks lease.state lease.store")
 _JOB |= _names("lease.timing lease.vocabulary value")
 _JOB |= _names("process process.command process.guard process.linux process.orders")
 _JOB |= _names("process.signals process.terminal process.watchdog")
@@ -261,7 +261,7 @@ class TestSystemCalls:
     def test_a_run_starts_a_guard_and_the_command(self, starter: Starter, tmp_path: Path, backend: str) -> None:
         """Guard and command are forked, the interpreter and the command executed, and one connection made.
 
-        A lease of a server's has a rear guard, too.
+        A lease of a server's has a backup guard, too.
         """
         connections = 0 if backend == "file" else 1
         expected = {"execve": 2, "connect": connections, "fork": 2 + connections}

@@ -112,7 +112,7 @@ _ALL = (
         "guards-death-unnoticed",
         "when the guard dies, the wrapper does not end what the command started",
         [Edit("process.kill_all(self._guard.command_pid, adopts=self._adopts, spared=self._spared)", "True")],
-        "file",  # Elsewhere the rear guard would do it.
+        "file",  # Elsewhere the backup guard would do it.
         "kill-guard",
         (OVERLAP, OUTLIVE, LEFT),
         options=_LONG,
@@ -139,8 +139,8 @@ _ALL = (
         (DOUBLE, HOLD, STUCK),
     ),
     Tooth(
-        "sights-not-remembered",
-        "what a node saw is forgotten, so that a server that forgot is believed",
+        "watermarks-not-remembered",
+        "watermarks are not kept, so that a server that lost its state is believed",
         [Edit("if not self.backend.traits.local and settings.state_dir is not None:", "if False:")],
         "redis-memory",
         "server-restart",
@@ -179,7 +179,12 @@ _ALL = (
     Tooth(
         "fence-from-one",
         "the fence counts the runs that the server remembers",
-        [Edit("max(state.fence + 1, seen.floor, sight.floor + 1 if sight is not None else 0)", "state.fence + 1")],
+        [
+            Edit(
+                "max(state.fence + 1, seen.floor, watermark.fence + 1 if watermark is not None else 0)",
+                "state.fence + 1",
+            )
+        ],
         "redis-memory",
         "server-restart",
         (FENCE,),

@@ -7,11 +7,11 @@ from .base import System
 from .ensembles import Etcd, ZooKeeper
 from .files import Files
 from .memcached import Memcached, MemcachedThree
-from .redis import Cluster, RedisAlone, RedisForgetful, Sentinel
+from .redis import Cluster, RedisAlone, RedisInMemory, Sentinel
 from .sql import Mysql, Postgresql
 
 _ALL = (
-    *(Files, RedisAlone, RedisForgetful, Sentinel, Cluster, Memcached, MemcachedThree),
+    *(Files, RedisAlone, RedisInMemory, Sentinel, Cluster, Memcached, MemcachedThree),
     *(ZooKeeper, Etcd, Postgresql, Mysql, DynamoDB, S3, SQS),
 )
 #: All of them, by name.

@@ -56,7 +56,7 @@ class RedisAlone(System):
                 client.config_set("maxmemory", 0)
 
 
-class RedisForgetful(RedisAlone):
+class RedisInMemory(RedisAlone):
     """A restart loses everything."""
 
     name = "redis-memory"

@@ -11,8 +11,8 @@ from ..engines import registry
 from ..errors import UsageError, nearest
 from ..lease import rules
 from ..lease.clock import SystemClock
-from ..lease.sights import Sights
 from ..lease.vocabulary import HELD, HOLD, Record
+from ..lease.watermarks import Watermarks
 from . import common, completion
 from .views import table
 
@@ -63,7 +63,7 @@ def command(keys: tuple[str, ...], older_than: str | None, force: bool, **values
                     staying, gone = staying + 1, gone - 1
                     click.echo(f"{table.printable(key)}: stays: somebody used it just now", err=True)
                 elif chosen.state_dir is not None:
-                    Sights(chosen.state_dir, place, key, SystemClock()).forget()
+                    Watermarks(chosen.state_dir, place, key, SystemClock()).forget()
             click.echo(f"{gone} forgotten")
         elif older_than is not None:
             click.echo(f"no key is unused for {durations.show(age)}")

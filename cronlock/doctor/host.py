@@ -80,12 +80,12 @@ def key_file(path: str) -> Iterator[Finding]:
 def state_directory(chosen: Settings) -> Iterator[Finding]:
     """Look whether what was seen of each key can be remembered there."""
     directory = chosen.state_dir
-    consequence = "a server that forgot its leases goes unnoticed"
+    consequence = "a server that lost its leases goes unnoticed"
     if directory is None:
         yield Finding("state directory", WARNING, f"there is no HOME for one: {consequence}", "set --state-dir")
         return
     remedy = "let this user write there, or name another with --state-dir"
-    place = os.path.join(directory, "sights")
+    place = os.path.join(directory, "watermarks")
     # What is not there yet is made: by who may write above it.
     while not os.path.lexists(place):
         place = os.path.dirname(place)

@@ -42,5 +42,5 @@ def boot_id() -> str:
             return file.read(64).decode("ascii", "replace").strip()
     except OSError:
         # No such file outside of Linux: the moment of boot, to ten seconds, stands in. Setting the wall clock is a boot
-        # then, which errs on the safe side: what was noted before is as old as this boot, and a doubt begins anew.
+        # then, which errs on the safe side: what was noted before is as old as this boot, and a quarantine begins anew.
         return f"{(time.time() - SystemClock().now()) / 10:.0f}"

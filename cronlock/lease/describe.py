@@ -52,7 +52,7 @@ def describe(conflict: Conflict) -> str:
         return f"{by} ran it: {ending(run.outcome, run.status)}"
     if conflict.why == DEFERRED and run is not None:
         return f"{by} ran it: {ending(run.outcome, run.status)}; left to other hosts"
-    # FORGOTTEN.
+    # STATE_LOST.
     return f"the server lost data that this machine had seen; a lost lease may be out; held for another {left}"
 
 

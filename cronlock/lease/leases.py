@@ -13,7 +13,7 @@ from . import rules
 from .clock import SystemClock
 from .state import State, decode, encode
 from .store import NO_HOLD, Cell
-from .vocabulary import RELEASED, Conflict, Grant, Sight
+from .vocabulary import RELEASED, Conflict, Grant, Watermark
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -132,9 +132,9 @@ class Leases:
                     previous_status=former.status if former and former.tick == claim.standby_for else None,
                 )
             self._check(deadline, claim.key)
-            if state.fence > (judged.sight.floor if judged.sight is not None else 0):
+            if state.fence > (judged.watermark.fence if judged.watermark is not None else 0):
                 # Should the server have lost what it showed just now.
-                judged = judged.but(sight=Sight(floor=state.fence, age=0.0, noticed_age=0.0))
+                judged = judged.but(watermark=Watermark(fence=state.fence, age=0.0, loss_noticed_ago=0.0))
 
     def renew(self, grant: Grant) -> bool:
         """Let the lease last as long as the claim asks for from now on, by one swap; False if it is not ours.
@@ -317,9 +317,9 @@ class Leases:
             ) from None
 
     def _forgotten(self, claim: Claim, state: State, deadline: float) -> Conflict | None:
-        if not rules.is_forgotten(state, claim) or rules.is_run_of(state, claim.owner):
+        if not rules.has_lost_state(state, claim) or rules.is_run_of(state, claim.owner):
             return None
-        return rules.doubt(state, claim, self.store.uptime(claim.key, deadline), evicts=self.traits.evicts)
+        return rules.quarantine(state, claim, self.store.uptime(claim.key, deadline), evicts=self.traits.evicts)
 
     def _held(self, grant: Grant, deadline: float) -> _Held | None:
         """Return what the grant keeps; what is there now if that is another's."""

@@ -21,13 +21,13 @@ from .vocabulary import (
     DEFERRED,
     DIED,
     ENDED,
-    FORGOTTEN,
     HELD,
     HISTORY,
     HOLD,
     NOT_STARTED,
     PAUSED,
     RELEASED,
+    STATE_LOST,
     STOPPED,
     UNDONE,
     Conflict,
@@ -76,7 +76,7 @@ def stop_of(state: State, owner: str) -> Stop | None:
 
 
 def refuse(state: State, claim: Claim, seen: Cell, now: float) -> Conflict | None:
-    """Return why `claim` does not get the key, None if it does; see `doubt` for the one reason besides.
+    """Return why `claim` does not get the key, None if it does. `quarantine` decides the one further reason.
 
     Epoch time `now` is the earliest that it can be.
     """
@@ -144,32 +144,32 @@ def _tick(state: State, claim: Claim, seen: Cell) -> tuple[str, Run | None]:
     return (_OPEN if given_back else _DONE), None
 
 
-def is_forgotten(state: State, claim: Claim) -> bool:
-    """Whether the store shows less than this node has seen of the key."""
-    return claim.sight is not None and state.fence < max(1, claim.sight.floor)
+def has_lost_state(state: State, claim: Claim) -> bool:
+    """Whether the store shows a lower fence than this node's watermark."""
+    return claim.watermark is not None and state.fence < max(1, claim.watermark.fence)
 
 
-def doubt(state: State, claim: Claim, uptime: float | None, *, evicts: bool) -> Conflict | None:
-    """Refuse while a lease may be out that the server forgot (`is_forgotten`).
+def quarantine(state: State, claim: Claim, uptime: float | None, *, evicts: bool) -> Conflict | None:
+    """Return a conflict while a lease that the server lost may still be out (see `has_lost_state`), else None.
 
-    A server that started after the sight lost what it had then: all that was out is over once it is up for the
-    ttl; `uptime` is the least that it can be. Otherwise it was a failover, a flush or a restored backup, and when
-    that was only this node can tell: it waits from when it first noticed. Unless the store `evicts` records that
-    nobody uses.
+    If the server started after the watermark was written, every earlier lease is over once it is up for the ttl;
+    `uptime` is a lower bound. Otherwise a failover, a flush or a restored backup lost state at an unknown time,
+    so the quarantine counts from when this node first noticed. A store that `evicts` unused records may miss one
+    without any loss.
     """
-    sight = claim.sight
-    assert sight is not None
-    noticed = sight.noticed_age or 0.0
-    if uptime is not None and uptime < sight.age:
+    watermark = claim.watermark
+    assert watermark is not None
+    noticed = watermark.loss_noticed_ago or 0.0
+    if uptime is not None and uptime < watermark.age:
         # Too close to tell which was first: whichever lets it wait for longer.
-        waited = uptime if evicts or uptime + _UPTIME_SLACK < sight.age else min(uptime, noticed)
+        waited = uptime if evicts or uptime + _UPTIME_SLACK < watermark.age else min(uptime, noticed)
     elif evicts:
         return None
     else:
         waited = noticed
-    if waited >= claim.doubt:
+    if waited >= claim.quarantine:
         return None
-    return Conflict(FORGOTTEN, remaining=claim.doubt - waited, run=state.run, fence=state.fence or None)
+    return Conflict(STATE_LOST, remaining=claim.quarantine - waited, run=state.run, fence=state.fence or None)
 
 
 def grant(state: State, claim: Claim, seen: Cell, at: float) -> State:
@@ -177,8 +177,8 @@ def grant(state: State, claim: Claim, seen: Cell, at: float) -> State:
     mine = is_run_of(state, claim.owner)
     if mine and seen.lease:
         return state
-    sight, latest = claim.sight, state.latest
-    fence = max(state.fence + 1, seen.floor, sight.floor + 1 if sight is not None else 0)
+    watermark, latest = claim.watermark, state.latest
+    fence = max(state.fence + 1, seen.floor, watermark.fence + 1 if watermark is not None else 0)
     took_over = None
     if mine:
         assert state.run is not None
@@ -268,7 +268,7 @@ def force_release(state: State, owner: str, seen: Cell) -> State | None:
 
 
 def pause(state: State, pause: Pause, seen: Cell) -> State:
-    """Return the state once no run may start. A fence is passed over, so that a server that forgot it is noticed."""
+    """Return the state once no run may start. A fence is passed over, so that its loss is noticed."""
     reason = states.bounded(pause.reason, states.LONGEST_REASON)
     pause = pause.but(user=states.bounded(pause.user), host=states.bounded(pause.host), reason=reason)
     return state.but(fence=max(state.fence + 1, seen.floor), paused=pause)

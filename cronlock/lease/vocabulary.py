@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 #: Why a key was not granted.
 HELD = "held"  # another run's lease
 HOLD = "hold"  # the last run's min-hold is not over
-FORGOTTEN = "forgotten"  # the server may have lost a lease that is still out
+STATE_LOST = "forgotten"  # the server may have lost a lease that is still out
 ENDED = "ended"  # the run that a standby waits for needs nobody to take it over
 PAUSED = "paused"  # somebody paused it
 DEFERRED = "deferred"  # its tick failed on this host, and another may be standing by
@@ -58,15 +58,14 @@ class Traits(Value):
     evicts: bool = False
 
 
-class Sight(Value):
-    """What this node last saw of a key on this backend; see `cronlock.lease.sights`."""
+class Watermark(Value):
+    """The highest fence that this host saw of a key on this backend; see `cronlock.lease.watermarks`."""
 
-    #: The highest fence seen; the next one must be larger.
-    floor: int
-    #: At least so long ago was it seen.
+    fence: int
+    #: Seconds since it was seen, at least.
     age: float
-    #: How long ago it was first noticed that the server shows less than `floor`, if it was.
-    noticed_age: float | None
+    #: Seconds since this host first noticed that the server shows less than `fence`; None if it does not.
+    loss_noticed_ago: float | None
     #: The ttl of the lease that was seen, 0 if unknown.
     ttl: float = 0.0
 
@@ -85,7 +84,7 @@ class Claim(Value):
     hold: float
     #: Take the key although the last run's hold is not over.
     ignore_hold: bool = False
-    sight: Sight | None = None
+    watermark: Watermark | None = None
     #: Take the key only over from a run of this tick (`Run.tick`) that died, whatever its hold.
     standby_for: str | None = None
     #: The fence of the run that it stands by for: should that give the key back, nothing else tells.
@@ -101,9 +100,9 @@ class Claim(Value):
     defers: bool = False
 
     @property
-    def doubt(self) -> float:
-        """For how long a lease that the server forgot may be out, in seconds."""
-        return self.ttl if self.sight is None else max(self.ttl, self.sight.ttl)
+    def quarantine(self) -> float:
+        """How long the key counts as held after state loss, in seconds."""
+        return self.ttl if self.watermark is None else max(self.ttl, self.watermark.ttl)
 
 
 class Grant(Value):
@@ -192,13 +191,13 @@ class Stop(Value):
 class Conflict(Value):
     """The answer that the key is not to be had now. An answer, not a failure."""
 
-    #: HELD, HOLD, FORGOTTEN, ENDED, PAUSED or DEFERRED.
+    #: HELD, HOLD, STATE_LOST, ENDED, PAUSED or DEFERRED.
     why: str
     #: Seconds until the key can be free; for a lease, if it is not renewed; infinite for a pause without an end.
     remaining: float
     #: The holder's run, or the last run for a hold or an end.
     run: Run | None = None
-    #: The highest fence that the server shows, for this node's sight.
+    #: The highest fence that the server shows, for this node's watermark.
     fence: int | None = None
     pause: Pause | None = None
 

@@ -4,7 +4,7 @@ The wrapper talks to the backend, and any request may hang; the guard does no I/
 nothing keeps it from ending the command in time. It is a child subreaper: every process that the
 command leaves behind becomes its child, so "no child is left" means that all of them are dead.
 
-Behind it may stand the rear guard, which is its parent and the wrapper's child, and does nothing
+Behind it may stand the backup guard, which is its parent and the wrapper's child, and does nothing
 until the guard is killed: then it ends what the guard left. While the wrapper lives, that could do
 so as well; but once both are killed, the kernel would end the command alone, not what that has
 started. What ends over living processes needs it; a lock that they keep does not.
@@ -29,7 +29,7 @@ class GuardDied(Exception):
 class Guard:
     """The wrapper's hold on its guard."""
 
-    __slots__ = ("_control", "_rear", "child", "command_pid", "forked_at", "pid", "reports")
+    __slots__ = ("_backup", "_control", "child", "command_pid", "forked_at", "pid", "reports")
 
     def __init__(self, told: Orders) -> None:
         """Fork the guard, which starts the command. There may be no other thread. Raises OSError."""
@@ -37,7 +37,7 @@ class Guard:
         mine, reports = os.pipe()
         self.reports = orders.Pipe(mine)
         self.command_pid: int | None = None
-        self._rear = told.rear
+        self._backup = told.backup
         #: The guard's own, once it has forked the command.
         self.pid: int | None = None
         # No signal may find the child with the wrapper's handlers.
@@ -45,7 +45,7 @@ class Guard:
         try:
             #: From before the fork, by boot time.
             self.forked_at = told.clock.now()
-            #: The rear guard, where there is one, else the guard.
+            #: The backup guard, where there is one, else the guard.
             self.child = os.fork()
             if self.child == 0:
                 os.close(self._control)
@@ -99,10 +99,10 @@ class Guard:
                 pass  # Its reports' end says so.
 
     def pids(self) -> frozenset[int]:
-        """Return the pids of rear guard and guard."""
+        """Return the pids of backup guard and guard."""
         if self.pid is not None:
             return frozenset((self.child, self.pid))
-        return frozenset((self.child, *(linux.children(self.child) if self._rear else ())))
+        return frozenset((self.child, *(linux.children(self.child) if self._backup else ())))
 
     def _tell(self, message: Message) -> None:
         if self._control < 0:
@@ -116,8 +116,8 @@ class Guard:
 def _live(told: Orders, control: int, reports: int) -> None:
     """Be the guard, and never return."""
     try:
-        if told.rear:
-            _leave_rear_guard(control, reports, told.null)
+        if told.backup:
+            _fork_backup_guard(control, reports, told.null)
         watchdog.Watchdog(told, control, reports).live()
     except BaseException as error:
         # Only a fault of ours gets here. The wrapper sees the pipe's end and ends the command.
@@ -126,12 +126,12 @@ def _live(told: Orders, control: int, reports: int) -> None:
     os._exit(0)
 
 
-def _leave_rear_guard(control: int, reports: int, null: int) -> None:
+def _fork_backup_guard(control: int, reports: int, null: int) -> None:
     """Return as the guard, a child of this process, which stays to end what a killed guard leaves behind."""
     if not (linux.has_proc() and linux.become_subreaper()):
         return  # It would not find what is left.
     os.setpgid(0, 0)
-    linux.set_name("cronlock-rear")
+    linux.set_name("cronlock-backup")
     try:
         guard = os.fork()
     except OSError:

@@ -94,8 +94,8 @@ class Orders(Value):
     timeout: float | None
     #: Whether the command is stopped when the wrapper is gone.
     stop_on_loss: bool
-    #: Whether a rear guard ends what a killed guard leaves when the wrapper cannot.
-    rear: bool
+    #: Whether a backup guard ends what a killed guard leaves when the wrapper cannot.
+    backup: bool
     #: Descriptor from which the numbers of signals for the command are read.
     signals: int
     #: Descriptor of /dev/null, from before anything was started: it may be missing, or no descriptor be left.

@@ -7,7 +7,7 @@ import os
 from .. import durations, keys
 from ..errors import BackendUnavailable, ConfigError, CronlockError, GivenBack
 from ..lease import timing
-from ..lease.vocabulary import ENDED, FORGOTTEN, HELD, PAUSED, Claim, Conflict
+from ..lease.vocabulary import ENDED, HELD, PAUSED, STATE_LOST, Claim, Conflict
 from .holding import Holding
 
 TYPE_CHECKING = False
@@ -141,7 +141,7 @@ class Acquisition:
         answer = self._send_in_time()
         if not isinstance(answer, Conflict):
             return self._granted(answer)
-        answer = self._unless_forgotten(answer)
+        answer = self._unless_state_lost(answer)
         self.access.note(answer)
         if self._in_doubt:
             # A duplicate of an earlier request may still be on its way, and find the key free.
@@ -178,7 +178,7 @@ class Acquisition:
             if self._awaited is not None:
                 self._claim.hold = timing.takeover_hold(self.access.settings.min_hold, now - self._began)
         self._claim.defers = self.defers
-        self._claim.sight = None if self.access.sights is None else self.access.sights.recall()
+        self._claim.watermark = None if self.access.watermarks is None else self.access.watermarks.recall()
         try:
             last_word = _LAST_WORD * self.access.settings.backend_timeout
             answer = self.access.within(self._end - last_word - now).acquire(self._claim)
@@ -218,12 +218,12 @@ class Acquisition:
         self._say_drift(grant)
         return holding
 
-    def _unless_forgotten(self, conflict: Conflict) -> Conflict:
-        """Return `conflict`, or FORGOTTEN for an end that the server made up by losing the run stood by for."""
+    def _unless_state_lost(self, conflict: Conflict) -> Conflict:
+        """Return `conflict`, or STATE_LOST for an end that the server made up by losing the run stood by for."""
         fence = conflict.fence or 0
         if conflict.why == ENDED and fence < self._shown:
-            # Whether the run ended is not known: its lease may be out, and the sight of it must stay as it is.
-            return Conflict(FORGOTTEN, remaining=self._claim.doubt, run=conflict.run, fence=conflict.fence)
+            # Whether the run ended is not known: its lease may be out, and the watermark of it must stay as it is.
+            return Conflict(STATE_LOST, remaining=self._claim.quarantine, run=conflict.run, fence=conflict.fence)
         self._shown = max(self._shown, fence)
         return conflict
 

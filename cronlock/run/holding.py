@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..lease.clock import Clock
-    from ..lease.sights import Sights
     from ..lease.vocabulary import Backend, Conflict, Grant
+    from ..lease.watermarks import Watermarks
     from ..process.orders import Plan
     from .log import Log
 
@@ -41,11 +41,11 @@ class Access:
             log.notice("no backend is configured: the file backend guards this machine only; see --backend")
         self._check_ttl()
         self._check_records()
-        self.sights: Sights | None = None
+        self.watermarks: Watermarks | None = None
         if not self.backend.traits.local and settings.state_dir is not None:
-            from ..lease.sights import Sights
+            from ..lease.watermarks import Watermarks
 
-            self.sights = Sights(settings.state_dir, registry.place(settings.backend_url), settings.key, clock)
+            self.watermarks = Watermarks(settings.state_dir, registry.place(settings.backend_url), settings.key, clock)
 
     def within(self, seconds: float) -> Backend:
         """Return the backend, whose next call may take so long, and no longer than --backend-timeout."""
@@ -64,10 +64,10 @@ class Access:
 
     def note(self, answer: Grant | Conflict) -> None:
         """Remember what was seen, and say what the backend wants said."""
-        if self.sights is not None:
-            self.sights.remember(answer)
-            if self.sights.problem is not None:
-                self.log.info(f"cannot remember what was seen: {self.sights.problem}; see --state-dir")
+        if self.watermarks is not None:
+            self.watermarks.remember(answer)
+            if self.watermarks.problem is not None:
+                self.log.info(f"cannot remember what was seen: {self.watermarks.problem}; see --state-dir")
         while self.backend.notices:
             self.log.warning(self.backend.notices.pop(0))
 

@@ -7,7 +7,7 @@ import os
 from .. import durations, errors
 from ..errors import BackendError, CronlockError, LeaseOver
 from ..lease import timing
-from ..lease.vocabulary import EXITED, FORGOTTEN, LOST, NOT_STARTED, STOPPED, TIMED_OUT, Conflict
+from ..lease.vocabulary import EXITED, LOST, NOT_STARTED, STATE_LOST, STOPPED, TIMED_OUT, Conflict
 from ..process import signals
 from .acquisition import Acquisition
 from .holding import Access
@@ -94,7 +94,7 @@ class Job:
 
     def _skip(self, conflict: Conflict) -> int:
         # Not another run's doing: somebody should know.
-        level = WARNING if conflict.why == FORGOTTEN else NOTICE
+        level = WARNING if conflict.why == STATE_LOST else NOTICE
         if self._log.tells_outcomes or self._log.shows(level):
             from . import outcome
 

@@ -89,7 +89,7 @@ class Supervisor:
             timeout=settings.timeout,
             stop_on_loss=stop_on_loss,
             # A lock lasts as long as any process of the command; a lease lapses over them.
-            rear=stop_on_loss and holding is not None and descriptor is None,
+            backup=stop_on_loss and holding is not None and descriptor is None,
             signals=self._signals.reader,
             null=self._null,
             terminal=terminal,

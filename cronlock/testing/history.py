@@ -26,8 +26,8 @@ from cronlock.lease.vocabulary import (
     Grant,
     Pause,
     Run,
-    Sight,
     Stop,
+    Watermark,
 )
 
 from .hooks import LONG, StoreHooks, fresh_key, make_claim, make_ending
@@ -101,7 +101,7 @@ class _World:
         return str(self.nodes[node].stop(self.key, Stop(owner, "somebody", f"node-{node}")))
 
     def forget(self, node: int) -> str:
-        """Remove what is recorded. Fences that came from a sight alone no floor knows: they begin anew."""
+        """Remove what is recorded. Fences that came from a watermark alone no floor knows: they begin anew."""
         if gone := self.nodes[node].forget(self.key, -60.0):
             self._forgotten = len(self.fences)
         return str(gone)
@@ -122,10 +122,10 @@ class _World:
         """Return the claim of `wish`, which stays what it was when it was made."""
         if wish.owner not in self._claims:
             seen = self.fences[-1] if self.fences else 0
-            sights = {
-                "in step": Sight(seen, age=0.0, noticed_age=None),
-                "shows more": Sight(seen + 10**9, age=0.0, noticed_age=None),
-                "showed more long ago": Sight(seen + 10**9, age=0.0, noticed_age=1e6),
+            watermarks = {
+                "in step": Watermark(seen, age=0.0, loss_noticed_ago=None),
+                "shows more": Watermark(seen + 10**9, age=0.0, loss_noticed_ago=None),
+                "showed more long ago": Watermark(seen + 10**9, age=0.0, loss_noticed_ago=1e6),
             }
             self._claims[wish.owner] = make_claim(
                 self.key,
@@ -136,7 +136,7 @@ class _World:
                 ignore_hold=wish.ignore_hold,
                 standby_for=wish.standby_for,
                 awaited_fence=None if wish.awaited is None else self.fences[wish.awaited],
-                sight=sights.get(wish.sight),
+                watermark=watermarks.get(wish.watermark),
             ).but(
                 ignore_pause=wish.ignore_pause,
                 on_death=wish.standby_on != "failed",
@@ -258,7 +258,7 @@ class _History:
     def _wish(self) -> Wish:
         draw = self._draw
         tick = draw.choice([*self._ticks[-3:], self._ticks[-1]]) if self._ticks and draw.random() < 0.35 else None
-        sights = ["", "", "", "", "in step", "in step", "shows more", "showed more long ago"]
+        watermarks = ["", "", "", "", "in step", "in step", "shows more", "showed more long ago"]
         return Wish(
             owner=f"r{len(self._wishes) + 1}.{self.seed}",  # One node plays all histories, and knows runs by owner.
             node=draw.randrange(_NODES),
@@ -270,7 +270,7 @@ class _History:
             awaited=None if tick is None else tick[1],
             standby_on=draw.choice(["died", "died", "failed", "any"]),
             attempts=draw.choice([None, None, 2, 3]),
-            sight=draw.choice(sights) if self._model.fences else "",  # Without one nothing is more on both.
+            watermark=draw.choice(watermarks) if self._model.fences else "",  # Without one nothing is more on both.
         )
 
     def _both(self, words: str, do: Callable[[_World], str]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from cronlock.lease.vocabulary import EXITED, Claim, Conflict, Ending, Grant, Sight
+from cronlock.lease.vocabulary import EXITED, Claim, Conflict, Ending, Grant, Watermark
 
 from .waiting import eventually
 
@@ -146,7 +146,7 @@ def make_claim(
     ttl: float = LONG,
     hold: float = 0.0,
     ignore_hold: bool = False,
-    sight: Sight | None = None,
+    watermark: Watermark | None = None,
     host: str = "node-a",
     program: str = "backup.sh",
     standby_for: str | None = None,
@@ -162,7 +162,7 @@ def make_claim(
         ttl=ttl,
         hold=hold,
         ignore_hold=ignore_hold,
-        sight=sight,
+        watermark=watermark,
         standby_for=standby_for,
         awaited_fence=awaited_fence,
     )

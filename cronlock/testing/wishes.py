@@ -20,7 +20,7 @@ class Wish(NamedTuple):
     #: How a run of that tick may have ended, and how many there may be.
     standby_on: str
     attempts: int | None
-    sight: str
+    watermark: str
 
     def __str__(self) -> str:
         words = [f"a {'short' if self.brief else 'long'} lease", f"{self.hold} hold"]
@@ -29,5 +29,5 @@ class Wish(NamedTuple):
         if self.standby_for is not None:
             words.append(f"standing by for {self.standby_for}, granted as #{self.awaited}, {self.standby_on}")
             words += [] if self.attempts is None else [f"at most {self.attempts} attempts"]
-        words += [f"its sight {self.sight}"] if self.sight else []
+        words += [f"its watermark {self.watermark}"] if self.watermark else []
         return ", ".join(words)

@@ -116,7 +116,7 @@ def test_readme(site: Site) -> None:
     site.redis.ask("flushall")
     install, by_hand = _terminals("README.md")[:2]
     for machine in machines.values():
-        machine.sh("rm -rf /var/lib/cronlock/sights")
+        machine.sh("rm -rf /var/lib/cronlock/watermarks")
         for step in steps(install):
             _type(machine, install.name, step)
         assert machine.type("cronlock wrap --check /etc/cron.d/billing").output == ""

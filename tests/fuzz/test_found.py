@@ -29,8 +29,8 @@ from cronlock.engines.wire.aws_credentials import parse_time
 from cronlock.engines.wire.http import Connection, Unanswered
 from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
 from cronlock.lease import state
-from cronlock.lease.sights import Sights, encode
 from cronlock.lease.vocabulary import DIED, Conflict, Record, Run
+from cronlock.lease.watermarks import Watermarks, encode
 from cronlock.run.log import Log
 from cronlock.testing import make_claim
 from cronlock.testing.simulated import SimulatedClock
@@ -68,18 +68,18 @@ def test_short_line_in_the_table_of_mounts(tmp_path: Path) -> None:
         refuse_network("/var/lib", str(tmp_path / "mountinfo"))
 
 
-def test_sight_with_an_endless_fence(tmp_path: Path) -> None:
-    """A fence that no backend gives is no sight; kept, it would leave no room for the rest."""
+def test_watermark_with_an_endless_fence(tmp_path: Path) -> None:
+    """A fence that no backend gives is no watermark; kept, it would leave no room for the rest."""
     clock = SimulatedClock()
-    Sights(str(tmp_path), "redis://h", "k", clock).remember(Conflict("held", remaining=1.0, fence=7))
-    (path,) = (tmp_path / "sights").iterdir()
+    Watermarks(str(tmp_path), "redis://h", "k", clock).remember(Conflict("held", remaining=1.0, fence=7))
+    (path,) = (tmp_path / "watermarks").iterdir()
     path.write_bytes(encode({"fence": "9" * 400}))
-    sights = Sights(str(tmp_path), "redis://h", "k", clock)
-    assert sights.recall() is None
-    sights.remember(Conflict("held", remaining=1.0, fence=8))
-    sight = Sights(str(tmp_path), "redis://h", "k", clock).recall()
-    assert sight is not None
-    assert sight.floor == 8
+    watermarks = Watermarks(str(tmp_path), "redis://h", "k", clock)
+    assert watermarks.recall() is None
+    watermarks.remember(Conflict("held", remaining=1.0, fence=8))
+    watermark = Watermarks(str(tmp_path), "redis://h", "k", clock).recall()
+    assert watermark is not None
+    assert watermark.fence == 8
 
 
 def test_owner_of_bytes_that_are_no_text() -> None:

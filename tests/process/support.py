@@ -63,19 +63,19 @@ class Started:
 
     @property
     def guard(self) -> int:
-        """The guard's process id: the only child of the wrapper, or of the rear guard where there is one."""
+        """The guard's process id: the only child of the wrapper, or of the backup guard where there is one."""
         return self.guards[-1]
 
     @property
     def guards(self) -> list[int]:
-        """The process ids of the rear guard, where there is one, and of the guard."""
+        """The process ids of the backup guard, where there is one, and of the guard."""
         return guards(self.pid)
 
     @property
-    def rear_guard(self) -> int:
-        """The rear guard's process id, on a backend that has one."""
-        rear, _ = self.guards
-        return rear
+    def backup_guard(self) -> int:
+        """The backup guard's process id, on a backend that has one."""
+        backup, _ = self.guards
+        return backup
 
     def signal(self, number: int) -> None:
         """Send a signal to the wrapper."""
@@ -264,14 +264,14 @@ def members_of(name: str) -> list[int]:
 
 
 def guards(wrapper: int) -> list[int]:
-    """Return the rear guard, where there is one, and the guard of a run, which has no other children."""
+    """Return the backup guard, where there is one, and the guard of a run, which has no other children."""
     (child,) = children(wrapper)
-    return [child, *children(child)] if is_rear_guard(child) else [child]
+    return [child, *children(child)] if is_backup_guard(child) else [child]
 
 
-def is_rear_guard(pid: int) -> bool:
+def is_backup_guard(pid: int) -> bool:
     """Return whether a process is what stands behind a guard."""
-    return look(pid, "comm").strip() == b"cronlock-rear"
+    return look(pid, "comm").strip() == b"cronlock-backup"
 
 
 def cpu_seconds(pid: int) -> float:

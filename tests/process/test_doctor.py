@@ -271,7 +271,7 @@ def place_on_redis(node: Node) -> Node:
 
 
 def test_a_state_directory_that_cannot_be_written(node: Node) -> None:
-    """The rule about servers that forgot is off: it warns."""
+    """The rule about state loss is off: it warns."""
     node.state.write_text("not a directory")
     report = Report(node)
     assert report.level("state directory") == "warning"

@@ -98,13 +98,13 @@ def test_forgotten_keys_are_gone(place: Place) -> None:
         assert node.run("--min-hold", hold, "--", "true", key=key).status == 0
     for key in ("old", "older"):
         assert node.spawn([sys.executable, "-c", _AGE, node.backend, key]).wait() == 0
-    seen = len([*node.state.glob("sights/*")])
+    seen = len([*node.state.glob("watermarks/*")])
     status, out, err = call(node, "forget", "old")
     assert (status, "nobody is there to be asked" in err, out.splitlines()[1].split()[0]) == (64, True, "old")
     status, out, err = call(node, "forget", "--force", "old", "fresh", "held")
     assert (status, out.splitlines()[1].split()[0], len(out.splitlines())) == (1, "old", 3)
     assert re.fullmatch(r"fresh: stays: used .* ago\nheld: stays: its hold lasts for another .*\n", err)
-    assert len([*node.state.glob("sights/*")]) == seen - (node.backend[:4] != "file")
+    assert len([*node.state.glob("watermarks/*")]) == seen - (node.backend[:4] != "file")
     if node.backend.startswith("memcached"):
         assert call(node, "history", "old")[1] == "no run of old is known\n"
     else:

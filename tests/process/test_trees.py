@@ -80,11 +80,11 @@ def test_sigkill_of_the_guard(node: Node, tree: Tree) -> None:
     next_run_finds_none(node, tree)
 
 
-@pytest.mark.parametrize("spared", ["wrapper", "rear guard", "guard"])
+@pytest.mark.parametrize("spared", ["wrapper", "backup guard", "guard"])
 def test_sigkill_of_two(node: Node, tree: Tree, spared: str) -> None:
-    """Of wrapper, rear guard and guard any one is enough to end everything in time."""
+    """Of wrapper, backup guard and guard any one is enough to end everything in time."""
     started = start(node, tree)
-    family = {"wrapper": started.pid, "rear guard": started.rear_guard, "guard": started.guard}
+    family = {"wrapper": started.pid, "backup guard": started.backup_guard, "guard": started.guard}
     kept = family.pop(spared)
     kill_at_once(list(family.values()))
     assert started.wait() == (70 if spared == "wrapper" else -signal.SIGKILL)
@@ -93,11 +93,11 @@ def test_sigkill_of_two(node: Node, tree: Tree, spared: str) -> None:
     next_run_finds_none(node, tree)
 
 
-def test_sigkill_of_the_rear_guard(node: Node) -> None:
-    """Without its rear guard a run goes on, and ends as ever."""
+def test_sigkill_of_the_backup_guard(node: Node) -> None:
+    """Without its backup guard a run goes on, and ends as ever."""
     started = node.start("--", "sh", "-c", "echo ready; while [ ! -e go ]; do sleep 0.05; done; exit 5")
     started.wait_for("ready")
-    os.kill(started.rear_guard, signal.SIGKILL)
+    os.kill(started.backup_guard, signal.SIGKILL)
     (node.directory / "go").touch()
     assert (started.wait(), started.err) == (5, "")
 
@@ -106,7 +106,7 @@ def test_sigkill_of_all_three(node: Node) -> None:
     """When wrapper and both guards are killed at once, the command itself dies with them."""
     started = node.start("--ttl", "5", "--", "sh", "-c", "echo ready; exec sleep 300")
     started.wait_for("ready")
-    kill_at_once([started.pid, started.rear_guard, started.guard])
+    kill_at_once([started.pid, started.backup_guard, started.guard])
     assert started.wait() == -signal.SIGKILL
     wait_until(lambda: node.left() == [], "the command's end")
 
@@ -135,7 +135,7 @@ def test_guard_ignores_what_people_send(node: Node, name: str) -> None:
     """Signals to the guard itself do not end the watch."""
     started = node.start("--", "sh", "-c", "echo ready; while [ ! -e go ]; do sleep 0.05; done; exit 5")
     started.wait_for("ready")
-    for guard in (started.guard, started.rear_guard):
+    for guard in (started.guard, started.backup_guard):
         os.kill(guard, signal.Signals[name])
         time.sleep(0.1)
         assert is_alive(guard)
@@ -202,8 +202,8 @@ while not os.path.exists("go"):
     started.wait_for("ready")
     guard = started.guard
     wait_until(lambda: len(children(guard)) == 1, "only the command is left of the guard's children")
-    assert children(started.pid) == [started.rear_guard]
-    assert children(started.rear_guard) == [guard]
+    assert children(started.pid) == [started.backup_guard]
+    assert children(started.backup_guard) == [guard]
     (node.directory / "go").touch()
     assert started.wait() == 0
 
@@ -254,8 +254,8 @@ def test_children_of_another_life_are_spared(node: Node) -> None:
     started = node.spawn(["sh", "-c", 'sleep 299 & echo $!; exec "$@"', "sh", *line])
     started.wait_for("ready")
     sibling = int(started.out.split()[0])
-    (rear_guard,) = (pid for pid in children(started.pid) if pid != sibling)
-    (guard,) = children(rear_guard)
+    (backup_guard,) = (pid for pid in children(started.pid) if pid != sibling)
+    (guard,) = children(backup_guard)
     os.kill(guard, signal.SIGKILL)
     assert started.wait() == 70
     try:

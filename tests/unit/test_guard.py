@@ -56,7 +56,7 @@ class Watched:
             plan=orders.Plan(deadline=self.deadline, grace=grace, kill_after=grace, kill_lead=0.05),
             timeout=None,
             stop_on_loss=True,
-            rear=False,
+            backup=False,
             signals=self._signals,
             null=self._null,
             terminal=None,

@@ -11,17 +11,17 @@ from cronlock.lease.vocabulary import (
     DIED,
     ENDED,
     EXITED,
-    FORGOTTEN,
     HELD,
     HISTORY,
     HOLD,
     LOST,
     NOT_STARTED,
     RELEASED,
+    STATE_LOST,
     TIMED_OUT,
     Grant,
     Record,
-    Sight,
+    Watermark,
 )
 from cronlock.testing import LONG, fresh_key, granted, make_claim, make_ending, refused
 
@@ -842,36 +842,38 @@ class TestFaultsOfBefore:
 class TestForgotten:
     """A server that shows less than this node has seen."""
 
-    SEEN = Sight(10**17, age=100.0, noticed_age=None)
+    SEEN = Watermark(10**17, age=100.0, loss_noticed_ago=None)
 
     def test_vanished_record_is_noticed(self, a: Backend) -> None:
         """The key counts as held for one ttl from when that was noticed."""
-        conflict = refused(a.acquire(make_claim(K, ttl=60.0, sight=self.SEEN)), FORGOTTEN)
+        conflict = refused(a.acquire(make_claim(K, ttl=60.0, watermark=self.SEEN)), STATE_LOST)
         assert (conflict.remaining, conflict.run, conflict.fence) == (60.0, None, None)
-        sight = self.SEEN.but(noticed_age=25.0)
-        assert refused(a.acquire(make_claim(K, ttl=60.0, sight=sight)), FORGOTTEN).remaining == 35.0
-        assert refused(a.acquire(make_claim(K, ttl=60.0, sight=sight.but(ttl=90.0))), FORGOTTEN).remaining == 65.0
+        watermark = self.SEEN.but(loss_noticed_ago=25.0)
+        assert refused(a.acquire(make_claim(K, ttl=60.0, watermark=watermark)), STATE_LOST).remaining == 35.0
+        assert (
+            refused(a.acquire(make_claim(K, ttl=60.0, watermark=watermark.but(ttl=90.0))), STATE_LOST).remaining == 65.0
+        )
         assert a.read(K) is None
-        grant = granted(a.acquire(make_claim(K, ttl=60.0, sight=self.SEEN.but(noticed_age=60.0))))
-        assert (grant.fence or 0) > self.SEEN.floor
+        grant = granted(a.acquire(make_claim(K, ttl=60.0, watermark=self.SEEN.but(loss_noticed_ago=60.0))))
+        assert (grant.fence or 0) > self.SEEN.fence
 
     def test_lower_fence_is_noticed(self, a: Backend, b: Backend) -> None:
         """Also where there is a record; what that says comes first."""
         first = granted(a.acquire(make_claim(K)))
-        refused(b.acquire(make_claim(K, sight=self.SEEN)), HELD)
+        refused(b.acquire(make_claim(K, watermark=self.SEEN)), HELD)
         a.release(first, make_ending(), keep_hold=False)
-        conflict = refused(b.acquire(make_claim(K, sight=self.SEEN)), FORGOTTEN)
+        conflict = refused(b.acquire(make_claim(K, watermark=self.SEEN)), STATE_LOST)
         assert (conflict.fence, conflict.remaining) == (first.fence, LONG)
 
     def test_server_that_started_since(self, bench: Bench, a: Backend) -> None:
         """Is trusted once it is up for the ttl; one that was up before is not."""
         bench.way_a.up = 40.0
-        assert refused(a.acquire(make_claim(K, ttl=60.0, sight=self.SEEN)), FORGOTTEN).remaining == 20.0
+        assert refused(a.acquire(make_claim(K, ttl=60.0, watermark=self.SEEN)), STATE_LOST).remaining == 20.0
         bench.way_a.up = 60.0
-        granted(a.acquire(make_claim(K, ttl=60.0, sight=self.SEEN)))
+        granted(a.acquire(make_claim(K, ttl=60.0, watermark=self.SEEN)))
         bench.server.forget(K)
         bench.way_a.up = 1000.0
-        refused(a.acquire(make_claim(K, ttl=60.0, sight=self.SEEN)), FORGOTTEN)
+        refused(a.acquire(make_claim(K, ttl=60.0, watermark=self.SEEN)), STATE_LOST)
 
     def test_server_that_evicts(self, bench: Bench, a: Backend) -> None:
         """Only its start raises doubts."""
@@ -879,21 +881,21 @@ class TestForgotten:
         bench.way_b.traits = bench.way_a.traits
         node = type(bench.a)(bench.way_a, bench.clock)
         bench.way_a.up = 40.0
-        refused(node.acquire(make_claim(K, ttl=60.0, sight=self.SEEN)), FORGOTTEN)
+        refused(node.acquire(make_claim(K, ttl=60.0, watermark=self.SEEN)), STATE_LOST)
         bench.way_a.up = 1000.0
-        granted(node.acquire(make_claim(K, ttl=60.0, sight=self.SEEN)))
+        granted(node.acquire(make_claim(K, ttl=60.0, watermark=self.SEEN)))
 
-    def test_sight_in_step_costs_nothing(self, bench: Bench, a: Backend, b: Backend) -> None:
+    def test_watermark_in_step_costs_nothing(self, bench: Bench, a: Backend, b: Backend) -> None:
         """A server that shows what this node last saw is believed, and not asked for its uptime."""
         bench.way_b.up = 0.0
         first = run(a)
-        granted(b.acquire(make_claim(K, sight=Sight(first.fence or 0, age=1e6, noticed_age=None))))
+        granted(b.acquire(make_claim(K, watermark=Watermark(first.fence or 0, age=1e6, loss_noticed_ago=None))))
 
     def test_own_lease_is_not_doubted(self, a: Backend) -> None:
         """Who asks again for what it has, has it."""
         claim = make_claim(K)
         granted(a.acquire(claim))
-        granted(a.acquire(claim.but(sight=self.SEEN)))
+        granted(a.acquire(claim.but(watermark=self.SEEN)))
 
 
 class TestLosses:

@@ -26,8 +26,8 @@ from cronlock.lease.vocabulary import (
     Pause,
     Record,
     Run,
-    Sight,
     Stop,
+    Watermark,
 )
 from cronlock.testing import make_claim
 
@@ -134,15 +134,15 @@ def test_takeover_that_began_nothing(spoken: str, expected: str | None) -> None:
 
 def test_fences() -> None:
     """A fence is above all that the record, the server and this node know of."""
-    claim = make_claim("k", sight=Sight(50, age=0.0, noticed_age=None))
-    for state, floor, sight, expected in [
+    claim = make_claim("k", watermark=Watermark(50, age=0.0, loss_noticed_ago=None))
+    for state, floor, watermark, expected in [
         (State(), 0, None, 1),
         (State(fence=7), 0, None, 8),
         (State(fence=7), 20, None, 20),
-        (State(fence=7), 20, claim.sight, 51),
-        (State(fence=70), 20, claim.sight, 71),
+        (State(fence=7), 20, claim.watermark, 51),
+        (State(fence=70), 20, claim.watermark, 71),
     ]:
-        granted = rules.grant(state, claim.but(sight=sight), Cell(floor=floor), NOW)
+        granted = rules.grant(state, claim.but(watermark=watermark), Cell(floor=floor), NOW)
         assert granted.run is not None
         assert granted.fence == granted.run.fence == expected
 
@@ -250,7 +250,7 @@ def test_paused_key(
 
 
 def test_pause_stays_until_it_is_resumed() -> None:
-    """Whatever runs do meanwhile; a fence is passed over each time, by which a server that forgot is noticed."""
+    """Whatever runs do meanwhile; a fence is passed over each time, by which its loss is noticed."""
     state = rules.pause(State(fence=7, run=a_run("x", 7)), Pause("alice", "h"), Cell(floor=3))
     assert (state.fence, state.run) == (8, a_run("x", 7))
     claim = make_claim("k", owner="y").but(ignore_pause=True)

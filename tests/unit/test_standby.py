@@ -9,9 +9,9 @@ import pytest
 
 from cronlock.engines import registry
 from cronlock.errors import BackendError
-from cronlock.lease.sights import Sights
 from cronlock.lease.timing import STANDBY_LOOK, STANDBY_SPREAD, StandbyPlan
-from cronlock.lease.vocabulary import ENDED, EXITED, FORGOTTEN, HELD, HOLD, LOST, NOT_STARTED, Conflict, Grant
+from cronlock.lease.vocabulary import ENDED, EXITED, HELD, HOLD, LOST, NOT_STARTED, STATE_LOST, Conflict, Grant
+from cronlock.lease.watermarks import Watermarks
 from cronlock.run.holding import Holding
 from cronlock.run.standby import Standby, may_take_over
 from cronlock.testing import make_ending
@@ -189,12 +189,12 @@ def test_a_server_that_lost_the_run_is_no_end_of_it(scene: Scene) -> None:
     began = scene.clock.now()
     answer = scene.wait()
     assert isinstance(answer, Conflict)
-    assert answer.why == FORGOTTEN
+    assert answer.why == STATE_LOST
     scene.clock.advance(1.0)
-    sight = Sights(str(scene.folder), registry.place("memory://here"), "k", scene.clock).recall()
-    assert sight is not None
-    assert sight.floor == scene.conflict.fence
-    assert sight.age >= scene.clock.now() - began - 0.001
+    watermark = Watermarks(str(scene.folder), registry.place("memory://here"), "k", scene.clock).recall()
+    assert watermark is not None
+    assert watermark.fence == scene.conflict.fence
+    assert watermark.age >= scene.clock.now() - began - 0.001
 
 
 def test_few_requests_while_the_other_lives(scene: Scene) -> None:
@@ -213,7 +213,7 @@ def test_few_requests_while_the_other_lives(scene: Scene) -> None:
         (HOLD, None, True),  # It died within its hold.
         (HOLD, EXITED, False),
         (HOLD, LOST, True),
-        (FORGOTTEN, None, False),
+        (STATE_LOST, None, False),
         (ENDED, None, False),
     ],
 )

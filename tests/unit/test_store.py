@@ -282,7 +282,7 @@ class _RemovesNothing(_Broken):
         return self.server.show(key).version == seen.version
 
 
-class _Forgets(_Broken):
+class _LosesCells(_Broken):
     """Ends all leases when it is closed."""
 
     def close(self) -> None:
@@ -326,7 +326,7 @@ class _Forgets(_Broken):
         (_RemovesAll, "removed_as_if_it_had_never_been"),
         (_RemovesNothing, "removed_as_if_it_had_never_been"),
         (_RemovesNothing, "same_answers_as_the_simulated_store"),
-        (_Forgets, "closed_and_used_again"),
+        (_LosesCells, "closed_and_used_again"),
     ],
 )
 def test_contract_finds_a_broken_store(broken: type[SimulatedStore], test: str) -> None:

@@ -4,7 +4,7 @@ A server that was paused may answer before it sets its clock, and what it writes
 which a key may be granted, begins on a new connection (see `servers`), and a swap on one that stood looks whether the
 server's clock went as far as ours since the cell was shown.
 
-An `add` that takes the key blindly would save a run that read. But a node would learn that the server forgot, which
+A blind `add` would save a run that read. But a node would notice state loss, which
 its uptime tells, only once others had seen the key held by a run that may not start.
 """
 

@@ -22,7 +22,7 @@ import time
 
 from ...errors import BackendError, BackendUnavailable, ConfigError, UsageError
 from ...lease.clock import SystemClock
-from ...lease.vocabulary import FORGOTTEN, HELD, Claim, Conflict, Ending, Grant, Pause, Record, Stop, Traits
+from ...lease.vocabulary import HELD, STATE_LOST, Claim, Conflict, Ending, Grant, Pause, Record, Stop, Traits
 from ...value import Value
 from ..wire import aws, aws_json
 from . import queue
@@ -107,12 +107,12 @@ class SqsBackend:
         if message is None:
             self.asking = None
             return Conflict(HELD, remaining=claim.ttl)
-        doubt = queue.doubt(message, claim)
-        if doubt:
+        quarantine = queue.quarantine(message, claim)
+        if quarantine:
             # From all: those who never saw the key would run it beside a lease that is out.
-            self.queues.change(claim.key, message.handle, queue.seconds(doubt), deadline)
+            self.queues.change(claim.key, message.handle, queue.seconds(quarantine), deadline)
             self.asking = None
-            return Conflict(FORGOTTEN, remaining=doubt)
+            return Conflict(STATE_LOST, remaining=quarantine)
         self.asking = None
         token = Token(
             claim,

@@ -113,16 +113,16 @@ def seconds(duration: float) -> int:
     return -int(-(duration + SLACK) // 1) if duration > 0 else 0
 
 
-def doubt(message: Message, claim: Claim) -> float:
+def quarantine(message: Message, claim: Claim) -> float:
     """Return for how many seconds a lease may be out that the queue lost with an earlier token, 0 if none can be.
 
     Where this node saw the key in use, and the token was sent after that although an unused one cannot have
     ended by age yet, the queue was purged or made anew. Nobody knows when: at the latest when this one was sent.
     """
-    sight = claim.sight
-    if sight is None or message.heir or sight.age > SURELY_KEPT or message.age > sight.age - _COARSE:
+    watermark = claim.watermark
+    if watermark is None or message.heir or watermark.age > SURELY_KEPT or message.age > watermark.age - _COARSE:
         return 0.0
-    return max(0.0, max(claim.doubt, claim.hold) - message.age)
+    return max(0.0, max(claim.quarantine, claim.hold) - message.age)
 
 
 def check_attributes(place: str, attributes: Mapping[str, str]) -> None:

@@ -12,7 +12,7 @@ from cronlock.engines.etcd.store import SLACK
 from cronlock.errors import BackendUnavailable, ForeignValue
 from cronlock.lease.leases import Leases
 from cronlock.lease.store import NO_HOLD
-from cronlock.lease.vocabulary import FORGOTTEN, HELD, HOLD, Grant, Sight
+from cronlock.lease.vocabulary import HELD, HOLD, STATE_LOST, Grant, Watermark
 from cronlock.testing import LONG, StoreContract, eventually, fresh_key, granted, make_claim, make_ending
 from cronlock.testing import refused as refused_for
 from cronlock.testing.simulated import SimulatedClock
@@ -300,11 +300,11 @@ def test_restart_with_its_data(key: str) -> None:
         assert backend.release(grant, make_ending(), keep_hold=True)
         refused_for(backend.acquire(make_claim(key)), HOLD)
         own.restart(keep_data=False)
-        sight = Sight(grant.fence or 0, age=1.0, noticed_age=None, ttl=30.0)
-        refused_for(backend.acquire(make_claim(key, ttl=10.0, sight=sight)), FORGOTTEN)
+        watermark = Watermark(grant.fence or 0, age=1.0, loss_noticed_ago=None, ttl=30.0)
+        refused_for(backend.acquire(make_claim(key, ttl=10.0, watermark=watermark)), STATE_LOST)
         assert not backend.renew(grant)
-        sight.noticed_age = 30.0
-        again = granted(backend.acquire(make_claim(key, ttl=10.0, sight=sight)))
+        watermark.loss_noticed_ago = 30.0
+        again = granted(backend.acquire(make_claim(key, ttl=10.0, watermark=watermark)))
         assert (again.fence or 0) > (grant.fence or 0)
 
 

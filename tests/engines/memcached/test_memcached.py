@@ -23,7 +23,7 @@ from cronlock.errors import BackendUnavailable, ConfigError
 from cronlock.lease.leases import Leases
 from cronlock.lease.state import LONGEST_NAME, State, decode, encode
 from cronlock.lease.store import NO_HOLD
-from cronlock.lease.vocabulary import FORGOTTEN, HELD, HISTORY, HOLD, LOST, Grant, Run, Sight
+from cronlock.lease.vocabulary import HELD, HISTORY, HOLD, LOST, STATE_LOST, Grant, Run, Watermark
 from cronlock.testing import (
     LONG,
     NASTY_KEYS,
@@ -425,14 +425,14 @@ def test_restart_is_noticed(own_server: MemcachedServer, key: str) -> None:
     begun = time.monotonic()
     own_server.start()
     node.close()
-    sight = Sight(grant.fence, 60.0, None)
+    watermark = Watermark(grant.fence, 60.0, None)
     later = granted(node.acquire(make_claim(key)))
     assert later.fence is not None
     assert later.fence > grant.fence
     with _Wire(own_server.port) as wire:
         assert wire.say(b"md " + _name(key)) == b"HD"
-    claim = make_claim(key, ttl=2.0, sight=sight)
-    assert 0 < refused(node.acquire(make_claim(key, ttl=60.0, sight=sight)), FORGOTTEN).remaining <= 60
+    claim = make_claim(key, ttl=2.0, watermark=watermark)
+    assert 0 < refused(node.acquire(make_claim(key, ttl=60.0, watermark=watermark)), STATE_LOST).remaining <= 60
     # It tells an uptime of 2 s as it starts, which is no present of a second.
     eventually(lambda: isinstance(node.acquire(claim), Grant), "the server is up for the ttl")
     assert time.monotonic() - begun >= 2.0

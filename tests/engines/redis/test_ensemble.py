@@ -18,7 +18,7 @@ from cronlock.engines.redis.doctor import ACL_RULE
 from cronlock.engines.registry import open_backend
 from cronlock.errors import BackendUnavailable, ConfigError
 from cronlock.lease.leases import Leases
-from cronlock.lease.vocabulary import FORGOTTEN, HELD, Sight
+from cronlock.lease.vocabulary import HELD, STATE_LOST, Watermark
 from cronlock.testing import StoreContract, StoreHooks, fresh_key, granted, make_claim, make_ending, refused
 from labs.impostors import listening
 from labs.servers.process import HOST, Server, eventually, free_port, need
@@ -116,10 +116,10 @@ class TestSentinel:
                 hasty.renew(grant)
             group.wait_new_master(kept)
             assert opened(group.url()).renew(grant), "the new master knows the lease that was replicated"
-            sight = Sight(forgotten.fence or 0, 0, None)
-            again = make_claim(forgotten.claim.key, ttl=5, sight=sight)
-            refused(opened(group.url()).acquire(again), FORGOTTEN)
-            sight.noticed_age = 5
+            watermark = Watermark(forgotten.fence or 0, 0, None)
+            again = make_claim(forgotten.claim.key, ttl=5, watermark=watermark)
+            refused(opened(group.url()).acquire(again), STATE_LOST)
+            watermark.loss_noticed_ago = 5
             later = granted(opened(group.url()).acquire(again))
             assert (later.fence or 0) > (forgotten.fence or 0)
             refused(opened(group.url()).acquire(make_claim(ours.key)), HELD)

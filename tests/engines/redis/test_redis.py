@@ -13,7 +13,7 @@ import redis
 
 from cronlock.engines.redis.doctor import ACL_RULE
 from cronlock.lease.leases import Leases
-from cronlock.lease.vocabulary import FORGOTTEN, HELD, Sight
+from cronlock.lease.vocabulary import HELD, STATE_LOST, Watermark
 from cronlock.testing import StoreContract, StoreHooks, fresh_key, granted, make_claim, refused
 from labs.servers.process import HOST, eventually
 from labs.servers.redis import RedisServer
@@ -112,11 +112,11 @@ class TestWaysIn:
         least, blind = (opened(closed_server.url(user=user)) for user in ("least", "blind"))
         key = fresh_key()
         # For longer than the server is up, however slow the tests are.
-        refused(least.acquire(make_claim(key, ttl=86400, sight=Sight(1, 1e6, None))), FORGOTTEN)
+        refused(least.acquire(make_claim(key, ttl=86400, watermark=Watermark(1, 1e6, None))), STATE_LOST)
         full_cycle(blind)
-        waits = refused(blind.acquire(make_claim(key, ttl=10, sight=Sight(1, 1e6, 4))), FORGOTTEN)
+        waits = refused(blind.acquire(make_claim(key, ttl=10, watermark=Watermark(1, 1e6, 4))), STATE_LOST)
         assert waits.remaining == pytest.approx(6)
-        granted(blind.acquire(make_claim(key, ttl=10, sight=Sight(1, 1e6, 11))))
+        granted(blind.acquire(make_claim(key, ttl=10, watermark=Watermark(1, 1e6, 11))))
 
     @pytest.mark.parametrize("user", ["reader", "writer"])
     def test_user_with_too_few_rights(self, closed_server: RedisServer, user: str) -> None:

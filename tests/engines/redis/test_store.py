@@ -13,7 +13,7 @@ from cronlock.engines.url import URL
 from cronlock.errors import BackendUnavailable, ForeignValue, GivenBack, Unacknowledged
 from cronlock.lease.leases import Leases
 from cronlock.lease.store import NO_HOLD, Cell
-from cronlock.lease.vocabulary import FORGOTTEN, HELD, RETENTION, Conflict, Grant, Sight
+from cronlock.lease.vocabulary import HELD, RETENTION, STATE_LOST, Conflict, Grant, Watermark
 from cronlock.testing import LONG, fresh_key, granted, make_claim, make_ending, refused
 from cronlock.testing.cells import read, swap
 from labs.proxy import Proxy
@@ -157,7 +157,7 @@ class TestLostData:
             backend = opened(server.url())
             grant = granted(backend.acquire(make_claim(key, hold=20)))
             server.restart(keep_data=True)
-            refused(backend.acquire(make_claim(key, sight=Sight(grant.fence or 0, 100, None))), HELD)
+            refused(backend.acquire(make_claim(key, watermark=Watermark(grant.fence or 0, 100, None))), HELD)
             assert backend.renew(grant)
             assert backend.release(grant, make_ending(), keep_hold=True)
 
@@ -171,10 +171,10 @@ class TestLostData:
             assert backend.renew(lost) is False
 
             def again() -> Grant | Conflict:
-                sight = Sight((lost.fence or 0) + 10**9, time.monotonic() - before_start + 100, None)
-                return backend.acquire(make_claim("lost", ttl=3, owner="again", sight=sight))
+                watermark = Watermark((lost.fence or 0) + 10**9, time.monotonic() - before_start + 100, None)
+                return backend.acquire(make_claim("lost", ttl=3, owner="again", watermark=watermark))
 
-            conflict = refused(again(), FORGOTTEN)
+            conflict = refused(again(), STATE_LOST)
             assert (conflict.fence, 0 < conflict.remaining <= 3) == (None, True)
             granted(backend.acquire(make_claim("fresh", ttl=3)))
             eventually(lambda: isinstance(again(), Grant), "the server was up for the ttl")

@@ -19,7 +19,7 @@ from cronlock.engines.sqs.doctor import examine_queue
 from cronlock.engines.sqs.queue import LONGEST, RETENTION, SURELY_KEPT, queue_name
 from cronlock.engines.url import URL
 from cronlock.errors import BackendError, BackendUnavailable, ConfigError, CronlockError, ForeignValue, UsageError
-from cronlock.lease.vocabulary import FORGOTTEN, HELD, Conflict, Grant, Sight
+from cronlock.lease.vocabulary import HELD, STATE_LOST, Conflict, Grant, Watermark
 from cronlock.testing import (
     LONG,
     NASTY_KEYS,
@@ -178,12 +178,12 @@ def test_worn_token_is_replaced(node: SqsBackend, other: SqsBackend, key: str, m
     assert after[0][1].startswith(sqs_queue.HEIR)
 
 
-def test_replaced_token_raises_no_doubt(node: SqsBackend, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replaced_token_raises_no_quarantine(node: SqsBackend, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A node that saw the key before its token was replaced takes it at once."""
     granted(node.acquire(make_claim(key)))
     node.abandon(node.tokens[key].claim)
     monkeypatch.setattr(sqs_queue, "WORN", -10.0)
-    granted(node.acquire(make_claim(key, sight=Sight(0, age=LONG, noticed_age=None))))
+    granted(node.acquire(make_claim(key, watermark=Watermark(0, age=LONG, loss_noticed_ago=None))))
 
 
 def test_races_for_a_worn_token(server: AwsServer, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -420,31 +420,33 @@ def test_purge_is_noticed(node: SqsBackend, other: SqsBackend, key: str) -> None
     lost = granted(node.acquire(make_claim(key, ttl=60.0)))
     ask(other, "PurgeQueue", key)
     send_seed(other, key)
-    sight = Sight(0, age=LONG, noticed_age=None, ttl=60.0)
-    conflict = refused(other.acquire(make_claim(key, ttl=30.0, sight=sight)), FORGOTTEN)
+    watermark = Watermark(0, age=LONG, loss_noticed_ago=None, ttl=60.0)
+    conflict = refused(other.acquire(make_claim(key, ttl=30.0, watermark=watermark)), STATE_LOST)
     assert 50.0 < conflict.remaining <= 61.0
     refused(node.acquire(make_claim(key)), HELD)
-    refused(other.acquire(make_claim(key, sight=sight)), HELD)
+    refused(other.acquire(make_claim(key, watermark=watermark)), HELD)
     assert not node.renew(lost)
 
 
-def test_doubt_outlasts_a_lost_hold(node: SqsBackend, key: str) -> None:
+def test_quarantine_outlasts_a_lost_hold(node: SqsBackend, key: str) -> None:
     """A hold may be lost with a token too."""
     granted(node.acquire(make_claim(key, ttl=20.0, hold=200.0)))
     ask(node, "PurgeQueue", key)
     send_seed(node, key)
-    sight = Sight(0, age=LONG, noticed_age=None, ttl=20.0)
-    assert refused(node.acquire(make_claim(key, ttl=20.0, hold=200.0, sight=sight)), FORGOTTEN).remaining > 150.0
+    watermark = Watermark(0, age=LONG, loss_noticed_ago=None, ttl=20.0)
+    assert (
+        refused(node.acquire(make_claim(key, ttl=20.0, hold=200.0, watermark=watermark)), STATE_LOST).remaining > 150.0
+    )
 
 
-def test_doubt_is_over_in_time(node: SqsBackend, key: str) -> None:
+def test_quarantine_is_over_in_time(node: SqsBackend, key: str) -> None:
     """A new token is trusted once it is older than any lease that was lost with the one before."""
     granted(node.acquire(make_claim(key, ttl=2.0)))
     ask(node, "PurgeQueue", key)
     send_seed(node, key)
-    sight = Sight(0, age=LONG, noticed_age=None, ttl=2.0)
-    refused(node.acquire(make_claim(key, ttl=2.0, sight=sight)), FORGOTTEN)
-    take_in_the_end(node, make_claim(key, ttl=2.0, sight=sight))
+    watermark = Watermark(0, age=LONG, loss_noticed_ago=None, ttl=2.0)
+    refused(node.acquire(make_claim(key, ttl=2.0, watermark=watermark)), STATE_LOST)
+    take_in_the_end(node, make_claim(key, ttl=2.0, watermark=watermark))
 
 
 @pytest.mark.parametrize(
@@ -453,7 +455,7 @@ def test_doubt_is_over_in_time(node: SqsBackend, key: str) -> None:
 )
 def test_new_token_is_no_wonder(node: SqsBackend, key: str, age: float, why: str) -> None:
     """A token may be new to a node for other reasons than a purge."""
-    grant = granted(node.acquire(make_claim(key, sight=Sight(0, age=age, noticed_age=None))))
+    grant = granted(node.acquire(make_claim(key, watermark=Watermark(0, age=age, loss_noticed_ago=None))))
     assert node.renew(grant), why
 
 
@@ -481,8 +483,8 @@ def test_server_that_starts_anew(server: AwsServer, key: str) -> None:
         assert not node.renew(grant)
         with pytest.raises(ConfigError, match=r"there is no queue cronlock-.*create=yes.*create-queue --queue-name"):
             other.acquire(make_claim(key))
-        sight = Sight(0, age=LONG, noticed_age=None, ttl=LONG)
-        refused(node.acquire(make_claim(key, sight=sight)), FORGOTTEN)
+        watermark = Watermark(0, age=LONG, loss_noticed_ago=None, ttl=LONG)
+        refused(node.acquire(make_claim(key, watermark=watermark)), STATE_LOST)
         node.close()
         other.close()
 

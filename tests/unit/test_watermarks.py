@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from cronlock.lease import clock as clocks
-from cronlock.lease.sights import Sights
-from cronlock.lease.vocabulary import FORGOTTEN, HELD, RETENTION, Claim, Conflict, Run, Sight
+from cronlock.lease.vocabulary import HELD, RETENTION, STATE_LOST, Claim, Conflict, Run, Watermark
+from cronlock.lease.watermarks import Watermarks
 from cronlock.testing.simulated import SimulatedClock
 
 PLACE = "redis://h cronlock"
@@ -19,53 +19,53 @@ PLACE = "redis://h cronlock"
 
 def see(folder: Path, clock: SimulatedClock, conflict: Conflict) -> None:
     """Let a run of key `k` get `conflict` for an answer."""
-    sights = Sights(str(folder), PLACE, "k", clock)
-    sights.recall()
-    sights.remember(conflict)
-    assert sights.problem is None
+    watermarks = Watermarks(str(folder), PLACE, "k", clock)
+    watermarks.recall()
+    watermarks.remember(conflict)
+    assert watermarks.problem is None
 
 
-def seen(folder: Path, clock: SimulatedClock) -> Sight:
+def seen(folder: Path, clock: SimulatedClock) -> Watermark:
     """Return what is remembered of key `k`."""
-    sight = Sights(str(folder), PLACE, "k", clock).recall()
-    assert sight is not None
-    return sight
+    watermark = Watermarks(str(folder), PLACE, "k", clock).recall()
+    assert watermark is not None
+    return watermark
 
 
-def test_a_sight_is_remembered_by_the_next_process(tmp_path: Path) -> None:
+def test_a_watermark_is_remembered_by_the_next_process(tmp_path: Path) -> None:
     """Fence and age; nothing of another key or place."""
     clock = SimulatedClock()
-    assert Sights(str(tmp_path), PLACE, "k", clock).recall() is None
+    assert Watermarks(str(tmp_path), PLACE, "k", clock).recall() is None
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
     clock.advance(5)
-    sight = seen(tmp_path, clock)
-    assert (sight.floor, sight.age, sight.noticed_age) == (7, 5.0, None)
-    assert Sights(str(tmp_path), PLACE, "other", clock).recall() is None
-    assert Sights(str(tmp_path), "redis://h2 cronlock", "k", clock).recall() is None
+    watermark = seen(tmp_path, clock)
+    assert (watermark.fence, watermark.age, watermark.loss_noticed_ago) == (7, 5.0, None)
+    assert Watermarks(str(tmp_path), PLACE, "other", clock).recall() is None
+    assert Watermarks(str(tmp_path), "redis://h2 cronlock", "k", clock).recall() is None
 
 
 def test_forgotten_for_good(tmp_path: Path) -> None:
     """What nobody is to remember is gone, of this key only; to forget it twice does no harm."""
     clock = SimulatedClock()
     for key in ("k", "other"):
-        Sights(str(tmp_path), PLACE, key, clock).remember(Conflict(HELD, remaining=1.0, fence=7))
+        Watermarks(str(tmp_path), PLACE, key, clock).remember(Conflict(HELD, remaining=1.0, fence=7))
     for _ in range(2):
-        Sights(str(tmp_path), PLACE, "k", clock).forget()
-    assert Sights(str(tmp_path), PLACE, "k", clock).recall() is None
-    assert Sights(str(tmp_path), PLACE, "other", clock).recall() is not None
+        Watermarks(str(tmp_path), PLACE, "k", clock).forget()
+    assert Watermarks(str(tmp_path), PLACE, "k", clock).recall() is None
+    assert Watermarks(str(tmp_path), PLACE, "other", clock).recall() is not None
 
 
 def test_the_ttl_of_the_lease_that_was_seen(tmp_path: Path) -> None:
     """It is that lease which may be out, not one of the ttl that is asked for now."""
     run = Run(owner="h:1:a", host="h", pid=1, program="p", started_at=1.0, ttl=600.0, fence=7)
     see(tmp_path, SimulatedClock(), Conflict(HELD, remaining=1.0, fence=7, run=run))
-    see(tmp_path, SimulatedClock(), Conflict(FORGOTTEN, remaining=1.0))
-    sight = seen(tmp_path, SimulatedClock())
-    assert sight.ttl == 600.0
-    claim = Claim(key="k", owner="o", host="h", pid=1, program="p", ttl=300.0, hold=0.0, sight=sight)
-    assert claim.doubt == 600.0
-    claim.sight = None
-    assert claim.doubt == 300.0
+    see(tmp_path, SimulatedClock(), Conflict(STATE_LOST, remaining=1.0))
+    watermark = seen(tmp_path, SimulatedClock())
+    assert watermark.ttl == 600.0
+    claim = Claim(key="k", owner="o", host="h", pid=1, program="p", ttl=300.0, hold=0.0, watermark=watermark)
+    assert claim.quarantine == 600.0
+    claim.watermark = None
+    assert claim.quarantine == 300.0
 
 
 def test_the_fence_never_goes_down(tmp_path: Path) -> None:
@@ -73,33 +73,33 @@ def test_the_fence_never_goes_down(tmp_path: Path) -> None:
     clock = SimulatedClock()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=3))
-    assert seen(tmp_path, clock).floor == 7
+    assert seen(tmp_path, clock).fence == 7
 
 
-def test_noticing_keeps_the_age_of_the_sight_and_of_the_first_notice(tmp_path: Path) -> None:
+def test_noticing_keeps_the_age_of_the_watermark_and_of_the_first_notice(tmp_path: Path) -> None:
     """Asking a forgetful server again and again does not begin the wait anew."""
     clock = SimulatedClock()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
     clock.advance(10)
     for _ in range(3):
-        see(tmp_path, clock, Conflict(FORGOTTEN, remaining=1.0))
+        see(tmp_path, clock, Conflict(STATE_LOST, remaining=1.0))
         clock.advance(4)
-    sight = seen(tmp_path, clock)
-    assert (sight.floor, sight.age, sight.noticed_age) == (7, 22.0, 12.0)
+    watermark = seen(tmp_path, clock)
+    assert (watermark.fence, watermark.age, watermark.loss_noticed_ago) == (7, 22.0, 12.0)
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=9))
-    sight = seen(tmp_path, clock)
-    assert (sight.floor, sight.age, sight.noticed_age) == (9, 0.0, None)
+    watermark = seen(tmp_path, clock)
+    assert (watermark.fence, watermark.age, watermark.loss_noticed_ago) == (9, 0.0, None)
 
 
 def test_after_a_reboot_the_age_is_at_least_the_uptime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Boot times of two boots do not compare; waiting begins anew, on the safe side."""
     clock = SimulatedClock(now=5000)
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
-    see(tmp_path, clock, Conflict(FORGOTTEN, remaining=1.0))
+    see(tmp_path, clock, Conflict(STATE_LOST, remaining=1.0))
     monkeypatch.setattr(clocks, "boot_id", lambda: "another boot")
     clock = SimulatedClock(now=30.0, wall=clock.wall() + 100.0)
-    sight = seen(tmp_path, clock)
-    assert (sight.floor, sight.age, sight.noticed_age) == (7, 30.0, None)
+    watermark = seen(tmp_path, clock)
+    assert (watermark.fence, watermark.age, watermark.loss_noticed_ago) == (7, 30.0, None)
 
 
 def test_what_is_older_than_the_retention_is_no_evidence(tmp_path: Path) -> None:
@@ -107,31 +107,31 @@ def test_what_is_older_than_the_retention_is_no_evidence(tmp_path: Path) -> None
     clock = SimulatedClock()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
     clock.advance(RETENTION)
-    assert Sights(str(tmp_path), PLACE, "k", clock).recall() is None
+    assert Watermarks(str(tmp_path), PLACE, "k", clock).recall() is None
 
 
 def test_garbage_in_the_file_is_as_nothing(tmp_path: Path) -> None:
     """A damaged file costs this rule, not the run."""
     clock = SimulatedClock()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
-    (file,) = (tmp_path / "sights").iterdir()
+    (file,) = (tmp_path / "watermarks").iterdir()
     for garbage in (b"", b"\xff" * 600, b"cronlock=1\nfence=x\n"):
         file.write_bytes(garbage)
-        assert Sights(str(tmp_path), PLACE, "k", clock).recall() is None
+        assert Watermarks(str(tmp_path), PLACE, "k", clock).recall() is None
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=8))
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     """And nothing is raised."""
-    (tmp_path / "sights").write_text("in the way")
-    sights = Sights(str(tmp_path), PLACE, "k", SimulatedClock())
-    assert sights.recall() is None
-    sights.remember(Conflict(HELD, remaining=1.0, fence=7))
-    assert sights.problem is not None
+    (tmp_path / "watermarks").write_text("in the way")
+    watermarks = Watermarks(str(tmp_path), PLACE, "k", SimulatedClock())
+    assert watermarks.recall() is None
+    watermarks.remember(Conflict(HELD, remaining=1.0, fence=7))
+    assert watermarks.problem is not None
 
 
-def test_what_cannot_be_written_back_is_no_sight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a file system that became read-only a doubt would begin anew each time, and never be over."""
+def test_what_cannot_be_written_back_is_no_watermark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system that became read-only a quarantine would begin anew each time, and never be over."""
     clock = SimulatedClock()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
     really_open = os.open
@@ -142,11 +142,11 @@ def test_what_cannot_be_written_back_is_no_sight(tmp_path: Path, monkeypatch: py
         return really_open(path, flags, mode, **more)
 
     monkeypatch.setattr(os, "open", read_only)
-    sights = Sights(str(tmp_path), PLACE, "k", clock)
-    assert sights.recall() is None
-    sights.remember(Conflict(FORGOTTEN, remaining=1.0))
-    assert sights.problem is not None
-    assert "Read-only" in sights.problem
+    watermarks = Watermarks(str(tmp_path), PLACE, "k", clock)
+    assert watermarks.recall() is None
+    watermarks.remember(Conflict(STATE_LOST, remaining=1.0))
+    assert watermarks.problem is not None
+    assert "Read-only" in watermarks.problem
 
 
 @pytest.mark.parametrize(("first", "second"), [(8, 9), (9, 8)])
@@ -154,20 +154,20 @@ def test_two_writers_at_once_never_lower_the_fence(tmp_path: Path, first: int, s
     """Both recalled the same; whoever writes last, the higher fence stays."""
     clock = SimulatedClock()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
-    writers = [Sights(str(tmp_path), PLACE, "k", clock) for _ in range(2)]
-    for sights in writers:
-        sights.recall()
-    for sights, fence in zip(writers, (first, second)):
-        sights.remember(Conflict(HELD, remaining=1.0, fence=fence))
-    assert seen(tmp_path, clock).floor == 9
+    writers = [Watermarks(str(tmp_path), PLACE, "k", clock) for _ in range(2)]
+    for watermarks in writers:
+        watermarks.recall()
+    for watermarks, fence in zip(writers, (first, second)):
+        watermarks.remember(Conflict(HELD, remaining=1.0, fence=fence))
+    assert seen(tmp_path, clock).fence == 9
 
 
 def test_a_forgetful_answer_does_not_lower_what_another_run_wrote(tmp_path: Path) -> None:
-    """A run in doubt writes last, after one that saw more."""
+    """A run in quarantine writes last, after one that saw more."""
     clock = SimulatedClock()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
-    in_doubt = Sights(str(tmp_path), PLACE, "k", clock)
-    in_doubt.recall()
+    quarantined = Watermarks(str(tmp_path), PLACE, "k", clock)
+    quarantined.recall()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=9))
-    in_doubt.remember(Conflict(FORGOTTEN, remaining=1.0, fence=3))
-    assert seen(tmp_path, clock).floor == 9
+    quarantined.remember(Conflict(STATE_LOST, remaining=1.0, fence=3))
+    assert seen(tmp_path, clock).fence == 9

@@ -1,9 +1,8 @@
-"""What this node last saw of each key: so that a server which forgot its leases is noticed.
+"""Watermarks: the highest fence that this host saw of each key, so that it notices state loss.
 
-Redis and memcached can come back from a restart or a failover without a lease that they had
-granted. A node that had seen the key's fence notices, and keeps away until the lost lease must
-have lapsed. This is the delayed restart that Redlock asks of its operators
-(https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/), only for those who need it.
+Redis and memcached can come back from a restart or a failover without a lease that they granted. A host that saw
+the key's fence notices, and quarantines the key until the lost lease must have lapsed. Redlock asks its operators
+for the same delay at a restart (https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/).
 """
 
 from __future__ import annotations
@@ -12,26 +11,26 @@ import os
 
 from .. import keys
 from . import clock as clocks
-from .vocabulary import FORGOTTEN, RETENTION, Conflict, Sight
+from .vocabulary import RETENTION, STATE_LOST, Conflict, Watermark
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .clock import Clock
     from .vocabulary import Grant
 
-_FOLDER = "sights"
-#: The first line of every sight.
+_FOLDER = "watermarks"
+#: The first line of every watermark.
 _MAGIC = "cronlock=1"
 #: Names of files have at most 255 bytes.
 _LONGEST_NAME = 200
 #: Every text fills this, so that writing one over another is a single write without truncation.
 _SIZE = 512
-#: A record may be collected by the server after RETENTION: an older sight is no evidence.
+#: The server may drop a record after RETENTION, so an older watermark proves nothing.
 _TRUSTED = RETENTION - 86400.0
 
 
-class Sights:
-    """The sight of one key on one backend, in a small file of the state directory.
+class Watermarks:
+    """The watermark of one key on one backend, in a small file of the state directory.
 
     `recall` first: `remember` never writes a lower fence than was recalled.
     """
@@ -39,7 +38,7 @@ class Sights:
     __slots__ = ("_boot", "_clock", "_fence", "_noticed", "_path", "_ttl", "problem")
 
     def __init__(self, state_dir: str, place: str, key: str, clock: Clock) -> None:
-        """Be the sight of `key` at `place`, which names the backend without its credentials."""
+        """Be the watermark of `key` at `place`, which names the backend without its credentials."""
         self._path = os.path.join(state_dir, _FOLDER, keys.bounded(f"{place} {key}", _LONGEST_NAME))
         self._clock = clock
         self._boot = clocks.boot_id()
@@ -51,8 +50,8 @@ class Sights:
         #: Why nothing could be remembered, or None.
         self.problem: str | None = None
 
-    def recall(self) -> Sight | None:
-        """Return what was seen, or None if nothing was or it is too old to matter."""
+    def recall(self) -> Watermark | None:
+        """Return the watermark; None if there is none, or it is too old to prove anything."""
         fields = self._read()
         try:
             fence = _fence(fields)
@@ -67,17 +66,17 @@ class Sights:
         now = self._clock.now()
         same_boot = fields.get("boot") == self._boot and boot_time <= now
         # From an earlier boot: at least as old as this boot. Less is on the safe side, since then
-        # it is not the server's uptime that ends the doubt but waiting.
+        # it is not the server's uptime that ends the quarantine but waiting.
         age = now - boot_time if same_boot else now
         if max(age, wall_age) > _TRUSTED:
             return None
         self._fence, self._ttl = fence, ttl
         self._noticed = noticed if same_boot and noticed is not None and noticed <= now else None
-        return Sight(fence, age, None if self._noticed is None else now - self._noticed, ttl)
+        return Watermark(fence, age, None if self._noticed is None else now - self._noticed, ttl)
 
     def remember(self, answer: Grant | Conflict) -> None:
         """Write down what `answer` showed of the key; failing costs only this rule."""
-        if isinstance(answer, Conflict) and answer.why == FORGOTTEN:
+        if isinstance(answer, Conflict) and answer.why == STATE_LOST:
             if self._noticed is None:
                 self._noticed = self._clock.now()
         else:
@@ -87,7 +86,7 @@ class Sights:
         self._fence = max(self._fence, answer.fence or 0, _fence(earlier) or 0)
         if not isinstance(answer, Conflict):
             self._ttl = answer.ttl
-        elif answer.run is not None and answer.why != FORGOTTEN:
+        elif answer.run is not None and answer.why != STATE_LOST:
             self._ttl = answer.run.ttl
         fields = {
             "fence": str(self._fence),
@@ -98,7 +97,7 @@ class Sights:
         }
         if self._noticed is not None:
             fields["noticed"] = repr(self._noticed)
-            # The sight itself stays as old as it was: the server started after *that*.
+            # The watermark itself stays as old as it was: the server started after *that*.
             fields.update({name: earlier[name] for name in ("boot", "boot_time", "seen_at") if name in earlier})
             if fields["boot"] != self._boot:
                 fields.update(boot=self._boot, boot_time="0.0")
@@ -141,19 +140,19 @@ class Sights:
 
 
 def encode(fields: dict[str, str]) -> bytes:
-    """Return the text of a sight: lines of ``name=value``, filled up to its size."""
+    """Return the text of a watermark: lines of ``name=value``, filled up to its size."""
     lines = [_MAGIC, *(f"{name}={value}" for name, value in fields.items())]
     return "".join(f"{line}\n" for line in lines).encode().ljust(_SIZE, b"\n")
 
 
 def decode(data: bytes) -> dict[str, str]:
-    """Undo `encode`; nothing stands in what is no sight."""
+    """Undo `encode`; return no fields for any other text."""
     first, *lines = data.decode("utf-8", "replace").split("\n")
     fields = (line.partition("=") for line in lines if first == _MAGIC)
     return {name: value for name, equals, value in fields if equals}
 
 
 def _fence(fields: dict[str, str]) -> int | None:
-    """Return the fence of a sight; None for one that no backend gives, since it would not fit."""
+    """Return the fence of a watermark; None for one that no backend gives, since it would not fit."""
     text = fields.get("fence", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
