@@ -274,4 +274,4 @@ def patched() -> Any:
 
 def without_noise() -> Any:
     """Return a context in which what is random is always the same."""
-    return mock.patch.object(timing, "noise", return_value=0.5)
+    return mock.patch.object(timing, "jitter", return_value=0.5)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from cronlock.process import orders
-from cronlock.process.orders import BY_DEADLINE, BY_LOSS, BY_SIGNAL, BY_TIMEOUT, BY_WRAPPER, Message, Pipe, Plan
+from cronlock.process import protocol
+from cronlock.process.protocol import BY_DEADLINE, BY_LOSS, BY_SIGNAL, BY_TIMEOUT, BY_WRAPPER, Message, Pipe, Plan
 from cronlock.process.watchdog import Watchdog
 
 from .data import Data
@@ -36,19 +36,19 @@ def _report(data: Data) -> Message:
     number = data.below(99999)
     return data.pick(
         (
-            orders.Ended(
+            protocol.Ended(
                 data.pick(_REASONS), data.pick((None, 0, 9, 65280)), data.below(2) == 1, data.below(99999) / 7
             ),
-            orders.Forked(number, number + 1),
-            orders.Started(),
-            orders.NotStarted(data.pick((None, 2))),
-            orders.Stopped(20),
+            protocol.Forked(number, number + 1),
+            protocol.Started(),
+            protocol.NotStarted(data.pick((None, 2))),
+            protocol.Stopped(20),
         )
     )
 
 
-def some_orders(data: Data) -> None:
-    """However the wrapper's orders are cut, the guard keeps to the last deadline and the first reason to stop."""
+def some_commands(data: Data) -> None:
+    """However the wrapper's messages are cut, the guard keeps to the last deadline and the first reason to stop."""
     deadlines = data.several(4, lambda: data.below(10**6) / 1000)
     stop = data.pick((None, BY_LOSS))
     dog: Any = object.__new__(Watchdog)
@@ -57,14 +57,14 @@ def some_orders(data: Data) -> None:
     dog._plan = Plan(deadline=1.0, grace=1.0, kill_after=1.0)
     stopped: list[str] = []
     dog._terminate = stopped.append
-    told: list[Message] = [orders.Deadline(moment) for moment in deadlines]
-    text = b"".join(message.line() for message in (*told, *([orders.Stop(stop)] if stop else ())))
+    told: list[Message] = [protocol.Deadline(moment) for moment in deadlines]
+    text = b"".join(message.line() for message in (*told, *([protocol.Stop(stop)] if stop else ())))
     try:
         while text:
             size = 1 + data.below(12)
             os.write(writer, text[:size])
             text = text[size:]
-            dog._obey()
+            dog._handle_control()
     finally:
         os.close(writer)
         os.close(reader)
@@ -72,4 +72,4 @@ def some_orders(data: Data) -> None:
     assert stopped == ([stop] if stop else [])
 
 
-TARGETS = (some_reports, some_orders)
+TARGETS = (some_reports, some_commands)

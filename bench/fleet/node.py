@@ -61,7 +61,7 @@ class Node:
     def __init__(self, wanted: settings.Settings, log: Log, pause: Callable[[float], None]) -> None:
         self._key = wanted.key
         #: How long it sleeps before it asks.
-        self.jitter = wanted.jitter * timing.noise() if wanted.jitter else 0.0
+        self.jitter = wanted.jitter * timing.jitter() if wanted.jitter else 0.0
         self._pause = pause
         self._access = Access(wanted, SystemClock(), log)
         self._holding: Holding | None = None

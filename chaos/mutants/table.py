@@ -18,7 +18,7 @@ if ours and own._stream is not None:
             own.drop()"""
 _NO_DEADLINE = (
     Edit("if self._plan.deadline is not None:", "if False:"),
-    Edit("self._plan = told.plan", "self._plan = told.plan; self._plan.deadline = None"),
+    Edit("self._plan = config.plan", "self._plan = config.plan; self._plan.deadline = None"),
 )
 
 _ALL = (
@@ -75,7 +75,7 @@ _ALL = (
     Tooth(
         "no-guard",
         "nobody watches for the wrapper's death, nor for the deadline in its place",
-        [Edit("self._terminate(orders.BY_WRAPPER)", "pass"), *_NO_DEADLINE],
+        [Edit("self._terminate(protocol.BY_WRAPPER)", "pass"), *_NO_DEADLINE],
         "redis",
         "kill-wrapper",
         (OVERLAP, OUTLIVE),

@@ -61,7 +61,7 @@ def backend_options(function: _F) -> _F:
 def read_settings(values: dict[str, str | None]) -> Settings:
     """Return the settings for the options `values`. Raises ConfigError or UsageError."""
     given: dict[str, str | bool] = {name: value for name, value in values.items() if value is not None}
-    return settings.load_for_looking(given, os.environ)
+    return settings.load_readonly(given, os.environ)
 
 
 @contextlib.contextmanager

@@ -65,7 +65,7 @@ def _load(values: dict[str, str | None]) -> tuple[Settings | None, list[Finding]
     """Return the settings, or what is wrong with the configuration. Raises UsageError."""
     given: dict[str, str | bool] = {name: value for name, value in values.items() if value is not None}
     try:
-        return settings.load_for_looking(given, os.environ), []
+        return settings.load_readonly(given, os.environ), []
     except ConfigError as error:
         return None, [Finding("configuration", BAD, str(error))]
 
@@ -89,7 +89,7 @@ def of_backend(chosen: Settings, *, create: bool) -> Iterator[Finding]:
             case.ttl = min(max(chosen.ttl, backend.traits.shortest_ttl), backend.traits.longest_ttl)
         yield from probe.servers(case, module, create=create)
         if unfit is None and case.kept is not None:
-            yield findings.judge_kept(chosen.ttl, case.kept, chosen="ttl" in chosen.wheres)
+            yield findings.judge_kept(chosen.ttl, case.kept, chosen="ttl" in chosen.sources)
         yield from findings.judge_timing(case.kept or case.ttl, chosen.backend_timeout, chosen.kill_after)
         if not backend.traits.local:
             yield from host.state_directory(chosen)

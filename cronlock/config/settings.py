@@ -60,7 +60,7 @@ class Settings(Value):
     log: str
     log_format: str
     #: Where each option was set, by its name; none for defaults.
-    wheres: dict[str, str]
+    sources: dict[str, str]
 
     @property
     def backend_url(self) -> str:
@@ -71,9 +71,9 @@ class Settings(Value):
             raise ConfigError("no backend is configured, and no HOME to keep files in; see --backend, --state-dir")
         return "file://" + self.state_dir.replace("%", "%25").replace("?", "%3F").replace(" ", "%20")
 
-    def wrong(self, name: str, reason: str) -> CronlockError:
+    def error_for(self, name: str, reason: str) -> CronlockError:
         """Return the error that option `name` cannot be as it is, of the kind that its source asks for."""
-        return _wrong(self.wheres.get(name, "--" + name.replace("_", "-")), reason)
+        return _error_for(self.sources.get(name, "--" + name.replace("_", "-")), reason)
 
 
 def load(given: Mapping[str, str | bool], command: list[str], environ: Mapping[str, str]) -> Settings:
@@ -90,7 +90,7 @@ def load(given: Mapping[str, str | bool], command: list[str], environ: Mapping[s
     return _load(given, environ, key, command)
 
 
-def load_for_looking(given: Mapping[str, str | bool], environ: Mapping[str, str]) -> Settings:
+def load_readonly(given: Mapping[str, str | bool], environ: Mapping[str, str]) -> Settings:
     """Return the settings as `load` does, for a command that runs nothing and has no key of its own."""
     return _load(given, environ, "", [])
 
@@ -109,7 +109,7 @@ def _load(given: Mapping[str, str | bool], environ: Mapping[str, str], key: str,
     values["poll"] = values["poll"] or None
     del values["config"], values["every"]
     values.update(key=key, command=command)
-    return Settings(**values, wheres={name: source.where for name, source in draft.sources.items()})
+    return Settings(**values, sources={name: source.where for name, source in draft.sources.items()})
 
 
 class _Source(Value):
@@ -136,9 +136,9 @@ class _Draft:
             return
         above = self._stands_above("every", "min_hold")
         if above == 0:
-            raise self._wrong("every", "cannot go together with --min-hold; give one of them")
+            raise self._error_for("every", "cannot go together with --min-hold; give one of them")
         if self.values["every"] <= 0:
-            raise self._wrong("every", "a period is more than 0")
+            raise self._error_for("every", "a period is more than 0")
         if above > 0:
             self.values["min_hold"] = self.values["every"] / 2
 
@@ -147,7 +147,7 @@ class _Draft:
         if self.values["standby"] and self.values["wait"]:
             above = self._stands_above("standby", "wait")
             if above == 0:
-                raise self._wrong("standby", "cannot go together with --wait; give one of them")
+                raise self._error_for("standby", "cannot go together with --wait; give one of them")
             self.values["wait" if above > 0 else "standby"] = 0.0
 
     def apply_quiet(self) -> None:
@@ -159,36 +159,36 @@ class _Draft:
     def check(self) -> None:
         """Raise ConfigError or UsageError for a value that no run can keep to."""
         if not self.values["ttl"]:
-            raise self._wrong("ttl", "a lease lasts more than 0 seconds; 300 suits most jobs")
+            raise self._error_for("ttl", "a lease lasts more than 0 seconds; 300 suits most jobs")
         if not self.values["backend_timeout"]:
-            raise self._wrong("backend_timeout", "a request needs more than 0 seconds")
+            raise self._error_for("backend_timeout", "a request needs more than 0 seconds")
         self._check_attempts()
         state_dir = self.values["state_dir"]
         if state_dir is not None and not state_dir.startswith("/"):
-            raise self._wrong("state_dir", f"{state_dir!r} is not an absolute path")
+            raise self._error_for("state_dir", f"{state_dir!r} is not an absolute path")
 
     def _check_attempts(self) -> None:
         """Read the list of statuses, and set the number of attempts."""
         values = self.values
         words = values["success_status"].split(",")
         if not all(word.isascii() and word.isdigit() and len(word) <= 3 and int(word) <= 255 for word in words):
-            raise self._wrong("success_status", f"{values['success_status']!r} is no list of statuses, such as 0,3")
+            raise self._error_for("success_status", f"{values['success_status']!r} is no list of statuses, such as 0,3")
         values["success_status"] = tuple(map(int, words))
         if values["attempts"] is None:
             values["attempts"] = None if values["standby_on"] == "died" else 2
         elif not 1 <= values["attempts"] <= _MOST_ATTEMPTS:
-            raise self._wrong("attempts", f"{values['attempts']} is not from 1 to {_MOST_ATTEMPTS}")
+            raise self._error_for("attempts", f"{values['attempts']} is not from 1 to {_MOST_ATTEMPTS}")
         for name in ("standby_on", "attempts", "success_status"):
             source = self.sources.get(name)
             if source is not None and source.rank == _COMMAND_LINE and not values["standby"]:
-                raise self._wrong(name, "goes with --standby, which says how long others stay ready")
+                raise self._error_for(name, "goes with --standby, which says how long others stay ready")
 
     def _stands_above(self, name: str, other: str) -> int:
         """Return by how much the source of `name` stands above that of `other`, which may have none."""
         return self.sources[name].rank - (self.sources[other].rank if other in self.sources else 0)
 
-    def _wrong(self, name: str, reason: str) -> CronlockError:
-        return _wrong(self.sources[name].where, reason)
+    def _error_for(self, name: str, reason: str) -> CronlockError:
+        return _error_for(self.sources[name].where, reason)
 
 
 def _sources(given: Mapping[str, str | bool], environ: Mapping[str, str]) -> dict[str, _Source]:
@@ -225,7 +225,7 @@ def _refuse_slips(environ: Mapping[str, str], known: frozenset[str]) -> None:
                 raise ConfigError(f"{name} in the environment: unknown; did you mean {likely}?")
 
 
-def _wrong(where: str, reason: str) -> CronlockError:
+def _error_for(where: str, reason: str) -> CronlockError:
     return UsageError(f"{where}: {reason}") if where.startswith("--") else ConfigError(f"{where}: {reason}")
 
 
@@ -236,21 +236,21 @@ def _parse(option: Option, source: _Source) -> str | float | bool:
             return value
         if value.lower() in _YES or value.lower() in _NO:
             return value.lower() in _YES
-        raise _wrong(where, f"{value!r} is neither yes nor no")
+        raise _error_for(where, f"{value!r} is neither yes nor no")
     text = str(value)
     if option.kind == DURATION:
         try:
             return durations.parse(text)
         except ValueError as error:
-            raise _wrong(where, str(error)) from None
+            raise _error_for(where, str(error)) from None
     if option.kind == INTEGER:
         if not (text.isascii() and text.isdigit() and int(text[:4]) <= 255 and len(text) <= 3):
-            raise _wrong(where, f"{text!r} is not a whole number from 0 to 255")
+            raise _error_for(where, f"{text!r} is not a whole number from 0 to 255")
         return int(text)
     if option.kind == CHOICE and text not in option.choices:
-        raise _wrong(where, f"{text!r} is none of {', '.join(option.choices)}")
+        raise _error_for(where, f"{text!r} is none of {', '.join(option.choices)}")
     if not text:
-        raise _wrong(where, "is empty")
+        raise _error_for(where, "is empty")
     return text
 
 

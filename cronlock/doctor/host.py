@@ -55,13 +55,13 @@ def configuration(given: Mapping[str, object], environ: Mapping[str, str], chose
     else:
         yield Finding("configuration", NOTE, f"there is no {path}")
     # Of a line in the file without its name, which says the same.
-    wheres = [
+    sources = [
         f"{name.replace('_', '-')} from {where.partition(': CRONLOCK_')[0]}"
-        for name, where in sorted(chosen.wheres.items())
+        for name, where in sorted(chosen.sources.items())
         if name != "config"
     ]
-    yield Finding("settings", OK, ", ".join([*wheres, "the rest" if wheres else "all"]) + " by default")
-    if chosen.wheres.get("backend", "").startswith("--") and _has_secret(chosen.backend or ""):
+    yield Finding("settings", OK, ", ".join([*sources, "the rest" if sources else "all"]) + " by default")
+    if chosen.sources.get("backend", "").startswith("--") and _has_secret(chosen.backend or ""):
         remedy = f"write it into {config_file.DEFAULT_PATH}, with mode 600"
         yield Finding("password", WARNING, "is on the command line, where every user of this machine reads it", remedy)
 

@@ -50,7 +50,7 @@ def open_configured(settings: Settings) -> Backend:
     try:
         return open_backend(settings.backend_url, settings.backend_timeout)
     except ConfigError as error:
-        raise ConfigError(f"{settings.wheres['backend']}: {error}" if settings.backend else str(error)) from error
+        raise ConfigError(f"{settings.sources['backend']}: {error}" if settings.backend else str(error)) from error
 
 
 def open_backend(text: str, timeout: float) -> Backend:

@@ -155,7 +155,7 @@ class Leases:
             self._check(deadline, held.key)
         return False
 
-    def was_told(self, grant: Grant) -> bool:
+    def stop_requested(self, grant: Grant) -> bool:
         """Whether somebody wrote since our last word, by one read."""
         held, deadline = grant.token, self._deadline()
         return isinstance(held, _Held) and self.store.read(held.key, deadline).data != held.cell.data

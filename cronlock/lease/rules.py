@@ -29,7 +29,7 @@ from .vocabulary import (
     RELEASED,
     STATE_LOST,
     STOPPED,
-    UNDONE,
+    UNFINISHED,
     Conflict,
     Record,
     Run,
@@ -115,7 +115,7 @@ def may_need_another(run: Run, claim: Claim, *, leased: bool) -> bool:
     """Whether a standby with `claim` takes over from `run`, or may have to once that is over."""
     if run.outcome is None and leased:
         return True
-    return claim.on_death if run.undone else claim.on_failure and run.failed(claim.success)
+    return claim.on_death if run.unfinished else claim.on_failure and run.failed(claim.success)
 
 
 def attempts(state: State, tick: str | None) -> int:
@@ -215,7 +215,7 @@ def end(state: State, owner: str, ending: Ending, at: float) -> State | None:
     """
     asked = stop_of(state, owner)
     if asked is not None:
-        ending = ending.but(outcome=STOPPED) if ending.outcome in UNDONE else ending
+        ending = ending.but(outcome=STOPPED) if ending.outcome in UNFINISHED else ending
     if is_run_of(state, owner):
         assert state.run is not None
         return state.but(run=None, stop=asked).with_past(_ended(state.run, ending, at))

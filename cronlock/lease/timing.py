@@ -30,7 +30,7 @@ STANDBY_LOOK_LOCAL = 1.0
 STANDBY_SPREAD = 0.5
 
 
-def noise() -> float:
+def jitter() -> float:
     """Return a random number from 0 to 1, for the rules that spread requests."""
     return int.from_bytes(os.urandom(4), "big") / 2**32
 
@@ -50,17 +50,17 @@ def kill_lead(ttl: float) -> float:
     return min(FIXED_MARGIN, ttl / 20)
 
 
-def renew_after(ttl: float, noise: float) -> float:
+def renew_after(ttl: float, jitter: float) -> float:
     """Return how long after the last successful send to renew: ttl/3, give or take 10 %.
 
-    `noise` is random, from 0 to 1: holders that started together do not stay together.
+    `jitter` is random, from 0 to 1: holders that started together do not stay together.
     """
-    return ttl / 3 * (0.9 + 0.2 * noise)
+    return ttl / 3 * (0.9 + 0.2 * jitter)
 
 
-def retry_pause(failures: int, ttl: float, noise: float) -> float:
+def retry_pause(failures: int, ttl: float, jitter: float) -> float:
     """Return the pause after the n-th failed request in a row: doubling, jittered, small against the ttl."""
-    return float(min(0.1 * 2 ** min(failures - 1, 10), max(0.1, ttl / 20), 5.0)) * (0.5 + noise)
+    return float(min(0.1 * 2 ** min(failures - 1, 10), max(0.1, ttl / 20), 5.0)) * (0.5 + jitter)
 
 
 def takeover_hold(hold: float, waited: float) -> float:
@@ -81,15 +81,15 @@ class StandbyPlan:
 
     __slots__ = ("_look", "_period")
 
-    def __init__(self, now: float, noise: float, *, local: bool) -> None:
+    def __init__(self, now: float, jitter: float, *, local: bool) -> None:
         self._period = STANDBY_LOOK_LOCAL if local else STANDBY_LOOK
-        self._look = now + self._period * noise
+        self._look = now + self._period * jitter
 
-    def next_ask(self, now: float, lapse: float | None, noise: float) -> float:
+    def next_ask(self, now: float, lapse: float | None, jitter: float) -> float:
         """Return the next moment to ask; `lapse` is when the lease is over unless it is renewed, None if unknown."""
         while self._look <= now:
-            self._look += self._period * (0.9 + 0.2 * noise)
+            self._look += self._period * (0.9 + 0.2 * jitter)
         if lapse is None:
             return self._look
         # A server that counts in whole seconds may still show a lease that is due.
-        return min(self._look, max(lapse, now + 0.1) + STANDBY_SPREAD * noise)
+        return min(self._look, max(lapse, now + 0.1) + STANDBY_SPREAD * jitter)

@@ -31,7 +31,7 @@ STOPPED = "stopped"  # as `cronlock stop` asked
 DIED = "died"
 RELEASED = "released"  # by `cronlock release`
 #: With these the job was not done: a standby may still take it over.
-UNDONE = (LOST, NOT_STARTED, DIED)
+UNFINISHED = (LOST, NOT_STARTED, DIED)
 
 #: Keys that nobody used for so long may vanish from the backend.
 RETENTION = 30 * 86400.0
@@ -52,7 +52,7 @@ class Traits(Value):
     #: Whether it guards this machine only.
     local: bool = False
     #: Whether it knows who has a key and how runs ended. Where not, a hold is as good as a lease, nothing is
-    #: taken over or released by force, and `read` returns None for a key that is free, else one `untold`.
+    #: taken over or released by force, and `read` returns None for a key that is free, else one `opaque`.
     records: bool = True
     #: Whether it drops records that nobody uses: that one is missing tells nothing of a lease.
     evicts: bool = False
@@ -157,9 +157,9 @@ class Run(Value):
         return self.outcome == EXITED and self.status == 0
 
     @property
-    def undone(self) -> bool:
+    def unfinished(self) -> bool:
         """Whether it did not end, or was stopped or not started by no doing of its command."""
-        return self.outcome is None or self.outcome in UNDONE
+        return self.outcome is None or self.outcome in UNFINISHED
 
     def failed(self, success: tuple[int, ...]) -> bool:
         """Whether its command ended, or was timed out, with a status that is none of `success`."""
@@ -227,7 +227,7 @@ class Record(Value):
     #: The last run that succeeded, however long ago.
     success: Run | None = None
     #: Whether a run or its hold has the key, and the backend tells neither by which nor until when.
-    untold: bool = False
+    opaque: bool = False
     #: As long as the key is paused.
     pause: Pause | None = None
     #: Once somebody asked `run` to end.
@@ -265,7 +265,7 @@ if TYPE_CHECKING:
             """Take the key if it is free. The same owner asking again gets the same lease, which lasts anew.
 
             A claim with `standby_for` gets it only if the last run is of that tick, its lease lapsed
-            (or it ended UNDONE, or gave the key back), and nobody released it by force; the dead run's hold goes
+            (or it ended UNFINISHED, or gave the key back), and nobody released it by force; the dead run's hold goes
             on, or the claim's, if that is longer. While a run of that tick has the lease the answer is HELD, else
             ENDED.
             """
@@ -276,7 +276,7 @@ if TYPE_CHECKING:
             Sets `grant.stop` where somebody asked the run to end: it keeps the lease until all of it is dead.
             """
 
-        def was_told(self, grant: Grant) -> bool:
+        def stop_requested(self, grant: Grant) -> bool:
             """Whether somebody wrote since our last word, by a look: the next renewal tells what."""
 
         def release(self, grant: Grant, ending: Ending, *, keep_hold: bool) -> bool:

@@ -102,7 +102,7 @@ class Command(Value):
                 os._exit(errors.FAULT)  # It ended before we asked to be told.
         if self.descriptor is not None:
             os.set_inheritable(self.descriptor, True)
-        signals.become_a_commands(self.ignored)
+        signals.reset_for_exec(self.ignored)
         _exec(self.argv, self.env)
 
 

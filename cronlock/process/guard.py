@@ -15,11 +15,11 @@ from __future__ import annotations
 import os
 
 from . import command as process
-from . import linux, orders, signals, watchdog
+from . import linux, protocol, signals, watchdog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .orders import Message, Orders
+    from .protocol import GuardConfig, Message
 
 
 class GuardDied(Exception):
@@ -31,26 +31,26 @@ class Guard:
 
     __slots__ = ("_backup", "_control", "child", "command_pid", "forked_at", "pid", "reports")
 
-    def __init__(self, told: Orders) -> None:
+    def __init__(self, config: GuardConfig) -> None:
         """Fork the guard, which starts the command. There may be no other thread. Raises OSError."""
         theirs, self._control = os.pipe()
         mine, reports = os.pipe()
-        self.reports = orders.Pipe(mine)
+        self.reports = protocol.Pipe(mine)
         self.command_pid: int | None = None
-        self._backup = told.backup
+        self._backup = config.backup
         #: The guard's own, once it has forked the command.
         self.pid: int | None = None
         # No signal may find the child with the wrapper's handlers.
         signals.block_all()
         try:
             #: From before the fork, by boot time.
-            self.forked_at = told.clock.now()
+            self.forked_at = config.clock.now()
             #: The backup guard, where there is one, else the guard.
             self.child = os.fork()
             if self.child == 0:
                 os.close(self._control)
                 os.close(mine)
-                _live(told, theirs, reports)
+                _run_guard(config, theirs, reports)
         finally:
             signals.unblock_all()
         os.close(theirs)
@@ -58,15 +58,15 @@ class Guard:
 
     def renewed(self, deadline: float) -> None:
         """Move the deadline."""
-        self._tell(orders.Deadline(deadline))
+        self._tell(protocol.Deadline(deadline))
 
     def stop(self, why: str) -> None:
         """Let the command be stopped, because of BY_..."""
-        self._tell(orders.Stop(why))
+        self._tell(protocol.Stop(why))
 
-    def let_continue(self) -> None:
+    def send_continue(self) -> None:
         """Send CONT to the command."""
-        self._tell(orders.Continue())
+        self._tell(protocol.Continue())
 
     def read_reports(self) -> list[Message]:
         """Return the reports that are there; raise GuardDied when there will be none."""
@@ -113,15 +113,15 @@ class Guard:
             pass  # Its reports' end says so.
 
 
-def _live(told: Orders, control: int, reports: int) -> None:
+def _run_guard(config: GuardConfig, control: int, reports: int) -> None:
     """Be the guard, and never return."""
     try:
-        if told.backup:
-            _fork_backup_guard(control, reports, told.null)
-        watchdog.Watchdog(told, control, reports).live()
+        if config.backup:
+            _fork_backup_guard(control, reports, config.null)
+        watchdog.Watchdog(config, control, reports).run()
     except BaseException as error:
         # Only a fault of ours gets here. The wrapper sees the pipe's end and ends the command.
-        told.say(f"the guard failed: {type(error).__name__}: {error}")
+        config.say(f"the guard failed: {type(error).__name__}: {error}")
         os._exit(70)
     os._exit(0)
 

@@ -102,7 +102,7 @@ def set_ignored(number: int) -> None:
     _signal.signal(number, _signal.SIG_IGN)
 
 
-def become_a_commands(ignored_at_start: frozenset[int]) -> None:
+def reset_for_exec(ignored_at_start: frozenset[int]) -> None:
     """Set what a command expects at exec: defaults, but for what was ignored, and nothing blocked."""
     for number in all_signals():
         try:
@@ -193,7 +193,7 @@ class Signals:
                     return
                 drain(self.reader)
 
-    def hand_over(self, on_continue: Callable[[], None]) -> bool:
+    def transfer_to_guard(self, on_continue: Callable[[], None]) -> bool:
         """Leave the pipe to the guard from now on, and call `on_continue` after each CONT.
 
         Returns False when a signal asked to end before: then nothing is to be started.

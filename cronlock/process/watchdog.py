@@ -7,19 +7,19 @@ import os
 import select
 
 from . import command as process
-from . import linux, orders, signals
+from . import linux, protocol, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .orders import Message, Orders
+    from .protocol import GuardConfig, Message
 
 
 class Watchdog:
     """The guard, in a process of its own."""
 
-    def __init__(self, told: Orders, control: int, reports: int) -> None:
-        self._told = told
-        self._control = orders.Pipe(control)
+    def __init__(self, config: GuardConfig, control: int, reports: int) -> None:
+        self._config = config
+        self._control = protocol.Pipe(control)
         self._reports = reports
         # A group of its own: what a terminal or a caller sends to the wrapper's is not for us.
         os.setpgid(0, 0)
@@ -40,19 +40,19 @@ class Watchdog:
         self._exec = -1
         self._wait_status: int | None = None
         self._forwarded: set[int] = set()
-        self._plan = told.plan
+        self._plan = config.plan
         self._over = False
 
-    def live(self) -> None:
+    def run(self) -> None:
         """Start the command, and watch until there is nothing left to watch."""
         self._start()
         while not self._over:
-            now = self._told.clock.now()
+            now = self._config.clock.now()
             # Before anything else: whatever woke us, it may be late.
-            action, why, wake = orders.decide(now, self._plan)
-            if action == orders.TERMINATE and why is not None:
+            action, why, wake = protocol.decide(now, self._plan)
+            if action == protocol.TERMINATE and why is not None:
                 self._terminate(why)
-            elif action == orders.KILL:
+            elif action == protocol.KILL:
                 self._finish(clean=process.kill_all(self._group(), adopts=self._adopts))
             else:
                 self._alarm.set(wake)
@@ -66,41 +66,41 @@ class Watchdog:
             signals.drain(self._children)
             self._collect()
         if self._control.descriptor in ready and not self._over:
-            self._obey()
-        if self._told.signals in ready and not self._over:
+            self._handle_control()
+        if self._config.signals in ready and not self._over:
             self._forward()
 
-    def _obey(self) -> None:
+    def _handle_control(self) -> None:
         messages = self._control.read()
         if messages is None:
             self._poll.unregister(self._control.descriptor)
-            if self._told.stop_on_loss:
-                self._terminate(orders.BY_WRAPPER)
+            if self._config.stop_on_loss:
+                self._terminate(protocol.BY_WRAPPER)
             return
         for message in messages:
-            if isinstance(message, orders.Deadline):
+            if isinstance(message, protocol.Deadline):
                 if self._plan.deadline is not None:
                     self._plan.deadline = message.moment
-            elif isinstance(message, orders.Stop):
+            elif isinstance(message, protocol.Stop):
                 self._terminate(message.why)
             else:
                 self._signal_group(signals.SIGCONT)
 
     def _start(self) -> None:
-        now = self._told.clock.now()
-        if orders.decide(now, self._plan)[0] != orders.WAIT:
+        now = self._config.clock.now()
+        if protocol.decide(now, self._plan)[0] != protocol.WAIT:
             self._give_up(None)
             return
         try:
-            self._pid, self._exec = self._told.command.start()
+            self._pid, self._exec = self._config.command.start()
         except OSError as error:
             self._give_up(error.errno or errno.EAGAIN)
             return
-        self._report(orders.Forked(self._pid, os.getpid()))
-        if self._told.timeout is not None:
-            self._plan.limit = now + self._told.timeout
+        self._report(protocol.Forked(self._pid, os.getpid()))
+        if self._config.timeout is not None:
+            self._plan.limit = now + self._config.timeout
         self._poll.register(self._exec, select.POLLIN)
-        self._poll.register(self._told.signals, select.POLLIN)
+        self._poll.register(self._config.signals, select.POLLIN)
 
     def _executed(self) -> None:
         self._poll.unregister(self._exec)
@@ -108,16 +108,16 @@ class Watchdog:
         if failure:
             self._give_up(failure)
             return
-        self._report(orders.Started())
+        self._report(protocol.Started())
         # Whoever reads what the command writes must see its end when the command closes it.
-        process.silence_standard_streams(self._told.null)
+        process.silence_standard_streams(self._config.null)
 
     def _give_up(self, error: int | None) -> None:
-        self._report(orders.NotStarted(error))
+        self._report(protocol.NotStarted(error))
         self._over = True
 
     def _forward(self) -> None:
-        for number in signals.drain(self._told.signals):
+        for number in signals.drain(self._config.signals):
             # Reaped: its pid may belong to somebody else by now.
             if number in signals.FORWARDED:
                 self._forwarded.add(number)
@@ -135,7 +135,7 @@ class Watchdog:
         if self._pid is None:
             return
         if self._pid in stopped and self._pid not in ended:
-            self._report(orders.Stopped(stopped[self._pid]))
+            self._report(protocol.Stopped(stopped[self._pid]))
         if self._pid in ended:
             self._wait_status = ended[self._pid]
             if self._plan.stop is None:
@@ -143,7 +143,7 @@ class Watchdog:
                     # The run is over; a daemon that it left on purpose lives on.
                     self._finish(clean=not children_left)
                     return
-                self._terminate(orders.BY_SIGNAL)
+                self._terminate(protocol.BY_SIGNAL)
         stopping = self._plan.stop is not None and self._wait_status is not None
         if stopping and process.none_left(children_left, self._pid, adopts=self._adopts):
             self._finish(clean=True)
@@ -154,24 +154,24 @@ class Watchdog:
 
     def _terminate(self, why: str) -> None:
         if self._plan.stop is None and self._pid is not None:
-            self._plan.begin_stop(why, self._told.clock.now())
+            self._plan.begin_stop(why, self._config.clock.now())
             process.signal_all(signals.SIGTERM, self._group())
             # A stopped process takes notice only when it goes on.
             process.signal_all(signals.SIGCONT, self._group())
 
     def _finish(self, *, clean: bool) -> None:
         why = self._plan.stop
-        descriptor = self._told.command.descriptor
+        descriptor = self._config.command.descriptor
         if clean and why is not None and descriptor is not None:
             # A wrapper that stays stopped shares this lock; it must not keep the key for ever.
             import fcntl
 
             fcntl.flock(descriptor, fcntl.LOCK_UN)
-        self._report(orders.Ended(why, self._wait_status, clean, self._told.clock.now()))
-        if why == orders.BY_WRAPPER:
-            if self._told.terminal is not None and self._pid is not None:
-                self._told.terminal.take_back(self._pid)
-            self._told.say(
+        self._report(protocol.Ended(why, self._wait_status, clean, self._config.clock.now()))
+        if why == protocol.BY_WRAPPER:
+            if self._config.terminal is not None and self._pid is not None:
+                self._config.terminal.take_back(self._pid)
+            self._config.say(
                 "the cronlock process was killed; the command was stopped"
                 + ("" if clean else ", but not all that it started could be")
             )

@@ -118,7 +118,7 @@ class Acquisition:
                 answer = self._request()
             except BackendUnavailable as error:
                 failures += 1
-                now, seconds = clock.now(), timing.retry_pause(failures, settings.ttl, timing.noise())
+                now, seconds = clock.now(), timing.retry_pause(failures, settings.ttl, timing.jitter())
                 # Another attempt is to have as long as the last word.
                 tried = failures >= _ATTEMPTS or now + seconds > self._end - 2 * _LAST_WORD * limit
                 if tried and now >= give_up:
@@ -132,7 +132,7 @@ class Acquisition:
             failures = 0
             # A hold ends when it says; a lease may be released at any time, and a paused key resumed.
             early = answer.why in (HELD, PAUSED)
-            seconds = look * (0.5 + timing.noise()) if early else answer.remaining + 0.01
+            seconds = look * (0.5 + timing.jitter()) if early else answer.remaining + 0.01
             look = min(look * _LOOK_GROWTH, _LONGEST_LOOK)
             pause(min(max(seconds, 0.01), give_up - now))
 
@@ -199,13 +199,13 @@ class Acquisition:
 
     def _granted(self, grant: Grant) -> Holding:
         """Hold what was granted, which counts from the first request of its owner."""
-        from ..process import orders
+        from ..process import protocol
 
         assert self._first_sent is not None
         self.access.note(grant)
         self._in_doubt = False
         holding = Holding(self.access, grant, self._first_sent)
-        if orders.decide(self.access.clock.now(), holding.plan())[0] != orders.WAIT:
+        if protocol.decide(self.access.clock.now(), holding.plan())[0] != protocol.WAIT:
             if not holding.give_back():
                 self._strays.add(self.owner)
             self._start_over()

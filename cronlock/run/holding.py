@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..lease.clock import Clock
     from ..lease.vocabulary import Backend, Conflict, Grant
     from ..lease.watermarks import Watermarks
-    from ..process.orders import Plan
+    from ..process.protocol import Plan
     from .log import Log
 
 
@@ -74,7 +74,7 @@ class Access:
     def _check_ttl(self) -> None:
         traits, ttl = self.backend.traits, self.settings.ttl
         if not traits.shortest_ttl <= ttl <= traits.longest_ttl:
-            raise self.settings.wrong(
+            raise self.settings.error_for(
                 "ttl",
                 f"{durations.show(ttl)} is not what this backend can keep: write "
                 f"{durations.show(traits.shortest_ttl)} to {durations.show(traits.longest_ttl)}",
@@ -85,9 +85,11 @@ class Access:
         if self.backend.traits.records:
             return
         if self.settings.standby:
-            raise self.settings.wrong("standby", "this backend cannot tell whether a run ended or died: leave it out")
+            raise self.settings.error_for(
+                "standby", "this backend cannot tell whether a run ended or died: leave it out"
+            )
         if self.settings.ignore_hold:
-            raise self.settings.wrong("ignore_hold", "this backend cannot tell a hold from a lease: leave it out")
+            raise self.settings.error_for("ignore_hold", "this backend cannot tell a hold from a lease: leave it out")
 
 
 class Holding:
@@ -111,11 +113,11 @@ class Holding:
         #: When the guard begins to stop the command: an answer that comes later saves nothing.
         self._too_late = self.deadline - timing.kill_lead(ttl) - timing.grace(self._access.settings.kill_after, ttl)
         #: When to ask next; None when there is nothing more to ask.
-        self.next_renewal: float | None = sent + timing.renew_after(ttl, timing.noise())
+        self.next_renewal: float | None = sent + timing.renew_after(ttl, timing.jitter())
 
     def plan(self) -> Plan:
         """Return what the guard is to keep to."""
-        from ..process.orders import Plan
+        from ..process.protocol import Plan
 
         kill_after, ttl = self._access.settings.kill_after, self.grant.ttl
         return Plan(
@@ -172,11 +174,11 @@ class Holding:
         self._count_from(sent)
         return True
 
-    def was_told(self) -> bool:
+    def stop_requested(self) -> bool:
         """Whether somebody wrote to the key since our last word; False where nobody answers before the next renewal."""
         left = 0.0 if self.next_renewal is None else self.next_renewal - self._access.clock.now()
         try:
-            return self._access.within(left).was_told(self.grant)
+            return self._access.within(left).stop_requested(self.grant)
         except CronlockError:
             return False
 
@@ -238,7 +240,7 @@ class Holding:
             pause(min(self._retry_pause(failures), left))
 
     def _retry_pause(self, failures: int) -> float:
-        return timing.retry_pause(failures, self.grant.ttl, timing.noise())
+        return timing.retry_pause(failures, self.grant.ttl, timing.jitter())
 
     def _say_not_released(self, failure: CronlockError | None, say: Callable[[str], None]) -> None:
         say(f"could not release; the key stays held for up to {durations.show(self.grant.ttl)}: {failure}")

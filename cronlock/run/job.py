@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..lease.clock import Clock
-    from ..process import orders
+    from ..process import protocol
     from ..process.terminal import Terminal
     from .holding import Holding
     from .log import Log
@@ -57,7 +57,7 @@ class Job:
     def _run(self) -> int:
         try:
             if self._settings.jitter:
-                self._pause(self._settings.jitter * timing.noise())
+                self._pause(self._settings.jitter * timing.jitter())
             answer = self._acquisition.acquire(self._pause)
             if isinstance(answer, Conflict) and self._settings.standby:
                 answer = self._stand_by(answer)
@@ -125,13 +125,13 @@ class Job:
     def _run_under(self, holding: Holding | None) -> int:
         """Run the command, under `holding` if there is one, and return the exit status."""
         # Not before: most runs of a fleet are skips, which need none of the processes' part.
-        from ..process import guard, orders
+        from ..process import guard, protocol
         from .supervisor import Supervisor
 
         self._running_since = self._clock.now()
         try:
             # From here on the guard passes signals on, the ones still in the pipe included.
-            if not self._signals.hand_over(self._on_continue):
+            if not self._signals.transfer_to_guard(self._on_continue):
                 raise _Interrupted
             owner = self._acquisition.owner
             supervisor = Supervisor(self._access, self._signals, self._terminal, holding, owner=owner, null=self._null)
@@ -147,7 +147,7 @@ class Job:
             if clean and holding is not None and not holding.lost:
                 holding.release(LOST, errors.FAULT, self._clock.now())
             raise CronlockError("the guard process is gone; the command was ended, too") from None
-        if isinstance(last_word, orders.Ended):
+        if isinstance(last_word, protocol.Ended):
             self._die_of = supervisor.leave_terminal(last_word)
             return self._finish(last_word, holding)
         return self._not_started(last_word.error, holding)
@@ -183,7 +183,7 @@ class Job:
         self._tell(holding, NOT_STARTED, status)
         return status
 
-    def _finish(self, ended: orders.Ended, holding: Holding | None) -> int:
+    def _finish(self, ended: protocol.Ended, holding: Holding | None) -> int:
         """Say how it ended, release, and return the exit status."""
         status, outcome = _status(ended)
         ran_for = ended.at - self._running_since
@@ -233,15 +233,15 @@ def _terminal() -> Terminal | None:
     return Terminal(descriptor)
 
 
-def _status(ended: orders.Ended) -> tuple[int, str]:
+def _status(ended: protocol.Ended) -> tuple[int, str]:
     """Return (exit status, outcome for the record)."""
     from ..process import command as process
-    from ..process import orders
+    from ..process import protocol
 
-    if ended.why == orders.BY_TIMEOUT:
+    if ended.why == protocol.BY_TIMEOUT:
         return errors.TIMEOUT, TIMED_OUT
-    if ended.why == orders.BY_ORDER:
+    if ended.why == protocol.BY_REQUEST:
         return errors.LOST, STOPPED
-    if ended.why in (None, orders.BY_SIGNAL) and ended.wait_status is not None:
+    if ended.why in (None, protocol.BY_SIGNAL) and ended.wait_status is not None:
         return process.exit_status(ended.wait_status), EXITED
     return errors.LOST, LOST

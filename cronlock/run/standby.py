@@ -39,7 +39,7 @@ class Standby:
         self._clock = access.clock
         self._pause = pause
         self._give_up = access.clock.now() + limit
-        self._plan = timing.StandbyPlan(access.clock.now(), timing.noise(), local=access.backend.traits.local)
+        self._plan = timing.StandbyPlan(access.clock.now(), timing.jitter(), local=access.backend.traits.local)
         #: Why the last look was without an answer, or None.
         self.failure: BackendError | None = None
 
@@ -87,12 +87,12 @@ class Standby:
         except BackendError as error:
             self.failure, lapse = error, _if_to_come(lapse, self._clock.now())
         now = self._clock.now()
-        ask = self._plan.next_ask(now, lapse, timing.noise())
+        ask = self._plan.next_ask(now, lapse, timing.jitter())
         self._pause(max(0.0, min(ask, self._give_up) - now), wake)
         now = self._clock.now()
         if now < ask and now < self._give_up:
             # Told of a change, as all others were: do not ask all at once.
-            self._pause(min(timing.STANDBY_SPREAD * timing.noise(), self._give_up - now))
+            self._pause(min(timing.STANDBY_SPREAD * timing.jitter(), self._give_up - now))
         return self._clock.now() < self._give_up
 
 

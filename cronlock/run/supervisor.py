@@ -10,11 +10,11 @@ from ..config.options import COMMAND_VARIABLES
 from ..errors import CronlockError
 from ..lease import timing
 from ..process import command as process
-from ..process import guard, linux, orders, signals
+from ..process import guard, linux, protocol, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..process.orders import Ended, Message, NotStarted
+    from ..process.protocol import Ended, Message, NotStarted
     from ..process.signals import Signals
     from ..process.terminal import Terminal
     from .holding import Access, Holding
@@ -55,17 +55,17 @@ class Supervisor:
         )
         #: When to look next whether somebody wrote; None where each renewal finds that out soon enough.
         self._next_look = self._clock.now() + self._poll if holding is not None and self._poll else None
-        told = self._orders(owner)
+        config = self._guard_config(owner)
         #: Whether orphans of the guard's become ours: if it dies before the command, what that started must be ended.
         self._adopts = linux.become_subreaper()
         #: Children from before this program was executed, as of a shell that became cronlock by exec: not ours to end.
         self._spared = frozenset(linux.children(os.getpid()))
         try:
-            self._guard = guard.Guard(told)
+            self._guard = guard.Guard(config)
         except OSError as error:
             raise CronlockError(f"cannot start a process: {error.strerror}; nothing was run") from error
 
-    def _orders(self, owner: str) -> orders.Orders:
+    def _guard_config(self, owner: str) -> protocol.GuardConfig:
         settings, holding, terminal = self._settings, self._holding, self._terminal
         stop_on_loss = settings.on_lost == "stop"
         variables = {"CRONLOCK_KEY": settings.key, "CRONLOCK_OWNER": owner}
@@ -73,10 +73,10 @@ class Supervisor:
             variables.update(holding.variables())
         foreground = terminal is not None and terminal.is_ours_to_give()
         descriptor = None if holding is None else holding.grant.descriptor
-        plan = orders.Plan(deadline=None, grace=settings.kill_after, kill_after=settings.kill_after)
+        plan = protocol.Plan(deadline=None, grace=settings.kill_after, kill_after=settings.kill_after)
         if holding is not None and stop_on_loss:
             plan = holding.plan()
-        return orders.Orders(
+        return protocol.GuardConfig(
             command=process.Command(
                 settings.command,
                 process.environment(variables, without=[name for name, _ in COMMAND_VARIABLES]),
@@ -112,18 +112,18 @@ class Supervisor:
             ready = [descriptor for descriptor, _ in poll.poll(None if limit is None else limit * 1000 + 1)]
             if reports in ready:
                 for report in self._guard.read_reports():
-                    if isinstance(report, (orders.Ended, orders.NotStarted)):
+                    if isinstance(report, (protocol.Ended, protocol.NotStarted)):
                         return report
-                    self._heed(report)
+                    self._handle_report(report)
             elif self._holding is not None:
                 self._act(self._holding)
 
-    def _heed(self, report: Message) -> None:
-        if isinstance(report, orders.Forked):
+    def _handle_report(self, report: Message) -> None:
+        if isinstance(report, protocol.Forked):
             self._guard.command_pid, self._guard.pid = report.pid, report.guard
-        elif isinstance(report, orders.Started):
+        elif isinstance(report, protocol.Started):
             process.silence_standard_streams(self._null)
-        elif isinstance(report, orders.Stopped):
+        elif isinstance(report, protocol.Stopped):
             self._stop_with_the_command(report.signal)
 
     def _next_moment(self, holding: Holding, now: float) -> float | None:
@@ -132,11 +132,11 @@ class Supervisor:
         if self._next_look is not None and moments:
             moments.append(self._next_look)
         if self._settings.on_lost == "stop":
-            due = self._guards_work_is_due(holding)
+            due = self._guard_overdue_at(holding)
             moments.append(due if now < due else now + _SILENCE)
         return min(moments) if moments else None
 
-    def _guards_work_is_due(self, holding: Holding) -> float:
+    def _guard_overdue_at(self, holding: Holding) -> float:
         """Return when the guard must have ended everything: at the deadline, unless it was forked behind that."""
         forked_at = self._guard.forked_at
         return holding.deadline if forked_at < holding.deadline else forked_at + _LATE_SILENCE
@@ -145,8 +145,8 @@ class Supervisor:
         now = self._clock.now()
         if now >= holding.deadline and self._settings.on_lost == "stop":
             holding.next_renewal = None
-            if now >= self._guards_work_is_due(holding):
-                self._do_the_guards_work()
+            if now >= self._guard_overdue_at(holding):
+                self._act_for_guard()
         elif holding.next_renewal is not None and now >= holding.next_renewal:
             self._guard.wake()
             # From here on there may be garbage: errors refer to themselves.
@@ -155,18 +155,18 @@ class Supervisor:
                 self._guard.renewed(holding.deadline)
                 if holding.grant.stop is not None:
                     self._next_look = None
-                    self._guard.stop(orders.BY_ORDER)
+                    self._guard.stop(protocol.BY_REQUEST)
             elif self._settings.on_lost == "continue":
                 self._say_lost_once(holding)
             elif holding.lost:
-                self._guard.stop(orders.BY_LOSS)
+                self._guard.stop(protocol.BY_LOSS)
 
         elif self._next_look is not None and now >= self._next_look:
             self._next_look = now + (self._poll or 0.0)
-            if holding.was_told() and holding.next_renewal is not None:
+            if holding.stop_requested() and holding.next_renewal is not None:
                 holding.next_renewal = now  # Its answer brings what it is.
 
-    def _do_the_guards_work(self) -> None:
+    def _act_for_guard(self) -> None:
         """Kill the command: the guard has ended everything by now, unless somebody stopped it. Wake it."""
         # The guard may have reaped the command: its group's number is a last resort.
         group = None if linux.has_proc() else self._guard.command_pid
@@ -183,7 +183,7 @@ class Supervisor:
         group, terminal = self._guard.command_pid or 0, self._terminal
         wants_terminal = number in (signals.SIGTTIN, signals.SIGTTOU)
         if wants_terminal and terminal is not None and terminal.lend(group):
-            self._guard.let_continue()
+            self._guard.send_continue()
             return
         by_terminal = terminal is not None and terminal.stopped_by(number, group)
         asked = self._signals.was_stop_asked(number)
@@ -196,7 +196,7 @@ class Supervisor:
         if self._guard.command_pid is not None:
             if self._terminal is not None:
                 self._terminal.give(self._guard.command_pid)
-            self._guard.let_continue()
+            self._guard.send_continue()
 
     def leave_terminal(self, ended: Ended) -> int | None:
         """Leave the terminal as it was; return the signal that cronlock is to die of as the command did, or None."""

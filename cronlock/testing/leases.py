@@ -157,7 +157,7 @@ class LeaseContract(Nodes):
         grant = granted(a.acquire(make_claim(key)))
         record = b.read(key)
         assert record is not None
-        assert record.untold
+        assert record.opaque
         assert record.run is None
         assert a.release(grant, make_ending(), keep_hold=False)
         assert b.read(key) is None

@@ -53,11 +53,11 @@ class SteeringContract(Nodes):
         grant = granted(nodes[0].acquire(make_claim(key, hold=LONG)))
         owner = grant.claim.owner
         assert nodes[0].renew(grant)
-        assert (grant.stop, nodes[0].was_told(grant)) == (None, False)
+        assert (grant.stop, nodes[0].stop_requested(grant)) == (None, False)
         assert not nodes[1].stop(key, Stop("another", "alice", "h"))
         for _ in range(2):
             assert nodes[1].stop(key, Stop(owner, "alice", "h"))
-        assert nodes[0].was_told(grant)
+        assert nodes[0].stop_requested(grant)
         record = nodes[1].read(key)
         assert record is not None
         assert record.remaining > 0

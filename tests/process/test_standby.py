@@ -190,9 +190,9 @@ import sys, time
 from cronlock.process import guard
 from cronlock.__main__ import main
 start = guard.Guard.__init__
-def start_late(self, orders):
-    time.sleep(0 if orders.plan.deadline is None else 3)
-    start(self, orders)
+def start_late(self, guard_config):
+    time.sleep(0 if guard_config.plan.deadline is None else 3)
+    start(self, guard_config)
 guard.Guard.__init__ = start_late
 main()
 """

@@ -222,7 +222,7 @@ def test_modes_of_the_configuration(tmp_path: Path, text: str, mode: int, level:
     path.write_text(text + "\n")
     path.chmod(mode)
     environ = {"CRONLOCK_CONFIG": str(path), "HOME": str(tmp_path)}
-    chosen = settings.load_for_looking({}, environ)
+    chosen = settings.load_readonly({}, environ)
     found = {finding.name: finding for finding in host.configuration({}, environ, chosen)}
     assert (found["configuration"].level, word in found["configuration"].text) == (level, True)
     assert f"from {path}:1" in found["settings"].text

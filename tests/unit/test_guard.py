@@ -14,11 +14,11 @@ import pytest
 
 from cronlock.lease.clock import SystemClock
 from cronlock.process import command as process
-from cronlock.process import guard, linux, orders
-from cronlock.process.orders import Ended, Forked, NotStarted, Started
+from cronlock.process import guard, linux, protocol
+from cronlock.process.protocol import Ended, Forked, NotStarted, Started
 from labs.proc import is_alive
 
-_Report = TypeVar("_Report", bound=orders.Message)
+_Report = TypeVar("_Report", bound=protocol.Message)
 
 #: Far more than anything takes here.
 LIMIT = 60.0
@@ -44,16 +44,16 @@ class Watched:
     """A guard, and what it says."""
 
     def __init__(self, what: process.Command, *, seconds: float, grace: float = 0.5, folder: Path) -> None:
-        self._heard: list[orders.Message] = []
+        self._heard: list[protocol.Message] = []
         self._said = folder / "said"
         self._said.touch()
         self._signals, self._signals_writer = os.pipe()
         self._null = os.open(os.devnull, os.O_RDWR)
         clock = SystemClock()
         self.deadline = clock.now() + seconds
-        told = orders.Orders(
+        config = protocol.GuardConfig(
             command=what,
-            plan=orders.Plan(deadline=self.deadline, grace=grace, kill_after=grace, kill_lead=0.05),
+            plan=protocol.Plan(deadline=self.deadline, grace=grace, kill_after=grace, kill_lead=0.05),
             timeout=None,
             stop_on_loss=True,
             backup=False,
@@ -63,7 +63,7 @@ class Watched:
             clock=clock,
             say=self._say,
         )
-        self.guard = guard.Guard(told)
+        self.guard = guard.Guard(config)
         self._ended = False
 
     @property
@@ -164,17 +164,17 @@ def test_exec_that_never_returns(guards: Guards) -> None:
     """A command on a dead file system is ended at the deadline like any other."""
     watched = guards.start(command("none", kind=NeverExecuted), seconds=1.0)
     pid = watched.hear(Forked).pid
-    assert watched.ended() == (orders.BY_DEADLINE, True)
+    assert watched.ended() == (protocol.BY_DEADLINE, True)
     assert not is_alive(pid)
     watched.wait_end()
 
 
 def test_exec_that_never_returns_and_a_wrapper_that_stops_it(guards: Guards) -> None:
-    """What the wrapper orders is heard although the command was not executed yet."""
+    """A request of the wrapper is heard although the command was not executed yet."""
     watched = guards.start(command("none", kind=NeverExecuted))
     watched.hear(Forked)
-    watched.guard.stop(orders.BY_LOSS)
-    assert watched.ended() == (orders.BY_LOSS, True)
+    watched.guard.stop(protocol.BY_LOSS)
+    assert watched.ended() == (protocol.BY_LOSS, True)
 
 
 def test_nobody_reads_the_reports(guards: Guards) -> None:
@@ -213,7 +213,7 @@ def test_wrapper_that_is_gone(guards: Guards) -> None:
     watched.hear(Started)
     watched.guard.dismiss()
     ended = watched.hear(Ended)
-    assert ended == Ended(orders.BY_WRAPPER, int(signal.SIGTERM), clean=True, at=ended.at)
+    assert ended == Ended(protocol.BY_WRAPPER, int(signal.SIGTERM), clean=True, at=ended.at)
     assert not is_alive(pid)
     watched.wait_end()
     assert "was killed; the command was stopped" in watched.said
@@ -225,7 +225,7 @@ def test_dismissed_guard_is_told_nothing(guards: Guards) -> None:
     watched = guards.start(command("true"))
     watched.hear(Ended)
     watched.guard.dismiss()
-    watched.guard.let_continue()
+    watched.guard.send_continue()
     watched.wait_end()
 
 
@@ -237,7 +237,7 @@ def test_renewals_move_the_deadline(guards: Guards) -> None:
     time.sleep(2.5)
     assert is_alive(pid)
     watched.guard.renewed(SystemClock().now())
-    assert watched.ended() == (orders.BY_DEADLINE, True)
+    assert watched.ended() == (protocol.BY_DEADLINE, True)
 
 
 #: A shell that goes on in spite of TERM or ends of it, in front of one that ignores it.
@@ -260,9 +260,9 @@ def test_what_ignores_term_in_the_commands_group(
     monkeypatch.chdir(tmp_path)
     watched = guards.start(command("sh", "-c", _LEADERS[leader]))
     orphan = number_in(tmp_path / "orphan")
-    watched.guard.stop(orders.BY_LOSS)
+    watched.guard.stop(protocol.BY_LOSS)
     try:
-        assert watched.ended() == (orders.BY_LOSS, True)
+        assert watched.ended() == (protocol.BY_LOSS, True)
         assert not is_alive(orphan)
     finally:
         if is_alive(orphan):
@@ -279,7 +279,7 @@ def test_group_that_ends_by_itself_is_clean_at_once(
     watched = guards.start(command("sh", "-c", script), grace=LIMIT / 3)
     orphan = number_in(tmp_path / "orphan")
     asked = time.monotonic()
-    watched.guard.stop(orders.BY_LOSS)
+    watched.guard.stop(protocol.BY_LOSS)
     assert watched.hear(Ended).clean
     assert not is_alive(orphan)
     assert time.monotonic() < asked + LIMIT

@@ -9,7 +9,7 @@ import pytest
 from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
 from cronlock.lease import timing
 from cronlock.lease.vocabulary import EXITED, HELD, LOST, NOT_STARTED, PAUSED, RELEASED, Claim, Conflict, Grant, Pause
-from cronlock.process import orders
+from cronlock.process import protocol
 from cronlock.run.holding import Holding
 
 from .holders import FINE, GIVEN_BACK, HUNG, LATE, LOST_REPLY, LOST_REQUEST, NOT_SENT, TTL, Bench, Interrupted
@@ -106,7 +106,7 @@ def test_an_outage_longer_than_the_ttl(tmp_path: Path, monkeypatch: pytest.Monke
     bench.way.acquires = [fate] * 60
     holding = bench.acquired()
     assert bench.clock.now() > 1000.0 + TTL
-    assert orders.decide(bench.clock.now(), holding.plan())[0] == orders.WAIT
+    assert protocol.decide(bench.clock.now(), holding.plan())[0] == protocol.WAIT
     assert bench.owner_of_the_key() == holding.grant.claim.owner == bench.acquisition.owner
     assert len(bench.way.owners) < 70
 
@@ -241,7 +241,7 @@ def test_a_look_puts_no_renewal_off(bench: Bench) -> None:
     holding = bench.acquired()
     assert holding.next_renewal is not None
     bench.clock.advance(holding.next_renewal - bench.clock.now() - 2.0)
-    assert not holding.was_told()
+    assert not holding.stop_requested()
     assert bench.way.limit == pytest.approx(2.0)
     assert holding.renew()
     assert bench.way.limit > 2.0

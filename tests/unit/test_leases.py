@@ -621,7 +621,7 @@ class TestRecord:
             assert (found.run.fence, found.remaining, found.hold_remaining) == (grant.fence, LONG, LONG / 2)
             assert found.last is not None
             assert (found.last.owner, found.last.status) == (first.claim.owner, 9)
-            assert not found.untold
+            assert not found.opaque
         assert a.renew(grant)
 
     def test_record_of_the_dead(self, bench: Bench, a: Backend, b: Backend) -> None:

@@ -154,14 +154,14 @@ def test_flags_from_the_environment(file: Path) -> None:
 
 def test_what_a_backend_refuses_is_told_by_its_source(file: Path) -> None:
     """A ttl that is too short is usage on the command line and configuration elsewhere."""
-    assert isinstance(load(file, ttl="1").wrong("ttl", "too short"), UsageError)
-    assert isinstance(load(file, {"CRONLOCK_TTL": "1"}).wrong("ttl", "too short"), ConfigError)
-    assert str(load(file).wrong("ttl", "too short")) == "--ttl: too short"
+    assert isinstance(load(file, ttl="1").error_for("ttl", "too short"), UsageError)
+    assert isinstance(load(file, {"CRONLOCK_TTL": "1"}).error_for("ttl", "too short"), ConfigError)
+    assert str(load(file).error_for("ttl", "too short")) == "--ttl: too short"
 
 
 def test_every_option_is_a_setting() -> None:
     """Nothing of the table is forgotten."""
-    names = {option.name for option in OPTIONS} - {"config", "every"} | {"command", "wheres"}
+    names = {option.name for option in OPTIONS} - {"config", "every"} | {"command", "sources"}
     assert names == set(settings.Settings._fields)
 
 

@@ -153,7 +153,7 @@ def test_a_server_that_is_away_meanwhile_is_asked_again(scene: Scene) -> None:
 
 def test_a_look_without_an_answer_does_not_delay_a_takeover(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the lease can lapse is known from before."""
-    monkeypatch.setattr("cronlock.lease.timing.noise", lambda: 0.99)
+    monkeypatch.setattr("cronlock.lease.timing.jitter", lambda: 0.99)
     lapse = scene.clock.now() + scene.conflict.remaining
     standby = Standby(scene.acquisition, LIMIT, scene.pause)
     # A first look halfway, and the next one behind the lapse.
@@ -231,12 +231,12 @@ def test_a_thousand_that_began_at_once_ask_evenly() -> None:
     """In no second do more than a hundred of a thousand ask, from the first one on."""
     asked = [0] * 300
     for number in range(1000):
-        noise = _noises(number)
-        plan = StandbyPlan(0.0, noise(), local=False)
+        jitter = _jitters(number)
+        plan = StandbyPlan(0.0, jitter(), local=False)
         now = 0.0
         while True:
             # Renewed every 100 s: the lease could lapse 200 s to 300 s from any look.
-            now = plan.next_ask(now, now + 300 - now % 100, noise())
+            now = plan.next_ask(now, now + 300 - now % 100, jitter())
             if now >= len(asked):
                 break
             asked[int(now)] += 1
@@ -245,7 +245,7 @@ def test_a_thousand_that_began_at_once_ask_evenly() -> None:
     assert sum(asked) / len(asked) < 100
 
 
-def _noises(seed: int) -> Callable[[], float]:
+def _jitters(seed: int) -> Callable[[], float]:
     import random
 
     return random.Random(seed).random

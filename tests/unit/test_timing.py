@@ -7,16 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cronlock.lease import timing
-from cronlock.process import orders
-from cronlock.process.orders import BY_DEADLINE, BY_LOSS, BY_SIGNAL, BY_TIMEOUT, BY_WRAPPER
+from cronlock.process import protocol
+from cronlock.process.protocol import BY_DEADLINE, BY_LOSS, BY_SIGNAL, BY_TIMEOUT, BY_WRAPPER
 
 TTLS = st.floats(min_value=1.0, max_value=86400.0)
 TIMES = st.floats(min_value=0.0, max_value=1e6)
 
 
-def plan(ttl: float = 300.0, kill_after: float = 10.0, sent: float = 0.0, limit: float | None = None) -> orders.Plan:
+def plan(ttl: float = 300.0, kill_after: float = 10.0, sent: float = 0.0, limit: float | None = None) -> protocol.Plan:
     """Return the plan of a command under a lease granted for a request sent at `sent`."""
-    return orders.Plan(
+    return protocol.Plan(
         deadline=timing.deadline(sent, ttl, 0.0),
         grace=timing.grace(kill_after, ttl),
         kill_after=kill_after,
@@ -39,13 +39,13 @@ def test_grace_is_at_most_a_third_of_the_ttl(ttl: float, kill_after: float) -> N
 def test_with_the_defaults_term_goes_out_ten_seconds_before_kill() -> None:
     """ttl 300 and kill-after 10: quiet until 289.5, then TERM, KILL before D."""
     kept = plan()
-    assert orders.decide(289.4, kept) == (orders.WAIT, None, 289.5)
-    assert orders.decide(289.5, kept) == (orders.TERMINATE, BY_DEADLINE, None)
+    assert protocol.decide(289.4, kept) == (protocol.WAIT, None, 289.5)
+    assert protocol.decide(289.5, kept) == (protocol.TERMINATE, BY_DEADLINE, None)
     kept.begin_stop(BY_DEADLINE, 289.5)
-    action, why, wake = orders.decide(290.0, kept)
-    assert (action, why) == (orders.WAIT, BY_DEADLINE)
+    action, why, wake = protocol.decide(290.0, kept)
+    assert (action, why) == (protocol.WAIT, BY_DEADLINE)
     assert wake == pytest.approx(299.5)
-    assert orders.decide(299.5, kept)[0] == orders.KILL
+    assert protocol.decide(299.5, kept)[0] == protocol.KILL
     assert kept.deadline is not None
     assert kept.deadline > 299.5
 
@@ -63,19 +63,19 @@ def test_kill_is_due_before_the_deadline_however_the_stop_began(ttl: float, kill
         kept = plan(ttl, kill_after)
         assert kept.deadline is not None
         kept.begin_stop(why, min(late, kept.deadline))
-        assert orders.decide(kept.deadline - kept.kill_lead, kept)[0] == orders.KILL
+        assert protocol.decide(kept.deadline - kept.kill_lead, kept)[0] == protocol.KILL
 
 
 @given(ttl=TTLS, kill_after=st.floats(min_value=0.0, max_value=600.0), now=TIMES)
 def test_a_late_wake_up_never_waits_past_the_deadline(ttl: float, kill_after: float, now: float) -> None:
     """After a pause of any length, the first decision past TERM's time is to stop."""
     kept = plan(ttl, kill_after)
-    action, _, wake = orders.decide(now, kept)
+    action, _, wake = protocol.decide(now, kept)
     assert kept.deadline is not None
     if now >= kept.deadline - kept.kill_lead - kept.grace:
-        assert action == orders.TERMINATE
+        assert action == protocol.TERMINATE
     else:
-        assert action == orders.WAIT
+        assert action == protocol.WAIT
         assert wake is not None
         assert now < wake < kept.deadline
 
@@ -83,26 +83,26 @@ def test_a_late_wake_up_never_waits_past_the_deadline(ttl: float, kill_after: fl
 def test_timeout_gives_the_whole_of_kill_after_while_the_lease_allows() -> None:
     """--timeout: TERM at the limit, KILL after --kill-after, renewals going on meanwhile."""
     kept = plan(ttl=30.0, kill_after=20.0, limit=5.0)
-    assert orders.decide(4.9, kept) == (orders.WAIT, None, 5.0)
-    assert orders.decide(5.0, kept) == (orders.TERMINATE, BY_TIMEOUT, None)
+    assert protocol.decide(4.9, kept) == (protocol.WAIT, None, 5.0)
+    assert protocol.decide(5.0, kept) == (protocol.TERMINATE, BY_TIMEOUT, None)
     kept.begin_stop(BY_TIMEOUT, 5.0)
-    assert orders.decide(24.9, kept)[0] == orders.WAIT
-    assert orders.decide(25.0, kept)[0] == orders.KILL
+    assert protocol.decide(24.9, kept)[0] == protocol.WAIT
+    assert protocol.decide(25.0, kept)[0] == protocol.KILL
 
 
 def test_a_renewal_moves_the_deadline_of_a_plan() -> None:
     """What was due at the old deadline is not due at the new one."""
     kept = plan()
     kept.deadline = timing.deadline(200.0, 300.0, 0.0)
-    assert orders.decide(299.0, kept)[0] == orders.WAIT
+    assert protocol.decide(299.0, kept)[0] == protocol.WAIT
 
 
 def test_without_a_lease_only_the_limit_counts() -> None:
     """--on-error run and --on-lost continue: no deadline ends the command."""
-    kept = orders.Plan(deadline=None, grace=10.0, kill_after=10.0)
-    assert orders.decide(1e9, kept) == (orders.WAIT, None, None)
+    kept = protocol.Plan(deadline=None, grace=10.0, kill_after=10.0)
+    assert protocol.decide(1e9, kept) == (protocol.WAIT, None, None)
     kept.limit = 7.0
-    assert orders.decide(8.0, kept)[1] == BY_TIMEOUT
+    assert protocol.decide(8.0, kept)[1] == BY_TIMEOUT
 
 
 def test_the_first_reason_of_a_stop_stays() -> None:
@@ -113,14 +113,14 @@ def test_the_first_reason_of_a_stop_stays() -> None:
     assert (kept.stop, kept.stopped_at) == (BY_TIMEOUT, 10.0)
 
 
-@given(ttl=TTLS, noise=st.floats(min_value=0.0, max_value=1.0))
-def test_renewals_come_every_third_of_the_ttl_give_or_take_a_tenth(ttl: float, noise: float) -> None:
+@given(ttl=TTLS, jitter=st.floats(min_value=0.0, max_value=1.0))
+def test_renewals_come_every_third_of_the_ttl_give_or_take_a_tenth(ttl: float, jitter: float) -> None:
     """Early enough for two more tries, and spread."""
-    assert ttl * 0.299 <= timing.renew_after(ttl, noise) <= ttl * 0.367
+    assert ttl * 0.299 <= timing.renew_after(ttl, jitter) <= ttl * 0.367
 
 
-@given(failures=st.integers(min_value=1, max_value=10_000), ttl=TTLS, noise=st.floats(min_value=0.0, max_value=1.0))
-def test_pauses_between_tries_grow_but_stay_small_against_the_ttl(failures: int, ttl: float, noise: float) -> None:
+@given(failures=st.integers(min_value=1, max_value=10_000), ttl=TTLS, jitter=st.floats(min_value=0.0, max_value=1.0))
+def test_pauses_between_tries_grow_but_stay_small_against_the_ttl(failures: int, ttl: float, jitter: float) -> None:
     """A renewal that fails is tried many times before TERM is due."""
-    pause = timing.retry_pause(failures, ttl, noise)
+    pause = timing.retry_pause(failures, ttl, jitter)
     assert 0.05 <= pause <= max(0.1, min(ttl / 20, 5.0)) * 1.5

@@ -54,14 +54,14 @@ def make_record(
 RUNNING = make_record(make_run(took=None), 200.0, 30.0, [make_run(360.0)])
 HELD = make_record(hold=30.0, history=[make_run()])
 LAPSED = make_record(make_run(took=None), 0.0, 30.0)
-UNTOLD = Record(untold=True)
+OPAQUE = Record(opaque=True)
 UNUSED = Record()
 FREE = make_record(history=[make_run(status=3), make_run(700.0)])
 
 
 @pytest.mark.parametrize(
     ("record", "expected"),
-    [(UNUSED, "free"), (RUNNING, "running"), (HELD, "held"), (LAPSED, "lapsed"), (UNTOLD, "held"), (FREE, "free")],
+    [(UNUSED, "free"), (RUNNING, "running"), (HELD, "held"), (LAPSED, "lapsed"), (OPAQUE, "held"), (FREE, "free")],
 )
 def test_states(record: Record, expected: str) -> None:
     """Each state is told from the record, and the JSON that shows it keeps to its schema."""
@@ -77,8 +77,8 @@ def test_json_says_what_the_record_says() -> None:
     assert (shown["last"]["status"], shown["last"]["duration"], shown["last"]["outcome"]) == (3, 10.0, "exited")
     assert (shown["last_success"]["status"], shown["last_success"]["started_at"]) == (0, NOW - 700)
     assert (shown["run"], shown["remaining"], shown["hold_remaining"]) == (None, None, 0.0)
-    untold = state.key_as_json("k", UNTOLD)
-    assert (untold["run"], untold["remaining"], untold["hold_remaining"], untold["last"]) == (None,) * 4
+    opaque = state.key_as_json("k", OPAQUE)
+    assert (opaque["run"], opaque["remaining"], opaque["hold_remaining"], opaque["last"]) == (None,) * 4
     running = state.key_as_json("k", RUNNING)
     assert (running["run"]["ended_at"], running["run"]["outcome"], running["remaining"]) == (None, None, 200.0)
 
@@ -90,7 +90,7 @@ def test_json_says_what_the_record_says() -> None:
         (RUNNING, ["running", "for 60s", "web-1 (4242)", "6m ago: ok, 10s"]),
         (HELD, ["held", "30s left", "web-1", "60s ago: ok, 10s"]),
         (LAPSED, ["lapsed", "30s left", "web-1 (4242)", "60s ago: died"]),
-        (UNTOLD, ["held", "-", "not told", "none known"]),
+        (OPAQUE, ["held", "-", "not told", "none known"]),
         (FREE, ["failed", "-", "web-1", "60s ago: status 3, 10s"]),
     ],
 )
@@ -227,13 +227,13 @@ def test_metrics_are_read_by_prometheus() -> None:
 
 
 @pytest.mark.parametrize(
-    ("record", "held"), [(UNUSED, 0), (RUNNING, 1), (HELD, 1), (LAPSED, 1), (FREE, 0), (UNTOLD, 1)]
+    ("record", "held"), [(UNUSED, 0), (RUNNING, 1), (HELD, 1), (LAPSED, 1), (FREE, 0), (OPAQUE, 1)]
 )
 def test_metrics_say_whether_a_key_is_held(record: Record, held: int) -> None:
     """A key is held by a run or its hold; where nobody knows by which, nothing else is said of it."""
     found = _samples(prometheus.exposition([("k", record)]))
     assert found["cronlock_held"] == {(("key", "k"),): held}
-    if record is UNTOLD:
+    if record is OPAQUE:
         assert set(found) == {"cronlock_up", "cronlock_held"}
 
 

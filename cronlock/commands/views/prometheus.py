@@ -41,7 +41,7 @@ def exposition(records: list[tuple[str, Record]] | None) -> str:
 
 
 def _values(record: Record) -> dict[str, float]:
-    if record.untold:
+    if record.opaque:
         return {"cronlock_held": 1.0}
     what = state.state_of(record)
     values = {

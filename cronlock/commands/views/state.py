@@ -32,7 +32,7 @@ def state_of(record: Record) -> str:
         return RUNNING if record.remaining > 0 else LAPSED
     if record.pause is not None:
         return PAUSED
-    return HELD if record.untold or record.hold_remaining > 0 else FREE
+    return HELD if record.opaque or record.hold_remaining > 0 else FREE
 
 
 def conditions_of(record: Record) -> list[str]:
@@ -86,7 +86,7 @@ def key_as_json(key: str, record: Record) -> dict[str, Any]:
         "key": key,
         "state": state_of(record),
         "remaining": None if record.run is None else round(record.remaining, 3),
-        "hold_remaining": None if record.untold else round(record.hold_remaining, 3),
+        "hold_remaining": None if record.opaque else round(record.hold_remaining, 3),
         "run": record.run and run_as_json(record.run),
         "last": run_as_json(record.history[0]) if record.history else None,
         "last_success": record.success and run_as_json(record.success),

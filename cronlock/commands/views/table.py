@@ -149,7 +149,7 @@ def _status_row(key: str, record: Record, now: float) -> list[str]:
     if what == state.PAUSED and record.pause is not None:
         left = 0.0 if record.pause.until is None else record.pause.until - now
     time = f"{durations.brief(left)} left" if left > 0 else "-"
-    host = "not told" if record.untold else "-" if newest is None else newest.host
+    host = "not told" if record.opaque else "-" if newest is None else newest.host
     if record.run is not None:
         host = f"{record.run.host} ({record.run.pid})"
     last = newest

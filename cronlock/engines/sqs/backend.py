@@ -162,7 +162,7 @@ class SqsBackend:
             return None
         if not count(attributes, INVISIBLE):
             return None
-        return Record(untold=True)
+        return Record(opaque=True)
 
     def watch(self, key: str) -> None:
         """Return None: SQS tells nothing by itself."""
@@ -190,7 +190,7 @@ class SqsBackend:
         """Raise BackendError: nobody knows which run has the key."""
         raise BackendError(f"{self._name}: SQS keeps no records, so no run can be asked to end")
 
-    def was_told(self, grant: Grant) -> bool:  # noqa: ARG002 - it is the same for all
+    def stop_requested(self, grant: Grant) -> bool:  # noqa: ARG002 - it is the same for all
         """Return False: nobody can."""
         return False
 

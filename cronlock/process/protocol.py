@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 BY_DEADLINE = "deadline"  # nobody moved it on in time
 BY_LOSS = "lost"  # the wrapper said that the command may not go on
 BY_TIMEOUT = "timeout"
-BY_ORDER = "order"  # the wrapper was asked to, and keeps the deadline away meanwhile
+BY_REQUEST = "request"  # the wrapper was asked to, and keeps the deadline away meanwhile
 BY_WRAPPER = "wrapper"  # the wrapper died
 BY_SIGNAL = "signal"  # the command died of a forwarded signal and left processes behind
 
@@ -69,7 +69,7 @@ def decide(now: float, plan: Plan) -> tuple[str, str | None, float | None]:
     """Return (what to do, why, when to look again at the latest; None: no time is set)."""
     last_kill = plan.last_kill()
     if plan.stop is not None:
-        kill_at = plan.stopped_at + (plan.kill_after if plan.stop in (BY_TIMEOUT, BY_ORDER) else plan.grace)
+        kill_at = plan.stopped_at + (plan.kill_after if plan.stop in (BY_TIMEOUT, BY_REQUEST) else plan.grace)
         if last_kill is not None:
             kill_at = min(kill_at, last_kill)
         return (KILL, plan.stop, None) if now >= kill_at else (WAIT, plan.stop, kill_at)
@@ -84,7 +84,7 @@ def decide(now: float, plan: Plan) -> tuple[str, str | None, float | None]:
     return WAIT, None, wake
 
 
-class Orders(Value):
+class GuardConfig(Value):
     """What the guard is told at its birth; what changes comes through the pipe."""
 
     command: Command
