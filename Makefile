@@ -21,7 +21,7 @@ help: ## list the targets
 
 demo: ## install into a virtual environment and race three runs of one key
 	@$(MAKE) --no-print-directory -s $(VENV)/installed
-	@sh tools/demo.sh $(BIN)/cronlock
+	@sh tools/demo.sh $(BIN)/python
 
 test: ## install what the tests need, then check and test everything
 	sh tools/need.sh tests packages

@@ -7,6 +7,7 @@ import select
 import subprocess
 import sys
 from pathlib import Path
+from shlex import quote as _quote
 
 import pytest
 
@@ -23,8 +24,9 @@ _cronlock_completion cronlock
 printf '%s\\n' "${COMPREPLY[@]}"
 """
 
-_BASHRC = f"PS1='> '; source {_FILES}/cronlock.bash; bind 'set enable-bracketed-paste off'\n"
-_ZSHRC = f"PS1='> '; fpath=({_FILES} $fpath); autoload -Uz compinit; compinit -u -D; bindkey '^I' complete-word\n"
+_BASHRC = f"PS1='> '; source {_quote(str(_FILES))}/cronlock.bash; bind 'set enable-bracketed-paste off'\n"
+_COMPINIT = "autoload -Uz compinit; compinit -u -D; bindkey '^I' complete-word"
+_ZSHRC = f"PS1='> '; fpath=({_quote(str(_FILES))} $fpath); {_COMPINIT}\n"
 # What is typed before Tab, and what then stands there.
 _ANYWHERE = (
     ("hist", "history"),
@@ -53,7 +55,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "home" / "cron tab").touch()
     (tmp_path / "bin").mkdir()
     launcher = tmp_path / "bin" / "cronlock"
-    launcher.write_text(f'#!/bin/sh\nexec {sys.executable} -m cronlock "$@"\n')
+    launcher.write_text(f'#!/bin/sh\nexec {_quote(sys.executable)} -m cronlock "$@"\n')
     launcher.chmod(0o755)
     (tmp_path / "conf").write_text(f"CRONLOCK_BACKEND=file://{tmp_path}/leases\n")
     environment = {
@@ -78,7 +80,7 @@ def in_bash(environment: dict[str, str], *words: str) -> set[str]:
 
 def in_fish(environment: dict[str, str], *words: str) -> set[str]:
     """Return what fish offers for the last of `words`."""
-    code = f"source {_FILES}/cronlock.fish; complete -C '{' '.join(words)}'"
+    code = f"source {_quote(str(_FILES))}/cronlock.fish; complete -C '{' '.join(words)}'"
     done = subprocess.run(
         [need("fish", "fish"), "-c", code], env=environment, capture_output=True, text=True, check=True
     )

@@ -1,9 +1,9 @@
 #!/bin/sh
 # Three racing runs of one key on the file backend: one prints, two skip and say so.
-#     demo.sh PATH-OF-CRONLOCK
+#     demo.sh PYTHON
 set -eu
 
-cronlock=$1
+python=$1
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 export CRONLOCK_STATE_DIR="$folder"
@@ -17,7 +17,7 @@ look=
 
 run() {
     # shellcheck disable=SC2086 # empty or one word
-    "$cronlock" run $look --key demo -- sh -c "echo 'racer $1: I have the lease, fence '\$CRONLOCK_FENCE; sleep 1"
+    "$python" -m cronlock run $look --key demo -- sh -c "echo 'racer $1: I have the lease, fence '\$CRONLOCK_FENCE; sleep 1"
 }
 
 echo '$ cronlock run --key demo -- sh -c "echo ...; sleep 1"     (three at once)'
