@@ -11,6 +11,7 @@ import time
 from .. import __version__
 from ..config import file as config_file
 from ..process import linux
+from ..process.command import UNKILLABLE_AFTER
 from .findings import BAD, NOTE, OK, WARNING, Finding, judge_space
 
 TYPE_CHECKING = False
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
 
 _CLOCK = "a clock that counts suspension: a machine that wakes up may stop a command late"
-_PROC = "/proc: only the command's process group can be stopped"
+_PROC = (
+    "/proc: only the command's process group can be stopped,"
+    f" and stopping waits up to {UNKILLABLE_AFTER:.0f} s for what left it"
+)
 _SUBREAPERS = "child subreapers: what leaves the command's process group outlives it"
 
 

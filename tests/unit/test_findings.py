@@ -175,7 +175,7 @@ def test_a_backend_without_a_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("lacks", "text", "remedy"),
     [
-        ("has_proc", "without /proc: only", "mount /proc"),
+        ("has_proc", "waits up to 60 s for what left it", "mount /proc"),
         ("can_adopt", "without child subreapers: ", "allow prctl(PR_SET_CHILD_SUBREAPER)"),
     ],
 )
