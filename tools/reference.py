@@ -6,6 +6,7 @@ python tools/reference.py --check  says which of them are stale, and fails if an
 
 from __future__ import annotations
 
+import re
 import sys
 import textwrap
 from pathlib import Path
@@ -74,8 +75,8 @@ def _mdoc_option(option: Option) -> str:
     flags = [] if option.short is None else [option.short.lstrip("-")]
     flags.append("\\&-" + option.long.lstrip("-"))
     argument = "" if option.kind == FLAG else " Ar " + option.metavar.lower().replace("|", " | ")
-    text = option.help + ("" if option.default_text is None else f"\nDefault: {option.default_text}.")
-    return ".It " + " , ".join(f"Fl {flag}{argument}" for flag in flags) + "\n" + _roff(text)
+    text = _roff(option.help + ("" if option.default_text is None else f"\nDefault: {option.default_text}."))
+    return ".It " + " , ".join(f"Fl {flag}{argument}" for flag in flags) + "\n" + _set_arguments(text, option.metavar)
 
 
 def _is_setting(option: Option) -> bool:
@@ -93,22 +94,33 @@ def _mdoc_command(name: str) -> str:
     command = cli.cronlock.get_command(click.Context(cli.cronlock), name)
     assert command is not None
     words = [param.metavar or "" for param in command.params if isinstance(param, click.Argument)]
-    lines = [f".Ss cronlock {name}", f".Dl cronlock {' '.join([name, '[options]', *words])}"]
+    lines = [f".Ss cronlock {name}", f".Dl cronlock {' '.join([name, '[options]', *words]).lower()}"]
+    names = [word.strip("[].") for word in words]
     paragraphs = (command.help or "").split("\n\n")
     for number, paragraph in enumerate(paragraphs):
-        lines += [*([".Pp"] if number else []), _roff(" ".join(paragraph.split()))]
+        text = _set_arguments(_roff(" ".join(paragraph.split())), *names)
+        lines += [*([".Pp"] if number else []), text]
     own = [param for param in command.params if isinstance(param, click.Option) and param.name not in SHARED]
     if own:
-        lines += [".Bl -tag -width Ds", *map(_mdoc_own_option, own), ".El"]
+        lines += [".Bl -tag -width Ds", *(_mdoc_own_option(option, names) for option in own), ".El"]
     return "\n".join(lines)
 
 
-def _mdoc_own_option(option: click.Option) -> str:
+def _mdoc_own_option(option: click.Option, names: list[str]) -> str:
     argument = "" if option.is_flag else f" Ar {(option.metavar or 'value').lower()}"
     names = [*option.opts, *option.secondary_opts]
     flags = [flag.lstrip("-") if not flag.startswith("--") else "\\&-" + flag.lstrip("-") for flag in names]
-    default = f"\nDefault: {option.default}." if option.show_default else ""
-    return ".It " + " , ".join(f"Fl {flag}{argument}" for flag in flags) + "\n" + _roff((option.help or "") + default)
+    note = "\nRequired." if option.required else f"\nDefault: {option.default}." if option.show_default else ""
+    text = _set_arguments(_roff((option.help or "") + note), *names, *re.findall("[A-Z]+", option.metavar or ""))
+
+    return ".It " + " , ".join(f"Fl {flag}{argument}" for flag in flags) + "\n" + text
+
+
+def _set_arguments(text: str, *names: str) -> str:
+    # Upper case in --help, lower case and underlined in a manual page, as in the heading above.
+    for name in filter(str.isupper, names):
+        text = re.sub(rf"\b{name}\b(?![=:])", f"\\\\fI{name.lower()}\\\\fP", text)
+    return text
 
 
 def _wrap(line: str) -> list[str]:

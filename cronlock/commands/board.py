@@ -1,4 +1,4 @@
-"""``cronlock board``: all keys on a page of HTML, to be put behind any web server."""
+"""``cronlock board``: an HTML page with the state of all keys, for any web server."""
 
 from __future__ import annotations
 
@@ -20,28 +20,26 @@ if TYPE_CHECKING:
     from ..lease.vocabulary import Backend
 
     Findings = list[tuple[str, str, str, str]]
-    #: A pattern, and what is asked of the keys that it matches.
+    #: (pattern, limits of the keys that it matches)
     Ages = list[tuple[str, check.Limits]]
 
-#: Seconds between two pages, and after which the doctor looks again.
+#: Seconds between two pages, and between two runs of the doctor.
 _PERIOD, _DOCTORS = 15.0, 600.0
 
 
-@click.command(short_help="Draw all keys on a page of HTML.")
+@click.command(short_help="Write an HTML page with the state of all keys.")
 @click.argument("keys", nargs=-1, metavar="[KEY]...", shell_complete=completion.keys)
-@click.option(
-    "--output", required=True, metavar="FILE", shell_complete=common.files, help="Replace FILE by the page. Required."
-)
-@click.option("--watch", is_flag=True, help="Draw it again every 15 seconds, until Ctrl-C.")
+@click.option("--output", required=True, metavar="FILE", shell_complete=common.files, help="Write the page to FILE.")
+@click.option("--watch", is_flag=True, help="Rewrite the page every 15 seconds, until Ctrl-C.")
 @click.option(
     "--max-age",
     "max_ages",
     multiple=True,
     metavar="[KEY=]DURATION",
-    help="A key is late when its last success is older. KEY may be a pattern; of several the first that fits counts.",
+    help="Mark a key as late if its last success is older. KEY may be a pattern; the first match counts.",
 )
-@click.option("--since", default="6h", show_default=True, metavar="DURATION", help="How far the time line goes back.")
-@click.option("--doctor/--no-doctor", default=True, help="Whether the doctor looks at the backend. Default: yes.")
+@click.option("--since", default="6h", show_default=True, metavar="DURATION", help="Start the time line this long ago.")
+@click.option("--doctor/--no-doctor", default=True, help="Include the doctor's findings on the backend. Default: yes.")
 @common.backend_options
 def command(
     keys: tuple[str, ...],
@@ -52,13 +50,13 @@ def command(
     doctor: bool,
     **values: str | None,
 ) -> int:
-    """Draw each KEY, or all keys where the backend can list them: states, last runs, a time line, the doctor's word.
+    """Write an HTML page with the state, runs and time line of each KEY, or of all keys, and the doctor's findings.
 
-    The page has all in itself and needs no script. It shows hosts and programs: see who may read it.
+    The page is one file without scripts. It shows names of hosts and programs: restrict who may read it.
     """
     reach = common.duration("--since", since)
     if reach <= 0:
-        raise UsageError("--since: the time line is longer than 0 seconds")
+        raise UsageError("--since: must be more than 0 seconds")
     ages = [_age(text) for text in max_ages]
     chosen = common.read_settings(values)
     findings: Findings = []
@@ -75,20 +73,21 @@ def command(
             except BackendError as error:
                 if not watch:
                     raise
-                click.echo(f"cronlock: {error}; {output} stays as it was", err=True)
+                click.echo(f"cronlock: {error}; {output} not updated", err=True)
             if not watch:
                 return 0
             time.sleep(_PERIOD)
 
 
 def draw(records: list[tuple[str, Record]], ages: Ages, findings: Findings, name: str, now: float, reach: float) -> str:
-    """Return the page of what was read from the backend `name` at epoch time `now`."""
+    """Return the page for `records`, read from the backend `name` at epoch time `now`."""
     shown = [_shown(key, record, now, ages) for key, record in state.by_attention(records)]
     return board.page(shown, state.count(records), findings, backend=name, now=now, reach=reach)
 
 
 def _read(backend: Backend, names: tuple[str, ...]) -> tuple[list[tuple[str, Record]], Findings]:
-    """Return what is known of the keys, and what is wrong with one that has no record."""
+    """Return the records of the keys, and a finding if one cannot be read."""
+
     records, failure = common.read_records(backend, common.keys_to_show(backend, names, "board"))
     return records, [] if failure is None else [("BAD", "record", str(failure), "")]
 
@@ -111,7 +110,7 @@ def _shown(key: str, record: Record, now: float, ages: Ages) -> board.Key:
 def _age(text: str) -> tuple[str, check.Limits]:
     pattern, equals, length = text.rpartition("=")
     if equals and not pattern:
-        raise UsageError(f"--max-age: {text!r} names no key; write KEY=DURATION, or DURATION for all")
+        raise UsageError(f"--max-age: {text!r} has no key; write KEY=DURATION, or DURATION for all keys")
     try:
         return (pattern if equals else "*"), check.Limits(durations.parse(length))
     except ValueError as error:

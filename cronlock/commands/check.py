@@ -1,7 +1,6 @@
-"""``cronlock check``: the dead man's switch, as a monitoring plugin.
+"""``cronlock check``: a dead man's switch, as a monitoring plugin.
 
-Statuses, output and performance data are those of the Monitoring Plugins Development Guidelines
-(https://www.monitoring-plugins.org/doc/guidelines.html).
+Statuses, output and performance data follow https://www.monitoring-plugins.org/doc/guidelines.html.
 """
 
 from __future__ import annotations
@@ -22,42 +21,42 @@ from .views.table import how_it_ended, printable
 
 OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
 NAMES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
-# Of several keys, what is known to be wrong is worse than what is not known.
-_WORSE = (OK, UNKNOWN, WARNING, CRITICAL)
+# From best to worst of several keys: a known problem outranks an unknown state.
+_SEVERITY = (OK, UNKNOWN, WARNING, CRITICAL)
 
 
 @dataclass
 class Limits:
-    """What is asked of each key, in seconds. Raises UsageError when `warn_age` comes after `max_age`."""
+    """The limits of a key, in seconds. Raises UsageError if `warn_age` exceeds `max_age`."""
 
     max_age: float
     warn_age: float | None = None
-    #: A run under way counts as long as it is no older; None: it does not count.
+    #: A run in progress counts as a success up to this age; None: it does not count.
     max_run: float | None = None
     #: The status of a paused key whose last success is too old.
     paused: int = WARNING
 
     def __post_init__(self) -> None:
         if self.warn_age is not None and self.warn_age > self.max_age:
-            raise UsageError("--warn-age: is longer than --max-age, so that it would never warn; make it shorter")
+            raise UsageError("--warn-age: longer than --max-age, so it would never warn; give a shorter one")
 
 
-@click.command(short_help="Alarm when a key had no successful run for too long.")
+@click.command(short_help="Raise an alarm if a key had no successful run for too long.")
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...", shell_complete=completion.keys)
-@click.option("--max-age", required=True, metavar="DURATION", help="CRITICAL when the last success is older. Required.")
-@click.option("--warn-age", metavar="DURATION", help="WARNING when the last success is older.")
+@click.option("--max-age", required=True, metavar="DURATION", help="Report CRITICAL if the last success is older.")
+@click.option("--warn-age", metavar="DURATION", help="Report WARNING if the last success is older.")
 @click.option(
     "--max-run",
     metavar="DURATION",
-    help="OK all the same while a run is under way that is not older. Default: it does not count.",
+    help="Report OK while a run of at most this age is in progress. Default: runs in progress do not count.",
 )
 @click.option(
     "--paused",
     type=click.Choice(["ok", "warn", "critical"]),
     default="warn",
-    help="What a paused key is when its last success is too old. Default: warn.",
+    help="Report at most this for a paused key. Default: warn.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the line.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of one line.")
 @common.backend_options
 def command(
     keys: tuple[str, ...],
@@ -68,10 +67,10 @@ def command(
     as_json: bool,
     **values: str | None,
 ) -> int:
-    """Check that the last successful run of each KEY is younger than --max-age, or that one is under way.
+    """Check that the last successful run of each KEY ended at most --max-age ago.
 
-    Prints one line and exits as a monitoring plugin does: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN (the backend
-    cannot be asked, or bad options). The age counts from the end of the run.
+    Prints one line and exits like a monitoring plugin: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN (the backend did not
+    answer, or bad options).
     """
     limits = Limits(
         common.duration("--max-age", max_age),
@@ -84,7 +83,7 @@ def command(
         records = [(key, backend.read(key) or Record()) for key in common.check_keys(keys)]
     now = time.time()
     results = [(key, record, *judge(record, now, limits)) for key, record in records]
-    worst = max((status for _, _, status, _ in results), key=_WORSE.index)
+    worst = max((status for _, _, status, _ in results), key=_SEVERITY.index)
     if as_json:
         found = [
             {"key": key, "status": NAMES[status], "text": text, "last_success_age": age_of(record, now)}
@@ -92,8 +91,8 @@ def command(
         ]
         click.echo(json.dumps({"schema": state.SCHEMA, "status": NAMES[worst], "keys": found}, indent=2))
         return worst
-    # The worst first: that is what a pager shows.
-    results.sort(key=lambda result: -_WORSE.index(result[2]))
+    # The worst first: a pager shows the beginning.
+    results.sort(key=lambda result: -_SEVERITY.index(result[2]))
     texts = "; ".join(f"{printable(key)}: {text}" for key, _, _, text in results)
     click.echo(
         f"CRONLOCK {NAMES[worst]} - {texts} | {' '.join(_performance(*one[:2], now, limits) for one in results)}"
@@ -102,7 +101,7 @@ def command(
 
 
 def judge(record: Record, now: float, limits: Limits) -> tuple[int, str]:
-    """Return (status, why) of one key; `now` is since the epoch."""
+    """Return (status, reason) for one key at epoch time `now`."""
     status, text = _judge(record, now, limits)
     if record.pause is None:
         return status, text
@@ -113,11 +112,11 @@ def _judge(record: Record, now: float, limits: Limits) -> tuple[int, str]:
     age = age_of(record, now)
     ahead = 0.0 if record.success is None else (record.success.ended_at or 0.0) - now
     if ahead > limits.max_age:
-        # It would be young until then, whatever happens.
-        return CRITICAL, f"last success {durations.show(ahead)} from now: a clock is wrong"
+        # Otherwise it would stay fresh until then, whatever happens.
+        return CRITICAL, f"last success is {durations.show(ahead)} in the future: a clock is wrong"
     if age is not None and age <= (limits.max_age if limits.warn_age is None else limits.warn_age):
         return OK, f"succeeded {durations.show(age)} ago"
-    text = "no successful run is known" if age is None else f"last success {durations.show(age)} ago"
+    text = "no successful run on record" if age is None else f"last success {durations.show(age)} ago"
     if record.run is not None and record.remaining > 0:
         running = max(0.0, now - record.run.started_at)
         if limits.max_run is not None and running <= limits.max_run:
@@ -134,13 +133,14 @@ def _judge(record: Record, now: float, limits: Limits) -> tuple[int, str]:
 
 
 def age_of(record: Record, now: float) -> float | None:
-    """Return how long ago the last successful run ended, in seconds; None if none is known."""
+    """Return how long ago the last successful run ended, in seconds; None without one on record."""
     success = record.success
     return None if success is None or success.ended_at is None else max(0.0, now - success.ended_at)
 
 
 def _performance(key: str, record: Record, now: float, limits: Limits) -> str:
-    # An apostrophe within quotes is doubled; the equals sign is not allowed at all.
+    # The guidelines double an apostrophe within quotes and forbid the equals sign.
+
     label = printable(key).replace("'", "''").replace("=", "_").replace("|", "_")
     age = age_of(record, now)
     value = "U" if age is None else f"{age:.0f}s"

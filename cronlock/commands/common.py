@@ -1,4 +1,4 @@
-"""What the commands that ask the backend have in common: its options, and opening it."""
+"""Shared by the commands that access the backend: their options, how they open it, choose keys and read records."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ SHARED = ("backend", "backend_timeout", "state_dir", "config")
 
 
 def files(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Let the shell offer files on Tab."""
+    """Complete names of files."""
     return [CompletionItem(incomplete, type="file")]
 
 
 def directories(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Let the shell offer directories."""
+    """Complete names of directories."""
     return [CompletionItem(incomplete, type="dir")]
 
 
-#: What completes the values of shared options, by their Python names.
+#: Completers of option values, by the options' Python names.
 COMPLETERS = {"config": files, "state_dir": directories}
 
 
 def backend_options(function: _F) -> _F:
-    """Add the options that say which backend is asked; the command gets their values by name."""
+    """Add the options in SHARED to a command."""
     for option in reversed(OPTIONS):
         if option.name in SHARED:
             completer = COMPLETERS.get(option.name)
@@ -66,7 +66,7 @@ def read_settings(values: dict[str, str | None]) -> Settings:
 
 @contextlib.contextmanager
 def opened(chosen: Settings) -> Iterator[Backend]:
-    """Open the backend that is configured, and close it. Raises ConfigError for a bad URL."""
+    """Open the configured backend, and close it at the end. Raises ConfigError for a bad URL."""
     backend = registry.open_configured(chosen)
     try:
         yield backend
@@ -88,40 +88,39 @@ def duration(option: str, text: str) -> float:
 
 
 def check_keys(names: tuple[str, ...]) -> list[str]:
-    """Return the keys, each once, in the order given. Raises UsageError for what can be none."""
+    """Return the keys without duplicates, in the given order. Raises UsageError for an invalid one."""
     return list(dict.fromkeys(keys.check(name) for name in names))
 
 
 def need_records(backend: Backend, command: str) -> None:
-    """Raise UsageError where the backend keeps no records, which is what `command` would show or change."""
+    """Raise UsageError if the backend keeps no records, which `command` shows or changes."""
     if not backend.traits.records:
-        why = "this backend does not know who has a key, nor how runs ended; see cronlock-backends(7)"
-        raise UsageError(f"{command}: {why}")
+        raise UsageError(f"{command}: not supported by this backend, which keeps no records; see cronlock-backends(7)")
 
 
 def keys_to_show(backend: Backend, names: tuple[str, ...], command: str) -> list[str]:
-    """Return the keys `names`, with those that the backend knows for a pattern; all of these if there are no names.
+    """Return the keys `names`, with patterns expanded; all keys of the backend if `names` is empty.
 
-    Raises UsageError for a pattern that no key matches, and where the backend cannot list its keys.
+    Raises UsageError for a pattern without a match, and if the backend cannot list keys.
     """
     named = [name for name in names if not is_pattern(name)]
     found = check_keys(tuple(named))
     if names and len(named) == len(names):
         return found
     if not backend.traits.lists_keys:
-        raise UsageError(f"this backend cannot list its keys; name them: cronlock {command} KEY...")
+        raise UsageError(f"{command}: this backend cannot list keys; name them: cronlock {command} KEY...")
     known = sorted(backend.keys())
     for pattern in names:
         if is_pattern(pattern):
             matching = [key for key in known if key == pattern or fnmatch.fnmatchcase(key, pattern)]
             if not matching:
-                raise UsageError(f"no key matches {pattern!r}; see cronlock status")
+                raise UsageError(f"{pattern!r}: no key matches; see cronlock status")
             found += matching
     return list(dict.fromkeys(found)) if names else known
 
 
 def read_records(backend: Backend, names: list[str]) -> tuple[list[tuple[str, Record]], BackendError | None]:
-    """Return what is known of the keys, and what is wrong with one that has no record: the others are read anyway."""
+    """Return the records of the keys, and the first error of one whose record is not cronlock's; the rest is read."""
     records, failure = [], None
     for key in names:
         try:
@@ -132,34 +131,31 @@ def read_records(backend: Backend, names: list[str]) -> tuple[list[tuple[str, Re
 
 
 def confirmed(question: str, forced: str) -> bool:
-    """Ask at the terminal. Raises UsageError, which names the command that does not ask, if nobody is there."""
+    """Ask for confirmation. Raises UsageError without a terminal; `forced` is the command that does not ask."""
     if not sys.stdin.isatty():
-        raise UsageError(f"nobody is there to be asked; if you are sure: {forced}")
+        raise UsageError(f"not a terminal, cannot ask for confirmation; to skip it: {forced}")
     return click.confirm(question, err=True)
 
 
 def is_pattern(name: str) -> bool:
-    """Return whether `name` is a pattern as the shell has them, which stands for all keys that it matches."""
+    """Return whether `name` is a shell pattern."""
     return any(letter in name for letter in "*?[")
 
 
 def table_width() -> int | None:
-    """Return how many cells a line may take: the terminal's; None if the table goes anywhere else."""
+    """Return the width of the terminal; None if standard output is not one."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def matching_keys(backend: Backend, names: tuple[str, ...], command: str, *, all_keys: bool) -> list[str]:
-    """Return the keys that `command` is to change: those named, those that match a pattern (`fnmatch`), or all.
-
-    Raises UsageError for none, and where the backend cannot list its keys to match them.
-    """
+    """Return the keys that `command` changes: `names` with patterns expanded, or all. Raises UsageError."""
     if all_keys == bool(names):
-        raise UsageError(f"{command}: name the keys, or give --all")
+        raise UsageError(f"{command}: give either keys or --all")
     return keys_to_show(backend, names, command)
 
 
 def asker() -> tuple[str, str]:
-    """Return who asks, behind sudo(8) the person, and on which host."""
+    """Return the user (under sudo(8), the one who called it) and the host."""
     try:
         user = os.environ.get("SUDO_USER") or pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
@@ -168,8 +164,8 @@ def asker() -> tuple[str, str]:
 
 
 def replace_file(path: str, text: str) -> None:
-    """Put `text` in the place of the file `path`, whole. Raises UsageError."""
-    # The node exporter reads *.prom: this name is none.
+    """Replace the file `path` atomically. Raises UsageError."""
+    # The node exporter reads *.prom, so this name must not end so.
     partial = f"{path}.{os.getpid()}.tmp"
     try:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
@@ -180,10 +176,11 @@ def replace_file(path: str, text: str) -> None:
         try:
             os.unlink(partial)
         except OSError:
-            pass  # It was not made.
-        raise UsageError(f"--output: cannot write {path}: {error.strerror}; name a file that you may write") from None
+            pass  # It was not created.
+        raise UsageError(f"--output: cannot write {path}: {error.strerror}; name a writable file") from None
 
 
 def colored() -> bool | None:
-    """Return whether to color: None leaves it to whether a terminal reads; see https://no-color.org."""
+    """Return click's `color`: False with NO_COLOR (https://no-color.org), else None, which asks the terminal."""
+
     return False if os.environ.get("NO_COLOR") else None

@@ -1,4 +1,4 @@
-"""``cronlock doctor``: whether backend, configuration and this machine are fit for runs, and what to do if not."""
+"""``cronlock doctor``: checks of backend, configuration and this machine, with remedies."""
 
 from __future__ import annotations
 
@@ -30,24 +30,22 @@ _WORDS = {OK: "ok", NOTE: "note", WARNING: "WARNING", BAD: "WRONG"}
 _COLORS = {OK: "green", NOTE: None, WARNING: "yellow", BAD: "red"}
 
 
-@click.command(short_help="Say whether backend, configuration and this machine are all right, and what to do.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, in the schema of the manual page.")
-@click.option(
-    "-t", "--ttl", metavar="DURATION", help="The ttl to check against. Default: what is configured, else 300s."
-)
-@click.option("--create", is_flag=True, help="First make what the backend needs and lacks: a table, a bucket, a queue.")
+@click.command(short_help="Check backend, configuration and this machine, and suggest fixes.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("-t", "--ttl", metavar="DURATION", help="Check for this ttl. Default: the configured one, else 300s.")
+@click.option("--create", is_flag=True, help="First create the table, bucket or queue if it is missing.")
 @common.backend_options
 def command(as_json: bool, create: bool, **values: str | None) -> int:
-    """Look at the configured backend, the configuration and this machine, and say what is wrong and what to do.
+    """Check the backend, the configuration and this machine. Report what is wrong and how to fix it.
 
-    To prove permissions it acquires, renews and releases a lease on a key of its own, `cronlock doctor HOST PID`
-    or `cronlock doctor HOST`, and removes it again where it may; keys of others are left alone. What cannot be
-    told, such as on a managed service that hides its settings, is a note.
+    To test permissions, the doctor acquires, renews and releases a lease on a key of its own, `cronlock doctor HOST
+    PID` or `cronlock doctor HOST`, and then removes the key if it has the right to. It touches no other key. What it
+    cannot find out, such as the settings of a managed service, becomes a note.
 
-    SQL databases, DynamoDB, S3 and SQS want a table, a bucket or a queue before the first run, which --create
-    makes. What is there already is left as it is.
+    SQL databases, DynamoDB, S3 and SQS need a table, a bucket or a queue before the first run. --create creates it
+    and changes nothing that exists.
 
-    Exits with 0 when all is well, 1 when there are warnings, 2 when something is wrong.
+    Exits with 0 if all is well, 1 if there are warnings, 2 if something is wrong.
     """
     chosen, found = _load(values)
     found += host.machine()
@@ -62,7 +60,7 @@ def command(as_json: bool, create: bool, **values: str | None) -> int:
 
 
 def _load(values: dict[str, str | None]) -> tuple[Settings | None, list[Finding]]:
-    """Return the settings, or what is wrong with the configuration. Raises UsageError."""
+    """Return the settings, or a finding about the configuration. Raises UsageError."""
     given: dict[str, str | bool] = {name: value for name, value in values.items() if value is not None}
     try:
         return settings.load_readonly(given, os.environ), []
@@ -71,7 +69,7 @@ def _load(values: dict[str, str | None]) -> tuple[Settings | None, list[Finding]
 
 
 def of_backend(chosen: Settings, *, create: bool) -> Iterator[Finding]:
-    """Look at the backend alone; with `create` first make what it needs and lacks."""
+    """Check only the backend; with `create`, first create the table, bucket or queue that it lacks."""
     try:
         url = URL(chosen.backend_url)
         yield from host.key_file(url.params.get("key", ""))
@@ -98,10 +96,10 @@ def of_backend(chosen: Settings, *, create: bool) -> Iterator[Finding]:
 
 
 def _named(url: URL, *, configured: bool) -> Finding:
-    """Say which backend is configured, if any."""
+    """Report which backend is configured, if any."""
     if not configured:
-        text = f"none is configured: {url} guards this machine only, each other one runs the job too"
-        return Finding("backend", WARNING, text, "if the crontab is on several machines, set CRONLOCK_BACKEND")
+        text = f"none is configured: {url} guards this machine only; every other machine runs the job too"
+        return Finding("backend", WARNING, text, "if several machines have the crontab, set CRONLOCK_BACKEND")
     if url.scheme == "file":
         return Finding("backend", NOTE, f"{url} guards this machine only")
     return Finding("backend", OK, str(url))
@@ -153,7 +151,8 @@ def _show(found: list[Finding]) -> None:
     warnings = sum(finding.level == WARNING for finding in found)
     wrongs = sum(finding.level == BAD for finding in found)
     if warnings or wrongs:
-        told = [f"{wrongs} wrong"] * bool(wrongs) + [f"{warnings} warning{'s' * (warnings > 1)}"] * bool(warnings)
-        click.echo(", ".join(told))
+        counts = [f"{wrongs} wrong"] * bool(wrongs) + [f"{warnings} warning{'s' * (warnings > 1)}"] * bool(warnings)
+        click.echo(", ".join(counts))
+
     else:
         click.echo("all is well")

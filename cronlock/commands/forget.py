@@ -1,4 +1,4 @@
-"""``cronlock forget``: remove what is recorded of jobs that are no more."""
+"""``cronlock forget``: remove the records of jobs that no longer exist."""
 
 from __future__ import annotations
 
@@ -16,30 +16,32 @@ from ..lease.watermarks import Watermarks
 from . import common, completion
 from .views import table
 
-#: Something that was named stays.
-SOME_STAY = 1
+#: Exit status if a named key was kept.
+SOME_KEPT = 1
 
 
-@click.command(short_help="Remove the records of jobs that are no more.")
+@click.command(short_help="Remove the records of jobs that no longer exist.")
 @click.argument("keys", nargs=-1, metavar="[KEY]...", shell_complete=completion.keys)
-@click.option("--older-than", metavar="DURATION", help="Only keys that nobody used for so long, of KEY or of all.")
-@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@click.option(
+    "--older-than", metavar="DURATION", help="Remove only keys unused for DURATION. Without KEY: of all keys."
+)
+@click.option("-f", "--force", is_flag=True, help="Do not ask for confirmation.")
 @common.backend_options
 def command(keys: tuple[str, ...], older_than: str | None, force: bool, **values: str | None) -> int:
-    """Remove the record of each KEY from the backend, and what this machine remembers of it. Show and ask first.
+    """Remove the record of each KEY from the backend and from this machine's state directory.
 
-    KEY may be a pattern such as 'reports.*', where the backend can list. A key stays that a run or its hold has,
-    or that was used within the last hour. Another machine that remembers a forgotten key waits for the ttl before
-    it uses that again. Exits with 0, and with 1 if a KEY stays.
+    Shows the keys and asks for confirmation first. KEY may be a pattern such as 'reports.*' if the backend can list
+    keys. Keeps a key that is held or was used within the last hour. Other machines that remember a removed key wait
+    for the ttl before they use it again. Exits with 0, or with 1 if a KEY was kept.
     """
     if not keys and older_than is None:
-        raise UsageError("name the keys, or say --older-than DURATION")
+        raise UsageError("forget: no keys; name them, or give --older-than DURATION")
     age = max(rules.FRESH, 0.0 if older_than is None else common.duration("--older-than", older_than))
     chosen = common.read_settings(values)
     with common.opened(chosen) as backend:
         common.need_records(backend, "forget")
         names = common.keys_to_show(backend, keys, "forget")
-        _refuse_slips(names, set(backend.keys()) if keys and backend.traits.lists_keys else set(names))
+        _refuse_unknown(names, set(backend.keys()) if keys and backend.traits.lists_keys else set(names))
         records, failure = common.read_records(backend, names)
         now = time.time()
         going, staying = [], 0
@@ -49,41 +51,42 @@ def command(keys: tuple[str, ...], older_than: str | None, force: bool, **values
                 going.append((key, record))
             elif older_than is None:
                 staying += 1
-                click.echo(f"{table.printable(key)}: stays: {_reason(why, record, now)}", err=True)
+                click.echo(f"{table.printable(key)}: kept: {_reason(why, record, now)}", err=True)
         if going:
             for line in table.forget_table(going, now, common.table_width()):
                 click.echo(line, color=common.colored())
             question = f"forget {len(going)} key{'s' * (len(going) != 1)}?"
             if not force and not common.confirmed(question, "cronlock forget --force ..."):
                 click.echo("nothing was forgotten", err=True)
-                return SOME_STAY
+                return SOME_KEPT
             place, gone = registry.place(chosen.backend_url), len(going)
             for key, _ in going:
                 if not backend.forget(key, age):
                     staying, gone = staying + 1, gone - 1
-                    click.echo(f"{table.printable(key)}: stays: somebody used it just now", err=True)
+                    click.echo(f"{table.printable(key)}: kept: used again just now", err=True)
                 elif chosen.state_dir is not None:
                     Watermarks(chosen.state_dir, place, key, SystemClock()).forget()
             click.echo(f"{gone} forgotten")
         elif older_than is not None:
-            click.echo(f"no key is unused for {durations.show(age)}")
+            click.echo(f"no key has been unused for {durations.show(age)}")
     if failure is not None:
         raise failure
-    return SOME_STAY if staying else 0
+    return SOME_KEPT if staying else 0
 
 
-def _refuse_slips(names: list[str], known: set[str]) -> None:
-    """Raise UsageError for a name that no key has: nobody is to believe that it is gone now."""
+def _refuse_unknown(names: list[str], known: set[str]) -> None:
+    """Raise UsageError for an unknown key, so that a typo does not look like a removal."""
     for name in names:
         if name not in known:
             likely = nearest(name, known)
             hint = f"did you mean {likely!r}?" if likely is not None else "see cronlock status"
-            raise UsageError(f"no key is called {name!r}; {hint}")
+            raise UsageError(f"{name!r}: no such key; {hint}")
 
 
 def _reason(why: str | None, record: Record, now: float) -> str:
     if why == HELD:
-        return "a run has it"
+        return "held by a run"
     if why == HOLD:
-        return f"its hold lasts for another {durations.show(record.hold_remaining)}"
+        return f"held for another {durations.show(record.hold_remaining)}"
+
     return f"used {durations.show(now - (rules.last_used(record) or now))} ago"

@@ -1,4 +1,4 @@
-"""``cronlock history``: the last runs of a key, or of all."""
+"""``cronlock history``: the last runs of a key, or of all keys."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from . import common, completion
 from .views import state, table
 
 
-@click.command(short_help="Show the last runs of a key, or of all.")
+@click.command(short_help="Show the last runs of a key, or of all keys.")
 @click.argument("keys", nargs=-1, metavar="[KEY]...", shell_complete=completion.keys)
 @click.option(
     "-n",
     "--count",
     type=click.IntRange(1),
     metavar="N",
-    help=f"How many. Default: {HISTORY}, which is all that is kept of a key; with --since all.",
+    help=f"Show at most N runs. Default: {HISTORY}, which is all that a key's record keeps; with --since all.",
 )
-@click.option("--since", metavar="DURATION", help="Only runs that were under way within this time until now.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, in the schema of the manual page.")
+@click.option("--since", metavar="DURATION", help="Show only runs that were in progress within the last DURATION.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @common.backend_options
 def command(keys: tuple[str, ...], count: int | None, since: str | None, as_json: bool, **values: str | None) -> int:
-    """Show the last runs of each KEY, or of all keys where the backend can list them, the newest first.
+    """Show the last runs of each KEY, or of all keys if the backend can list them, newest first.
 
-    KEY may be a pattern such as 'reports.*', where the backend can list. A run that is under way is shown while it
-    is. One that died shows as such once the next one started.
+    KEY may be a pattern such as 'reports.*' if the backend can list keys. Runs in progress are included. A run that
+    died is shown as died once the next run has started.
     """
     reach = None if since is None else common.duration("--since", since)
     chosen = common.read_settings(values)
@@ -48,7 +48,7 @@ def command(keys: tuple[str, ...], count: int | None, since: str | None, as_json
         click.echo(_json(common.name_of(chosen), now, keys, states, runs))
     else:
         what = table.printable(names[0]) if len(names) == 1 else "these keys" if keys else "any key"
-        nothing = [f"no run of {what} is known" + ("" if since is None else " in that time")]
+        nothing = [f"no run of {what} on record" + ("" if since is None else " in that time")]
         lines = table.history_table(runs, now, states=states, width=common.table_width()) if runs else nothing
         for line in lines:
             click.echo(line, color=common.colored())
@@ -58,12 +58,12 @@ def command(keys: tuple[str, ...], count: int | None, since: str | None, as_json
 
 
 def _seen(run: Run) -> float:
-    """Return the last moment at which the run is known to have been under way."""
+    """Return the last moment at which the run is known to have been in progress."""
     return run.started_at if run.ended_at is None else run.ended_at
 
 
 def _json(backend: str, now: float, asked: tuple[str, ...], states: dict[str, str], runs: list[tuple[str, Run]]) -> str:
-    """Return the document of one key that was named, else one whose runs say their key."""
+    """Return the JSON of one named key, or of several keys, whose runs then have a field for the key."""
     if len(asked) == 1 and not common.is_pattern(asked[0]):
         ((key, what),) = states.items()
         return state.as_json(backend, now, key=key, state=what, runs=[state.run_as_json(run) for _, run in runs])

@@ -1,4 +1,4 @@
-"""``cronlock pause``: no run of a key starts, on any node, until it is resumed or the time is over."""
+"""``cronlock pause``: let no run of a key start, on any node, until it is resumed or the time is over."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ if TYPE_CHECKING:
     from ..lease.vocabulary import Backend
 
 
-@click.command(short_help="Let no run of a key start until it is resumed.")
+@click.command(short_help="Let no run of a key start until it is resumed or the time is over.")
 @click.argument("keys", nargs=-1, metavar="KEY...", shell_complete=completion.keys)
-@click.option("--all", "all_keys", is_flag=True, help="All keys that have been used so far.")
-@click.option("--for", "lasts", metavar="DURATION", help="Resume by itself after so long. Default: never.")
-@click.option("--reason", default="", metavar="TEXT", help="Why, for whoever looks.")
+@click.option("--all", "all_keys", is_flag=True, help="Pause all keys that have been used so far.")
+@click.option("--for", "lasts", metavar="DURATION", help="Resume automatically after DURATION. Default: never.")
+@click.option("--reason", default="", metavar="TEXT", help="Record TEXT as the reason; status and skips show it.")
 @common.backend_options
 def command(keys: tuple[str, ...], all_keys: bool, lasts: str | None, reason: str, **values: str | None) -> int:
-    """Pause each KEY, which may be a pattern such as 'reports.*': every run on every node is a skip.
+    """Pause each KEY: every run on every machine is skipped.
 
-    A run that is under way goes on; `cronlock stop` ends it. Once this command has returned no other starts, but
-    for those with --ignore-pause. A key need not have been used yet.
+    KEY may be a pattern such as 'reports.*' if the backend can list keys, and need not have been used yet. A run in
+    progress continues; `cronlock stop` ends it. Once this command has returned, no other run starts, except with
+    --ignore-pause.
     """
     seconds = None if lasts is None else common.duration("--for", lasts)
     if seconds == 0:
-        raise UsageError("--for: a pause lasts more than 0 seconds")
+        raise UsageError("--for: must be more than 0 seconds")
     user, host = common.asker()
     pause = Pause(user, host, reason)
     with common.opened(common.read_settings(values)) as backend:
@@ -38,30 +39,30 @@ def command(keys: tuple[str, ...], all_keys: bool, lasts: str | None, reason: st
         _check_duration(backend, seconds)
         paused = common.matching_keys(backend, keys, "pause", all_keys=all_keys)
         if not paused:
-            click.echo("no key has been used yet, and none is paused; name the keys that are to be")
+            click.echo("no key has been used yet, so none was paused; name the keys to pause")
         for key in paused:
             backend.pause(key, pause, seconds)
-            click.echo(f"{printable(key)}: {_told(backend.read(key) or Record())}")
+            click.echo(f"{printable(key)}: {_report(backend.read(key) or Record())}")
     return 0
 
 
 def _check_duration(backend: Backend, seconds: float | None) -> None:
-    """Refuse a pause that the backend would forget. Raises UsageError."""
+    """Raise UsageError for a pause that the backend would drop before its end."""
     longest = backend.traits.longest_hold
     if seconds is None and backend.traits.evicts:
-        raise UsageError(
-            f"--for: this backend drops what nobody wrote for long; give one, of {longest / 86400:.0f}d at most"
-        )
+        raise UsageError(f"--for: required, since this backend drops old records; give at most {longest / 86400:.0f}d")
     if seconds is not None and seconds > longest:
-        raise UsageError(f"--for: {durations.show(seconds)} is too long: this backend keeps {longest / 86400:.0f}d")
+        raise UsageError(
+            f"--for: {durations.show(seconds)} is too long for this backend; give at most {longest / 86400:.0f}d"
+        )
 
 
-def _told(record: Record) -> str:
-    """Say what was done, by the record as it is now."""
+def _report(record: Record) -> str:
+    """Report the pause as the record shows it now."""
     if record.pause is None:
-        return "was resumed in the meantime"
+        return "resumed in the meantime"
     text = printable(describe_pause(record.pause))
     run = record.run
     if run is None or not record.remaining:
         return text
-    return f"{text}\n  the run of pid {run.pid} on {printable(run.host)} goes on; `cronlock stop` ends it"
+    return f"{text}\n  the run of pid {run.pid} on {printable(run.host)} continues; `cronlock stop` ends it"

@@ -1,4 +1,4 @@
-"""``cronlock release``: take a lease, or what is left of a hold, from whoever has it."""
+"""``cronlock release``: end a lease or a hold by force."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..lease.vocabulary import Backend
 
-#: Nothing was released: it was free, somebody declined, or it was another run's meanwhile.
+#: Exit status if nothing was released: the key was free, the user declined, or another run has it by now.
+
 NOTHING_DONE = 1
 
 
-@click.command(short_help="Free a key whose machine is gone, or end its hold.")
+@click.command(short_help="Free a key of a dead machine, or end a hold.")
 @click.argument("key", metavar="KEY", shell_complete=completion.keys)
-@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@click.option("-f", "--force", is_flag=True, help="Do not ask for confirmation.")
 @common.backend_options
 def command(key: str, force: bool, **values: str | None) -> int:
-    """Free KEY at once: show who has it, ask, and take the lease or the hold from that run and from no later one.
+    """Free KEY at once: end the lease or the hold of the run that has it.
 
-    It is for a machine that is gone; `cronlock stop` ends a run. A run that is under way is stopped as when its
-    lease is lost, when it renews the next time; until then another can start beside it, so make sure first that
-    it is dead, or that this does no harm. Exits with 0 when the key was freed, 1 when not.
+    Shows who has the key and asks for confirmation first; a later run keeps its lease. Use it for a machine that is
+    dead; to end a run, use `cronlock stop`. A run in progress is stopped at its next renewal, as if its lease were
+    lost. Until then another run can start beside it, so first make sure that it is dead or that an overlap does no
+    harm. Exits with 0 if the key was freed, else 1.
     """
     (key,) = common.check_keys((key,))
     with common.opened(common.read_settings(values)) as backend:
@@ -38,7 +40,7 @@ def command(key: str, force: bool, **values: str | None) -> int:
         record = backend.read(key) or Record()
         what = state.state_of(record)
         if not state.is_held(record):
-            click.echo(f"{printable(key)}: is free; nothing to release")
+            click.echo(f"{printable(key)}: free; nothing to release")
             return NOTHING_DONE
         run = record.run or record.last
         assert run is not None
@@ -47,7 +49,7 @@ def command(key: str, force: bool, **values: str | None) -> int:
             click.echo("nothing was released", err=True)
             return NOTHING_DONE
         if not backend.force_release(key, run.owner):
-            click.echo(f"{printable(key)}: is not that run's any more; nothing was released", err=True)
+            click.echo(f"{printable(key)}: no longer held by that run; nothing was released", err=True)
             return NOTHING_DONE
         click.echo(_done(key, what, run, backend))
     return 0
@@ -59,8 +61,8 @@ def _describe(key: str, record: Record, run: Run, backend: Backend) -> str:
     if state.state_of(record) == state.RUNNING:
         text = f"held by {who}, {printable(run.program)}, since {moment(run.started_at, now)}"
         if not backend.traits.local:
-            text += f"; if it lives it stops within {durations.show(run.ttl)}, and another can start before that"
-            text += ": `cronlock stop` waits until it is dead"
+            text += f"; if alive, it stops within {durations.show(run.ttl)}, and another run can start before that"
+            text += " (`cronlock stop` waits for its end)"
     else:
         text = f"{who} {click.unstyle(how_it_ended(run))}; held for another {durations.show(record.hold_remaining)}"
     return f"{printable(key)}: {text}"
@@ -69,7 +71,7 @@ def _describe(key: str, record: Record, run: Run, backend: Backend) -> str:
 def _done(key: str, what: str, run: Run, backend: Backend) -> str:
     name = printable(key)
     if what != state.RUNNING:
-        return f"{name}: the hold is over; the key is free"
+        return f"{name}: hold ended; the key is free"
     if backend.traits.local:
-        return f"{name}: told the run of pid {run.pid} to stop when it renews the next time; then the key is free"
-    return f"{name}: released; the run of pid {run.pid} on {printable(run.host)} stops when it renews the next time"
+        return f"{name}: the run of pid {run.pid} stops at its next renewal; then the key is free"
+    return f"{name}: released; the run of pid {run.pid} on {printable(run.host)} stops at its next renewal"

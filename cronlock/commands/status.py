@@ -1,4 +1,4 @@
-"""``cronlock status``: who holds what, and how each key's last run ended."""
+"""``cronlock status``: who holds each key and how its last run ended."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
     from ..lease.vocabulary import Backend
 
 
-@click.command(short_help="Show who holds what, and how each key's last run ended.")
+@click.command(short_help="Show who holds each key and how its last run ended.")
 @click.argument("keys", nargs=-1, metavar="[KEY]...", shell_complete=completion.keys)
 @click.option(
     "--state",
     "states",
     metavar="LIST",
     shell_complete=completion.conditions,
-    help=f"Show only keys that are one of these, with commas between: {', '.join(state.CONDITIONS)}.",
+    help=f"Show only keys in these states, separated by commas: {', '.join(state.CONDITIONS)}.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, in the schema of the manual page.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--prometheus", "as_metrics", is_flag=True, help="Print metrics in Prometheus' text format.")
 @click.option(
     "--output",
     metavar="FILE",
     shell_complete=common.files,
-    help="With --prometheus: replace FILE, which readers never see half-written.",
+    help="Replace FILE atomically with the output of --prometheus.",
 )
-@click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Refresh every two seconds, until Ctrl-C.")
 @common.backend_options
 def command(
     keys: tuple[str, ...],
@@ -45,17 +45,17 @@ def command(
     watch: bool,
     **values: str | None,
 ) -> int:
-    """Show the state of each KEY, or of all keys where the backend can list them.
+    """Show the state of each KEY, or of all keys if the backend can list them.
 
-    KEY may be a pattern such as 'reports.*', where the backend can list. What needs attention comes first. STATE
-    is lapsed (the run died: its lease lapsed without its having ended); failed (the last run did not succeed);
-    running; paused (no run may start); held (the last run's hold is not over; on SQS, a run or its hold has the
-    key); or free. A line below the table says who paused a key.
+    KEY may be a pattern such as 'reports.*' if the backend can list keys. Keys that need attention come first. STATE
+    is lapsed (the run died: its lease lapsed before it reported its end), failed (the last run did not succeed),
+    running, paused (no run may start), held (the hold of the last run is not over; on SQS, a run or its hold has the
+    key) or free. A line below the table tells who paused a key.
     """
     if sum((as_json, as_metrics, watch)) > 1:
-        raise UsageError("--json, --prometheus and --watch do not go together; give one of them")
+        raise UsageError("--json, --prometheus and --watch are mutually exclusive; give one of them")
     if output is not None and not as_metrics:
-        raise UsageError("--output goes with --prometheus")
+        raise UsageError("--output: needs --prometheus")
     wanted = _wanted(states)
     chosen = common.read_settings(values)
     if as_metrics:
@@ -78,7 +78,7 @@ def command(
 
 
 def _wanted(text: str | None) -> list[str]:
-    """Return the conditions that `--state` names; none if all keys are asked for. Raises UsageError."""
+    """Return the conditions that `--state` names; empty for all keys. Raises UsageError."""
     words = [] if text is None else text.split(",")
     for word in words:
         if word not in state.CONDITIONS:
@@ -91,10 +91,7 @@ def _wanted(text: str | None) -> list[str]:
 def _read(
     backend: Backend, names: tuple[str, ...], wanted: list[str]
 ) -> tuple[list[tuple[str, Record]], BackendError | None]:
-    """Return the records of the keys that are one of `wanted`, what needs attention first.
-
-    And what is wrong with one that is none: the others are shown all the same.
-    """
+    """Return the records of the keys in one of the conditions `wanted`, most urgent first, and a read error, if any."""
     records, failure = common.read_records(backend, common.keys_to_show(backend, names, "status"))
     if wanted:
         records = [one for one in records if not set(wanted).isdisjoint(state.conditions_of(one[1]))]
@@ -102,7 +99,8 @@ def _read(
 
 
 def _metrics(chosen: Settings, names: tuple[str, ...], wanted: list[str], output: str | None) -> int:
-    """Print or write the metrics; without an answer, that there is none, so that an alarm can be set on it."""
+    """Print or write the metrics; if the backend does not answer, cronlock_up 0, for alarms."""
+
     failure: BackendError | None = None
     records: list[tuple[str, Record]] | None = None
     try:

@@ -1,4 +1,4 @@
-"""``cronlock stop``: let the run that has a key end, on whatever machine it is, and wait until it is dead."""
+"""``cronlock stop``: stop the run that has a key, on whatever machine, and wait for its end."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..lease.vocabulary import Backend
 
-#: Exit statuses besides 0: nobody had the key; the holder's lease lapsed without a word; it still runs.
+#: Exit statuses besides 0: no run had the key; its lease lapsed without an answer; it still runs.
 NOT_RUNNING, LAPSED, STILL_RUNNING = 1, 2, 3
-#: Pauses between looks, in seconds: the first, and the longest.
+#: Seconds between two reads of the record: the first pause, and the longest.
 _FIRST, _LONGEST = 0.2, 2.0
-#: How much later than at its next look a run may be heard of, in seconds, before that is said.
+#: Seconds after the run's next renewal until its silence is reported.
 _LATE = 10.0
 
 
 @click.command(short_help="Stop the run that has a key, and wait for its end.")
 @click.argument("key", metavar="KEY", shell_complete=completion.keys)
 @click.option(
-    "--wait", metavar="DURATION", help="Wait so long for its end. Default: until it ends, or its lease is over."
+    "--wait", metavar="DURATION", help="Wait for at most DURATION. Default: until the run ends or its lease lapses."
 )
 @common.backend_options
 def command(key: str, wait: str | None, **values: str | None) -> int:
-    """Ask the run that has KEY to end: its machine sends TERM, after --kill-after KILL, and then releases the key.
+    """Stop the run that has KEY and wait for its end. Its machine sends TERM, and KILL after --kill-after.
 
-    The run looks when it renews its lease, so within about a third of its ttl; sooner with its --poll. Until
-    everything is dead it keeps the lease, so that no other starts; its hold stays, and no standby takes over its
-    tick. The next tick runs, unless the key is paused. Exits with 0 once it ended, 1 when no run had the key, 2 when
-    its lease lapsed without a word of it, 3 when it still ran after --wait.
+    The run learns of the request at its next renewal, within about a third of its ttl, or sooner with --poll. It
+    keeps the lease until everything is dead, so no other run starts. Its hold stays and no standby takes over. The
+    next tick runs unless the key is paused. Exits with 0 if the run ended, 1 if no run had the key, 2 if its lease
+    lapsed without an answer, 3 if it still ran after --wait.
     """
     limit = None if wait is None else common.duration("--wait", wait)
     (key,) = common.check_keys((key,))
@@ -50,22 +50,22 @@ def command(key: str, wait: str | None, **values: str | None) -> int:
         if run is None or not record.remaining or not backend.stop(key, Stop(run.owner, user, host)):
             click.echo(f"{name}: {_nobody(record)}")
             return NOT_RUNNING
-        within = _next_look(run, backend)
+        within = _notices_within(run, backend)
         click.echo(
             f"{name}: asked the run of pid {run.pid} on {printable(run.host)}, {printable(run.program)}, since"
-            f" {moment(run.started_at)}, to stop; it looks within {durations.show(within)}"
+            f" {moment(run.started_at)}, to stop; it will notice within {durations.show(within)}"
         )
         return _Waiting(backend, key, run, within).wait(limit)
 
 
 def _nobody(record: Record) -> str:
     if record.run is None:
-        return "no run has it; nothing to stop"
-    return f"the run of pid {record.run.pid} on {printable(record.run.host)} died: its lease lapsed; nothing to stop"
+        return "no run in progress; nothing to stop"
+    return f"the run of pid {record.run.pid} on {printable(record.run.host)} died (lease lapsed); nothing to stop"
 
 
-def _next_look(run: Run, backend: Backend) -> float:
-    """Return within how many seconds the run hears of what was written, if its machine reaches the backend."""
+def _notices_within(run: Run, backend: Backend) -> float:
+    """Return within how many seconds the run notices the request, if its machine reaches the backend."""
     renewal = run.ttl * LATEST_RENEWAL
     return min(renewal, LOCAL_POLL) if backend.traits.local else renewal
 
@@ -79,11 +79,12 @@ class _Waiting:
         self._run = run
         self._within = within
         self._began = time.monotonic()
-        #: What was said already.
-        self._said: set[str] = set()
+        #: Beginnings of the messages printed so far.
+        self._reported: set[str] = set()
 
     def wait(self, limit: float | None) -> int:
-        """Wait, for so many seconds at most; say what happened and return the exit status."""
+        """Wait for at most `limit` seconds, report what happened, and return the exit status."""
+
         pause, heard_at = _FIRST, self._began
         remaining = float("inf")
         while True:
@@ -94,13 +95,13 @@ class _Waiting:
             if not record.remaining:
                 return self._lapsed()
             if record.remaining > remaining - (now - heard_at) + 1.0:
-                self._say_once(f"{printable(run.host)} answers; the command is being stopped")
-            elif now - self._began > self._within + _LATE and not self._said:
+                self._report_once(f"{printable(run.host)} answers; the command is being stopped")
+            elif now - self._began > self._within + _LATE and not self._reported:
                 left = durations.show(record.remaining)
-                self._say_once(f"no word from {printable(run.host)}: cut off or dead; its lease lapses in {left}")
+                self._report_once(f"no answer from {printable(run.host)}, cut off or dead; its lease lapses in {left}")
             remaining, heard_at = record.remaining, now
             if limit is not None and now - self._began >= limit:
-                click.echo(f"{printable(self._key)}: still runs; it stays asked to stop")
+                click.echo(f"{printable(self._key)}: still running; the request to stop remains")
                 return STILL_RUNNING
             self._sleep(pause if limit is None else min(pause, limit - (now - self._began)))
             pause = min(pause * 1.5, _LONGEST)
@@ -120,12 +121,12 @@ class _Waiting:
     def _lapsed(self) -> int:
         host = printable(self._run.host)
         click.echo(
-            f"{printable(self._key)}: no word from {host}, and its lease is over: it is dead or cut off, and its guard"
-            " has ended the command by now (not with --on-lost continue); no standby takes it over"
+            f"{printable(self._key)}: no answer from {host}, and its lease lapsed: it is dead or cut off. Its guard has"
+            " killed the command by now (except with --on-lost continue); no standby takes over"
         )
         return LAPSED
 
-    def _say_once(self, text: str) -> None:
-        if text[:20] not in self._said:
-            self._said.add(text[:20])
+    def _report_once(self, text: str) -> None:
+        if text[:20] not in self._reported:
+            self._reported.add(text[:20])
             click.echo(f"{printable(self._key)}: {text}", err=True)

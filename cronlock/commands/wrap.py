@@ -1,4 +1,4 @@
-"""The ``wrap`` command: a crontab in, the same with ``cronlock run`` before its commands out."""
+"""``cronlock wrap``: convert a crontab, or check one."""
 
 from __future__ import annotations
 
@@ -29,55 +29,55 @@ if TYPE_CHECKING:
 _STDIN = "standard input"
 _FINDINGS = 1
 _LONGEST_PREFIX = 100
-# What cron searches when the crontab does not set PATH.
+# cron's PATH if the crontab sets none.
 _CRONS_PATH = "/usr/bin:/bin"
-# Names that many users give their crontab, so that it does not tell one from another.
+# Common file names of crontabs, useless as a prefix.
 _COMMON_NAMES = frozenset(("", "cron", "crontab", "tab"))
-# What `crontab -e` and mktemp(1) make up, another on each machine.
+# Names made by `crontab -e` and mktemp(1), different on each machine.
+
 _TEMPORARY = re.compile(r"(crontab|cron|tmp)\.?[A-Za-z0-9_]{6,}")
 _MANIFEST = re.compile(r"^kind:[ \t]*[\"']?CronJob\b", re.MULTILINE)
 _ENDING = re.compile(r"\.(cron|crontab|tab|txt|in)$")
 
 
 @click.command(
-    short_help="Put cronlock run before the commands of a crontab.",
+    short_help="Put cronlock run in front of the commands of a crontab.",
     epilog="""Exit status:
 
 \b
-0   Done; with --check: nothing to report.
-1   --check has something to report.
-64  Usage: bad option.
-78  The crontab cannot be read or written, or no line of it is one for cron.
+0   Success; with --check: no findings.
+1   --check has findings.
+64  Usage error.
+78  The crontab cannot be read or written, or cron could read no line of it.
 """,
 )
 @click.argument("file", default="-", metavar="[FILE]", shell_complete=common.files)
 @click.option(
     "--system/--user",
     default=None,
-    help="Whether lines have a user's name before the command. Default: as for cron, they do in /etc/crontab and in "
-    "a directory cron.d; elsewhere the lines themselves tell.",
+    help="Read lines with, or without, a user name before the command. Default: with one in /etc/crontab and in a "
+    "directory cron.d; else judged by the lines.",
 )
 @click.option(
     "--dialect",
     type=click.Choice(list(DIALECTS)),
     metavar="CRON",
-    help="Whose crontab it is: what %, users, names, and other things in a line mean. Default: what Debian's cron and "
-    "cronie make of it, unless the file can only be another's. One of: "
-    f"{', '.join(DIALECTS)}.",
+    help="Read FILE as this cron does (%, users, names and more differ). Default: as both Debian's cron and cronie, "
+    f"unless only another cron can read it. One of: {', '.join(DIALECTS)}.",
 )
-@click.option("-t", "--ttl", metavar="DURATION", help="Write this --ttl into the lines. Default: none is written.")
+@click.option("-t", "--ttl", metavar="DURATION", help="Add this --ttl to the lines. Default: none.")
 @click.option(
     "--every",
     metavar="PERIOD",
     default="1h",
     show_default=True,
-    help="The longest --every to write. A line whose ticks come closer gets their smallest distance.",
+    help="Add --every PERIOD to the lines, or the shortest time between two ticks if that is shorter.",
 )
 @click.option(
     "--key-prefix",
     metavar="PREFIX",
-    help="What the keys begin with, before a dot. Default: the file's name, or the user's for a crontab with no name "
-    "of its own.",
+    help="Begin keys with PREFIX and a dot. Default: the name of the file, or of the user if the file's name is "
+    "standard input, crontab or temporary.",
 )
 @click.option(
     "--cronlock",
@@ -86,17 +86,17 @@ _ENDING = re.compile(r"\.(cron|crontab|tab|txt|in)$")
     default="cronlock",
     show_default=True,
     shell_complete=common.files,
-    help="How the lines call cronlock.",
+    help="Call cronlock by PATH in the lines.",
 )
 @click.option(
     "--replace-locks",
     "replaces",
     is_flag=True,
-    help="Put cronlock in the place of flock, consul lock and the like, instead of around them.",
+    help="Replace flock, consul lock and similar locks instead of wrapping them.",
 )
-@click.option("--check", "checks", is_flag=True, help="Write no crontab, but report what is wrong in FILE.")
-@click.option("--diff", "diffs", is_flag=True, help="Show the difference instead of the crontab.")
-@click.option("-i", "--in-place", is_flag=True, help="Change FILE; what it was becomes FILE~.")
+@click.option("--check", "checks", is_flag=True, help="Report problems of FILE instead of printing a crontab.")
+@click.option("--diff", "diffs", is_flag=True, help="Print a diff instead of the crontab.")
+@click.option("-i", "--in-place", is_flag=True, help="Change FILE and keep the original as FILE~.")
 def command(
     file: str,
     system: bool | None,
@@ -110,15 +110,15 @@ def command(
     diffs: bool,
     in_place: bool,
 ) -> int:
-    """Read a crontab from FILE, or standard input, and print it with `cronlock run` before each command.
+    """Print the crontab FILE, or standard input, with `cronlock run` in front of each command.
 
-    Each line gets a key made from the names of file, application and program, which the next release does not
-    change, or the NAME of a comment "# key: NAME" directly above it. Commands with shell syntax go into
-    sh -c '...' as a whole, so that all of them runs under the lock. What is wrapped already stays as it is, as do
-    @reboot lines and a line below a comment "# cronlock: off". Remarks go to standard error.
+    Each line gets a key made from the names of file, application and program, stable across releases, or the NAME
+    of a comment "# key: NAME" directly above it. A command with shell syntax becomes one argument of sh -c, so all
+    of it runs under the lock. Wrapped lines, @reboot lines and lines below a comment "# cronlock: off" are left as
+    they are. Remarks go to standard error.
 
-    --check reports lines that are not wrapped, that run partly outside of the lock, that share a key, whose key
-    differs between machines, whose hold or ttl does not fit their schedule, or that cron does not read as meant.
+    --check reports lines that are not wrapped, run partly outside the lock, share a key, have a key that differs
+    between machines, have a hold or ttl that does not fit the schedule, or that cron reads differently than meant.
     """
     _check_usage(file, checks, diffs, in_place)
     text = files.read(None if file == "-" else file)
@@ -139,34 +139,32 @@ def command(
         _print(wrapped.text)
     if in_place and text != wrapped.text:
         backup, count = files.replace(file, wrapped.text), len(wrapped.jobs)
-        _say(f"{file}: {count} line{'s' * (count != 1)} wrapped; {backup} is what it was")
+        _say(f"{file}: {count} line{'s' * (count != 1)} wrapped; the original is {backup}")
     return 0
 
 
 def _check_usage(file: str, checks: bool, diffs: bool, in_place: bool) -> None:
     if checks and (diffs or in_place):
-        raise UsageError("--check writes nothing; it goes with neither --diff nor --in-place")
+        raise UsageError("--check: cannot be combined with --diff or --in-place")
     if in_place and file == "-":
-        raise UsageError("--in-place needs the name of a FILE")
+        raise UsageError("--in-place: needs FILE; standard input cannot be changed in place")
     if in_place and os.path.realpath(file).startswith("/var/spool/cron/"):
-        raise UsageError(
-            f"{file} is cron's own copy; do: crontab -l >FILE, cronlock wrap --in-place FILE, crontab FILE"
-        )
+        raise UsageError(f"{file}: cron's own copy; use: crontab -l >FILE, cronlock wrap --in-place FILE, crontab FILE")
 
 
 def _read(file: str, text: str, system: bool | None, named: str | None) -> tuple[Crontab, bool]:
-    """Return the crontab `text`, and whether its lines have a user; says so, and whose it is, if it had to guess."""
+    """Return the crontab `text` and whether its lines have a user; prints a note about a guessed dialect or form."""
     name = _STDIN if file == "-" else file
     if _MANIFEST.search(text):
         raise CrontabError(
-            f"{name}: is a manifest of Kubernetes, no crontab; put cronlock run --key NAME -- before the container's "
+            f"{name}: a Kubernetes manifest, not a crontab; put cronlock run --key NAME -- in front of the container's "
             "command"
         )
     dialect, reason = (DIALECTS[named], None) if named else detect(text, file)
     if reason is not None:
-        _say(f"{name}: read as a crontab of {dialect.title}, {reason}; if it is none: --dialect")
+        _say(f"{name}: read as a crontab of {dialect.title}, {reason}; if wrong, give --dialect")
     if system and not dialect.has_users:
-        raise UsageError(f"--system: {dialect.title} knows no users in its lines")
+        raise UsageError(f"--system: lines of {dialect.title} have no user names")
     if system is None and dialect.has_users and not _is_system(file):
         crontab, note = userfield.read(text, name, dialect)
         if note is not None:
@@ -191,16 +189,16 @@ def _options(file: str, system: bool, ttl: str | None, every: str, prefix: str |
     if prefix is None:
         prefix = _default_prefix(file, system)
     elif not re.fullmatch(r"[A-Za-z0-9_.-]*", prefix) or len(prefix) > _LONGEST_PREFIX:
-        raise UsageError(f"--key-prefix {prefix!r}: letters, digits, '.', '_' and '-' only, at most {_LONGEST_PREFIX}")
+        raise UsageError(f"--key-prefix {prefix!r}: use at most {_LONGEST_PREFIX} letters, digits, '.', '_' and '-'")
     if plain_words(program) is None or "%" in program:
-        raise UsageError(f"--cronlock {program!r}: write a path, such as /usr/local/bin/cronlock")
+        raise UsageError(f"--cronlock {program!r}: not a plain path; write one such as /usr/local/bin/cronlock")
     return Options(prefix=prefix, program=program, ttl=ttl, period=period)
 
 
 def _duration(option: str, text: str) -> float:
     seconds = common.duration(option, text)
     if seconds < 1:
-        raise UsageError(f"{option}: {text!r} is less than a second")
+        raise UsageError(f"{option}: {text!r} is too short; give at least 1s")
     return seconds
 
 
@@ -232,24 +230,22 @@ def _calls(job: Job, options: Options) -> list[calls.Call]:
 
 
 def _say_if_not_found(crontab: Crontab, programs: list[tuple[Job, str]]) -> None:
-    """Say so if cron would not find the first of `programs` here, each with its line."""
+    """Warn about the first of `programs`, (job, program), that is not in cron's PATH."""
     for job, program in programs:
         path = job.variables.get("PATH", _CRONS_PATH)
         if program and "/" not in program and shutil.which(program, path=path) is None:
-            _say(
-                f"{crontab.name}:{job.number}: no {program} here in cron's PATH, {path}; if so on your machines: "
-                "--cronlock PATH"
-            )
+            text = f"{program} is not in cron's PATH, {path}; if so on all machines: --cronlock PATH"
+            _say(f"{crontab.name}:{job.number}: {text}")
             return
 
 
 def _print(text: str) -> None:
-    """Write `text` with the bytes that it was read with; raises ConfigError."""
+    """Write `text` with its original bytes. Raises ConfigError."""
     try:
         sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
         sys.stdout.buffer.flush()
     except OSError as error:
-        # What the interpreter would try to write at its end has nowhere to go.
+        # Or the interpreter would fail to flush the rest at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if error.errno == errno.EPIPE:
             raise SystemExit(errors.SIGNAL_BASE + 13) from None

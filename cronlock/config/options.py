@@ -1,4 +1,4 @@
-"""The options of ``cronlock run``: one table behind the parsers, --help, manual page and README."""
+"""The options of ``cronlock run``: the parsers, --help, manual page and configuration file come from this table."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ DEFAULT_TTL = 300.0
 
 
 class Option(Value):
-    """One option, and by the same name its variable and its line in the configuration file."""
+    """One option, with its variable in the environment and its setting in the configuration file."""
 
     long: str
     kind: str
     help: str
     short: str | None = None
-    #: What its value is called; empty: by its choices or its kind.
+    #: The name of its value in documentation; empty: derived from choices or kind.
     word: str = ""
     default: str | float | bool | None = None
-    #: The default in words, where it is no value.
+    #: The default in words, if it is not a fixed value.
     otherwise: str | None = None
     choices: tuple[str, ...] = ()
     #: Whether the environment and the configuration file may set it.
@@ -33,7 +33,7 @@ class Option(Value):
 
     @property
     def name(self) -> str:
-        """As it is called in Python."""
+        """Its name in Python."""
         return self.long[2:].replace("-", "_")
 
     @property
@@ -43,12 +43,12 @@ class Option(Value):
 
     @property
     def metavar(self) -> str:
-        """What documentation calls its value."""
+        """The name of its value in documentation."""
         return self.word or "|".join(self.choices) or self.kind.upper()
 
     @property
     def default_text(self) -> str | None:
-        """The default as a person would write it; None if there is none."""
+        """The default as a user would write it; None without one."""
         if self.otherwise is not None or self.default is None or self.default is False:
             return self.otherwise
         text = self.default if isinstance(self.default, str) else f"{self.default:g}"
@@ -56,7 +56,8 @@ class Option(Value):
 
     @property
     def full_help(self) -> str:
-        """What --help says of it."""
+        """Help text and default."""
+
         return self.help if self.default_text is None else f"{self.help} Default: {self.default_text}."
 
 
@@ -64,7 +65,8 @@ OPTIONS = (
     Option(
         "--key",
         TEXT,
-        "What must not run twice: any text of 1 to 200 characters without control characters. Required, and only once.",
+        "Name the job: runs with the same key never overlap. 1 to 200 characters, no control characters. "
+        "Required, once.",
         short="-k",
         word="KEY",
         settable=False,
@@ -72,142 +74,148 @@ OPTIONS = (
     Option(
         "--ttl",
         DURATION,
-        "How long after the holder's last sign of life the lease lapses.",
+        "Let the lease expire DURATION after its last successful renewal.",
         short="-t",
         default=DEFAULT_TTL,
     ),
     Option(
         "--min-hold",
         DURATION,
-        "The key is not free again before this long after the run started, however the run ended.",
+        "Keep the key held for at least DURATION from the start of the run, however the run ends.",
         otherwise="the smaller of 45 s and the ttl, and --jitter on top; 0 with --wait",
     ),
     Option(
         "--ignore-hold",
         FLAG,
-        "Run although the last run's hold is not over. A lease that is held is respected all the same.",
+        "Run even if the hold of the last run is not over. A lease that another run holds still counts.",
         default=False,
         settable=False,
     ),
     Option(
         "--ignore-pause",
         FLAG,
-        "Run although somebody paused the key.",
+        "Run even if the key is paused.",
         default=False,
         settable=False,
     ),
     Option(
         "--every",
         DURATION,
-        "The line's schedule period; sets --min-hold to half of it, so that clocks may differ by almost as much.",
+        "Set --min-hold to half of PERIOD, the schedule period of the line. Clocks may then differ by almost half "
+        "a period.",
         word="PERIOD",
     ),
-    Option(
-        "--wait", DURATION, "Keep trying this long before skipping, then run after whoever held the key.", default=0.0
-    ),
+    Option("--wait", DURATION, "Wait up to DURATION for the key to become free instead of skipping.", default=0.0),
     Option(
         "--standby",
         DURATION,
-        "If another run holds the key, stay ready this long: run only if that run dies, that is if its lease "
-        "lapses without its having ended. Exit as a skip as soon as it ends.",
+        "If another run holds the key, stand by for up to DURATION: take over if that run dies (its lease lapses "
+        "before it reports its end), skip as soon as it ends.",
         default=0.0,
     ),
     Option(
         "--standby-on",
         CHOICE,
-        "What --standby takes over: a tick whose run died, one whose command failed, or any of both.",
+        "Choose what --standby takes over: runs that died, runs whose command failed, or both (any).",
         default="died",
         choices=("died", "failed", "any"),
     ),
     Option(
         "--attempts",
         INTEGER,
-        "How many runs a tick has at most, the first included.",
+        "Limit the runs of one tick to N, the first included.",
         word="N",
         otherwise="2 with --standby-on failed or any, else no limit",
     ),
     Option(
         "--success-status",
         TEXT,
-        "Exit statuses of the command with which --standby-on does not count it as failed, with commas between.",
+        "Treat these exit statuses of the command as success for --standby-on, separated by commas.",
         word="LIST",
         default="0",
     ),
-    Option("--jitter", DURATION, "Sleep a random time up to this before the first request.", default=0.0),
+    Option("--jitter", DURATION, "Sleep for a random time of up to DURATION before the first request.", default=0.0),
     Option(
         "--timeout",
         DURATION,
-        "The command's longest run time; then TERM, and KILL after --kill-after.",
+        "Stop the command after DURATION: SIGTERM first, SIGKILL after --kill-after.",
         otherwise="none",
     ),
-    Option("--kill-after", DURATION, "From TERM to KILL.", default=10.0),
+    Option("--kill-after", DURATION, "Set the time between SIGTERM and SIGKILL.", default=10.0),
     Option(
         "--poll",
         DURATION,
-        "While the command runs, look this often whether `cronlock stop` or `release` ends it.",
-        otherwise="with each renewal, which is every third of the ttl; 5s on the file backend",
+        "Check every DURATION whether `cronlock stop` or `cronlock release` ended the run.",
+        otherwise="at each renewal, every third of the ttl; 5s with the file backend",
     ),
     Option(
         "--on-lost",
         CHOICE,
-        "What to do with the command when the lease cannot be kept.",
+        "Stop the command when the lease is lost, or let it continue.",
         default="stop",
         choices=("stop", "continue"),
     ),
     Option(
         "--on-error",
         CHOICE,
-        "What to do when the backend cannot be asked at the start: fail with status 69, skip, or run without a lease.",
+        "If the backend does not answer at the start, fail with status 69, skip, or run without a lease.",
         default="fail",
         choices=("fail", "skip", "run"),
     ),
-    Option("--skip-status", INTEGER, "Exit status of a skip.", word="N", default=0),
+    Option("--skip-status", INTEGER, "Exit with N on a skip.", word="N", default=0),
     Option(
         "--backend",
         TEXT,
-        "Where the lease is kept: file:, redis:, rediss:, redis+unix:, redis+sentinel:, redis+cluster:, memcached:, "
-        "memcacheds:, zookeeper:, zookeepers:, etcd:, etcds:, dynamodb:, s3:, sqs:, postgresql: or mysql: URL.",
+        "Use the backend at URL. Schemes: file, redis, rediss, redis+unix, redis+sentinel, redis+cluster, "
+        "memcached, memcacheds, zookeeper, zookeepers, etcd, etcds, dynamodb, s3, sqs, postgresql, mysql.",
         word="URL",
-        otherwise="file: in the state directory, which guards this machine only",
+        otherwise="file: in the state directory, for this machine only",
     ),
     Option(
         "--backend-timeout",
         DURATION,
-        "Limit of one request, connecting included. At the start up to three are made within twice this;"
-        " at the end as many as fit into it.",
+        "Limit each request to DURATION, connecting included. Acquiring takes up to three requests within twice "
+        "DURATION; releasing retries within DURATION.",
         default=5.0,
     ),
     Option(
         "--state-dir",
         TEXT,
-        "Where this machine remembers what it saw of each key.",
+        "Store what this machine last saw of each key in DIR.",
         word="DIR",
         otherwise="/var/lib/cronlock for root, else $XDG_STATE_HOME/cronlock or ~/.local/state/cronlock",
     ),
-    Option("--verbose", FLAG, "Say what is done; also skips.", short="-v", default=False),
-    Option("--quiet", FLAG, "Say nothing but errors, also at a terminal.", short="-q", default=False),
+    Option("--verbose", FLAG, "Report each step, and skips.", short="-v", default=False),
+    Option("--quiet", FLAG, "Report errors only, even at a terminal.", short="-q", default=False),
     Option(
         "--log",
         CHOICE,
-        "Where cronlock's own messages go; where there is no syslog daemon, to stderr with a warning.",
+        "Write cronlock's own messages to stderr or to syslog. Without a syslog daemon they go to stderr, with a "
+        "warning.",
         default="stderr",
         choices=("stderr", "syslog"),
     ),
-    Option("--log-format", CHOICE, "How they are written.", default="text", choices=("text", "json")),
-    Option("--config", TEXT, "The configuration file.", word="FILE", otherwise="/etc/cronlock.conf, if there is one"),
+    Option("--log-format", CHOICE, "Write them as text or JSON.", default="text", choices=("text", "json")),
+    Option(
+        "--config",
+        TEXT,
+        "Read the configuration from FILE.",
+        word="FILE",
+        otherwise="/etc/cronlock.conf, if there is one",
+    ),
 )
 
-#: What the command finds in its environment.
+#: (name, meaning) of what the command finds in its environment.
 COMMAND_VARIABLES = (
     ("CRONLOCK_KEY", "The key."),
-    ("CRONLOCK_OWNER", "This run's id: host, pid and a random part."),
+    ("CRONLOCK_OWNER", "The id of this run: host, pid and a random part."),
     (
         "CRONLOCK_FENCE",
-        "The fencing token: a positive integer, larger for every later run of the key. "
-        "Unset where the backend cannot give one.",
+        "The fencing token: a positive integer that grows with each run of the key. "
+        "Unset if the backend has no fencing tokens.",
     ),
-    ("CRONLOCK_TAKEOVER", "1 when it runs in place of a run that died or failed (see --standby), else unset."),
-    ("CRONLOCK_TAKEOVER_FENCE", "With it, the fencing token of that run."),
-    ("CRONLOCK_ATTEMPT", "Which run of this tick it is: 1 unless it takes over. Unset where the backend cannot tell."),
-    ("CRONLOCK_PREVIOUS_STATUS", "The exit status of the attempt before it, if that ended."),
+    ("CRONLOCK_TAKEOVER", "1 if this run replaces one that died or failed (--standby); else unset."),
+    ("CRONLOCK_TAKEOVER_FENCE", "In a takeover: the fencing token of the run that it replaces."),
+    ("CRONLOCK_ATTEMPT", "The number of this run within its tick, from 1. Unset if the backend keeps no records."),
+    ("CRONLOCK_PREVIOUS_STATUS", "The exit status of the previous attempt, if it ended."),
 )

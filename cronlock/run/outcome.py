@@ -1,7 +1,4 @@
-"""The outcome log: one line for each run and each skip, with fields to build a dashboard from.
-
-`FIELDS` documents them; a field that does not apply is left out. Times are seconds.
-"""
+"""The outcome log: one line for each run and each skip. `FIELDS` documents its fields; times are seconds."""
 
 from __future__ import annotations
 
@@ -24,25 +21,25 @@ UNAVAILABLE = "unavailable"
 
 #: (name, meaning) in the order in which they are written.
 FIELDS = (
-    ("outcome", "How it ended: exited, timeout, lost, stopped, not-started, or skipped."),
+    ("outcome", "How the run ended: exited, timeout, lost, stopped, not-started, or skipped."),
     ("status", "The exit status of cronlock."),
     (
         "why",
-        "Of a skip: held, hold, paused, forgotten, ended (another run did the job), deferred (it failed on this host "
-        "and was left to others), or unavailable.",
+        "Reason for a skip: held, hold, paused, forgotten (the server lost state), ended (another run did the job), "
+        "deferred (the command failed on this host; other hosts retry first), or unavailable.",
     ),
-    ("holder", "Of a skip: the host of the run that has the key, or had it last."),
-    ("holder_pid", "Its process."),
-    ("remaining", "Of a skip: the seconds until the key can be free; left out for a pause without an end."),
-    ("fence", "The fencing token of this run; of a skip, that of the holder."),
-    ("owner", "This run's id, as CRONLOCK_OWNER."),
-    ("host", "This machine."),
+    ("holder", "For a skip: the host of the run that has the key, or had it last."),
+    ("holder_pid", "For a skip: the process ID of that run."),
+    ("remaining", "For a skip: seconds until the key can be free. Absent for a pause without end."),
+    ("fence", "The fencing token of this run; for a skip, of the holder."),
+    ("owner", "The id of this run, as in CRONLOCK_OWNER."),
+    ("host", "The name of this machine."),
     ("program", "The command's name, without its arguments."),
-    ("ttl", "The lease's."),
-    ("waited", "Seconds from the start of cronlock to the lease, or to the skip."),
-    ("ran_for", "Seconds from then to the end of the command."),
-    ("takeover", "True when it ran in place of a run that died or failed."),
-    ("lease", "False when it ran without one, by --on-error run."),
+    ("ttl", "The ttl of the lease, in seconds."),
+    ("waited", "Seconds from the start of cronlock to the lease or the skip."),
+    ("ran_for", "Seconds from the lease to the end of the command."),
+    ("takeover", "True if the run replaced one that died or failed."),
+    ("lease", "False if the command ran without a lease (--on-error run)."),
 )
 
 

@@ -52,7 +52,7 @@ def test_says_when_cron_would_not_find_cronlock(tab: Path) -> None:
     """The PATH that cron searches is looked at, as the crontab sets it."""
     tab.write_text(f"PATH=/nonexistent\n{_TAB}")
     _, _, said = _wrap(tab)
-    assert f"cronlock: {tab}:3: no cronlock here in cron's PATH, /nonexistent; " in said[-1]
+    assert f"cronlock: {tab}:3: cronlock is not in cron's PATH, /nonexistent; " in said[-1]
     assert "--cronlock" in said[-1]
     (tab.parent / "cronlock").write_text("#!/bin/sh\n")
     (tab.parent / "cronlock").chmod(0o755)
@@ -84,7 +84,7 @@ def test_check(tab: Path) -> None:
     assert (status, output) == (0, b"")
     # Not of this machine, or the others; so it is no finding.
     assert said == [
-        f"cronlock: {tab}:2: no cronlock here in cron's PATH, /usr/bin:/bin; if so on your machines: --cronlock PATH"
+        f"cronlock: {tab}:2: cronlock is not in cron's PATH, /usr/bin:/bin; if so on all machines: --cronlock PATH"
     ]
     assert _wrap("--check", stdin=b"@daily a\n")[1] == b"standard input:1: not wrapped: every machine runs it\n"
 
@@ -108,7 +108,7 @@ def test_in_place(tab: Path) -> None:
     tab.chmod(0o640)
     status, output, said = _wrap("-i", tab)
     assert (status, output) == (0, b"")
-    assert said[-1] == f"cronlock: {tab}: 1 line wrapped; {tab}~ is what it was"
+    assert said[-1] == f"cronlock: {tab}: 1 line wrapped; the original is {tab}~"
     assert tab.read_text() == _WRAPPED
     backup = tab.with_name("jobs~")
     assert backup.read_text() == _TAB
@@ -188,12 +188,12 @@ def test_dialect() -> None:
     """What only one cron can read is read as that one does, which is said; an option says otherwise."""
     status, output, said = _wrap(stdin=b"*/10 * * * * * * job 100%\n")
     assert (status, output.split(b" -- ")[1]) == (0, b"job 100%\n")
-    assert said[0] == "cronlock: standard input: read as a crontab of supercronic, by line 1; if it is none: --dialect"
+    assert said[0] == "cronlock: standard input: read as a crontab of supercronic, by line 1; if wrong, give --dialect"
     assert _wrap("--dialect", "debian", stdin=b"*/10 * * * * * * job\n")[0] == 78
     assert _wrap("--dialect", "busybox", "--system", stdin=b"* * * * * job\n")[0] == 64
     status, _, said = _wrap(stdin=b"apiVersion: batch/v1\nkind: CronJob\n")
     assert (status, len(said)) == (78, 1)
-    assert "a manifest of Kubernetes" in said[0]
+    assert "a Kubernetes manifest" in said[0]
 
 
 def test_name_that_cron_passes_over(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_name_that_cron_passes_over(tmp_path: Path) -> None:
     file.write_text("@daily root job\n")
     assert f"cronlock: {file}:1: Debian's cron passes over files in cron.d" in _wrap(file)[2][0]
     assert f"{file}:1: Debian's cron passes over".encode() in _wrap("--check", file)[1]
-    assert _wrap("--dialect", "cronie", file)[2][0].startswith(f"cronlock: {file}:1: no cronlock here")
+    assert _wrap("--dialect", "cronie", file)[2][0].startswith(f"cronlock: {file}:1: cronlock is not in cron's PATH")
 
 
 @pytest.mark.parametrize("cron", ["debian", "cronie"])

@@ -99,7 +99,7 @@ def test_commands_that_need_records(place: Place) -> None:
     for words in (["history", "job"], ["release", "--force", "job"]):
         status, out, err = call(node, *words)
         assert (status, out, len(err.splitlines())) == (64, "", 1)
-        assert "does not know who has a key" in err
+        assert "keeps no records" in err
     status, out, _ = call(node, "check", "job", "--max-age", "1h")
     assert (status, out.startswith("CRONLOCK UNKNOWN - ")) == (3, True)
     keys = shown(node, "job", "other")
@@ -130,7 +130,7 @@ def test_history_of_many_runs(place: Place) -> None:
     assert [run["status"] for run in document["runs"]] == list(range(22, 2, -1))
     assert shown(node, "job")["job"]["last_success"]["status"] == 0
     assert len(call(node, "history", "-n", 5, "job")[1].splitlines()) == 6
-    assert call(node, "history", "unused")[1] == "no run of unused is known\n"
+    assert call(node, "history", "unused")[1] == "no run of unused on record\n"
 
 
 @VARIOUS
@@ -149,7 +149,7 @@ def test_check_alarms_and_calms_down(place: Place) -> None:
     node = place.node
     status, out, err = call(node, "check", "job", "--max-age", "1h")
     assert (status, err) == (2, "")
-    assert out == "CRONLOCK CRITICAL - job: no successful run is known (limit 1h00m) | 'job'=U;;3600;0;\n"
+    assert out == "CRONLOCK CRITICAL - job: no successful run on record (limit 1h00m) | 'job'=U;;3600;0;\n"
     assert node.run("--min-hold", 0, "--", "true").status == 0
     status, out, _ = call(node, "check", "job", "--max-age", "1h", "--warn-age", "30m")
     assert status == 0
@@ -221,14 +221,14 @@ def test_metrics_in_a_file(place: Place) -> None:
 def test_release_of_a_hold(place: Place) -> None:
     """The hold ends, and it says whose it was."""
     node = place.node
-    assert call(node, "release", "--force", "job")[:2] == (1, "job: is free; nothing to release\n")
+    assert call(node, "release", "--force", "job")[:2] == (1, "job: free; nothing to release\n")
     assert node.run("--min-hold", 600, "--", "true").status == 0
     status, out, err = call(node, "release", "job")
     assert (status, out) == (64, "")
-    assert err.splitlines()[-1].startswith("cronlock: nobody is there to be asked")
+    assert err.splitlines()[-1].startswith("cronlock: not a terminal, cannot ask for confirmation")
     status, out, err = call(node, "release", "--force", "job")
     assert (status, err) == (0, "")
-    assert out.splitlines()[-1] == "job: the hold is over; the key is free"
+    assert out.splitlines()[-1] == "job: hold ended; the key is free"
     assert node.run("--", "echo", "ran").out == "ran\n"
 
 

@@ -30,7 +30,7 @@ def test_status_of_all_keys(place: Place) -> None:
     assert re.search(r"^billing +held +\d+s left +\S+ +\d+s ago: ok, ", out, re.M)
     assert "\x1b" not in out
     assert set(shown(node, "--", "b*", "-rf")) == {"billing", "-rf"}
-    assert call(node, "status", "nope*") == (64, "", "cronlock: no key matches 'nope*'; see cronlock status\n")
+    assert call(node, "status", "nope*") == (64, "", "cronlock: 'nope*': no key matches; see cronlock status\n")
     assert call(node, "status", "--state", "lapsed,running")[1] == "no key is lapsed or running\n"
     assert len(shown(node, "--state", "held")) == 3
     for options, runs in ((["--since", "1h"], 3), (["--since", "0"], 0), (["-n", "2", "b*", "a*"], 2)):
@@ -51,7 +51,7 @@ def test_status_where_keys_cannot_be_listed(place: Place) -> None:
     for words in ((), ("jo*",)):
         status, out, err = call(place.node, "status", *words)
         assert (status, out) == (64, "")
-        assert "cannot list its keys; name them: cronlock status KEY..." in err
+        assert "status: this backend cannot list keys; name them: cronlock status KEY..." in err
 
 
 @on("file")
@@ -100,17 +100,17 @@ def test_forgotten_keys_are_gone(place: Place) -> None:
         assert node.spawn([sys.executable, "-c", _AGE, node.backend, key]).wait() == 0
     seen = len([*node.state.glob("watermarks/*")])
     status, out, err = call(node, "forget", "old")
-    assert (status, "nobody is there to be asked" in err, out.splitlines()[1].split()[0]) == (64, True, "old")
+    assert (status, "cannot ask for confirmation" in err, out.splitlines()[1].split()[0]) == (64, True, "old")
     status, out, err = call(node, "forget", "--force", "old", "fresh", "held")
     assert (status, out.splitlines()[1].split()[0], len(out.splitlines())) == (1, "old", 3)
-    assert re.fullmatch(r"fresh: stays: used .* ago\nheld: stays: its hold lasts for another .*\n", err)
+    assert re.fullmatch(r"fresh: kept: used .* ago\nheld: kept: held for another .*\n", err)
     assert len([*node.state.glob("watermarks/*")]) == seen - (node.backend[:4] != "file")
     if node.backend.startswith("memcached"):
-        assert call(node, "history", "old")[1] == "no run of old is known\n"
+        assert call(node, "history", "old")[1] == "no run of old on record\n"
     else:
         assert set(shown(node)) == {"older", "fresh", "held"}
-        assert call(node, "forget", "olde") == (64, "", "cronlock: no key is called 'olde'; did you mean 'older'?\n")
-        assert call(node, "forget", "--older-than", "1d")[1] == "no key is unused for 1d00h\n"
+        assert call(node, "forget", "olde") == (64, "", "cronlock: 'olde': no such key; did you mean 'older'?\n")
+        assert call(node, "forget", "--older-than", "1d")[1] == "no key has been unused for 1d00h\n"
         assert call(node, "forget", "--force", "--older-than", "90m", "o*")[0] == 0
         assert set(shown(node)) == {"fresh", "held"}
     assert node.run("--min-hold", 0, "--", "echo", "again", key="old").out == "again\n"

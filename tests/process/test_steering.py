@@ -48,7 +48,7 @@ def test_pause_and_resume(place: Place) -> None:
     first, second = out.splitlines()
     assert first.startswith("job: paused by ")
     assert "\x1b" not in out
-    assert second == f"  the run of pid {holder.pid} on {shown(node, 'job')['job']['run']['host']} goes on;" + (
+    assert second == f"  the run of pid {holder.pid} on {shown(node, 'job')['job']['run']['host']} continues;" + (
         " `cronlock stop` ends it"
     )
     let_go(node, holder)
@@ -66,7 +66,7 @@ def test_pause_and_resume(place: Place) -> None:
     assert call(node, "check", "job", "--max-age", "0", "--paused", "ok")[0] == 0
     assert "\ncronlock_paused{" in call(node, "status", "job", "--prometheus")[1]
     assert call(node, "resume", "job")[:2][0] == 0
-    assert call(node, "resume", "job")[:2] == (1, "job: was not paused\n")
+    assert call(node, "resume", "job")[:2] == (1, "job: not paused\n")
     assert node.run("--min-hold", 0, "--", "echo", "ran").out == "ran\n"
 
 
@@ -74,7 +74,7 @@ def test_pause_and_resume(place: Place) -> None:
 def test_pause_of_many(place: Place) -> None:
     """Patterns and --all name keys that were used; a bad word is one line."""
     node = place.node
-    assert "none is paused" in call(node, "pause", "--all")[1]
+    assert "none was paused" in call(node, "pause", "--all")[1]
     for key in ("reports.daily", "reports.weekly", "billing"):
         assert node.run("--", "true", key=key).status == 0
     assert [line.split(":")[0] for line in call(node, "pause", "reports.*", "new")[1].splitlines()] == [
@@ -88,7 +88,7 @@ def test_pause_of_many(place: Place) -> None:
     assert call(node, "status", "reports.daily")[1].splitlines()[1].split()[:3] == ["reports.daily", "paused", "-"]
     line = json.loads(node.run("--log-format", "json", "--", "true", key="new").messages[0])
     assert (line["why"], "remaining" in line) == ("paused", False)
-    assert call(node, "resume", "--all")[1].count(": resumed, which") == 3
+    assert call(node, "resume", "--all")[1].count(": resumed; ") == 3
     assert call(node, "resume", "--all")[:2] == (1, "no key is paused\n")
     for words in (["pause"], ["pause", "--all", "x"], ["pause", "none*"], ["pause", "x", "--for", "0"], ["resume"]):
         status, out, err = call(node, *words)
@@ -125,7 +125,7 @@ while :; do sleep 0.1; done
 def test_stop(place: Place) -> None:
     """All of it dies, by KILL where it must; only then the key is free, into its hold, and no standby runs it again."""
     node = place.node
-    assert call(node, "stop", "job")[:2] == (1, "job: no run has it; nothing to stop\n")
+    assert call(node, "stop", "job")[:2] == (1, "job: no run in progress; nothing to stop\n")
     options = ("--ttl", 6, "--kill-after", 1, "--min-hold", 600)
     holder = node.start(*options, "--", "sh", "-c", _STUBBORN)
     holder.wait_for("ready")
@@ -135,7 +135,7 @@ def test_stop(place: Place) -> None:
     assert status == 0, out + err
     first, last = out.splitlines()
     assert first.startswith(f"job: asked the run of pid {holder.pid} on ")
-    assert "to stop; it looks within " in first
+    assert "to stop; it will notice within " in first
     assert last.startswith("job: stopped by `cronlock stop`, after ")
     assert "; the key is held for another " in last
     node.check_nothing_left()
@@ -182,7 +182,7 @@ def test_stop_of_a_run_that_is_cut_off(place: Place) -> None:
         standby.hears("standing by")
         status, out, _ = call(node, "stop", "job")
         assert status == 2
-        assert "no word from" in out
+        assert "no answer from" in out
         node.check_nothing_left()
         assert holder.wait() == 75
         assert (standby.wait(), standby.out) == (9, "")

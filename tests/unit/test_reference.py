@@ -70,7 +70,7 @@ def test_help_fits_a_terminal(
 def test_the_tables_of_backends_agree() -> None:
     """README and cronlock-backends(7) say the same of each backend: clock, lateness, fence, listing, requests."""
     manual: dict[str, list[str]] = {}
-    text = (ROOT / "man/cronlock-backends.7.in").read_text().partition("What is the same everywhere")[0]
+    text = (ROOT / "man/cronlock-backends.7.in").read_text().partition("Common to all backends")[0]
     for line in text.splitlines():
         if line.startswith(".It ") and " Em " not in line:
             name, *cells = (cell.strip('" ') for cell in line[4:].split(" Ta "))

@@ -260,7 +260,7 @@ def test_metrics_with_nasty_names(key: str, host: str) -> None:
         (FREE, Limits(600), CRITICAL, "last success 11m30s ago"),
         (FREE, Limits(1000, 600), WARNING, "(limit 10m00s)"),
         (FREE, Limits(600), CRITICAL, "exited with status 3"),
-        (UNUSED, Limits(600), CRITICAL, "no successful run is known"),
+        (UNUSED, Limits(600), CRITICAL, "no successful run on record"),
         (RUNNING, Limits(100), CRITICAL, "running for 1m00s"),
         (RUNNING, Limits(100, None, 60), OK, "running for 1m00s"),
         (RUNNING, Limits(100, None, 59), CRITICAL, "running for 1m00s"),

@@ -7,19 +7,19 @@ from . import state
 
 #: (name, meaning); all are gauges. The label `key` is on each but cronlock_up.
 METRICS = (
-    ("cronlock_up", "Whether the backend answered."),
-    ("cronlock_held", "Whether the key is not free: a run or its hold has it."),
-    ("cronlock_running", "Whether a run has the key."),
-    ("cronlock_lapsed", "Whether the last run's lease lapsed without its having ended."),
-    ("cronlock_paused", "Whether the key is paused."),
-    ("cronlock_lease_remaining_seconds", "Until the lease lapses unless it is renewed; 0 when no run has the key."),
-    ("cronlock_hold_remaining_seconds", "Until the hold is over."),
-    ("cronlock_holder", "1 for the host of the run that has the key, or died with it; no series when there is none."),
-    ("cronlock_last_start_timestamp_seconds", "When the last run started, under way or not."),
-    ("cronlock_last_success_timestamp_seconds", "When the last successful run ended."),
-    ("cronlock_last_end_timestamp_seconds", "When the last run that is over ended."),
-    ("cronlock_last_duration_seconds", "How long the last run that is over took."),
-    ("cronlock_last_status", "Exit status of the last run that is over."),
+    ("cronlock_up", "1 if the backend answered."),
+    ("cronlock_held", "1 if a run or a hold has the key."),
+    ("cronlock_running", "1 if a run has the key."),
+    ("cronlock_lapsed", "1 if the lease of the last run lapsed before the run reported its end."),
+    ("cronlock_paused", "1 if the key is paused."),
+    ("cronlock_lease_remaining_seconds", "Seconds until the lease lapses unless renewed; 0 if no run has the key."),
+    ("cronlock_hold_remaining_seconds", "Seconds until the hold ends."),
+    ("cronlock_holder", "1 for the host of the run that has the key, or died with it; no series without such a run."),
+    ("cronlock_last_start_timestamp_seconds", "Start time of the last run, finished or not."),
+    ("cronlock_last_success_timestamp_seconds", "End time of the last successful run."),
+    ("cronlock_last_end_timestamp_seconds", "End time of the last finished run."),
+    ("cronlock_last_duration_seconds", "Duration of the last finished run."),
+    ("cronlock_last_status", "Exit status of the last finished run."),
 )
 
 
