@@ -26,30 +26,47 @@ HOST = "127.0.0.1"
 _SYSTEM_DIRECTORIES = ("/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/share/zookeeper/bin")
 #: Where servers of other versions were unpacked (`labs.versions`), in place of the machine's own; else the root.
 ROOT = Path(os.environ.get("CRONLOCK_TEST_ROOT") or "/")
-_given_ports: set[int] = set()
+_BLOCK = 100
+#: Ports of the blocks that this process claimed, which nobody listened on; and the sockets that claim them.
+_ports: list[int] = []
+_claims: list[socket.socket] = []
 #: A file system in memory, and the room that data of a server may need there.
 _MEMORY = "/dev/shm"
 _ROOM = 1 << 30
 
 
 def free_port() -> int:
-    """Return a TCP port of loopback that nobody uses.
+    """Return a TCP port of loopback that nobody uses, and that no other process of a test is given.
 
     Below the range that the kernel takes for outgoing connections, so that no client sits on
     it while its server is being restarted.
     """
     while True:
-        port = random.randint(10000, 31999)
-        if port in _given_ports:
-            continue
+        if not _ports:
+            _ports.extend(_claim_block())
+        port = _ports.pop()
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((HOST, port))
             except OSError:
                 continue
-        _given_ports.add(port)
         return port
+
+
+def _claim_block() -> range:
+    """Return ports that are this process's until it ends: a name in the network's namespace stands for them."""
+    chance = random.SystemRandom()  # Tests seed the other one, all alike.
+    while True:
+        first = chance.randrange(10000, 32000, _BLOCK)
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0cronlock-tests-ports-{first}")
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        return range(first, first + _BLOCK)
 
 
 def need(program: str, package: str) -> str:

@@ -76,16 +76,23 @@ def test_kill_with_a_stopped_program(fleet: Fleet) -> None:
 def test_private(fleet: Fleet) -> None:
     """Names and files of a machine are its own; only the shared directory is everybody's."""
     first, second = fleet.machine("first"), fleet.machine("second")
-    before = (os.uname().nodename, sorted(os.listdir("/etc")), sorted(os.listdir("/var/lib")))
+    paths = ("/etc/cronlock.conf", "/etc/crontab", "/run/crond.pid", "/var/lib/cronlock/file")
+
+    def outside() -> list[object]:
+        """Return the host's name and files; what else is in its directories, others may change meanwhile."""
+        times = [os.stat(path).st_mtime_ns if os.path.exists(path) else None for path in paths]
+        return [os.uname().nodename, *times]
+
+    before = outside()
     first.run("mkdir", "-p", "/var/lib/cronlock")
-    for path in ("/etc/cronlock.conf", "/etc/crontab", "/run/crond.pid", "/var/lib/cronlock/file"):
+    for path in paths:
         first.write(path, first.name)
         assert first.run("cat", path) == first.name
         assert second.run("sh", "-c", f"[ ! -e {path} ] || cat {path}") == ""
     first.write(f"{SHARED}/file", "for all")
     assert second.run("cat", f"{SHARED}/file") == (fleet.shared / "file").read_text() == "for all"
     assert [machine.run("hostname").strip() for machine in (first, second)] == ["first", "second"]
-    assert (os.uname().nodename, sorted(os.listdir("/etc")), sorted(os.listdir("/var/lib"))) == before
+    assert outside() == before
 
 
 @pytest.mark.usefixtures("fleet")  # which knows whether machines can be had here
