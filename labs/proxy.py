@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Callable
 
 from .servers.process import HOST, eventually
 
@@ -184,26 +185,20 @@ class _Connection:
             side.close()
 
     def _pump_up(self) -> None:
-        try:
-            while True:
-                data = self.client.recv(65536)
-                if not data:
-                    break
-                self.proxy._upward(self, data)
-        except OSError:
-            pass  # A reset ends the connection like a close.
+        self._pump(self.client, self.proxy._upward)
         if self.held:
             self.left = True
         else:
             self.close()
 
     def _pump_down(self) -> None:
-        try:
-            while True:
-                data = self.server.recv(65536)
-                if not data:
-                    break
-                self.proxy._downward(self, data)
-        except OSError:
-            pass  # As above.
+        self._pump(self.server, self.proxy._downward)
         self.close()
+
+    def _pump(self, source: socket.socket, forward: Callable[[_Connection, bytes], None]) -> None:
+        """Forward what `source` sends until it ends."""
+        try:
+            while data := source.recv(65536):
+                forward(self, data)
+        except OSError:
+            pass  # A reset ends the connection like a close.

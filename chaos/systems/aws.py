@@ -29,29 +29,20 @@ class DynamoDB(Emulated):
     """A table."""
 
     name = "dynamodb"
-
-    def make(self) -> DynamoDBServer:
-        """Return the server, not started yet."""
-        return DynamoDBServer(place=self.places[0])
+    kind = DynamoDBServer
 
 
 class S3(Emulated):
     """A bucket."""
 
     name = "s3"
-
-    def make(self) -> S3Server:
-        """Return the server, not started yet."""
-        return S3Server(place=self.places[0])
+    kind = S3Server
 
 
 class SQS(Emulated):
     """A queue for each key."""
 
     name = "sqs"
+    kind = SQSServer
     can_stand_by = False
     late_requests_take = True
-
-    def make(self) -> SQSServer:
-        """Return the server, not started yet."""
-        return SQSServer(place=self.places[0])

@@ -45,6 +45,8 @@ class System:
     is_furnished = False
     #: Whether its leases end by the wall clock of a server.
     goes_by_wall_clock = False
+    #: The class of its server, where `make` needs nothing else.
+    kind: type[Server]
 
     def __init__(self, machines: Sequence[Machine], clock: Path | None = None) -> None:
         """Be on `machines`; with `clock`, by as many seconds as that file says is the servers' wall clock moved."""
@@ -54,7 +56,7 @@ class System:
 
     def make(self) -> Server | Group[Any] | None:
         """Return what serves the nodes, not started yet."""
-        raise NotImplementedError
+        return self.kind(place=self.places[0])
 
     @property
     def servers(self) -> Sequence[Server]:

@@ -20,10 +20,7 @@ class Postgresql(Database):
     """PostgreSQL."""
 
     name = "postgresql"
-
-    def make(self) -> PostgresqlServer:
-        """Return the server, not started yet."""
-        return PostgresqlServer(place=self.places[0])
+    kind = PostgresqlServer
 
 
 class Mysql(Database):

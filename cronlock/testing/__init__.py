@@ -14,7 +14,19 @@ pytest.register_assert_rewrite(
 )
 
 from .contract import StoreContract
-from .hooks import LONG, NASTY_KEYS, Hooks, StoreHooks, fresh_key, granted, make_claim, make_ending, refused
+from .hooks import (
+    LONG,
+    NASTY_KEYS,
+    Hooks,
+    StoreHooks,
+    fresh_key,
+    granted,
+    make_claim,
+    make_ending,
+    record_of,
+    refused,
+    run_of,
+)
 from .leases import LeaseContract
 from .waiting import eventually
 
@@ -30,5 +42,7 @@ __all__ = [
     "granted",
     "make_claim",
     "make_ending",
+    "record_of",
     "refused",
+    "run_of",
 ]

@@ -17,7 +17,7 @@ from .waiting import eventually
 
 if TYPE_CHECKING:
     from cronlock.lease.store import Cell, Store
-    from cronlock.lease.vocabulary import Backend
+    from cronlock.lease.vocabulary import Backend, Record, Run
 
 _Answer = TypeVar("_Answer")
 #: Longer than any test takes, in seconds.
@@ -177,6 +177,19 @@ def granted(answer: Grant | Conflict) -> Grant:
     """Return the grant that `answer` must be."""
     assert isinstance(answer, Grant), f"not granted: {answer.why}, {answer.remaining:.3f} s remaining"
     return answer
+
+
+def record_of(node: Backend, key: str) -> Record:
+    """Return the record of `key`, which must be there."""
+    record = node.read(key)
+    assert record is not None
+    return record
+
+
+def run_of(seen: Conflict | Record) -> Run:
+    """Return the run that a refusal or a record must name."""
+    assert seen.run is not None
+    return seen.run
 
 
 def refused(answer: Grant | Conflict, why: str) -> Conflict:

@@ -14,7 +14,7 @@ import pytest
 from cronlock import keys
 from cronlock.lease.vocabulary import HELD, Conflict, Grant
 
-from .hooks import LONG, NASTY_KEYS, Hooks, Nodes, fresh_key, granted, make_claim, make_ending, race, refused
+from .hooks import LONG, NASTY_KEYS, Hooks, Nodes, fresh_key, granted, make_claim, make_ending, race, record_of, refused
 
 if TYPE_CHECKING:
     from cronlock.lease.vocabulary import Backend
@@ -155,8 +155,7 @@ class LeaseContract(Nodes):
         """Anybody sees that a key is held, not by whom; looking at a free one makes nothing."""
         assert a.read(key) is None
         grant = granted(a.acquire(make_claim(key)))
-        record = b.read(key)
-        assert record is not None
+        record = record_of(b, key)
         assert record.opaque
         assert record.run is None
         assert a.release(grant, make_ending(), keep_hold=False)

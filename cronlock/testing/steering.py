@@ -9,7 +9,7 @@ from cronlock.lease import leases
 from cronlock.lease.leases import Leases
 from cronlock.lease.vocabulary import ENDED, LOST, PAUSED, STOPPED, Grant, Pause, Stop
 
-from .hooks import LONG, Nodes, StoreHooks, granted, make_claim, make_ending, refused
+from .hooks import LONG, Nodes, StoreHooks, granted, make_claim, make_ending, record_of, refused
 from .waiting import eventually
 
 if TYPE_CHECKING:
@@ -28,8 +28,7 @@ class SteeringContract(Nodes):
         nodes[0].pause(key, Pause("alice", "h", "why not"), None)
         for node in nodes:
             assert refused(node.acquire(make_claim(key, ignore_hold=True)), PAUSED).remaining > LONG
-            record = node.read(key)
-            assert record is not None
+            record = record_of(node, key)
             assert record.pause is not None
             assert (record.pause.user, record.pause.reason, record.pause.until) == ("alice", "why not", None)
         by_hand = granted(nodes[1].acquire(make_claim(key).but(ignore_pause=True)))
@@ -58,8 +57,7 @@ class SteeringContract(Nodes):
         for _ in range(2):
             assert nodes[1].stop(key, Stop(owner, "alice", "h"))
         assert nodes[0].stop_requested(grant)
-        record = nodes[1].read(key)
-        assert record is not None
+        record = record_of(nodes[1], key)
         assert record.remaining > 0
         assert record.stop is not None
         assert nodes[0].renew(grant)
@@ -67,8 +65,7 @@ class SteeringContract(Nodes):
         assert (grant.stop.owner, grant.stop.user) == (owner, "alice")
         # Whatever it says of its end: it was stopped.
         assert nodes[0].release(grant, make_ending(75, LOST), keep_hold=True)
-        record = nodes[1].read(key)
-        assert record is not None
+        record = record_of(nodes[1], key)
         assert [run.outcome for run in record.history] == [STOPPED]
         refused(nodes[1].acquire(make_claim(key, standby_for=owner)), ENDED)
         assert not nodes[1].stop(key, Stop(owner, "alice", "h"))

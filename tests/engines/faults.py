@@ -21,7 +21,17 @@ from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
 from cronlock.lease.leases import Leases
 from cronlock.lease.store import NO_HOLD
 from cronlock.lease.vocabulary import HELD, HOLD, Grant
-from cronlock.testing import LONG, StoreHooks, eventually, fresh_key, granted, make_claim, make_ending, refused
+from cronlock.testing import (
+    LONG,
+    StoreHooks,
+    eventually,
+    fresh_key,
+    granted,
+    make_claim,
+    make_ending,
+    record_of,
+    refused,
+)
 from cronlock.testing.cells import a_text, read, swap
 from cronlock.testing.hooks import Nodes
 from labs.impostors import impostor
@@ -152,6 +162,15 @@ def node_at(url: str, timeout: float = PATIENT) -> Leases:
     return backend
 
 
+def why_unavailable(node: Leases) -> str:
+    """Return why an acquire fails; empty if it does not."""
+    try:
+        node.acquire(make_claim(fresh_key()))
+    except BackendUnavailable as error:
+        return str(error)
+    return ""
+
+
 def full_cycle(node: Leases, key: str) -> None:
     """Do everything once."""
     grant = granted(node.acquire(make_claim(key, hold=LONG)))
@@ -238,8 +257,7 @@ class StoreFaults(Nodes):
                     far.release(grant, make_ending(5), keep_hold=True)
                 wire.pass_all()
                 assert far.release(grant, make_ending(5), keep_hold=True) == (loss != "lose_replies")
-                record = node.read(key)
-                assert record is not None
+                record = record_of(node, key)
                 assert [run.status for run in record.history] == [5, 0]
                 assert refused(node.acquire(make_claim(key)), HOLD).remaining > LONG / 2
 
@@ -379,8 +397,7 @@ class Doubles(Nodes):
             assert far.renew(grant)
             refused(Leases(b).acquire(make_claim(key)), HELD)
             far.release(grant, make_ending(3), keep_hold=False)
-        record = Leases(b).read(key)
-        assert record is not None
+        record = record_of(Leases(b), key)
         assert (record.run, [run.status for run in record.history]) == (None, [3])
 
 

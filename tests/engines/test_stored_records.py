@@ -5,13 +5,15 @@ What engines keep beside it, and what they say of anything else in a key's place
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from cronlock.errors import ForeignValue
 from cronlock.lease.leases import Leases
 from cronlock.lease.state import decode, encode
 from cronlock.lease.vocabulary import DIED, ENDED, EXITED, HELD, HOLD, NOT_STARTED, Pause, Run, Stop
-from cronlock.testing import granted, make_claim, make_ending, refused
+from cronlock.testing import granted, make_claim, make_ending, record_of, refused
 from cronlock.testing.simulated import SimulatedCell, SimulatedClock, SimulatedServer, SimulatedStore
 
 #: web4 runs in place of web3, which died; before that web2 could not start the command.
@@ -33,53 +35,24 @@ LATER = (
     RECORD.replace(b"fence\t", b"colour\tred\nfence\t", 1).replace(b"7595160\n", b"7595160\tblue\t\t7\n", 1)
     + b"later\n"
 )
-WEB4, WEB3, WEB2, WEB1 = (
-    Run(
-        owner="web4:4004:0000000000000004",
-        host="web4",
-        pid=4004,
-        program="back%up.sh",
-        started_at=1795451907.596,
-        ttl=300.0,
-        fence=1795451907595759,
-        stands_for="web3:4003:0000000000000003",
-        took_over=1795451907595160,
-    ),
-    Run(
-        owner="web3:4003:0000000000000003",
-        host="web3",
-        pid=4003,
-        program="naïve\t\n",
-        started_at=1795451907.595,
-        ttl=300.0,
-        fence=1795451907595160,
-        outcome=DIED,
-    ),
-    Run(
-        owner="somebody",
-        host="web2",
-        pid=4002,
-        program="backup.sh",
-        started_at=1795451907.592,
-        ttl=60.0,
-        fence=1795451907592466,
-        ended_at=1795451907.593,
-        outcome=NOT_STARTED,
-        status=127,
-    ),
-    Run(
-        owner="web1:4001:0000000000000001",
-        host="web1",
-        pid=4001,
-        program="backup.sh",
-        started_at=1795451907.589,
-        ttl=300.5,
-        fence=1795451907589059,
-        ended_at=1795455507.589,
-        outcome=EXITED,
-        status=0,
-    ),
+
+
+def _run(number: int, program: str, started_at: float, fence: int, **more: Any) -> Run:
+    """Return the run of the host "webNUMBER"."""
+    host, pid = f"web{number}", 4000 + number
+    values = {"owner": f"{host}:{pid}:{number:016}", "ttl": 300.0, **more}
+    return Run(host=host, pid=pid, program=program, started_at=started_at, fence=fence, **values)
+
+
+_TIME = 1795451907
+WEB3 = _run(3, "naïve\t\n", _TIME + 0.595, _TIME * 10**6 + 595160, outcome=DIED)
+WEB4 = _run(
+    4, "back%up.sh", _TIME + 0.596, _TIME * 10**6 + 595759, stands_for=WEB3.owner, took_over=_TIME * 10**6 + 595160
 )
+_NOT_STARTED = {"ended_at": _TIME + 0.593, "outcome": NOT_STARTED, "status": 127}
+WEB2 = _run(2, "backup.sh", _TIME + 0.592, _TIME * 10**6 + 592466, owner="somebody", ttl=60.0, **_NOT_STARTED)
+_SUCCESS = {"ended_at": _TIME + 3600.589, "outcome": EXITED, "status": 0}
+WEB1 = _run(1, "backup.sh", _TIME + 0.589, _TIME * 10**6 + 589059, ttl=300.5, **_SUCCESS)
 
 
 def _stored(data: bytes, lease: float = 300.0, hold: float = 900.0) -> Leases:
@@ -129,8 +102,7 @@ def test_it_is_worked_on(data: bytes) -> None:
     refused(node.acquire(make_claim("job")), HOLD)
     following = granted(node.acquire(make_claim("job", ignore_hold=True)))
     assert (following.fence or 0) > (WEB4.fence or 0)
-    record = node.read("job")
-    assert record is not None
+    record = record_of(node, "job")
     assert [(run.host, run.outcome) for run in record.history] == [
         ("web4", EXITED),
         ("web3", DIED),

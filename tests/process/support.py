@@ -142,6 +142,21 @@ class Node:
         """Run ``cronlock run`` with `words` to its end."""
         return Done(self.start(*words, key=key, env=env, **options))
 
+    def start_ready(self, *words: object, **options: Any) -> Started:
+        """Start ``cronlock run`` with `words`, and wait until its command printed "ready"."""
+        started = self.start(*words, **options)
+        started.wait_for("ready")
+        return started
+
+    def hold(self, *words: object, then: str = "exit 0", **options: Any) -> Started:
+        """Start a run that has the key until `finish`, and then does `then` in a shell."""
+        code = f"echo ready; while [ ! -e go ]; do sleep 0.05; done; {then}"
+        return self.start_ready(*words, "--", "sh", "-c", code, **options)
+
+    def finish(self) -> None:
+        """Let the commands that wait for the file "go" come to their end."""
+        (self.directory / "go").touch()
+
     def spawn(self, command: Sequence[str], *, env: dict[str, str] | None = None, **options: Any) -> Started:
         """Start any command in the node's environment."""
         self._count += 1

@@ -19,19 +19,15 @@ from .places import place_fixture as place_fixture
 from .places import servers_fixture as servers_fixture
 from .support import Node, Started, children, wait_until
 
-_WAITS = "echo ready; while [ ! -e go ]; do sleep 0.05; done"
-
 
 def hold(node: Node, *options: object, key: str = "job") -> Started:
     """Start a run that has the key until the file go is there."""
-    started = node.start("--ttl", 10, *options, "--", "sh", "-c", _WAITS, key=key)
-    started.wait_for("ready")
-    return started
+    return node.hold("--ttl", 10, *options, key=key)
 
 
-def let_go(node: Node, started: Started) -> None:
+def end_run(node: Node, started: Started) -> None:
     """Let a run of `hold` end."""
-    (node.directory / "go").touch()
+    node.finish()
     assert started.wait() == 0
 
 
@@ -47,7 +43,7 @@ def test_status_follows_a_key(place: Place) -> None:
     assert running["run"]["pid"] == holder.pid
     assert running["run"]["program"].startswith("sh(")
     assert 0 < running["remaining"] <= 13
-    let_go(node, holder)
+    end_run(node, holder)
     held = shown(node, "job")["job"]
     assert held["state"] == "held"
     assert 0 < held["hold_remaining"] <= 603
@@ -59,8 +55,7 @@ def test_status_follows_a_key(place: Place) -> None:
 def test_status_of_the_dead(place: Place) -> None:
     """A run that died is lapsed, until the next one makes history of it."""
     node = place.node
-    holder = node.start("--ttl", 3, "--min-hold", 0, "--", "sh", "-c", _WAITS)
-    holder.wait_for("ready")
+    holder = node.hold("--ttl", 3, "--min-hold", 0)
     family = [holder.pid, *holder.guards, *children(holder.guard)]
     # All stopped before one is killed, and the command first: one that dies has others end.
     for pid in family:
@@ -105,7 +100,7 @@ def test_commands_that_need_records(place: Place) -> None:
     keys = shown(node, "job", "other")
     assert (keys["job"]["state"], keys["job"]["run"], keys["job"]["hold_remaining"]) == ("held", None, None)
     assert keys["other"]["state"] == "free"
-    let_go(node, holder)
+    end_run(node, holder)
 
 
 @on("sqs")
@@ -174,7 +169,7 @@ def test_check_of_a_run_under_way(place: Place) -> None:
     assert call(node, "check", "job", "--max-age", "1h")[0] == 2
     assert call(node, "check", "job", "--max-age", "1h", "--max-run", "1h")[0] == 0
     wait_until(lambda: call(node, "check", "job", "--max-age", "1h", "--max-run", "1s")[0] == 2, "it runs for too long")
-    let_go(node, holder)
+    end_run(node, holder)
     assert call(node, "check", "job", "--max-age", "1h")[0] == 0
 
 

@@ -31,7 +31,7 @@ from .places import EVERY, RECORDING, WITH_SERVER, Place, on
 from .places import place_fixture as place_fixture
 from .places import servers_fixture as servers_fixture
 from .support import Node
-from .test_commands import hold, let_go
+from .test_commands import end_run, hold
 
 _SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "doctor.schema.json").read_text())
 _PASSWORD = "not-to-be-shown"
@@ -103,7 +103,7 @@ def test_a_backend_that_is_all_right(place: Place) -> None:
         assert {name: before[key][name] for name in ("state", "run", "last")} == {
             name: after[key][name] for name in ("state", "run", "last")
         }
-    let_go(node, holder)
+    end_run(node, holder)
     status, out, _ = call(node, "status")
     assert status == 64 or [line.split()[0] for line in out.splitlines()[1:]] == ["job", "mine"]
 
@@ -139,7 +139,7 @@ def test_a_backend_without_records(place: Place) -> None:
     report = Report(node)
     assert (report.bad(), report.level("lease"), report.level("records")) == ([], "ok", "note")
     assert node.run("--skip-status", 9, "--", "echo", "ran").status == 9
-    let_go(node, holder)
+    end_run(node, holder)
 
 
 @EVERY

@@ -23,7 +23,7 @@ def test_one_of_fifty_runs(place: Place) -> None:
     code = 'while [ ! -e go ]; do sleep 0.1; done; exec "$@"'
     line = node.line("--min-hold", 600, "--ttl", 60, "--backend-timeout", 60, "--", "echo", "ran")
     racers = [node.spawn(["sh", "-c", code, "sh", *line]) for _ in range(_RACERS)]
-    (node.directory / "go").touch()
+    node.finish()
     ends = [(racer.wait(300), racer.out, racer.err) for racer in racers]
     assert sorted(ends) == [(0, "", "")] * (_RACERS - 1) + [(0, "ran\n", "")]
 
@@ -62,14 +62,12 @@ def test_fences_grow(place: Place) -> None:
 def test_job_longer_than_three_ttls(place: Place) -> None:
     """A job longer than three ttls keeps its lease, another run skips until it ends; then it is free."""
     node = place.node
-    code = "echo ready; while [ ! -e go ]; do sleep 0.05; done; exit 5"
     began = now()
-    started = node.start("--ttl", 2, "--min-hold", 0, "--", "sh", "-c", code)
-    started.wait_for("ready")
+    started = node.hold("--ttl", 2, "--min-hold", 0, then="exit 5")
     while now() < began + 6.5:
         assert node.run("--skip-status", 9, "--", "echo", "ran").status == 9
         time.sleep(0.5)
-    (node.directory / "go").touch()
+    node.finish()
     assert (started.wait(), started.err) == (5, "")
     assert node.run("--", "echo", "ran").out == "ran\n"
 
@@ -79,8 +77,7 @@ def test_sigkill_of_the_wrapper(place: Place) -> None:
     """After SIGKILL of the wrapper all of the command is gone before another run starts."""
     node = place.node
     tree = Tree(node.directory / "tree")
-    started = node.start("--ttl", 4, "--min-hold", 0, "--", *tree.command)
-    started.wait_for("ready")
+    started = node.start_ready("--ttl", 4, "--min-hold", 0, "--", *tree.command)
     started.signal(signal.SIGKILL)
     assert started.wait() == -signal.SIGKILL
     next_run_finds_none(node, tree, 4)
@@ -92,8 +89,7 @@ def test_sigstop_of_the_wrapper(place: Place) -> None:
     """A wrapper that stays stopped loses the command before another run starts."""
     node = place.node
     tree = Tree(node.directory / "tree")
-    started = node.start("--ttl", 4, "--min-hold", 0, "--", *tree.command)
-    started.wait_for("ready")
+    started = node.start_ready("--ttl", 4, "--min-hold", 0, "--", *tree.command)
     started.signal(signal.SIGSTOP)
     wait_stopped(started.pid)
     next_run_finds_none(node, tree, 4)
@@ -119,8 +115,7 @@ def test_server_that_hangs(place: Place) -> None:
     """
     assert place.server is not None
     tree = Tree(place.node.directory / "tree")
-    started = place.node.start("--ttl", _TTL, "--backend-timeout", 9, "--", *tree.command)
-    started.wait_for("ready")
+    started = place.node.start_ready("--ttl", _TTL, "--backend-timeout", 9, "--", *tree.command)
     place.server.pause()
     paused_at = now()
     try:
@@ -146,16 +141,14 @@ def test_server_that_restarts_with_its_data(place: Place) -> None:
     """A server that is killed and started again within the ttl leaves the job undisturbed."""
     assert place.server is not None
     node = place.node
-    code = "echo ready; while [ ! -e go ]; do sleep 0.05; done; exit 5"
     # ZooKeeper lets a session of 20 ticks live at most: 10 s with the tick of the tests.
-    started = node.start("--ttl", 10, "--min-hold", 0, "--backend-timeout", 2, "--", "sh", "-c", code)
-    started.wait_for("ready")
+    started = node.hold("--ttl", 10, "--min-hold", 0, "--backend-timeout", 2, then="exit 5")
     place.server.kill()
     place.server.start()
     # Two renewals fall into it, whatever was lost with the connection.
     time.sleep(6)
     assert node.run("--skip-status", 9, "--", "echo", "ran").status == 9
-    (node.directory / "go").touch()
+    node.finish()
     assert (started.wait(), started.err) == (5, "")
 
 
@@ -164,12 +157,10 @@ def test_server_that_is_away_as_the_command_ends(place: Place) -> None:
     """The end of the run is on record as soon as the server is back: nobody has to wait for its lease to lapse."""
     assert place.server is not None
     node = place.node
-    code = "echo ready; while [ ! -e go ]; do sleep 0.05; done; touch gone; exit 5"
     # Asked again for twice that long.
-    started = node.start("--ttl", 30, "--min-hold", 0, "--backend-timeout", 30, "--", "sh", "-c", code)
-    started.wait_for("ready")
+    started = node.hold("--ttl", 30, "--min-hold", 0, "--backend-timeout", 30, then="touch gone; exit 5")
     place.server.kill()
-    (node.directory / "go").touch()
+    node.finish()
     wait_until((node.directory / "gone").exists, "the command ends")
     place.server.start()
     assert (started.wait(), started.err) == (5, "")
@@ -181,8 +172,7 @@ def test_server_that_restarts_without_its_data(place: Place) -> None:
     """A memcached that is restarted forgot the lease: the command is stopped, and no other starts meanwhile."""
     assert place.server is not None
     tree = Tree(place.node.directory / "tree")
-    started = place.node.start("--ttl", _TTL, "--min-hold", 0, "--", *tree.command)
-    started.wait_for("ready")
+    started = place.node.start_ready("--ttl", _TTL, "--min-hold", 0, "--", *tree.command)
     place.server.kill()
     place.server.start()
     next_run_finds_none(place.node, tree, _TTL)
@@ -193,11 +183,8 @@ def test_server_that_restarts_without_its_data(place: Place) -> None:
 def test_holder_that_ends_while_others_look(place: Place) -> None:
     """From lease to hold there is no gap: runs that look while the holder ends are skips."""
     node = place.node
-    holder = node.start(
-        "--ttl", 30, "--min-hold", 60, "--", "sh", "-c", "echo ready; while [ ! -e go ]; do sleep 0.05; done"
-    )
-    holder.wait_for("ready")
+    holder = node.hold("--ttl", 30, "--min-hold", 60)
     others = [node.start("--skip-status", 9, "--", "echo", "ran") for _ in range(4)]
-    (node.directory / "go").touch()
+    node.finish()
     assert [other.wait() for other in others] == [9] * 4
     assert holder.wait() == 0

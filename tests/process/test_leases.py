@@ -12,23 +12,10 @@ import pytest
 from labs.proxy import Proxy
 from labs.servers.redis import RedisServer
 
-from .support import Node, Started, Tree, now, python, wait_stopped, wait_until
+from .support import Node, Tree, now, python, wait_stopped, wait_until
 from .test_signals import PRINTER
 
 _TTL = 4
-_WAITING = "echo ready; while [ ! -e go ]; do sleep 0.05; done; exit 5"
-
-
-def start_waiting(node: Node, *words: object) -> Started:
-    """Start a command that ends with status 5 once `let_go` was called."""
-    started = node.start(*words, "--", "sh", "-c", _WAITING)
-    started.wait_for("ready")
-    return started
-
-
-def let_go(node: Node) -> None:
-    """Let the waiting command end."""
-    (node.directory / "go").touch()
 
 
 def forget(server: RedisServer) -> None:
@@ -40,11 +27,11 @@ def forget(server: RedisServer) -> None:
 def test_lease_lasts_longer_than_its_ttl(node: Node) -> None:
     """A job longer than three ttls keeps its lease; then comes the hold, then the key is free."""
     began = now()
-    started = start_waiting(node, "--ttl", 1.5, "--min-hold", 7)
+    started = node.hold("--ttl", 1.5, "--min-hold", 7, then="exit 5")
     while now() < began + 5:
         assert node.run("--skip-status", 9, "--", "echo", "ran").status == 9
         time.sleep(0.3)
-    let_go(node)
+    node.finish()
     assert (started.wait(), started.err) == (5, "")
     if now() < began + 6.5:
         done = node.run("-v", "--skip-status", 9, "--", "echo", "ran")
@@ -58,8 +45,7 @@ def test_lease_lasts_longer_than_its_ttl(node: Node) -> None:
 def test_server_that_dies(own_node: Node, own_redis: RedisServer) -> None:
     """When the server is gone, the command gets TERM and time to put things in order; status 75, one line."""
     code = "trap 'sleep 0.3; echo cleaned; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
-    started = own_node.start("--ttl", _TTL, "--backend-timeout", 1, "--", "sh", "-c", code)
-    started.wait_for("ready")
+    started = own_node.start_ready("--ttl", _TTL, "--backend-timeout", 1, "--", "sh", "-c", code)
     own_redis.kill()
     assert started.wait() == 75
     assert started.out == "ready\ncleaned\n"
@@ -70,8 +56,7 @@ def test_server_that_dies(own_node: Node, own_redis: RedisServer) -> None:
 def test_hung_server_and_stopped_guard(own_node: Node, own_redis: RedisServer) -> None:
     """A guard that somebody stopped is continued by the wrapper, and ends the command in time."""
     tree = Tree(own_node.directory / "tree")
-    started = own_node.start("--ttl", _TTL, "--backend-timeout", 1, "--", *tree.command)
-    started.wait_for("ready")
+    started = own_node.start_ready("--ttl", _TTL, "--backend-timeout", 1, "--", *tree.command)
     own_redis.pause()
     paused_at = now()
     guard = started.guard
@@ -84,21 +69,20 @@ def test_hung_server_and_stopped_guard(own_node: Node, own_redis: RedisServer) -
 
 def test_server_comes_back_within_the_ttl(own_node: Node, own_redis: RedisServer) -> None:
     """A server that hung for less than the ttl leaves the job undisturbed."""
-    started = start_waiting(own_node, "--ttl", 6, "--backend-timeout", 1)
+    started = own_node.hold("--ttl", 6, "--backend-timeout", 1, then="exit 5")
     own_redis.pause()
     time.sleep(2.5)
     own_redis.resume()
     time.sleep(4)
     assert own_node.run("--skip-status", 9, "--", "true").status == 9
-    let_go(own_node)
+    own_node.finish()
     assert (started.wait(), started.err) == (5, "")
 
 
 def test_server_forgets_the_lease(own_node: Node, own_redis: RedisServer) -> None:
     """A lease that the server says is not ours stops the command: status 75 and one line."""
     tree = Tree(own_node.directory / "tree")
-    started = own_node.start("--ttl", 3, "--", *tree.command)
-    started.wait_for("ready")
+    started = own_node.start_ready("--ttl", 3, "--", *tree.command)
     forget(own_redis)
     assert started.wait() == 75
     assert tree.alive() == []
@@ -108,7 +92,7 @@ def test_server_forgets_the_lease(own_node: Node, own_redis: RedisServer) -> Non
 
 def test_forgotten_lease_is_not_granted_again(own_node: Node, own_redis: RedisServer) -> None:
     """A server that forgot a lease does not let this node run the key a second time meanwhile."""
-    started = start_waiting(own_node, "--ttl", 30)
+    started = own_node.hold("--ttl", 30, then="exit 5")
     forget(own_redis)
     done = own_node.run("--skip-status", 9, "--ttl", 30, "--", "echo", "ran")
     assert (done.status, done.out) == (9, "")
@@ -119,22 +103,22 @@ def test_forgotten_lease_is_not_granted_again(own_node: Node, own_redis: RedisSe
 
 def test_on_lost_continue(own_node: Node, own_redis: RedisServer) -> None:
     """With --on-lost continue the command goes on to its own status, and one warning is given."""
-    started = start_waiting(own_node, "--ttl", 2, "--on-lost", "continue", "--backend-timeout", 1)
+    started = own_node.hold("--ttl", 2, "--on-lost", "continue", "--backend-timeout", 1, then="exit 5")
     forget(own_redis)
     started.hears("lease lost")
     time.sleep(2.5)
-    let_go(own_node)
+    own_node.finish()
     assert started.wait() == 5
     assert len(started.messages) == 1
 
 
 def test_on_lost_continue_with_a_hung_server(own_node: Node, own_redis: RedisServer) -> None:
     """The same when the server hangs beyond the ttl."""
-    started = start_waiting(own_node, "--ttl", 2, "--on-lost", "continue", "--backend-timeout", 1)
+    started = own_node.hold("--ttl", 2, "--on-lost", "continue", "--backend-timeout", 1, then="exit 5")
     own_redis.pause()
     started.hears("lease lost")
     time.sleep(1)
-    let_go(own_node)
+    own_node.finish()
     assert started.wait() == 5
     assert len([line for line in started.messages if "lease lost" in line]) == 1
 
@@ -143,8 +127,7 @@ def test_hung_renewal_delays_no_signal(own_node: Node, own_redis: RedisServer) -
     """In the middle of a renewal that hangs, signals are passed on."""
     with Proxy(own_redis.port) as proxy:
         words = ("--backend", own_redis.url(port=proxy.port), "--ttl", 4.5, "--backend-timeout", 60)
-        started = own_node.start(*words, "--", *python(PRINTER))
-        started.wait_for("ready")
+        started = own_node.start_ready(*words, "--", *python(PRINTER))
         asked = proxy.requests
         proxy.drop_replies()
         wait_until(lambda: proxy.requests > asked, "a renewal")
@@ -160,8 +143,7 @@ def test_hung_renewal_delays_no_timeout(own_node: Node, own_redis: RedisServer) 
     """In the middle of a renewal that hangs, --timeout's KILL is sent all the same."""
     tree = Tree(own_node.directory / "tree")
     words = ("--ttl", 9, "--backend-timeout", 60, "--timeout", 4, "--kill-after", 0.5)
-    started = own_node.start(*words, "--", *tree.command)
-    started.wait_for("ready")
+    started = own_node.start_ready(*words, "--", *tree.command)
     own_redis.pause()
     try:
         wait_until(lambda: tree.alive() == [], "all killed", limit=30)
@@ -230,11 +212,11 @@ def test_on_error(node: Node, choice: str, status: int, out: str) -> None:
 
 def test_wait_runs_after_the_holder(node: Node) -> None:
     """--wait runs once the holder ended, and not before."""
-    holder = start_waiting(node, "--min-hold", 0)
+    holder = node.hold("--min-hold", 0, then="exit 5")
     waiter = node.start("--wait", 120, "--", "sh", "-c", "[ -e go ] && echo after")
     time.sleep(1)
     assert waiter.process.poll() is None
-    let_go(node)
+    node.finish()
     assert holder.wait() == 5
     assert (waiter.wait(), waiter.out) == (0, "after\n")
     # Two scripts of one shell under one key are two jobs.
@@ -243,10 +225,10 @@ def test_wait_runs_after_the_holder(node: Node) -> None:
 
 def test_wait_that_is_too_short(node: Node) -> None:
     """--wait that ends before the holder does is a skip."""
-    holder = start_waiting(node)
+    holder = node.hold(then="exit 5")
     done = node.run("--wait", 1, "--skip-status", 9, "--", "echo", "ran")
     assert (done.status, done.out, done.err) == (9, "", "")
-    let_go(node)
+    node.finish()
     assert holder.wait() == 5
 
 
@@ -282,9 +264,9 @@ def test_ignore_hold(node: Node) -> None:
     assert node.run("--", "true").status == 0
     assert node.run("--", "echo", "ran").out == ""
     assert node.run("--ignore-hold", "--", "echo", "ran").out == "ran\n"
-    holder = start_waiting(node, "--ignore-hold")
+    holder = node.hold("--ignore-hold", then="exit 5")
     assert node.run("--ignore-hold", "--", "echo", "ran").out == ""
-    let_go(node)
+    node.finish()
     assert holder.wait() == 5
 
 
@@ -299,7 +281,7 @@ def test_every(node: Node) -> None:
 
 def test_hold_outlives_a_dead_holder(node: Node) -> None:
     """When a holder dies, the lease lapses with the ttl and the hold stays."""
-    started = start_waiting(node, "--ttl", 1.5, "--min-hold", 60)
+    started = node.hold("--ttl", 1.5, "--min-hold", 60, then="exit 5")
     started.signal(signal.SIGKILL)
     started.wait()
     done = node.run("--wait", 3, "--skip-status", 9, "--", "true")
@@ -314,9 +296,9 @@ def test_jitter_is_waited_before_asking(node: Node) -> None:
 
 def test_keys_are_independent(node: Node) -> None:
     """Another key is another lease."""
-    holder = start_waiting(node)
+    holder = node.hold(then="exit 5")
     assert node.run("--", "echo", "ran", key="other").out == "ran\n"
-    let_go(node)
+    node.finish()
     assert holder.wait() == 5
 
 

@@ -41,9 +41,7 @@ sys.exit(5)
 
 def start_printer(node: Node, *words: str, preexec_fn: Callable[[], None] | None = None) -> Started:
     """Start a command that prints its signals and wait until it does."""
-    started = node.start(*words, "--", *python(PRINTER), preexec_fn=preexec_fn)
-    started.wait_for("ready")
-    return started
+    return node.start_ready(*words, "--", *python(PRINTER), preexec_fn=preexec_fn)
 
 
 def end_printer(started: Started) -> None:
@@ -71,8 +69,7 @@ def test_all_of_the_group_gets_it(node: Node) -> None:
     """A forwarded signal reaches the command's whole process group, as Ctrl-C would."""
     child = "trap 'echo child; exit' USR1; echo up; while :; do sleep 0.05; done"
     code = f'trap "echo parent; wait; exit 3" USR1; sh -c "{child}" & echo ready; wait; wait'
-    started = node.start("--", "sh", "-c", code)
-    started.wait_for("ready")
+    started = node.start_ready("--", "sh", "-c", code)
     started.wait_for("up")
     started.signal(signal.SIGUSR1)
     assert started.wait() == 3
@@ -103,8 +100,7 @@ def test_term_that_the_command_handles(node: Node) -> None:
 def test_term_that_kills_the_command(node: Node) -> None:
     """A command that dies of TERM gives 143, and what it left behind in other sessions is ended."""
     tree = Tree(node.directory / "tree", "plain,session,orphan,stopped")
-    started = node.start("--kill-after", "1", "--", *tree.command)
-    started.wait_for("ready")
+    started = node.start_ready("--kill-after", "1", "--", *tree.command)
     started.signal(signal.SIGTERM)
     assert started.wait() == 143
     assert tree.alive() == []
@@ -113,8 +109,7 @@ def test_term_that_kills_the_command(node: Node) -> None:
 def test_term_that_kills_the_command_but_not_its_children(node: Node) -> None:
     """Processes that ignore the TERM which killed the command are killed after the grace."""
     code = "setsid sh -c 'trap \"\" TERM; echo ready; while :; do sleep 0.1; done' & wait"
-    started = node.start("--kill-after", "1", "--", "bash", "-c", code)
-    started.wait_for("ready")
+    started = node.start_ready("--kill-after", "1", "--", "bash", "-c", code)
     started.signal(signal.SIGTERM)
     assert started.wait() == 143
     assert node.left() == []
@@ -177,8 +172,7 @@ def test_signals_that_the_caller_blocks_still_end_a_run(node: Node) -> None:
     def block() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
-    started = node.start("--", "sh", "-c", "echo ready; exec sleep 300", preexec_fn=block)
-    started.wait_for("ready")
+    started = node.start_ready("--", "sh", "-c", "echo ready; exec sleep 300", preexec_fn=block)
     started.signal(signal.SIGTERM)
     assert started.wait() == 143
 
@@ -223,8 +217,7 @@ def test_end_during_jitter(node: Node, name: str) -> None:
 
 def test_term_during_wait(node: Node) -> None:
     """TERM while it waits for the holder: 143, nothing ran, and the holder goes on."""
-    holder = node.start("--min-hold", "0", "--", *python(PRINTER))
-    holder.wait_for("ready")
+    holder = node.start_ready("--min-hold", "0", "--", *python(PRINTER))
     waiter = node.start("--wait", "300", "--", "echo", "ran")
     wait_for_handlers(waiter)
     time.sleep(0.3)
@@ -320,8 +313,7 @@ def is_free_without_hold(node: Node) -> bool:
 
 def test_tstp_stops_both_and_cont_continues_both(node: Node) -> None:
     """TSTP to the wrapper stops wrapper and command, CONT continues both."""
-    started = node.start("--", *python(WAITER))
-    started.wait_for("ready")
+    started = node.start_ready("--", *python(WAITER))
     (command,) = children(started.guard)
     for _ in range(2):
         started.signal(signal.SIGTSTP)
@@ -330,7 +322,7 @@ def test_tstp_stops_both_and_cont_continues_both(node: Node) -> None:
         started.signal(signal.SIGCONT)
         wait_running(started.pid)
         wait_running(command)
-    (node.directory / "go").touch()
+    node.finish()
     assert (started.wait(), started.err) == (5, "")
 
 
@@ -348,20 +340,18 @@ def test_tstp_while_waiting(node: Node) -> None:
 
 def test_stopped_wrapper_within_the_deadline(node: Node) -> None:
     """A wrapper under SIGSTOP for less than the lease lasts goes on as if nothing had been."""
-    started = node.start("--ttl", "60", "--", *python(WAITER))
-    started.wait_for("ready")
+    started = node.start_ready("--ttl", "60", "--", *python(WAITER))
     started.signal(signal.SIGSTOP)
     wait_stopped(started.pid)
     started.signal(signal.SIGCONT)
     wait_running(started.pid)
-    (node.directory / "go").touch()
+    node.finish()
     assert (started.wait(), started.err) == (5, "")
 
 
 def test_stopped_command_is_left_stopped(node: Node) -> None:
     """Who stops just the command stops just the command; its lease is kept."""
-    started = node.start("--ttl", "1.5", "--", *python(WAITER))
-    started.wait_for("ready")
+    started = node.start_ready("--ttl", "1.5", "--", *python(WAITER))
     (command,) = children(started.guard)
     os.kill(command, signal.SIGSTOP)
     wait_stopped(command)
@@ -370,14 +360,13 @@ def test_stopped_command_is_left_stopped(node: Node) -> None:
     wait_running(started.pid)
     assert node.run("--", "echo", "ran").out == ""
     os.kill(command, signal.SIGCONT)
-    (node.directory / "go").touch()
+    node.finish()
     assert (started.wait(), started.err) == (5, "")
 
 
 def test_term_ends_a_stopped_command(node: Node) -> None:
     """TERM to the wrapper ends a command that is stopped once it is continued, as without cronlock."""
-    started = node.start("--", "sh", "-c", "echo ready; exec sleep 300")
-    started.wait_for("ready")
+    started = node.start_ready("--", "sh", "-c", "echo ready; exec sleep 300")
     (command,) = children(started.guard)
     os.kill(command, signal.SIGSTOP)
     wait_stopped(command)

@@ -17,14 +17,11 @@ from .support import Node, Started, children, is_alive, now, wait_until
 #: Long enough for every backend and a busy machine.
 _TTL = 5
 _STANDBYS = 6
-_WAITS = "echo ready; while [ ! -e go ]; do sleep 0.05; done; exit ${1:-0}"
 
 
 def hold(node: Node, *options: object) -> Started:
     """Start a run that has the key until the file go is there."""
-    started = node.start("--ttl", _TTL, *options, "--", "sh", "-c", _WAITS)
-    started.wait_for("ready")
-    return started
+    return node.hold("--ttl", _TTL, *options)
 
 
 def stand_by(node: Node, *options: object, count: int = _STANDBYS) -> list[Started]:
@@ -73,11 +70,9 @@ def test_one_takes_over_from_the_dead(place: Place) -> None:
 def test_all_leave_when_the_run_ended(place: Place, status: int) -> None:
     """A run that ends, well or badly, is not done again; whoever stood by is a skip that says so."""
     node = place.node
-    code = _WAITS.replace("${1:-0}", str(status))
-    holder = node.start("--ttl", _TTL, "--min-hold", 0, "--", "sh", "-c", code)
-    holder.wait_for("ready")
+    holder = node.hold("--ttl", _TTL, "--min-hold", 0, then=f"exit {status}")
     standbys = stand_by(node, "--min-hold", 0)
-    (node.directory / "go").touch()
+    node.finish()
     assert holder.wait() == status
     assert [standby.wait() for standby in standbys] == [9] * _STANDBYS
     assert [standby.out for standby in standbys] == [""] * _STANDBYS
@@ -91,7 +86,7 @@ def test_the_time_in_standby_ends(place: Place) -> None:
     holder = hold(node)
     standby = node.run("--ttl", _TTL, "--standby", 2, "--skip-status", 9, "--", "echo", "ran")
     assert (standby.status, standby.out, standby.err) == (9, "", "")
-    (node.directory / "go").touch()
+    node.finish()
     assert holder.wait() == 0
 
 
@@ -135,7 +130,7 @@ def test_signal_ends_a_standby(place: Place) -> None:
     (standby,) = stand_by(node, count=1)
     standby.signal(signal.SIGTERM)
     assert (standby.wait(), standby.out) == (128 + signal.SIGTERM, "")
-    (node.directory / "go").touch()
+    node.finish()
     assert holder.wait() == 0
 
 
@@ -164,8 +159,7 @@ def test_a_server_that_lost_the_run(place: Place) -> None:
     assert place.server is not None
     node = place.node
     # Renews after half a minute, so that it does not hear of it.
-    holder = node.start("--ttl", 90, "--min-hold", 0, "--", "sh", "-c", _WAITS)
-    holder.wait_for("ready")
+    holder = node.hold("--ttl", 90, "--min-hold", 0)
     # Another machine: the holder's own would remember it all the same.
     elsewhere = {"CRONLOCK_STATE_DIR": str(node.directory / "elsewhere")}
     line = ["--ttl", 90, "--min-hold", 0, "--skip-status", 9]
@@ -181,7 +175,7 @@ def test_a_server_that_lost_the_run(place: Place) -> None:
     done = node.run(*line, "--", "echo", "ran", env=elsewhere)
     assert (done.status, done.out) == (9, ""), done.err
     assert holder.process.poll() is None
-    (node.directory / "go").touch()
+    node.finish()
     assert holder.wait() == 0
 
 

@@ -13,7 +13,7 @@ from .places import VARIOUS, Place, on
 from .places import place_fixture as place_fixture
 from .places import servers_fixture as servers_fixture
 from .support import Node, Started, now
-from .test_commands import hold, let_go
+from .test_commands import end_run, hold
 
 #: How many fire at once: 50 is what was promised, fewer do to notice what breaks.
 _FLEET = int(os.environ.get("CRONLOCK_STEERED", "8"))
@@ -51,7 +51,7 @@ def test_pause_and_resume(place: Place) -> None:
     assert second == f"  the run of pid {holder.pid} on {shown(node, 'job')['job']['run']['host']} continues;" + (
         " `cronlock stop` ends it"
     )
-    let_go(node, holder)
+    end_run(node, holder)
     found = shown(node, "job")["job"]
     assert (found["state"], found["pause"]["reason"]) == ("paused", "a\x1b[31m migration")
     assert 3500 < found["pause"]["until"] - found["pause"]["at"] < 3700
@@ -127,8 +127,7 @@ def test_stop(place: Place) -> None:
     node = place.node
     assert call(node, "stop", "job")[:2] == (1, "job: no run in progress; nothing to stop\n")
     options = ("--ttl", 6, "--kill-after", 1, "--min-hold", 600)
-    holder = node.start(*options, "--", "sh", "-c", _STUBBORN)
-    holder.wait_for("ready")
+    holder = node.start_ready(*options, "--", "sh", "-c", _STUBBORN)
     standby = node.start("--ttl", 6, "--standby", 300, "--skip-status", 9, "-v", "--", "echo", "ran")
     standby.hears("standing by")
     status, out, err = call(node, "stop", "job")
@@ -163,7 +162,7 @@ def test_stop_of_a_run_that_ends_by_itself(place: Place) -> None:
     holder = hold(node, "--ttl", 600, "--min-hold", 0, "--poll", 500)
     assert call(node, "stop", "job", "--wait", 0)[0] == 3
     assert shown(node, "job")["job"]["stop"]["host"] == shown(node, "job")["job"]["run"]["host"]
-    let_go(node, holder)
+    end_run(node, holder)
     assert shown(node, "job")["job"]["last"]["outcome"] == "exited"
 
 
@@ -174,8 +173,7 @@ def test_stop_of_a_run_that_is_cut_off(place: Place) -> None:
     assert place.server is not None
     with Proxy(place.server.port) as proxy:
         node.environ["CRONLOCK_BACKEND"] = node.backend.replace(f":{place.server.port}", f":{proxy.port}")
-        holder = node.start("--ttl", 5, "--backend-timeout", 1, "--min-hold", 0, "--", "sh", "-c", _STUBBORN)
-        holder.wait_for("ready")
+        holder = node.start_ready("--ttl", 5, "--backend-timeout", 1, "--min-hold", 0, "--", "sh", "-c", _STUBBORN)
         node.environ["CRONLOCK_BACKEND"] = node.backend
         proxy.drop_all()
         standby = node.start("--ttl", 5, "--standby", 300, "--skip-status", 9, "-v", "--", "echo", "ran")
@@ -217,8 +215,7 @@ def test_pause_of_a_fleet(place: Place) -> None:
 def test_stop_beside_a_fleet_that_waits(place: Place) -> None:
     """None of those who wait for the key starts before all of the run is dead, and then each in turn."""
     node = place.node
-    holder = node.start("--ttl", 6, "--kill-after", 1, "--min-hold", 0, "--", "sh", "-c", _STUBBORN)
-    holder.wait_for("ready")
+    holder = node.start_ready("--ttl", 6, "--kill-after", 1, "--min-hold", 0, "--", "sh", "-c", _STUBBORN)
     waiting = fire(node, "--wait", 600, "--min-hold", 0)
     status, out, _ = call(node, "stop", "job")
     assert (status, holder.wait()) == (0, 75), out

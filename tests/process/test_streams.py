@@ -140,7 +140,7 @@ def test_much_output_costs_the_wrapper_nothing(node: Node) -> None:
     assert out.read(2) == b"s\n"
     family = [process.pid, *guards(process.pid)]
     before = [(copied_bytes(pid), cpu_seconds(pid)) for pid in family]
-    (node.directory / "go").touch()
+    node.finish()
     left = size
     while left:
         left -= len(out.read(min(left, 1 << 20)))
@@ -175,7 +175,7 @@ def test_reader_sees_the_end_when_the_command_closes(node: Node) -> None:
     reader.join(60)
     assert seen == [b"x"]
     assert process.poll() is None
-    (node.directory / "go").touch()
+    node.finish()
     assert process.wait(120) == 0
 
 
@@ -193,7 +193,7 @@ def test_writer_sees_that_the_command_reads_no_more(node: Node) -> None:
         return False
 
     wait_until(is_broken, "a broken pipe")
-    (node.directory / "go").touch()
+    node.finish()
     assert process.wait(120) == 0
 
 

@@ -157,7 +157,7 @@ def test_ctrl_z_and_bg(shell: Shell, node: Node) -> None:
     shell.expect("Stopped")
     shell.do("bg")
     shell.expect("&")
-    (node.directory / "go").touch()
+    node.finish()
     shell.expect("worked")
     shell.do("fg")
     shell.expect("locked")
@@ -176,6 +176,16 @@ def test_reading_from_the_terminal(shell: Shell) -> None:
     shell.ends_job_with(0)
 
 
+def _reads_in_front(shell: Shell) -> None:
+    """Bring the stopped job to the foreground, where it reads a line."""
+    shell.do("fg")
+    shell.expect("locked")
+    time.sleep(0.3)
+    shell.do("hello")
+    shell.expect("got:hello")
+    shell.ends_job_with(0)
+
+
 def test_reading_after_ctrl_z_and_fg(shell: Shell) -> None:
     """A command that was stopped and brought back reads what is typed."""
     shell.do("./locked sh -c 'echo rea''dy; read x; echo got:$x'")
@@ -183,12 +193,7 @@ def test_reading_after_ctrl_z_and_fg(shell: Shell) -> None:
     shell.send("\x1a")
     shell.expect("Stopped")
     shell.expect(_PROMPT)
-    shell.do("fg")
-    shell.expect("locked")
-    time.sleep(0.3)
-    shell.do("hello")
-    shell.expect("got:hello")
-    shell.ends_job_with(0)
+    _reads_in_front(shell)
 
 
 def test_background_job_that_reads(shell: Shell) -> None:
@@ -196,12 +201,7 @@ def test_background_job_that_reads(shell: Shell) -> None:
     shell.do("./locked sh -c 'read x; echo got:$x' &")
     shell.expect(_PROMPT)
     wait_until(lambda: any(is_stopped(pid) for pid in children(shell.pid)), "the job is stopped")
-    shell.do("fg")
-    shell.expect("locked")
-    time.sleep(0.3)
-    shell.do("hello")
-    shell.expect("got:hello")
-    shell.ends_job_with(0)
+    _reads_in_front(shell)
 
 
 def test_background_job_that_does_not_read(shell: Shell, node: Node) -> None:
@@ -212,7 +212,7 @@ def test_background_job_that_does_not_read(shell: Shell, node: Node) -> None:
     time.sleep(0.2)
     shell.do("hello")
     shell.expect("got:hello")
-    (node.directory / "go").touch()
+    node.finish()
     shell.expect("done")
     shell.do("wait $job; echo status=$?.")
     shell.expect("\nstatus=8.")
@@ -300,7 +300,7 @@ def test_pager_behind_it_reads_its_keys(shell: Shell, node: Node) -> None:
     shell.expect("page:hello")
     shell.do("q")
     shell.expect("key:q")
-    (node.directory / "go").touch()
+    node.finish()
     shell.expect("rest:more")
     shell.ends_job_with(0)
     assert "Stopped" not in shell.shown
@@ -319,15 +319,14 @@ def test_reading_from_the_terminal_in_front_of_a_pipe(shell: Shell) -> None:
 
 def test_ctrl_c_while_waiting(shell: Shell, node: Node) -> None:
     """Ctrl-C while it waits for another run ends cronlock with 130, and nothing runs."""
-    holder = node.start("--", "sh", "-c", "echo ready; while [ ! -e go ]; do sleep 0.1; done")
-    holder.wait_for("ready")
+    holder = node.hold()
     shell.do("CRONLOCK_WAIT=300 ./locked touch ran")
     wait_until(lambda: children(shell.pid), "the waiting run")
     time.sleep(0.5)
     shell.send("\x03")
     shell.ends_job_with(130)
     assert not (node.directory / "ran").exists()
-    (node.directory / "go").touch()
+    node.finish()
     assert holder.wait() == 0
 
 

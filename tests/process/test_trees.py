@@ -23,8 +23,7 @@ def tree(tmp_path: Path) -> Tree:
 
 def start(node: Node, tree: Tree, *words: object) -> Started:
     """Start a tree under a lease and wait until it is complete."""
-    started = node.start("--ttl", _TTL, "--min-hold", "0", *words, "--", *tree.command)
-    started.wait_for("ready")
+    started = node.start_ready("--ttl", _TTL, "--min-hold", "0", *words, "--", *tree.command)
     assert len(tree.alive()) >= 5
     return started
 
@@ -95,17 +94,15 @@ def test_sigkill_of_two(node: Node, tree: Tree, spared: str) -> None:
 
 def test_sigkill_of_the_backup_guard(node: Node) -> None:
     """Without its backup guard a run goes on, and ends as ever."""
-    started = node.start("--", "sh", "-c", "echo ready; while [ ! -e go ]; do sleep 0.05; done; exit 5")
-    started.wait_for("ready")
+    started = node.hold(then="exit 5")
     os.kill(started.backup_guard, signal.SIGKILL)
-    (node.directory / "go").touch()
+    node.finish()
     assert (started.wait(), started.err) == (5, "")
 
 
 def test_sigkill_of_all_three(node: Node) -> None:
     """When wrapper and both guards are killed at once, the command itself dies with them."""
-    started = node.start("--ttl", "5", "--", "sh", "-c", "echo ready; exec sleep 300")
-    started.wait_for("ready")
+    started = node.start_ready("--ttl", "5", "--", "sh", "-c", "echo ready; exec sleep 300")
     kill_at_once([started.pid, started.backup_guard, started.guard])
     assert started.wait() == -signal.SIGKILL
     wait_until(lambda: node.left() == [], "the command's end")
@@ -133,24 +130,22 @@ def test_group_kill_spares_nothing(node: Node, tree: Tree) -> None:
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGTSTP", "SIGPIPE"])
 def test_guard_ignores_what_people_send(node: Node, name: str) -> None:
     """Signals to the guard itself do not end the watch."""
-    started = node.start("--", "sh", "-c", "echo ready; while [ ! -e go ]; do sleep 0.05; done; exit 5")
-    started.wait_for("ready")
+    started = node.hold(then="exit 5")
     for guard in (started.guard, started.backup_guard):
         os.kill(guard, signal.Signals[name])
         time.sleep(0.1)
         assert is_alive(guard)
-    (node.directory / "go").touch()
+    node.finish()
     assert (started.wait(), started.err) == (5, "")
 
 
 def test_sigstop_of_the_guard_is_undone(node: Node) -> None:
     """A stopped guard is continued at the next renewal, so that it can keep its watch."""
-    started = node.start("--ttl", "3", "--", "sh", "-c", "echo ready; while [ ! -e go ]; do sleep 0.05; done; exit 5")
-    started.wait_for("ready")
+    started = node.hold("--ttl", 3, then="exit 5")
     guard = started.guard
     os.kill(guard, signal.SIGSTOP)
     wait_stopped(guard)
-    (node.directory / "go").touch()
+    node.finish()
     assert (started.wait(), started.err) == (5, "")
 
 
@@ -198,26 +193,23 @@ print("ready", flush=True)
 while not os.path.exists("go"):
     time.sleep(0.05)
 """
-    started = node.start("--", *python(code))
-    started.wait_for("ready")
+    started = node.start_ready("--", *python(code))
     guard = started.guard
     wait_until(lambda: len(children(guard)) == 1, "only the command is left of the guard's children")
     assert children(started.pid) == [started.backup_guard]
     assert children(started.backup_guard) == [guard]
-    (node.directory / "go").touch()
+    node.finish()
     assert started.wait() == 0
 
 
 def test_on_lost_continue_survives_the_wrapper(node: Node) -> None:
     """With --on-lost continue the command goes on when the wrapper is killed."""
-    words = ("--on-lost", "continue", "--", "sh", "-c", "echo ready; while [ ! -e go ]; do sleep 0.05; done; echo end")
-    started = node.start(*words)
-    started.wait_for("ready")
+    started = node.hold("--on-lost", "continue", then="echo end")
     started.signal(signal.SIGKILL)
     started.process.wait()
     time.sleep(0.5)
     assert node.left()
-    (node.directory / "go").touch()
+    node.finish()
     wait_until(lambda: node.left() == [], "the command's end")
     assert started.out == "ready\nend\n"
 
@@ -267,8 +259,7 @@ def test_children_of_another_life_are_spared(node: Node) -> None:
 def test_nested_runs_end_together(node: Node, tree: Tree) -> None:
     """When the outer wrapper is killed, a run inside of it is ended too, with its command."""
     inner = node.line("--min-hold", "0", "--", *tree.command, key="inner")
-    started = node.start("--ttl", _TTL, "--min-hold", "0", "--", *inner)
-    started.wait_for("ready")
+    started = node.start_ready("--ttl", _TTL, "--min-hold", "0", "--", *inner)
     started.signal(signal.SIGKILL)
     started.wait()
     all_end_in_time(tree)

@@ -11,6 +11,7 @@ from cronlock.lease import timing
 from cronlock.lease.vocabulary import EXITED, HELD, LOST, NOT_STARTED, PAUSED, RELEASED, Claim, Conflict, Grant, Pause
 from cronlock.process import protocol
 from cronlock.run.holding import Holding
+from cronlock.testing import record_of
 
 from .holders import FINE, GIVEN_BACK, HUNG, LATE, LOST_REPLY, LOST_REQUEST, NOT_SENT, TTL, Bench, Interrupted
 from .holders import _bench as _bench  # the fixture
@@ -194,8 +195,7 @@ def test_forced_out_before_it_heard_of_its_grant(bench: Bench) -> None:
     answer = bench.acquisition.acquire(pause)
     assert isinstance(answer, Holding)
     assert bench.owner_of_the_key() == answer.grant.claim.owner == bench.way.owners[-1]
-    record = bench.way.read("k")
-    assert record is not None
+    record = record_of(bench.way, "k")
     assert [run.outcome for run in record.history] == [RELEASED]
 
 
@@ -272,8 +272,7 @@ def test_a_server_that_is_away_as_the_run_ends(bench: Bench) -> None:
     holding = bench.acquired()
     bench.way.down_until = bench.clock.now() + 8.0
     bench.release(holding, 3)
-    record = bench.way.read("k")
-    assert record is not None
+    record = record_of(bench.way, "k")
     assert record.last is not None
     assert (record.last.outcome, record.last.status) == (EXITED, 3)
     assert bench.log.of("warning") == []
@@ -331,8 +330,7 @@ def test_what_is_given_back_leaves_nothing(bench: Bench) -> None:
 def test_what_could_not_be_started_is_recorded(bench: Bench) -> None:
     """A command that could not be executed leaves no hold, but a record."""
     bench.acquired().not_started()
-    record = bench.way.read("k")
-    assert record is not None
+    record = record_of(bench.way, "k")
     assert record.last is not None
     assert record.last.outcome == NOT_STARTED
     assert bench.other_holds()
@@ -351,8 +349,7 @@ def test_an_answer_that_is_heard_late_is_asked_for_again(bench: Bench) -> None:
     bench.way.acquire = late  # type: ignore[method-assign]
     bench.acquired()
     assert bench.way.owners[0] == bench.way.owners[1]
-    record = bench.way.read("k")
-    assert record is not None
+    record = record_of(bench.way, "k")
     assert record.hold_remaining > 9.0
 
 

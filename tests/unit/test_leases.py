@@ -23,7 +23,7 @@ from cronlock.lease.vocabulary import (
     Record,
     Watermark,
 )
-from cronlock.testing import LONG, fresh_key, granted, make_claim, make_ending, refused
+from cronlock.testing import LONG, fresh_key, granted, make_claim, make_ending, record_of, refused, run_of
 
 from .leases_bench import LATE, UNACKNOWLEDGED, UNHEARD, Bench
 from .leases_bench import LOST as LOST_ON_ITS_WAY
@@ -77,9 +77,7 @@ def held_back(node: Backend, *, hold: float, status: int = 0) -> Grant:
 
 def record(node: Backend) -> Record:
     """Return the record, which must be there."""
-    found = node.read(K)
-    assert found is not None
-    return found
+    return record_of(node, K)
 
 
 def past(node: Backend) -> list[tuple[str, str | None]]:
@@ -125,11 +123,11 @@ class TestTaking:
             for ignore in (False, True):
                 conflict = refused(node.acquire(make_claim(K, ignore_hold=ignore)), HELD)
                 assert conflict.remaining == LONG
-                assert conflict.run is not None
-                assert (conflict.run.owner, conflict.run.host, conflict.run.pid) == (claim.owner, "alpha", 4711)
-                assert (conflict.run.program, conflict.run.ended_at) == ("report", None)
-                assert conflict.run.started_at > 1e9
-                assert conflict.fence == conflict.run.fence == grant.fence
+                holder = run_of(conflict)
+                assert (holder.owner, holder.host, holder.pid) == (claim.owner, "alpha", 4711)
+                assert (holder.program, holder.ended_at) == ("report", None)
+                assert holder.started_at > 1e9
+                assert conflict.fence == holder.fence == grant.fence
 
     def test_asking_again_gives_the_same_lease_anew(self, bench: Bench, a: Backend, b: Backend) -> None:
         """The owner whose answer was lost has what it has, for the whole ttl from now on."""
@@ -239,8 +237,7 @@ class TestKeeping:
         assert not a.force_release(K, dead.claim.owner)
         assert b.renew(heir)
         found = record(b)
-        assert found.run is not None
-        assert (found.run.owner, found.hold_remaining) == (heir.claim.owner, LONG)
+        assert (run_of(found).owner, found.hold_remaining) == (heir.claim.owner, LONG)
 
     def test_release_frees_the_key(self, a: Backend, b: Backend) -> None:
         """At once, for the next one, and once."""
@@ -270,8 +267,7 @@ class TestKeeping:
 
         bench.way_b.read = read_and_be_overtaken  # type: ignore[method-assign,assignment]
         conflict = refused(b.acquire(make_claim(K)), HELD)
-        assert conflict.run is not None
-        assert conflict.run.owner == "first"
+        assert run_of(conflict).owner == "first"
 
     def test_what_changes_all_the_time(self, bench: Bench, a: Backend) -> None:
         """Asking ends within the time limit."""
@@ -291,8 +287,8 @@ class TestHold:
         assert a.release(grant, make_ending(3), keep_hold=True)
         conflict = refused(b.acquire(make_claim(K)), HOLD)
         assert (conflict.remaining, conflict.fence) == (LONG - 100, grant.fence)
-        assert conflict.run is not None
-        assert (conflict.run.owner, conflict.run.status) == (grant.claim.owner, 3)
+        holder = run_of(conflict)
+        assert (holder.owner, holder.status) == (grant.claim.owner, 3)
         bench.wait(LONG - 100)
         assert (granted(b.acquire(make_claim(K))).fence or 0) > (grant.fence or 0)
 
@@ -305,8 +301,8 @@ class TestHold:
         """When a holder dies its lease lapses and its hold stays."""
         dead = died(bench, a, hold=LONG)
         conflict = refused(b.acquire(make_claim(K)), HOLD)
-        assert conflict.run is not None
-        assert (conflict.run.owner, conflict.run.ended_at) == (dead.claim.owner, None)
+        holder = run_of(conflict)
+        assert (holder.owner, holder.ended_at) == (dead.claim.owner, None)
         granted(b.acquire(make_claim(K, ignore_hold=True)))
 
     def test_lease_outlives_its_hold(self, bench: Bench, a: Backend, b: Backend) -> None:
@@ -330,8 +326,7 @@ class TestHold:
         conflict = refused(a.acquire(make_claim(K)), HOLD)
         holder = first if how == "abandoned" else by_hand
         assert conflict.remaining == record(a).hold_remaining == LONG - 100
-        assert conflict.run is not None
-        assert conflict.run.owner == holder.claim.owner
+        assert run_of(conflict).owner == holder.claim.owner
         assert a.force_release(K, holder.claim.owner)
         granted(a.acquire(make_claim(K)))
 
@@ -343,8 +338,7 @@ class TestHold:
         end(b, by_hand, how)
         conflict = refused(a.acquire(make_claim(K)), HOLD)
         holder = first if how == "abandoned" else by_hand
-        assert conflict.run is not None
-        assert conflict.run.owner == holder.claim.owner
+        assert run_of(conflict).owner == holder.claim.owner
         found = record(b)
         assert (found.run is None) == (found.last is not None) == (how != "abandoned")
         assert b.force_release(K, holder.claim.owner)
@@ -436,8 +430,7 @@ class TestStandby:
         """While the run that it stands by for has its lease, it is refused like anybody."""
         grant = granted(a.acquire(make_claim(K)))
         conflict = refused(b.acquire(make_claim(K, standby_for=grant.claim.owner)), HELD)
-        assert conflict.run is not None
-        assert (conflict.run.tick, conflict.remaining) == (grant.claim.owner, LONG)
+        assert (run_of(conflict).tick, conflict.remaining) == (grant.claim.owner, LONG)
 
     def test_standby_takes_over_from_the_dead(self, bench: Bench, a: Backend, b: Backend) -> None:
         """Within the hold of a run that died only a standby gets the key; a longer hold than its own goes on."""
@@ -446,9 +439,9 @@ class TestStandby:
         grant = granted(b.acquire(make_claim(K, hold=LONG / 3, standby_for=dead.claim.owner)))
         assert grant.took_over == dead.fence
         found = record(a)
-        assert found.run is not None
-        assert (found.run.stands_for, found.run.took_over) == (dead.claim.owner, dead.fence)
-        assert (found.run.tick, found.hold_remaining) == (dead.claim.owner, LONG - SHORT)
+        current = run_of(found)
+        assert (current.stands_for, current.took_over) == (dead.claim.owner, dead.fence)
+        assert (current.tick, found.hold_remaining) == (dead.claim.owner, LONG - SHORT)
         assert b.renew(grant)
         assert b.release(grant, make_ending(), keep_hold=True)
         assert refused(a.acquire(make_claim(K)), HOLD).remaining == LONG - SHORT
@@ -463,8 +456,7 @@ class TestStandby:
         grant = granted(b.acquire(make_claim(K, hold=LONG, standby_for=dead.claim.owner)))
         assert b.release(grant, make_ending(), keep_hold=True)
         conflict = refused(a.acquire(make_claim(K)), HOLD)
-        assert conflict.run is not None
-        assert (conflict.run.owner, conflict.remaining) == (grant.claim.owner, LONG)
+        assert (run_of(conflict).owner, conflict.remaining) == (grant.claim.owner, LONG)
         bench.wait(LONG)
         dead = died(bench, a)
         grant = granted(b.acquire(make_claim(K, standby_for=dead.claim.owner)))
@@ -481,8 +473,8 @@ class TestStandby:
             claim = make_claim(K, standby_for=grant.claim.owner, awaited_fence=awaited)
             conflict = refused(b.acquire(claim), ENDED)
             assert conflict.remaining == 0
-            assert conflict.run is not None
-            assert (conflict.run.owner, conflict.run.outcome, conflict.run.status) == (grant.claim.owner, outcome, 3)
+            holder = run_of(conflict)
+            assert (holder.owner, holder.outcome, holder.status) == (grant.claim.owner, outcome, 3)
 
     @pytest.mark.parametrize("outcome", [LOST, NOT_STARTED])
     def test_standby_takes_over_what_was_not_done(self, a: Backend, b: Backend, outcome: str) -> None:
@@ -532,14 +524,12 @@ class TestStandby:
         first = died(bench, a, hold=LONG)
         second = granted(b.acquire(make_claim(K, ttl=SHORT, standby_for=first.claim.owner)))
         conflict = refused(a.acquire(make_claim(K, standby_for=first.claim.owner)), HELD)
-        assert conflict.run is not None
-        assert conflict.run.tick == first.claim.owner
+        assert run_of(conflict).tick == first.claim.owner
         bench.wait(SHORT)
         third = granted(a.acquire(make_claim(K, standby_for=first.claim.owner)))
         assert third.took_over == second.fence
         found = record(b)
-        assert found.run is not None
-        assert found.run.tick == first.claim.owner
+        assert run_of(found).tick == first.claim.owner
         assert [one.outcome for one in found.history] == [DIED, DIED]
         assert a.release(third, make_ending(), keep_hold=True)
         refused(b.acquire(make_claim(K, standby_for=first.claim.owner)), ENDED)
@@ -595,8 +585,8 @@ class TestStandbyWithinAHold:
         granted(b.acquire(claim))
         assert not a.release(dead, make_ending(), keep_hold=True)
         conflict = refused(b.acquire(claim), ENDED)
-        assert conflict.run is not None
-        assert (conflict.run.owner, conflict.run.outcome) == (dead.claim.owner, EXITED)
+        holder = run_of(conflict)
+        assert (holder.owner, holder.outcome) == (dead.claim.owner, EXITED)
         b.abandon(claim)
         assert past(a) == [(dead.claim.owner, EXITED)]
 
@@ -616,9 +606,9 @@ class TestRecord:
         grant = granted(a.acquire(make_claim(K, hold=LONG / 2, program="report")))
         for _ in range(3):
             found = record(b)
-            assert found.run is not None
-            assert (found.run.owner, found.run.program) == (grant.claim.owner, "report")
-            assert (found.run.fence, found.remaining, found.hold_remaining) == (grant.fence, LONG, LONG / 2)
+            current = run_of(found)
+            assert (current.owner, current.program) == (grant.claim.owner, "report")
+            assert (current.fence, found.remaining, found.hold_remaining) == (grant.fence, LONG, LONG / 2)
             assert found.last is not None
             assert (found.last.owner, found.last.status) == (first.claim.owner, 9)
             assert not found.opaque
@@ -628,8 +618,7 @@ class TestRecord:
         """Is that of a run that did not end, until the next one starts; then it is shown as dead."""
         dead = died(bench, a)
         found = record(b)
-        assert found.run is not None
-        assert (found.run.owner, found.remaining, found.history) == (dead.claim.owner, 0.0, [])
+        assert (run_of(found).owner, found.remaining, found.history) == (dead.claim.owner, 0.0, [])
         heir = granted(b.acquire(make_claim(K)))
         for outcomes in ([DIED], [EXITED, DIED]):
             one = record(a).history[-1]
@@ -828,8 +817,7 @@ class TestFaultsOfBefore:
         granted(b.acquire(claim))
         b.abandon(claim)
         found = record(b)
-        assert found.run is not None
-        assert (found.run.owner, found.remaining) == (x.claim.owner, 0.0)
+        assert (run_of(found).owner, found.remaining) == (x.claim.owner, 0.0)
 
     def test_forced_out_run_that_gives_up_is_shown(self, a: Backend, b: Backend) -> None:
         """It does not vanish."""

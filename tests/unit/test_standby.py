@@ -14,7 +14,7 @@ from cronlock.lease.vocabulary import ENDED, EXITED, HELD, HOLD, LOST, NOT_START
 from cronlock.lease.watermarks import Watermarks
 from cronlock.run.holding import Holding
 from cronlock.run.standby import Standby, may_take_over
-from cronlock.testing import make_ending
+from cronlock.testing import make_ending, record_of
 
 from .holders import FINE, LOST_REPLY, LOST_REQUEST, TTL, Bench, Interrupted
 
@@ -81,8 +81,7 @@ def test_a_later_tick_is_not_run_once_more_after_a_takeover(tmp_path: Path, monk
     answer = Standby(bench.acquisition, LIMIT, bench.pause).wait(conflict)
     assert isinstance(answer, Holding)
     assert answer.grant.took_over is not None
-    record = other.read("k")
-    assert record is not None
+    record = record_of(other, "k")
     left = record.hold_remaining + bench.clock.now() - began
     # Each request of the bench takes a second.
     assert left == pytest.approx(10 * TTL, abs=2.5)
@@ -111,8 +110,7 @@ def test_a_takeover_that_dies_is_taken_over(scene: Scene) -> None:
     second: list[Grant] = []
 
     def die_again() -> None:
-        record = scene.other.read("k")
-        assert record is not None
+        record = record_of(scene.other, "k")
         # Not within a request of a second, where nobody could step in.
         if record.remaining < 3.0 and not second:
             scene.clock.advance(record.remaining)

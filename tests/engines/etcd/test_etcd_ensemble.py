@@ -6,7 +6,8 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,25 +148,14 @@ def _is_whole(ensemble: Ensemble) -> bool:
 
 
 @contextmanager
-def leader_killed(ensemble: Ensemble) -> Iterator[None]:
-    """Kill the leader and start it again."""
+def leader_down(ensemble: Ensemble, down: str, up: str) -> Iterator[None]:
+    """Call the leader's method `down`, and `up` at the end."""
     leader = ensemble.leader()
-    leader.kill()
+    getattr(leader, down)()
     try:
         yield
     finally:
-        leader.start()
-
-
-@contextmanager
-def leader_paused(ensemble: Ensemble) -> Iterator[None]:
-    """Let the leader stand still and go on."""
-    leader = ensemble.leader()
-    leader.pause()
-    try:
-        yield
-    finally:
-        leader.resume()
+        getattr(leader, up)()
 
 
 @contextmanager
@@ -177,7 +167,11 @@ def leader_cut_off(ensemble: Ensemble) -> Iterator[None]:
         yield
 
 
-FAULTS = {"killed": leader_killed, "paused": leader_paused, "cut off": leader_cut_off}
+FAULTS: dict[str, Callable[[Ensemble], AbstractContextManager[None]]] = {
+    "killed": partial(leader_down, down="kill", up="start"),
+    "paused": partial(leader_down, down="pause", up="resume"),
+    "cut off": leader_cut_off,
+}
 
 
 class TestEnsemble(StoreContract):
@@ -282,7 +276,7 @@ def test_a_leader_that_stood_still_takes_no_lease_back(ensemble: Ensemble, key: 
     with opened(others[0].url()) as backend:
         grants = [granted(backend.acquire(make_claim(f"{key}-{number}", ttl=5.0))) for number in range(20)]
         started = time.monotonic()
-        with leader_paused(ensemble):
+        with leader_down(ensemble, "pause", "resume"):
             while time.monotonic() - started < 9.0:
                 _keep(backend, grants)
         for _ in range(10):

@@ -35,7 +35,9 @@ from cronlock.testing import (
     granted,
     make_claim,
     make_ending,
+    record_of,
     refused,
+    run_of,
 )
 from cronlock.testing.cells import a_text, read, swap
 
@@ -357,8 +359,7 @@ def test_first_record_is_read_while_it_is_written(
     monkeypatch.setattr(os, "pread", look)
     conflict = refused(_node(directory).acquire(make_claim("x")), HELD)
     assert len(seen) > 1
-    assert conflict.run is not None
-    assert conflict.run.owner == holder.claim.owner
+    assert run_of(conflict).owner == holder.claim.owner
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 8192, b"\0" * SIZE, b"cronlock=2\tslot\t00000000\t7", b" " * SIZE])
@@ -387,8 +388,7 @@ def test_every_cut_of_a_write_leaves_a_usable_file(node: Leases, directory: Path
     for cut in [*range(0, 700, 7), *range(SLOT, SLOT + 700, 7)]:
         path.write_bytes(new[:cut] + old[cut:])
         conflict = refused(other.acquire(make_claim("x")), HOLD)
-        assert conflict.run is not None
-        assert conflict.run.owner == first.claim.owner
+        assert run_of(conflict).owner == first.claim.owner
         assert conflict.fence == first.fence
 
 
@@ -406,8 +406,7 @@ def test_longest_record_fits(directory: Path, character: str) -> None:
         grant = granted(node.acquire(claim))
         node.release(grant, make_ending(outcome=NOT_STARTED), keep_hold=False)
     assert list(node.keys()) == [key]
-    record = node.read(key)
-    assert record is not None
+    record = record_of(node, key)
     assert [run.tick for run in record.history] == [tick] * HISTORY
     assert _file(directory).stat().st_size == SIZE
 
@@ -473,8 +472,7 @@ def test_copy_in_the_files_place_is_a_lost_lease(directory: Path) -> None:
                 node.renew(grant)
         else:
             assert node.release(grant, make_ending(), keep_hold=False)
-            record = node.read(key)
-            assert record is not None
+            record = record_of(node, key)
             assert record.last is not None
             assert record.last.outcome == EXITED
 
@@ -489,7 +487,6 @@ def test_lock_lives_in_the_command(directory: Path) -> None:
             wrapper.kill()
             wrapper.wait()
             conflict = refused(node.acquire(make_claim(key)), HELD)
-            assert conflict.run is not None
             assert conflict.remaining == 60.0
         finally:
             os.kill(command, signal.SIGKILL)
@@ -650,8 +647,7 @@ def test_racing_processes(directory: Path) -> None:
             assert [answer[0] for answer in answers].count("ran") == 1
             assert {answer[0] for answer in answers} <= {"ran", HELD, HOLD}
             fences = [int(answer[1]) for answer in map(str.split, _ask(racers, f"free-{number} 0.0")) if answer[1:]]
-            record = _node(directory).read(f"free-{number}")
-            assert record is not None
+            record = record_of(_node(directory), f"free-{number}")
             assert [run.fence for run in record.history] == sorted(fences, reverse=True)
             assert len(set(fences)) == len(fences) > 0
     finally:

@@ -32,6 +32,7 @@ from cronlock.testing import (
     granted,
     make_claim,
     make_ending,
+    record_of,
     refused,
 )
 from cronlock.testing.cells import read, swap
@@ -40,7 +41,19 @@ from labs.servers.memcached import MemcachedServer, MemcachedServers
 from labs.servers.process import HOST, eventually
 from labs.servers.tls import query, tls
 
-from ..faults import PATIENT, TLS, Costs, Doubles, FaultHooks, StoreFaults, Strangers, URLs, Wire, node_at
+from ..faults import (
+    PATIENT,
+    TLS,
+    Costs,
+    Doubles,
+    FaultHooks,
+    StoreFaults,
+    Strangers,
+    URLs,
+    Wire,
+    node_at,
+    why_unavailable,
+)
 
 if TYPE_CHECKING:
     pass
@@ -310,8 +323,7 @@ def test_nothing_ends_early_after_a_pause(own_server: MemcachedServer) -> None:
         renew()
     assert renewed == [True]
     for key, when in sent.items():
-        record = reader.read(key)
-        assert record is not None
+        record = record_of(reader, key)
         assert record.remaining + record.hold_remaining > LONG - (time.monotonic() - when) - 1.5
 
 
@@ -473,11 +485,7 @@ def test_full_server_is_unavailable(key: str) -> None:
 
             def is_full() -> bool:
                 wire.fill()
-                try:
-                    node.acquire(make_claim(fresh_key()))
-                except BackendUnavailable as error:
-                    return "out of memory" in str(error)
-                return False
+                return "out of memory" in why_unavailable(node)
 
             eventually(is_full, "a refusal for want of memory")
         assert node.read(key) is None

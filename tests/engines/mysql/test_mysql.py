@@ -33,7 +33,7 @@ from labs.servers.mariadb import ADMIN, DATABASE, MariadbGalera, MariadbReplica,
 from labs.servers.process import HOST, need
 from labs.servers.tls import tls
 
-from ..faults import PATIENT, Opener, node_at
+from ..faults import PATIENT, Opener, node_at, why_unavailable
 from ..look import Look
 from ..sql.kinds import HASTY, SECRET, Mysql, locked
 
@@ -298,16 +298,8 @@ def test_galera(open_at: Opener) -> None:
         assert Look(both).one("read-only").level == NOTE
         cluster.nodes[0].kill()
         survivor = open_at(cluster.nodes[1].url(), HASTY)
-
-        def says_so() -> bool:
-            try:
-                survivor.acquire(make_claim(fresh_key()))
-            except BackendUnavailable as error:
-                return "WSREP has not yet prepared" in str(error)
-            return False
-
         # Half of a cluster is not its majority, as it finds out in time.
-        eventually(says_so, "the other node is missed")
+        eventually(lambda: "WSREP has not yet prepared" in why_unavailable(survivor), "the other node is missed")
 
 
 # Who may

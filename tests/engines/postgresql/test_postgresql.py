@@ -20,7 +20,7 @@ from cronlock.errors import BackendUnavailable, ForeignValue
 from cronlock.lease.leases import Leases
 from cronlock.lease.store import Cell
 from cronlock.lease.vocabulary import HELD, Grant
-from cronlock.testing import LONG, NASTY_KEYS, eventually, granted, make_claim, make_ending, refused
+from cronlock.testing import LONG, NASTY_KEYS, eventually, granted, make_claim, make_ending, refused, run_of
 from labs.impostors import impostor, listening
 from labs.servers.postgresql import PostgresqlServer
 from labs.servers.process import HOST
@@ -47,8 +47,7 @@ def test_encoding_that_lacks_most_letters(server: PostgresqlServer, open_at: Ope
     for key in NASTY_KEYS:
         grant = granted(node.acquire(make_claim(key, host="n\u00e4h", program="\U0001f512\udcff")))
         conflict = refused(node.acquire(make_claim(key)), HELD)
-        assert conflict.run is not None
-        assert conflict.run.host == "n\u00e4h"
+        assert run_of(conflict).host == "n\u00e4h"
         assert node.release(grant, make_ending(), keep_hold=False)
     assert sorted(node.keys()) == sorted(NASTY_KEYS)
 

@@ -21,7 +21,7 @@ from cronlock.errors import BackendUnavailable
 from cronlock.lease.leases import Leases
 from cronlock.lease.timing import deadline as deadline_of
 from cronlock.lease.vocabulary import HELD, HOLD, Conflict, Grant
-from cronlock.testing import eventually, fresh_key, granted, make_claim, make_ending, refused
+from cronlock.testing import eventually, fresh_key, granted, make_claim, make_ending, record_of, refused
 from cronlock.testing.cells import read
 from cronlock.testing.cells import try_swap as swap
 from labs.servers.aws import ENVIRON, AwsServer, MinistackServer
@@ -105,8 +105,7 @@ class Clocks:
         assert before + 100.0 <= self.ends(server, key)[0] < time.time() + 101.5
         assert wrong.release(grant, make_ending(), keep_hold=True)
         assert 30.0 < refused(node.acquire(make_claim(key)), HOLD).remaining <= 52.0
-        record = node.read(key)
-        assert record is not None
+        record = record_of(node, key)
         assert record.last is not None
         assert after - 20.0 < record.last.started_at <= (record.last.ended_at or 0.0) < time.time() + 2.0
         wrong.close()
