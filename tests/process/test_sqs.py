@@ -133,7 +133,7 @@ def test_commands_that_are_refused(place: Place, command: tuple[str, ...], statu
 def test_doctor_is_content(place: Place) -> None:
     """The doctor makes a queue of its own, which the next doctor finds, and finds nothing wrong."""
     node = place.node
-    for expected in ("made queue", "is there already"):
+    for expected in ("made queue", "exists already"):
         status, out, _ = call(node, "doctor", "--create", "--json")
         document = json.loads(out)
         assert (status, document["level"]) == (0, "ok")

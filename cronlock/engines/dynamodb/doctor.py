@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding
-from ...doctor.probe import PROGRAM
-from ...errors import BackendUnavailable, ConfigError
+from ...errors import BackendUnavailable
+from ..wire import aws_doctor
 from ..wire.aws import Denied
-from ..wire.doctor import REACHABLE, judge_server_clock
+from ..wire.doctor import judge_server_clock
 from .item import KEY
 from .store import DynamoDBStore
 
@@ -30,37 +30,15 @@ _MAKING = 90.0
 def create(case: Case) -> Iterator[Finding]:
     """Make the table unless there is one of that name. Raises BackendUnavailable, and ConfigError."""
     table = case.store(DynamoDBStore).table
-    try:
-        made = table.create(time.monotonic() + max(case.timeout, _MAKING))
-    except Denied as error:
-        remedy = "run this once with credentials that may dynamodb:CreateTable, or use the manual's templates"
-        yield Finding("create", BAD, str(error), remedy)
-        return
-    yield Finding("create", OK, f"made table {table.name}" if made else f"table {table.name} is there already")
+    deadline = time.monotonic() + max(case.timeout, _MAKING)
+    yield aws_doctor.create(f"table {table.name}", lambda: table.create(deadline), "dynamodb:CreateTable")
 
 
 def reach(case: Case) -> Iterator[Finding]:
     """Find credentials, connect, and see that the table is there. Raises BackendUnavailable."""
     store = case.store(DynamoDBStore)
-    service = store.service
     case.share_key()
-    try:
-        text = f"{service.source}, region {service.region}"
-    except (BackendUnavailable, ConfigError) as error:
-        yield Finding("credentials", BAD, str(error))
-        return
-    yield Finding("credentials", OK, text)
-    try:
-        # Whether it is there or not: who answers is reached.
-        store.table.get(case.key, case.deadline())
-    except ConfigError as error:
-        yield Finding(REACHABLE, OK, service.endpoint)
-        yield Finding("table", BAD, str(error), "make it: cronlock doctor --create, or the manual's templates")
-        return
-    except Denied as error:
-        yield Finding("permissions", BAD, str(error))
-        return
-    yield Finding(REACHABLE, OK, service.endpoint)
+    yield from aws_doctor.reach(store.service, "table", lambda: store.table.get(case.key, case.deadline()))
 
 
 def examine(case: Case) -> Iterator[Finding]:
@@ -68,7 +46,7 @@ def examine(case: Case) -> Iterator[Finding]:
     store = case.store(DynamoDBStore)
     yield from _table(case, store)
     yield from _expiry(case, store)
-    yield _listing(store)
+    yield aws_doctor.count_keys(store, "dynamodb:Scan")
     yield judge_server_clock(store.service.times, store.service.clock.wall(), case.hold)
 
 
@@ -113,14 +91,3 @@ def _expiry(case: Case, store: DynamoDBStore) -> Iterator[Finding]:
     if told.get("TimeToLiveStatus") in ("ENABLED", "ENABLING"):
         text = f"by attribute {told.get('AttributeName')!r}: cronlock writes none, so nothing is deleted"
         yield Finding("expiry", NOTE, text)
-
-
-def _listing(store: DynamoDBStore) -> Finding:
-    try:
-        names = list(store.keys())
-    except Denied:
-        return Finding("keys", NOTE, "`cronlock status` cannot list them: these credentials may not dynamodb:Scan")
-    except BackendUnavailable as error:
-        return Finding("keys", WARNING, f"cannot list them: {error}")
-    number = sum(not name.startswith(f"{PROGRAM} ") for name in names)
-    return Finding("keys", OK, f"{number} with a record", values={"keys": number})

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import closing
 
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, at, judge_share, number, span
-from ...errors import BackendError, BackendUnavailable
 from ..wire.aws_signature import parse_date
-from ..wire.doctor import connect_all, judge_credentials, judge_ensemble, look_at_clock
+from ..wire.doctor import ask_each, connect_all, judge_credentials, judge_ensemble, look_at_clock
 from ..wire.stream import place as show
 from .api import PORT, Cluster, Refusal, Server
 from .messages import Answer, text_of
@@ -37,36 +37,31 @@ def reach(case: Case) -> Iterator[Finding]:
 def examine(case: Case) -> Iterator[Finding]:
     """Look at each server that the URL names, and at the ensemble that they make. Raises BackendError."""
     cluster = Cluster(case.url)
-    status: dict[str, Answer] = {}
-    silent = []
-    for place in case.url.need_hosts(PORT):
-        server = cluster.server(*place)
-        try:
-            status[show(*place)] = server.ask("/v3/maintenance/status", {}, case.deadline())
-            yield from at(show(*place), _server(case, server, status[show(*place)]))
-        except BackendUnavailable as error:
-            silent.append(str(error))
-        finally:
-            server.close()
-    try:
+
+    def look(place: tuple[str, int]) -> tuple[Answer, list[Finding]]:
+        with closing(cluster.server(*place)) as server:
+            status = server.ask("/v3/maintenance/status", {}, case.deadline())
+            return status, [*at(show(*place), _server(case, server, status))]
+
+    looks, silent = ask_each(case.url.need_hosts(PORT), look)
+    for _, findings in looks.values():
+        yield from findings
+    status = {place: one for place, (one, _) in looks.items()}
+    with closing(cluster):
         members = cluster.ask("/v3/cluster/member/list", {}, case.deadline()).parts("members")
         yield _judge_ensemble(status, silent, members)
         yield _alarms(cluster, case)
         yield from _compaction(cluster, case)
-    finally:
-        cluster.close()
 
 
 def _credentials(case: Case) -> Iterator[Finding]:
     """Find out what user and password are good for. Raises BackendError."""
-    cluster = Cluster(case.url)
-    try:
-        cluster.ask("/v3/kv/range", {"key": "AA=="}, case.deadline())
-    except Refusal as error:
-        if "permission denied" not in error.said:  # Of that key; what the lease needs, the lease shows.
-            raise
-    finally:
-        cluster.close()
+    with closing(Cluster(case.url)) as cluster:
+        try:
+            cluster.ask("/v3/kv/range", {"key": "AA=="}, case.deadline())
+        except Refusal as error:
+            if "permission denied" not in error.said:  # Of that key; what the lease needs, the lease shows.
+                raise
     user = case.url.user
     if user is not None and not cluster.asks_for_users:
         text = f"{user}, which is not looked at: the servers' authentication is off"
@@ -81,19 +76,18 @@ def _credentials(case: Case) -> Iterator[Finding]:
 
 def _login_seconds(case: Case) -> float:
     """Return how long a server takes to look at the password, which each run and each skip shows it."""
-    cluster, times = Cluster(case.url), []
-    for place in case.url.need_hosts(PORT):
-        server = cluster.server(*place)
-        try:
+    cluster = Cluster(case.url)
+
+    def log_in(place: tuple[str, int]) -> float:
+        with closing(cluster.server(*place)) as server:
             server.get("/version", case.deadline())  # Connects.
             before = time.monotonic()
             cluster.authorization(server, case.deadline(), anew=True)
-            times.append(time.monotonic() - before)
-        except BackendError:
-            continue  # Said of this server elsewhere.
-        finally:
-            server.close()
-    return min(times, default=0.0)
+            return time.monotonic() - before
+
+    # Why a server did not answer is said elsewhere.
+    times, _ = ask_each(case.url.need_hosts(PORT), log_in)
+    return min(times.values(), default=0.0)
 
 
 def _judge_login(seconds: float) -> Finding:

@@ -8,12 +8,10 @@ from contextlib import closing
 
 from ... import durations
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, decide, judge_share, number, plain, size
-from ...errors import BackendUnavailable
-from ..wire import sql
-from ..wire.doctor import ANSWER, connect_all, judge_peer, look_at_clock
+from ..wire import sql, sql_doctor
+from ..wire.doctor import ANSWER, ask_each, connect_all, judge_peer, look_at_clock
 from ..wire.sql import Refused
-from ..wire.sql_doctor import CREATE, GRANTS, judge_table, log_in
-from ..wire.stream import place as show
+from ..wire.sql_doctor import CREATE, judge_table, log_in
 from . import sql as statements
 from .link import Link
 from .store import DENIED, PORT, SSL_MODES, MysqlStore
@@ -53,17 +51,9 @@ _COLUMNS = (
 def create(case: Case) -> Iterator[Finding]:
     """Make the table unless there is one of that name. Raises ConfigError without a database, and BackendError."""
     store = case.store(MysqlStore)
-    try:
-        if _rows(case, _TABLE):
-            yield Finding("create", OK, f"table {store.table} is there already")
-            return
-        _query(case, statements.statement(statements.CREATE, store.quoted_table))
-    except Refused as error:
-        remedy = "run this once with the URL of a user who may CREATE in the database"
-        remedy += f", then GRANT {GRANTS} ON {store.table} TO who runs jobs"
-        yield Finding("create", BAD, str(error), remedy if error.code in DENIED else None)
-        return
-    yield Finding("create", OK, f"made table {store.table}")
+    text = statements.statement(statements.CREATE, store.quoted_table)
+    who = "a user who may CREATE in the database"
+    yield sql_doctor.create(store.table, lambda: _rows(case, _TABLE), lambda: _query(case, text), who, DENIED)
 
 
 def reach(case: Case) -> Iterator[Finding]:
@@ -101,17 +91,17 @@ def examine(case: Case) -> Iterator[Finding]:
 def _several(case: Case) -> Iterator[Finding]:
     """Look at which servers take writes: two that know nothing of each other would both grant a key."""
     servers = case.store(MysqlStore).servers
+
+    def ask(place: tuple[str, int] | str) -> dict[str, str]:
+        with closing(servers.log_in(place, time.monotonic() + case.timeout / len(servers.places))) as link:
+            link.limit(case.deadline())
+            ((_, rows),) = link.ask([_show_global("VARIABLES", _WRITES)])
+        return _by_name(rows)
+
+    answers, failures = ask_each(servers.places, ask)
+    yield from (Finding(ANSWER, NOTE, failure) for failure in failures)
     takes_writes = {}
-    for place in servers.places:
-        shown = place if isinstance(place, str) else show(*place)
-        try:
-            with closing(servers.log_in(place, time.monotonic() + case.timeout / len(servers.places))) as link:
-                link.limit(case.deadline())
-                ((_, rows),) = link.ask([_show_global("VARIABLES", _WRITES)])
-        except BackendUnavailable as error:
-            yield Finding(ANSWER, NOTE, f"{shown}: {error}")
-            continue
-        told = _by_name(rows)
+    for shown, told in answers.items():
         if told.get("read_only", "OFF").upper() == "OFF":
             takes_writes[shown] = told.get("wsrep_on") == "ON" or bool(told.get("group_replication_group_name"))
         else:

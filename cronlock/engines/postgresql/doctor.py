@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import ssl
+from functools import partial
 
 from ... import durations
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, decide, judge_share, number, size
+from ..wire import sql_doctor
 from ..wire.doctor import certificate, connect_all, look_at_clock
 from ..wire.sql import Refused
-from ..wire.sql_doctor import CREATE, GRANTS, judge_table, log_in
+from ..wire.sql_doctor import CREATE, judge_table, log_in
 from ..wire.stream import senseless
 from . import sql as statements
 from .link import PRODUCT
@@ -51,17 +53,8 @@ SELECT current_setting('server_version'), extract(epoch FROM clock_timestamp() -
 def create(case: Case) -> Iterator[Finding]:
     """Make the table unless there is one of that name. Raises BackendError when the server does not answer."""
     store = case.store(PostgresqlStore)
-    if _table(case) is not None:
-        yield Finding("create", OK, f"table {store.table} is there already")
-        return
-    try:
-        _ask(case, statements.CREATE, 0)
-    except Refused as error:
-        if error.code not in _THERE_ALREADY:  # Another doctor was faster.
-            remedy = "run this once with the URL of a role that may CREATE in the schema"
-            yield Finding("create", BAD, str(error), f"{remedy}, then GRANT {GRANTS} ON {store.table} TO who runs jobs")
-            return
-    yield Finding("create", OK, f"made table {store.table}")
+    make, who = partial(_ask, case, statements.CREATE, 0), "a role that may CREATE in the schema"
+    yield sql_doctor.create(store.table, lambda: _table(case), make, who, (DENIED,), _THERE_ALREADY)
 
 
 def reach(case: Case) -> Iterator[Finding]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import redis
 
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, at, decide
-from ...errors import BackendUnavailable
-from ..wire.doctor import connect_all, tls_of
+from ..wire.doctor import ask_each, connect_all, tls_of
 from ..wire.stream import place as show
 from .doctor import PORT, ask, examine_server, fields, lists_keys, log_in, servers
 from .resp import ReplyError, Server
@@ -49,23 +50,18 @@ def _sentinels(case: Case) -> Finding:
     service = case.url.path[1:].partition("/")[0].encode()
     params = case.url.params
     login = (params.get("sentinel_user"), params["sentinel_password"]) if "sentinel_password" in params else None
-    agree, doubts = 0, []
     places = case.url.need_hosts(_SENTINEL_PORT)
-    for place in places:
-        server = Server(f"sentinel {show(*place)}", place, credentials=login, tls=tls_of(case.url))
-        try:
+
+    def ask_for_quorum(place: tuple[str, int]) -> str:
+        """Return why the sentinel refuses to say that it sees a quorum; empty if it sees one."""
+        with closing(Server(f"sentinel {show(*place)}", place, credentials=login, tls=tls_of(case.url))) as server:
             answer = ask(case, server, [b"SENTINEL", b"CKQUORUM", service])
-        except BackendUnavailable as error:
-            doubts.append(str(error))
-            continue
-        finally:
-            server.close()
-        if isinstance(answer, ReplyError):
-            doubts.append(str(answer.refusal(server.name)))
-            if "NOQUORUM" not in answer.text:
-                agree += 1  # It may not be asked, but is there.
-        else:
-            agree += 1
+            return str(answer.refusal(server.name)) if isinstance(answer, ReplyError) else ""
+
+    answers, silent = ask_each(places, ask_for_quorum)
+    doubts = [*filter(None, answers.values()), *silent]
+    # A user who may not ask is refused by a sentinel that is there.
+    agree = sum("NOQUORUM" not in doubt for doubt in answers.values())
     text = f"{agree} of {len(places)} that the URL names see a quorum" + "".join(f"; {doubt}" for doubt in doubts)
     return decide(
         "sentinels",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding
-from ...doctor.probe import PROGRAM
-from ...errors import BackendUnavailable, ConfigError
+from ...errors import BackendUnavailable
+from ..wire import aws_doctor
 from ..wire.aws import Denied
-from ..wire.doctor import REACHABLE, judge_server_clock
+from ..wire.doctor import judge_server_clock
 from .objects import Careless, Objects, prefix_of
 from .store import S3Store
 
@@ -29,37 +30,17 @@ _RACERS = 8
 def create(case: Case) -> Iterator[Finding]:
     """Make the bucket unless it is there. Raises BackendUnavailable, and ConfigError."""
     objects = case.store(S3Store).objects
-    try:
-        made = objects.create(time.monotonic() + case.timeout)
-    except Denied as error:
-        remedy = "run this once with credentials that may s3:CreateBucket, or use the manual's templates"
-        yield Finding("create", BAD, str(error), remedy)
-        return
-    yield Finding(
-        "create", OK, f"made bucket {objects.bucket}" if made else f"bucket {objects.bucket} is there already"
-    )
+    make = partial(objects.create, time.monotonic() + case.timeout)
+    yield aws_doctor.create(f"bucket {objects.bucket}", make, "s3:CreateBucket")
 
 
 def reach(case: Case) -> Iterator[Finding]:
     """Find credentials, connect, and see that the bucket is there. Raises BackendUnavailable."""
     objects = case.store(S3Store).objects
     case.share_key()
-    try:
-        text = f"{objects.source}, region {objects.region}"
-    except (BackendUnavailable, ConfigError) as error:
-        yield Finding("credentials", BAD, str(error))
-        return
-    yield Finding("credentials", OK, text)
-    try:
-        objects.get(case.key, case.deadline())
-    except ConfigError as error:
-        yield Finding(REACHABLE, OK, objects.endpoint)
-        yield Finding("bucket", BAD, str(error), "make it: cronlock doctor --create, or the manual's templates")
-        return
-    except Denied as error:
-        yield Finding("permissions", BAD, f"{error}; without s3:ListBucket a missing object is refused, too")
-        return
-    yield Finding(REACHABLE, OK, objects.endpoint)
+    look = partial(objects.get, case.key, case.deadline())
+    hint = "; without s3:ListBucket AWS refuses a missing object, too"
+    yield from aws_doctor.reach(objects, "bucket", look, hint=hint)
 
 
 def examine(case: Case) -> Iterator[Finding]:
@@ -67,7 +48,7 @@ def examine(case: Case) -> Iterator[Finding]:
     store = case.store(S3Store)
     yield _conditions(case, store.objects)
     yield from _versions(case, store.objects)
-    yield _listing(store)
+    yield aws_doctor.count_keys(store, "s3:ListBucket")
     yield judge_server_clock(store.service.times, store.service.clock.wall(), case.hold)
 
 
@@ -111,12 +92,3 @@ def _versions(case: Case, objects: Objects) -> Iterator[Finding]:
         yield Finding("versions", WARNING, "each write leaves a version that nothing removes", remedy)
     else:
         yield Finding("versions", NOTE, "each write leaves a version, until the lifecycle rule removes it")
-
-
-def _listing(store: S3Store) -> Finding:
-    try:
-        names = list(store.keys())
-    except BackendUnavailable as error:
-        return Finding("keys", WARNING, f"cannot list them: {error}")
-    number = sum(not name.startswith(f"{PROGRAM} ") for name in names)
-    return Finding("keys", OK, f"{number} with a record", values={"keys": number})

@@ -5,8 +5,9 @@ from __future__ import annotations
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, at
 from ...doctor.probe import PROGRAM
 from ...errors import BackendUnavailable, ConfigError
+from ..wire import aws_doctor
 from ..wire.aws import Denied
-from ..wire.doctor import REACHABLE, judge_server_clock
+from ..wire.doctor import judge_made, judge_server_clock
 from .backend import SqsBackend
 from .queue import ATTRIBUTES, RETENTION
 from .wire import INVISIBLE, VISIBLE, NoQueue, Queues, count, once_there
@@ -29,7 +30,7 @@ def create(case: Case) -> Iterator[Finding]:
     name = queues.name(key)
     try:
         queues.look(key, case.deadline())
-        yield Finding("create", OK, f"queue {name} is there already")
+        yield judge_made(f"queue {name}", made=False)
     except NoQueue:
         queues.create(key, case.deadline())
         deadline = case.deadline()
@@ -37,7 +38,7 @@ def create(case: Case) -> Iterator[Finding]:
             once_there(lambda: queues.look(key, deadline), deadline)
         except NoQueue:
             pass  # Who looks next finds out.
-        yield Finding("create", OK, f"made queue {name}, for doctors")
+        yield judge_made(f"queue {name}", made=True)
     if case.url.params.get("create") != "yes":
         attributes = ",".join(f"{one}={value}" for one, value in ATTRIBUTES.items())
         text = f"write create=yes into the URL, or make {queues.name('KEY')} with {attributes}"
@@ -50,23 +51,15 @@ def reach(case: Case) -> Iterator[Finding]:
     Raises BackendUnavailable, and ConfigError.
     """
     queues, key = _queues_of(case)
-    service = queues.service
-    try:
-        source, endpoint = service.source, service.endpoint
-    except (ConfigError, BackendUnavailable) as error:
-        yield Finding("credentials", BAD, str(error), "give the machine a role, or see the AWS tools' documentation")
-        return
-    yield Finding("credentials", OK, f"from {source}")
-    try:
-        queues.look(key, case.deadline())
-    except NoQueue:
-        if case.url.params.get("create") != "yes":
-            # Whether it is there or not: who answers is reached.
-            yield Finding(REACHABLE, OK, endpoint)
-            text = f"there is no queue {queues.name(key)} for doctors"
-            yield Finding("queue", BAD, text, "make it: cronlock doctor --create")
-            return
-    yield Finding(REACHABLE, OK, endpoint)
+
+    def look() -> None:
+        try:
+            queues.look(key, case.deadline())
+        except NoQueue:
+            if case.url.params.get("create") != "yes":
+                raise ConfigError(f"there is no queue {queues.name(key)} for doctors") from None
+
+    yield from aws_doctor.reach(queues.service, "queue", look, make="make it: cronlock doctor --create")
 
 
 def examine(case: Case) -> Iterator[Finding]:

@@ -14,13 +14,17 @@ from .stream import place as show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
+    from typing import TypeVar, Union
 
     from ...doctor.probe import Case
     from ...lease.server_clock import ServerClock
     from ..url import URL
 
     Place = tuple[str, int]
+    _T = TypeVar("_T")
+    #: Host and port, or the path of a Unix socket.
+    _Place = TypeVar("_Place", Place, Union[Place, str])
 
 REACHABLE = "reachable"
 ANSWER = "answer"
@@ -36,17 +40,16 @@ def connect_all(case: Case, default_port: int, down: str | None = None) -> Gener
     """
     places = case.url.need_hosts(default_port)
     share = case.timeout / len(places)
-    reached, failures = [], []
-    for place in places:
-        try:
-            Stream.connect_tcp(show(*place), *place, time.monotonic() + share).close()
-            reached.append(place)
-        except BackendUnavailable as error:
-            failures.append(str(error))
+
+    def connect(place: Place) -> Place:
+        Stream.connect_tcp(show(*place), *place, time.monotonic() + share).close()
+        return place
+
+    reached, failures = ask_each(places, connect)
     if not reached:
         yield Finding(REACHABLE, BAD, "; ".join(failures))
         return False
-    text, failed = ", ".join(show(*place) for place in reached), "; ".join(failures)
+    text, failed = ", ".join(reached), "; ".join(failures)
     found = decide(
         REACHABLE,
         (not failures, OK, text, None),
@@ -55,9 +58,25 @@ def connect_all(case: Case, default_port: int, down: str | None = None) -> Gener
     )
     yield found
     context = tls_of(case.url)
-    checked = [certificate(place, context, share) for place in reached] if context is not None else []
+    checked = [certificate(place, context, share) for place in reached.values()] if context is not None else []
     yield from checked
     return BAD not in (found.level, *(one.level for one in checked))
+
+
+def ask_each(places: Iterable[_Place], ask: Callable[[_Place], _T]) -> tuple[dict[str, _T], list[str]]:
+    """Return what `ask` gets from each server, by its address, and why the others did not answer."""
+    answers, failures = {}, []
+    for place in places:
+        try:
+            answers[place if isinstance(place, str) else show(*place)] = ask(place)
+        except BackendUnavailable as error:
+            failures.append(str(error))
+    return answers, failures
+
+
+def judge_made(what: str, *, made: bool) -> Finding:
+    """Report that `what` was made, or existed before."""
+    return Finding("create", OK, f"made {what}" if made else f"{what} exists already")
 
 
 def tls_of(url: URL) -> ssl.SSLContext | None:

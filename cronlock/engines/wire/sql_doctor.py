@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...doctor.findings import BAD, OK, Finding, decide
 from ...errors import BackendUnavailable, ConfigError
 from . import sql
-from .doctor import ANSWER, REACHABLE
+from .doctor import ANSWER, REACHABLE, judge_made
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,27 @@ if TYPE_CHECKING:
 #: What a user has to be granted who runs jobs, with what lets the doctor remove its probe.
 GRANTS = f"{sql.GRANTS}, DELETE"
 CREATE = "make it: cronlock doctor --create"
+
+
+def create(
+    table: str,
+    exists: Callable[[], object],
+    make: Callable[[], object],
+    who: str,
+    denied: Sequence[object],
+    raced: Sequence[object] = (),
+) -> Finding:
+    """Make `table` unless it exists; codes of refusals: `denied` to all but `who`, `raced` by another doctor."""
+    made = False
+    try:
+        if not exists():
+            make()
+            made = True
+    except sql.Refused as error:
+        if error.code not in raced:
+            remedy = f"run this once with the URL of {who}, then GRANT {GRANTS} ON {table} TO who runs jobs"
+            return Finding("create", BAD, str(error), remedy if error.code in denied else None)
+    return judge_made(f"table {table}", made=made)
 
 
 def log_in(

@@ -9,7 +9,7 @@ from kazoo.protocol.serialization import Exists
 
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding
 from ...errors import BackendUnavailable
-from ..wire.doctor import alone, connect_all, judge_credentials, judge_ensemble, look_at_clock, tls_of
+from ..wire.doctor import alone, ask_each, connect_all, judge_credentials, judge_ensemble, look_at_clock, tls_of
 from ..wire.stream import Stream
 from ..wire.stream import place as show
 from .session import Session
@@ -45,27 +45,24 @@ def examine(case: Case) -> Iterator[Finding]:
 
 
 def _ensemble(case: Case) -> Iterator[Finding]:
-    modes: dict[str, str] = {}
-    versions: set[str] = set()
-    silent = []
-    places = case.url.need_hosts(DEFAULT_PORT)
-    for place in places:
-        name = show(*place)
-        try:
-            _open_session(case, place)
-            told = _four_letters(case, place)
-        except BackendUnavailable as error:
-            silent.append(str(error))
-            continue
-        mode = re.search(r"^Mode: (\w+)", told, re.MULTILINE)
-        version = re.search(r"^Zookeeper version: ([0-9.]+)", told, re.MULTILINE)
-        modes[name] = mode.group(1) if mode else "unknown"
-        versions.update([version.group(1)] if version else [])
+    def look(place: tuple[str, int]) -> str:
+        _open_session(case, place)
+        return _four_letters(case, place)
+
+    answers, silent = ask_each(case.url.need_hosts(DEFAULT_PORT), look)
+    modes = {place: _after("Mode", told) or "unknown" for place, told in answers.items()}
+    versions = {_after("Zookeeper version", told) for told in answers.values()} - {""}
     yield _judge_ensemble(modes, silent)
     if versions:
         yield Finding("server", OK, f"ZooKeeper {', '.join(sorted(versions))}")
     else:
         yield Finding("server", NOTE, "cannot tell version and role: srvr is not in 4lw.commands.whitelist")
+
+
+def _after(name: str, text: str) -> str:
+    """Return the word behind `name` in what a server says of itself; empty if it says none."""
+    found = re.search(rf"^{name}: ([\w.]+)", text, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _judge_ensemble(modes: dict[str, str], silent: list[str]) -> Finding:

@@ -1,4 +1,4 @@
-"""What `cronlock doctor` finds on DynamoDB: credentials, the table and its settings, permissions, the clock."""
+"""`cronlock doctor` on DynamoDB: credentials, the table and its settings, permissions, the clock."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_table_is_made_once(case: probe.Case) -> None:
     missing = _one(list(doctor.reach(case)), "table")
     assert (missing.level, "cronlock doctor --create" in str(missing.remedy)) == (BAD, True)
     assert [(one.level, one.text.startswith("made table")) for one in doctor.create(case)] == [(OK, True)]
-    assert [(one.level, "there already" in one.text) for one in doctor.create(case)] == [(OK, True)]
+    assert [(one.level, "exists already" in one.text) for one in doctor.create(case)] == [(OK, True)]
     assert {one.level for one in doctor.reach(case)} == {OK}
     found = list(doctor.examine(case))
     # Not even that it can be deleted is to be noted.
@@ -88,7 +88,7 @@ def test_probe_that_may_not_be_removed(case: probe.Case, gate: Gate, monkeypatch
 
 
 def test_probe_of_another_doctor_stays(case: probe.Case) -> None:
-    """What another doctor of this host is at just now is not removed under its hands."""
+    """A probe's record is not removed while another doctor of this host uses it."""
     list(doctor.create(case))
     list(doctor.reach(case))
     grant = granted(case.backend.acquire(make_claim(case.key)))
@@ -97,7 +97,7 @@ def test_probe_of_another_doctor_stays(case: probe.Case) -> None:
 
 
 def test_permissions(case: probe.Case, gate: Gate) -> None:
-    """What a run needs is bad if it may not be done; what the doctor needs besides is a note."""
+    """A missing permission of runs is bad; one that only the doctor needs is a note."""
     list(doctor.create(case))
     gate.allowed = set()
     denied = _one(list(doctor.reach(case)), "permissions")

@@ -1,4 +1,4 @@
-"""What `cronlock doctor` finds on S3: credentials, the bucket, whether conditions are kept, permissions, the clock."""
+"""`cronlock doctor` on S3: credentials, the bucket, conditional writes, permissions, the clock."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_bucket_is_made_once(case: probe.Case) -> None:
     missing = _one(list(doctor.reach(case)), "bucket")
     assert (missing.level, "cronlock doctor --create" in str(missing.remedy)) == (BAD, True)
     assert [(one.level, one.text.startswith("made bucket")) for one in doctor.create(case)] == [(OK, True)]
-    assert [(one.level, "there already" in one.text) for one in doctor.create(case)] == [(OK, True)]
+    assert [(one.level, "exists already" in one.text) for one in doctor.create(case)] == [(OK, True)]
     assert {one.level for one in doctor.reach(case)} == {OK}
     assert {one.level for one in doctor.examine(case)} == {OK}
 
@@ -70,7 +70,7 @@ def test_probe_leaves_nothing(case: probe.Case) -> None:
 
 
 def test_permissions(case: probe.Case, gate: Gate) -> None:
-    """What a run needs is bad if it may not be done; what the doctor needs besides is a note or nothing."""
+    """A missing permission of runs is bad; one that only the doctor needs is a note or nothing."""
     list(doctor.create(case))
     gate.allowed = set()
     denied = _one(list(doctor.reach(case)), "permissions")

@@ -1,4 +1,4 @@
-"""What the doctors of PostgreSQL and MySQL both find of their table, and of servers that do not answer."""
+"""Tests of both SQL doctors: the table, and servers that do not answer."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class TableDoctor:
     """The tests; a module that has them has the fixtures `server`, with a user guest, and `table`, a name."""
 
     scheme = ""
-    #: What the finding of the server begins with.
+    #: The start of the finding "server".
     product = ""
-    #: What stands behind the table's name, and the row's name of the key "kept".
+    #: The text after the table's name, and the name of the row of the key "kept".
     shown = ""
     kept: object = "kept"
     #: The guest's password.
     password: str | None = None
-    #: What a guest without any right is told, by which finding; and what lets him see the table.
+    #: The finding of a guest without privileges, and its text; the statement that lets the guest see the table.
     locked_out = "", ""
     lets_see: str | None = None
 
@@ -41,7 +41,7 @@ class TableDoctor:
         assert made.one("create").text == f"made table {table}"
         assert BAD not in made.levels().values()
         server.run(f"INSERT INTO {table} VALUES ('kept', 'v', 'r', 0, 0)")
-        assert Look(url, create=True).one("create").text == f"table {table} is there already"
+        assert Look(url, create=True).one("create").text == f"table {table} exists already"
         assert server.run(f"SELECT name FROM {table}") == [(self.kept,)]
 
     def test_all_is_well(self, server: Any, table: str) -> None:
@@ -56,7 +56,7 @@ class TableDoctor:
         assert server.run(f"SELECT * FROM {table}") == []
 
     def test_who_may_not_make_it(self, server: Any, table: str) -> None:
-        """Who may not make a table is told who can, and what to grant."""
+        """A user who may not make a table is told who can, and what to grant."""
         if self.lets_see is not None:
             server.run(self.lets_see)
         found = Look(self.guest(server, table), create=True).one("create")
@@ -84,7 +84,7 @@ class TableDoctor:
         assert server.run(f"SELECT * FROM {table}") == []
 
     def test_table_of_others(self, server: Any, table: str) -> None:
-        """What lacks columns is left as it is, with what to do about it."""
+        """A table that lacks columns is left unchanged, with a remedy."""
         url = server.url(table=table)
         server.run(f"CREATE TABLE {table} (name VARCHAR(10))")
         found = Look(url).one("table")
@@ -94,7 +94,7 @@ class TableDoctor:
         assert Look(url).one("table").level == BAD
 
     def test_nobody_is_there(self, server: Any) -> None:
-        """A port where nobody listens, and a server that says nothing, are one finding each, in time."""
+        """A closed port and a silent server are one finding each, in time."""
         assert Look(f"{self.scheme}://{HOST}:{free_port()}/db").levels() == {"reachable": BAD}
         with Proxy(server.port) as proxy:
             proxy.drop_all()
