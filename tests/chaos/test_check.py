@@ -127,7 +127,7 @@ class TestOverlaps:
         assert made.kinds() == [findings.OVERLAP] * 3
 
     def test_daemon_of_a_killed_command(self, made: Made) -> None:
-        """What a command that a fault killed leaves behind is no part of the run any more."""
+        """Processes that a command left behind when a fault killed it are not counted as the run's."""
         run = made.begun(1, hold=0.0)
         made.fault(2, 2, run=run, process="command", signal=9)
         made.beat(2, run)
@@ -229,7 +229,7 @@ class TestTicks:
         assert made.verdict().is_good()
 
     def test_lost(self, made: Made) -> None:
-        """A tick that a healthy node asked for in vain, though the key was free, is lost."""
+        """A tick is lost if a healthy node was refused although the key was free."""
         made.tick(1, "t1")
         made.skip(1, "a", "t1")
         assert sorted(made.kinds()) == [findings.LOST, findings.STUCK]
@@ -327,7 +327,7 @@ class TestStatuses:
 
     @pytest.mark.parametrize("status", [0, 70, 78, -6])
     def test_of_a_skip(self, made: Made, status: int) -> None:
-        """Who ran nothing has the status of a skip."""
+        """A run that started nothing has the exit status of a skip."""
         made.run(0.5, 3)
         run = made.spawn(1, "b")
         made.exit(1.1, run, status)
@@ -354,7 +354,7 @@ class TestStatuses:
         [("wrapper", 9, -9), ("guard", 9, 70), ("both", 9, -9), ("command", 9, 137), ("wrapper", 15, 143)],
     )
     def test_of_signals(self, made: Made, process: str, signal: int, status: int) -> None:
-        """What a signal may cause is right for the run that got it, and for no other."""
+        """A signal excuses its consequences for the run that got it, and for no other."""
         for hit in (True, False):
             run = made.spawn(100 if hit else 1)
             if hit:
@@ -372,7 +372,7 @@ class TestStatuses:
         assert made.kinds() == [findings.STATUS]
 
     def test_that_a_fault_of_another_run_may_cause(self, made: Made) -> None:
-        """What hit one run explains no other, on the same node neither."""
+        """A fault that hit one run excuses no other, not even on the same node."""
         other = made.run(1, 3, key="other")
         made.fault(1, 3, run=other, nodes=["a"], process="wrapper", signal=19, statuses=[70])
         run = made.spawn(1.5, "a")
@@ -401,7 +401,7 @@ class TestStatuses:
 
 
 class TestProcesses:
-    """What lives too long."""
+    """Processes that outlive their lease are found."""
 
     def test_after_the_lease(self, made: Made) -> None:
         """A beat later than the ttl after the wrapper's death outlives the lease."""
@@ -448,7 +448,7 @@ class TestRead:
     """Histories as files."""
 
     def test_written_by_several(self, tmp_path: Path) -> None:
-        """What several writers append is read as one history."""
+        """The lines of several writers are read as one history."""
         path = tmp_path / "history"
         driver, other = Writer(path), Writer(path)
         driver.plan(backend="file", seed=1, ttl=TTL, hold=HOLD, nodes=["a"], length=3)

@@ -59,7 +59,7 @@ def test_tracks_do_not_overlap() -> None:
 
 
 def test_tracks_are_apart() -> None:
-    """What happens on one track does not depend on which faults there are on another."""
+    """The plan of one track does not depend on the faults of another."""
     alone = _plan(2, [kind for kind in _KINDS if kind.track == SERVERS])
     among = [shot for shot in _plan(2, _KINDS) if shot.track == SERVERS]
     assert [(shot.name, shot.at, shot.length, shot.pick) for shot in alone] == [

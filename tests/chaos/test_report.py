@@ -42,7 +42,7 @@ def _rows(text: str) -> list[list[str]]:
 
 
 def test_sums() -> None:
-    """What several histories of a backend say is summed up, for each fault and in all."""
+    """Several histories of a backend are summed up, for each fault and in total."""
     figures = report.merge([_summary(seed=1), _summary(seed=2), _summary(backend="file", overlap=True)])
     tables = report.tables(figures)
     by_backend = {row[0]: row for row in _rows(tables["totals"])[2:]}
@@ -57,7 +57,7 @@ def test_sums() -> None:
 
 
 def test_apart() -> None:
-    """What a backend does not promise stands in a table of its own, and never among the zeros."""
+    """Effects that a backend does not rule out are in a table of their own, never among the zeros."""
     tables = report.tables(report.merge([_summary(apart=True)]))
     assert _rows(tables["totals"])[-1][5] == "**0**"
     assert [words.BACKENDS["redis"], words.FAULTS["flush"], "1", "1 overlap", "2.8 s"] in _rows(tables["apart"])
@@ -68,7 +68,7 @@ def test_apart() -> None:
     ("said", "why"), [({"harness": ["no server"]}, "harness failed"), ({"teeth": "no-guard"}, "deliberate bug")]
 )
 def test_void(said: dict[str, Any], why: str) -> None:
-    """Neither a harness that failed nor a copy with a bug proves anything: their figures are not to be had."""
+    """Figures are refused of a harness that failed and of a mutant: neither proves anything."""
     with pytest.raises(ValueError, match=why):
         report.merge([{**_summary(), **said}])
 

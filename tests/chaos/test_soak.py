@@ -46,7 +46,7 @@ def test_leaked_descriptors_are_seen() -> None:
 
 
 def test_samples_are_of_the_process() -> None:
-    """What is sampled is what the process has."""
+    """A sample shows the process's own numbers."""
     code = "import os, sys; kept = b'x' * 50_000_000; print(flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

@@ -104,7 +104,7 @@ def test_sequence_numbers_wrap() -> None:
 
 
 def test_other_frames() -> None:
-    """What is not TCP is never lost by operations."""
+    """Operations lose TCP packets only."""
     losses = Losses(1.0, 1)
     assert not losses.takes(bytes(12) + b"\x08\x06" + bytes(40))
 

@@ -1,4 +1,4 @@
-"""What tests of all engines share: keys, nodes on a server, wires to it, and the cases that a class names.
+"""Fixtures of all engines: keys, nodes on a server, wires to it, and the cases that a class names.
 
 The fixture `server` is that of the module, or of the engine's own conftest.py.
 """

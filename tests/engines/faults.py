@@ -1,4 +1,4 @@
-"""What every engine shows when the way to its server, the server, or what lies there is not as it should be.
+"""Tests of every engine under faults: of the network, of the server, and of the data there.
 
 An engine's test class subclasses what fits it and names its cases; the fixture `hooks` of its module gives its
 `FaultHooks`: see `conftest.py`.
@@ -51,7 +51,7 @@ LOSSES = pytest.mark.parametrize("loss", ["lose_requests", "lose_replies", "refu
 class Wire(Proxy):
     """A proxy that loses or holds requests from one of a number on.
 
-    A client whose request or reply was lost is hung up on, so that nobody waits for a time limit.
+    It closes the connection of a lost request or reply, so that no test waits for a time limit.
     """
 
     def __init__(self, target: int) -> None:
@@ -228,7 +228,7 @@ class StoreFaults(Nodes):
     @LOSSES
     @pytest.mark.parametrize("gives_up", [False, True])
     def test_run_with_a_loss(self, hooks: FaultHooks, b: Store, loss: str, gives_up: bool) -> None:
-        """Who asks again has the key once, for its full time, its hold too; who gives up leaves it free."""
+        """A run that asks again holds the key once, for all of its lease and hold; one that gives up leaves it free."""
         node = Leases(b)
         for number in range(1, hooks.acquire + 1):
             claim = make_claim(fresh_key(), hold=LONG)
@@ -263,7 +263,7 @@ class StoreFaults(Nodes):
 
     @pytest.mark.parametrize("step", ["first", "renewal", "end"])
     def test_swap_that_arrives_late(self, hooks: FaultHooks, b: Store, step: str) -> None:
-        """Once somebody else wrote it changes nothing, neither lease nor hold."""
+        """It changes neither lease nor hold once another node wrote."""
         for number in range(1, 2 if step == "end" else hooks.swap + 1):
             key = fresh_key()
             with hooks.wired() as (wire, far):
@@ -325,7 +325,7 @@ class StoreFaults(Nodes):
             one.close()
 
     def test_nobody_listens(self, hooks: FaultHooks, key: str) -> None:
-        """It is told at once, in one line."""
+        """The error comes at once, in one line."""
         port = free_port()
         store = hooks.open_at(port, 5.0)
         said = rf"^[^\n]*{port}\b[^\n]*[cC]onnection refused[^\n]*check host and port[^\n]*$"
@@ -340,15 +340,15 @@ def _swap_in_haste(hooks: FaultHooks, store: Store, key: str, seen: Cell, data: 
 
 
 class Strangers(Nodes):
-    """What is not cronlock's in a key's place, where a store can tell."""
+    """Foreign data in a key's place, if the store can tell."""
 
-    #: What it is, for the hooks to put there, and what is said of it.
+    #: The data, which the hooks put there, and the message.
     foreign: ClassVar[Sequence[tuple[Any, str]]] = ()
 
     def test_foreign_value_is_left_alone(
         self, hooks: FaultHooks, a: Store, b: Store, key: str, foreign: tuple[Any, str]
     ) -> None:
-        """What is not ours is named, in one line that says what to do, and never written over."""
+        """Foreign data is reported in one line with a remedy, and never overwritten."""
         value, said = foreign
         seen, node = read(b, key), Leases(a)
         claim = make_claim(key)
@@ -402,7 +402,7 @@ class Doubles(Nodes):
 
 
 class Costs(Nodes):
-    """What a run costs."""
+    """The number of requests of each step of a run."""
 
     def test_requests(self, hooks: FaultHooks, key: str) -> None:
         """A skip is one request, and all goes over one connection."""
@@ -450,7 +450,7 @@ class TLS(Nodes):
 class Impostors(Nodes):
     """Servers of another kind."""
 
-    #: What they answer, whatever they are asked.
+    #: Their reply to every request.
     nonsense: ClassVar[Sequence[bytes]] = ()
 
     @pytest.mark.parametrize("hangs_up", [True, False])
@@ -469,9 +469,9 @@ class Impostors(Nodes):
 
 
 class URLs:
-    """What URLs an engine takes."""
+    """URLs that an engine refuses."""
 
-    #: What it does not, and what is said.
+    #: The URL and the message.
     bad_url: ClassVar[Sequence[tuple[str, str]]] = ()
 
     def test_bad_url(self, bad_url: tuple[str, str]) -> None:

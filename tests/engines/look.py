@@ -1,4 +1,4 @@
-"""What the doctor finds on an engine's real servers, as its command has it find, in this process."""
+"""`cronlock doctor` in this process, on an engine's real servers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A record as this version stores it, word by word: later versions must read it, and work on it.
 
-What engines keep beside it, and what they say of anything else in a key's place, is theirs to test.
+The engines' own tests have what they store beside it, and foreign data.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def test_its_stop_is_read(data: bytes) -> None:
 
 @pytest.mark.parametrize("data", [RECORD, LATER])
 def test_it_is_worked_on(data: bytes) -> None:
-    """Its lease is respected, its owner may end it, and the next run is higher and told of it."""
+    """Its lease is respected, its owner may end it, and the next run has a higher fence and its history."""
     node = _stored(data)
     refused(node.acquire(make_claim("job")), HELD)
     held = granted(node.acquire(make_claim("job", owner=WEB4.owner)))
@@ -118,7 +118,7 @@ def test_it_is_taken_over() -> None:
 
 
 def test_what_was_stored_before_is_left_alone() -> None:
-    """A record of the unreleased layout is told in one line that says what to do."""
+    """A record of the unreleased layout is reported in one line with a remedy."""
     node = _stored(b"cronlock=1\nfence=7\nowner=web1:4001:1\n")
     with pytest.raises(ForeignValue, match=r"^simulated: job: a record of an older, .*; nothing was changed: remove"):
         node.acquire(make_claim("job"))

@@ -122,7 +122,7 @@ class Nodes:
         eventually(lambda: {run.key for run in self.runs() if run.tick == tick} == set(_KEYS), "the jobs run", limit)
 
     def fired(self, node: Machine, key: str) -> list[int]:
-        """Return the ticks for which cron on `node` has started the line of `key`, by cron's own word."""
+        """Return the ticks at which cron on `node` started the line of `key`, as cron's log has them."""
         line = f"{_LINES[key]})"
         said = [(at, message) for at, message in node.syslog() if "(root) CMD (" in message]
         return [int(at) // _MINUTE * _MINUTE for at, message in said if message.endswith(line)]
@@ -296,7 +296,7 @@ def _check_runs(nodes: Nodes, first: int, ticks: list[int]) -> None:
 
 
 def _check_mails(nodes: Nodes, node: Machine, failures: int) -> None:
-    """What printed was mailed from `node`, and `failures` lines of cronlock's about Redis; nothing else failed."""
+    """`node` mailed the output of its jobs, `failures` lines of cronlock about Redis, and nothing else."""
     bodies = [_body(mail) for mail in nodes.mails(node)]
     printed = f"printed on {node.name}\n"
     assert bodies.count(printed) == len(nodes.fired(node, "printing"))

@@ -49,7 +49,7 @@ note("done")
 
 
 class Line(NamedTuple):
-    """What a job, or a node after its run, noted."""
+    """A line that a job, or a node after its run, noted."""
 
     key: str
     what: str

@@ -1,4 +1,4 @@
-"""What fuzzing found once, as it is now."""
+"""Regression tests of what fuzzing found."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _http(status: int, answer: object) -> bytes:
 
 @pytest.fixture
 def _keys_of_aws(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What AWS is asked with."""
+    """Set credentials for AWS."""
     environment = {"ACCESS_KEY_ID": "AKIA", "SECRET_ACCESS_KEY": SECRET, "SESSION_TOKEN": SECRET, "REGION": "eu-west-1"}
     for name, value in environment.items():
         monkeypatch.setenv(f"AWS_{name}", value)
@@ -123,7 +123,7 @@ def test_status_line_with_a_secret() -> None:
 
 
 def test_server_of_etcd_that_repeats_the_password() -> None:
-    """What etcd answers is shown without the password."""
+    """An error of etcd's is shown without the password."""
     refused = {"message": f"wrong password {SECRET}", "code": 16}
     with (
         _says(lambda _: _http(400, refused)),
@@ -208,7 +208,7 @@ def test_sqs_that_refuses_with_a_secret() -> None:
 
 @pytest.mark.parametrize("number", ["²", "9" * 5000, "-1", ""])
 def test_number_of_messages_that_is_none(number: str) -> None:
-    """What is no number of messages is none."""
+    """An attribute that is not a number of messages counts as 0."""
     assert sqs_wire.count({"a": number, "b": "2"}, ("a", "b", "c")) == 2
 
 
@@ -275,7 +275,7 @@ def test_order_of_mysqls_names(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_server_of_mysql_that_repeats_the_password() -> None:
-    """What MySQL answers is shown without the password."""
+    """An error of MySQL's is shown without the password."""
     text = b"\xff\x51\x04#42000wrong " + SECRET.encode()
     packet = bytes([len(text), 0, 0, 0]) + text
     with _says(lambda _: packet, greets=True), pytest.raises(BackendUnavailable, match=r"wrong \*\*\*") as caught:

@@ -163,7 +163,7 @@ class Bench:
         return self.acquisition.acquire(self.pause)
 
     def acquired(self) -> Holding:
-        """Acquire a lease that is to be had."""
+        """Acquire a lease, which must be granted."""
         answer = self.acquire()
         assert isinstance(answer, Holding), answer.why
         return answer

@@ -63,7 +63,7 @@ def test_all_that_a_run_may_need(package: Package) -> None:
 
 
 def test_places_are_those_of_the_installed_program(package: Package) -> None:
-    """What is installed below another directory tells in tracebacks where it will be."""
+    """Tracebacks name the final path of a module that was installed below another directory."""
     package.make("/usr/lib/cronlock/cronlock")
     assert b"/usr/lib/cronlock/cronlock/run/job.py" in package.bundle.read_bytes()
     assert str(package.directory).encode() not in package.bundle.read_bytes()

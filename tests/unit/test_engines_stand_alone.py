@@ -1,4 +1,4 @@
-"""An engine is its folder: without one of them all else works. That nobody imports one: test_layers.py."""
+"""An engine is its folder: all else works without it. test_layers.py checks that nothing imports it."""
 
 from __future__ import annotations
 

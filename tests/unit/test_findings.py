@@ -83,7 +83,7 @@ def test_ttl_that_no_server_keeps() -> None:
 
 
 def test_ttl_that_the_server_cuts() -> None:
-    """A ttl that somebody chose warns, the default is a note, and what is kept is all right."""
+    """An explicit ttl that is cut is a warning, the default ttl a note, one that is kept is OK."""
     cut = judge_kept(300, 39.99, chosen=True)
     assert (cut.level, cut.remedy) == (WARNING, "set --ttl 39.9, or let the server keep more")
     assert judge_kept(300, 40, chosen=False).level == NOTE
@@ -141,7 +141,7 @@ def test_certificates() -> None:
     ],
 )
 def test_ensembles(modes: tuple[str, ...], silent: int, level: str) -> None:
-    """What the roles of the servers in the URL say of an ensemble."""
+    """An ensemble is judged by the roles of the servers that the URL names."""
     answered = {f"h{number}:2181": mode for number, mode in enumerate(modes)}
     assert _judge_ensemble(answered, ["no answer"] * silent).level == level
 
@@ -180,7 +180,7 @@ def test_a_backend_without_a_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_the_guard_lacks(monkeypatch: pytest.MonkeyPatch, lacks: str, text: str, remedy: str) -> None:
-    """What is missing is named with its own remedy, and no other's."""
+    """Each missing feature is named with its own remedy."""
     monkeypatch.setattr(f"cronlock.process.linux.{lacks}", lambda: False)
     _, system = host.machine()
     assert (system.level, text in system.text) == (WARNING, True)
@@ -243,7 +243,7 @@ def test_a_tls_key_that_everyone_reads(tmp_path: Path) -> None:
     ("mode", "level"), [(0o700, OK), (0o755, OK), (0o1777, WARNING), (0o770, WARNING), (0o777, BAD)]
 )
 def test_modes_of_a_directory(tmp_path: Path, mode: int, level: str) -> None:
-    """Who else may write there."""
+    """The finding depends on who else may write there."""
     directory = tmp_path / "leases"
     directory.mkdir()
     directory.chmod(mode)

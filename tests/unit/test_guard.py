@@ -68,7 +68,7 @@ class Watched:
 
     @property
     def said(self) -> str:
-        """What the guard told people."""
+        """The guard's messages for people."""
         return self._said.read_text()
 
     def hear(self, kind: type[_Report]) -> _Report:
@@ -170,7 +170,7 @@ def test_exec_that_never_returns(guards: Guards) -> None:
 
 
 def test_exec_that_never_returns_and_a_wrapper_that_stops_it(guards: Guards) -> None:
-    """A request of the wrapper is heard although the command was not executed yet."""
+    """The guard obeys the wrapper even before the command is executed."""
     watched = guards.start(command("none", kind=NeverExecuted))
     watched.hear(Forked)
     watched.guard.stop(protocol.BY_LOSS)
@@ -207,7 +207,7 @@ def test_grace_that_reaches_back_before_the_start(guards: Guards) -> None:
 
 
 def test_wrapper_that_is_gone(guards: Guards) -> None:
-    """The end of the control pipe ends the command, and somebody says why."""
+    """The end of the control pipe ends the command, with a message."""
     watched = guards.start(command("sleep", "600"))
     pid = watched.hear(Forked).pid
     watched.hear(Started)

@@ -39,7 +39,7 @@ def test_asking_again_after_a_lost_reply_finds_the_lease_ours(bench: Bench) -> N
 
 
 def test_no_answer_at_all_is_abandoned(bench: Bench) -> None:
-    """What may have been granted unheard is given back, and the failure is what the caller hears."""
+    """A lease that may have been granted without a reply is given back, and the caller gets the failure."""
     bench.way.acquires = [LOST_REPLY] * 99
     with pytest.raises(BackendUnavailable, match="no answer"):
         bench.acquire()
@@ -102,7 +102,7 @@ def test_given_back_each_time_is_a_failure_and_no_skip(bench: Bench) -> None:
 
 @pytest.mark.parametrize("fate", [LOST_REQUEST, LATE])
 def test_an_outage_longer_than_the_ttl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fate: str) -> None:
-    """Under --wait a lease is granted and of use once the server is back, however long it was gone."""
+    """Under --wait a lease is granted and valid once the server is back, however long it was down."""
     bench = waiting(tmp_path, monkeypatch)
     bench.way.acquires = [fate] * 60
     holding = bench.acquired()
@@ -113,7 +113,7 @@ def test_an_outage_longer_than_the_ttl(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def other_is_faster(bench: Bench) -> list[Grant]:
-    """Let another run have the key once the first request is on its way; return its grant, then."""
+    """Let another run take the key while the first request is in flight; return its grant."""
     grants: list[Grant] = []
 
     def meanwhile() -> None:
@@ -182,7 +182,7 @@ def test_interrupted_without_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_forced_out_before_it_heard_of_its_grant(bench: Bench) -> None:
-    """Somebody forced the release of what we had not heard of: it is granted anew, never a skip."""
+    """If a grant whose reply was lost was released by force, the run asks again: never a skip."""
     bench.way.acquires = [LOST_REPLY]
     pauses = 0
 
@@ -248,7 +248,7 @@ def test_a_look_puts_no_renewal_off(bench: Bench) -> None:
 
 
 def test_a_renewal_that_cannot_be_sent(bench: Bench) -> None:
-    """What would be a bad configuration at the start passes for a run that has its lease."""
+    """An error of the configuration counts as unavailable once a run has its lease."""
     holding = bench.acquired()
     bench.way.renewals = [NOT_SENT]
     assert not holding.renew()
@@ -268,7 +268,7 @@ def test_a_release_that_fails_for_a_moment_is_not_told(bench: Bench, fate: str) 
 
 
 def test_a_server_that_is_away_as_the_run_ends(bench: Bench) -> None:
-    """Its end is on record once the server is back, so that nobody takes it for dead; and few requests do it."""
+    """Its end is recorded once the server is back, by few requests, so that it does not count as dead."""
     holding = bench.acquired()
     bench.way.down_until = bench.clock.now() + 8.0
     bench.release(holding, 3)
@@ -290,7 +290,7 @@ def test_a_release_that_is_not_to_be_had_is_told_once(bench: Bench) -> None:
 
 
 def test_a_release_that_cannot_be_is_not_asked_for_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor is that of a lost lease, where nobody answered all the time."""
+    """Nor is the end of a lost lease, if the server never answered."""
     holding = bench.acquired()
     bench.way.down_until = bench.clock.now() + 1000.0
     holding.release(LOST, 75, bench.clock.now(), bench.pause)
@@ -369,7 +369,7 @@ def test_a_lease_of_its_own_is_nobody_elses(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(BackendUnavailable, match="could not be given back"):
         bench.acquire()
     assert len(bench.log.of("warning")) == 1
-    # A pause is somebody else's doing, whoever had the key before.
+    # Another user pauses the key, whoever had it before.
     bench.way.pause("k", Pause("alice", "h"), None)
     bench.clock.advance(TTL)
     answer = bench.acquire()

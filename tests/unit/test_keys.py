@@ -35,7 +35,7 @@ def test_allowed_keys_come_back_and_fit(key: str) -> None:
 
 @pytest.mark.parametrize(("one", "other"), [("a/b", "a%2Fb"), ("é" * 200, "é" * 199 + "e"), ("A", "a"), (".", "..")])
 def test_look_alikes_stay_apart(one: str, other: str) -> None:
-    """What a careless mapping would mix up."""
+    """Keys that a careless mapping would confuse have different names."""
     assert keys.bounded(one, 80) != keys.bounded(other, 80)
 
 

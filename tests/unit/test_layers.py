@@ -11,7 +11,7 @@ import pytest
 
 from labs.installation import ROOT
 
-#: What everybody may import: they know of nothing but each other.
+#: Everything may import these; they import only each other.
 _GROUND = {"bundle", "cronlock", "errors", "durations", "keys", "value"}
 #: What each part may import besides itself, the standard library and the ground floor.
 _KNOWS = {
@@ -33,7 +33,7 @@ _KNOWS = {
 _ENGINES_KNOW = {"engines.clients", "engines.url", "engines.wire", "lease"}
 #: Parts that may import packages of others; only the modules named so of engines.
 _CLIENTS = ("cli", "commands", "crontab", "engines.", "testing", "value")
-#: Modules that the interpreter promises to nobody, and where they may be used.
+#: Private modules of the interpreter, and where they may be used.
 _DOORS = {
     "_json": {"engines.wire.json_text"},
     "_ctypes": {"engines.postgresql.libpq", "process.linux"},
@@ -107,7 +107,7 @@ def test_no_circles() -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 10), reason="Python 3.9 does not say which modules are its own")
 def test_packages_of_others() -> None:
-    """Are the business of engines, and of what nobody waits for."""
+    """Client libraries are imported by engines alone, and by commands that may be slow."""
     for module, (_, others) in _IMPORTS.items():
         foreign = {name.partition(".")[0] for name in others} - sys.stdlib_module_names
         assert not foreign or module.startswith(_CLIENTS), (module, foreign)
@@ -115,5 +115,5 @@ def test_packages_of_others() -> None:
 
 @pytest.mark.parametrize(("name", "doors"), _DOORS.items())
 def test_private_modules_of_the_interpreter(name: str, doors: set[str]) -> None:
-    """What may change with any Python is adapted in few places."""
+    """Modules that may change with any release of Python are imported in few places."""
     assert {module for module, (_, others) in _IMPORTS.items() if name in others} <= doors

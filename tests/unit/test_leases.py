@@ -97,7 +97,7 @@ ENDS = pytest.mark.parametrize("how", ["hold kept", "no hold kept", "abandoned"]
 
 
 class TestTaking:
-    """Who gets a key."""
+    """Claims: granted or refused."""
 
     def test_unused_key_has_no_record(self, a: Backend) -> None:
         """Looking makes none, nor does a refusal."""
@@ -143,7 +143,7 @@ class TestTaking:
         granted(b.acquire(make_claim(K)))
 
     def test_own_hold_is_in_nobodys_way(self, bench: Bench, a: Backend, b: Backend) -> None:
-        """A grant that lapsed before its owner heard of it is granted anew when that asks again."""
+        """A grant that lapsed before its owner got the reply is granted again."""
         claim = make_claim(K, ttl=SHORT, hold=LONG)
         unheard = granted(a.acquire(claim))
         bench.wait(SHORT)
@@ -208,7 +208,7 @@ class TestKeeping:
         refused(b.acquire(make_claim(K)), HELD)
 
     def test_only_the_owner_renews_and_releases(self, a: Backend, b: Backend) -> None:
-        """Nobody does in another's name, whatever it knows, nor what nobody was granted."""
+        """A forged grant neither renews nor releases, whatever it names."""
         grant = granted(a.acquire(make_claim(K)))
         for token in (grant.token, None):
             for key in (K, fresh_key()):
@@ -219,7 +219,7 @@ class TestKeeping:
         assert a.renew(grant)
 
     def test_grant_without_its_token(self, a: Backend, b: Backend) -> None:
-        """Who knows the owner only finds the lease by reading."""
+        """A grant that names only its owner finds the lease by reading."""
         grant = granted(a.acquire(make_claim(K)))
         again = Grant(grant.claim, fence=grant.fence, ttl=LONG)
         assert b.renew(again)
@@ -250,14 +250,14 @@ class TestKeeping:
         assert b.renew(heir)
 
     def test_release_behind_the_ttl(self, bench: Bench, a: Backend) -> None:
-        """A run that nobody replaced says its end, however late."""
+        """A run that no other replaced records its end, however late."""
         dead = died(bench, a, hold=LONG)
         assert a.release(dead, make_ending(3), keep_hold=True)
         assert past(a) == [(dead.claim.owner, EXITED)]
         refused(a.acquire(make_claim(K)), HOLD)
 
     def test_races_on_one_version(self, bench: Bench, a: Backend, b: Backend) -> None:
-        """Who was overtaken between its read and its swap is told who was first."""
+        """A node that lost the race between its read and its swap learns the winner."""
         inner = bench.way_b.read
 
         def read_and_be_overtaken(key: str, deadline: float, *, exact: bool = False) -> object:
@@ -278,7 +278,7 @@ class TestKeeping:
 
 
 class TestHold:
-    """What keeps a key from others besides a lease."""
+    """Holds, which keep a key from others after a run."""
 
     def test_hold_outlasts_the_run(self, bench: Bench, a: Backend, b: Backend) -> None:
         """From the grant on, and the refusal names that run and its end."""
@@ -363,7 +363,7 @@ class TestHold:
         granted(a.acquire(make_claim(K)))
 
     def test_ignored_hold_outlasts_asking_again(self, bench: Bench, a: Backend, b: Backend) -> None:
-        """A run by hand that is granted anew after its lease lapsed still leaves the hold that it ignored."""
+        """A manual run that is granted again after its lease lapsed still leaves the hold that it ignored."""
         held_back(a, hold=LONG)
         claim = make_claim(K, ttl=SHORT, hold=3 * LONG, ignore_hold=True)
         granted(b.acquire(claim))
@@ -424,7 +424,7 @@ class TestGivingUp:
 
 
 class TestStandby:
-    """Who may take a tick over."""
+    """Standbys: which of them may take over a tick."""
 
     def test_standby_waits_for_the_living(self, a: Backend, b: Backend) -> None:
         """While the run that it stands by for has its lease, it is refused like anybody."""
@@ -466,7 +466,7 @@ class TestStandby:
     @pytest.mark.parametrize("outcome", [EXITED, TIMED_OUT])
     @pytest.mark.parametrize("keep_hold", [True, False])
     def test_standby_leaves_at_the_end(self, a: Backend, b: Backend, outcome: str, keep_hold: bool) -> None:
-        """Once the run ended, whatever its status, nobody runs it again for that tick."""
+        """Once a run ended, whatever its status, no standby repeats its tick."""
         grant = granted(a.acquire(make_claim(K, hold=LONG)))
         assert a.release(grant, make_ending(3, outcome), keep_hold=keep_hold)
         for awaited in (None, grant.fence):
@@ -520,7 +520,7 @@ class TestStandby:
             assert granted(answer).took_over == dead.fence
 
     def test_takeover_of_a_takeover(self, bench: Bench, a: Backend, b: Backend) -> None:
-        """Who takes over and dies is taken over as well, for the same tick."""
+        """A standby takes over from a takeover that died, for the same tick."""
         first = died(bench, a, hold=LONG)
         second = granted(b.acquire(make_claim(K, ttl=SHORT, standby_for=first.claim.owner)))
         conflict = refused(a.acquire(make_claim(K, standby_for=first.claim.owner)), HELD)
@@ -545,7 +545,7 @@ class TestStandby:
 
     @pytest.mark.parametrize("hold", [0.0, LONG])
     def test_abandoned_takeover_leaves_the_dead(self, bench: Bench, a: Backend, b: Backend, hold: float) -> None:
-        """Who gives a takeover up leaves the dead run to the next in standby, and its hold."""
+        """A takeover that is given up leaves the dead run and its hold to the next standby."""
         dead = died(bench, a, hold=hold)
         claim = make_claim(K, standby_for=dead.claim.owner)
         granted(b.acquire(claim))
@@ -564,7 +564,7 @@ class TestStandby:
 
 
 class TestStandbyWithinAHold:
-    """What a standby may not pass over: a hold that no run of its tick left."""
+    """A standby respects a hold that no run of its tick left."""
 
     @pytest.mark.parametrize("how", ["could not start", "given back"])
     def test_a_run_by_hand_that_began_nothing(self, a: Backend, b: Backend, how: str) -> None:
@@ -598,10 +598,10 @@ class TestStandbyWithinAHold:
 
 
 class TestRecord:
-    """What anybody can read."""
+    """The record of a key, as anyone reads it."""
 
     def test_record_of_a_live_run(self, a: Backend, b: Backend) -> None:
-        """Who holds the key, for how long, and the hold; the end of the run before."""
+        """The record shows the holder, what is left of lease and hold, and how the last run ended."""
         first = run(a, status=9)
         grant = granted(a.acquire(make_claim(K, hold=LONG / 2, program="report")))
         for _ in range(3):
@@ -666,7 +666,7 @@ class TestRecord:
 
 
 class TestForcedRelease:
-    """What somebody takes from an owner."""
+    """Forced releases."""
 
     def test_forced_release_ends_a_lease(self, a: Backend, b: Backend) -> None:
         """The holder finds its lease gone, whatever it does, and the key goes to another."""
@@ -728,7 +728,7 @@ class TestFaultsOfBefore:
     """Each of these was answered wrongly by an engine while every engine had rules of its own."""
 
     def test_forced_release_is_remembered(self, a: Backend, b: Backend) -> None:
-        """However many others give the key back behind it."""
+        """However many runs give the key back afterwards."""
         grant = granted(a.acquire(make_claim(K)))
         assert b.force_release(K, grant.claim.owner)
         for number in range(20):
@@ -747,7 +747,7 @@ class TestFaultsOfBefore:
 
     @pytest.mark.parametrize("others", ["gave up", "ended", "nobody"])
     def test_late_request_takes_nothing(self, bench: Bench, a: Backend, b: Backend, others: str) -> None:
-        """Whose run gave up does not get the key by what was on its way, however many others came since."""
+        """A late request of a run that gave up does not take the key, however many others had it since."""
         claim = make_claim(K)
         bench.way_a.fates = [LATE]
         with pytest.raises(BackendUnavailable):
@@ -785,7 +785,7 @@ class TestFaultsOfBefore:
 
     @pytest.mark.parametrize("spoke", ["while it was taken over", "after it was given up"])
     def test_who_spoke_late_did_the_tick(self, bench: Bench, a: Backend, b: Backend, spoke: str) -> None:
-        """A run that ended by its own word while nobody else had begun its tick has done it."""
+        """A run that reported its end before anyone else began its tick has done that tick."""
         x = died(bench, a, hold=LONG)
         y = make_claim(K, standby_for=x.claim.owner, awaited_fence=x.fence)
         granted(b.acquire(y))
@@ -798,14 +798,14 @@ class TestFaultsOfBefore:
         assert past(b) == [(x.claim.owner, EXITED)]
 
     def test_dead_owner_leaves_its_heirs_hold(self, bench: Bench, a: Backend, b: Backend) -> None:
-        """Who gives up late takes no hold from under its heir."""
+        """A late give-up leaves the next run's hold."""
         x = died(bench, a)
         held_back(b, hold=LONG)
         a.abandon(x.claim)
         assert refused(a.acquire(make_claim(K)), HOLD).remaining == LONG
 
     def test_forced_release_of_the_dead_with_nothing_left(self, bench: Bench, a: Backend, b: Backend) -> None:
-        """A standby does not take over what somebody let go, although there was nothing to take."""
+        """A standby does not take over a key that was released by force, even if its lease was over."""
         x = died(bench, a)
         assert not b.force_release(K, x.claim.owner)
         refused(b.acquire(make_claim(K, standby_for=x.claim.owner, awaited_fence=x.fence)), ENDED)
@@ -880,7 +880,7 @@ class TestForgotten:
         granted(b.acquire(make_claim(K, watermark=Watermark(first.fence or 0, age=1e6, loss_noticed_ago=None))))
 
     def test_own_lease_is_not_doubted(self, a: Backend) -> None:
-        """Who asks again for what it has, has it."""
+        """An owner that asks again keeps its lease."""
         claim = make_claim(K)
         granted(a.acquire(claim))
         granted(a.acquire(claim.but(watermark=self.SEEN)))

@@ -1,4 +1,4 @@
-"""What Linux offers a guard."""
+"""Linux's process primitives for the guard."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_children_of_what_cannot_be_looked_at(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_proc_of_another_pid_namespace_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What /proc shows there are other processes by the same numbers, which nobody may signal."""
+    """In another pid namespace /proc shows other processes by these numbers, which must not be signalled."""
     assert linux.has_proc()
     monkeypatch.setattr(os, "readlink", lambda _path: str(os.getpid() + 1))
     assert not linux.has_proc()

@@ -87,7 +87,7 @@ def test_package_of_the_distribution(tmp_path: Path) -> None:
 
 @pytest.fixture
 def theirs(tmp_path: Path) -> Path:
-    """A directory with somebody's package, as pip installs it."""
+    """A directory with a third party's package, as pip installs it."""
     directory = tmp_path / "site"
     info = directory / "lockbox-1.0.dist-info"
     info.mkdir(parents=True)
@@ -112,13 +112,13 @@ def test_backend_of_others_in_the_doctor(theirs: Path) -> None:
 
 
 def test_nobody_replaces_our_own(theirs: Path, tmp_path: Path) -> None:
-    """What cronlock serves itself, no package takes from it."""
+    """A package cannot replace a scheme of cronlock's own."""
     done = _run(f"file://{tmp_path}/leases", tmp_path, paths=(theirs,))
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_unknown_scheme_names_theirs_too(theirs: Path, tmp_path: Path) -> None:
-    """Who mistypes sees what is installed, and what is like it."""
+    """A mistyped scheme is answered with the installed ones and the nearest."""
     assert "unknown backend lockbx://; did you mean lockbox://?" in _run("lockbx://a", tmp_path, paths=(theirs,)).stderr
     done = _run("cellar://lockbox", tmp_path, paths=(theirs,))
     assert done.returncode == 78

@@ -62,7 +62,7 @@ def why(answer: Conflict | None) -> str | None:
 def test_in_what_order_a_claim_is_refused(
     lease: float, hold: float, mine: bool, ignore: bool, stands: bool, expected: str | None
 ) -> None:
-    """A lease before a hold; one's own is in nobody's way."""
+    """A lease counts before a hold; an owner's own lease does not refuse it."""
     state = State(fence=7, run=a_run("x", 7))
     claim = make_claim("k", owner="x" if mine else "y", ignore_hold=ignore, standby_for="x" if stands else None)
     conflict = rules.refuse(state, claim, Cell(lease=lease, hold=hold), NOW)
@@ -78,7 +78,7 @@ def test_in_what_order_a_claim_is_refused(
     [(EXITED, ENDED), (TIMED_OUT, ENDED), (RELEASED, ENDED), (LOST, None), (NOT_STARTED, None), (DIED, None)],
 )
 def test_what_a_standby_takes_over(outcome: str, expected: str | None) -> None:
-    """What its own word, or an operator's, says is done is done."""
+    """A tick is done once its run or an operator reports it as done."""
     state = State(fence=7).with_past(a_run("x", 7, outcome=outcome))
     assert why(rules.refuse(state, make_claim("k", standby_for="x"), Cell(), NOW)) == expected
     assert why(rules.refuse(state, make_claim("k", standby_for="z"), Cell(), NOW)) == ENDED
@@ -93,7 +93,7 @@ def test_what_a_standby_takes_over(outcome: str, expected: str | None) -> None:
     ],
 )
 def test_standby_while_another_has_the_key(outcome: str, lease: float, expected: str) -> None:
-    """What becomes of the awaited tick is open as long as another tick's run behind it may give the key back."""
+    """The awaited tick stays undecided while a later tick's run may give the key back."""
     state = State(fence=8, run=a_run("y", 8)).with_past(a_run("x", 7, outcome=outcome))
     claim = make_claim("k", standby_for="x", awaited_fence=7)
     assert why(rules.refuse(state, claim, Cell(lease=lease), NOW)) == expected
@@ -102,7 +102,7 @@ def test_standby_while_another_has_the_key(outcome: str, lease: float, expected:
 @pytest.mark.parametrize(
     ("fence", "latest", "awaited", "expected"),
     [
-        (7, None, 7, None),  # Its run gave the key back, and nobody was there before.
+        (7, None, 7, None),  # Its run gave the key back, and no run was there before.
         (7, 5, 7, None),
         (9, 5, 7, None),  # So did who came after it.
         (7, 7, 7, ENDED),  # It is the latest, of another tick.
@@ -114,7 +114,7 @@ def test_standby_while_another_has_the_key(outcome: str, lease: float, expected:
 def test_awaited_run_that_left_no_trace(
     fence: int, latest: int | None, awaited: int | None, expected: str | None
 ) -> None:
-    """It gave the key back: unless somebody came after it the tick is left to those who stand by."""
+    """A run that gave the key back leaves the tick to standbys, unless a later run began."""
     state = State(fence=fence, run=None if latest is None else a_run("w", latest))
     claim = make_claim("k", standby_for="x", awaited_fence=awaited)
     assert why(rules.refuse(state, claim, Cell(), NOW)) == expected
@@ -165,7 +165,7 @@ def test_a_run_that_never_said_its_end(outcome: str | None, shown: str) -> None:
 
 
 def test_end_of_a_run() -> None:
-    """Its own, late ones of the dead, and nobody else's."""
+    """An end is recorded of the current run and, late, of dead ones; of no other."""
     ending = Ending(EXITED, 0, NOW)
     state = State(fence=7, run=a_run("x", 7))
     ended = rules.end(state, "x", ending, NOW - 1000)
@@ -185,7 +185,7 @@ def test_end_of_a_run() -> None:
 
 @pytest.mark.parametrize(("newer", "last"), [(0, "y"), (3, "x")])
 def test_late_success(newer: int, last: str) -> None:
-    """One that is told late is the last success unless a newer run succeeded."""
+    """A late report is the last success unless a newer run succeeded."""
     state = State(fence=7, run=a_run("x", 7))
     state = rules.grant(state, make_claim("k", owner="y"), Cell(), NOW)
     for owner, status in (("y", newer), ("x", 0)):
@@ -288,7 +288,7 @@ def test_tick_of_a_run_that_was_to_end_is_done() -> None:
     [(EXITED, EXITED), (TIMED_OUT, TIMED_OUT), (STOPPED, STOPPED), (LOST, STOPPED), (NOT_STARTED, STOPPED)],
 )
 def test_end_of_a_run_that_was_to_end(said: str, recorded: str) -> None:
-    """Its own word counts if its command ended; else it was stopped, also if it says so late. Its tick is done."""
+    """A reported end of the command counts; else the run was stopped, even if it reports late. Its tick is done."""
     state = State(fence=7, run=a_run("x", 7), stop=Stop("x", "alice", "h", tick="x"))
     standby = make_claim("k", standby_for="x").but(on_failure=True)
     for now in (state, rules.grant(state, make_claim("k", owner="y"), Cell(), NOW)):
@@ -354,7 +354,7 @@ def test_attempts(last: dict[str, object], asks: dict[str, object], expected: st
 
 
 def test_attempt_under_way() -> None:
-    """Who stands by stays, whatever it waits for, also for the last attempt: that may give the key back."""
+    """A standby goes on waiting, even during the last attempt, which may give the key back."""
     state = State(fence=7, run=a_run("x", 7))
     for asks in ({"attempts": 1}, {"on_failure": True, "on_death": False}):
         claim = make_claim("k", standby_for="x").but(**asks)

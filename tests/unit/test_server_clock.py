@@ -24,7 +24,7 @@ def test_nothing_is_known_at_first() -> None:
 
 
 def test_an_answer_gives_bounds() -> None:
-    """What it shows was so between its request and its arrival."""
+    """A time that the server reports was true between the request and the reply."""
     machine, clock, _ = known()
     clock.observe(999.0, 1000.0, 5000.0)
     assert clock.known

@@ -40,7 +40,7 @@ def test_defaults(file: Path) -> None:
         ({"wait": "60"}, 0),
         ({"wait": "60", "min_hold": "5"}, 5),
         ({"every": "1h"}, 1800),
-        # Who slept longest still finds the key held by who did not sleep at all; what was asked for stays.
+        # The node that slept longest still finds the key held by the one that did not sleep; an explicit value stays.
         ({"jitter": "20"}, 65),
         ({"jitter": "20", "ttl": "30"}, 50),
         ({"jitter": "20", "min_hold": "5"}, 5),

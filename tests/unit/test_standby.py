@@ -106,12 +106,12 @@ def test_what_was_not_done_is_taken_over(scene: Scene, outcome: str) -> None:
 
 
 def test_a_takeover_that_dies_is_taken_over(scene: Scene) -> None:
-    """Who took over may die as well; the standby goes on for the same tick."""
+    """If the run that took over dies, the standby goes on for the same tick."""
     second: list[Grant] = []
 
     def die_again() -> None:
         record = record_of(scene.other, "k")
-        # Not within a request of a second, where nobody could step in.
+        # Not within one second, in which nothing could happen.
         if record.remaining < 3.0 and not second:
             scene.clock.advance(record.remaining)
             claim = scene.grant.claim
@@ -170,7 +170,7 @@ def test_a_server_that_stays_away_is_told(scene: Scene) -> None:
 
 
 def test_a_signal_ends_the_standby(scene: Scene) -> None:
-    """What the pause raises comes through, and nothing is ours."""
+    """An exception of the pause is passed on, and no lease is held."""
 
     def interrupt() -> None:
         raise Interrupted
@@ -182,7 +182,7 @@ def test_a_signal_ends_the_standby(scene: Scene) -> None:
 
 
 def test_a_server_that_lost_the_run_is_no_end_of_it(scene: Scene) -> None:
-    """Whether it ended is not known then: that is told, and this node goes on remembering what it saw."""
+    """If the run's end is unknown, the standby says so, and keeps its watermark."""
     scene.meanwhile = lambda: scene.way.server.forget("k")
     began = scene.clock.now()
     answer = scene.wait()

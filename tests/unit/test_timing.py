@@ -91,7 +91,7 @@ def test_timeout_gives_the_whole_of_kill_after_while_the_lease_allows() -> None:
 
 
 def test_a_renewal_moves_the_deadline_of_a_plan() -> None:
-    """What was due at the old deadline is not due at the new one."""
+    """A new deadline cancels what was due at the old one."""
     kept = plan()
     kept.deadline = timing.deadline(200.0, 300.0, 0.0)
     assert protocol.decide(299.0, kept)[0] == protocol.WAIT

@@ -24,7 +24,7 @@ def test_only_a_password() -> None:
 
 
 def test_its_text_hides_the_password() -> None:
-    """What messages show."""
+    """Messages show the URL without its secrets."""
     assert str(URL("redis://user:geheim@host:1/2?prefix=a")) == "redis://host:1/2"
 
 
@@ -61,7 +61,7 @@ def test_unknown_parameter_and_missing_host_are_refused() -> None:
 
 
 def test_place_tells_databases_and_prefixes_apart_but_not_passwords() -> None:
-    """What this machine remembers of a key belongs to one place on one server."""
+    """A watermark belongs to one key on one server."""
     assert registry.place("redis://a:b@h/1") == registry.place("redis://h/1")
     assert len({registry.place(f"redis://h/{end}") for end in ("1", "2", "1?prefix=x")}) == 3
     ends = ("", "?region=eu-west-1", "?region=us-east-1", "?endpoint=http://h", "?table=other", "?account=123456789012")

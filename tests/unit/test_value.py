@@ -59,6 +59,6 @@ def test_classes_have_slots() -> None:
     [((), {}, "x is missing"), ((), {"y": 1}, "x is missing"), ((1,), {"z": 1}, "z"), ((1, 2, 3), {}, "too many")],
 )
 def test_wrong_fields(given: tuple[int, ...], named: dict[str, int], said: str) -> None:
-    """Are told by name."""
+    """Wrong fields are named in the error."""
     with pytest.raises(TypeError, match=f"Point: .*{said}"):
         Point(*given, **named)

@@ -64,7 +64,7 @@ FREE = make_record(history=[make_run(status=3), make_run(700.0)])
     [(UNUSED, "free"), (RUNNING, "running"), (HELD, "held"), (LAPSED, "lapsed"), (OPAQUE, "held"), (FREE, "free")],
 )
 def test_states(record: Record, expected: str) -> None:
-    """Each state is told from the record, and the JSON that shows it keeps to its schema."""
+    """Each state follows from the record, and the JSON that shows it matches its schema."""
     assert state.state_of(record) == expected
     document = {"schema": 1, "backend": "memory", "read_at": NOW, "keys": [state.key_as_json("k", record)]}
     jsonschema.validate(document, _SCHEMA)
@@ -102,7 +102,7 @@ def test_table_tells_people(record: Record, words: list[str]) -> None:
 
 
 def test_what_needs_attention_comes_first() -> None:
-    """Who died, who failed, who runs; the same by name."""
+    """Dead runs come first, then failures, then running jobs; within a state by name."""
     free, released = make_record(history=[make_run()]), make_record(history=[make_run(outcome=RELEASED, status=1)])
     records = {"e": HELD, "f": free, "d": RUNNING, "c": FREE, "b": LAPSED, "a": UNUSED, "g": released}
     assert "".join(key for key, _ in state.by_attention(list(records.items()))) == "bcdeafg"
@@ -125,7 +125,7 @@ def test_a_line_has_80_cells(key: str, host: str) -> None:
 
 
 def test_a_pipe_gets_names_whole() -> None:
-    """What is no terminal gets all of a long name, which moves no other line."""
+    """A pipe gets all of a long name, and no other line moves."""
     _, long, short = (click.unstyle(line) for line in table.status_table([("x" * 200, HELD), ("b", HELD)], NOW))
     assert (long.index("held"), short.index("held")) == (202, 42)
 
@@ -230,7 +230,7 @@ def test_metrics_are_read_by_prometheus() -> None:
     ("record", "held"), [(UNUSED, 0), (RUNNING, 1), (HELD, 1), (LAPSED, 1), (FREE, 0), (OPAQUE, 1)]
 )
 def test_metrics_say_whether_a_key_is_held(record: Record, held: int) -> None:
-    """A key is held by a run or its hold; where nobody knows by which, nothing else is said of it."""
+    """A key whose holder the backend cannot tell is shown as held, and nothing else."""
     found = _samples(prometheus.exposition([("k", record)]))
     assert found["cronlock_held"] == {(("key", "k"),): held}
     if record is OPAQUE:
@@ -294,7 +294,7 @@ def test_check_alarms_exactly_beyond_the_limit(age: float, limit: float) -> None
 
 
 def test_an_outcome_is_one_plain_line(capfd: pytest.CaptureFixture[str]) -> None:
-    """What a terminal would obey is escaped in JSON's fields, too, and reads back as it was."""
+    """Control characters are escaped in JSON, too, and read back unchanged."""
     host = "evil\x1b[2J\x9b\x85\u2028"
     Log(form="json").outcome("skipped", {"holder": host})
     (line,) = capfd.readouterr().err.splitlines()

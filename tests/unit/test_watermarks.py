@@ -1,4 +1,4 @@
-"""What a machine remembers of a key, across runs and reboots."""
+"""Watermarks: what a host remembers of a key across runs and reboots."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_watermark_is_remembered_by_the_next_process(tmp_path: Path) -> None:
 
 
 def test_forgotten_for_good(tmp_path: Path) -> None:
-    """What nobody is to remember is gone, of this key only; to forget it twice does no harm."""
+    """Forgetting removes this key's watermark alone, and may be repeated."""
     clock = SimulatedClock()
     for key in ("k", "other"):
         Watermarks(str(tmp_path), PLACE, key, clock).remember(Conflict(HELD, remaining=1.0, fence=7))
@@ -77,7 +77,7 @@ def test_the_fence_never_goes_down(tmp_path: Path) -> None:
 
 
 def test_noticing_keeps_the_age_of_the_watermark_and_of_the_first_notice(tmp_path: Path) -> None:
-    """Asking a forgetful server again and again does not begin the wait anew."""
+    """Asking a server that lost its state again does not restart the wait."""
     clock = SimulatedClock()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
     clock.advance(10)
@@ -92,7 +92,7 @@ def test_noticing_keeps_the_age_of_the_watermark_and_of_the_first_notice(tmp_pat
 
 
 def test_after_a_reboot_the_age_is_at_least_the_uptime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Boot times of two boots do not compare; waiting begins anew, on the safe side."""
+    """Boot times of two boots cannot be compared, so the wait restarts."""
     clock = SimulatedClock(now=5000)
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
     see(tmp_path, clock, Conflict(STATE_LOST, remaining=1.0))

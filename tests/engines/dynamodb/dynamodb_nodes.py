@@ -1,4 +1,4 @@
-"""What the tests of DynamoDB share: a table, and a look behind everybody's back."""
+"""Helpers of the tests on DynamoDB: a table, and direct access to it."""
 
 from __future__ import annotations
 

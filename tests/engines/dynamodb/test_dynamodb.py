@@ -117,7 +117,7 @@ class TestDynamoDB(StoreContract):
 
 
 class TestStrangers(Strangers, URLs):
-    """What is not cronlock's in the table, and what is no table."""
+    """Foreign items, and a table that is missing or wrong."""
 
     foreign: ClassVar[list[tuple[dict[str, dict[str, str]], str]]] = [
         ({"hello": {"S": "world"}}, "not a record of cronlock"),
@@ -166,7 +166,7 @@ class TestFaults(StoreFaults, Doubles, Costs):
 
 @pytest.mark.parametrize("says", [True, False])
 def test_refusal_brings_the_item_along(guarded: DynamoDBStore, gate: Gate, key: str, says: bool) -> None:
-    """Who is refused knows what is there without asking again, but where a server does not say it."""
+    """A refused swap returns the current item in the same reply, if the server supports that."""
     seen = read(guarded, key)
     swap(guarded, key, seen, b"there", lease=LONG)
     before = len(gate.actions)
@@ -178,7 +178,7 @@ def test_refusal_brings_the_item_along(guarded: DynamoDBStore, gate: Gate, key: 
 
 
 def test_deleted_item(store: DynamoDBStore, url: str, key: str) -> None:
-    """A cell whose item somebody deleted is there no more, and its swap makes none."""
+    """A swap of a deleted item is refused, and makes no new one."""
     _, seen = swap(store, key, read(store, key), b"mine", lease=LONG)
     delete(url, key)
     done, cell = swap(store, key, seen, b"mine", lease=LONG)
@@ -249,7 +249,7 @@ def test_table_is_made_by_the_first_run(key: str, emulator: AwsServer | None) ->
 
 
 def test_table_that_is_still_being_made(guarded: DynamoDBStore, gate: Gate) -> None:
-    """Who cannot wait for a table says that it is being made."""
+    """A request that cannot wait for a new table reports that it is being made."""
     gate.refuse("ResourceInUseException")
     gate.answers += [(200, b'{"Table": {"TableStatus": "CREATING"}}')] * 100
     with pytest.raises(BackendUnavailable, match="being made"):
@@ -303,13 +303,13 @@ def strict(url: str) -> Iterator[Callable[[], DynamoDBStore]]:
 def test_strict_waits_for_a_whole_ttl(
     store: DynamoDBStore, strict: Callable[[], DynamoDBStore], url: str, key: str
 ) -> None:
-    """Who looks strictly believes no end that was written, only that nothing changed for a ttl."""
+    """A strict store ignores written ends; it waits until nothing has changed for a ttl."""
     _, held = swap(store, key, read(store, key), b"held", lease=2.0)
     put(url, key, lapse=1.0)
     first, second = strict(), strict()
     assert read(store, key).lease == 0
     assert 2.0 < read(first, key).lease <= 4.0
-    # What was begun by one is gone on with by another; and its holder need not know.
+    # Another node continues an observation; the holder need not know.
     assert 0 < read(second, key).lease <= 4.0
     assert item(url, key)["rev"] == {"S": held.version}
     began = time.monotonic()

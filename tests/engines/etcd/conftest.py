@@ -1,4 +1,4 @@
-"""What the tests on etcd share: a server, stores on it, and leases over these."""
+"""Fixtures of the tests on etcd: a server, and a node that reaches it through a wire."""
 
 from __future__ import annotations
 

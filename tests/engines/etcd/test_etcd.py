@@ -35,7 +35,7 @@ class TestEtcd(StoreContract):
 
 _HEADER = {"revision": "5", "member_id": "1", "raft_term": "2"}
 _KEY = "Y3JvbmxvY2s="
-#: What is no answer of etcd's, and what is none to what was asked.
+#: Replies that are not etcd's, and replies to another request.
 _NONSENSE: list[Any] = [
     *(b"hello", [], 7, b"[" * 100_000, b'{"ID": ' + b"9" * 5000 + b"}", {}, {"header": _HEADER}, {"header": [1]}),
     *({"error": [1, 2]}, {"error": 5, "message": 5, "code": "x"}),
@@ -191,7 +191,7 @@ def test_hold_of_a_slow_swap(server: EtcdServer, far: Leases, wire: Wire, key: s
 
 
 def test_hold_of_a_swap_that_slept(far: Leases, wire: Wire, key: str) -> None:
-    """A machine that is suspended meanwhile has its whole hold all the same, by the boot clock, and not for hours."""
+    """A machine that was suspended keeps its whole hold, measured by the boot clock."""
     cells = Cells(far, key)
     clock = cells.store._clock = SimulatedClock()
     seen, asked = cells.read(), wire.requests
@@ -206,7 +206,7 @@ def test_hold_of_a_swap_that_slept(far: Leases, wire: Wire, key: str) -> None:
 
 
 def test_hold_of_a_slow_swap_that_another_overtakes(node: Leases, far: Leases, wire: Wire, key: str) -> None:
-    """Who wrote in between has the key: nothing is put beside that."""
+    """A swap is refused if another node wrote in between."""
     cells = Cells(far, key)
     seen = cells.read()
 
@@ -277,18 +277,18 @@ def test_foreign_lease_is_left_alone(server: EtcdServer, node: Leases, key: str,
 
 @pytest.mark.parametrize("value", ["cronlock=1\nowner=a:1:x\n", "cronlock=2\nlength=nan\nuntil_at=5\n", "cronlock=2"])
 def test_lease_of_another_layout(server: EtcdServer, node: Leases, key: str, value: str) -> None:
-    """It is told, also where a lease of the server's will end it."""
+    """A foreign key is reported, even if it has a lease of the server's."""
     lease = server.ask("lease/grant", ID="0", TTL="600")["ID"]
     server.ask("kv/put", key=text(f"cronlock/held/{key}/lease"), value=text(value), lease=lease)
     with pytest.raises(ForeignValue, match="not a lease or a hold of cronlock"):
         node.acquire(make_claim(key))
 
 
-# Servers that hang, start anew, or are full
+# Servers that hang, restart, or are full
 
 
 def test_restart_with_its_data(key: str) -> None:
-    """Leases are part of the data, and start anew when the server does; without it, the node notices."""
+    """A restarted server extends its leases, which are part of its data; a node notices if the data is lost."""
     with EtcdServer() as own, opened(own.url()) as backend:
         grant = granted(backend.acquire(make_claim(key, ttl=30.0, hold=LONG)))
         own.kill()
@@ -341,7 +341,7 @@ def test_full_server(key: str) -> None:
 
 
 def test_compacted_server(server: EtcdServer, node: Leases, key: str) -> None:
-    """What is read is what is there now: nothing depends on old revisions."""
+    """A read is of the current revision, so old ones may be compacted."""
     grant = granted(node.acquire(make_claim(key)))
     revision = int(server.ask("kv/range", key="AA==")["header"]["revision"])
     server.ask("kv/compaction", revision=str(revision), physical=True)

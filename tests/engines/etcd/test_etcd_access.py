@@ -58,7 +58,7 @@ def test_user_who_may_do_no_more_than_needed(closed_server: EtcdServer, key: str
     ],
 )
 def test_refused_users(closed_server: EtcdServer, key: str, login: str, said: str) -> None:
-    """Each is told what is wrong, without the password."""
+    """Each error names its cause, without the password."""
     with opened(closed_server.url(login=login, prefix="ours")) as backend:
         for call in (
             lambda: backend.acquire(make_claim(key)),
@@ -71,7 +71,7 @@ def test_refused_users(closed_server: EtcdServer, key: str, login: str, said: st
 
 
 def test_token_that_ended(closed_server: EtcdServer, key: str) -> None:
-    """A server that was started anew knows no tokens, and a change of users makes them old: another is asked for."""
+    """A token ends with a restart or a change of users: the client logs in again."""
     with opened(closed_server.url(login=f"ann:{_PASSWORD}", prefix="ours")) as backend:
         grant = granted(backend.acquire(make_claim(key)))
         closed_server.restart(keep_data=True)
@@ -127,7 +127,7 @@ def test_several_servers(server: EtcdServer, key: str) -> None:
     leaderless = LittleServer(
         b'HTTP/1.1 503 Service Unavailable\r\nContent-Length: 47\r\n\r\n{"message":"etcdserver: no leader","code":14}  '
     )
-    # What a leader that was cut off says of a proposal to which nobody agreed.
+    # The error of a leader that was cut off before a majority agreed.
     alone = LittleServer(
         b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 48\r\n\r\n"
         b'{"message":"context deadline exceeded","code":2}'
@@ -182,7 +182,7 @@ def test_server_that_grants_other_leases(key: str, monkeypatch: pytest.MonkeyPat
 
 
 def test_old_gateway(key: str) -> None:
-    """A server that does not know the paths is told as such."""
+    """A server that does not know the paths is reported as no etcd."""
     server = LittleServer(b"HTTP/1.1 404 Not Found\r\nContent-Length: 10\r\n\r\nNot Found\n")
     try:
         with (

@@ -1,4 +1,4 @@
-"""What the doctor finds of etcd: real servers, and rules on what servers may say."""
+"""`cronlock doctor` on etcd: real servers, and its rules on replies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PASSWORD = "not-to-be-shown"
 
 @contextmanager
 def case_of(url: str) -> Iterator[Case]:
-    """What the doctor is asked to look at."""
+    """A case for the doctor."""
     backend = open_backend(url, 10.0)
     try:
         yield Case(URL(url), backend, timeout=10.0, ttl=300.0, hold=45.0)
@@ -85,7 +85,7 @@ def test_compaction() -> None:
 
 
 def test_login_that_takes_long() -> None:
-    """What the password costs the servers each time is said, and how it costs less."""
+    """The finding names what a login costs the servers, and how to make it cheaper."""
     with EtcdServer(password=_PASSWORD) as server:
         found = examined(server.url())["login"]
         assert found.values["seconds"] > 0
@@ -95,7 +95,7 @@ def test_login_that_takes_long() -> None:
 
 
 def test_users() -> None:
-    """User and password are tried out; who may not do enough is told what is missing."""
+    """The doctor tries user and password, and names missing permissions."""
     with EtcdServer(tls=True, password=_PASSWORD) as server:
         server.add_user("ann", _PASSWORD, "ours/")
         server.add_user("bob", _PASSWORD)

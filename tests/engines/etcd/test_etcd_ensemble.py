@@ -175,7 +175,7 @@ FAULTS: dict[str, Callable[[Ensemble], AbstractContextManager[None]]] = {
 
 
 class TestEnsemble(StoreContract):
-    """What a store promises, kept by three servers of which nodes ask any."""
+    """The contract of a store, on three servers of which nodes ask any."""
 
     histories = 4
 
@@ -187,7 +187,7 @@ class TestEnsemble(StoreContract):
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_lease_goes_on_under_the_next_leader(ensemble: Ensemble, key: str, fault: str) -> None:
-    """Renewals fail or are good until there is a new leader, and nobody else gets the key, also afterwards."""
+    """Until there is a new leader renewals fail or succeed, and no other node gets the key, then or later."""
     with opened(ensemble.url()) as backend, opened(ensemble.url()) as other:
         grant = granted(backend.acquire(make_claim(key, ttl=60.0)))
         first = ensemble.leader()
@@ -226,7 +226,7 @@ def _leads(node: Peer) -> bool:
 
 
 def test_a_leader_that_was_cut_off_renews_nothing(ensemble: Ensemble, key: str) -> None:
-    """Who can ask only it is not answered, and the key goes to another when the lease lapsed, not before."""
+    """Its clients get no answer, and the key goes to another node once the lease lapsed, not before."""
     leader = ensemble.leader()
     assert isinstance(leader, Peer)
     with opened(leader.url(), 1.0) as backend, opened(ensemble.url()) as other:

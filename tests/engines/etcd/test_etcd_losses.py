@@ -82,7 +82,7 @@ def test_swap_whose_reply_was_lost_is_asked_of_the_next(server: EtcdServer, wire
 
 
 def test_swap_that_was_overtaken_is_asked_of_the_next(server: EtcdServer, node: Leases, wire: Wire, key: str) -> None:
-    """What was done and undone since counts as refused, and what arrives late stays without effect."""
+    """A swap that was done and undone since counts as refused, and a late request has no effect."""
 
     def work(cells: Cells) -> None:
         seen = cells.read()

@@ -135,7 +135,7 @@ _WRONG = {0: ("9" * 30, "-1"), 1: ("-1.0", "x"), 2: ("",), 3: ("1e20", "nan"), 4
 
 
 class TestStrangers(Strangers, URLs):
-    """What is no file of cronlock's, and what is no directory."""
+    """Foreign files, and URLs that name no directory."""
 
     foreign: ClassVar[list[tuple[bytes, str]]] = [
         *((start + _OLDER.ljust(12288), "a file of an older, unreleased layout") for start in (b"", b" " * 4096)),
@@ -243,11 +243,11 @@ for line in sys.stdin:
 _ROOT = Path(__file__).resolve().parents[3]
 
 
-# What lies on the disk
+# Files and directories
 
 
 def test_directory_and_file_are_private(directory: Path) -> None:
-    """What is made is for its owner alone, parents too; what is there keeps its mode."""
+    """New files and directories are private, parents too; existing ones keep their mode."""
     deep = _node(directory / "a" / "b")
     granted(deep.acquire(make_claim("x")))
     modes = [path.stat().st_mode & 0o777 for path in (directory, directory / "a", directory / "a" / "b")]
@@ -291,7 +291,7 @@ def test_file_is_never_replaced(node: Leases, directory: Path) -> None:
 def test_other_kinds_of_file_are_refused(
     node: Leases, directory: Path, tmp_path: Path, make: Callable[[Path, Path], None]
 ) -> None:
-    """What is in the file's place is neither followed nor waited for, and what it leads to is left alone."""
+    """A link, pipe or directory in the file's place is refused: not followed, not waited for, its target untouched."""
     directory.mkdir()
     (tmp_path / "victim").write_text("")
     make(directory / "x.lock", tmp_path / "victim")
@@ -344,7 +344,7 @@ def test_file_of_another_user_is_refused(node: Leases, directory: Path) -> None:
 def test_first_record_is_read_while_it_is_written(
     node: Leases, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who sees blanks where its first bytes will be looks again, and does not take the file for a stranger's."""
+    """A reader that sees blanks in place of the first bytes reads again, rather than call the file foreign."""
     holder = granted(node.acquire(make_claim("x")))
     seen: list[bytes] = []
     pread = os.pread
@@ -364,7 +364,7 @@ def test_first_record_is_read_while_it_is_written(
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 8192, b"\0" * SIZE, b"cronlock=2\tslot\t00000000\t7", b" " * SIZE])
 def test_file_without_a_whole_record_is_new(node: Leases, directory: Path, data: bytes) -> None:
-    """Where a crash left no whole record there is none, and fences go on by the time."""
+    """A record that a crash cut off counts as missing, and the time keeps fences growing."""
     before = granted(node.acquire(make_claim("x", hold=LONG)))
     node.release(before, make_ending(), keep_hold=True)
     path = _file(directory)
@@ -412,7 +412,7 @@ def test_longest_record_fits(directory: Path, character: str) -> None:
 
 
 def test_too_long_for_its_slot(directory: Path) -> None:
-    """What does not fit is refused with what to do, and leaves what is there as it was."""
+    """A record that does not fit is refused with a remedy, and the old one stays."""
     store = FileStore(str(directory), 1.0)
     cell = swap(store, "x", read(store, "x"), lease=LONG)
     for lease in (None, 0.0):
@@ -445,7 +445,7 @@ def test_hold_of_an_earlier_boot_is_over(directory: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("with_directory", [False, True])
 def test_unlinked_file_is_a_lost_lease(node: Leases, directory: Path, with_directory: bool) -> None:
-    """Who removed the file made room for another: the holder finds out when it renews."""
+    """Removing the file frees the key: the holder notices at its next renewal."""
     grant = granted(node.acquire(make_claim("x")))
     _file(directory).unlink()
     if with_directory:
@@ -459,7 +459,7 @@ def test_unlinked_file_is_a_lost_lease(node: Leases, directory: Path, with_direc
 
 
 def test_copy_in_the_files_place_is_a_lost_lease(directory: Path) -> None:
-    """Who puts a copy there, such as an editor or a backup, took the lock from the file; the end is written into it."""
+    """A copy in the file's place, by an editor or a backup, has no lock; the run's end is written into it."""
     for step in ("renew", "release"):
         node, key = _node(directory), fresh_key()
         grant = granted(node.acquire(make_claim(key)))
@@ -524,7 +524,7 @@ def test_forced_release_waits_for_the_command(node: Leases, directory: Path, ste
 
 
 def test_others_who_write_take_nothing(directory: Path) -> None:
-    """Who writes and leaves the lease moves the version on: the holder learns of it, and has its lease all the same."""
+    """Another node's write changes the version, not the lease: the holder's swap is refused, its lease goes on."""
     holder, other = FileStore(str(directory), 1.0), FileStore(str(directory), 1.0)
     cell = swap(holder, "x", read(holder, "x"), lease=LONG)
     for lease in (LONG, 0.0):
@@ -537,7 +537,7 @@ def test_others_who_write_take_nothing(directory: Path) -> None:
 
 
 def test_command_that_unlocks_is_locked_again(node: Leases, directory: Path) -> None:
-    """What the command unlocked the next renewal locks, unless another was faster: then once that one ended."""
+    """If the command unlocks the file, the next renewal locks it again, unless another run was faster."""
     grant, other = granted(node.acquire(make_claim("x"))), _node(directory, 0.1)
     assert grant.descriptor is not None
     command = _command(grant)
@@ -558,7 +558,7 @@ def test_command_that_unlocks_is_locked_again(node: Leases, directory: Path) -> 
 
 
 def test_emptied_file_is_a_lost_lease(node: Leases, directory: Path) -> None:
-    """Who empties the file takes the lease, and nobody gets the key before the run has stopped."""
+    """Emptying the file ends the lease, but nobody gets the key before the run has stopped."""
     grant, other = granted(node.acquire(make_claim("x"))), _node(directory, 0.1)
     command = _command(grant)
     try:
@@ -596,7 +596,7 @@ def test_release_tells_that_the_key_is_free_when_the_record_is_not_written(
 
 
 def test_end_between_two_looks_is_no_death(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who read the record of a run that ended before its lock was tested looks again."""
+    """A reader reads again if the run ended between its read of the record and its test of the lock."""
     holder, reader = FileStore(str(directory), 1.0), FileStore(str(directory), 1.0)
     cell = swap(holder, "x", read(holder, "x"), lease=LONG)
     real = lockfile.is_locked
@@ -638,7 +638,7 @@ def test_readers_never_stand_in_the_way(directory: Path) -> None:
 def test_racing_processes(directory: Path) -> None:
     """Of eight processes that ask at once for a new key one runs; without a hold some do, each with a fence of its own.
 
-    All others hear why not, and the history has every run.
+    All others get the reason, and the history has every run.
     """
     racers = [_python(_RACER, directory) for _ in range(8)]
     try:
@@ -665,7 +665,7 @@ def _ask(racers: list[subprocess.Popen[str]], line: str) -> list[str]:
 
 
 def test_stranger_who_locks_the_file_is_named(node: Leases, directory: Path) -> None:
-    """Who locks the file without being cronlock keeps everyone out, and the message says how to find it."""
+    """Another program's lock on the file keeps every run out, and the message says how to find that program."""
     node.release(granted(node.acquire(make_claim("x", hold=0.0))), make_ending(), keep_hold=False)
     with _file(directory).open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -737,7 +737,7 @@ def test_read_only_disk(small_disk: Path) -> None:
 
 @needs_root
 def test_disk_that_turns_read_only_under_a_run(tmp_path: Path) -> None:
-    """Whose file is open already renews and ends its lease; everybody else is told."""
+    """A run with an open file renews and ends its lease; every other run gets an error."""
     place = tmp_path / "locks"
     node = _node(place)
     grant = granted(node.acquire(make_claim("x", hold=0.0)))
@@ -764,7 +764,7 @@ def test_file_in_the_directorys_place(tmp_path: Path) -> None:
 
 
 def test_forbidden_directory() -> None:
-    """Who may not write there is told to be somebody else, or to go elsewhere."""
+    """A user who may not write there is told to run as the owner, or to name another directory."""
     program = """
 import os, sys
 sys.path.insert(0, sys.argv[1])

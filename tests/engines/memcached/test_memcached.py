@@ -226,7 +226,7 @@ def test_nothing_ends_early(server: MemcachedServer) -> None:
 @pytest.mark.parametrize("age", range(8))
 @pytest.mark.parametrize("passed", [0.0, 0.5, 1.0, 4.0, 6.0, 8.0])
 def test_what_goes_on(age: int, passed: float) -> None:
-    """What the next item takes over of a lease or a hold is what is left at least, and nothing once it is over."""
+    """The next item keeps at least what is left of a lease or a hold, and nothing once it is over."""
     asked, now = 5.0, 100.0 + passed
     seen = ItemCell(age=age, at=100.0, lease_lasts=asked + SLACK, hold_lasts=asked + SLACK)
     # The server may count that much too fast.
@@ -279,7 +279,7 @@ def test_a_clock_that_stood_still_is_noticed(store: MemcachedStore, key: str) ->
 
 
 def test_nothing_ends_early_after_a_pause(own_server: MemcachedServer) -> None:
-    """What is asked while the server is paused counts by its clock as it is after the pause.
+    """A request that was sent while the server was paused counts by the server's clock after the pause.
 
     memcached 1.6.18 answers old connections before it sets its clock, most of the times.
     """
@@ -308,7 +308,7 @@ def test_nothing_ends_early_after_a_pause(own_server: MemcachedServer) -> None:
         assert ender.release(last, make_ending(), keep_hold=True)
 
     own_server.pause()
-    # What the test is about: a clock that is behind by more than a second's rounding.
+    # A clock that is behind by more than rounding to a second explains.
     time.sleep(4)
     threads = [threading.Thread(target=ask) for ask in (renew, take, end)]
     for thread in threads:
@@ -429,7 +429,7 @@ def test_stale_cas_after_a_restart(own_server: MemcachedServer, key: str) -> Non
 
 
 def test_restart_is_noticed(own_server: MemcachedServer, key: str) -> None:
-    """Who saw the key before the restart waits for the ttl; who never saw it gets a fence beyond the lost one."""
+    """A node that saw the key before the restart waits for the ttl; another gets a fence above the lost one."""
     node = node_at(own_server.url())
     grant = granted(node.acquire(make_claim(key)))
     assert grant.fence is not None

@@ -13,7 +13,7 @@ from cronlock.errors import BackendUnavailable
 
 
 class _Tape:
-    """What a server would answer, in pieces, and then the end of the stream."""
+    """A stream that yields replies in pieces, and then ends."""
 
     def __init__(self, pieces: list[bytes]) -> None:
         self._pieces = list(pieces)
@@ -57,7 +57,7 @@ def test_what_is_sent_is_one_packet() -> None:
 
 
 def test_statistics() -> None:
-    """Statistics are told by name, of one group, by pymemcache; what is not printable is left out."""
+    """Statistics of one group are read by name, by pymemcache, without unprintable characters."""
     tape = _Tape([b"STAT version 1.6.18\r\nSTAT uptime 7\r\nSTAT \xff\x1b[2J a b\r\nEND\r\n"] * 2 + [b"END\r\n"])
     connection = Connection("tape", cast(Stream, tape))
     assert connection.statistics(b"settings") == {"version": "1.6.18", "uptime": "7", "\ufffd[2J": "a"}
@@ -99,6 +99,6 @@ def test_endless_answers_are_cut_off(endless: bytes) -> None:
     ],
 )
 def test_refusals_say_what_to_do(answer: bytes, said: str) -> None:
-    """What the server will not do is told in words that help."""
+    """A refusal of the server's is explained, with a remedy."""
     with pytest.raises(BackendUnavailable, match=said):
         _connection(*([answer] if answer else [])).get(b"name")

@@ -1,6 +1,6 @@
-"""What is MySQL's own: Galera, TLS and ways to log in, locks, reads of what is not committed, servers that are none.
+"""MySQL's own tests: Galera, TLS, logins, locks, uncommitted reads, servers of other products.
 
-What it promises as PostgreSQL does is in `tests.engines.sql`.
+`tests.engines.sql` has what it shares with PostgreSQL.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def test_what_was_not_committed_is_not_shown(server: MariadbServer, open_at: Ope
 
 
 def test_the_refused_change_nothing(server: MariadbServer, node: Leases, key: str) -> None:
-    """Who is refused writes nothing, so that the disk is not waited for."""
+    """A refused swap writes nothing, so it does not wait for the disk."""
     granted(node.acquire(make_claim(key, hold=LONG)))
     written = server.run("SHOW GLOBAL STATUS LIKE 'Handler_update'")
     for _ in range(5):
@@ -95,7 +95,7 @@ def test_swap_that_was_done_before_a_refusal(
 
 
 def test_only_a_row_that_is_there_is_passed_over(server: MariadbServer, open_at: Opener) -> None:
-    """What an INSERT cannot store is refused, not cut off."""
+    """A value that is too long for an INSERT is refused, not truncated."""
     server.run("CREATE TABLE narrow LIKE cronlock")
     server.run("ALTER TABLE narrow MODIFY record VARBINARY(10) NOT NULL")
     node = open_at(server.url(table="narrow"))
@@ -105,7 +105,7 @@ def test_only_a_row_that_is_there_is_passed_over(server: MariadbServer, open_at:
 
 
 def test_replaced_before_it_was_looked_at(node: Leases, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A swap that was done is told as done, and its cell is its own, though another wrote at once."""
+    """A swap that was done is reported with its own cell, even if another node wrote at once."""
     store, deadline = node.store, time.monotonic() + PATIENT
     seen = store.swap(key, store.read(key, deadline), b"x", lease=LONG, hold=0.0, deadline=deadline)[1]
     monkeypatch.setattr(statements, "WRITTEN", statements.WRITTEN.replace("= {version}", "= X'00'"))
@@ -116,7 +116,7 @@ def test_replaced_before_it_was_looked_at(node: Leases, key: str, monkeypatch: p
 
 
 def test_lock_that_is_not_waited_for(server: MariadbServer, open_at: Opener, key: str) -> None:
-    """Where a lock was not to be had in time, it is asked again until there is no time left."""
+    """A request that waited too long for a lock is repeated until the deadline."""
     node = open_at(server.url(), 3.5)
     with locked("mysql", server, key) as client:
         with client.cursor() as cursor:
@@ -163,7 +163,7 @@ def test_listing_a_table_of_others(server: MariadbServer, open_at: Opener) -> No
 
 @pytest.mark.parametrize("value", [0, "0", b"0", "OFF", b"OFF", 1, b"ON", "NO_LOCK", None, Decimal("sNaN")])
 def test_variable_that_is_on(value: object) -> None:
-    """What is not sure to be off is on: servers show the same variable as a number or a word."""
+    """A variable counts as on unless it is surely off: servers show it as a number or a word."""
     assert is_on(value) == (str(value).strip("b'") not in ("0", "OFF"))
 
 
@@ -284,7 +284,7 @@ def test_galera(open_at: Opener) -> None:
             assert nodes[1].release(grant, make_ending(), keep_hold=False)
         behind, node = nodes[1], open_at(cluster.nodes[0].url())
         with cluster.nodes[1].client() as lock:
-            # What was written on the other node is not to be seen here until this ends.
+            # Hides the other node's writes here until it ends.
             lock.cursor().execute("FLUSH TABLES WITH READ LOCK")
             grant = granted(node.acquire(make_claim(key)))
             later = threading.Timer(1.0, lambda: lock.cursor().execute("UNLOCK TABLES"))
@@ -302,7 +302,7 @@ def test_galera(open_at: Opener) -> None:
         eventually(lambda: "WSREP has not yet prepared" in why_unavailable(survivor), "the other node is missed")
 
 
-# Who may
+# Permissions
 
 
 @pytest.fixture(scope="module")
@@ -335,7 +335,7 @@ def test_server_that_is_not_the_one(guarded: MariadbServer, key: str) -> None:
 
 
 def test_tls_to_a_server_without(server: MariadbServer, key: str) -> None:
-    """Where TLS is asked for and not to be had, no password is sent."""
+    """No password is sent if the URL requires TLS and the server has none."""
     server.run("SET GLOBAL require_secure_transport = OFF")
     url = server.url(user="x", password="hidden", ssl="required")
     with pytest.raises(BackendUnavailable, match="TLS") as caught:
@@ -358,7 +358,7 @@ def test_wrong_password(guarded: MariadbServer, key: str) -> None:
 
 
 def test_missing_rights(guarded: MariadbServer, open_at: Opener, key: str) -> None:
-    """Who may not use the table is told what to grant."""
+    """A user who may not use the table is told what to grant."""
     node = open_at(guarded.url(user="guest", password="guest"))
     with pytest.raises(BackendUnavailable, match=r"denied.* GRANT SELECT, INSERT, UPDATE ON cronlock"):
         node.acquire(make_claim(key))
@@ -490,7 +490,7 @@ def test_nothing_before_tls(key: str) -> None:
 
 
 def test_nobody(server: MariadbServer, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who has no name on this machine is told to write one into the URL."""
+    """A user id without a name is told to write a user into the URL."""
     monkeypatch.setattr(pymysql.connections, "DEFAULT_USER", None)
     with pytest.raises(ConfigError, match="names no user"):
         node_at(f"mysql://{HOST}:{server.port}/db").acquire(make_claim(key))

@@ -33,7 +33,7 @@ def table(server: MariadbServer) -> Iterator[str]:
 
 
 class TestTable(TableDoctor):
-    """What both engines' doctors find."""
+    """The tests that both SQL doctors share."""
 
     scheme = "mysql"
     product = "MariaDB 1"
@@ -103,7 +103,7 @@ def test_connections(server: MariadbServer, table: str) -> None:
 
 
 def test_who_is_not_let_in(server: MariadbServer) -> None:
-    """A wrong password is told from a server that does not answer, and is in no text."""
+    """A wrong password is distinguished from a server that does not answer, and never shown."""
     found = Look(server.url(user="guest", password="wr0ng"))
     assert found.one("credentials").level == BAD
     assert not any("wr0ng" in finding.text for finding in found.found)
@@ -132,7 +132,7 @@ def test_certificate() -> None:
 
 
 def test_replication() -> None:
-    """A replica, its primary, and two servers that are not one are told."""
+    """A replica, its primary, and two independent servers are distinguished."""
     with (
         MariadbServer(users={"worker": "secret"}, settings=MariadbReplica.PRIMARY) as primary,
         MariadbReplica(primary) as replica,

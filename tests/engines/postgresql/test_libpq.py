@@ -1,4 +1,4 @@
-"""libpq from each place that it may come from, and psycopg.pq where there is none, on real servers."""
+"""libpq from each of its sources, or psycopg.pq if there is none, on real servers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ print(pq.__name__, "psycopg" in sys.modules, *sorted({word for word in maps if "
 
 
 def _load(way: str) -> tuple[ModuleType, ModuleType]:
-    """Return the modules of store and connection anew, as they are where libpq can be had that `way` only."""
+    """Return fresh modules of store and connection, as if libpq were available in this `way` only."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (libpq, postgresql_link, postgresql_servers, postgresql_store):
             patch.delitem(sys.modules, module.__name__)
@@ -68,7 +68,7 @@ def link_module(modules: tuple[Any, Any]) -> Any:
 
 @pytest.fixture
 def open_at(modules: tuple[Any, Any]) -> Iterator[Callable[[str], Any]]:
-    """What opens a store, which is closed at the end."""
+    """Open stores, which are closed at the end."""
     stores: list[Any] = []
 
     def open_one(url: str) -> Any:
@@ -115,7 +115,7 @@ def _ask(link: postgresql_link.Link, statement: str, *values: str | None, width:
 
 
 def test_lease(open_at: Callable[[str], Any], server: PostgresqlServer) -> None:
-    """A key is taken, held, renewed, released and told of."""
+    """A key is acquired, held, renewed, released and recorded."""
     node, other, key = (*(Leases(open_at(server.url())) for _ in range(2)), fresh_key())
     grant = granted(node.acquire(make_claim(key)))
     refused(other.acquire(make_claim(key)), HELD)
@@ -126,7 +126,7 @@ def test_lease(open_at: Callable[[str], Any], server: PostgresqlServer) -> None:
 
 
 def test_values(link: postgresql_link.Link) -> None:
-    """NULL is told from nothing, letters are kept, and what no buffer holds goes both ways."""
+    """NULL differs from empty text, letters are kept, and values larger than any buffer go both ways."""
     values = (None, "", "\u00e4\U0001f512'\\", "x" * (1 << 23))
     assert _ask(link, "SELECT $1::text, $2::text, $3::text, $4::text", *values, width=4) == [list(values)]
     assert _ask(link, "SELECT n FROM generate_series(1, 5000) n")[-1] == ["5000"]
@@ -142,7 +142,7 @@ def test_what_it_tells_of_the_server(link: postgresql_link.Link) -> None:
 
 
 def test_errors(link_module: Any, link: postgresql_link.Link) -> None:
-    """What the server refuses has its code and one line, and the connection is as good as before."""
+    """An error of the server's has its code and one line, and leaves the connection usable."""
     loud = "DO $$ BEGIN RAISE EXCEPTION E'n\u00e4h\\nand %', repeat('x', 5000) USING ERRCODE = 'CL001'; END $$"
     for statement, code, message in (("SELECT 1 / 0", "22012", "division by zero"), (loud, "CL001", "n\u00e4h and xx")):
         with pytest.raises(link_module.Refused, match=f"^server: {message}") as caught:
@@ -153,7 +153,7 @@ def test_errors(link_module: Any, link: postgresql_link.Link) -> None:
 
 
 def test_notices(link: postgresql_link.Link, capfd: pytest.CaptureFixture[str]) -> None:
-    """What the server remarks is written nowhere: standard error belongs to the command."""
+    """Notices of the server's are written nowhere: standard error belongs to the command."""
     for _ in range(3):
         assert _ask(link, "DO $$ BEGIN RAISE WARNING 'loud'; END $$") == []
     assert capfd.readouterr() == ("", "")
@@ -191,7 +191,7 @@ def _resident() -> int:
 
 
 def test_tls_and_passwords(open_at: Callable[[str], Any], guarded: PostgresqlServer) -> None:
-    """A verified server takes the password; another one, a wrong one, and no server are told apart."""
+    """A verified server gets the password; a foreign server, a wrong password and no server give different errors."""
     store, deadline = open_at(guarded.url(user="worker", password="s3cret")), time.monotonic() + _PATIENT
     assert store.read(fresh_key(), deadline).data is None
     assert store.servers.link(deadline).encrypted

@@ -1,6 +1,6 @@
-"""What is PostgreSQL's own: encodings, indexes, TLS, passwords, rights, and servers that are none.
+"""PostgreSQL's own tests: encodings, indexes, TLS, passwords, privileges, servers of other products.
 
-What it promises as MySQL does is in `tests.engines.sql`.
+`tests.engines.sql` has what it shares with MySQL.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ def test_encoding_that_lacks_most_letters(server: PostgresqlServer, open_at: Ope
 
 @pytest.mark.parametrize("name", ["%", "%4", "%zz", "a%ZZ%41", "\udcff%"])
 def test_name_that_cronlock_did_not_make(name: str) -> None:
-    """A row that somebody else made is listed somehow."""
+    """A foreign row is listed under some key."""
     assert isinstance(statements.decode(name), str)
     assert statements.decode(statements.code(name)) == name
 
 
 def test_the_refused_write_nothing(server: PostgresqlServer, node: Leases, key: str) -> None:
-    """Who is refused takes no transaction number, and so neither locks the row nor waits for the disk."""
+    """A refused swap takes no transaction number, so it neither locks the row nor waits for the disk."""
     granted(node.acquire(make_claim(key, hold=LONG)))
     look = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text"
     before = server.run(look)
@@ -246,7 +246,7 @@ def test_password_from_a_file(
 
 
 def test_missing_rights(guarded: PostgresqlServer, open_at: Opener, key: str) -> None:
-    """Who may not use the table is told what to grant."""
+    """A user who may not use the table is told what to grant."""
     for table in ("cronlock", "lent"):
         node = open_at(guarded.url(user="guest", password="guest", table=table))
         with pytest.raises(BackendUnavailable, match=rf"permission denied.* GRANT SELECT, INSERT, UPDATE ON {table}"):
@@ -255,7 +255,7 @@ def test_missing_rights(guarded: PostgresqlServer, open_at: Opener, key: str) ->
 
 
 def test_commit_that_fails(server: PostgresqlServer, open_at: Opener, key: str) -> None:
-    """A grant that the server takes back as it commits, behind the row of its answer, is none."""
+    """A swap that fails at its commit, after its row was returned, is not a grant."""
     server.make_table("uncommitted")
     server.run(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not today'; END $$"

@@ -31,7 +31,7 @@ def table(server: PostgresqlServer) -> Iterator[str]:
 
 
 class TestTable(TableDoctor):
-    """What both engines' doctors find."""
+    """The tests that both SQL doctors share."""
 
     scheme = "postgresql"
     product = "PostgreSQL "
@@ -69,7 +69,7 @@ def test_settings_that_forget(server: PostgresqlServer, table: str) -> None:
 
 
 def test_standbys(server: PostgresqlServer, table: str) -> None:
-    """Standbys are told of, and whether a grant waits for them; one alone does not do."""
+    """The doctor reports standbys, and whether a grant waits for them; one alone is not enough."""
     server.make_table(table)
     url = server.url(table=table)
     assert "nothing runs" in Look(url).one("standbys").text

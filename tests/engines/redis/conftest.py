@@ -1,4 +1,4 @@
-"""What tests of Redis share: one plain server, and a node on it."""
+"""Fixtures of the tests on Redis: one plain server, and a node on it."""
 
 from __future__ import annotations
 

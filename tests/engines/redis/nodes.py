@@ -1,4 +1,4 @@
-"""What Redis's tests do with a server: open it as a node does, look behind its back, and be refused."""
+"""Helpers of the tests on Redis: nodes on a server, direct access to it, and refusals."""
 
 from __future__ import annotations
 

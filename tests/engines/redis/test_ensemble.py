@@ -101,7 +101,7 @@ class TestSentinel:
             kept = group.master()
             with kept.client() as client:
                 client.wait(2, 10000)
-                # The replicas miss what is granted from here on: it is not even on its way to them.
+                # The replicas miss every grant from here on: nothing is even in flight to them.
                 for node in group.nodes:
                     if node is not kept:
                         node.pause()
@@ -267,7 +267,7 @@ class TestCluster:
         assert all("use redis+cluster://" in text for text in texts)
 
     def test_no_cluster(self) -> None:
-        """A server without a cluster says that it is none."""
+        """A server without cluster mode is reported as such."""
         with RedisServer() as server:
             assert "cluster support disabled" in unavailable(opened(f"redis+cluster://{HOST}:{server.port}"))
 
@@ -347,7 +347,7 @@ def test_hostile_guide(scheme: str) -> None:
     ids=lambda value: repr(value[:24]) if isinstance(value, bytes) else "",
 )
 def test_guide_of_another_kind(scheme: str, answer: bytes, expected: str) -> None:
-    """What a sentinel or a node answers instead is named in one line that shows neither password nor control."""
+    """A malformed reply of a sentinel or node is reported in one line, without passwords and control characters."""
     login = ":secret@" if scheme == "redis+cluster" else ""
     params = "" if login else "?sentinel_password=secret"
     with listening(saying(answer)) as port:

@@ -144,7 +144,7 @@ class TestWaysIn:
         full_cycle(opened(place + query(tls().params(client=True))))
 
     def test_tls_of_a_stranger(self, tls_server: RedisServer) -> None:
-        """A server whose certificate nobody vouches for is not spoken to."""
+        """A server with an untrusted certificate is refused."""
         text = unavailable(opened(f"rediss://{HOST}:{tls_server.port}"))
         assert "no TLS with the server" in text
         assert "redis://" not in text.replace("rediss://", "")
@@ -173,7 +173,7 @@ class TestWaysIn:
 
 
 class TestRefusals:
-    """What the server will not do is unavailable, with a reason."""
+    """A refusal of the server's is unavailable, with a reason."""
 
     def test_full(self) -> None:
         """A server without room refuses, and the lease of before is kept and can be released."""
@@ -191,7 +191,7 @@ class TestRefusals:
         assert "read-only replica" in unavailable(opened(replica.url()))
 
     def test_busy(self, server: RedisServer, backend: Leases) -> None:
-        """A slow script of somebody else is an answer, not a wait."""
+        """A slow script of another client gives an error at once."""
         with server.client() as client, server.client(socket_timeout=60) as slow:
 
             def run_for_ever() -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class TestHash:
-    """What is kept of a key, and for how long."""
+    """A key's hash, and when it expires."""
 
     def test_outlives_lease_and_hold(self, server: RedisServer, store: RedisStore, key: str) -> None:
         """A key stays for the retention behind the longer of both, whatever is swapped later."""
@@ -43,7 +43,7 @@ class TestHash:
             assert RETENTION - 60 < client.ttl(f"cronlock:{key}") <= RETENTION
 
     def test_over_stays_over(self, server: RedisServer, store: RedisStore, key: str) -> None:
-        """What was seen as over is written as over, wherever the server's clock is by then."""
+        """An end that was seen as past stays past, even if the server's clock is set back."""
         with server.client() as client:
             for _ in range(2):
                 seen = swap(store, key, read(store, key), lease=0.0, hold=NO_HOLD)
@@ -91,7 +91,7 @@ class TestHash:
         ],
     )
     def test_foreign_value(self, server: RedisServer, store: RedisStore, key: str, command: str, what: str) -> None:
-        """What somebody else keeps under our name is reported in one line, and not touched by anything."""
+        """A foreign value under a key's name is reported in one line, and left unchanged."""
         name = f"cronlock:{key}"
         # DUMP is no text.
         with server.client(encoding_errors="replace") as client:
@@ -110,7 +110,7 @@ class TestHash:
             client.delete(name)
 
     def test_key_that_goes_while_it_is_read(self, key: str) -> None:
-        """A key that lapses between the commands of a read is no stranger's."""
+        """A key that expires between the commands of a read is not called foreign."""
 
         class Lapsing:
             name = "test"
@@ -216,7 +216,7 @@ class TestReplicas:
         granted(backend.acquire(make_claim(key)))
 
     def test_swap(self, server: RedisServer, store: RedisStore, key: str) -> None:
-        """What was carried out and not acknowledged is said so, within half of the time; what was refused is not."""
+        """A swap without enough acknowledgements is reported within half of the time; a refused one is just refused."""
         strict = store_of(server.url(min_replicas="1"))
         empty, asked = read(store, key), time.monotonic()
         with pytest.raises(Unacknowledged):

@@ -1,4 +1,4 @@
-"""What the tests of S3 share: a bucket, and a look behind everybody's back."""
+"""Helpers of the tests on S3: a bucket, and direct access to it."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class TestS3(StoreContract):
 
 
 class TestStrangers(Strangers, URLs):
-    """What is not cronlock's in the bucket, and what is no bucket."""
+    """Foreign objects, and a bucket that is missing or wrong."""
 
     foreign: ClassVar[list[tuple[bytes, str]]] = [
         (b"", "not a record of cronlock"),
@@ -188,7 +188,7 @@ def test_failures_are_told_apart(guarded: S3Store, gate: Gate, key: str, code: s
 
 
 def test_deleted_object(store: S3Store, url: str, key: str) -> None:
-    """A cell whose object somebody deleted is there no more, and its swap makes none."""
+    """A swap of a deleted object is refused, and makes no new one."""
     _, seen = swap(store, key, read(store, key), b"mine", lease=LONG)
     with bucket(url) as objects:
         objects.delete(object_name(key), seen.version, objects.deadline())
@@ -245,7 +245,7 @@ def test_conditions_are_tried_once(gate: Gate) -> None:
 
 
 def test_two_nodes_try_conditions_at_once(gate: Gate) -> None:
-    """What another node just made does not pass for a condition that is not kept."""
+    """An object that another node just made is not taken for an ignored condition."""
     url = f"s3://cronlock/both-{fresh_key()}?endpoint={gate.endpoint}"
     with bucket(url) as one, bucket(url) as other:
         one.put(PROOF, b"being tried", None, one.deadline())
@@ -374,7 +374,7 @@ def test_size_of_a_record(store: S3Store, url: str, key: str) -> None:
 
 
 def test_etag_that_no_object_has(store: S3Store, url: str, key: str) -> None:
-    """What the conditions are tried with is refused where they are kept."""
+    """The requests that test conditions are refused by a store that keeps them."""
     overwrite(url, key, b"there")
     assert store.objects.put(object_name(key), b"mine", NO_TAG, store.objects.deadline()) is None
     assert content(url, key) == b"there"

@@ -42,13 +42,13 @@ class Postgresql:
     scheme = "postgresql"
     #: With these a connection is made in one packet.
     plain: ClassVar[dict[str, str]] = {"sslmode": "disable", "gssencmode": "disable"}
-    #: What a server says to a table that is missing, to who writes to a replica, and where it has no room.
+    #: The server's messages for a missing table, a write to a replica, and too many connections.
     missing = "does not exist"
     read_only = "read-only"
     no_room = "too many connections"
-    #: What a wait for a lock in vain ends with.
+    #: The message at the end of a wait for a lock.
     locked = r"somebody has a row of cronlock locked|no answer in time"
-    #: The transactions that somebody waits for a lock in.
+    #: The transactions that wait for a lock.
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%%cronlock%%'"
     rolled_back = ("40001", "40P01")
     crowd = "CREATE ROLE single LOGIN CONNECTION LIMIT 1"
@@ -198,7 +198,7 @@ class TableHooks(FaultHooks):
 
 @contextmanager
 def locked(kind: str, server: Server, key: str) -> Iterator[Any]:
-    """Sit on a key's row; the connection that does so can be told to let go."""
+    """Lock a key's row; yield the connection, whose rollback unlocks it."""
     client = server.client(autocommit=False)
     try:
         with client.cursor() as cursor:

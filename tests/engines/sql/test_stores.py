@@ -1,4 +1,4 @@
-"""What PostgreSQL and MySQL both promise besides the contract: requests that get lost, locks, servers that stop."""
+"""PostgreSQL and MySQL beyond the contract: lost requests, locks, servers that stop."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class TestFaults(StoreFaults, Costs):
         return TableHooks(kind.scheme, server)
 
 
-#: What cannot be meant, by what is said of it.
+#: Bad URLs by the message.
 _BAD_URLS = {
     "names no database": ("h", "h/", "h/d%00b"),
     "names no host": ("/db", "u:p@/db"),
@@ -95,7 +95,7 @@ _BAD_FOR_ONE = {
 
 
 class TestURLs(URLs):
-    """What cannot be meant."""
+    """URLs that are refused."""
 
     bad_url = tuple(
         (f"{scheme}://{rest}", said)
@@ -138,7 +138,7 @@ def test_forty_racers_round_after_round(server: Server, open_at: Opener) -> None
 
 
 def test_who_reads_waits_for_nobody(kind: Postgresql | Mysql, server: Server, node: Leases, key: str) -> None:
-    """Who is refused neither locks the row nor waits for who has it locked, and sees what was committed."""
+    """A refused swap neither locks the row nor waits for its lock, and sees the committed row."""
     grant = granted(node.acquire(make_claim(key, hold=LONG)))
     with locked(kind.scheme, server, key) as client:
         with client.cursor() as cursor:
@@ -149,7 +149,7 @@ def test_who_reads_waits_for_nobody(kind: Postgresql | Mysql, server: Server, no
 
 
 def test_locked_row(kind: Postgresql | Mysql, server: Server, open_at: Opener, key: str) -> None:
-    """While somebody sits on a row it is not swapped; nobody's statement is left behind, nor takes effect later."""
+    """A locked row is not swapped; no statement is left behind, or takes effect later."""
     node, hasty = open_at(server.url()), open_at(server.url(), HASTY)
     seen = swap(node.store, key, read(node.store, key), lease=LONG)
     with locked(kind.scheme, server, key):
@@ -162,7 +162,7 @@ def test_locked_row(kind: Postgresql | Mysql, server: Server, open_at: Opener, k
 
 
 def test_row_that_is_locked_for_a_moment(kind: Postgresql | Mysql, server: Server, node: Leases, key: str) -> None:
-    """Who waited for a lock and finds that nobody wrote swaps; who finds another's write does not."""
+    """After a wait for a lock a swap is done if nobody wrote meanwhile, else refused."""
     seen = swap(node.store, key, read(node.store, key), lease=LONG)
     for writes in (False, True):
         with locked(kind.scheme, server, key) as client:
@@ -180,7 +180,7 @@ def test_row_that_is_locked_for_a_moment(kind: Postgresql | Mysql, server: Serve
 def test_what_the_server_rolled_back(
     kind: Postgresql | Mysql, node: Leases, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What met another's transaction is asked again, and what then shows counts: nothing was done yet."""
+    """A request that was rolled back for another transaction is repeated: nothing was done yet."""
     seen = read(node.store, key)
     for code in kind.rolled_back:
         with kind.refusing(monkeypatch, code):
@@ -209,7 +209,7 @@ def test_server_without_room(kind: Postgresql | Mysql, server: Server, open_at: 
 
 @pytest.mark.parametrize("how", ["restart", "crash", "restart without data"])
 def test_restart(kind: Postgresql | Mysql, open_at: Opener, how: str) -> None:
-    """What was granted is kept over a restart and a crash; without its data the server gives nothing to anybody."""
+    """Grants outlive a restart and a crash; a server without its data grants nothing."""
     settings = {"innodb-flush-log-at-trx-commit": "1"} if kind.scheme == "mysql" else {}
     with kind.server(settings=settings) as server:
         holder, asker, key = open_at(server.url()), open_at(server.url()), fresh_key()
@@ -335,7 +335,7 @@ def test_table_of_others(server: Server, open_at: Opener, key: str, columns: str
 
 
 def test_row_of_others(kind: Postgresql | Mysql, server: Server, node: Leases, key: str) -> None:
-    """A row that somebody wrote by hand is named, and nothing is done to it."""
+    """A row that was written by hand is reported, and left unchanged."""
     grant = granted(node.acquire(make_claim(key)))
     server.run("UPDATE cronlock SET record = 'nonsense', version = 'by hand' WHERE name = %s", kind.name(key))
     before = server.run("SELECT * FROM cronlock WHERE name = %s", kind.name(key))

@@ -1,4 +1,4 @@
-"""What tests of SQS share: an emulator of each kind, credentials for it, and nodes on it."""
+"""Fixtures of the tests on SQS: an emulator of each kind, credentials, and nodes on it."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def ask(node: SqsBackend, action: str, key: str, **fields: Any) -> dict[str, Any
 
 
 def receive(node: SqsBackend, key: str, seconds: int) -> str | None:
-    """Receive a key's token behind everybody's back; return its handle, None if it is not to be had."""
+    """Receive a key's token directly; return its handle, None if it is not delivered."""
     found = ask(node, "ReceiveMessage", key, VisibilityTimeout=seconds, WaitTimeSeconds=0).get("Messages")
     return str(found[0]["ReceiptHandle"]) if found else None
 

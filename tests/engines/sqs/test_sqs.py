@@ -54,7 +54,7 @@ class TestSqs(LeaseContract):
 
 
 def _need_test_queues(url: str) -> str:
-    """Return `url`, unless its queues may be somebody's: all of them are deleted."""
+    """Return `url` if its queues are surely for tests: all of them are deleted."""
     if not URL(url).hosts[0][0].startswith("test"):
         pytest.fail(f"CRONLOCK_TEST_SQS={url}: write sqs://testNAME; all its queues are deleted", pytrace=False)
     return url
@@ -148,7 +148,7 @@ def test_second_token_does_no_harm(node: SqsBackend, other: SqsBackend, key: str
 
 
 def test_two_tokens_are_free_one_after_the_other(node: SqsBackend, other: SqsBackend, key: str) -> None:
-    """With two tokens there is one holder at a time all the same, run after run."""
+    """Even with two tokens there is one holder at a time, run after run."""
     granted(node.acquire(make_claim(key)))
     node.abandon(make_claim(key))
     send_seed(node, key)
@@ -217,7 +217,7 @@ def _tokens(node: SqsBackend, key: str) -> list[tuple[str, str]]:
     return [(one["MessageId"], one["Body"]) for one in found]
 
 
-# What it costs
+# Cost
 
 
 def test_what_a_run_costs(server: AwsServer, node: SqsBackend, key: str) -> None:
@@ -324,7 +324,7 @@ def test_release_after_the_hold_frees_at_once(node: SqsBackend, other: SqsBacken
 
 
 def test_twelve_hours_in_all(server: AwsServer, key: str) -> None:
-    """A renewal that SQS would not keep is not asked for, and says so: the lease ends as if nobody answered."""
+    """A renewal that SQS could not keep fails without a request: the lease ends as if the server did not answer."""
     with Proxy(server.port) as proxy:
         node, clock = open_node(server.queue_url(port=proxy.port)), SetClock()
         node.use_clock(clock)
@@ -355,7 +355,7 @@ def test_twelve_hours_in_all(server: AwsServer, key: str) -> None:
 def test_what_it_cannot_give_is_refused(
     node: SqsBackend, key: str, asked: dict[str, Any], error: type[CronlockError], said: str
 ) -> None:
-    """What SQS cannot keep is refused before anything is asked of it."""
+    """A ttl or hold that SQS cannot keep is refused before any request."""
     with pytest.raises(error, match=said):
         node.acquire(make_claim(key, **asked))
     assert node.read(key) is None
@@ -363,7 +363,7 @@ def test_what_it_cannot_give_is_refused(
 
 
 def test_nothing_that_is_missing_ends_a_run(node: SqsBackend, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials that cannot be had anew are an outage to a run that goes on, not its configuration."""
+    """If credentials cannot be refreshed during a run, the backend counts as unavailable, not as misconfigured."""
     claim = make_claim(key)
     grant = granted(node.acquire(claim))
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
@@ -386,7 +386,7 @@ def test_giving_up_on_a_queue_that_is_not_there(server: AwsServer, key: str) -> 
     node.close()
 
 
-# What it does not know
+# Unsupported
 
 
 def test_nobody_takes_a_token_by_force(node: SqsBackend, other: SqsBackend, key: str) -> None:
@@ -398,7 +398,7 @@ def test_nobody_takes_a_token_by_force(node: SqsBackend, other: SqsBackend, key:
 
 
 def test_conflict_tells_no_run(node: SqsBackend, other: SqsBackend, key: str) -> None:
-    """A refusal names nobody, and promises no more than a ttl."""
+    """A refusal names no holder, and a remaining time of one ttl at most."""
     granted(node.acquire(make_claim(key)))
     conflict = refused(other.acquire(make_claim(key, ttl=30.0)), HELD)
     assert (conflict.run, conflict.fence, conflict.remaining) == (None, None, 30.0)
@@ -416,7 +416,7 @@ def test_purge_takes_the_lease(node: SqsBackend, other: SqsBackend, key: str) ->
 
 
 def test_purge_is_noticed(node: SqsBackend, other: SqsBackend, key: str) -> None:
-    """Who saw the key lately keeps a token that is newer from everybody, until a lost lease must be over."""
+    """A node that saw the key lately withholds a newer token from all, until a lost lease must be over."""
     lost = granted(node.acquire(make_claim(key, ttl=60.0)))
     ask(other, "PurgeQueue", key)
     send_seed(other, key)
@@ -460,7 +460,7 @@ def test_new_token_is_no_wonder(node: SqsBackend, key: str, age: float, why: str
 
 
 def test_token_that_was_sent_twice_within_a_minute(node: SqsBackend, key: str) -> None:
-    """After a purge SQS may take a new token for the one that it just had: then nobody has the key for a minute."""
+    """After a purge SQS may drop a new token as a duplicate: then no run gets the key for a minute."""
     node.release(granted(node.acquire(make_claim(key))), make_ending(), keep_hold=False)
     ask(node, "PurgeQueue", key)
     answer = node.acquire(make_claim(key))
@@ -472,7 +472,7 @@ def test_token_that_was_sent_twice_within_a_minute(node: SqsBackend, key: str) -
 
 
 def test_server_that_starts_anew(server: AwsServer, key: str) -> None:
-    """Where all queues are gone, who saw the key keeps away; without create=yes nobody runs, and is told what to do."""
+    """If all queues were deleted, a node that saw the key waits; without create=yes no node runs, with a remedy."""
     with type(server)() as own:
         node, other = open_node(own.queue_url()), open_node(own.queue_url(create="no"))
         grant = granted(node.acquire(make_claim(key)))
@@ -496,7 +496,7 @@ def test_server_that_hangs(server: AwsServer, key: str) -> None:
         clock = SetClock()
         node.use_clock(clock)
         grant = granted(node.acquire(make_claim(key, ttl=20.0)))
-        node.limit = 1.0  # What a server needs that has just started is not counted.
+        node.limit = 1.0  # A server that has just started is slower: that is not counted.
         own.pause()
         with pytest.raises(BackendUnavailable, match="no answer in time"):
             node.renew(grant)
@@ -572,7 +572,7 @@ def test_queue_that_loses_tokens(node: SqsBackend, key: str, attributes: dict[st
 
 
 def test_doctor_waits_for_its_queue(gate: Gate) -> None:
-    """What the doctor made is looked at once AWS knows it."""
+    """The doctor waits until AWS knows the queue that it made."""
     url = f"sqs://test{os.urandom(4).hex()}?endpoint={gate.endpoint}"
     node = open_node(url)
     case = probe.Case(URL(url), node, timeout=20.0, ttl=300.0, hold=45.0)
@@ -597,7 +597,7 @@ def test_doctor_knows_other_faults() -> None:
 
 
 def test_foreign_message_is_left_alone(node: SqsBackend, key: str) -> None:
-    """A message of somebody else's is given back, and nothing runs."""
+    """A foreign message is returned to the queue, and nothing runs."""
     node.queues.create(key, node.queues.service.deadline())
     ask(node, "SendMessage", key, MessageBody="order 66", MessageGroupId="x", MessageDeduplicationId="x")
     with pytest.raises(ForeignValue, match="order 66"):
@@ -606,7 +606,7 @@ def test_foreign_message_is_left_alone(node: SqsBackend, key: str) -> None:
 
 
 def test_denied_actions_are_named(gate: Gate, key: str) -> None:
-    """What the policy does not allow is said, with the name of the action."""
+    """A request that the policy does not allow is reported with its action."""
     gate.refuse("AccessDeniedException", "not authorized")
     node = open_node(f"sqs://cronlock?endpoint={gate.endpoint}")
     with pytest.raises(BackendUnavailable, match="may not sqs:ReceiveMessage"):

@@ -60,7 +60,7 @@ def _lose(proxy: Proxy, loss: str, ask: Callable[[], object]) -> None:
 
 @_LOSSES
 def test_acquire(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str, loss: str) -> None:
-    """A token whose delivery was lost lapses; nobody has it until then, not even the run that it was meant for."""
+    """A token whose delivery was lost lapses; until then no run has it, not even the one that asked."""
     claim = make_claim(key, ttl=_SHORT)
     _lose(proxy, loss, lambda: far.acquire(claim))
     if loss == "drop_replies":
@@ -120,7 +120,7 @@ def test_run(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str, loss: st
 
 @_LOSSES
 def test_acquire_of_a_held_key(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str, loss: str) -> None:
-    """What is lost of a refusal harms nobody."""
+    """A lost refusal has no effect."""
     grant = granted(node.acquire(make_claim(key)))
     claim = make_claim(key)
     _lose(proxy, loss, lambda: far.acquire(claim))
@@ -150,7 +150,7 @@ def test_acquire_during_another_run(far: SqsBackend, node: SqsBackend, proxy: Pr
 
 
 def test_acquire_after_its_release(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str) -> None:
-    """The owner asked again, ran and ended; then its first request arrives: nobody runs, for a ttl."""
+    """If a run's first request arrives after its end, the key is blocked for one ttl."""
     claim = make_claim(key, ttl=_SHORT)
     _lose(proxy, "hold_requests", lambda: far.acquire(claim))
     assert far.release(granted(far.acquire(claim)), make_ending(), keep_hold=False)
@@ -173,7 +173,7 @@ def test_renewal_after_the_release(far: SqsBackend, node: SqsBackend, proxy: Pro
 def test_what_arrives_after_the_ttl(
     far: SqsBackend, node: SqsBackend, other: SqsBackend, proxy: Proxy, key: str, what: str
 ) -> None:
-    """What a dead run asked in time and arrives once the key is another's is refused."""
+    """A dead run's request that arrives once another has the key is refused."""
     claim = make_claim(key, ttl=_SHORT)
     grant = granted(far.acquire(claim))
     requests: dict[str, Callable[[], object]] = {
@@ -223,7 +223,7 @@ def test_lost_renewal_is_not_counted_on(far: SqsBackend, proxy: Proxy, key: str)
 
 
 def test_everything_twice(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str) -> None:
-    """Where the server knows no attempts, what comes in twice gives the key to nobody, until the lease is over."""
+    """If the server does not support attempts, a doubled request blocks the key until the lease lapses."""
     proxy.doubles = True
     refused(far.acquire(make_claim(key, ttl=2.0)), HELD)
     refused(node.acquire(make_claim(key)), HELD)
@@ -274,7 +274,7 @@ class TestAttempts:
         assert proxy.requests == before
 
     def test_giving_up(self, far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str) -> None:
-        """Who gives up finds the token whose delivery was lost, and gives it back."""
+        """Giving up finds the token whose delivery was lost, and returns it."""
         claim = make_claim(key)
         _lose(proxy, "drop_replies", lambda: far.acquire(claim))
         far.abandon(claim)

@@ -1,4 +1,4 @@
-"""What the tests of AWS's services share: nodes, clocks that are wrong, and the way to the emulators."""
+"""Helpers of the tests on AWS's services: nodes, wrong clocks, and proxies before the emulators."""
 
 from __future__ import annotations
 

@@ -234,7 +234,7 @@ class Clocks:
     @pytest.fixture(scope="class")
     @classmethod
     def shim(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        """What moves the wall clock of a program, and nothing else."""
+        """A library that moves the wall clock of a program, and nothing else."""
         library = tmp_path_factory.mktemp("clock") / "clock.so"
         source = Path(__file__).parents[3] / "chaos/systems/clock.c"
         command = [need("cc", "gcc libc6-dev"), "-shared", "-fPIC", "-O2", "-o", str(library), str(source), "-ldl"]

@@ -1,4 +1,4 @@
-"""What the AWS engines share: signatures and endpoints as botocore has them, credentials, errors in one line."""
+"""The code that AWS's engines share: botocore's signatures and endpoints, credentials, errors in one line."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from labs.servers.aws_gate import Gate
 from labs.servers.process import HOST, eventually, free_port, need
 from labs.servers.tls import tls
 
-#: What no text may ever show.
+#: Secrets that no message may show.
 _SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 _TOKEN = "FwoGZXIvYXdzEXAMPLETOKEN=="
 
@@ -132,7 +132,7 @@ def test_dates(at: int) -> None:
     ],
 )
 def test_dates_that_are_none(text: str) -> None:
-    """What is no date gives none."""
+    """Text that is not a date gives None."""
     assert parse_date(text) is None
 
 
@@ -384,7 +384,7 @@ def test_instance_role(metadata: _Metadata, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.usefixtures("metadata")
 def test_same_as_botocore() -> None:
-    """What is found here for an instance is what botocore finds for it."""
+    """An instance's credentials are those that botocore finds."""
     session = botocore.session.Session()
     theirs = session.get_credentials().get_frozen_credentials()
     _, ours = _found()
@@ -429,7 +429,7 @@ def test_metadata_whose_tokens_do_not_arrive(metadata: _Metadata) -> None:
 
 
 def test_metadata_that_is_not_there() -> None:
-    """Without credentials, and nobody to ask, it is said in one line what to do."""
+    """Missing credentials are reported in one line with a remedy."""
     with pytest.raises(BackendUnavailable, match=r"connection refused.*no AWS credentials: give the machine a role"):
         _found()
 
@@ -525,7 +525,7 @@ def test_wrong_secret(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_expired_role_is_renewed(gate: Gate, metadata: _Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials of a role that AWS calls expired are fetched anew, once."""
+    """A role's credentials are fetched again, once, if AWS calls them expired."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     gate.secret, gate.token = _SECRET, _TOKEN

@@ -27,7 +27,7 @@ def sources(port: int) -> set[str]:
 
 
 def test_full_queue_is_tried_again() -> None:
-    """A server that drops a connection, since too many came at once, is tried anew before the kernel would."""
+    """A connection that a full backlog dropped is tried again before the kernel would."""
     with black_hole() as hole:
         seen: set[str] = set()
 
@@ -44,7 +44,7 @@ def test_full_queue_is_tried_again() -> None:
 
 
 def test_busy_unix_socket_is_tried_again(tmp_path: Path) -> None:
-    """A Unix socket's full queue is told at once, as "try again"."""
+    """A Unix socket's full backlog is reported at once, as "try again"."""
     place = str(tmp_path / "socket")
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as caller:
         listener.bind(place)
@@ -79,7 +79,7 @@ def test_patience_ends_in_time() -> None:
 
 
 def test_a_dead_server_is_no_busy_one() -> None:
-    """A port that nobody listens on is told at once, not tried until the limit."""
+    """A closed port is reported at once, not tried until the deadline."""
     with socket.socket() as unused:
         unused.bind((HOST, 0))
         tries = 0
@@ -95,7 +95,7 @@ def test_a_dead_server_is_no_busy_one() -> None:
 
 
 def test_last_words_are_heard() -> None:
-    """What a server said before it hung up is read, although the request found the connection closed."""
+    """A server's last words are read, although sending found the connection closed."""
     with socket.create_server((HOST, 0)) as listener:
         stream = Stream.connect_tcp("name", HOST, listener.getsockname()[1], time.monotonic() + LIMIT)
         peer, _ = listener.accept()

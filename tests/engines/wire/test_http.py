@@ -39,7 +39,7 @@ class LittleServer:
         self._answers = answers
         self._hangs_up = hangs_up
         self._context = context
-        #: What was asked, head and body, and by how many connections.
+        #: The requests, head and body, and the number of connections.
         self.requests: list[bytes] = []
         self.connections: list[socket.socket] = []
         self._listener = socket.create_server((HOST, 0))
@@ -160,7 +160,7 @@ def test_connection_is_not_kept(answer: bytes) -> None:
     """Where the server wants it closed, or said more than it should, another is made."""
     with talking_to(answer) as (connection, server):
         assert ask(connection).body == b"hi"
-        # What it said too much may still be on its way: then the connection is not quiet.
+        # The surplus may still be in flight: then the connection is not quiet.
         eventually(lambda: ask(connection).body == b"hi" and len(server.connections) > 1, "another connection")
 
 
@@ -315,9 +315,9 @@ def _theirs(data: bytes) -> tuple[int, dict[str, str], bytes] | None:
 
 
 def test_as_strict_as_h11() -> None:
-    """What is taken of thousands of damaged answers, h11 takes likewise, and how an answer is cut makes no difference.
+    """Of thousands of damaged replies, those accepted here h11 reads alike, however they are cut into pieces.
 
-    Of whole answers all are taken that h11 takes.
+    Every whole reply that h11 accepts is accepted.
     """
     for answer in (*WHOLE, *NONSENSE.values()):
         assert _ours(answer, 1) == _theirs(answer), answer
@@ -347,7 +347,7 @@ def test_as_strict_as_h11() -> None:
     ],
 )
 def test_nothing_of_the_answer_is_shown(answer: bytes) -> None:
-    """What is no HTTP may be a secret all the same."""
+    """A value that is not valid in HTTP may still be a secret."""
     with talking_to(answer + b"\r\n\r\n", hangs_up=True) as (connection, _), pytest.raises(Unanswered) as caught:
         ask(connection)
     assert "secret" not in str(caught.value)
@@ -426,7 +426,7 @@ def test_reset() -> None:
 
 
 def test_nothing_was_done() -> None:
-    """Who cannot connect, or cannot send all of it, knows that nothing was done."""
+    """A request that could not be sent whole was not done."""
     nobody = Connection("test://nobody", HOST, free_port())
     with pytest.raises(BackendUnavailable, match="refused") as caught:
         ask(nobody)

@@ -35,7 +35,7 @@ VALUES: list[Any] = [
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
 def test_round_trip(value: object) -> None:
-    """What is written `json` reads, and what `json` writes, in either way, is read."""
+    """`json` reads what this module writes, and this module reads what `json` writes."""
     assert json.loads(json_text.dumps(value)) == value
     for spread in (None, 2):
         assert json_text.loads(f" \n{json.dumps(value, indent=spread)}\t\r\n".encode()) == value
@@ -64,7 +64,7 @@ def test_damaged() -> None:
     "data", [b"", b" ", b"1 2", b"{} x", b"nothing", b"NaN", b"-Infinity", b"\xff", b"[" * 9, "\ufeff1".encode()]
 )
 def test_no_json(data: bytes) -> None:
-    """What is none, or more than one value, is refused; so is what only Python calls JSON."""
+    """Text that is not exactly one value is refused, also what only Python accepts as JSON."""
     assert _read(json_text.loads, data) is ValueError
 
 

@@ -95,7 +95,7 @@ def test_key_with_a_pass_phrase(tmp_path: Path) -> None:
     ],
 )
 def test_remedies_for_tls(host: str, trusted: bool, said: str) -> None:
-    """What is wrong with a certificate is said with what to do about it."""
+    """A bad certificate is reported with its fault and a remedy."""
     context = tls_context("test", tls().params() if trusted else {})
     with RedisServer(tls=True) as server:
         stream = Stream.connect_tcp("test", HOST, server.port, time.monotonic() + 20)
@@ -129,7 +129,7 @@ def test_no_share_limits_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_address_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where none answers, that is told when the time is over."""
+    """If no address answers, the error comes at the deadline."""
     with black_hole() as hole:
         resolve_to(monkeypatch, hole, hole)
         started = time.monotonic()

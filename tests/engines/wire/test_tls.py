@@ -23,7 +23,7 @@ _LOCALHOST = "subjectAltName=DNS:localhost"
 _EXPIRED = "has expired; renew the server's certificate"
 _ELSEWHERE = "Hostname mismatch.*name the host as its certificate does"
 _UNKNOWN = "certificate verify failed.*name the server's authority by ca="
-#: What a server shows, and why it is refused, if it is.
+#: The server's certificate, and why it is refused, if it is.
 _SHOWN = {"good": None, "expired": _EXPIRED, "of another host": _ELSEWHERE, "of an unknown authority": _UNKNOWN}
 _SHOWN["of a client"] = _UNKNOWN
 
@@ -107,7 +107,7 @@ def _red_hat(system: System) -> None:
     system.bundle.write_bytes(tls().ca.read_bytes())
     (system.directory / "ca-bundle.crt").symlink_to(system.bundle)
     (system.directory / "ca-bundle.trust.crt").symlink_to(system.bundle)
-    # Added by somebody, by hand.
+    # Added by hand.
     system.hashed(1)
 
 

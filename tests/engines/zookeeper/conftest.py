@@ -13,6 +13,6 @@ from .support import LONG_SESSIONS
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ZooKeeperServer]:
-    """One server for each file, with a short tick, which grants long sessions all the same."""
+    """One server for each file, with a short tick and long sessions."""
     with ZooKeeperServer(tick=250, settings=LONG_SESSIONS) as running:
         yield running

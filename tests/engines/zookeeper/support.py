@@ -1,4 +1,4 @@
-"""What tests of ZooKeeper's store share: nodes behind its back, sessions, and short words for its calls."""
+"""Helpers of the tests on ZooKeeper: direct access to nodes, sessions, and shorter calls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from labs.servers.process import HOST
 if TYPE_CHECKING:
     from labs.servers.zookeeper import ZooKeeperServer
 
-#: For one server with short ticks, which grants long sessions all the same.
+#: Of a server with short ticks that grants long sessions.
 LONG_SESSIONS = {"maxSessionTimeout": "700000"}
 
 

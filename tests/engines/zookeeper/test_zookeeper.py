@@ -207,7 +207,7 @@ def test_close_leaves_the_lease_to_lapse(server: ZooKeeperServer, key: str) -> N
 
 
 def test_a_lease_that_lapsed_is_taken_up_again(server: ZooKeeperServer, key: str) -> None:
-    """Its session is over, another one has it if nobody wrote meanwhile, and no connection is kept."""
+    """A lapsed lease is renewed by a new session if nobody else wrote, and the old connection is closed."""
     with opened(server.url()) as store, opened(server.url()) as other:
         old = take(store, key, TTL)
         eventually(lambda: not read(other, key).lease, "the lease lapsed")
@@ -257,7 +257,7 @@ def test_hold_is_measured_from_the_write_by_the_leader(server: ZooKeeperServer, 
 
 
 def test_a_glance_writes_nothing(server: ZooKeeperServer, key: str) -> None:
-    """Who finds a lease learns how long it and the hold may last at most; a closer look takes the leader's clock."""
+    """A read shows the most that lease and hold can last; an exact one asks the leader's clock."""
     with opened(server.url()) as store, opened(server.url()) as other, looking(server) as client:
         take(store, key, LONG, hold=1.0)
 
@@ -276,7 +276,7 @@ def test_a_glance_writes_nothing(server: ZooKeeperServer, key: str) -> None:
 
 
 def test_requests(server: ZooKeeperServer, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What each step costs: connecting to a session and looks, whatever the length of the history."""
+    """The requests of each step do not depend on the length of the history."""
     monkeypatch.setattr(zksession, "FRESH", 600.0)
     # A session's end is sent too, and not waited for.
     monkeypatch.setattr(zksession.Session, "end", zksession.Session.drop)
@@ -367,7 +367,7 @@ def test_ephemeral_nodes_in_the_way(server: ZooKeeperServer, key: str) -> None:
 
 
 def test_restart_with_its_data_keeps_the_lease(key: str) -> None:
-    """Sessions are part of the data, and start anew when the server does."""
+    """A restarted server extends its sessions, which are part of its data."""
     with ZooKeeperServer(tick=1000) as own, opened(own.url()) as store:
         cell = take(store, key, 20)
         own.kill()
@@ -402,7 +402,7 @@ def test_chroot_and_prefix_are_made(server: ZooKeeperServer, key: str) -> None:
 
 
 def test_credentials_keep_others_out(server: ZooKeeperServer, key: str) -> None:
-    """Nodes are open to their creator only, and a wrong password is told as such."""
+    """Nodes are open to their creator only, and a wrong password is reported."""
     with opened(server.url("/ours", login="ann:secret")) as ann:
         cell = swap(ann, key, take(ann, key, 20), lease=20)
         for login in ("ann:wrong", "bob:secret", ""):

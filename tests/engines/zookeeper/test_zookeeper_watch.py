@@ -54,7 +54,7 @@ def take_over(held: Grant, **more: Any) -> Any:
 
 @pytest.mark.parametrize("how", ["release", "forced release"])
 def test_end_wakes(server: ZooKeeperServer, key: str, how: str) -> None:
-    """The run ended, or somebody let go of its lease: everybody in standby is told, and leaves."""
+    """Once the run ends, or its lease is released, every standby is notified and leaves."""
     with leasing(server.url()) as holder:
         held = granted(holder.acquire(make_claim(key)))
         with standing_by(server.url(), held) as (backend, descriptor):
@@ -84,7 +84,7 @@ def test_lapse_wakes(server: ZooKeeperServer, key: str) -> None:
 
 
 def test_end_of_a_hold_wakes(server: ZooKeeperServer, key: str) -> None:
-    """Also who was refused for a hold is told when somebody ends that."""
+    """A standby that was refused for a hold is notified when that ends."""
     with leasing(server.url()) as holder, leasing(server.url()) as backend:
         held = granted(holder.acquire(make_claim(key, hold=LONG)))
         assert holder.release(held, make_ending(), keep_hold=True)
@@ -98,7 +98,7 @@ def test_end_of_a_hold_wakes(server: ZooKeeperServer, key: str) -> None:
 
 @pytest.mark.parametrize("another", [False, True])
 def test_change_before_the_watch(server: ZooKeeperServer, key: str, another: bool) -> None:
-    """What changed between the refusal and the watch can be read at once, a later run's lease too."""
+    """The watch is readable at once if the key changed since the refusal, even by a later run's lease."""
     with leasing(server.url()) as holder, leasing(server.url()) as backend:
         held = granted(holder.acquire(make_claim(key)))
         refused(backend.acquire(make_claim(key)), HELD)
@@ -187,7 +187,7 @@ def test_standby_leaves_nothing_behind(server: ZooKeeperServer, key: str) -> Non
 
 
 def test_nothing_to_watch(server: ZooKeeperServer, key: str) -> None:
-    """Without a refusal there is nothing to be told of."""
+    """Without a refusal before there is nothing to watch."""
     with leasing(server.url()) as holder, leasing(server.url()) as backend:
         assert backend.watch(key) is None
         held = granted(holder.acquire(make_claim(key)))
@@ -199,7 +199,7 @@ def test_nothing_to_watch(server: ZooKeeperServer, key: str) -> None:
 
 
 class MergingProxy(Proxy):
-    """Keeps an answer back, once it is told to, and passes it on in one piece with what follows it."""
+    """Delays a reply on request, and forwards it in one piece with the next."""
 
     def __init__(self, target: int) -> None:
         super().__init__(target)
@@ -316,7 +316,7 @@ def test_a_standby_that_overslept(key: str) -> None:
 
 
 def test_a_server_that_was_wiped(key: str) -> None:
-    """No record says that the run died, so nobody takes it over."""
+    """No record says that the run died, so no standby takes over."""
     with ZooKeeperServer(settings=LONG_SESSIONS) as own, leasing(own.url()) as holder:
         held = granted(holder.acquire(make_claim(key)))
         with standing_by(own.url(), held) as (backend, descriptor):
