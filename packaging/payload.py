@@ -26,7 +26,7 @@ from cronlock.__main__ import main
 main()
 """
 
-_DOCUMENTS = ("CHANGELOG.md", "LICENSE", "README.md")
+_DOCUMENTS = ("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md")
 # What only who works on the program reads.
 _NOT_INSTALLED = ("reliability.json",)
 

@@ -1,7 +1,7 @@
-"""Write the parts of the manual pages and of the README that come from the program's own tables.
+"""Write the manual pages, and the README's table of options, from the program's own tables.
 
-python tools/reference.py          writes man/*.1 to *.7 and the marked parts of README.md
-python tools/reference.py --check  says which of them are stale, and fails if any is
+python tools/reference.py          writes man/*.1 to *.7 and the table in README.md
+python tools/reference.py --check  prints which of them are stale, and fails if any is
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from cronlock.commands.views import prometheus  # noqa: E402
 from cronlock.config.options import COMMAND_VARIABLES, FLAG, OPTIONS, Option  # noqa: E402
 from cronlock.engines.redis.doctor import ACL_RULE  # noqa: E402
 from cronlock.run import outcome  # noqa: E402
+
+#: Those that a newcomer needs; cronlock(1) has all.
+_README_OPTIONS = ("key", "ttl", "every", "standby", "timeout")
 
 
 def manual_page(source: str) -> str:
@@ -51,19 +54,14 @@ def _recipe(name: str) -> str:
 
 
 def readme(text: str) -> str:
-    """Return the README with its tables made anew."""
-    options = ["| option | default | meaning |", "|---|---|---|"]
-    options += [f"| `{_usage(option)}` | {option.default_text or ''} | {option.help} |" for option in OPTIONS]
-    exits = ["| status | meaning |", "|---|---|"]
-    exits += [f"| {status} | {meaning} |" for status, meaning in errors.TABLE]
-    variables = ["| variable | meaning |", "|---|---|"]
-    variables += [f"| `{name}` | {meaning} |" for name, meaning in COMMAND_VARIABLES]
-    for name, lines in (("options", options), ("statuses", exits), ("variables", variables)):
-        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-        head, _, rest = text.partition(begin)
-        _, _, tail = rest.partition(end)
-        text = head + begin + "\n".join(lines) + "\n" + end + tail
-    return text
+    """Return the README with its table of options made anew."""
+    head, begin, rest = text.partition("<!-- options -->\n")
+    options = {option.name: option for option in OPTIONS}
+    lines = ["| option | default | meaning |", "|---|---|---|"]
+    for option in map(options.__getitem__, _README_OPTIONS):
+        lines.append(f"| `{_usage(option)}` | {option.default_text or ''} | {option.help} |")
+    end = "<!-- /options -->"
+    return head + begin + "\n".join(lines) + "\n" + end + rest.partition(end)[2]
 
 
 def _usage(option: Option) -> str:

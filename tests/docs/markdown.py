@@ -11,7 +11,7 @@ from cronlock import __version__
 from labs.installation import ROOT
 
 #: All that is written for people, but for the manual pages.
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 #: The Debian package, as the documents name it.
 DEB = f"cronlock_{__version__}_all.deb"

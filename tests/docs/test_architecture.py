@@ -1,4 +1,4 @@
-"""docs/architecture.md is a map of what is there: its files, its folders, and what these import.
+"""docs/architecture.md and CONTRIBUTING.md name files and folders that are there, and what these import.
 
 The explorer's figures in docs/reliability.md are the explorer's.
 """
@@ -6,6 +6,8 @@ The explorer's figures in docs/reliability.md are the explorer's.
 from __future__ import annotations
 
 import re
+
+import pytest
 
 from explorer.bugs import BUGS
 from labs.installation import ROOT
@@ -39,9 +41,11 @@ def test_folders_import_what_the_map_says() -> None:
     assert {folder: names - _MAP[folder] for folder, names in found.items() if names - _MAP[folder]} == {}
 
 
-def test_what_the_page_names_is_there() -> None:
+@pytest.mark.parametrize("name", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_what_a_page_names_is_there(name: str) -> None:
     """Each path is one of the checkout or of the package, with or without .py, in the picture of a run too."""
-    for named, drawn in re.findall(r"`([\w./-]+/[\w./-]*)`|[─,;] (\w+/\w+) ", _PAGE):
+    page = re.sub(r"/[A-Z]+\.py`", "/`", (ROOT / name).read_text())
+    for named, drawn in re.findall(r"`([\w./-]+/[\w./-]*)`|[─,;] (\w+/\w+) ", page):
         path = named or drawn
         places = [root / f"{path}{suffix}" for root in (ROOT, _PACKAGE) for suffix in ("", ".py")]
         assert any(place.exists() for place in places), path

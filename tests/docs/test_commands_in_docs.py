@@ -27,6 +27,7 @@ ELSEWHERE = {
     ("docs/packages.md", "$ ./cronlock.pyz run --key hello -- echo hello"): "test_image.py: needs the file",
     ("docs/packages.md", "$ unzip -p cronlock.pyz share/man/man1/cronlock.1 | man -l -"): "test_image.py likewise",
     ("docs/quickstart.md", "*"): "test_quickstart.py",
+    ("docs/releasing.md", "*"): "tests/packaging/test_release.py: the steps that change files",
     ("docs/recipes.md", f"$ sudo sh image.sh {DEB} billing"): "test_image.py: needs the package",
     ("docs/recipes.md", "$ cloud-init schema -c user-data.yaml"): "test_recipes.py, which fetches cloud-init",
     ("docs/recipes.md", "$ promtool check rules alerts.yml"): "test_recipes.py, which fetches promtool",

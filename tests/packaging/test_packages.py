@@ -24,7 +24,7 @@ vendor = importlib.import_module("vendor")
 source = importlib.import_module("source")
 
 _LIBRARY = "usr/lib/cronlock"
-_PROJECT = ("CHANGELOG.md", "LICENSE", "Makefile", "README.md")
+_PROJECT = ("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "SECURITY.md")
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ class TestContents:
         for page in pages:
             for link in links(page):
                 target = page.parent / urlsplit(link).path
-                is_source = link.startswith(("../cronlock/", "../tests/"))
+                is_source = link.removeprefix("../").startswith(("cronlock/", "tests/"))
                 assert urlsplit(link).scheme or is_source or target.exists(), f"{page.name}: {link}"
         manual = "".join(path.read_text() for path in (ROOT / "man").glob("*.in"))
         named = set(re.findall(r"^\.Pa ([\w-]+\.(?:schema\.json|md))", manual, re.MULTILINE))

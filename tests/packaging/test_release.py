@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from cronlock import __version__
 from labs.installation import ROOT
 from labs.servers.process import need
-from tests.docs.markdown import DOCUMENTS
+from tests.docs.markdown import DOCUMENTS, blocks, steps
 
 from .support import Build, run
 
@@ -32,6 +33,22 @@ def test_documents(document: Path) -> None:
     """Each name of a package is one that `make deb` or `make rpm` gives."""
     named = re.findall(r"cronlock[_-](\d[\w.]*\w)(?=_all\.deb|-1\.noarch\.rpm)", document.read_text())
     assert set(named) <= {__version__}
+
+
+def test_the_next_release(tmp_path: Path) -> None:
+    """The commands of docs/releasing.md that set the version leave nothing of this one."""
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    (tmp_path / "cronlock").mkdir()
+    for name in ("README.md", "CHANGELOG.md", "cronlock/__init__.py"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    script = "\n".join(step.command for step in steps(next(blocks(ROOT / "docs/releasing.md"))))
+    version = re.findall(r"VERSION=(.*)\n", script)[0]
+    run("sh", "-euc", script, cwd=tmp_path)
+    assert f'\n__version__ = "{version}"\n' in (tmp_path / "cronlock/__init__.py").read_text()
+    for page in (tmp_path / "README.md", *(tmp_path / "docs").glob("*.md")):
+        assert __version__ not in page.read_text(), page.name
+    heads = re.findall(r"^## (\S+)", (tmp_path / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert heads[:3] == ["Unreleased", version, __version__]
 
 
 def test_packages(build: Build) -> None:
