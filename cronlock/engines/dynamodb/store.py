@@ -13,7 +13,7 @@ from ...errors import Forbidden, ForeignValue
 from ..wire import aws, aws_json
 from ..wire.dated import DatedStore
 from .item import ItemCell, decode, encode
-from .table import NoTable, Table, check_name
+from .table import Table, check_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,24 +42,17 @@ class DynamoDBStore(DatedStore):
 
     def __init__(self, table: Table, shown: str, timeout: float, *, create: bool = False, strict: bool = False) -> None:
         """`shown` begins every error; see `open_store` for the rest."""
-        super().__init__(table.service, shown, timeout)
+        super().__init__(table.service, shown, timeout, create=create)
         self.table = table
-        self._create = create
         self._strict = strict
 
     def fetch(self, key: str, deadline: float) -> ItemCell:
-        """Return the item's cell; make the table first, if it is missing and ``create=yes``.
+        """Return the item's cell."""
+        return self._decoded(key, self.table.get(key, deadline))
 
-        Raises ConfigError when there is no table, or there are no credentials.
-        """
-        try:
-            item = self.table.get(key, deadline)
-        except NoTable:
-            if not self._create:
-                raise
-            self.table.create(deadline)
-            item = self.table.get(key, deadline)
-        return self._decoded(key, item)
+    def make(self, deadline: float) -> bool:
+        """Make the table."""
+        return self.table.create(deadline)
 
     def put(self, key: str, seen: DatedCell, cell: DatedCell, deadline: float) -> tuple[bool, DatedCell]:
         """Put `cell` in the place of what `seen` shows, by a conditional update."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from ...errors import BackendUnavailable, ConfigError
+from ..wire.dated import Missing
 from ..wire.http import Unanswered
 from .item import KEY
 
@@ -20,10 +21,6 @@ _NO_TABLE = "ResourceNotFoundException"
 _REFUSED = "ConditionalCheckFailedException"
 _LONGEST_NAME = 255
 _CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.")
-
-
-class NoTable(ConfigError):
-    """There is no such table."""
 
 
 def check_name(shown: str, name: str) -> None:
@@ -149,14 +146,11 @@ class Table:
             request["ExclusiveStartKey"] = behind
 
     def ask(self, action: str, request: dict[str, Any], deadline: float, known: tuple[str, ...] = ()) -> Reply:
-        """Ask about the table; raises `NoTable` when there is none."""
+        """Ask about the table; raises Missing when there is none."""
         request.setdefault("TableName", self.name)
         reply = self.service.call(action, request, deadline, (*known, _NO_TABLE))
         if reply.code == _NO_TABLE:
-            raise NoTable(
-                f"{self._shown}: there is no table {self.name} in {self.service.region}: make it by"
-                f" `cronlock doctor --create`, or see cronlock-backends(7)"
-            )
+            raise Missing(self._shown, f"table {self.name}", self.service)
         return reply
 
     def item_name(self, key: str) -> str:

@@ -8,6 +8,7 @@ from ...errors import BackendUnavailable, ConfigError
 from ..url import DEFAULT_PREFIX
 from ..wire.aws import Service
 from ..wire.aws_signature import Request, quote
+from ..wire.dated import Missing
 from ..wire.http import Unanswered
 
 TYPE_CHECKING = False
@@ -31,10 +32,6 @@ PROOF = ".cronlock"
 _KEPT = b"This store was seen to keep If-None-Match and If-Match. Do not delete the objects beside this one.\n"
 #: An ETag that no object has.
 NO_TAG = '"00000000000000000000000000000000"'
-
-
-class NoBucket(ConfigError):
-    """There is no such bucket."""
 
 
 class Careless(ConfigError):
@@ -206,10 +203,7 @@ class Objects(Service):
 
     def _known(self, answer: Answer) -> Answer:
         if answer.code == _NO_BUCKET:
-            raise NoBucket(
-                f"{self._shown}: there is no bucket {self.bucket} in {self.region}: make it by"
-                f" `cronlock doctor --create`, or see cronlock-backends(7)"
-            )
+            raise Missing(self._shown, f"bucket {self.bucket}", self)
         return answer
 
     def _tag(self, answer: Answer) -> str:

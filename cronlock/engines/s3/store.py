@@ -13,7 +13,7 @@ from __future__ import annotations
 from ...errors import Forbidden, ForeignValue
 from ..wire import aws
 from ..wire.dated import LONGEST, DatedCell, DatedStore, time_of
-from .objects import NoBucket, Objects, check_bucket, prefix_of
+from .objects import Objects, check_bucket, prefix_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,26 +39,18 @@ class S3Store(DatedStore):
 
     def __init__(self, objects: Objects, shown: str, timeout: float, *, create: bool = False) -> None:
         """`shown` begins every error; see `open_store` for the rest."""
-        super().__init__(objects, shown, timeout)
+        super().__init__(objects, shown, timeout, create=create)
         # A bucket's lifecycle rule may remove what nobody wrote for longer; see the manual's.
         self.traits = self.traits.but(longest_hold=LONGEST)
         self.objects = objects
-        self._create = create
 
     def fetch(self, key: str, deadline: float) -> DatedCell:
-        """Return the object's cell; make the bucket first, if it is missing and ``create=yes``.
+        """Return the object's cell."""
+        return self._decoded(key, self.objects.get(object_name(key), deadline))
 
-        Raises ConfigError when there is no bucket, or there are no credentials.
-        """
-        name = object_name(key)
-        try:
-            found = self.objects.get(name, deadline)
-        except NoBucket:
-            if not self._create:
-                raise
-            self.objects.create(deadline)
-            found = self.objects.get(name, deadline)
-        return self._decoded(key, found)
+    def make(self, deadline: float) -> bool:
+        """Make the bucket."""
+        return self.objects.create(deadline)
 
     def put(self, key: str, seen: DatedCell, cell: DatedCell, deadline: float) -> tuple[bool, DatedCell]:
         """Put `cell` in the place of what `seen` shows, by a conditional PUT; see `Objects.put`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from ...errors import BackendUnavailable
+from ...errors import BackendUnavailable, ConfigError
 from ...lease.store import Cell
 from ...lease.vocabulary import Traits
 
@@ -29,6 +29,17 @@ LONGEST = 365 * 86400.0
 _SHORT = SLACK / 2
 #: From so many seconds on a person should hear that this machine's clock is wrong.
 _WRONG = 5.0
+
+
+class Missing(ConfigError):
+    """There is no such table or bucket."""
+
+    def __init__(self, shown: str, name: str, service: Service) -> None:
+        """`shown` begins the message; `name` is what is missing, as "table NAME"."""
+        super().__init__(
+            f"{shown}: there is no {name} in {service.region}: make it by `cronlock doctor --create`,"
+            f" or see cronlock-backends(7)"
+        )
 
 
 class DatedCell(Cell):
@@ -67,19 +78,27 @@ class DatedCell(Cell):
 
 
 class DatedStore:
-    """What of a store follows from the two requests that a service knows, `fetch` and `put`."""
+    """What of a store follows from what a service can be asked: `fetch`, `put` and `make`."""
 
-    def __init__(self, service: Service, shown: str, timeout: float) -> None:
-        """`shown` begins every error; `timeout` is that of a call, in seconds."""
+    def __init__(self, service: Service, shown: str, timeout: float, *, create: bool) -> None:
+        """`shown` begins every error; `timeout` is that of a call, in seconds.
+
+        With `create` the first run makes the table or the bucket, if it is missing.
+        """
         self.traits = Traits(shortest_ttl=SLACK, longest_ttl=LONGEST)
         self.timeout = timeout
         self.service = service
         self.notices = service.notices
         self._shown = shown
         self._said = False
+        self._create = create
 
     def fetch(self, key: str, deadline: float) -> DatedCell:
-        """Return the cell, of which nothing is judged yet."""
+        """Return the cell, of which nothing is judged yet; raise Missing where there is no table or bucket."""
+        raise NotImplementedError
+
+    def make(self, deadline: float) -> bool:
+        """Make the table or the bucket; return False if it is there already."""
         raise NotImplementedError
 
     def put(self, key: str, seen: DatedCell, cell: DatedCell, deadline: float) -> tuple[bool, DatedCell]:
@@ -90,8 +109,15 @@ class DatedStore:
         raise NotImplementedError
 
     def read(self, key: str, deadline: float, *, exact: bool = False) -> DatedCell:  # noqa: ARG002 - it tells all
-        """Return the cell as it is now. Raises as `Service.ask` does."""
-        return self.judged(key, self.fetch(key, deadline), deadline)
+        """Return the cell as it is now. Raises Missing, and as `Service.ask` does."""
+        try:
+            cell = self.fetch(key, deadline)
+        except Missing:
+            if not self._create:
+                raise
+            self.make(deadline)
+            cell = self.fetch(key, deadline)
+        return self.judged(key, cell, deadline)
 
     def swap(
         self, key: str, seen: Cell, data: bytes, *, lease: float | None, hold: Hold, deadline: float
