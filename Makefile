@@ -13,8 +13,10 @@ ON_EACH_PYTHON := tests/unit tests/test_cli.py tests/engines/postgresql/test_lib
 SLOW := --ignore tests/docs/test_quickstart.py --ignore tests/docs/test_image.py
 # Byte code is written whatever the caller's environment says: starts are what is measured.
 export PYTHONDONTWRITEBYTECODE =
+# The theme's advertisement.
+export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: help demo test check lint types docs unit board-test pythons cron-test takeover-test test-servers torture teeth soak explore fuzz bench fleet bench-standby reference format clean
+.PHONY: help demo test check lint types docs unit board-test pythons cron-test takeover-test test-servers torture teeth soak explore fuzz bench fleet bench-standby site reference format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -94,6 +96,10 @@ fleet: $(VENV)/tools ## what a whole fleet at second zero costs its server (WRIT
 	sh tools/need.sh venv tests
 	$(BIN)/python -m bench.fleet $(if $(WRITE),--write) $(FLEET)
 
+site: $(VENV)/site ## README, docs/ and the manual as pages with a search, in build/site; every link is checked
+	$(BIN)/mkdocs build --quiet
+	$(BIN)/python tools/site/check.py build/site
+
 reference: $(VENV)/installed ## write the parts of manual page and README that the program's tables give
 	$(BIN)/python tools/reference.py
 
@@ -113,6 +119,11 @@ $(VENV)/installed: pyproject.toml
 
 $(VENV)/tools: pyproject.toml $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,emulators,lint]'
+	touch $@
+
+$(VENV)/site: pyproject.toml $(VENV)/installed
+	sh tools/need.sh site
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[site]'
 	touch $@
 
 include packaging/targets.mk

@@ -5,6 +5,7 @@
 #     need.sh deb, rpm  what builds those packages
 #     need.sh packages  what their tests start
 #     need.sh browser  what shows the board
+#     need.sh site     what makes HTML of the manual pages
 #     need.sh servers  what fetches servers of other versions
 #     need.sh bench    the rivals that are measured beside cronlock
 set -eu
@@ -75,6 +76,9 @@ for group; do
         ;;
     browser)
         need chromium chromium
+        ;;
+    site)
+        need mandoc mandoc
         ;;
     servers)
         need mmdebstrap mmdebstrap
