@@ -152,7 +152,7 @@ class TestOverlaps:
         ("what", "when", "apart"),
         [("lease", 1.5, False), ("lease", 0.5, True), ("key", 0.5, False), ("key", 2.5, True)],
     )
-    def test_not_granted_to_who_had_seen(self, made: Made, what: str, when: float, apart: bool) -> None:
+    def test_not_granted_after_state_loss(self, made: Made, what: str, when: float, apart: bool) -> None:
         """A node that had seen the lease (or the key) before the fault must know better."""
         made.skip(when, "b")
         run = made.spawn(0.2, "a", hold=0.0)
@@ -385,7 +385,7 @@ class TestStatuses:
         made.kill(2, run, status=70)
         assert made.kinds() == [findings.STATUS]
 
-    def test_signal_that_nobody_sent(self, made: Made) -> None:
+    def test_signal_without_a_fault(self, made: Made) -> None:
         """A command that was stopped though nothing was broken has no status that is right."""
         run = made.begun(1)
         made.end(2, run, 143, "signal 15")

@@ -324,7 +324,7 @@ class StoreFaults(Nodes):
         for one in (hasty, other):
             one.close()
 
-    def test_nobody_listens(self, hooks: FaultHooks, key: str) -> None:
+    def test_closed_port(self, hooks: FaultHooks, key: str) -> None:
         """The error comes at once, in one line."""
         port = free_port()
         store = hooks.open_at(port, 5.0)

@@ -230,7 +230,7 @@ def test_each_tick_runs_on_one_machine(nodes: Nodes) -> None:
 
 if _TICKS > 1:
 
-    def test_check_alarms_when_the_line_is_gone(nodes: Nodes) -> None:
+    def test_check_alarms_after_the_line_was_removed(nodes: Nodes) -> None:
         """Without the line on any machine ``cronlock check`` turns critical by itself, and OK again with it."""
         first = nodes.start_cron()
         nodes.wait_started(first)

@@ -95,7 +95,7 @@ def test_hold_without_end(tmp_path: Path) -> None:
         store.read("k", time.monotonic() + 1.0)
 
 
-def test_what_a_terminal_would_obey(capfd: pytest.CaptureFixture[str]) -> None:
+def test_control_characters(capfd: pytest.CaptureFixture[str]) -> None:
     """Names from a record reach neither a terminal nor a log as anything but text on one line."""
     names = {"owner": "o", "host": _ESCAPE, "pid": 1, "started_at": 1.0, "ttl": 300.0, "fence": 1}
     run = Run(program="other" + _ESCAPE, outcome=_ESCAPE, ended_at=2.0, **names)  # type: ignore[arg-type]
@@ -158,7 +158,7 @@ def _item() -> Any:
 
 
 @pytest.mark.parametrize("time_", ["x" * 100_000, "nan", "-1", ""])
-def test_time_in_an_item_that_is_none(time_: str) -> None:
+def test_bad_time_in_an_item(time_: str) -> None:
     """A message has the beginning of what is no time, not all of it."""
     assert dynamodb_item.decode(_item()).version == "a"
     with pytest.raises(ForeignValue, match="no time") as caught:
@@ -207,7 +207,7 @@ def test_sqs_that_refuses_with_a_secret() -> None:
 
 
 @pytest.mark.parametrize("number", ["²", "9" * 5000, "-1", ""])
-def test_number_of_messages_that_is_none(number: str) -> None:
+def test_bad_number_of_messages(number: str) -> None:
     """An attribute that is not a number of messages counts as 0."""
     assert sqs_wire.count({"a": number, "b": "2"}, ("a", "b", "c")) == 2
 
@@ -242,7 +242,7 @@ _ROW: tuple[Any, ...] = (1, b"0123456789abcdef", b"x", 0, 0, 0)
     ],
     ids=lambda row: f"{row!s:.60}",
 )
-def test_row_of_mysql_that_is_none(row: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_row_of_mysql(row: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """A row of another shape, or with numbers that no column of cronlock's has, is a senseless answer."""
     monkeypatch.setattr(Servers, "ask_once", lambda *_: [(0, []), (0, [row])])
     with pytest.raises(BackendUnavailable, match="senseless"):
@@ -250,7 +250,7 @@ def test_row_of_mysql_that_is_none(row: tuple[Any, ...], monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("column", [float("inf"), Decimal("Infinity"), _ENDLESS, None], ids=lambda one: f"{one!s:.9}")
-def test_number_of_mysql_that_is_none(column: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_number_of_mysql(column: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same of the times that are told behind a swap."""
     empty, written = (1, None, None, None, None, 0), (column, 1, 1)
     rows = {True: empty, False: written}

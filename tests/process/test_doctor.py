@@ -173,7 +173,7 @@ def test_a_server_that_hangs(place: Place) -> None:
 
 # Of those that want a user or a table in the URL: the tests of their doctors.
 @pytest.mark.parametrize("scheme", ["redis", "memcached", "zookeeper", "redis+sentinel", "redis+cluster", "etcd"])
-def test_nobody_is_there(tmp_path: Path, scheme: str) -> None:
+def test_no_server(tmp_path: Path, scheme: str) -> None:
     """A refused connection and a name that is none are said with the address."""
     with socket.socket() as listener:
         listener.bind((HOST, 0))

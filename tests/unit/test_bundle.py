@@ -83,7 +83,7 @@ def _rewritten(file: Path, text: str, later: int) -> None:
     ],
     ids=["another time", "another size"],
 )
-def test_a_changed_source_is_heeded(package: Package, change: Callable[[Path], None]) -> None:
+def test_a_changed_source_is_loaded(package: Package, change: Callable[[Path], None]) -> None:
     """It is loaded as if there were no bundle, and all else from the bundle, until that is made anew."""
     change(package.source)
     assert package.loader() == f"SourceFileLoader {package.source}\n"
@@ -92,7 +92,7 @@ def test_a_changed_source_is_heeded(package: Package, change: Callable[[Path], N
     assert package.loader().startswith("Bundle ")
 
 
-def test_a_source_that_is_gone(package: Package) -> None:
+def test_a_removed_source(package: Package) -> None:
     """A module without a source is not found, as without a bundle."""
     package.source.unlink()
     assert Bundle(str(package.directory)).find_spec(_MODULE) is None

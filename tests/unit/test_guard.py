@@ -177,7 +177,7 @@ def test_exec_that_never_returns_and_a_wrapper_that_stops_it(guards: Guards) -> 
     assert watched.ended() == (protocol.BY_LOSS, True)
 
 
-def test_nobody_reads_the_reports(guards: Guards) -> None:
+def test_unread_reports(guards: Guards) -> None:
     """A full pipe to a wrapper that hangs does not keep the guard from its deadline."""
     watched = guards.start(command("sleep", "600"), seconds=4.0)
     pid = watched.hear(Forked).pid
@@ -220,7 +220,7 @@ def test_wrapper_that_is_gone(guards: Guards) -> None:
     assert len(watched.said.splitlines()) == 1
 
 
-def test_dismissed_guard_is_told_nothing(guards: Guards) -> None:
+def test_dismissed_guard_gets_no_request(guards: Guards) -> None:
     """A wrapper that is continued while it waits for the guard's end has nothing to say, and does not fail."""
     watched = guards.start(command("true"))
     watched.hear(Ended)

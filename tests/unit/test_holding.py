@@ -138,7 +138,7 @@ def test_a_duplicate_after_a_conflict_takes_nothing(bench: Bench) -> None:
     assert held[0].claim.owner == "other"
 
 
-def test_each_look_at_a_held_key_leaves_no_doubt_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_requests_leave_no_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under --wait the owner of an unanswered request is abandoned, and the lease goes to another of ours."""
     bench = waiting(tmp_path, monkeypatch)
     other_is_faster(bench)
@@ -236,7 +236,7 @@ def test_a_renewal_that_is_refused(bench: Bench) -> None:
     assert "not ours" in holding.reason()
 
 
-def test_a_look_puts_no_renewal_off(bench: Bench) -> None:
+def test_a_read_delays_no_renewal(bench: Bench) -> None:
     """A server that does not answer it is asked no longer than up to the next renewal, of which the lease lives."""
     holding = bench.acquired()
     assert holding.next_renewal is not None
@@ -258,7 +258,7 @@ def test_a_renewal_that_cannot_be_sent(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("fate", [LOST_REPLY, LOST_REQUEST, NOT_SENT])
-def test_a_release_that_fails_for_a_moment_is_not_told(bench: Bench, fate: str) -> None:
+def test_a_release_that_fails_for_a_moment_is_silent(bench: Bench, fate: str) -> None:
     """Another request does it."""
     holding = bench.acquired()
     bench.way.releases = [fate] * 3
@@ -279,7 +279,7 @@ def test_a_server_that_is_away_as_the_run_ends(bench: Bench) -> None:
     assert bench.way.asked_to_release < 20
 
 
-def test_a_release_that_is_not_to_be_had_is_told_once(bench: Bench) -> None:
+def test_a_failed_release_is_reported_once(bench: Bench) -> None:
     """With how long the key stays held at the most, after twice the limit of one request."""
     holding, began = bench.acquired(), bench.clock.now()
     bench.way.down_until = began + 1000.0
@@ -353,7 +353,7 @@ def test_an_answer_that_is_heard_late_is_asked_for_again(bench: Bench) -> None:
     assert record.hold_remaining > 9.0
 
 
-def test_a_lease_of_its_own_is_nobody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_of_its_own_is_no_conflict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key that was granted too late, and could not be given back, is no skip: no other run has it."""
     bench = Bench(tmp_path, monkeypatch, min_hold="0", backend_timeout="20")
     acquire = bench.way.acquire

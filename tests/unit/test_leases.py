@@ -129,7 +129,7 @@ class TestTaking:
                 assert holder.started_at > 1e9
                 assert conflict.fence == holder.fence == grant.fence
 
-    def test_asking_again_gives_the_same_lease_anew(self, bench: Bench, a: Backend, b: Backend) -> None:
+    def test_asking_again_renews_the_same_lease(self, bench: Bench, a: Backend, b: Backend) -> None:
         """The owner whose answer was lost has what it has, for the whole ttl from now on."""
         claim = make_claim(K, ttl=SHORT)
         first = granted(a.acquire(claim))
@@ -142,7 +142,7 @@ class TestTaking:
         assert a.release(second, make_ending(), keep_hold=False)
         granted(b.acquire(make_claim(K)))
 
-    def test_own_hold_is_in_nobodys_way(self, bench: Bench, a: Backend, b: Backend) -> None:
+    def test_own_hold_does_not_refuse_its_owner(self, bench: Bench, a: Backend, b: Backend) -> None:
         """A grant that lapsed before its owner got the reply is granted again."""
         claim = make_claim(K, ttl=SHORT, hold=LONG)
         unheard = granted(a.acquire(claim))
@@ -292,7 +292,7 @@ class TestHold:
         bench.wait(LONG - 100)
         assert (granted(b.acquire(make_claim(K))).fence or 0) > (grant.fence or 0)
 
-    def test_no_hold_asked_for_none_kept(self, a: Backend, b: Backend) -> None:
+    def test_no_hold(self, a: Backend, b: Backend) -> None:
         """With a hold of 0 there is none."""
         held_back(a, hold=0.0)
         granted(b.acquire(make_claim(K)))
@@ -555,7 +555,7 @@ class TestStandby:
         heir = granted(a.acquire(make_claim(K, standby_for=dead.claim.owner)))
         assert heir.took_over == dead.fence
 
-    def test_nobody_takes_over_what_was_released(self, a: Backend, b: Backend) -> None:
+    def test_no_takeover_of_a_released_key(self, a: Backend, b: Backend) -> None:
         """A run that an operator released by force is not done again by a standby."""
         grant = granted(a.acquire(make_claim(K, hold=LONG)))
         assert b.force_release(K, grant.claim.owner)
@@ -641,7 +641,7 @@ class TestRecord:
         assert found.success is not None
         assert found.success.owner == found.history[0].owner != grants[0].claim.owner
 
-    def test_grant_tells_the_run_before(self, bench: Bench, a: Backend, b: Backend) -> None:
+    def test_grant_names_the_previous_run(self, bench: Bench, a: Backend, b: Backend) -> None:
         """Whether that ended or died, and also to who asks again."""
         first = run(a, ttl=7.0)
         claim = make_claim(K, ttl=SHORT)
@@ -764,7 +764,7 @@ class TestFaultsOfBefore:
         granted(b.acquire(make_claim(K)))
 
     @pytest.mark.parametrize("before", ["nothing", "a run", "a dead run"])
-    def test_tick_that_nobody_ran_is_left_to_a_standby(self, bench: Bench, a: Backend, b: Backend, before: str) -> None:
+    def test_unrun_tick_is_left_to_a_standby(self, bench: Bench, a: Backend, b: Backend, before: str) -> None:
         """Whose run's answer was lost, and who gave up, leaves the tick to those who stand by for it."""
         if before == "a run":
             run(b)
@@ -784,7 +784,7 @@ class TestFaultsOfBefore:
         refused(a.acquire(other), ENDED)
 
     @pytest.mark.parametrize("spoke", ["while it was taken over", "after it was given up"])
-    def test_who_spoke_late_did_the_tick(self, bench: Bench, a: Backend, b: Backend, spoke: str) -> None:
+    def test_late_report_does_the_tick(self, bench: Bench, a: Backend, b: Backend, spoke: str) -> None:
         """A run that reported its end before anyone else began its tick has done that tick."""
         x = died(bench, a, hold=LONG)
         y = make_claim(K, standby_for=x.claim.owner, awaited_fence=x.fence)

@@ -83,7 +83,7 @@ def test_the_command_does_not_see_what_the_interpreter_sets_for_itself() -> None
         assert answer.stdout.strip() == expected
 
 
-def test_children_of_what_cannot_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_children_of_an_unreadable_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process of another user, or one that ended meanwhile, shows no children and raises nothing."""
 
     def refuse(*_: Any, **__: Any) -> Any:
@@ -100,7 +100,7 @@ def test_children_of_what_cannot_be_looked_at(monkeypatch: pytest.MonkeyPatch) -
             child.kill()
 
 
-def test_proc_of_another_pid_namespace_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proc_of_another_pid_namespace_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """In another pid namespace /proc shows other processes by these numbers, which must not be signalled."""
     assert linux.has_proc()
     monkeypatch.setattr(os, "readlink", lambda _path: str(os.getpid() + 1))

@@ -111,7 +111,7 @@ def test_backend_of_others_in_the_doctor(theirs: Path) -> None:
     assert "lockbox://cellar: closed today" in done.stdout
 
 
-def test_nobody_replaces_our_own(theirs: Path, tmp_path: Path) -> None:
+def test_packages_cannot_replace_our_schemes(theirs: Path, tmp_path: Path) -> None:
     """A package cannot replace a scheme of cronlock's own."""
     done = _run(f"file://{tmp_path}/leases", tmp_path, paths=(theirs,))
     assert (done.returncode, done.stderr) == (0, "")

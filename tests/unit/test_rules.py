@@ -315,7 +315,7 @@ def test_end_of_a_run_that_was_to_end(said: str, recorded: str) -> None:
         (Record(history=[a_run("x", 7).but(started_at=NOW - 200, ended_at=NOW - 50)]), USED),
     ],
 )
-def test_what_is_forgotten(record: Record, why: str | None) -> None:
+def test_forgetting(record: Record, why: str | None) -> None:
     """Nothing that anybody has, or that was used within the time; also not what ended in the future."""
     assert rules.stays(record, NOW, 101.0) == why
 

@@ -152,7 +152,7 @@ def test_flags_from_the_environment(file: Path) -> None:
     assert not load(file, {"CRONLOCK_VERBOSE": "0"}).verbose
 
 
-def test_what_a_backend_refuses_is_told_by_its_source(file: Path) -> None:
+def test_refusal_of_a_backend_names_the_source(file: Path) -> None:
     """A ttl that is too short is usage on the command line and configuration elsewhere."""
     assert isinstance(load(file, ttl="1").error_for("ttl", "too short"), UsageError)
     assert isinstance(load(file, {"CRONLOCK_TTL": "1"}).error_for("ttl", "too short"), ConfigError)

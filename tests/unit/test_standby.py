@@ -149,7 +149,7 @@ def test_a_server_that_is_away_meanwhile_is_asked_again(scene: Scene) -> None:
     assert scene.standby.failure is None
 
 
-def test_a_look_without_an_answer_does_not_delay_a_takeover(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unanswered_read_does_not_delay_a_takeover(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the lease can lapse is known from before."""
     monkeypatch.setattr("cronlock.lease.timing.jitter", lambda: 0.99)
     lapse = scene.clock.now() + scene.conflict.remaining
@@ -161,7 +161,7 @@ def test_a_look_without_an_answer_does_not_delay_a_takeover(scene: Scene, monkey
     assert lapse <= scene.clock.now() <= lapse + STANDBY_SPREAD + 1.5
 
 
-def test_a_server_that_stays_away_is_told(scene: Scene) -> None:
+def test_a_server_that_stays_away_is_reported(scene: Scene) -> None:
     """Without an answer until the end nothing runs, and the reason is kept for a warning."""
     scene.way.acquires = [LOST_REQUEST] * 10_000
     answer = scene.wait()

@@ -60,7 +60,7 @@ def test_unknown_parameter_and_missing_host_are_refused() -> None:
         registry.open_backend("redis://", 5.0)
 
 
-def test_place_tells_databases_and_prefixes_apart_but_not_passwords() -> None:
+def test_location_differs_by_database_and_prefix_not_by_password() -> None:
     """A watermark belongs to one key on one server."""
     assert registry.place("redis://a:b@h/1") == registry.place("redis://h/1")
     assert len({registry.place(f"redis://h/{end}") for end in ("1", "2", "1?prefix=x")}) == 3

@@ -94,7 +94,7 @@ def test_json_says_what_the_record_says() -> None:
         (FREE, ["failed", "-", "web-1", "60s ago: status 3, 10s"]),
     ],
 )
-def test_table_tells_people(record: Record, words: list[str]) -> None:
+def test_table_for_people(record: Record, words: list[str]) -> None:
     """The table has a line for each key with what a person asks for first."""
     head, line = (click.unstyle(text) for text in table.status_table([("billing", record)], NOW))
     assert head.split() == ["KEY", "STATE", "TIME", "HOST", "LAST", "RUN"]
@@ -153,7 +153,7 @@ def test_the_head_of_the_watch_stays() -> None:
     assert len(watching.screen(records, None, "redis://h", NOW, NOW, None)) == 103
 
 
-def test_nothing_a_terminal_obeys_is_shown() -> None:
+def test_control_characters_are_not_shown() -> None:
     """A host or program with escape sequences in its name is shown without them."""
     run = make_run(took=None)
     run.host = run.program = "a\x1b[2Jb\nc"
@@ -165,7 +165,7 @@ def test_nothing_a_terminal_obeys_is_shown() -> None:
 
 
 @pytest.mark.parametrize("outcome", [EXITED, TIMED_OUT, LOST, NOT_STARTED, DIED, RELEASED])
-def test_history_tells_every_end(outcome: str) -> None:
+def test_history_shows_every_end(outcome: str) -> None:
     """Each way to end has its words."""
     line = click.unstyle(table.history_table([("k", make_run(outcome=outcome))], NOW, states={"k": state.FREE})[1])
     words = {

@@ -44,7 +44,7 @@ def test_a_watermark_is_remembered_by_the_next_process(tmp_path: Path) -> None:
     assert Watermarks(str(tmp_path), "redis://h2 cronlock", "k", clock).recall() is None
 
 
-def test_forgotten_for_good(tmp_path: Path) -> None:
+def test_forget(tmp_path: Path) -> None:
     """Forgetting removes this key's watermark alone, and may be repeated."""
     clock = SimulatedClock()
     for key in ("k", "other"):

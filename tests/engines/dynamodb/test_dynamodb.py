@@ -322,7 +322,7 @@ def test_strict_waits_for_a_whole_ttl(
     assert "mark" not in item(url, key)
 
 
-def test_strict_begins_anew_with_each_write(
+def test_strict_restarts_with_each_write(
     store: DynamoDBStore, strict: Callable[[], DynamoDBStore], url: str, key: str
 ) -> None:
     """A holder that goes on renewing is not taken over, whatever end was written."""
@@ -349,7 +349,7 @@ def test_strict_does_not_wait_for_the_ended(
     assert read(strict(), key).lease == 0
 
 
-def test_strict_look_of_who_may_only_read(gate: Gate, store: DynamoDBStore, url: str, key: str) -> None:
+def test_strict_read_without_write_permission(gate: Gate, store: DynamoDBStore, url: str, key: str) -> None:
     """It shows the lease, and leaves the mark to others."""
     swap(store, key, read(store, key), b"held", lease=2.0)
     put(url, key, lapse=1.0)

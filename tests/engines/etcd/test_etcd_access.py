@@ -42,7 +42,7 @@ def closed_server() -> Iterator[EtcdServer]:
         yield one
 
 
-def test_user_who_may_do_no_more_than_needed(closed_server: EtcdServer, key: str) -> None:
+def test_user_with_the_least_permissions(closed_server: EtcdServer, key: str) -> None:
     """Reading and writing all that begins with the prefix suffices."""
     with opened(closed_server.url(login=f"ann:{_PASSWORD}", prefix="ours")) as backend:
         full_cycle(backend, key)
@@ -93,7 +93,7 @@ def test_users_that_are_asked_for_from_now_on(key: str) -> None:
             assert backend.renew(grant)
 
 
-def test_user_where_none_is_asked_for(server: EtcdServer, key: str) -> None:
+def test_user_without_authentication_enabled(server: EtcdServer, key: str) -> None:
     """As etcd's own clients do, it goes on: an operator may turn authentication off for a while."""
     with opened(server.url(login="ann:secret")) as backend:
         full_cycle(backend, key)

@@ -141,7 +141,7 @@ def test_full_server() -> None:
         assert by_name["alarms"].text == "NOSPACE"
 
 
-def test_nobody_there() -> None:
+def test_no_server() -> None:
     """Then nothing more is asked."""
     found = examined(f"etcd://{HOST}:{free_port()}")
     assert levels(found) == {"reachable": BAD}

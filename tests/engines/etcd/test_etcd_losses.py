@@ -66,7 +66,7 @@ def _by_the_wire_first(server: EtcdServer, wire: Wire, key: str, work: Callable[
                 return
 
 
-def test_swap_whose_reply_was_lost_is_asked_of_the_next(server: EtcdServer, wire: Wire, key: str) -> None:
+def test_swap_whose_reply_was_lost_goes_to_the_next_server(server: EtcdServer, wire: Wire, key: str) -> None:
     """That one refuses what was done already, and it counts as done, with all of its hold."""
 
     def work(cells: Cells) -> None:
@@ -103,7 +103,9 @@ def test_swap_that_was_overtaken_is_asked_of_the_next(server: EtcdServer, node: 
 
 
 @pytest.mark.parametrize("loss", ["lose_requests", "lose_replies"])
-def test_lease_whose_reply_was_lost_is_asked_of_the_next(server: EtcdServer, wire: Wire, key: str, loss: str) -> None:
+def test_lease_whose_reply_was_lost_goes_to_the_next_server(
+    server: EtcdServer, wire: Wire, key: str, loss: str
+) -> None:
     """One of that id is there already, or is made: either will do."""
 
     def work(cells: Cells) -> None:

@@ -258,7 +258,7 @@ def test_directory_and_file_are_private(directory: Path) -> None:
     assert directory.stat().st_mode & 0o777 == 0o755
 
 
-def test_looking_makes_nothing(node: Leases, directory: Path) -> None:
+def test_reading_creates_nothing(node: Leases, directory: Path) -> None:
     """Reading, listing and releasing by force make no directory."""
     assert node.read("x") is None
     assert list(node.keys()) == []
@@ -523,7 +523,7 @@ def test_forced_release_waits_for_the_command(node: Leases, directory: Path, ste
         _end(command)
 
 
-def test_others_who_write_take_nothing(directory: Path) -> None:
+def test_write_of_another_node_keeps_the_lease(directory: Path) -> None:
     """Another node's write changes the version, not the lease: the holder's swap is refused, its lease goes on."""
     holder, other = FileStore(str(directory), 1.0), FileStore(str(directory), 1.0)
     cell = swap(holder, "x", read(holder, "x"), lease=LONG)
@@ -571,7 +571,7 @@ def test_emptied_file_is_a_lost_lease(node: Leases, directory: Path) -> None:
     granted(other.acquire(make_claim("x")))
 
 
-def test_release_tells_that_the_key_is_free_when_the_record_is_not_written(
+def test_release_frees_the_key_although_its_record_cannot_be_written(
     node: Leases, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that fails at the release costs the record, not the key's freedom; asked again it is written late."""
@@ -595,7 +595,7 @@ def test_release_tells_that_the_key_is_free_when_the_record_is_not_written(
         _end(command)
 
 
-def test_end_between_two_looks_is_no_death(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_that_ends_during_a_read_is_not_dead(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader reads again if the run ended between its read of the record and its test of the lock."""
     holder, reader = FileStore(str(directory), 1.0), FileStore(str(directory), 1.0)
     cell = swap(holder, "x", read(holder, "x"), lease=LONG)
@@ -664,7 +664,7 @@ def _ask(racers: list[subprocess.Popen[str]], line: str) -> list[str]:
     return [racer.stdout.readline() for racer in racers if racer.stdout is not None]
 
 
-def test_stranger_who_locks_the_file_is_named(node: Leases, directory: Path) -> None:
+def test_foreign_lock_on_the_file_is_named(node: Leases, directory: Path) -> None:
     """Another program's lock on the file keeps every run out, and the message says how to find that program."""
     node.release(granted(node.acquire(make_claim("x", hold=0.0))), make_ending(), keep_hold=False)
     with _file(directory).open("rb") as file:
@@ -676,7 +676,7 @@ def test_stranger_who_locks_the_file_is_named(node: Leases, directory: Path) -> 
     granted(node.acquire(make_claim("x")))
 
 
-def test_who_never_ends_its_turn_is_named(node: Leases, directory: Path) -> None:
+def test_process_stopped_in_its_turn_is_named(node: Leases, directory: Path) -> None:
     """A process that was stopped while it wrote keeps others from writing, not from reading, and they wait bounded."""
     grant = granted(node.acquire(make_claim("x", hold=LONG)))
     with _file(directory).open("rb+") as file:

@@ -102,7 +102,7 @@ def test_connections(server: MariadbServer, table: str) -> None:
     assert found.level == WARNING
 
 
-def test_who_is_not_let_in(server: MariadbServer) -> None:
+def test_login_refused(server: MariadbServer) -> None:
     """A wrong password is distinguished from a server that does not answer, and never shown."""
     found = Look(server.url(user="guest", password="wr0ng"))
     assert found.one("credentials").level == BAD

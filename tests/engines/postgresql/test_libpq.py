@@ -133,7 +133,7 @@ def test_values(link: postgresql_link.Link) -> None:
     assert _ask(link, "SELECT 1 WHERE false") == []
 
 
-def test_what_it_tells_of_the_server(link: postgresql_link.Link) -> None:
+def test_properties_of_the_server(link: postgresql_link.Link) -> None:
     """Version and process are as the server says."""
     row = [str(link.version), str(link.process), "it's \\ cronlock"]
     settings = "current_setting('server_version_num'), pg_backend_pid(), current_setting('application_name')"
@@ -247,7 +247,7 @@ def _install(folder: Path, library: Path | None = None) -> Path:
     return path
 
 
-def test_where_it_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only where psycopg's binary package is installed, and never in what the current directory may be."""
     monkeypatch.chdir(tmp_path)
     _install(tmp_path)

@@ -66,7 +66,7 @@ class TestSentinel:
         with sentinel.master().client(db=5) as client:
             assert client.keys("five:*")
 
-    def test_first_sentinel_gone_or_hung(self, sentinel: RedisSentinel) -> None:
+    def test_first_sentinel_down_or_hung(self, sentinel: RedisSentinel) -> None:
         """A sentinel that is missing or hangs costs its share of the time, not the answer."""
         first = sentinel.sentinels[0]
         url = sentinel.url()
@@ -87,7 +87,7 @@ class TestSentinel:
         text = unavailable(opened(f"redis+sentinel://{HOST}:{port}/jobs?sentinel_password={quote(PASSWORD, safe='')}"))
         assert "is not a Sentinel: use redis://, or check the port" in text
 
-    def test_nobody_there(self) -> None:
+    def test_no_server(self) -> None:
         """No sentinel at all is unavailable, and the reason is the last one's."""
         url = f"redis+sentinel://{HOST}:{free_port()},{HOST}:{free_port()}/jobs"
         assert "Connection refused" in unavailable(opened(url))
@@ -374,7 +374,7 @@ def test_refused_guidance(scheme: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", GUIDES)
-def test_nobody_is_asked_twice(scheme: str) -> None:
+def test_no_request_is_sent_twice(scheme: str) -> None:
     """Three guides that hang are given up one after the other, within the request's time."""
     asked: list[bytes] = []
 

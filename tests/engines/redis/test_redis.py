@@ -133,7 +133,7 @@ class TestWaysIn:
         """A server that wants a password says so."""
         assert "wants a password" in unavailable(opened(f"redis://{HOST}:{closed_server.port}"))
 
-    def test_password_that_nobody_wants(self, server: RedisServer) -> None:
+    def test_password_without_need(self, server: RedisServer) -> None:
         """A password for a server without one is a mistake worth an error."""
         assert "authentication failed" in unavailable(opened(server.url(password=PASSWORD)))
 
@@ -143,7 +143,7 @@ class TestWaysIn:
         place = f"rediss://:{quote(PASSWORD, safe='')}@{HOST}:{tls_server.port}"
         full_cycle(opened(place + query(tls().params(client=True))))
 
-    def test_tls_of_a_stranger(self, tls_server: RedisServer) -> None:
+    def test_tls_of_an_untrusted_server(self, tls_server: RedisServer) -> None:
         """A server with an untrusted certificate is refused."""
         text = unavailable(opened(f"rediss://{HOST}:{tls_server.port}"))
         assert "no TLS with the server" in text

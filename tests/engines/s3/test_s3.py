@@ -157,7 +157,7 @@ def test_names_of_objects() -> None:
 
 
 @pytest.mark.parametrize("code", ["PreconditionFailed", "ConditionalRequestConflict"])
-def test_refusal_is_followed_by_a_look(guarded: S3Store, gate: Gate, key: str, code: str) -> None:
+def test_refusal_is_followed_by_a_read(guarded: S3Store, gate: Gate, key: str, code: str) -> None:
     """A condition that does not hold, or another request then: nothing was done; what is there is shown."""
     _, seen = swap(guarded, key, read(guarded, key), b"there", lease=LONG)
     before = len(gate.actions)
@@ -177,7 +177,7 @@ def test_refusal_is_followed_by_a_look(guarded: S3Store, gate: Gate, key: str, c
         ("PermanentRedirect", 301, "the bucket is elsewhere"),
     ],
 )
-def test_failures_are_told_apart(guarded: S3Store, gate: Gate, key: str, code: str, status: int, text: str) -> None:
+def test_failures_are_distinguished(guarded: S3Store, gate: Gate, key: str, code: str, status: int, text: str) -> None:
     """None of them is a refusal: whether the swap was done stays open, and a person hears what it was."""
     _, seen = swap(guarded, key, read(guarded, key), b"there")
     gate.refuse(code, "why", status=status)

@@ -55,7 +55,7 @@ class TableDoctor:
         assert "pooler" not in look.levels()
         assert server.run(f"SELECT * FROM {table}") == []
 
-    def test_who_may_not_make_it(self, server: Any, table: str) -> None:
+    def test_missing_privilege_to_create(self, server: Any, table: str) -> None:
         """A user who may not make a table is told who can, and what to grant."""
         if self.lets_see is not None:
             server.run(self.lets_see)
@@ -93,7 +93,7 @@ class TableDoctor:
         assert Look(url, create=True).one("create").level == OK
         assert Look(url).one("table").level == BAD
 
-    def test_nobody_is_there(self, server: Any) -> None:
+    def test_no_server(self, server: Any) -> None:
         """A closed port and a silent server are one finding each, in time."""
         assert Look(f"{self.scheme}://{HOST}:{free_port()}/db").levels() == {"reachable": BAD}
         with Proxy(server.port) as proxy:

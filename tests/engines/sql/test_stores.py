@@ -137,7 +137,7 @@ def test_forty_racers_round_after_round(server: Server, open_at: Opener) -> None
             key = fresh_key()
 
 
-def test_who_reads_waits_for_nobody(kind: Postgresql | Mysql, server: Server, node: Leases, key: str) -> None:
+def test_read_takes_no_lock(kind: Postgresql | Mysql, server: Server, node: Leases, key: str) -> None:
     """A refused swap neither locks the row nor waits for its lock, and sees the committed row."""
     grant = granted(node.acquire(make_claim(key, hold=LONG)))
     with locked(kind.scheme, server, key) as client:
@@ -252,7 +252,7 @@ def test_replica_is_passed_over(kind: Postgresql | Mysql, pair: tuple[Server, Se
             ask()
 
 
-def test_failover_that_forgot(kind: Postgresql | Mysql, pair: tuple[Server, Server], open_at: Opener) -> None:
+def test_failover_that_lost_state(kind: Postgresql | Mysql, pair: tuple[Server, Server], open_at: Opener) -> None:
     """A new primary that never heard of a lease takes no swap of it, and is asked on."""
     primary, replica = pair
     key = fresh_key()

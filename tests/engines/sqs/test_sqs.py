@@ -389,7 +389,7 @@ def test_giving_up_on_a_queue_that_is_not_there(server: AwsServer, key: str) -> 
 # Unsupported
 
 
-def test_nobody_takes_a_token_by_force(node: SqsBackend, other: SqsBackend, key: str) -> None:
+def test_no_forced_release(node: SqsBackend, other: SqsBackend, key: str) -> None:
     """A forced release is refused, and the holder goes on."""
     grant = granted(node.acquire(make_claim(key)))
     with pytest.raises(BackendError, match="from nobody but the run that received it"):
@@ -397,7 +397,7 @@ def test_nobody_takes_a_token_by_force(node: SqsBackend, other: SqsBackend, key:
     assert node.renew(grant)
 
 
-def test_conflict_tells_no_run(node: SqsBackend, other: SqsBackend, key: str) -> None:
+def test_conflict_names_no_run(node: SqsBackend, other: SqsBackend, key: str) -> None:
     """A refusal names no holder, and a remaining time of one ttl at most."""
     granted(node.acquire(make_claim(key)))
     conflict = refused(other.acquire(make_claim(key, ttl=30.0)), HELD)
@@ -471,7 +471,7 @@ def test_token_that_was_sent_twice_within_a_minute(node: SqsBackend, key: str) -
     granted(answer)
 
 
-def test_server_that_starts_anew(server: AwsServer, key: str) -> None:
+def test_server_that_restarts(server: AwsServer, key: str) -> None:
     """If all queues were deleted, a node that saw the key waits; without create=yes no node runs, with a remedy."""
     with type(server)() as own:
         node, other = open_node(own.queue_url()), open_node(own.queue_url(create="no"))

@@ -131,7 +131,7 @@ def test_dates(at: int) -> None:
         "1 2 3 4 5 6",
     ],
 )
-def test_dates_that_are_none(text: str) -> None:
+def test_bad_dates(text: str) -> None:
     """Text that is not a date gives None."""
     assert parse_date(text) is None
 
@@ -573,7 +573,7 @@ def test_tls(server: MinistackServer, monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 @pytest.mark.usefixtures("keys")
-def test_bundle_that_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_bad_bundle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A bundle of authorities that cannot be read is said to be AWS_CA_BUNDLE's fault."""
     monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "none"))
     service = _service()

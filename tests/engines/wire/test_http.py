@@ -164,7 +164,7 @@ def test_connection_is_not_kept(answer: bytes) -> None:
         eventually(lambda: ask(connection).body == b"hi" and len(server.connections) > 1, "another connection")
 
 
-def test_connection_that_was_closed_is_made_anew() -> None:
+def test_closed_connection_is_replaced() -> None:
     """A server that closed the idle connection is connected to once more."""
     with talking_to(OK) as (connection, server):
         ask(connection)

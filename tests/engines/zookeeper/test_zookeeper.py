@@ -297,7 +297,7 @@ def test_requests(server: ZooKeeperServer, key: str, monkeypatch: pytest.MonkeyP
 # The version.
 
 
-def test_a_node_that_was_made_anew(server: ZooKeeperServer, key: str) -> None:
+def test_a_node_that_was_recreated(server: ZooKeeperServer, key: str) -> None:
     """Its writes are counted from 0 again: what was seen of another one counts for nothing."""
     with opened(server.url()) as store, opened(server.url()) as other, looking(server) as client:
         for lease in (None, LONG):

@@ -109,7 +109,7 @@ def test_change_before_the_watch(server: ZooKeeperServer, key: str, another: boo
         refused(backend.acquire(take_over(held)), ENDED)
 
 
-def test_renewals_wake_nobody(server: ZooKeeperServer, key: str) -> None:
+def test_renewals_wake_no_standby(server: ZooKeeperServer, key: str) -> None:
     """A holder that is alive costs those in standby nothing."""
     with leasing(server.url()) as holder:
         held = granted(holder.acquire(make_claim(key)))
