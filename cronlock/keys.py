@@ -7,6 +7,8 @@ from .errors import UsageError
 LONGEST = 200
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.@+=,")
+#: Printable ASCII but the percent sign.
+PRINTABLE = frozenset(range(0x20, 0x7F)) - {0x25}
 # Enough of a long name to recognise it by, before its digest.
 _HEAD = 60
 
@@ -32,24 +34,31 @@ def escape(text: str) -> str:
     No two texts give the same name. A leading dot is escaped too, so that a name is never
     ``.``, ``..`` or a hidden file.
     """
-    # Owners that others wrote may hold bytes that are no text; keys may not.
-    data = text.encode("utf-8", "surrogateescape")
-    name = "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in data)
+    name = quote(text, _PLAIN)
     return "%2E" + name[1:] if name.startswith(".") else name
 
 
-def unescape(name: str) -> str:
-    """Undo `escape`; raise ValueError for what it cannot have made."""
+def quote(text: str, plain: frozenset[int]) -> str:
+    """Return `text` with each byte of its UTF-8 that is not in `plain` as %XX."""
+    data = text.encode("utf-8", "surrogateescape")
+    return "".join(chr(byte) if byte in plain else f"%{byte:02X}" for byte in data)
+
+
+def unescape(name: str, errors: str = "strict") -> str:
+    """Undo `escape` or `quote`; raise ValueError for a name that neither makes.
+
+    `errors` is for bytes that are not UTF-8; see `bytes.decode`.
+    """
     if "%" not in name:
         return name
     first, *rest = name.split("%")
-    data = bytearray(first.encode())
+    data = bytearray(first.encode("utf-8", errors))
     for part in rest:
         if len(part) < 2:
             raise ValueError(f"bad escape in {name!r}")
         data.append(int(part[:2], 16))
-        data += part[2:].encode()
-    return data.decode()
+        data += part[2:].encode("utf-8", errors)
+    return data.decode("utf-8", errors)
 
 
 def key_of(name: str) -> str:

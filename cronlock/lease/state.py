@@ -22,6 +22,7 @@ from __future__ import annotations
 import os
 
 from ..errors import ForeignValue
+from ..keys import PRINTABLE, quote, unescape
 from ..value import Value
 from .vocabulary import DIED, EXITED, HISTORY, RELEASED, Pause, Run, Stop
 
@@ -221,21 +222,12 @@ def _succeeded(line: str) -> bool:
 
 
 def _quote(text: str) -> str:
-    if text.isascii() and text.isprintable() and "%" not in text:
-        return text
-    data = text.encode("utf-8", "surrogateescape")
-    return "".join(chr(byte) if 0x20 <= byte < 0x7F and byte != 0x25 else f"%{byte:02X}" for byte in data)
+    plain = text.isascii() and text.isprintable() and "%" not in text
+    return text if plain else quote(text, PRINTABLE)
 
 
 def _unquote(text: str) -> str:
-    if "%" not in text:
-        return text
-    first, *rest = text.split("%")
-    data = bytearray(first.encode())
-    for part in rest:
-        data.append(int(part[:2], 16))
-        data += part[2:].encode()
-    return data.decode("utf-8", "surrogateescape")
+    return unescape(text, "surrogateescape")
 
 
 def _decimal(value: float) -> str:

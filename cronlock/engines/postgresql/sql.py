@@ -15,6 +15,7 @@ their own: any of a pooler's connections will do.
 
 from __future__ import annotations
 
+from ...keys import PRINTABLE, quote, unescape
 from ..wire.sql import NOW
 
 # What lock_timeout takes.
@@ -41,26 +42,15 @@ def code(text: str) -> str:
 
     The rest, and ``%``, is %XX of its UTF-8 bytes.
     """
-    if text.isascii() and text.isprintable() and " " not in text and "%" not in text:
-        return text
-    data = text.encode("utf-8", "surrogateescape")
-    return "".join(chr(byte) if 0x20 < byte < 0x7F and byte != 0x25 else f"%{byte:02X}" for byte in data)
+    return quote(text, PRINTABLE - {0x20})
 
 
 def decode(name: str) -> str:
-    """Undo `code`. What it cannot have made comes back somehow."""
-    if "%" not in name:
+    """Undo `code`; return any other name as it is."""
+    try:
+        return unescape(name, "surrogateescape")
+    except ValueError:
         return name
-    first, *rest = name.split("%")
-    data = bytearray(first.encode("utf-8", "surrogateescape"))
-    for part in rest:
-        try:
-            data.append(int(part[:2], 16))
-            plain = part[2:]
-        except ValueError:
-            plain = f"%{part}"
-        data += plain.encode("utf-8", "surrogateescape")
-    return data.decode("utf-8", "surrogateescape")
 
 
 #: Made with room in each page, so that an update of the row stays in the page and out of the index.
