@@ -6,7 +6,7 @@ import os
 
 from .. import durations, errors, keys
 from ..errors import ConfigError, CronlockError, UsageError
-from ..value import Value
+from ..value import Value, digits
 from . import file as config_file
 from .options import CHOICE, COMMAND_VARIABLES, DURATION, FLAG, INTEGER, OPTIONS, Option
 
@@ -170,10 +170,10 @@ class _Draft:
     def _check_attempts(self) -> None:
         """Read the list of statuses, and set the number of attempts."""
         values = self.values
-        words = values["success_status"].split(",")
-        if not all(word.isascii() and word.isdigit() and len(word) <= 3 and int(word) <= 255 for word in words):
+        statuses = [digits(word, 3) for word in values["success_status"].split(",")]
+        if any(status is None or status > 255 for status in statuses):
             raise self._error_for("success_status", f"{values['success_status']!r} is no list of statuses, such as 0,3")
-        values["success_status"] = tuple(map(int, words))
+        values["success_status"] = tuple(statuses)
         if values["attempts"] is None:
             values["attempts"] = None if values["standby_on"] == "died" else 2
         elif not 1 <= values["attempts"] <= _MOST_ATTEMPTS:
@@ -244,9 +244,10 @@ def _parse(option: Option, source: _Source) -> str | float | bool:
         except ValueError as error:
             raise _error_for(where, str(error)) from None
     if option.kind == INTEGER:
-        if not (text.isascii() and text.isdigit() and int(text[:4]) <= 255 and len(text) <= 3):
+        number = digits(text, 3)
+        if number is None or number > 255:
             raise _error_for(where, f"{text!r} is not a whole number from 0 to 255")
-        return int(text)
+        return number
     if option.kind == CHOICE and text not in option.choices:
         raise _error_for(where, f"{text!r} is none of {', '.join(option.choices)}")
     if not text:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..errors import ConfigError
+from ..value import digits
 from . import schedule
 from .dialects import CRON, Dialect
 from .schedule import Schedule
@@ -75,7 +76,7 @@ class Job:
     def delay(self) -> float:
         """Return by how many seconds cronie may delay it, on each machine by another time (RANDOM_DELAY)."""
         minutes = self.variables.get("RANDOM_DELAY", "") if self.dialect.has_delay else ""
-        return int(minutes) * 60.0 if minutes.isdecimal() and len(minutes) < 6 else 0.0
+        return (digits(minutes, 5) or 0) * 60.0
 
 
 @dataclass

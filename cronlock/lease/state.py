@@ -23,7 +23,7 @@ import os
 
 from ..errors import ForeignValue
 from ..keys import PRINTABLE, quote, unescape
-from ..value import Value
+from ..value import Value, digits
 from .vocabulary import DIED, EXITED, HISTORY, RELEASED, Pause, Run, Stop
 
 MAGIC = "cronlock=2"
@@ -236,9 +236,10 @@ def _decimal(value: float) -> str:
 
 
 def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 20):
+    number = digits(text, 19)
+    if number is None:
         raise ValueError(f"not a whole number: {text[:20]!r}")
-    return int(text)
+    return number
 
 
 def _moment(text: str) -> float:

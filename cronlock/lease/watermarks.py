@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from .. import keys
+from ..value import digits
 from . import clock as clocks
 from .vocabulary import RETENTION, STATE_LOST, Conflict, Watermark
 
@@ -154,5 +155,4 @@ def decode(data: bytes) -> dict[str, str]:
 
 def _fence(fields: dict[str, str]) -> int | None:
     """Return the fence of a watermark; None for one that no backend gives, since it would not fit."""
-    text = fields.get("fence", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
+    return digits(fields.get("fence", ""))
