@@ -16,58 +16,99 @@ export PYTHONDONTWRITEBYTECODE =
 # The theme's advertisement.
 export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: help demo test check lint types docs unit board-test pythons cron-test takeover-test test-servers torture teeth soak explore fuzz bench fleet bench-standby site reference format clean
+# Each target makes what it needs: a virtual environment, and Debian's packages for servers and tools (as root, or sudo).
+.PHONY: help demo test bench check lint types docs unit format reference site clean
+.PHONY: test-all-pythons cron-test takeover-test board-test test-servers
+.PHONY: explore chaos teeth soak fuzz fleet bench-standby
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' \
+		$(MAKEFILE_LIST)
 
-demo: ## install into a virtual environment and race three runs of one key
+##@ First
+demo: ## race three runs of one key: one runs, two skip
 	@$(MAKE) --no-print-directory -s $(VENV)/installed
 	@sh tools/demo.sh $(BIN)/python
 
-test: ## install what the tests need, then check and test everything
+test: ## the one command: install what the tests need, check, and test everything
 	sh tools/need.sh tests packages
-	$(MAKE) check pythons
+	$(MAKE) check
+	sh tools/test-pythons.sh ends $(PARALLEL) $(ON_EACH_PYTHON)
 	CRONLOCK_WRAP_LINES=$${CRONLOCK_WRAP_LINES:-500} $(BIN)/pytest $(PARALLEL) $(SLOW) tests
 
-check: lint types docs ## lint, formatting, types, manual page and shell scripts
+bench: $(VENV)/tools ## measure what a run costs, beside its rivals (WRITE=1: into docs/; BENCH=--package)
+	sh tools/need.sh venv tests bench
+	$(BIN)/python -m bench.performance $(if $(WRITE),--write) $(BENCH)
 
-lint: $(VENV)/tools
+check: lint types docs ## lint, types and generated documents, in seconds
+
+##@ While you work
+unit: $(VENV)/tools ## the tests that need no server
+	$(BIN)/pytest $(PARALLEL) $(WITHOUT_SERVERS)
+
+lint: $(VENV)/tools ## ruff, shellcheck, and the schemas of .github/
+	sh tools/need.sh lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	shellcheck tools/*.sh .ci/run completions/cronlock.bash
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/*.yml
 
-types: $(VENV)/tools
+types: $(VENV)/tools ## mypy --strict
 	$(BIN)/mypy
 
-docs: $(VENV)/tools
+docs: $(VENV)/tools ## manual pages and the parts of documents that programs write
+	sh tools/need.sh lint
 	$(BIN)/python tools/reference.py --check
 	sh tools/lint-manual.sh man/*.[157]
 	$(BIN)/python -m chaos.report --check
 
-unit: $(VENV)/tools ## only the tests that need no server
-	$(BIN)/pytest $(PARALLEL) $(WITHOUT_SERVERS)
+format: $(VENV)/tools ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
-board-test: $(VENV)/tools ## the board in Chromium, which this installs: hostile names, contrast, keyboard, small screens
+reference: $(VENV)/installed ## write the manual pages and the table in README from the program's tables
+	$(BIN)/python tools/reference.py
+
+site: $(VENV)/site ## README, docs/ and the manual as pages with a search, in build/site; every link is checked
+	$(BIN)/mkdocs build --quiet
+	$(BIN)/python tools/site/check.py build/site
+
+clean: ## remove what the other targets made
+	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+##@ More tests
+test-all-pythons: ## unit tests under every supported Python that is found
+	PYTHON='$(PYTHON)' sh tools/need.sh venv
+	sh tools/test-pythons.sh all $(PARALLEL) $(ON_EACH_PYTHON)
+
+cron-test: $(VENV)/tools ## the real cron on three machines over many ticks (minutes, as root)
+	sh tools/need.sh tests
+	CRONLOCK_CRON_TICKS=5 $(BIN)/pytest -v tests/fleet
+
+takeover-test: $(VENV)/tools ## ten machines, one dies during the job, fifty times on each backend
+	sh tools/need.sh tests
+	CRONLOCK_TAKEOVERS=50 $(BIN)/pytest -n 4 tests/fleet/test_takeover.py
+
+board-test: $(VENV)/tools ## the board in Chromium: hostile names, contrast, keyboard, small screens
 	sh tools/need.sh browser
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps axe-playwright-python==0.1.8
 	$(BIN)/pytest -v tests/board/in_chromium.py
 
-pythons: ## unit tests under the oldest and the newest supported Python that is found
-	sh tools/pythons.sh $(PARALLEL) $(ON_EACH_PYTHON)
-
-cron-test: $(VENV)/tools ## the real cron on three machines over many ticks (takes minutes, as root)
-	CRONLOCK_CRON_TICKS=5 $(BIN)/pytest -v tests/fleet
-
-torture: $(VENV)/tools ## break everything while runs go on, and check what came of it (TORTURE='--backend redis ...')
-	sh tools/need.sh venv tests
-	$(BIN)/python -m chaos $(if $(TORTURE),$(TORTURE),--backend all --seconds 300)
-
-test-servers: $(VENV)/tools ## each engine's contract on servers of other versions, which are fetched (SERVERS='--only etcd')
+test-servers: $(VENV)/tools ## each engine's contract on other versions of its server (SERVERS='--only etcd')
 	sh tools/need.sh venv tests servers
 	$(BIN)/python -m labs.versions $(if $(WRITE),--write) $(SERVERS)
 
-teeth: $(VENV)/tools ## put bugs into copies of the program: the torture must catch each one
+##@ Proofs and measurements, which take long
+explore: $(VENV)/tools ## the rules of a lease under all interleavings (EXPLORE='--case two_runs --faults 2')
+	$(BIN)/python -m explorer --long $(EXPLORE)
+
+chaos: $(VENV)/tools ## break everything while runs go on, and check the history (CHAOS='--backend redis')
+	sh tools/need.sh venv tests
+	$(BIN)/python -m chaos $(or $(CHAOS),--backend all --seconds 300)
+
+teeth: $(VENV)/tools ## put bugs into copies of the program, each of which `make chaos` must catch
 	sh tools/need.sh venv tests
 	$(BIN)/python -m chaos.mutants $(TEETH)
 
@@ -75,41 +116,16 @@ soak: $(VENV)/tools ## an hour of renewals on each backend: nothing may grow (SO
 	sh tools/need.sh venv tests
 	$(BIN)/python -m chaos.soak --seconds 3600 --backend all $(SOAK)
 
-explore: $(VENV)/tools ## the rules of a lease through whatever can happen to a request (EXPLORE='--case two_runs --faults 2')
-	$(BIN)/python -m explorer --long $(EXPLORE)
-
-fuzz: $(VENV)/tools ## nonsense for everything that reads what others wrote (INPUTS=1000000)
+fuzz: $(VENV)/tools ## malformed input for every parser (INPUTS=1000000)
 	$(BIN)/python -m fuzz --inputs $(or $(INPUTS),1000000)
 
-bench: $(VENV)/tools ## what a run costs, beside the bare interpreter and its rivals (WRITE=1: into docs/; BENCH=--package)
-	sh tools/need.sh venv tests bench
-	$(BIN)/python -m bench.performance $(if $(WRITE),--write) $(BENCH)
-
-bench-standby: $(VENV)/tools ## what a thousand runs in standby on one key cost a Redis server
-	sh tools/need.sh venv tests
-	$(BIN)/python -m bench.standby
-
-takeover-test: $(VENV)/tools ## ten machines, one dies in the middle of the job, fifty times on each backend
-	CRONLOCK_TAKEOVERS=50 $(BIN)/pytest -n 4 tests/fleet/test_takeover.py
-
-fleet: $(VENV)/tools ## what a whole fleet at second zero costs its server (WRITE=1: into docs/; FLEET='--soak 600')
+fleet: $(VENV)/tools ## measure what thousands of machines at one second cost the server (WRITE=1; FLEET='--soak 600')
 	sh tools/need.sh venv tests
 	$(BIN)/python -m bench.fleet $(if $(WRITE),--write) $(FLEET)
 
-site: $(VENV)/site ## README, docs/ and the manual as pages with a search, in build/site; every link is checked
-	$(BIN)/mkdocs build --quiet
-	$(BIN)/python tools/site/check.py build/site
-
-reference: $(VENV)/installed ## write the parts of manual page and README that the program's tables give
-	$(BIN)/python tools/reference.py
-
-format: $(VENV)/tools ## format the code
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
-
-clean: ## remove what make made
-	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+bench-standby: $(VENV)/tools ## measure what a thousand standbys on one key cost Redis
+	sh tools/need.sh venv tests
+	$(BIN)/python -m bench.standby
 
 $(VENV)/installed: pyproject.toml
 	PYTHON='$(PYTHON)' sh tools/need.sh venv

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that a target needs, or says which command does.
 #     need.sh venv     for a virtual environment
+#     need.sh lint     what `make check` starts
 #     need.sh tests    the servers and programs that the tests start
 #     need.sh deb, rpm  what builds those packages
 #     need.sh packages  what their tests start
@@ -21,6 +22,11 @@ for group; do
     venv)
         need "${PYTHON:-python3}" python3
         "${PYTHON:-python3}" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+        ;;
+    lint)
+        need shellcheck shellcheck
+        need mandoc mandoc
+        need groff groff-base
         ;;
     tests)
         need redis-server redis-server

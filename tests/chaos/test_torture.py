@@ -13,7 +13,7 @@ from labs.machines import Fleet
 
 _ROOT = Path(__file__).resolve().parents[2]
 _OPTIONS = ["--seconds=8", "--nodes=3", "--keys=5", "--jobs=short", "--every=0.5", "--busy"]
-#: Chosen so that each backend sees other faults of its servers. The rest is left to `make torture`.
+#: Chosen so that each backend sees other faults of its servers. The rest is left to `make chaos`.
 _SEEDS = {
     "file": 11,
     "redis": 12,

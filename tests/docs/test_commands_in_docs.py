@@ -75,7 +75,8 @@ def test_terminal(block: Block, stage: Stage) -> None:
     typed = steps(block)
     for step in typed:
         _check_syntax(block, step.command)
-    if _where(block) is None and not all(_is_own_tool(step) for step in typed):
+    own_tools = [_is_own_tool(step) for step in typed]
+    if _where(block) is None and not all(own_tools):
         scenes.prepare(stage, block)
         _type_all(stage, block, typed)
 

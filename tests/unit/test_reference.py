@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,3 +65,13 @@ def test_help_fits_a_terminal(
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].startswith("Usage: cronlock")
     assert [line for line in shown if len(line) > 80] == []
+
+
+def test_make_lists_its_targets() -> None:
+    """`make help` has one line for each target, what matters first."""
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    shown = re.findall(r"^  make (\S+) +\S", listed, re.MULTILINE)
+    files = "".join((ROOT / name).read_text() for name in ("Makefile", "packaging/targets.mk"))
+    targets = " ".join(re.findall(r"^\.PHONY: (.*)", files, re.MULTILINE)).split()
+    assert shown[:5] == ["help", "demo", "test", "bench", "check"]
+    assert sorted(shown) == sorted(targets)
