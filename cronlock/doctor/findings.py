@@ -1,4 +1,4 @@
-"""What ``cronlock doctor`` finds, and the rules that it judges by: values in, findings out, nothing asked."""
+"""The findings of ``cronlock doctor``, and its rules, as pure functions of measured values."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ LEVELS = (OK, NOTE, WARNING, BAD)
 # Cron fires by the machines' own clocks; NTP keeps them within much less.
 _CLOCK_WARNING = 5.0
 _NEARLY_FULL = 0.9
-# What a key of the file backend takes, in bytes; what two hundred and a log need, and the same in files.
+# Bytes of one key of the file backend; bytes and files of two hundred keys and a log.
 _ONE_KEY = 1 << 16
 _LEAST_SPACE, _LEAST_FILES = 16 << 20, 1000
 _DAY = 86400.0
-# What renews certificates by itself does so with a third of their time left.
+# Automatic renewal of a certificate happens with a third of its time left.
 _CERTIFICATE_WARNING, _CERTIFICATE_SHARE = 14 * _DAY, 0.2
 
 
@@ -38,12 +38,12 @@ _CERTIFICATE_WARNING, _CERTIFICATE_SHARE = 14 * _DAY, 0.2
 class Finding:
     """One line of the report."""
 
-    #: What was looked at; the same each time.
+    #: The check's name; the same each time.
     name: str
     #: OK, NOTE, WARNING or BAD.
     level: str
     text: str
-    #: What to do, or None if nothing has to be done.
+    #: The remedy, or None.
     remedy: str | None = None
     #: Measured numbers by name; seconds and bytes.
     values: Mapping[str, float] = field(default_factory=dict)
@@ -79,10 +79,10 @@ def at(place: str, findings: Iterable[Finding]) -> Iterator[Finding]:
 
 
 def judge_clock(offset: float, bound: float, hold: float) -> Finding:
-    """Judge by how much the server's clock is ahead of this one, known to within `bound`.
+    """Judge the offset of the server's clock from this one, known to within `bound`.
 
-    `hold` is for how long after a start the key is not free again: machines whose clocks differ by more
-    run the same tick twice.
+    `hold` is the time from a run's start until its key is free: machines whose clocks differ by more run the same
+    tick twice.
     """
     side = "behind" if offset >= 0 else "ahead of"
     text = f"this machine is {span(abs(offset))} {side} the server, give or take {span(bound)}"
@@ -111,7 +111,7 @@ def judge_ttl(ttl: float, traits: Traits) -> Finding | None:
 
 
 def judge_kept(ttl: float, kept: float, *, chosen: bool) -> Finding:
-    """Judge what the server keeps of a ttl that somebody has `chosen`, or of the default."""
+    """Judge how much of a ttl the server keeps; `chosen` is whether a user set it."""
     values = {"ttl": ttl, "kept": kept}
     if kept < ttl:
         text = f"the server keeps a lease for {durations.show(kept)} at most, not for {durations.show(ttl)}"
@@ -181,7 +181,7 @@ def span(seconds: float) -> str:
 
 
 def number(text: object) -> float:
-    """Return the number that a server told as `text`, 0.0 if it is none."""
+    """Return the number in a server's `text`, 0.0 for any other text."""
     try:
         value = float(str(text or 0))
     except ValueError:
@@ -190,7 +190,7 @@ def number(text: object) -> float:
 
 
 def plain(value: object) -> str:
-    """Return what a server says of itself, bounded and printable."""
+    """Return a server's text, cut and printable."""
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str("" if value is None else value)
     return printable(text[:200])
 

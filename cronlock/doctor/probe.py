@@ -1,4 +1,4 @@
-"""What ``cronlock doctor`` tries out on any backend: small requests, and a lease of its own for a moment."""
+"""The smoke test of ``cronlock doctor`` on any backend: small requests, and a lease of its own."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _Kind = TypeVar("_Kind")
 _REQUESTS = 5
 #: Between looks at a key that another doctor has, in seconds.
 _PAUSE = 0.1
-#: What the probe's record calls its program, and how its key begins.
+#: The program in the probe's record, and the start of its key.
 PROGRAM = "cronlock doctor"
 
 
@@ -53,7 +53,7 @@ class Case:
         return self.backend.store
 
     def share_key(self) -> None:
-        """Let all doctors of this host have one key: for where records do not lapse, and may not be removed."""
+        """Share one key among all doctors of this host: for backends whose records do not expire."""
         self.key = probe_key(os.uname().nodename)
 
     def deadline(self) -> float:
@@ -68,9 +68,9 @@ def probe_key(host: str, pid: int | None = None) -> str:
 
 
 def servers(case: Case, doctor: ModuleType | None, *, create: bool) -> Iterator[Finding]:
-    """Look at the servers as the engine's `doctor` does, and try out a lease; with `create` first make what it needs.
+    """Run the engine's `doctor` on the servers, and try a lease; `create` makes what runs need first.
 
-    What goes wrong on the way is a finding, and none of them is asked more once it did not answer.
+    Every error is a finding; a server that did not answer is not asked again.
     """
     step = "create" if create else "answer"
     try:
@@ -157,7 +157,7 @@ def lease(case: Case) -> Iterator[Finding]:
 
 
 def forget(case: Case) -> Iterator[Finding]:
-    """Remove what the probe left; say so if that is not allowed, and the record stays."""
+    """Remove the probe's record; a finding says so if that is not allowed."""
     if not isinstance(case.backend, Leases):
         return
     store = case.backend.store
@@ -171,7 +171,7 @@ def forget(case: Case) -> Iterator[Finding]:
 
 
 def _acquire(case: Case, claim: Claim) -> Grant | Conflict:
-    """Ask for the probe's key for as long as another doctor that shares it may be at it."""
+    """Acquire the probe's key; wait for another doctor that shares it."""
     deadline = case.deadline()
     while True:
         answer = case.backend.acquire(claim)

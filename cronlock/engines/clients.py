@@ -1,4 +1,4 @@
-"""What engines' clients are called where they are installed from, for who lacks one."""
+"""The client libraries of engines: what pip and Debian call them, for messages about a missing one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CLIENTS = {
 
 
 def lacks(client: str) -> str | None:
-    """Return what to say and do where the package or library `client` is missing; None if it is none of engines'."""
+    """Return the message and remedy for the missing package or library `client`; None if no engine needs it."""
     if client not in _CLIENTS:
         return None
     pip, package = _CLIENTS[client]

@@ -1,4 +1,4 @@
-"""What a store must keep, as tests: for cronlock's own engines, and for those of others.
+"""The contract of a store, as tests: for cronlock's own engines, and for those of others.
 
 Needs pytest (the extra ``testing``); nothing of it is imported by a run.
 How a store is written and earns these tests stands in ``docs/writing-a-backend.md``.

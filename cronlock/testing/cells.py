@@ -1,4 +1,4 @@
-"""What tests do with the cells of a store."""
+"""Reads and swaps of cells, for tests."""
 
 from __future__ import annotations
 

@@ -91,11 +91,11 @@ class Hooks:
 
 
 class Nodes:
-    """What both contracts have: nodes that share one server, and a key. The fixture `hooks` is the engine's."""
+    """Fixtures of both contracts: nodes that share one server, and a key. The engine adds the fixture `hooks`."""
 
     @pytest.fixture
     def open_node(self, hooks: Any) -> Iterator[Callable[[], Any]]:
-        """What opens one more node, which is closed at the end."""
+        """Open one more node, which is closed at the end."""
         nodes: list[Any] = []
 
         def open_one() -> Any:
@@ -118,7 +118,7 @@ class Nodes:
 
     @pytest.fixture
     def key(self) -> str:
-        """A key that nobody used."""
+        """An unused key."""
         return fresh_key()
 
 
@@ -135,7 +135,7 @@ def race(asks: Sequence[Callable[[], _Answer]]) -> list[_Answer]:
 
 
 def fresh_key(name: str = "job") -> str:
-    """Return a key that nobody used."""
+    """Return an unused key."""
     return f"{name}-{uuid.uuid4().hex[:12]}"
 
 

@@ -1,4 +1,4 @@
-"""What a backend without records keeps (`Traits.records`): one run at a time, and the hold.
+"""The promises of a backend without records (`Traits.records`): one run at a time, and the hold.
 
 Only an engine that cannot be a store earns this, such as a queue; see `StoreContract` for all others.
 """
@@ -34,7 +34,7 @@ class LeaseContract(Nodes):
     # Taking a key
 
     def test_free_key_is_granted(self, a: Backend, key: str) -> None:
-        """A key that nobody holds is granted, with a ttl of at most what was asked."""
+        """A free key is granted, for the requested ttl at most."""
         claim = make_claim(key)
         grant = granted(a.acquire(claim))
         assert grant.claim is claim
@@ -78,7 +78,7 @@ class LeaseContract(Nodes):
     # Keeping it, and giving it back
 
     def test_only_the_owner_renews_and_releases(self, a: Backend, b: Backend, key: str) -> None:
-        """As often as it likes; nobody does in its name, nor of what nobody was granted."""
+        """Its owner renews it any number of times; a forged grant is refused."""
         grant = granted(a.acquire(make_claim(key)))
         forged = Grant(make_claim(key), fence=grant.fence, ttl=grant.ttl, token=grant.token)
         assert not b.renew(forged)
@@ -107,7 +107,7 @@ class LeaseContract(Nodes):
         assert b.renew(heir)
 
     def test_abandon(self, a: Backend, b: Backend, key: str) -> None:
-        """Who gives up has nothing any more, whatever hold was asked for; giving up twice does no harm."""
+        """Giving up leaves neither lease nor hold, and may be repeated."""
         claim = make_claim(key, hold=LONG)
         a.abandon(claim)
         grant = granted(a.acquire(claim))
@@ -149,7 +149,7 @@ class LeaseContract(Nodes):
         assert a.release(grant, make_ending(), keep_hold=True)
         granted(b.acquire(make_claim(key)))
 
-    # What is told
+    # Records
 
     def test_held_key_reads_as_held(self, a: Backend, b: Backend, key: str) -> None:
         """Anybody sees that a key is held, not by whom; looking at a free one makes nothing."""
@@ -181,7 +181,7 @@ class LeaseContract(Nodes):
 
     @pytest.mark.parametrize("seed", range(20))
     def test_walk(self, hooks: Hooks, a: Backend, b: Backend, key: str, seed: int) -> None:
-        """Whatever runs do in any order: who has the key has it alone, and who has not gets it once it is free."""
+        """In any order of steps a key has one holder at a time, and is granted once it is free."""
         draw = random.Random(seed)
         live: tuple[Backend, Grant] | None = None
         holds = False

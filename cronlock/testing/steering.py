@@ -1,4 +1,4 @@
-"""What a person tells a key, on any store: see `cronlock.lease.rules` for what it means."""
+"""Pauses and stops, on any store; see `cronlock.lease.rules`."""
 
 from __future__ import annotations
 

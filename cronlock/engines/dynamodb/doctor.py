@@ -1,4 +1,4 @@
-"""What ``cronlock doctor`` looks at on DynamoDB, and the table that it makes."""
+"""The checks of ``cronlock doctor`` on DynamoDB, and the table that it makes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ...doctor.probe import Case
 
-#: What a run needs, and what the other commands need besides.
+#: Permissions of a run, and of the other commands besides.
 RUN_ACTIONS = ("GetItem", "UpdateItem")
 READ_ACTIONS = ("Scan",)
 DOCTOR_ACTIONS = ("DescribeTable", "DescribeTimeToLive", "DeleteItem")

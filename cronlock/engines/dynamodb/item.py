@@ -1,4 +1,4 @@
-"""What DynamoDB keeps of a key: the attributes of its one item, and the cell that they show.
+"""The item of a key: its attributes, and the cell that they show.
 
 ``v`` is the layout (2), ``rev`` a random token, new in each write; ``lapse`` and ``hold`` are when lease and hold
 end, in epoch seconds by AWS's clock, 0 where there is none; ``ttl`` is for how long the lease was granted, in
@@ -28,7 +28,7 @@ _OLDER = "1"
 class ItemCell(DatedCell):
     """A cell of an item. Its version is the item's ``rev``, None where there is no item."""
 
-    #: What a node that looks strictly wrote about the item.
+    #: The note of a node that looks strictly.
     mark: str = ""
 
     def unproven(self, clock: ServerClock) -> float:
@@ -38,7 +38,7 @@ class ItemCell(DatedCell):
 
     @property
     def marked_since(self) -> float | None:
-        """The epoch time since when this version is known to be there, None if nobody marked it."""
+        """The epoch time at which a node first noted this version; None if none did."""
         version, _, since = self.mark.partition(" ")
         try:
             return time_of(since) if version == self.version else None

@@ -1,4 +1,4 @@
-"""What DynamoDB is asked about a table and its items: one method a request, or two."""
+"""Requests to DynamoDB about a table and its items: one or two in each method."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Table:
         return made
 
     def describe(self, deadline: float) -> dict[str, Any]:
-        """Return what DescribeTable says of the table; raises ConfigError when there is none."""
+        """Return DescribeTable's reply; raises ConfigError if the table is missing."""
         return _dict(self.ask("DescribeTable", {"TableName": self.name}, deadline).body.get("Table"))
 
     def delete(self, key: str, rev: str, deadline: float) -> bool:
@@ -73,7 +73,7 @@ class Table:
         return not self.ask("DeleteItem", request, deadline, (_REFUSED,)).code
 
     def get(self, key: str, deadline: float) -> Item | None:
-        """Return a key's item as it is now, None if there is none."""
+        """Return a key's current item, or None."""
         request = {"Key": {KEY: {"S": self.item_name(key)}}, "ConsistentRead": True}
         return self.ask("GetItem", request, deadline).body.get("Item")
 
@@ -117,7 +117,7 @@ class Table:
             "ExpressionAttributeNames": _names("mark", "rev"),
             "ExpressionAttributeValues": {":mark": {"S": f"{rev} {since:.3f}"}, ":rev": {"S": rev}},
         }
-        # Refused: somebody wrote, so there is nothing to be marked.
+        # Refused: another node wrote, so there is nothing to note.
         self.ask("UpdateItem", request, deadline, (_REFUSED,))
 
     def keys(self) -> Iterator[str]:
@@ -146,7 +146,7 @@ class Table:
             request["ExclusiveStartKey"] = behind
 
     def ask(self, action: str, request: dict[str, Any], deadline: float, known: tuple[str, ...] = ()) -> Reply:
-        """Ask about the table; raises Missing when there is none."""
+        """Send a request about the table; raises Missing if there is no table."""
         request.setdefault("TableName", self.name)
         reply = self.service.call(action, request, deadline, (*known, _NO_TABLE))
         if reply.code == _NO_TABLE:

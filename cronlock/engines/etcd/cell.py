@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from .messages import KeyValue
     from .names import Names
 
-# Characters of a key of etcd's in a message: a longest one of cronlock's has more, and nobody reads that.
+# Characters of a key of etcd's in a message; longer ones are cut.
 _LONGEST_SHOWN = 300
 
 
 class EtcdCell(Cell):
-    """A cell whose version is the revision at which its record was written last, 0 for none."""
+    """A cell whose version is the revision of the last write of its record, 0 for no record."""
 
     #: The key of the lease, and those of holds: the hold is on while any of them is there.
     lease_key: Held | None = None

@@ -1,4 +1,4 @@
-"""What lies below ``held/``: keys that each go with a lease of the server's, and vanish when that ends.
+"""The keys below ``held/``: each is attached to a lease of the server's, and vanishes when that ends.
 
 Each lease has an id of its own, chosen here: so it may be asked for twice, and one of an earlier try is never
 relied on, whose time counts from then. One that is not used after all lapses by itself.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .messages import KeyValue
 
 _MAGIC = "cronlock=2"
-#: Leases that go on for longer once nobody needs them are revoked.
+#: An unused lease that would last longer (seconds) is revoked.
 _LINGERING = 3600.0
 
 
@@ -43,12 +43,12 @@ class Held(Value):
 
     @property
     def text(self) -> bytes:
-        """What the key says."""
+        """The key's value."""
         return f"{_MAGIC}\nlength={self.length:.3f}\nuntil_at={self.until_at:.3f}\n".encode()
 
 
 def read(found: KeyValue) -> Held:
-    """Return what a key says; raise ForeignValue for what is none of cronlock's."""
+    """Return the lease or hold that a key holds; raise ForeignValue if it is not cronlock's."""
     first, *lines = found.value.decode("utf-8", "replace").split("\n")
     fields = dict(line.partition("=")[::2] for line in lines)
     try:

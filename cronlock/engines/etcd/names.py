@@ -1,4 +1,4 @@
-"""What cronlock's keys are called in etcd."""
+"""The names of cronlock's keys in etcd."""
 
 from __future__ import annotations
 

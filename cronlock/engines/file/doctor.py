@@ -1,4 +1,4 @@
-"""What ``cronlock doctor`` looks at in the directory of the file backend."""
+"""The checks of ``cronlock doctor`` on the directory of the file backend."""
 
 from __future__ import annotations
 

@@ -36,18 +36,18 @@ SUFFIX = ".lock"
 
 
 class FileCell(Cell):
-    """What a key's file and its lock show."""
+    """A key's file and its lock, as seen at one moment."""
 
     #: The hold's end by the boot clock; 0.0 if there is none.
     hold_until: float = 0.0
 
 
 class Slot(Value):
-    """What a key's file says."""
+    """The content of a key's file."""
 
     #: How often the record was written; 0 if there is none.
     number: int = 0
-    #: What was asked for the lease that was granted last, in seconds; 0.0 once it was ended.
+    #: The ttl of the last lease, in seconds; 0.0 once it was ended.
     ttl: float = 0.0
     #: The number of the swap that took the lock for it; 0 once it was ended, be its lock still there.
     since: int = 0
@@ -118,7 +118,7 @@ def _load(descriptor: int, path: str) -> Slot:
         return _read(descriptor, path)
     except ValueError:
         pass
-    # Who reads while others write may have seen the first record before it was whole: not twice.
+    # A concurrent read may see a torn first record, but not twice.
     try:
         return _read(descriptor, path)
     except ValueError:
@@ -131,7 +131,7 @@ def _read(descriptor: int, path: str) -> Slot:
     start = data.lstrip(b"\0 ")[: len(_OLDER)]
     if start == _OLDER:
         raise _foreign(path, "a file of an older, unreleased layout of cronlock")
-    # A file without any slot of ours, whole or torn, is somebody else's.
+    # A file without any slot of ours, whole or torn, is foreign.
     if len(data) > SIZE or (start and not any(text.startswith(_MAGIC) for text in texts)):
         raise ValueError
     return max((decode_slot(text) for text in texts), key=lambda slot: slot.number)
@@ -155,7 +155,7 @@ def save(descriptor: int, slot: Slot, path: str) -> None:
         try:
             pwrite(descriptor, bytes(SIZE - size), size)
         except OSError:
-            # What was taken of a full disk is of more use to others.
+            # Gives a full disk its space back.
             os.ftruncate(descriptor, size)
             raise
     pwrite(descriptor, text, slot.number % 2 * SLOT)
@@ -170,9 +170,9 @@ def encode_slot(slot: Slot) -> bytes:
 
 
 def decode_slot(text: bytes) -> Slot:
-    """Undo `encode_slot`, whatever is behind it; return a blank slot for one that was not written as a whole.
+    """Undo `encode_slot`, whatever follows; return a blank slot for a torn write.
 
-    Raises ValueError for one that is whole, and makes no sense.
+    Raises ValueError for a whole but malformed one.
     """
     start = len(_MAGIC) + _CRC + 1
     end = text.find(b"\n", start)

@@ -32,7 +32,7 @@ _NAMES = (b"lease=", b"hold=", b"swap=")
 class ItemCell(Cell):
     """An item as it was at one moment. Its version is its whole text, which never comes twice."""
 
-    #: Good on `connection` only: a server that was started anew gives the same ones again. 0 where there is no item.
+    #: Valid on `connection` only: a restarted server gives the same numbers again. 0 without an item.
     cas: int = 0
     connection: Connection | None = None
     #: The server's seconds since the item was written, when the answer was here, at boot time `at`.
@@ -44,7 +44,7 @@ class ItemCell(Cell):
 
 
 def cell_of(item: Item | None, connection: Connection, at: float, floor: int) -> ItemCell:
-    """Return what `item` shows; raise ForeignValue if it is none of cronlock's. `floor` is for where there is none."""
+    """Return the cell of `item`, with `floor` if there is no item; raise ForeignValue if it is not cronlock's."""
     if item is None:
         return ItemCell(connection=connection, at=at, floor=floor)
     if item.left is None:

@@ -1,4 +1,4 @@
-"""What PostgreSQL is asked: one statement each over the table of `cronlock.engines.wire.sql`.
+"""The statements for PostgreSQL, over the table of `cronlock.engines.wire.sql`.
 
 Parameters are ``$1``, the name of the key, and what the statement needs. `LEASES` in a text stands for the table's
 name, `LAPSES_AT` and `HELD_UNTIL` for what `cronlock.engines.wire.sql.ends` says.
@@ -6,8 +6,8 @@ name, `LAPSES_AT` and `HELD_UNTIL` for what `cronlock.engines.wire.sql.ends` say
 The server's clock is looked at once, at the beginning of a statement. One that then waits for another's to end
 grants by a time that is past: a lease still lasts as long as asked from when it was asked for.
 
-Who gives up waiting for an answer leaves the statement to the server, which goes on with it. So the wait for a lock
-is limited (`CLOCK`), lest statements pile up behind it.
+A client's time limit does not cancel the statement on the server. So the wait for a lock is limited (`CLOCK`), lest
+statements pile up behind it.
 
 Statements are sent without being prepared by name, leave nothing behind in the session, and are transactions of
 their own: any of a pooler's connections will do.
@@ -18,7 +18,7 @@ from __future__ import annotations
 from ...keys import PRINTABLE, quote, unescape
 from ..wire.sql import NOW
 
-# What lock_timeout takes.
+# The largest lock_timeout, in milliseconds.
 _LONGEST_PATIENCE = (1 << 31) - 1
 _MICROSECONDS = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .resp import Reply
 
-#: What is asked of a hash, in this order. The layout of before had a field of the first name.
+#: The fields of a hash, in this order. The unreleased layout had a field of the first name.
 FIELDS = (b"cronlock", b"version", b"record", b"lease", b"hold")
 
 #: Answers 1, the time and the ends of lease and hold if it was done, else 0, the time, whether there is a key, and
@@ -36,7 +36,7 @@ redis.call('PEXPIRE', KEYS[1], text(tonumber(ARGV[9]) + math.max(lease - now, ho
 return {1, clock, text(lease), text(hold)}
 """
 
-#: Lets the key end at once, by what every user may do who may run cronlock. Answers 1 if it is gone, else 0.
+#: Expires the key at once, by commands that every user of cronlock may give. Answers 1 if it is gone, else 0.
 #: Arguments: the database, the version seen ('' for no key).
 REMOVE = b"""
 if ARGV[1] ~= '0' then redis.call('SELECT', ARGV[1]) end

@@ -1,4 +1,4 @@
-"""What ``cronlock doctor`` looks at on a Redis or Valkey server."""
+"""The checks of ``cronlock doctor`` on a Redis or Valkey server."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ PORT = 6379
 _MOST_LINES = 1000
 #: Seconds that a replica may be behind before a failover would forget much.
 _LAG = 10
-# What cronlock needs that came last: ACLs and the rules that the manual gives.
+# The major version that has the latest feature needed: ACLs.
 _OLDEST = 6
-# Tries what reads and swaps need, in one step, so that nobody sees the key that it makes.
+# Tries the commands of reads and swaps in one step, so that its key is never visible.
 _PERMISSIONS = b"""
 local missing = {}
 local function may(name, ...)
@@ -166,7 +166,7 @@ def log_in(case: Case) -> Iterator[Finding]:
 
 
 def _time(answer: Reply) -> float:
-    """Return the epoch time of an answer to TIME; raise ValueError if it is none."""
+    """Return the epoch time of a reply to TIME; raise ValueError for a malformed one."""
     if not isinstance(answer, list):
         raise ValueError("no list")
     seconds, microseconds = map(whole, answer)

@@ -27,7 +27,7 @@ class Reply(Value):
 
 
 class JsonService(Service):
-    """A service whose actions are objects."""
+    """A service whose requests and replies are JSON objects."""
 
     def __init__(self, url: URL, name: str, target: str, timeout: float) -> None:
         """`target` is what its actions are called under; see `Service`."""
@@ -56,7 +56,7 @@ class JsonService(Service):
 
 
 def _object(response: Response) -> dict[str, Any] | None:
-    """Return the object of an answer, None where there is none."""
+    """Return the JSON object of a reply, or None."""
     try:
         body = json_text.loads(response.body or b"{}")
     except (ValueError, RecursionError):

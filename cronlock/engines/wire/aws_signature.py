@@ -1,4 +1,4 @@
-"""What AWS wants of a request: a signature (version 4), and the time of an answer.
+"""AWS's signatures of requests (version 4), and the dates of its replies.
 
 Two dozen lines: importing botocore for them costs more than ten times a run's other work.
 """
@@ -22,7 +22,7 @@ _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01
 
 
 class Request(Value):
-    """What is asked, but for the headers."""
+    """A request without its headers."""
 
     method: str
     #: Path and query, percent-encoded, the query's parameters sorted by name. To `Service.ask` the path is below the
@@ -74,7 +74,7 @@ def quote(text: str, kept: str = "") -> str:
 
 
 def parse_date(text: str) -> float | None:
-    """Return the epoch time of a `Date` header, None for what is none."""
+    """Return the epoch time of a `Date` header; None for a malformed one."""
     words = text.split()
     try:
         day, month, year, hours = int(words[1]), _MONTHS.index(words[2]) + 1, int(words[3]), words[4]

@@ -10,7 +10,7 @@ try:
     from _json import encode_basestring_ascii, make_encoder, make_scanner
 
     class _Usual:
-        """What the reader asks for; `array_hook` since Python 3.15."""
+        """The attributes that the scanner reads; `array_hook` since Python 3.15."""
 
         strict = True
         object_hook = object_pairs_hook = array_hook = None

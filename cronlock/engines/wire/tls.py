@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ...errors import BackendUnavailable
 
-#: What is wrong with TLS, and what to do about it; the last is for whatever else.
+#: Faults of TLS and their remedies; the last is for any other.
 _REMEDIES = (
     ("Hostname mismatch", "name the host as its certificate does"),
     ("IP address mismatch", "name the host as its certificate does"),
@@ -24,7 +24,7 @@ _REMEDIES = (
     ("certificate verify failed", "name the server's authority by ca="),
     ("", "see that this port speaks TLS, and which certificates it asks for"),
 )
-#: How many authorities a directory has at least that has all of a system's. Fewer are some that somebody added.
+#: A directory with so many authorities has all of the system's; one with fewer has only some that were added.
 _ALL_AUTHORITIES = 50
 #: Contexts that know the directory of the system's authorities, and not yet what may stand in the bundle alone.
 _LATE: set[ssl.SSLContext] = set()

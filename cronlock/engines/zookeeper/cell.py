@@ -1,4 +1,4 @@
-"""What a key's node says: one line of the store's own, and behind it the record's bytes.
+"""The content of a key's node: one line of the store's own, then the record's bytes.
 
     cronlock-node<TAB>LEASE<TAB>SESSION<TAB>TIMEOUT<TAB>UNTIL<TAB>HOLD
 
@@ -43,7 +43,7 @@ class NodeCell(Cell):
 
     @property
     def node(self) -> tuple[int, int] | None:
-        """When the node was made and how often it was written, which is the version; None if there is none."""
+        """The version: the transaction that made the node, and the number of writes; None without a node."""
         return self.version if isinstance(self.version, tuple) else None
 
     def is_of(self, session: Session) -> bool:

@@ -73,7 +73,7 @@ class Watch:
             return None
         if reply.code != OK or self._session.told():
             return None
-        # What was seen first may have been no newer than the lease's last renewal.
+        # The first read may have been as old as the lease's last renewal.
         self._ahead = max(self._ahead, reply.value.mtime - 1000 * time.monotonic())
         now = self._ahead + 1000 * time.monotonic()
         cell = self._cell
@@ -86,7 +86,7 @@ class Watch:
             self._ready = None
 
     def _question(self) -> GetChildren2 | GetData:
-        """Return the question whose answer changes when the key does."""
+        """Return the request whose reply changes when the key does."""
         path = self._tree.path(self.key)
         return GetChildren2(path, True) if self._cell.lease else GetData(path, True)
 
