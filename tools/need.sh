@@ -119,7 +119,9 @@ else
     echo "missing packages; as root:  apt-get update && apt-get install$missing" >&2
     exit 1
 fi
+# One checkout at a time: apt-get itself would wait for others' installations, and not for their updates.
 # shellcheck disable=SC2086 # lists of words
-$as_root apt-get -qq update
-# shellcheck disable=SC2086
-$as_root DEBIAN_FRONTEND=noninteractive apt-get -qq -y install $missing >/dev/null
+$as_root DEBIAN_FRONTEND=noninteractive flock /var/lib/dpkg sh -ec '
+    apt-get -qq update
+    apt-get -qq -y -o DPkg::Lock::Timeout=600 install "$@" >/dev/null
+' sh $missing
