@@ -76,7 +76,7 @@ def dispatch(arguments: list[str]) -> int:
             raise
         from . import errors
 
-        os.write(2, b"cronlock: the Python package click is missing: pip install click\n")
+        os.write(2, b"cronlock: the Python package click is missing; pip install click\n")
         return errors.FAULT
     return cli_main(arguments)
 

@@ -106,7 +106,7 @@ def cronlock(context: click.Context) -> None:
     */5 * * * * root cronlock run --key billing -- /usr/local/bin/billing
     """
     if context.invoked_subcommand is None:
-        raise click.UsageError("nothing to do; try: cronlock run --key KEY -- COMMAND", context)
+        raise click.UsageError("no command; try: cronlock run --key KEY -- COMMAND", context)
 
 
 def _epilog() -> str:

@@ -1,4 +1,4 @@
-"""Durations as people write them."""
+"""Parse and format durations."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ LONGEST = 10 * 366 * 86400.0
 def parse(text: str) -> float:
     """Return `text` in seconds: ``300``, ``300s``, ``5m``, ``1h30m``, ``0.5``, ``1d``.
 
-    A bare number is seconds; units go from large to small, each once. Raises ValueError, with a
-    reason fit for people, for anything else, and for more than ten years.
+    A bare number is seconds; units go from large to small, each once. Raises ValueError, with a message for users,
+    for anything else and for more than ten years.
     """
     total, number, last = 0.0, "", -1
     for character in text:
@@ -22,20 +22,20 @@ def parse(text: str) -> float:
             total += _number(number, text) * _UNITS[character]
             number, last = "", _ORDER.index(character)
         else:
-            raise _nonsense(text)
+            raise _invalid(text)
     if number:
         if last >= 0:
-            raise _nonsense(text)
+            raise _invalid(text)
         total = _number(number, text)
     elif last < 0:
-        raise _nonsense(text)
+        raise _invalid(text)
     if total > LONGEST:
-        raise ValueError(f"{text[:40]!r} is more than ten years")
+        raise ValueError(f"{text[:40]!r} is too long; the limit is ten years")
     return total
 
 
 def show(seconds: float) -> str:
-    """Return `seconds` for people: ``0.5s``, ``42s``, ``4m10s``, ``2h05m``, ``3d04h``."""
+    """Return `seconds` in two units at most: ``0.5s``, ``42s``, ``4m10s``, ``2h05m``, ``3d04h``."""
     if seconds < 10:
         return f"{max(0.0, seconds):.1f}".rstrip("0").rstrip(".") + "s"
     whole = round(seconds)
@@ -49,7 +49,7 @@ def show(seconds: float) -> str:
 
 
 def brief(seconds: float) -> str:
-    """Return `seconds` in the largest unit that suits, for columns: ``42s``, ``4m``, ``47h``, ``3d``."""
+    """Return `seconds` in one unit, for columns: ``42s``, ``4m``, ``47h``, ``3d``."""
     whole = max(0, int(seconds))
     for size, unit in ((120, "s"), (7200, "m"), (172800, "h")):
         if whole < size:
@@ -61,8 +61,8 @@ def _number(digits: str, text: str) -> float:
     try:
         return float(digits)
     except ValueError:
-        raise _nonsense(text) from None
+        raise _invalid(text) from None
 
 
-def _nonsense(text: str) -> ValueError:
+def _invalid(text: str) -> ValueError:
     return ValueError(f"{text[:40]!r} is not a duration; write 300, 90s, 5m, 1h30m, 0.5 or 1d")

@@ -1,4 +1,4 @@
-"""Keys: which are allowed, and how they become names that a backend can hold."""
+"""Keys: which are valid, and how they are encoded as names in a backend."""
 
 from __future__ import annotations
 
@@ -7,32 +7,31 @@ from .errors import UsageError
 LONGEST = 200
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.@+=,")
-#: Printable ASCII but the percent sign.
+#: Printable ASCII except the percent sign.
 PRINTABLE = frozenset(range(0x20, 0x7F)) - {0x25}
-# Enough of a long name to recognise it by, before its digest.
+# Characters of a long name before its digest, to recognise it by.
 _HEAD = 60
 
 
 def check(key: str) -> str:
-    """Return `key` as it is; raise UsageError unless it has 1 to 200 characters, none of control."""
+    """Return `key`. Raises UsageError unless it has 1 to 200 characters, without control characters."""
     if not key:
-        raise UsageError("--key is empty; give the job a name, such as --key billing")
+        raise UsageError("--key: empty; name the job, as in --key billing")
     if len(key) > LONGEST:
-        raise UsageError(f"--key has {len(key)} characters; at most {LONGEST} are allowed")
+        raise UsageError(f"--key: {len(key)} characters are too many; use at most {LONGEST}")
     for character in key:
         # C0, DEL and C1 controls, line separators, and bytes that were not UTF-8.
         if character < " " or "\x7f" <= character <= "\x9f" or character in "\u2028\u2029":
-            raise UsageError(f"--key {key!r} has a control character; use printable text")
+            raise UsageError(f"--key: {key!r} has a control character; use printable text")
         if "\ud800" <= character <= "\udfff":
-            raise UsageError(f"--key {key!r} is not valid UTF-8 text")
+            raise UsageError(f"--key: {key!r} is not valid UTF-8 text")
     return key
 
 
 def escape(text: str) -> str:
     """Return `text` with all but letters, digits and ``-_.@+=,`` as %XX of its UTF-8 bytes.
 
-    No two texts give the same name. A leading dot is escaped too, so that a name is never
-    ``.``, ``..`` or a hidden file.
+    Injective. A leading dot is escaped too, so that a name is never ``.``, ``..`` or a hidden file.
     """
     name = quote(text, _PLAIN)
     return "%2E" + name[1:] if name.startswith(".") else name
@@ -40,12 +39,13 @@ def escape(text: str) -> str:
 
 def quote(text: str, plain: frozenset[int]) -> str:
     """Return `text` with each byte of its UTF-8 that is not in `plain` as %XX."""
+    # Owners written by other programs may contain invalid UTF-8; keys may not.
     data = text.encode("utf-8", "surrogateescape")
     return "".join(chr(byte) if byte in plain else f"%{byte:02X}" for byte in data)
 
 
 def unescape(name: str, errors: str = "strict") -> str:
-    """Undo `escape` or `quote`; raise ValueError for a name that neither makes.
+    """Undo `escape` or `quote`. Raises ValueError for a name that neither returns.
 
     `errors` is for bytes that are not UTF-8; see `bytes.decode`.
     """
@@ -62,7 +62,7 @@ def unescape(name: str, errors: str = "strict") -> str:
 
 
 def key_of(name: str) -> str:
-    """Return the key that `escape` makes `name` of; empty for a name that it makes of none."""
+    """Return the key that `escape` turns into `name`; empty if there is none."""
     try:
         key = unescape(name)
     except ValueError:
@@ -71,15 +71,15 @@ def key_of(name: str) -> str:
 
 
 def bounded(key: str, longest: int) -> str:
-    """Return a name for `key` of at most `longest` bytes (80 or more), different for each key.
+    """Return a unique name for `key` of at most `longest` bytes (at least 80).
 
-    A short one is `escape(key)`; a longer one its beginning, ``~`` and a SHA-256 digest. ``~``
-    never comes out of `escape`, so the two kinds cannot meet.
+    That is `escape(key)`, or its beginning, ``~`` and a SHA-256 digest. `escape` never returns a ``~``, so the two
+    forms cannot collide.
     """
     name = escape(key)
     if len(name) <= longest:
         return name
-    # Only for long keys: the import costs as much as a third of an interpreter's start.
+    # Imported for long keys only: it takes a third of an interpreter's start.
     import hashlib
 
     digest = hashlib.sha256(key.encode()).hexdigest()

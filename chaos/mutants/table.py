@@ -39,7 +39,7 @@ _ALL = (
         "a renewal moves the deadline before it is answered",
         [
             Edit(
-                'self._access.log.info(f"renewal failed, asking again: {error}")',
+                'self._access.log.info(f"renewal failed, retrying: {error}")',
                 "self.deadline = timing.deadline(sent, self.grant.ttl, 0); return True",
             )
         ],

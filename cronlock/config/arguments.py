@@ -45,7 +45,7 @@ def read_run(arguments: list[str]) -> tuple[dict[str, str | bool], list[str]] | 
             if value == "--" or value.partition("=")[0] in _BY_FLAG:
                 # An empty variable in `--key $JOB --`: taken for a key, it would be one for all such lines.
                 raise UsageError(
-                    f"{flag} has no value: next is {value!r}; if that is the value, write {option.long}={value}"
+                    f"{flag}: no value, {value!r} follows; if that is the value, write {option.long}={value}"
                 )
         if option.name == "key" and "key" in given:
             raise second_key(str(given["key"]), value)
@@ -55,4 +55,4 @@ def read_run(arguments: list[str]) -> tuple[dict[str, str | bool], list[str]] | 
 
 def second_key(first: str, second: str) -> UsageError:
     """Return what to raise for a line with two keys: taken for both, it would guard by one of them only."""
-    return UsageError(f"--key is given twice, {first!r} and {second!r}: a run has one key; leave one out")
+    return UsageError(f"--key: given twice, {first!r} and {second!r}; a run has one key")

@@ -27,13 +27,13 @@ def read(path: str, known: frozenset[str], *, required: bool) -> dict[str, tuple
     except OSError as error:
         # Going on without it could run the job on every machine.
         remedy = "name a file" if isinstance(error, IsADirectoryError) else "let this user read it, or use sudo"
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}; {remedy}") from error
+        raise ConfigError(f"{path}: cannot read: {error.strerror}; {remedy}") from error
     if len(data) > _LARGEST:
-        raise ConfigError(f"{path}: too large for a configuration")
+        raise ConfigError(f"{path}: larger than {_LARGEST >> 10} KiB; name a configuration file")
     try:
         lines = data.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError:
-        raise ConfigError(f"{path}: is not UTF-8 text") from None
+        raise ConfigError(f"{path}: not UTF-8 text") from None
     values: dict[str, tuple[str, str]] = {}
     for number, line in enumerate(lines, 1):
         where = f"{path}:{number}"
@@ -43,7 +43,7 @@ def read(path: str, known: frozenset[str], *, required: bool) -> dict[str, tuple
         name, equals, value = text.partition("=")
         name = name.strip()
         if not equals:
-            raise ConfigError(f"{where}: not of the form NAME=value")
+            raise ConfigError(f"{where}: not NAME=value")
         if name not in known:
             raise ConfigError(f"{where}: unknown name {name!r}; {advice(name, known)}")
         values[name] = (_unquote(value.strip(), where), where)
@@ -53,7 +53,7 @@ def read(path: str, known: frozenset[str], *, required: bool) -> dict[str, tuple
 def advice(name: str, known: frozenset[str]) -> str:
     """Return what to write instead of the unknown `name`."""
     if name.startswith("export "):
-        return "leave out 'export'"
+        return "remove 'export'"
     # Names begin alike. So does what is written as on the command line, once it has that beginning.
     option = "CRONLOCK_" + name.lstrip("-").upper().replace("-", "_")
     likely = errors.nearest(name, known, LIKENESS) or errors.nearest(option, known, LIKENESS)
@@ -67,7 +67,7 @@ def _unquote(value: str, where: str) -> str:
     inner = value[1:-1]
     escaped = quote == '"' and (len(inner) - len(inner.rstrip("\\"))) % 2 == 1
     if len(value) < 2 or value[-1] != quote or escaped:
-        raise ConfigError(f"{where}: a quote is not closed")
+        raise ConfigError(f"{where}: unterminated quote")
     if quote == '"':
         # Pairs from left to right: a backslash that was escaped escapes nothing.
         inner = "\\".join(_unescape(part) for part in inner.split("\\\\"))

@@ -68,7 +68,7 @@ class Settings(Value):
         if self.backend is not None:
             return self.backend
         if self.state_dir is None:
-            raise ConfigError("no backend is configured, and no HOME to keep files in; see --backend, --state-dir")
+            raise ConfigError("no backend is configured, and HOME is not set; give --backend or --state-dir")
         return "file://" + self.state_dir.replace("%", "%25").replace("?", "%3F").replace(" ", "%20")
 
     def error_for(self, name: str, reason: str) -> CronlockError:
@@ -83,10 +83,10 @@ def load(given: Mapping[str, str | bool], command: list[str], environ: Mapping[s
     environment or the configuration file.
     """
     if "key" not in given:
-        raise UsageError("--key is missing; name the job, as in: cronlock run --key billing -- COMMAND")
+        raise UsageError("--key: missing; name the job: cronlock run --key billing -- COMMAND")
     key = keys.check(str(given["key"]))
     if not command:
-        raise UsageError("there is nothing to run; put the command after --")
+        raise UsageError("no command; put it after --")
     return _load(given, environ, key, command)
 
 
@@ -136,9 +136,9 @@ class _Draft:
             return
         above = self._stands_above("every", "min_hold")
         if above == 0:
-            raise self._error_for("every", "cannot go together with --min-hold; give one of them")
+            raise self._error_for("every", "mutually exclusive with --min-hold; give one of them")
         if self.values["every"] <= 0:
-            raise self._error_for("every", "a period is more than 0")
+            raise self._error_for("every", "must be more than 0 seconds")
         if above > 0:
             self.values["min_hold"] = self.values["every"] / 2
 
@@ -147,7 +147,7 @@ class _Draft:
         if self.values["standby"] and self.values["wait"]:
             above = self._stands_above("standby", "wait")
             if above == 0:
-                raise self._error_for("standby", "cannot go together with --wait; give one of them")
+                raise self._error_for("standby", "mutually exclusive with --wait; give one of them")
             self.values["wait" if above > 0 else "standby"] = 0.0
 
     def apply_quiet(self) -> None:
@@ -159,9 +159,9 @@ class _Draft:
     def check(self) -> None:
         """Raise ConfigError or UsageError for a value that no run can keep to."""
         if not self.values["ttl"]:
-            raise self._error_for("ttl", "a lease lasts more than 0 seconds; 300 suits most jobs")
+            raise self._error_for("ttl", "must be more than 0 seconds; 300 suits most jobs")
         if not self.values["backend_timeout"]:
-            raise self._error_for("backend_timeout", "a request needs more than 0 seconds")
+            raise self._error_for("backend_timeout", "must be more than 0 seconds")
         self._check_attempts()
         state_dir = self.values["state_dir"]
         if state_dir is not None and not state_dir.startswith("/"):
@@ -172,16 +172,17 @@ class _Draft:
         values = self.values
         statuses = [digits(word, 3) for word in values["success_status"].split(",")]
         if any(status is None or status > 255 for status in statuses):
-            raise self._error_for("success_status", f"{values['success_status']!r} is no list of statuses, such as 0,3")
+            text = f"{values['success_status']!r} is not a list of statuses; write for example 0,3"
+            raise self._error_for("success_status", text)
         values["success_status"] = tuple(statuses)
         if values["attempts"] is None:
             values["attempts"] = None if values["standby_on"] == "died" else 2
         elif not 1 <= values["attempts"] <= _MOST_ATTEMPTS:
-            raise self._error_for("attempts", f"{values['attempts']} is not from 1 to {_MOST_ATTEMPTS}")
+            raise self._error_for("attempts", f"{values['attempts']} is out of range (1 to {_MOST_ATTEMPTS})")
         for name in ("standby_on", "attempts", "success_status"):
             source = self.sources.get(name)
             if source is not None and source.rank == _COMMAND_LINE and not values["standby"]:
-                raise self._error_for(name, "goes with --standby, which says how long others stay ready")
+                raise self._error_for(name, "needs --standby DURATION")
 
     def _stands_above(self, name: str, other: str) -> int:
         """Return by how much the source of `name` stands above that of `other`, which may have none."""
@@ -219,7 +220,7 @@ def _refuse_slips(environ: Mapping[str, str], known: frozenset[str]) -> None:
         if name.startswith("CRONLOCK_") and name not in known and name not in _NOT_SETTINGS:
             own = next((option for option in OPTIONS if option.variable == name and not option.settable), None)
             if own is not None:
-                raise ConfigError(f"{name} in the environment: give {own.long} on the command line; it is no variable")
+                raise ConfigError(f"{name} in the environment: not a setting; give {own.long} on the command line")
             likely = errors.nearest(name, known, config_file.LIKENESS)
             if likely is not None:
                 raise ConfigError(f"{name} in the environment: unknown; did you mean {likely}?")
@@ -236,7 +237,7 @@ def _parse(option: Option, source: _Source) -> str | float | bool:
             return value
         if value.lower() in _YES or value.lower() in _NO:
             return value.lower() in _YES
-        raise _error_for(where, f"{value!r} is neither yes nor no")
+        raise _error_for(where, f"{value!r} is not yes or no")
     text = str(value)
     if option.kind == DURATION:
         try:
@@ -249,9 +250,9 @@ def _parse(option: Option, source: _Source) -> str | float | bool:
             raise _error_for(where, f"{text!r} is not a whole number from 0 to 255")
         return number
     if option.kind == CHOICE and text not in option.choices:
-        raise _error_for(where, f"{text!r} is none of {', '.join(option.choices)}")
+        raise _error_for(where, f"{text!r} is not one of {', '.join(option.choices)}")
     if not text:
-        raise _error_for(where, "is empty")
+        raise _error_for(where, "empty value")
     return text
 
 

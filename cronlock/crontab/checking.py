@@ -110,7 +110,7 @@ def _check_times(times: dict[str, float], call: Call, job: Job) -> list[str]:
     gap = job.schedule.gap
     texts = _check_ttl(times, gap)
     if "min_hold" in times and "every" in times:
-        return [*texts, "--every cannot go together with --min-hold; give one of them"]
+        return [*texts, "--every and --min-hold are mutually exclusive; give one of them"]
     if call.expands & {"min_hold", "every", "wait", "jitter"}:
         return texts
     hold, source = _hold(times)

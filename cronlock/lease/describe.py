@@ -48,12 +48,12 @@ def describe(conflict: Conflict) -> str:
         return f"{by} ran it just now; held for another {left}"
     if conflict.why == ENDED:
         if run is None:
-            return "the run that it stood by for is over"
+            return "the run that it stood by for has ended"
         return f"{by} ran it: {ending(run.outcome, run.status)}"
     if conflict.why == DEFERRED and run is not None:
         return f"{by} ran it: {ending(run.outcome, run.status)}; left to other hosts"
     # STATE_LOST.
-    return f"the server lost data that this machine had seen; a lost lease may be out; held for another {left}"
+    return f"the server lost state that this host had seen; treating the key as held for another {left}"
 
 
 def describe_pause(pause: Pause, now: float | None = None) -> str:
@@ -71,10 +71,10 @@ def ending(outcome: str | None, status: int | None) -> str:
         LOST: "lost its lease and was stopped",
         TIMED_OUT: "stopped after --timeout",
         STOPPED: "stopped by `cronlock stop`",
-        NOT_STARTED: "could not be started",
+        NOT_STARTED: "failed to start",
         DIED: "died",
         RELEASED: "released by hand",
-        None: "did not say its end",
+        None: "no end recorded",
     }
     return words.get(outcome, str(outcome))
 
@@ -83,10 +83,10 @@ def describe_drift(before: Run, program: str, ttl: float) -> str | None:
     """Say how the run `before` was started otherwise than with `program` and `ttl`, in seconds; None if it was not."""
     was, now = _comparable(before.program), _comparable(program)
     if was != now:
-        return f"the run before it was of another program: {was}, now {now}; give each job a key of its own"
+        return f"the previous run was another program: {was}, now {now}; give each job its own key"
     if abs(before.ttl - ttl) > _SAME:
         was, now = durations.show(before.ttl), durations.show(ttl)
-        return f"the run before it had another ttl: {was}, now {now}; do all machines have the same crontab?"
+        return f"the previous run had another ttl: {was}, now {now}; do all machines have the same crontab?"
     return None
 
 

@@ -123,7 +123,7 @@ class Acquisition:
                 tried = failures >= _ATTEMPTS or now + seconds > self._end - 2 * _LAST_WORD * limit
                 if tried and now >= give_up:
                     raise
-                self.access.log.info(f"asking again: {error}")
+                self.access.log.info(f"retrying: {error}")
                 pause(min(seconds, give_up - now) if tried else seconds)
                 continue
             now = clock.now()
@@ -150,8 +150,8 @@ class Acquisition:
         if answer.run is not None and answer.run.owner in self._strays and answer.why != PAUSED:
             # No other run's doing, and so no skip.
             raise BackendUnavailable(
-                f"the key was granted to this run too late, and could not be given back: it is held until"
-                f" that lapses, in {durations.show(answer.remaining)}"
+                "the lease was granted too late and could not be given back; "
+                f"the key stays held for {durations.show(answer.remaining)}"
             )
         return answer
 
@@ -167,7 +167,7 @@ class Acquisition:
             if isinstance(answer, Conflict) or not answer.claim.hold or clock.now() - sent <= limit:
                 return answer
         self._in_doubt = True
-        raise BackendUnavailable("this machine stands still again and again")
+        raise BackendUnavailable("this machine stalled repeatedly while it acquired the lease")
 
     def _send(self) -> Grant | Conflict:
         """Send the claim. What may have been granted without our hearing of it stays in doubt."""
@@ -209,7 +209,7 @@ class Acquisition:
             if not holding.give_back():
                 self._strays.add(self.owner)
             self._start_over()
-            raise GivenBack("the answer came too late for the lease to be of use")
+            raise GivenBack("the reply came too late to use the lease")
         fence = "" if grant.fence is None else f", fence {grant.fence}"
         self.access.log.info(f"acquired as {self.owner}{fence}, for {durations.show(grant.ttl)}")
         if grant.claim.standby_for is not None:

@@ -45,5 +45,5 @@ def _fault(error: Exception, log: Log) -> int:
     while traceback is not None:
         where = f"{os.path.basename(traceback.tb_frame.f_code.co_filename)}:{traceback.tb_lineno}"
         traceback = traceback.tb_next
-    log.error(f"a fault in cronlock, please report it: {type(error).__name__} at {where}: {error}")
+    log.error(f"internal error, please report it: {type(error).__name__} at {where}: {error}")
     return FAULT

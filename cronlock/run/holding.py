@@ -67,7 +67,7 @@ class Access:
         if self.watermarks is not None:
             self.watermarks.remember(answer)
             if self.watermarks.problem is not None:
-                self.log.info(f"cannot remember what was seen: {self.watermarks.problem}; see --state-dir")
+                self.log.info(f"cannot save what this host saw of the key: {self.watermarks.problem}; see --state-dir")
         while self.backend.notices:
             self.log.warning(self.backend.notices.pop(0))
 
@@ -76,8 +76,8 @@ class Access:
         if not traits.shortest_ttl <= ttl <= traits.longest_ttl:
             raise self.settings.error_for(
                 "ttl",
-                f"{durations.show(ttl)} is not what this backend can keep: write "
-                f"{durations.show(traits.shortest_ttl)} to {durations.show(traits.longest_ttl)}",
+                f"{durations.show(ttl)} is out of range for this backend "
+                f"({durations.show(traits.shortest_ttl)} to {durations.show(traits.longest_ttl)})",
             )
 
     def _check_records(self) -> None:
@@ -85,11 +85,9 @@ class Access:
         if self.backend.traits.records:
             return
         if self.settings.standby:
-            raise self.settings.error_for(
-                "standby", "this backend cannot tell whether a run ended or died: leave it out"
-            )
+            raise self.settings.error_for("standby", "not supported by this backend, which keeps no records")
         if self.settings.ignore_hold:
-            raise self.settings.error_for("ignore_hold", "this backend cannot tell a hold from a lease: leave it out")
+            raise self.settings.error_for("ignore_hold", "not supported by this backend, which keeps no records")
 
 
 class Holding:
@@ -146,8 +144,8 @@ class Holding:
         if self.failure is not None:
             return str(self.failure)
         if self.lost:
-            return "the backend says that it is not ours any more"
-        return "it could not be renewed in time"
+            return "the key is no longer held by this run"
+        return "not renewed in time"
 
     def renew(self) -> bool:
         """Ask for the lease to last, and note when to ask next. Returns whether the deadline moved."""
@@ -159,7 +157,7 @@ class Holding:
             self._failures += 1
             self.failure = error
             self.next_renewal = clock.now() + self._retry_pause(self._failures)
-            self._access.log.info(f"renewal failed, asking again: {error}")
+            self._access.log.info(f"renewal failed, retrying: {error}")
             return False
         except BackendError as error:
             self.failure = error
@@ -243,4 +241,4 @@ class Holding:
         return timing.retry_pause(failures, self.grant.ttl, timing.jitter())
 
     def _say_not_released(self, failure: CronlockError | None, say: Callable[[str], None]) -> None:
-        say(f"could not release; the key stays held for up to {durations.show(self.grant.ttl)}: {failure}")
+        say(f"release failed; the key stays held for up to {durations.show(self.grant.ttl)}: {failure}")

@@ -87,7 +87,7 @@ class Job:
         standby = Standby(self._acquisition, self._settings.standby, self._pause)
         answer = standby.wait(conflict)
         if standby.failure is not None:
-            self._log.warning(f"standing by, the backend could not be asked, and nothing was run: {standby.failure}")
+            self._log.warning(f"standby ended without an answer of the backend; nothing was run: {standby.failure}")
         return answer
 
     # Running nothing, or without a lease.
@@ -114,7 +114,7 @@ class Job:
 
             self._log.outcome(*outcome.of_error(self._settings, error, self._waited()))
             return self._settings.skip_status
-        self._log.warning(f"running without a lease, as --on-error says: {error}")
+        self._log.warning(f"running without a lease (--on-error run): {error}")
         try:
             return self._run_under(None)
         except _Interrupted:
@@ -146,7 +146,7 @@ class Job:
             clean = supervisor.end_all()
             if clean and holding is not None and not holding.lost:
                 holding.release(LOST, errors.FAULT, self._clock.now())
-            raise CronlockError("the guard process is gone; the command was ended, too") from None
+            raise CronlockError("the guard process died; the command was killed") from None
         if isinstance(last_word, protocol.Ended):
             self._die_of = supervisor.leave_terminal(last_word)
             return self._finish(last_word, holding)
@@ -163,7 +163,7 @@ class Job:
         if number is None:
             if holding is not None:
                 holding.give_back()
-            raise LeaseOver("the lease was over before the command could be started")
+            raise LeaseOver("the lease expired before the command started")
         if holding is not None:
             holding.not_started()
         from ..process import command as process
@@ -187,14 +187,14 @@ class Job:
         """Say how it ended, release, and return the exit status."""
         status, outcome = _status(ended)
         ran_for = ended.at - self._running_since
-        leftover = "" if ended.clean else ", but not all that it started could be; the lease is left to lapse"
+        leftover = "" if ended.clean else ", but processes that it started remain; the lease lapses by itself"
         if outcome == TIMED_OUT:
             after = durations.show(self._settings.timeout or 0.0)
             self._log.error(f"the command was stopped after --timeout {after}" + leftover)
         if holding is not None:
             if outcome == STOPPED and holding.grant.stop is not None:
                 by = holding.grant.stop
-                self._log.error(f"the command was stopped, as {by.user} on {by.host} asked" + leftover)
+                self._log.error(f"the command was stopped by {by.user} on {by.host}" + leftover)
             if outcome == LOST:
                 self._log.error(f"lease lost ({holding.reason()}); the command was stopped" + leftover)
             # Also of a lease that was lost, as --on-lost may say: the run did its tick if nobody else began it.

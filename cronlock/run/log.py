@@ -82,7 +82,7 @@ class Log:
         if self._syslog and sys.platform == "linux" and not os.path.exists("/dev/log"):
             # As in a container: syslog(3) would lose it without a trace.
             self._syslog = False
-            self.warning("--log syslog: there is no syslog daemon (no /dev/log); this goes to standard error instead")
+            self.warning("--log syslog: no syslog daemon (no /dev/log); writing to standard error")
         # What others wrote may hold what a terminal or a reader of lines would obey.
         text = "".join(" " if letter < " " or "\x7f" <= letter <= "\x9f" else letter for letter in text)
         if self._json:

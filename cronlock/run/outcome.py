@@ -61,7 +61,7 @@ def of_error(settings: Settings, error: Exception, waited: float) -> tuple[str, 
     """Return text and fields of a skip for want of an answer."""
     fields: Fields = {"outcome": SKIPPED, "status": settings.skip_status, "why": UNAVAILABLE}
     fields.update(_here(settings), waited=round(waited, 3))
-    return f"skipped, as --on-error says: {error}", fields
+    return f"skipped (--on-error skip): {error}", fields
 
 
 def of_run(

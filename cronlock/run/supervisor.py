@@ -176,7 +176,7 @@ class Supervisor:
     def _say_lost_once(self, holding: Holding) -> None:
         if not self._loss_said and (holding.lost or self._clock.now() >= holding.deadline):
             self._loss_said = True
-            self._log.warning(f"lease lost ({holding.reason()}); the command goes on, as --on-lost says")
+            self._log.warning(f"lease lost ({holding.reason()}); the command continues (--on-lost continue)")
 
     def _stop_with_the_command(self, number: int) -> None:
         """Stop as the command did by signal `number`, as a shell expects of its job."""

@@ -94,7 +94,7 @@ BAD = [
     ("0 3 * * * cronlock run -- b", "cronlock run has no --key"),
     ("0 3 * * * cronlock run --key a", "cronlock run has no command"),
     ("0 3 * * * cronlock run --kye a -- b", "its options cannot be read"),
-    ("0 3 * * * cronlock run --key -- b", "--key has no value"),
+    ("0 3 * * * cronlock run --key -- b", "--key: no value"),
     ("0 3 * * * cronlock run --key a --ttl nonsense -- b", "--ttl: 'nonsense' is not a duration"),
     ("* * * * * cronlock run --key a --every 2m -- b", "--every 2m: the key stays held for 1m, but the line fires"),
     (
@@ -107,7 +107,7 @@ BAD = [
     ),
     ("0 3 * * * cronlock run --key a --min-hold 0 -- b", "a tick may run twice; write --every 1d"),
     ("0 3 * * * cronlock run --key a --jitter 5m --min-hold 45 -- b", "--jitter spreads the machines over more"),
-    ("0 3 * * * cronlock run --key a --every 1h --min-hold 5m -- b", "cannot go together"),
+    ("0 3 * * * cronlock run --key a --every 1h --min-hold 5m -- b", "mutually exclusive"),
     ("0 * * * * cronlock run --key a --ttl 6h -- b", "6 ticks are lost; write --ttl 1h or less"),
     ("* * * * * cronlock run --key a --ttl 10m -- b", "10 ticks are lost; write --ttl 5m or less"),
     ("0 3 * * * cronlock run --key a --every 1h --ttl 0.5 -- b", "shorter than any backend keeps"),

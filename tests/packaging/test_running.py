@@ -102,7 +102,7 @@ def test_configuration_that_a_user_may_not_read(fleet: Fleet, build: Build, tmp_
     root.sh("mkdir -m 777 /tmp/user")
     as_user = "cd /; HOME=/tmp/user setpriv --reuid 4711 --regid 4711 --clear-groups"
     said = root.sh(f"{as_user} cronlock run --key k -- echo ran || echo $?")
-    assert said.startswith("cronlock: /etc/cronlock.conf: cannot be read: Permission denied")
+    assert said.startswith("cronlock: /etc/cronlock.conf: cannot read: Permission denied")
     assert said.endswith("\n78\n")
 
 

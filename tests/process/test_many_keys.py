@@ -40,7 +40,7 @@ def test_status_of_all_keys(place: Place) -> None:
     node.environ["PYTHONIOENCODING"] = "latin-1"
     assert call(node, "status", "\u65e5")[:2] == (
         0,
-        "KEY  STATE  TIME  HOST  LAST RUN\n?   free   -     -     none known\n",
+        "KEY  STATE  TIME  HOST  LAST RUN\n?   free   -     -     none recorded\n",
     )
     assert call(node, "history", "*")[1].splitlines()[0].split() == ["STARTED", "TOOK", "KEY", "HOST", "ENDED"]
 

@@ -139,7 +139,7 @@ def test_stop(place: Place) -> None:
     assert "; the key is held for another " in last
     node.check_nothing_left()
     assert holder.wait() == 75
-    assert "the command was stopped, as " in holder.err
+    assert "the command was stopped by " in holder.err
     assert (standby.wait(), standby.out) == (9, "")
     last_run = shown(node, "job")["job"]["last"]
     assert (last_run["outcome"], last_run["status"]) == ("stopped", 75)

@@ -233,7 +233,7 @@ def test_a_renewal_that_is_refused(bench: Bench) -> None:
     bench.way.server.forget("k")
     assert not holding.renew()
     assert (holding.lost, holding.next_renewal, holding.deadline) == (True, None, before)
-    assert "not ours" in holding.reason()
+    assert "no longer held" in holding.reason()
 
 
 def test_a_read_delays_no_renewal(bench: Bench) -> None:

@@ -83,13 +83,13 @@ def test_file_syntax(file: Path) -> None:
         ("CRONLOCK_TTL=5\nCRONLOCK_TTTL=1\n", r":2: unknown name 'CRONLOCK_TTTL'"),
         ("CRONLOCK_KEY=x\n", r":1: unknown name 'CRONLOCK_KEY'"),
         ("\nCRONLOCK_TTL=soon\n", r":2: CRONLOCK_TTL: 'soon' is not a duration"),
-        ("CRONLOCK_ON_LOST=explode\n", r":1: CRONLOCK_ON_LOST: 'explode' is none of stop, continue"),
-        ("CRONLOCK_VERBOSE=perhaps\n", r":1: CRONLOCK_VERBOSE: 'perhaps' is neither yes nor no"),
+        ("CRONLOCK_ON_LOST=explode\n", r":1: CRONLOCK_ON_LOST: 'explode' is not one of stop, continue"),
+        ("CRONLOCK_VERBOSE=perhaps\n", r":1: CRONLOCK_VERBOSE: 'perhaps' is not yes or no"),
         ("CRONLOCK_SKIP_STATUS=256\n", r":1: CRONLOCK_SKIP_STATUS: '256' is not a whole number"),
-        ("CRONLOCK_BACKEND='redis://h\n", r":1: a quote is not closed"),
-        ('CRONLOCK_BACKEND="redis://h\\"\n', r":1: a quote is not closed"),
-        ("CRONLOCK_BACKEND=\n", r":1: CRONLOCK_BACKEND: is empty"),
-        ("hello\n", r":1: not of the form NAME=value"),
+        ("CRONLOCK_BACKEND='redis://h\n", r":1: unterminated quote"),
+        ('CRONLOCK_BACKEND="redis://h\\"\n', r":1: unterminated quote"),
+        ("CRONLOCK_BACKEND=\n", r":1: CRONLOCK_BACKEND: empty value"),
+        ("hello\n", r":1: not NAME=value"),
     ],
 )
 def test_mistakes_in_the_file_name_file_and_line(file: Path, text: str, message: str) -> None:
@@ -103,13 +103,13 @@ def test_files_that_cannot_be_read_are_errors(tmp_path: Path, file: Path) -> Non
     """Going on without a configuration could run the job everywhere."""
     with pytest.raises(ConfigError, match="no such file"):
         load(tmp_path / "missing")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="cannot read"):
         load(tmp_path)
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="not UTF-8"):
         load(file)
     file.write_bytes(b"#" * 70000)
-    with pytest.raises(ConfigError, match="too large"):
+    with pytest.raises(ConfigError, match="larger than"):
         load(file)
 
 
@@ -118,9 +118,9 @@ def test_mistakes_on_the_command_line_are_usage_errors(file: Path) -> None:
     for name, value in (("ttl", "0"), ("ttl", "x"), ("on_error", "x"), ("skip_status", "x"), ("backend_timeout", "0")):
         with pytest.raises(UsageError, match="--" + name.replace("_", "-")):
             settings.load({"key": "k", "config": str(file), name: value}, ["true"], {})
-    with pytest.raises(UsageError, match="--key is missing"):
+    with pytest.raises(UsageError, match="--key: missing"):
         settings.load({}, ["true"], {})
-    with pytest.raises(UsageError, match="nothing to run"):
+    with pytest.raises(UsageError, match="no command"):
         settings.load({"key": "k"}, [], {})
 
 
@@ -133,7 +133,9 @@ def test_a_slip_in_a_name_is_refused_with_what_was_meant(file: Path) -> None:
     """CRONLOCK_BAKEND would let every machine run the job."""
     with pytest.raises(ConfigError, match="CRONLOCK_BAKEND in the environment: unknown; did you mean CRONLOCK_BACKEND"):
         load(file, {"CRONLOCK_BAKEND": "redis://h"})
-    with pytest.raises(ConfigError, match="CRONLOCK_IGNORE_PAUSE in the environment: give --ignore-pause on the comm"):
+    with pytest.raises(
+        ConfigError, match="CRONLOCK_IGNORE_PAUSE in the environment: not a setting; give --ignore-pause on the comm"
+    ):
         load(file, {"CRONLOCK_IGNORE_PAUSE": "yes"})
     file.write_text("CRONLOCK_BAKEND=redis://h\n")
     with pytest.raises(ConfigError, match=":1: unknown name 'CRONLOCK_BAKEND'; did you mean CRONLOCK_BACKEND"):
@@ -142,7 +144,7 @@ def test_a_slip_in_a_name_is_refused_with_what_was_meant(file: Path) -> None:
     with pytest.raises(ConfigError, match="unknown name 'min-hold'; did you mean CRONLOCK_MIN_HOLD"):
         load(file)
     file.write_text("export CRONLOCK_BACKEND=redis://h\n")
-    with pytest.raises(ConfigError, match="leave out 'export'"):
+    with pytest.raises(ConfigError, match="remove 'export'"):
         load(file)
 
 

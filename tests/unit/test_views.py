@@ -86,11 +86,11 @@ def test_json_says_what_the_record_says() -> None:
 @pytest.mark.parametrize(
     ("record", "words"),
     [
-        (UNUSED, ["free", "-", "-", "none known"]),
+        (UNUSED, ["free", "-", "-", "none recorded"]),
         (RUNNING, ["running", "for 60s", "web-1 (4242)", "6m ago: ok, 10s"]),
         (HELD, ["held", "30s left", "web-1", "60s ago: ok, 10s"]),
         (LAPSED, ["lapsed", "30s left", "web-1 (4242)", "60s ago: died"]),
-        (OPAQUE, ["held", "-", "not told", "none known"]),
+        (OPAQUE, ["held", "-", "unknown", "none recorded"]),
         (FREE, ["failed", "-", "web-1", "60s ago: status 3, 10s"]),
     ],
 )
@@ -172,7 +172,7 @@ def test_history_shows_every_end(outcome: str) -> None:
         EXITED: "exited with status 0",
         TIMED_OUT: "stopped after --timeout",
         LOST: "lost its lease",
-        NOT_STARTED: "could not be started",
+        NOT_STARTED: "failed to start",
         DIED: "died",
         RELEASED: "released by hand",
     }
@@ -185,7 +185,7 @@ def test_drift_is_a_line_of_its_own() -> None:
     run.ttl = 60.0
     record = make_record(run, 10.0, history=[make_run(360.0)])
     (line,) = table.warnings([("k", record), ("l", RUNNING)], 100.0)
-    assert click.unstyle(line).startswith("warning: k: the run before it had another ttl: 5m00s, now 1m00s")
+    assert click.unstyle(line).startswith("warning: k: the previous run had another ttl: 5m00s, now 1m00s")
     assert "another ttl" in state.key_as_json("k", record)["drift"]
     assert state.key_as_json("k", RUNNING)["drift"] is None
     assert state.drift_of(make_record(run, 10.0)) is None

@@ -80,7 +80,7 @@ def forget_table(records: list[tuple[str, Record]], now: float, width: int | Non
     rows = [["KEY", "LAST USED", "HOST", "RUNS"]]
     for key, record in records:
         used, host = last_used(record), record.runs[0].host if record.runs else "-"
-        ago = "no run known" if used is None else f"{durations.brief(now - used)} ago"
+        ago = "never" if used is None else f"{durations.brief(now - used)} ago"
         rows.append([printable(key), ago, printable(host), str(len(record.runs))])
     return _titled(fitted(rows, (0, 2), width))
 
@@ -149,7 +149,7 @@ def _status_row(key: str, record: Record, now: float) -> list[str]:
     if what == state.PAUSED and record.pause is not None:
         left = 0.0 if record.pause.until is None else record.pause.until - now
     time = f"{durations.brief(left)} left" if left > 0 else "-"
-    host = "not told" if record.opaque else "-" if newest is None else newest.host
+    host = "unknown" if record.opaque else "-" if newest is None else newest.host
     if record.run is not None:
         host = f"{record.run.host} ({record.run.pid})"
     last = newest
@@ -162,7 +162,7 @@ def _status_row(key: str, record: Record, now: float) -> list[str]:
 def _last(run: Run | None, now: float) -> str:
     """Say in few words when a run began, how it ended and how long it took."""
     if run is None:
-        return "none known"
+        return "none recorded"
     took = state.duration_of(run)
     if run.succeeded:
         how = "ok"
