@@ -238,7 +238,7 @@ def _on_server(number: int, *, leader: bool = False, empty: bool = False) -> Cal
         if (system.has_leader and not system.has_quorum) or (forgets and not system.has_quorum):
             grants = _loss(world, "lease")
         # A node that saw more than the server shows keeps away for the ttl.
-        broken = _servers(world, server.place.host, begin, end, grants)
+        broken = _servers(world, server.site.host, begin, end, grants)
         if empty and system.is_furnished:
             broken.statuses = [errors.CONFIG]
         return broken

@@ -269,7 +269,7 @@ Script = Callable[[Actor], None]
 
 def patched() -> Any:
     """Return a context in which runs open the leases of their settings, and no two are random."""
-    return mock.patch.multiple(registry, open_configured=lambda wanted: wanted.leases, place=lambda url: url)
+    return mock.patch.multiple(registry, open_configured=lambda wanted: wanted.leases, location=lambda url: url)
 
 
 def without_noise() -> Any:

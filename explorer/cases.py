@@ -238,10 +238,10 @@ def asked_to_stop_at_start(world: World, monitor: Monitor) -> None:
 
 def attempts(world: World, monitor: Monitor) -> None:
     """A run fails, and so does the second attempt; a third is not to be made."""
-    for place, name in enumerate("xyz"):
-        standby = _STANDBY if place else 0.0
-        script = actors.run(monitor, exits=int(place < 2), standby=standby, standby_on="any", attempts=2)
-        world.add(name, script, starts_at=place * 0.1)
+    for index, name in enumerate("xyz"):
+        standby = _STANDBY if index else 0.0
+        script = actors.run(monitor, exits=int(index < 2), standby=standby, standby_on="any", attempts=2)
+        world.add(name, script, starts_at=index * 0.1)
 
 
 def attempt_that_succeeds(world: World, monitor: Monitor) -> None:
@@ -252,8 +252,8 @@ def attempt_that_succeeds(world: World, monitor: Monitor) -> None:
 
 def three_runs(world: World, monitor: Monitor) -> None:
     """Three nodes fire within a second."""
-    for place, name in enumerate("xyz"):
-        world.add(name, actors.run(monitor), starts_at=place * 0.1)
+    for index, name in enumerate("xyz"):
+        world.add(name, actors.run(monitor), starts_at=index * 0.1)
 
 
 def all_at_once(world: World, monitor: Monitor) -> None:

@@ -116,7 +116,7 @@ class Monitor:
             raise Violation(f"{actor.name} takes over from a run that was asked to end")
         if self._paused is not None and not held.grant.claim.ignore_pause:
             behind, until = self._paused
-            granted = [place for place, run in enumerate(self._granted()) if run is not None and run.fence == new.fence]
+            granted = [index for index, run in enumerate(self._granted()) if run is not None and run.fence == new.fence]
             if granted and granted[0] >= behind and now < until - _TOLERATED:
                 raise Violation(f"{actor.name} was granted a key that is paused")
         self.starts.append(new)
@@ -204,10 +204,10 @@ class Monitor:
             raise Violation(f"{actor.name} may have the key, and gives up without a word")
         if answered:
             self._gave_up.add(owner)
-        places = [place for place, (name, _) in enumerate(self.world.writes) if name == actor.name]
-        if not places or places != list(range(places[0], len(self.world.writes))):
+        indices = [index for index, (name, _) in enumerate(self.world.writes) if name == actor.name]
+        if not indices or indices != list(range(indices[0], len(self.world.writes))):
             return  # It wrote nothing, or others wrote in between.
-        before = decode(self.world.writes[places[0] - 1][1]) if places[0] else State()
+        before = decode(self.world.writes[indices[0] - 1][1]) if indices[0] else State()
         after = decode(self.world.writes[-1][1])
         # Its last write may have been refused, or be under way still: then the lease lapses by itself.
         if after.latest is not None and after.latest.program == actor.name and not answered:
@@ -277,7 +277,7 @@ class Monitor:
 
     def last_write(self, actor: Actor) -> int:
         """Return the place of an actor's last swap that was carried out, -1 if there is none."""
-        return max((place for place, (name, _) in enumerate(self.world.writes) if name == actor.name), default=-1)
+        return max((index for index, (name, _) in enumerate(self.world.writes) if name == actor.name), default=-1)
 
     def _granted(self) -> list[Run | None]:
         """Return who had the key behind each write."""

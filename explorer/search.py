@@ -32,8 +32,8 @@ class _Choices:
         self._given = given
 
     def __call__(self, options: int) -> int:
-        place = len(self.taken)
-        choice = self._given[place] if place < len(self._given) else 0
+        index = len(self.taken)
+        choice = self._given[index] if index < len(self._given) else 0
         self.taken.append(choice)
         self.options.append(options)
         return choice

@@ -20,7 +20,7 @@ from cronlock.engines.etcd import held as etcd_held
 from cronlock.engines.etcd import names as etcd_names
 from cronlock.engines.etcd.messages import KeyValue, text_of
 from cronlock.engines.mysql import sql as mysql_sql
-from cronlock.engines.postgresql import link as postgresql_link
+from cronlock.engines.postgresql import connection as postgresql_connection
 from cronlock.engines.postgresql import servers as postgresql
 from cronlock.engines.postgresql import sql as postgresql_sql
 from cronlock.engines.registry import open_backend
@@ -30,7 +30,7 @@ from cronlock.engines.sqs import queue as sqs_queue
 from cronlock.engines.url import URL
 from cronlock.engines.wire import aws_credentials, aws_signature, sql
 from cronlock.engines.wire.http import Connection
-from cronlock.engines.wire.stream import Busy, senseless
+from cronlock.engines.wire.stream import ServerBusy, protocol_error
 from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
 from cronlock.lease.leases import Leases
 from cronlock.lease.server_clock import ServerClock
@@ -711,7 +711,7 @@ _POSTGRESQL_CODES = (
 _CELLS = (None, "", "nan", "inf", "-1e300", "9" * 400, "9" * 5000, "x", "²", "x" * 9000, "\udcff", "a\nb", "t", "NULL")
 
 
-class _Asked(postgresql_link.Link):
+class _Asked(postgresql_connection.Connection):
     """A connection of PostgreSQL on which anything comes; as the real one does, it says one line of bounded length."""
 
     __slots__ = ("_data",)
@@ -724,12 +724,12 @@ class _Asked(postgresql_link.Link):
     def reached(cls, data: Data, name: str) -> _Asked:
         """Return a connection, or raise what connecting may."""
         if data.chance(12):
-            raise data.pick((Busy, BackendUnavailable))(f"{name}: sorry, too many clients already")
+            raise data.pick((ServerBusy, BackendUnavailable))(f"{name}: sorry, too many clients already")
         return cls(data)
 
     def ask(
         self, statement: bytes, values: Sequence[str | None], width: int, deadline: float
-    ) -> list[postgresql_link.Row]:
+    ) -> list[postgresql_connection.Row]:
         """Return rows; as the real one does, raise for such as are of another width."""
         data = self._data
         if time.monotonic() >= deadline or data.chance(40):
@@ -745,7 +745,7 @@ class _Asked(postgresql_link.Link):
             at = data.below(len(rows[0]))
             rows = [[*row[:at], data.pick(_CELLS), *row[at + 1 :]] for row in rows]
         if any(len(row) != width for row in rows):
-            raise senseless(self._name, postgresql_link.PRODUCT)
+            raise protocol_error(self._name, postgresql_connection.PRODUCT)
         return rows
 
     def quiet(self) -> bool:
@@ -761,7 +761,7 @@ class _Asked(postgresql_link.Link):
         """Do nothing."""
 
 
-def _postgresql_rows(data: Data, statement: bytes) -> list[postgresql_link.Row]:
+def _postgresql_rows(data: Data, statement: bytes) -> list[postgresql_connection.Row]:
     now = data.pick(("1700000000000000", "1700000500000000"))
     if statement.startswith(b"SELECT name"):
         keys = (data.pick(("a", "billing", "ä", "%", _as_stored(data.text(4)))) for _ in range(data.below(4)))
@@ -784,7 +784,7 @@ def a_postgresql(data: Data) -> None:
 
     urls = (f"postgresql://u:{SECRET}@h/d", "postgresql://h,g:1/d", "postgres:///d?host=/run")
     with (
-        patch.object(postgresql_link.Link, "connect", connect),
+        patch.object(postgresql_connection.Connection, "connect", connect),
         patch.object(postgresql, "resolve", resolve),
         patch.object(sql, "PAGE", 2),
         hurrying(0.05),

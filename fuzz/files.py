@@ -75,7 +75,7 @@ def a_keys_file(data: Data) -> None:
         store = FileStore(folder, 1.0)
         slots = [_slot(data).ljust(SLOT) for _ in range(2)]
         text = data.maimed(b"".join(slots), _TOKENS) if data.chance(2) else b"".join(slots[: data.below(3)])
-        _put(store.place(KEY), text)
+        _put(store.location(KEY), text)
         operate(data, Leases(store))
 
 

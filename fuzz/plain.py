@@ -15,7 +15,7 @@ from cronlock.config import arguments, settings
 from cronlock.config import file as config_file
 from cronlock.config.options import FLAG, OPTIONS
 from cronlock.crontab import checking, dialects, lines, userfield, wrapping
-from cronlock.engines.registry import open_backend, place
+from cronlock.engines.registry import location, open_backend
 from cronlock.engines.url import URL
 from cronlock.errors import ConfigError, UsageError
 
@@ -88,7 +88,7 @@ def a_url(data: Data) -> None:
     with expecting(ConfigError):
         url = URL(text)
         assert SECRET not in str(url) or SECRET in "".join(host for host, _ in url.hosts) + url.path
-        assert place(text)
+        assert location(text)
         backend = open_backend(text, 5.0)
         assert backend.traits.shortest_ttl > 0
         backend.close()

@@ -134,7 +134,7 @@ def some_slots(data: Data) -> None:
     try:
         checked = ensemble._checked_slots(answer, "asked")
     except (ValueError, TypeError, IndexError):
-        return  # All that goes wrong there becomes BackendUnavailable: see `Guides.ask`.
+        return  # All that goes wrong there becomes BackendUnavailable: see `Discovery.ask`.
     for first, last, *_ in checked:
         assert 0 <= first <= last < 16384
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
-from cronlock.engines.wire.stream import HungUp, Stream
+from cronlock.engines.wire.stream import ConnectionClosed, Stream
 
 from .data import Data
 
@@ -46,7 +46,7 @@ class Answering(Stream):
         piece, self._waiting = self._waiting[: self._chunks], self._waiting[self._chunks :]
         piece = piece or self._endless
         if not piece:
-            raise HungUp("server: the server closed the connection")
+            raise ConnectionClosed("server: the server closed the connection")
         self.received += len(piece)
         assert self.received < MOST, "it takes an answer without end"
         return piece

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from labs.machines import Machine
-from labs.servers.process import Ensemble, Group, Place, Server, eventually, need
+from labs.servers.process import Ensemble, Group, Server, Site, eventually, need
 
 _LIMIT = 90.0
 
@@ -51,12 +51,12 @@ class System:
     def __init__(self, machines: Sequence[Machine], clock: Path | None = None) -> None:
         """Be on `machines`; with `clock`, by as many seconds as that file says is the servers' wall clock moved."""
         self.machines = list(machines)
-        self.places = [Place(machine.address, _enter(machine, clock)) for machine in machines]
+        self.sites = [Site(machine.address, _enter(machine, clock)) for machine in machines]
         self.service = self.make()
 
     def make(self) -> Server | Group[Any] | None:
         """Return what serves the nodes, not started yet."""
-        return self.kind(place=self.places[0])
+        return self.kind(site=self.sites[0])
 
     @property
     def servers(self) -> Sequence[Server]:
@@ -92,7 +92,7 @@ class System:
 
     def machine_of(self, server: Server) -> Machine:
         """Return the machine that a server is on."""
-        return next(machine for machine in self.machines if machine.address == server.place.host)
+        return next(machine for machine in self.machines if machine.address == server.site.host)
 
     def serves(self) -> bool:
         """Whether all servers are up and in step; may raise OSError or redis.RedisError while not."""

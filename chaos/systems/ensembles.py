@@ -26,7 +26,7 @@ class ZooKeeper(_Three):
 
     def make(self) -> ZooKeeperEnsemble:
         """Return the ensemble, not started yet."""
-        return ZooKeeperEnsemble(tick=_TICK, places=self.places)
+        return ZooKeeperEnsemble(tick=_TICK, sites=self.sites)
 
 
 class Etcd(_Three):
@@ -36,7 +36,7 @@ class Etcd(_Three):
 
     def make(self) -> EtcdEnsemble:
         """Return the ensemble, not started yet."""
-        return EtcdEnsemble(places=self.places)
+        return EtcdEnsemble(sites=self.sites)
 
     def wipe(self, server: Server) -> None:
         """Put a server without data in its place, as its administrator has to."""

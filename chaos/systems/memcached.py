@@ -19,7 +19,7 @@ class Memcached(System):
 
     def make(self) -> MemcachedServers:
         """Return the servers, not started yet."""
-        return MemcachedServers(places=self.places)
+        return MemcachedServers(sites=self.sites)
 
     def flush(self) -> None:
         """``flush_all`` on each server."""
@@ -32,7 +32,7 @@ class Memcached(System):
         value = b"x" * _BYTES
         lines = b"".join(b"ms junk%d %d q\r\n%s\r\n" % (n, _BYTES, value) for n in range(_ITEMS))
         for server in self.servers:
-            ask(server.port, lines + b"mn\r\n", end=b"MN\r\n", host=server.place.host)
+            ask(server.port, lines + b"mn\r\n", end=b"MN\r\n", host=server.site.host)
 
 
 class MemcachedThree(Memcached):

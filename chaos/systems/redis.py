@@ -25,7 +25,7 @@ class RedisAlone(System):
 
     def make(self) -> RedisServer | RedisSentinel | RedisCluster:
         """Return the server or the group, not started yet."""
-        return RedisServer(persistent=self.keeps_data, place=self.places[0])
+        return RedisServer(persistent=self.keeps_data, site=self.sites[0])
 
     def wipe(self, server: Server) -> None:
         """Remove what is on disk."""
@@ -72,7 +72,7 @@ class Sentinel(RedisAlone):
 
     def make(self) -> RedisSentinel:
         """Return the group, not started yet."""
-        self._group = RedisSentinel(persistent=True, places=self.places)
+        self._group = RedisSentinel(persistent=True, sites=self.sites)
         return self._group
 
     def leader(self) -> Server:
@@ -95,7 +95,7 @@ class Cluster(RedisAlone):
     def make(self) -> RedisCluster:
         """Return the cluster, not started yet: each replica is on another machine than its master."""
         self._random = random.Random(0)
-        return RedisCluster(places=[*self.places, *self.places[1:], self.places[0]], persistent=True)
+        return RedisCluster(sites=[*self.sites, *self.sites[1:], self.sites[0]], persistent=True)
 
     def leader(self) -> Server:
         """Return one of the masters."""

@@ -30,4 +30,4 @@ class Mysql(Database):
 
     def make(self) -> MariadbServer:
         """Return the server, not started yet; each commit has left it before it is answered."""
-        return MariadbServer(settings={"innodb-flush-log-at-trx-commit": "2"}, place=self.places[0])
+        return MariadbServer(settings={"innodb-flush-log-at-trx-commit": "2"}, site=self.sites[0])

@@ -59,13 +59,13 @@ def command(keys: tuple[str, ...], older_than: str | None, force: bool, **values
             if not force and not common.confirmed(question, "cronlock forget --force ..."):
                 click.echo("nothing was forgotten", err=True)
                 return SOME_KEPT
-            place, gone = registry.place(chosen.backend_url), len(going)
+            location, gone = registry.location(chosen.backend_url), len(going)
             for key, _ in going:
                 if not backend.forget(key, age):
                     staying, gone = staying + 1, gone - 1
                     click.echo(f"{table.printable(key)}: kept: used again just now", err=True)
                 elif chosen.state_dir is not None:
-                    Watermarks(chosen.state_dir, place, key, SystemClock()).forget()
+                    Watermarks(chosen.state_dir, location, key, SystemClock()).forget()
             click.echo(f"{gone} forgotten")
         elif older_than is not None:
             click.echo(f"no key has been unused for {durations.show(age)}")

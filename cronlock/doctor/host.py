@@ -89,26 +89,26 @@ def state_directory(chosen: Settings) -> Iterator[Finding]:
         yield Finding("state directory", WARNING, f"there is no HOME for one: {consequence}", "set --state-dir")
         return
     remedy = "let this user write there, or name another with --state-dir"
-    place = os.path.join(directory, "watermarks")
+    path = os.path.join(directory, "watermarks")
     # What is not there yet is made: by who may write above it.
-    while not os.path.lexists(place):
-        place = os.path.dirname(place)
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
     problem = None
-    if not os.path.isdir(place):
+    if not os.path.isdir(path):
         problem = "is no directory"
-    elif os.statvfs(place).f_flag & os.ST_RDONLY:
+    elif os.statvfs(path).f_flag & os.ST_RDONLY:
         problem = "is on a read-only file system"
-    elif not os.access(place, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+    elif not os.access(path, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         problem = f"cannot be written by {_user()}"
     if problem is not None:
-        text = f"{directory} cannot be used, since {place} {problem}: {consequence}"
+        text = f"{directory} cannot be used, since {path} {problem}: {consequence}"
         yield Finding("state directory", WARNING, text, remedy)
         return
     if os.path.isdir(directory):
         yield directory_modes("state directory", directory)
     else:
         yield Finding("state directory", OK, f"{directory}, made when it is needed")
-    yield from free_space("state space", place)
+    yield from free_space("state space", path)
 
 
 def directory_modes(name: str, directory: str) -> Finding:

@@ -157,7 +157,7 @@ def _doctor_of(backend: str) -> str:
     return f"{backend.rpartition('.')[0]}.doctor" if own and not backend.endswith(".ensemble") else f"{backend}_doctor"
 
 
-def place(text: str) -> str:
+def location(text: str) -> str:
     """Return what tells the backend of URL `text` from others, without its credentials."""
     url = URL(text)
     shown = _ALIASES.get(url.scheme, url.scheme) + str(url)[len(url.scheme) :]

@@ -35,12 +35,12 @@ class URL:
                 f"{self.scheme}://: an '@' behind the first '/' or '?'; in user and password write / as %2F, ? as %3F, "
                 "@ as %40"
             )
-        credentials, at, places = authority.rpartition("@")
+        credentials, at, addresses = authority.rpartition("@")
         user, colon, password = credentials.partition(":")
         self.user: str | None = self._decode(user) if user else None
         self.password: str | None = self._decode(password) if at and colon else None
         #: (host, port) in the order written; port None where not given.
-        self.hosts = [self._place(place) for place in places.split(",")] if places else []
+        self.hosts = [self._address(address) for address in addresses.split(",")] if addresses else []
         #: Begins with a slash, or is empty.
         self.path = self._decode(slash + path)
         self.params: dict[str, str] = {}
@@ -55,12 +55,12 @@ class URL:
 
     def __str__(self) -> str:
         """Return scheme and hosts only: what a message needs and what hides the rest."""
-        places = ",".join(
+        addresses = ",".join(
             (f"[{host}]" if ":" in host else host) + (f":{port}" if port is not None else "")
             for host, port in self.hosts
         )
         # Paths of remote backends (database, chroot) are no secret, and tell servers apart.
-        return f"{self.scheme}://{places}{self.path}"
+        return f"{self.scheme}://{addresses}{self.path}"
 
     def need_hosts(self, default_port: int) -> list[tuple[str, int]]:
         """Return the hosts with their ports; raise ConfigError when the URL names none."""
@@ -123,15 +123,15 @@ class URL:
             raise ConfigError(f"{self}: prefix={prefix!r}: use 1 to 64 letters, digits, '-', '_' or '.'")
         return prefix
 
-    def _place(self, place: str) -> tuple[str, int | None]:
-        if place.startswith("["):
-            host, bracket, rest = place[1:].partition("]")
+    def _address(self, address: str) -> tuple[str, int | None]:
+        if address.startswith("["):
+            host, bracket, rest = address[1:].partition("]")
             if not bracket or (rest and not rest.startswith(":")):
-                raise ConfigError(f"{self.scheme}://: bad address {place!r}; write [ADDRESS]:PORT")
+                raise ConfigError(f"{self.scheme}://: bad address {address!r}; write [ADDRESS]:PORT")
             port = rest[1:]
             separated = bool(rest)
         else:
-            host, colon, port = place.partition(":")
+            host, colon, port = address.partition(":")
             separated = bool(colon)
         if not host:
             raise ConfigError(f"{self.scheme}://: a host is missing; write {self.scheme}://HOST")

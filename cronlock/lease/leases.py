@@ -298,7 +298,7 @@ class Leases:
 
     def _check(self, deadline: float, key: str) -> None:
         if time.monotonic() >= deadline:
-            raise BackendUnavailable(f"{self.store.place(key)}: changes faster than it can be looked at")
+            raise BackendUnavailable(f"{self.store.location(key)}: changes faster than it can be looked at")
 
     def _swap(
         self, key: str, seen: Cell, state: State, lease: float | None, hold: Hold, deadline: float
@@ -313,7 +313,7 @@ class Leases:
             return decode(cell.data)
         except ForeignValue as error:
             raise ForeignValue(
-                f"{self.store.place(key)}: {error}; nothing was changed: remove it, or name another place in the URL"
+                f"{self.store.location(key)}: {error}; nothing was changed: remove it, or name another place in the URL"
             ) from None
 
     def _forgotten(self, claim: Claim, state: State, deadline: float) -> Conflict | None:

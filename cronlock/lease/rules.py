@@ -219,13 +219,13 @@ def end(state: State, owner: str, ending: Ending, at: float) -> State | None:
     if is_run_of(state, owner):
         assert state.run is not None
         return state.but(run=None, stop=asked).with_past(_ended(state.run, ending, at))
-    for place, line in enumerate(state.past):
+    for index, line in enumerate(state.past):
         run = states.readable(line)
         if run is not None and run.owner == owner and run.outcome == DIED:
             ended = _ended(run, ending, at)
             said = states.run_to_line(ended)
-            past = (*state.past[:place], said, *state.past[place + 1 :])
-            newer = any(other is not None and other.succeeded for other in map(states.readable, state.past[:place]))
+            past = (*state.past[:index], said, *state.past[index + 1 :])
+            newer = any(other is not None and other.succeeded for other in map(states.readable, state.past[:index]))
             return state.but(past=past, success=said if ended.succeeded and not newer else state.success)
     return None
 

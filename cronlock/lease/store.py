@@ -99,7 +99,7 @@ if TYPE_CHECKING:
             Then it is as if the key had never been used, but for the floor. Raises Forbidden where this user may not.
             """
 
-        def place(self, key: str) -> str:
+        def location(self, key: str) -> str:
             """Return what messages call the cell, without a password: where somebody would look for it."""
 
         def keys(self) -> Iterator[str]:

@@ -38,9 +38,9 @@ class Watermarks:
 
     __slots__ = ("_boot", "_clock", "_fence", "_noticed", "_path", "_ttl", "problem")
 
-    def __init__(self, state_dir: str, place: str, key: str, clock: Clock) -> None:
-        """Be the watermark of `key` at `place`, which names the backend without its credentials."""
-        self._path = os.path.join(state_dir, _FOLDER, keys.bounded(f"{place} {key}", _LONGEST_NAME))
+    def __init__(self, state_dir: str, location: str, key: str, clock: Clock) -> None:
+        """Be the watermark of `key` at `location`, which names the backend without its credentials."""
+        self._path = os.path.join(state_dir, _FOLDER, keys.bounded(f"{location} {key}", _LONGEST_NAME))
         self._clock = clock
         self._boot = clocks.boot_id()
         self._fence = 0

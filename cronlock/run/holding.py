@@ -45,7 +45,9 @@ class Access:
         if not self.backend.traits.local and settings.state_dir is not None:
             from ..lease.watermarks import Watermarks
 
-            self.watermarks = Watermarks(settings.state_dir, registry.place(settings.backend_url), settings.key, clock)
+            self.watermarks = Watermarks(
+                settings.state_dir, registry.location(settings.backend_url), settings.key, clock
+            )
 
     def within(self, seconds: float) -> Backend:
         """Return the backend, whose next call may take so long, and no longer than --backend-timeout."""

@@ -106,7 +106,7 @@ class StoreContract(SteeringContract):
         for number in range(5):
             seen = [read(store, key) for store in stores]
             answers = race([swapping(store, key, cell, f"{number}") for store, cell in zip(stores, seen)])
-            winners = [place for place, (done, _) in enumerate(answers) if done]
+            winners = [index for index, (done, _) in enumerate(answers) if done]
             assert len(winners) == 1, f"{len(winners)} of {len(stores)} swaps of one version were done"
             winner = answers[winners[0]][1]
             assert {cell.data for _, cell in answers} == {winner.data}
@@ -321,8 +321,8 @@ class StoreContract(SteeringContract):
         assert a.timeout > 0
         assert 0 < a.traits.shortest_ttl <= a.traits.longest_ttl
         assert a.traits.granularity >= 0
-        assert a.place(key) == b.place(key)
-        assert "\n" not in a.place(key)
+        assert a.location(key) == b.location(key)
+        assert "\n" not in a.location(key)
         assert (a.uptime(key, soon()) or 0.0) >= 0
 
     def test_a_change_is_told(self, a: Store, b: Store, key: str) -> None:

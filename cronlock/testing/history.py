@@ -149,17 +149,17 @@ class _World:
     def _answer(self, answer: Grant | Conflict) -> str:
         if isinstance(answer, Conflict):
             assert (answer.remaining > 0) == (answer.why != "ended")
-            return f"{answer.why}: {self._run(answer.run)}, fence {self._place(answer.fence)}"
+            return f"{answer.why}: {self._run(answer.run)}, fence {self._ordinal(answer.fence)}"
         self.grants[answer.claim.owner] = answer
         fence = answer.fence or 0
         if fence not in self.fences:
             assert fence > max(self.fences[self._forgotten :], default=0), f"the fence went back: {fence}"
             self.fences.append(fence)
-        words = f"granted as {self._place(fence)} behind {self._run(answer.previous)}"
+        words = f"granted as {self._ordinal(fence)} behind {self._run(answer.previous)}"
         which = f"attempt {answer.attempt} behind status {answer.previous_status}"
-        return f"{words}, in place of {self._place(answer.took_over)}, {which}"
+        return f"{words}, in place of {self._ordinal(answer.took_over)}, {which}"
 
-    def _place(self, fence: int | None) -> str:
+    def _ordinal(self, fence: int | None) -> str:
         # A fence that nobody was granted was passed over by a pause.
         return "none" if fence is None else f"#{self.fences.index(fence)}" if fence in self.fences else "another"
 
@@ -167,8 +167,8 @@ class _World:
         if run is None:
             return "none"
         ended = "without an end" if run.outcome is None else f"{run.outcome} {run.status}"
-        ticks = "" if run.stands_for is None else f" for {run.stands_for} and {self._place(run.took_over)}"
-        return f"{run.owner}@{run.host} {self._place(run.fence)}{ticks} {ended} {run.ended_at is not None}"
+        ticks = "" if run.stands_for is None else f" for {run.stands_for} and {self._ordinal(run.took_over)}"
+        return f"{run.owner}@{run.host} {self._ordinal(run.fence)}{ticks} {ended} {run.ended_at is not None}"
 
 
 class _History:

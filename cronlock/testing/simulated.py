@@ -148,7 +148,7 @@ class SimulatedStore:
         """Remove the cell if nobody wrote since it was `seen`."""
         return self.server.remove(key, seen)
 
-    def place(self, key: str) -> str:
+    def location(self, key: str) -> str:
         """Return what messages call the cell."""
         return f"simulated: {key}"
 

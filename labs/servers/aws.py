@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from .process import HOST, LOOPBACK, ROOT, Place, Server, ask, need
+from .process import HOST, LOOPBACK, ROOT, Server, Site, ask, need
 
 #: What a client needs in its environment; neither emulator looks at it.
 ENVIRON = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "an-example", "AWS_REGION": "eu-west-1"}
@@ -56,12 +56,12 @@ class AwsServer(Server):
     @property
     def endpoint(self) -> str:
         """The URL that clients are to ask in place of AWS."""
-        return f"http://{self.place.host}:{self.port}"
+        return f"http://{self.site.host}:{self.port}"
 
     def is_ready(self) -> bool:
         """Ask for its health page."""
         request = f"GET {self.health} HTTP/1.0\r\nHost: {HOST}\r\n\r\n".encode()
-        return b" 200 " in ask(self.port, request, host=self.place.host).partition(b"\r\n")[0]
+        return b" 200 " in ask(self.port, request, host=self.site.host).partition(b"\r\n")[0]
 
     def url(self, *, prefix: str | None = None, port: int | None = None, **params: str) -> str:
         """Return the URL of a table that is made by `doctor --create`, through a proxy on `port` if there is one."""
@@ -77,7 +77,7 @@ class AwsServer(Server):
 
 
 def _url(start: str, server: AwsServer, port: int | None, params: dict[str, str]) -> str:
-    endpoint = f"http://{server.place.host}:{port or server.port}"
+    endpoint = f"http://{server.site.host}:{port or server.port}"
     return "&".join((f"{start}?endpoint={endpoint}", *(f"{name}={value}" for name, value in params.items())))
 
 
@@ -86,13 +86,13 @@ class MotoServer(AwsServer):
 
     health = "/moto-api/data.json"
 
-    def __init__(self, place: Place = LOOPBACK) -> None:
+    def __init__(self, site: Site = LOOPBACK) -> None:
         _need_package("moto")
-        super().__init__(place)
+        super().__init__(site)
 
     def command(self) -> list[str]:
         """Run its application, one request at a time."""
-        return [sys.executable, "-c", _MOTO, self.place.host, str(self.port)]
+        return [sys.executable, "-c", _MOTO, self.site.host, str(self.port)]
 
 
 class MinistackServer(AwsServer):
@@ -100,14 +100,14 @@ class MinistackServer(AwsServer):
 
     health = "/_ministack/health"
 
-    def __init__(self, place: Place = LOOPBACK) -> None:
+    def __init__(self, site: Site = LOOPBACK) -> None:
         _need_package("ministack")
-        super().__init__(place)
+        super().__init__(site)
 
     def command(self) -> list[str]:
         """Run it with the three services only, and nothing kept on disk."""
         settings = {
-            "BIND_HOST": self.place.host,
+            "BIND_HOST": self.site.host,
             "GATEWAY_PORT": str(self.port),
             "SERVICES": "dynamodb,s3,sqs",
             "TMPDIR": str(self.directory),
@@ -132,7 +132,7 @@ class DynamoDBLocalServer(AwsServer):
 
     def is_ready(self) -> bool:
         """Whether it answers at all: it has no page for that."""
-        return b"HTTP/1.1" in ask(self.port, f"GET / HTTP/1.0\r\nHost: {HOST}\r\n\r\n".encode(), host=self.place.host)
+        return b"HTTP/1.1" in ask(self.port, f"GET / HTTP/1.0\r\nHost: {HOST}\r\n\r\n".encode(), host=self.site.host)
 
 
 class DynamoDBServer(MinistackServer):

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from cronlock.engines.wire.sql import GRANTS
 
-from .process import LOOPBACK, Place, Server, need
+from .process import LOOPBACK, Server, Site, need
 from .tls import query, tls
 
 #: Who the servers run as where the tests are root.
@@ -72,9 +72,9 @@ class DatabaseServer(Server):
         users: Mapping[str, str] | None = None,
         settings: Mapping[str, str] | None = None,
         bare: bool = False,
-        place: Place = LOOPBACK,
+        site: Site = LOOPBACK,
     ) -> None:
-        super().__init__(place)
+        super().__init__(site)
         self.tls = tls
         self._users = dict(users or {})
         self._bare = bare
@@ -151,7 +151,7 @@ class DatabaseServer(Server):
             password = own if password is None else password
         login = quote(user, safe="") + (f":{quote(password, safe='')}" if password is not None else "")
         params = {**(self.tls_params() if self.tls else {}), **params}
-        place = f"{login}@{self.place.host}:{port or self.port}"
+        place = f"{login}@{self.site.host}:{port or self.port}"
         return f"{self.scheme}://{place}/{database or self.database}{query(params)}"
 
     def tls_params(self) -> dict[str, str]:

@@ -10,7 +10,7 @@ from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
-from .process import LOOPBACK, Ensemble, Place, Server, eventually, free_port, need
+from .process import LOOPBACK, Ensemble, Server, Site, eventually, free_port, need
 from .tls import query, tls
 
 _PACKAGE = "etcd-server"
@@ -34,9 +34,9 @@ class EtcdServer(Server):
         tls: bool = False,
         client_auth: bool = False,
         extra: Sequence[str] = (),
-        place: Place = LOOPBACK,
+        site: Site = LOOPBACK,
     ) -> None:
-        super().__init__(place)
+        super().__init__(site)
         self.tls = tls
         self.password = password
         self.peer_port = free_port()
@@ -131,12 +131,12 @@ class EtcdServer(Server):
     @property
     def address(self) -> str:
         """The URL of its clients."""
-        return f"{'https' if self.tls else 'http'}://{self.place.host}:{self.port}"
+        return f"{'https' if self.tls else 'http'}://{self.site.host}:{self.port}"
 
     @property
     def peer_address(self) -> str:
         """The URL of its peers."""
-        return f"http://{self.place.host}:{self.peer_port}"
+        return f"http://{self.site.host}:{self.peer_port}"
 
     def url(self, path: str = "", *, login: str | None = None, port: int = 0, **params: str) -> str:
         """Return the backend's URL.
@@ -149,7 +149,7 @@ class EtcdServer(Server):
         if self.tls:
             params = {**tls().params(client=self._client_auth), **params}
         scheme = "etcds" if self.tls else "etcd"
-        return f"{scheme}://{login + '@' if login else ''}{self.place.host}:{port or self.port}{path}{query(params)}"
+        return f"{scheme}://{login + '@' if login else ''}{self.site.host}:{port or self.port}{path}{query(params)}"
 
     def _context(self) -> Any:
         return tls().context() if self.tls else None
@@ -163,8 +163,8 @@ class EtcdServer(Server):
 class EtcdEnsemble(Ensemble[EtcdServer]):
     """Several servers with a leader."""
 
-    def __init__(self, number: int = 3, *, password: str | None = None, places: Sequence[Place] = ()) -> None:
-        super().__init__([EtcdServer(place=place) for place in places or [LOOPBACK] * number])
+    def __init__(self, number: int = 3, *, password: str | None = None, sites: Sequence[Site] = ()) -> None:
+        super().__init__([EtcdServer(site=site) for site in sites or [LOOPBACK] * number])
         for position, node in enumerate(self.nodes, 1):
             node.name, node.peers = f"node{position}", self.nodes
         self._password = password
@@ -181,7 +181,7 @@ class EtcdEnsemble(Ensemble[EtcdServer]):
         """Return the backend's URL, which names all servers; `path` is a prefix of the keys."""
         if login is None:
             login = f"root:{quote(self._password, safe='')}" if self._password is not None else ""
-        return f"etcd://{login + '@' if login else ''}{self.places}{path}{query(params)}"
+        return f"etcd://{login + '@' if login else ''}{self.endpoints}{path}{query(params)}"
 
     def is_whole(self) -> bool:
         """Whether all servers serve and agree on the leader; may raise OSError while they do not."""

@@ -14,7 +14,7 @@ from .postgresql import PostgresqlServer
 from .redis import RedisServer
 from .zookeeper import ZooKeeperServer
 
-#: By the name of the backend; each takes the options of its server, such as its place.
+#: By the name of the backend; each takes the options of its server, such as its site.
 MAKERS: dict[str, Callable[..., Any]] = {
     "redis": partial(RedisServer, persistent=True),
     "memcached": MemcachedServer,

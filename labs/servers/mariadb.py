@@ -41,7 +41,7 @@ class MariadbServer(DatabaseServer):
         """Return those of a small server that need not outlive the machine."""
         self.socket = self.directory / "socket"
         return {
-            "bind-address": self.place.host,
+            "bind-address": self.site.host,
             "port": str(self.port),
             "socket": str(self.socket),
             "pid-file": str(self.directory / "pid"),
@@ -145,7 +145,7 @@ class MariadbReplica(MariadbServer):
         # Its own first statements are the primary's as well.
         self.run("SET GLOBAL gtid_slave_pos = ''")
         self.run(
-            f"CHANGE MASTER TO MASTER_HOST='{self.primary.place.host}', MASTER_PORT={self.primary.port},"
+            f"CHANGE MASTER TO MASTER_HOST='{self.primary.site.host}', MASTER_PORT={self.primary.port},"
             f" MASTER_USER='{ADMIN}', MASTER_LOG_FILE='bin.000001', MASTER_LOG_POS=4, MASTER_SSL=0"
         )
         self.run("SET GLOBAL slave_exec_mode = 'IDEMPOTENT'")

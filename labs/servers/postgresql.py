@@ -43,7 +43,7 @@ class PostgresqlServer(DatabaseServer):
     def usual_settings(self) -> dict[str, str]:
         """Return those of a small server that need not outlive the machine."""
         return {
-            "listen_addresses": self.place.host,
+            "listen_addresses": self.site.host,
             "port": str(self.port),
             "unix_socket_directories": str(self.directory),
             "fsync": "off",
@@ -175,7 +175,7 @@ class PgBouncer(Server):
         configuration.write_text(
             # `auth_type = any` logs everybody in as this user.
             f"[databases]\n* = host={self.server.directory} port={self.server.port} user={SUPERUSER}\n"
-            f"[pgbouncer]\nlisten_addr = {self.place.host}\nlisten_port = {self.port}\nunix_socket_dir =\n"
+            f"[pgbouncer]\nlisten_addr = {self.site.host}\nlisten_port = {self.port}\nunix_socket_dir =\n"
             f"auth_type = any\nauth_file = {users}\npool_mode = transaction\nadmin_users = {SUPERUSER}\n"
             f"default_pool_size = {self._connections}\nmax_client_conn = 500\n"
         )

@@ -105,7 +105,7 @@ def _memory_directory() -> Path:
     return Path(tempfile.mkdtemp(prefix="cl-", dir=_MEMORY if roomy else "/tmp"))
 
 
-class Place(NamedTuple):
+class Site(NamedTuple):
     """Where a server runs."""
 
     #: Its address there.
@@ -114,7 +114,7 @@ class Place(NamedTuple):
     enter: tuple[str, ...] = ()
 
 
-LOOPBACK = Place()
+LOOPBACK = Site()
 
 
 class Service:
@@ -161,8 +161,8 @@ class Server(Service):
     #: Whether it waits for the disk at each write: then its data is in memory where there is room.
     syncs = False
 
-    def __init__(self, place: Place = LOOPBACK) -> None:
-        self.place = place
+    def __init__(self, site: Site = LOOPBACK) -> None:
+        self.site = site
         self.directory = Path(tempfile.mkdtemp(prefix="cl-", dir="/tmp"))
         self.data = (_memory_directory() if self.syncs else self.directory) / "data"
         self.log = self.directory / "log"
@@ -188,7 +188,7 @@ class Server(Service):
         assert self._process is None, "the server runs already"
         self.data.mkdir(exist_ok=True)
         leash = shutil.which("setpriv")
-        command = [*self.place.enter, *self.command()]
+        command = [*self.site.enter, *self.command()]
         if leash is not None:
             command = [leash, "--pdeathsig", "SIGKILL", "--", *command]
         with self.log.open("ab") as log:
@@ -270,9 +270,9 @@ class Group(Service, Generic[_Node]):
         self._all: list[Server] = [*nodes, *others]
 
     @property
-    def places(self) -> str:
-        """The nodes' places, as URLs have them."""
-        return ",".join(f"{node.place.host}:{node.port}" for node in self.nodes)
+    def endpoints(self) -> str:
+        """The nodes' endpoints, as URLs have them."""
+        return ",".join(f"{node.site.host}:{node.port}" for node in self.nodes)
 
     def launch(self) -> None:
         """Start all of them at once: some wait for each other."""

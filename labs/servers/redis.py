@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import redis
 
-from .process import LOOPBACK, Group, Place, Server, eventually, free_port, need
+from .process import LOOPBACK, Group, Server, Site, eventually, free_port, need
 from .tls import query, tls
 
 _PACKAGE = "redis-server"
@@ -30,9 +30,9 @@ class RedisServer(Server):
         users: Mapping[str, str] | None = None,
         persistent: bool = False,
         extra: Sequence[str] = (),
-        place: Place = LOOPBACK,
+        site: Site = LOOPBACK,
     ) -> None:
-        super().__init__(place)
+        super().__init__(site)
         self.tls = tls
         self.socket = self.directory / "socket" if unix else None
         self.password = password
@@ -42,7 +42,7 @@ class RedisServer(Server):
 
     def command(self) -> list[str]:
         """Return the command line of redis-server, without a configuration file."""
-        command = [need("redis-server", _PACKAGE), "--bind", self.place.host, "--dir", str(self.data), "--save", ""]
+        command = [need("redis-server", _PACKAGE), "--bind", self.site.host, "--dir", str(self.data), "--save", ""]
         command += ["--repl-diskless-sync-delay", "0"]
         # Beyond loopback, who has no password is refused otherwise.
         command += ["--protected-mode", "no"]
@@ -70,7 +70,7 @@ class RedisServer(Server):
             files = tls()
             options.update(ssl=True, ssl_ca_certs=str(files.ca))
         settings: dict[str, Any] = {"password": self.password, "socket_timeout": 10, **options}
-        return redis.Redis(self.place.host, self.port, decode_responses=True, **settings)
+        return redis.Redis(self.site.host, self.port, decode_responses=True, **settings)
 
     def replication(self) -> dict[str, Any]:
         """Return what it says of masters and replicas."""
@@ -92,7 +92,7 @@ class RedisServer(Server):
         if self.tls:
             params = {**tls().params(), **params}
         scheme = "rediss" if self.tls else "redis"
-        return f"{scheme}://{login}{self.place.host}:{port or self.port}{path}{query(params)}"
+        return f"{scheme}://{login}{self.site.host}:{port or self.port}{path}{query(params)}"
 
     def unix_url(self, **params: str) -> str:
         """Return the backend's URL for its Unix socket."""
@@ -110,15 +110,15 @@ class RedisServer(Server):
 class _Sentinel(RedisServer):
     """One redis-sentinel, which knows the master and finds the rest by itself."""
 
-    def __init__(self, service: str, master: RedisServer, quorum: int, place: Place) -> None:
-        super().__init__(place=place)
+    def __init__(self, service: str, master: RedisServer, quorum: int, site: Site) -> None:
+        super().__init__(site=site)
         self._service = service
         login = f"sentinel auth-pass {service} {master.password}\n" if master.password else ""
         # Sentinels write down in this file what they learn.
         self._configuration = self.directory / "sentinel.conf"
         self._configuration.write_text(
-            f"bind {place.host}\nprotected-mode no\nport {self.port}\ndir {self.directory}\n"
-            f"sentinel monitor {service} {master.place.host} {master.port} {quorum}\n{login}"
+            f"bind {site.host}\nprotected-mode no\nport {self.port}\ndir {self.directory}\n"
+            f"sentinel monitor {service} {master.site.host} {master.port} {quorum}\n{login}"
             f"sentinel down-after-milliseconds {service} 1500\n"
             f"sentinel failover-timeout {service} 5000\n"
         )
@@ -146,15 +146,15 @@ class RedisSentinel(Group[RedisServer]):
         password: str | None = None,
         persistent: bool = False,
         extra: Sequence[str] = (),
-        places: Sequence[Place] = (LOOPBACK,) * 3,
+        sites: Sequence[Site] = (LOOPBACK,) * 3,
     ) -> None:
-        first = RedisServer(password=password, persistent=persistent, extra=extra, place=places[0])
-        follow = ["--replicaof", f"{first.place.host} {first.port}", *(["--masterauth", password] if password else [])]
+        first = RedisServer(password=password, persistent=persistent, extra=extra, site=sites[0])
+        follow = ["--replicaof", f"{first.site.host} {first.port}", *(["--masterauth", password] if password else [])]
         replicas = [
-            RedisServer(password=password, persistent=persistent, extra=[*follow, *extra], place=place)
-            for place in places[1:]
+            RedisServer(password=password, persistent=persistent, extra=[*follow, *extra], site=site)
+            for site in sites[1:]
         ]
-        self.sentinels = [_Sentinel(self.service, first, 2, place) for place in places]
+        self.sentinels = [_Sentinel(self.service, first, 2, site) for site in sites]
         super().__init__([first, *replicas], self.sentinels)
 
     def wait_ready(self) -> None:
@@ -172,7 +172,7 @@ class RedisSentinel(Group[RedisServer]):
         """Return the backend's URL, which names the sentinels and the service."""
         password = self.nodes[0].password
         login = f":{quote(password, safe='')}@" if password is not None else ""
-        places = ",".join(f"{sentinel.place.host}:{sentinel.port}" for sentinel in self.sentinels)
+        places = ",".join(f"{sentinel.site.host}:{sentinel.port}" for sentinel in self.sentinels)
         path = f"/{self.service}" + ("" if db is None else f"/{db}")
         return f"redis+sentinel://{login}{places}{path}{query(params)}"
 
@@ -205,8 +205,8 @@ class RedisSentinel(Group[RedisServer]):
 class _ClusterNode(RedisServer):
     """One node of a Cluster."""
 
-    def __init__(self, extra: Sequence[str], place: Place, persistent: bool) -> None:
-        super().__init__(extra=extra, place=place, persistent=persistent)
+    def __init__(self, extra: Sequence[str], site: Site, persistent: bool) -> None:
+        super().__init__(extra=extra, site=site, persistent=persistent)
         self.bus_port = free_port()
 
     def command(self) -> list[str]:
@@ -219,9 +219,9 @@ class RedisCluster(Group[_ClusterNode]):
     """Three masters that share the slots evenly; the fourth node and each further one is a replica of one of them."""
 
     def __init__(
-        self, *, extra: Sequence[str] = (), places: Sequence[Place] = (LOOPBACK,) * 3, persistent: bool = False
+        self, *, extra: Sequence[str] = (), sites: Sequence[Site] = (LOOPBACK,) * 3, persistent: bool = False
     ) -> None:
-        super().__init__([_ClusterNode(extra, place, persistent) for place in places])
+        super().__init__([_ClusterNode(extra, site, persistent) for site in sites])
 
     def wait_ready(self) -> None:
         """Make the nodes one cluster and wait until each of them calls it whole."""
@@ -233,7 +233,7 @@ class RedisCluster(Group[_ClusterNode]):
                     first, last = 16384 * number // 3, 16384 * (number + 1) // 3 - 1
                     client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
                 for other in self.nodes[:number]:
-                    client.execute_command("CLUSTER MEET", other.place.host, other.port, other.bus_port)
+                    client.execute_command("CLUSTER MEET", other.site.host, other.port, other.bus_port)
         eventually(self.is_whole, "the cluster is whole")
         masters = [self._id_of(node) for node in self.nodes[:3]]
         for number, node in enumerate(self.nodes[3:]):
@@ -242,7 +242,7 @@ class RedisCluster(Group[_ClusterNode]):
 
     def url(self, **params: str) -> str:
         """Return the backend's URL, which names all nodes."""
-        return f"redis+cluster://{self.places}{query(params)}"
+        return f"redis+cluster://{self.endpoints}{query(params)}"
 
     def node_of(self, name: str) -> RedisServer:
         """Return the node that holds the Redis key `name`."""

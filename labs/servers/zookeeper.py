@@ -6,7 +6,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .process import LOOPBACK, ROOT, Ensemble, Place, Server, ask, free_port, need
+from .process import LOOPBACK, ROOT, Ensemble, Server, Site, ask, free_port, need
 from .tls import query, tls
 
 _PACKAGE = "zookeeper"
@@ -32,9 +32,9 @@ class ZooKeeperServer(Server):
         tick: int = 500,
         tls: bool = False,
         settings: Mapping[str, str] | None = None,
-        place: Place = LOOPBACK,
+        site: Site = LOOPBACK,
     ) -> None:
-        super().__init__(place)
+        super().__init__(site)
         self.tls = tls
         #: Serves without TLS, to look at the server behind a backend's back.
         self.plain_port = free_port() if tls else self.port
@@ -48,7 +48,7 @@ class ZooKeeperServer(Server):
             "syncLimit": "10",
             "dataDir": str(self.data),
             "clientPort": str(self.plain_port),
-            "clientPortAddress": place.host,
+            "clientPortAddress": site.host,
             "maxClientCnxns": "0",
             "admin.enableServer": "false",
             "4lw.commands.whitelist": "*",
@@ -62,9 +62,7 @@ class ZooKeeperServer(Server):
         if not _MAIN_JAR.exists():
             need("zkServer.sh", _PACKAGE)
         lines = [f"{name}={value}" for name, value in self._settings.items()]
-        lines += [
-            f"server.{peer.number}={peer.place.host}:{peer.peer_port}:{peer.election_port}" for peer in self.peers
-        ]
+        lines += [f"server.{peer.number}={peer.site.host}:{peer.peer_port}:{peer.election_port}" for peer in self.peers]
         configuration = self.directory / "zoo.cfg"
         configuration.write_text("\n".join(lines) + "\n")
         (self.data / "myid").write_text(f"{self.number}\n")
@@ -80,7 +78,7 @@ class ZooKeeperServer(Server):
         """Whether it serves clients: a server of an ensemble does so once there is a leader."""
         if self.tls:
             # Opened after the plain port.
-            socket.create_connection((self.place.host, self.port), timeout=5).close()
+            socket.create_connection((self.site.host, self.port), timeout=5).close()
         return self.mode() in ("standalone", "leader", "follower")
 
     def mode(self) -> str:
@@ -92,7 +90,7 @@ class ZooKeeperServer(Server):
 
     def ask(self, word: str) -> str:
         """Return the answer to a four-letter word such as ``srvr``, ``cons`` or ``wchp``."""
-        return ask(self.plain_port, word.encode(), host=self.place.host).decode()
+        return ask(self.plain_port, word.encode(), host=self.site.host).decode()
 
     def url(self, path: str = "", *, login: str = "", port: int = 0, **params: str) -> str:
         """Return the backend's URL.
@@ -103,13 +101,13 @@ class ZooKeeperServer(Server):
         if self.tls:
             params = {**tls().params(client=True), **params}
         scheme = "zookeepers" if self.tls else "zookeeper"
-        return f"{scheme}://{login + '@' if login else ''}{self.place.host}:{port or self.port}{path}{query(params)}"
+        return f"{scheme}://{login + '@' if login else ''}{self.site.host}:{port or self.port}{path}{query(params)}"
 
     def _tls_settings(self) -> dict[str, str]:
         files = tls()
         return {
             "secureClientPort": str(self.port),
-            "secureClientPortAddress": self.place.host,
+            "secureClientPortAddress": self.site.host,
             "serverCnxnFactory": "org.apache.zookeeper.server.NettyServerCnxnFactory",
             "ssl.keyStore.location": str(files.chain),
             "ssl.keyStore.type": "PEM",
@@ -122,14 +120,14 @@ class ZooKeeperServer(Server):
 class ZooKeeperEnsemble(Ensemble[ZooKeeperServer]):
     """Several servers with a leader."""
 
-    def __init__(self, number: int = 3, *, tick: int = 500, places: Sequence[Place] = ()) -> None:
-        super().__init__([ZooKeeperServer(tick=tick, place=place) for place in places or [LOOPBACK] * number])
+    def __init__(self, number: int = 3, *, tick: int = 500, sites: Sequence[Site] = ()) -> None:
+        super().__init__([ZooKeeperServer(tick=tick, site=site) for site in sites or [LOOPBACK] * number])
         for position, node in enumerate(self.nodes, 1):
             node.number, node.peers = position, self.nodes
 
     def url(self, path: str = "", *, login: str = "", **params: str) -> str:
         """Return the backend's URL, which names all servers; `path` is a chroot."""
-        return f"zookeeper://{login + '@' if login else ''}{self.places}{path}{query(params)}"
+        return f"zookeeper://{login + '@' if login else ''}{self.endpoints}{path}{query(params)}"
 
     def leaders(self) -> list[ZooKeeperServer]:
         """Return the nodes that call themselves the leader."""

@@ -76,7 +76,7 @@ def _stdin(data: bytes) -> bytes:
     return bytes(written)
 
 
-class Place:
+class Sandbox:
     """A directory with files, and programs on its PATH, to run commands in."""
 
     def __init__(self, directory: Path) -> None:

@@ -16,7 +16,7 @@ from cronlock.crontab.wrapping import Options, wrap
 from labs.debian import cronie
 from labs.machines import SHARED, Fleet, Machine
 from labs.servers.process import eventually, need
-from tests.crontab.cron import SHOW, STAND_IN, TAKE, Place
+from tests.crontab.cron import SHOW, STAND_IN, TAKE, Sandbox
 from tests.crontab.examples import BASH_LINES, LINES
 from tests.crontab.test_corpus import _CASES as CASES
 from tests.crontab.test_corpus import _parse as parse_lines
@@ -52,8 +52,8 @@ def test_real_cron_runs_the_same(cron: str, shell: str, tmp_path: Path) -> None:
     mails = _mails_of(cron, tmp_path, before.jobs, after.jobs)
     for old in before.jobs:
         line = before.lines[old.number - 1]
-        place = Place(tmp_path / f"model{old.number}")
-        foretold = place.run(old, cronie=cron == "cronie")[1].replace(bytes(place.work), b"HOME")
+        sandbox = Sandbox(tmp_path / f"model{old.number}")
+        foretold = sandbox.run(old, cronie=cron == "cronie")[1].replace(bytes(sandbox.work), b"HOME")
         if cron == "cronie":
             foretold = foretold.replace(b"\r", b"")  # It leaves them out of its mails.
         mailed, wrapped = mails(old.number)
@@ -159,8 +159,8 @@ def _fire(machine: Machine, command: list[str], shared: Path, cases: dict[str, J
 
 
 _FILES = """
-for place; do
-    mkdir -p "$place/sub" && cd "$place" && for each in a.txt b.txt sub/c.txt; do echo "$each" >"$each"; done
+for sandbox; do
+    mkdir -p "$sandbox/sub" && cd "$sandbox" && for each in a.txt b.txt sub/c.txt; do echo "$each" >"$each"; done
 done
 """
 

@@ -14,7 +14,7 @@ from cronlock.crontab.lines import Crontab, end_of_command, parse, unescape
 from cronlock.crontab.shell import plain_words, quote
 from cronlock.crontab.wrapping import Options, wrap
 from labs.servers.process import need
-from tests.crontab.cron import Place, hand
+from tests.crontab.cron import Sandbox, hand
 from tests.crontab.examples import BASH_LINES, LINES
 
 _SHELLS = {"/bin/sh": LINES, "/bin/dash": LINES, "/bin/bash": LINES + BASH_LINES}
@@ -36,7 +36,7 @@ def test_examples_do_the_same(shell: str, cronie: bool, tmp_path: Path) -> None:
     before, after = _crontabs(f"SHELL={shell}\nX='x y'\n{_SHELLS[shell]}")
     assert len(before.jobs) >= 60
     for index, (old, new) in enumerate(zip(before.jobs, after.jobs)):
-        first, second = Place(tmp_path / f"{index}-old"), Place(tmp_path / f"{index}-new")
+        first, second = Sandbox(tmp_path / f"{index}-old"), Sandbox(tmp_path / f"{index}-new")
         expected = first.run(old, cronie=cronie)
         status, output = second.run(new, cronie=cronie)
         found = status, _neutral(output, second, first)
@@ -50,8 +50,8 @@ def test_examples_do_the_same(shell: str, cronie: bool, tmp_path: Path) -> None:
         assert second.wrapped.read_text() == "called\n", line
 
 
-def _neutral(output: bytes, place: Place, other: Place) -> bytes:
-    return output.replace(bytes(place.work.parent), bytes(other.work.parent))
+def _neutral(output: bytes, sandbox: Sandbox, other: Sandbox) -> bytes:
+    return output.replace(bytes(sandbox.work.parent), bytes(other.work.parent))
 
 
 def _is_about_the_line(output: bytes) -> bool:
@@ -111,6 +111,6 @@ CRONLOCK_CONFIG={tmp_path}/empty.conf
         Options(prefix="tab", program=f"{shlex.quote(sys.executable)} -m cronlock", period=7200),
     )
     (job,) = parse(wrapped.text, "tab", system=False).jobs
-    place = Place(tmp_path / "place")
-    assert place.run(job) == (3, b"<one>\n<two % three>\n1:[tab.show]\n")
-    assert place.run(job) == (0, b"")
+    sandbox = Sandbox(tmp_path / "sandbox")
+    assert sandbox.run(job) == (3, b"<one>\n<two % three>\n1:[tab.show]\n")
+    assert sandbox.run(job) == (0, b"")

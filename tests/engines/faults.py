@@ -367,7 +367,7 @@ class Strangers(Nodes):
         for ask in asks:
             with pytest.raises(ForeignValue, match=r"^[^\n]*nothing was changed: [^\n]*$") as caught:
                 ask()
-            assert str(caught.value).startswith(f"{a.place(key)}: {said}")
+            assert str(caught.value).startswith(f"{a.location(key)}: {said}")
         assert hooks.kept(key) == before
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from labs.machines import SHARED, Fleet, Machine
 from labs.servers.kinds import MAKERS
-from labs.servers.process import Place, eventually
+from labs.servers.process import Site, eventually
 
 _TIMES = int(os.environ.get("CRONLOCK_TAKEOVERS", "1"))
 _NODES = 10
@@ -73,7 +73,7 @@ class Scene:
         self._environ: dict[str, str] = {}
         self.url = f"file://{SHARED}/leases"
         if kind in _SERVERS:
-            self.server = _SERVERS[kind](place=Place(home.address, home.way_in))
+            self.server = _SERVERS[kind](site=Site(home.address, home.way_in))
             self.server.launch()
             self.url, self._environ = self.server.url(), getattr(self.server, "environ", {})
         self.nodes = [self._new_node() for _ in range(_NODES)]

@@ -90,7 +90,7 @@ def test_owner_of_bytes_that_are_no_text() -> None:
 def test_hold_without_end(tmp_path: Path) -> None:
     """A key's file with a time that cannot be counted with is not cronlock's."""
     store = FileStore(str(tmp_path), 1.0)
-    Path(store.place("k")).write_bytes(encode_slot(Slot(number=1, hold_until=1e20, key="k")))
+    Path(store.location("k")).write_bytes(encode_slot(Slot(number=1, hold_until=1e20, key="k")))
     with pytest.raises(ForeignValue, match="not a file of cronlock"):
         store.read("k", time.monotonic() + 1.0)
 
@@ -243,9 +243,9 @@ _ROW: tuple[Any, ...] = (1, b"0123456789abcdef", b"x", 0, 0, 0)
     ids=lambda row: f"{row!s:.60}",
 )
 def test_bad_row_of_mysql(row: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row of another shape, or with numbers that no column of cronlock's has, is a senseless answer."""
+    """A row of another shape, or with numbers that no column of cronlock's has, is an unexpected reply."""
     monkeypatch.setattr(Servers, "ask_once", lambda *_: [(0, []), (0, [row])])
-    with pytest.raises(BackendUnavailable, match="senseless"):
+    with pytest.raises(BackendUnavailable, match="unexpected reply"):
         open_backend("mysql://u@h/d", 5.0).acquire(make_claim("k"))
 
 
@@ -255,15 +255,15 @@ def test_bad_number_of_mysql(column: object, monkeypatch: pytest.MonkeyPatch) ->
     empty, written = (1, None, None, None, None, 0), (column, 1, 1)
     rows = {True: empty, False: written}
     monkeypatch.setattr(Servers, "ask_once", lambda _, texts, __: [(1, [rows["c.record" in text]]) for text in texts])
-    with pytest.raises(BackendUnavailable, match="senseless"):
+    with pytest.raises(BackendUnavailable, match="unexpected reply"):
         open_backend("mysql://u@h/d", 5.0).acquire(make_claim("k"))
 
 
 @pytest.mark.parametrize("names", [[b"a", b"c", b"b"], [b"a", 5], [b"a", None], [b"a", b"a"]])
 def test_list_of_mysql_that_goes_round(names: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names that are none, or do not come in order, are a senseless answer; they might never end."""
+    """Names that are none, or do not come in order, are an unexpected reply; they might never end."""
     monkeypatch.setattr(Servers, "ask_once", lambda *_: [(0, [(name,) for name in names])])
-    with pytest.raises(BackendUnavailable, match="senseless"):
+    with pytest.raises(BackendUnavailable, match="unexpected reply"):
         list(open_backend("mysql://u@h/d", 5.0).keys())
 
 

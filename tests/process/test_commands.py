@@ -13,10 +13,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from labs.servers.redis import RedisServer
 
+from .backends import RECORDING, VARIOUS, VARIOUS_WITH_SERVER, Backend, on
+from .backends import backend_fixture as backend_fixture
+from .backends import servers_fixture as servers_fixture
 from .looking import SCHEMA, call, shown
-from .places import RECORDING, VARIOUS, VARIOUS_WITH_SERVER, Place, on
-from .places import place_fixture as place_fixture
-from .places import servers_fixture as servers_fixture
 from .support import Node, Started, children, wait_until
 
 
@@ -32,9 +32,9 @@ def end_run(node: Node, started: Started) -> None:
 
 
 @RECORDING
-def test_status_follows_a_key(place: Place) -> None:
+def test_status_follows_a_key(backend: Backend) -> None:
     """From free over running to held: each state, with who and how it ended."""
-    node = place.node
+    node = backend.node
     assert shown(node, "job")["job"]["state"] == "free"
     holder = hold(node, "--min-hold", 600)
     running = shown(node, "job")["job"]
@@ -52,9 +52,9 @@ def test_status_follows_a_key(place: Place) -> None:
 
 
 @RECORDING
-def test_status_of_the_dead(place: Place) -> None:
+def test_status_of_the_dead(backend: Backend) -> None:
     """A run that died is lapsed, until the next one makes history of it."""
-    node = place.node
+    node = backend.node
     holder = node.hold("--ttl", 3, "--min-hold", 0)
     family = [holder.pid, *holder.guards, *children(holder.guard)]
     # All stopped before one is killed, and the command first: one that dies has others end.
@@ -70,13 +70,13 @@ def test_status_of_the_dead(place: Place) -> None:
 
 
 @on("redis")
-def test_status_beside_what_is_foreign(place: Place) -> None:
+def test_status_beside_what_is_foreign(backend: Backend) -> None:
     """What somebody else put in the place of one key hides no other; a line and the status tell of it."""
-    assert isinstance(place.server, RedisServer)
-    node = place.node
+    assert isinstance(backend.server, RedisServer)
+    node = backend.node
     assert node.run("--", "true").status == 0
     prefix = node.backend.partition("prefix=")[2]
-    with place.server.client() as client:
+    with backend.server.client() as client:
         client.hset(f"{prefix}:alien", "colour", "green")
     for options in ((), ("--json",), ("--prometheus",)):
         status, out, err = call(node, "status", *options)
@@ -87,9 +87,9 @@ def test_status_beside_what_is_foreign(place: Place) -> None:
 
 
 @on("sqs")
-def test_commands_that_need_records(place: Place) -> None:
+def test_commands_that_need_records(backend: Backend) -> None:
     """Where no record is kept each command refuses in one line; whether a key is held or free `status` can say."""
-    node = place.node
+    node = backend.node
     holder = hold(node)
     for words in (["history", "job"], ["release", "--force", "job"]):
         status, out, err = call(node, *words)
@@ -104,18 +104,18 @@ def test_commands_that_need_records(place: Place) -> None:
 
 
 @on("sqs")
-def test_options_that_need_records(place: Place) -> None:
+def test_options_that_need_records(backend: Backend) -> None:
     """A standby and a run that ignores a hold are refused before anything runs."""
     for option in (("--standby", 60), ("--ignore-hold",)):
-        done = place.node.run(*option, "--", "echo", "ran")
+        done = backend.node.run(*option, "--", "echo", "ran")
         assert (done.status, done.out, len(done.messages)) == (64, "", 1), done.err
         assert done.err.startswith(f"cronlock: job: {option[0]}: this backend cannot tell "), done.err
 
 
 @VARIOUS
-def test_history_of_many_runs(place: Place) -> None:
+def test_history_of_many_runs(backend: Backend) -> None:
     """Twenty runs and no more, the newest first, in JSON by the schema and as a table."""
-    node = place.node
+    node = backend.node
     for number in range(23):
         assert node.run("--min-hold", 0, "--", "sh", "-c", f"exit {number}").status == number
     status, out, err = call(node, "history", "--json", "job")
@@ -129,9 +129,9 @@ def test_history_of_many_runs(place: Place) -> None:
 
 
 @VARIOUS
-def test_a_short_job_that_could_not_start_is_in_the_history(place: Place) -> None:
+def test_a_short_job_that_could_not_start_is_in_the_history(backend: Backend) -> None:
     """So is one that --timeout stopped."""
-    node = place.node
+    node = backend.node
     assert node.run("--", "no-such-program").status == 127
     assert node.run("--timeout", 0.2, "--min-hold", 0, "--", "sleep", 60).status == 124
     runs = json.loads(call(node, "history", "--json", "job")[1])["runs"]
@@ -139,9 +139,9 @@ def test_a_short_job_that_could_not_start_is_in_the_history(place: Place) -> Non
 
 
 @VARIOUS
-def test_check_alarms_and_calms_down(place: Place) -> None:
+def test_check_alarms_and_calms_down(backend: Backend) -> None:
     """Critical without a success, OK after one, critical again as time goes by, and UNKNOWN for nonsense."""
-    node = place.node
+    node = backend.node
     status, out, err = call(node, "check", "job", "--max-age", "1h")
     assert (status, err) == (2, "")
     assert out == "CRONLOCK CRITICAL - job: no successful run on record (limit 1h00m) | 'job'=U;;3600;0;\n"
@@ -162,9 +162,9 @@ def test_check_alarms_and_calms_down(place: Place) -> None:
 
 
 @VARIOUS
-def test_check_of_a_run_under_way(place: Place) -> None:
+def test_check_of_a_run_under_way(backend: Backend) -> None:
     """A run under way counts with --max-run, as long as it is not older."""
-    node = place.node
+    node = backend.node
     holder = hold(node)
     assert call(node, "check", "job", "--max-age", "1h")[0] == 2
     assert call(node, "check", "job", "--max-age", "1h", "--max-run", "1h")[0] == 0
@@ -174,12 +174,12 @@ def test_check_of_a_run_under_way(place: Place) -> None:
 
 
 @VARIOUS_WITH_SERVER
-def test_a_server_that_does_not_answer(place: Place) -> None:
+def test_a_server_that_does_not_answer(backend: Backend) -> None:
     """Each command says so in its own way, within the time limit."""
-    assert place.server is not None
-    node = place.node
+    assert backend.server is not None
+    node = backend.node
     output = node.directory / "metrics.prom"
-    place.server.pause()
+    backend.server.pause()
     try:
         limit = ("--backend-timeout", 0.5)
         for words in (["status", "job"], ["history", "job"], ["release", "--force", "job"]):
@@ -191,13 +191,13 @@ def test_a_server_that_does_not_answer(place: Place) -> None:
         assert call(node, "status", "--prometheus", "job", "--output", output, *limit)[0] == 69
         assert "cronlock_up 0" in output.read_text()
     finally:
-        place.server.resume()
+        backend.server.resume()
 
 
 @VARIOUS
-def test_metrics_in_a_file(place: Place) -> None:
+def test_metrics_in_a_file(backend: Backend) -> None:
     """--output replaces the file as a whole; Prometheus' parser reads what it has."""
-    node = place.node
+    node = backend.node
     output = node.directory / "metrics.prom"
     assert node.run("--min-hold", 600, "--", "sh", "-c", "exit 3").status == 3
     for _ in range(2):
@@ -213,9 +213,9 @@ def test_metrics_in_a_file(place: Place) -> None:
 
 
 @RECORDING
-def test_release_of_a_hold(place: Place) -> None:
+def test_release_of_a_hold(backend: Backend) -> None:
     """The hold ends, and it says whose it was."""
-    node = place.node
+    node = backend.node
     assert call(node, "release", "--force", "job")[:2] == (1, "job: free; nothing to release\n")
     assert node.run("--min-hold", 600, "--", "true").status == 0
     status, out, err = call(node, "release", "job")
@@ -228,9 +228,9 @@ def test_release_of_a_hold(place: Place) -> None:
 
 
 @RECORDING
-def test_release_of_a_run(place: Place) -> None:
+def test_release_of_a_run(backend: Backend) -> None:
     """The run that has the key is stopped as for any lost lease, and nobody in standby does it again."""
-    node = place.node
+    node = backend.node
     holder = hold(node, "--min-hold", 600)
     standby = node.start("--ttl", 10, "--standby", 300, "--skip-status", 9, "-v", "--", "echo", "ran")
     standby.hears("standing by")
@@ -244,9 +244,9 @@ def test_release_of_a_run(place: Place) -> None:
 
 
 @VARIOUS
-def test_outcome_log(place: Place) -> None:
+def test_outcome_log(backend: Backend) -> None:
     """With --log-format json one line per run and per skip says how it went."""
-    node = place.node
+    node = backend.node
     options = ("--log-format", "json", "--min-hold", 600)
     lines = [json.loads(line) for line in node.run(*options, "--", "sh", "-c", "exit 3").messages]
     (ran,) = lines
@@ -263,9 +263,9 @@ def test_outcome_log(place: Place) -> None:
 
 
 @VARIOUS
-def test_drift_is_warned_of(place: Place) -> None:
+def test_drift_is_warned_of(backend: Backend) -> None:
     """A run that finds another program or another ttl before it says so, and status does."""
-    node = place.node
+    node = backend.node
     assert node.run("--ttl", 10, "--min-hold", 0, "--", "true").err == ""
     assert node.run("--ttl", 10, "--min-hold", 0, "--", "true").err == ""
     done = node.run("--ttl", 5, "--min-hold", 0, "--", "true")
@@ -278,19 +278,19 @@ def test_drift_is_warned_of(place: Place) -> None:
 
 
 @on("file")
-def test_jobs_of_one_shell_are_told_apart(place: Place) -> None:
+def test_jobs_of_one_shell_are_told_apart(backend: Backend) -> None:
     """Another script of the same shell is another program; the next release of one is not. No word is shown."""
     said = []
     for script in ("cd /releases/1101 2>/dev/null; true bill", "cd /releases/1102 2>/dev/null; true bill", "true pay"):
-        said.append(place.node.run("--min-hold", 0, "--", "sh", "-c", script).err)
+        said.append(backend.node.run("--min-hold", 0, "--", "sh", "-c", script).err)
     assert said[:2] == ["", ""]
     assert re.search(r"another program: sh\([0-9a-f]{6}\), now sh\([0-9a-f]{6}\);", said[2])
 
 
 @on("file")
-def test_bad_words(place: Place) -> None:
+def test_bad_words(backend: Backend) -> None:
     """Nonsense is one line and status 64, nonsense in the configuration one line and 78."""
-    node = place.node
+    node = backend.node
     for words in (
         ["status", "--json", "--prometheus"],
         ["status", "--state", "x"],
@@ -310,8 +310,8 @@ def test_bad_words(place: Place) -> None:
     "command", ["status", "history", "check", "pause", "resume", "stop", "release", "forget", "board", "doctor", "wrap"]
 )
 @on("file")
-def test_each_command_has_help(place: Place, command: str) -> None:
+def test_each_command_has_help(backend: Backend, command: str) -> None:
     """--help of each command is there and names its options."""
-    status, out, err = call(place.node, command, "--help")
+    status, out, err = call(backend.node, command, "--help")
     assert (status, err) == (0, "")
     assert out.startswith(f"Usage: cronlock {command} ")

@@ -26,10 +26,10 @@ from labs.servers.redis import RedisCluster, RedisSentinel, RedisServer
 from labs.servers.tls import tls
 from labs.servers.zookeeper import ZooKeeperEnsemble, ZooKeeperServer
 
+from .backends import EVERY, RECORDING, WITH_SERVER, Backend, on
+from .backends import backend_fixture as backend_fixture
+from .backends import servers_fixture as servers_fixture
 from .looking import call, shown
-from .places import EVERY, RECORDING, WITH_SERVER, Place, on
-from .places import place_fixture as place_fixture
-from .places import servers_fixture as servers_fixture
 from .support import Node
 from .test_commands import end_run, hold
 
@@ -87,9 +87,9 @@ def node_on(tmp_path: Path, url: str) -> Node:
 
 
 @RECORDING
-def test_a_backend_that_is_all_right(place: Place) -> None:
+def test_a_backend_that_is_all_right(backend: Backend) -> None:
     """A lease is proved to be had, nothing is wrong, and users' keys and the list of keys stay as they were."""
-    node = place.node
+    node = backend.node
     assert node.run("--min-hold", 600, "--", "true", key="mine").status == 0
     holder = hold(node)
     before = shown(node, "mine", "job")
@@ -109,9 +109,9 @@ def test_a_backend_that_is_all_right(place: Place) -> None:
 
 
 @EVERY
-def test_lines_for_people(place: Place) -> None:
+def test_lines_for_people(backend: Backend) -> None:
     """Each finding is a line, what to do is below it, and the last line sums up; no colors in a pipe."""
-    status, out, err = call(place.node, "doctor", "--ttl", "2s")
+    status, out, err = call(backend.node, "doctor", "--ttl", "2s")
     lines = out.splitlines()
     assert (status, err) == (1, "")
     assert all(line.startswith(("ok ", "note ", "WARNING ", " ")) for line in lines[:-1])
@@ -123,18 +123,18 @@ def test_lines_for_people(place: Place) -> None:
 
 
 @EVERY
-def test_a_ttl_that_the_backend_cannot_keep(place: Place) -> None:
+def test_a_ttl_that_the_backend_cannot_keep(backend: Backend) -> None:
     """It is wrong, says what can be kept, and the rest is looked at all the same."""
-    report = Report(place.node, "--ttl", "0.5s")
+    report = Report(backend.node, "--ttl", "0.5s")
     assert report.level("ttl") == "bad"
     assert report.one("ttl")["remedy"].startswith("set --ttl to ")
     assert report.level("lease") == "ok"
 
 
 @on("sqs")
-def test_a_backend_without_records(place: Place) -> None:
+def test_a_backend_without_records(backend: Backend) -> None:
     """A lease is proved to be had where nothing else can be told, and a run that goes on is left alone."""
-    node = place.node
+    node = backend.node
     holder = hold(node)
     report = Report(node)
     assert (report.bad(), report.level("lease"), report.level("records")) == ([], "ok", "note")
@@ -143,11 +143,11 @@ def test_a_backend_without_records(place: Place) -> None:
 
 
 @EVERY
-def test_two_at_once(place: Place) -> None:
+def test_two_at_once(backend: Backend) -> None:
     """Two doctors on one machine do not take each other's probe for something wrong."""
     words = [sys.executable, "-m", "cronlock", "doctor", "--json"]
-    assert place.node.run("--", "true").status == 0
-    both = [place.node.spawn(words) for _ in range(2)]
+    assert backend.node.run("--", "true").status == 0
+    both = [backend.node.spawn(words) for _ in range(2)]
     for started in both:
         assert started.wait() in (0, 1)
         levels = {finding["name"]: finding["level"] for finding in json.loads(started.out)["findings"]}
@@ -155,16 +155,16 @@ def test_two_at_once(place: Place) -> None:
 
 
 @WITH_SERVER
-def test_a_server_that_hangs(place: Place) -> None:
+def test_a_server_that_hangs(backend: Backend) -> None:
     """One finding, after the time limit of a request, and no more is asked."""
-    assert place.server is not None
-    place.server.pause()
+    assert backend.server is not None
+    backend.server.pause()
     try:
         began = time.monotonic()
-        report = Report(place.node, "--backend-timeout", "1s")
+        report = Report(backend.node, "--backend-timeout", "1s")
         took = time.monotonic() - began
     finally:
-        place.server.resume()
+        backend.server.resume()
     assert report.bad() == ["answer"]
     assert "no answer in time" in report.one("answer")["text"]
     # Each further request would have cost another second of it.

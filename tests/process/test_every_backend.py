@@ -6,9 +6,9 @@ import os
 import signal
 import time
 
-from .places import EVERY, RECORDING, VARIOUS, WITH_SERVER, Place, on
-from .places import place_fixture as place_fixture
-from .places import servers_fixture as servers_fixture
+from .backends import EVERY, RECORDING, VARIOUS, WITH_SERVER, Backend, on
+from .backends import backend_fixture as backend_fixture
+from .backends import servers_fixture as servers_fixture
 from .support import Node, Tree, now, wait_stopped, wait_until
 
 #: Long enough for every backend and a busy machine.
@@ -17,9 +17,9 @@ _RACERS = 50
 
 
 @EVERY
-def test_one_of_fifty_runs(place: Place) -> None:
+def test_one_of_fifty_runs(backend: Backend) -> None:
     """Of fifty runs that race for one key exactly one runs, the others are silent skips."""
-    node = place.node
+    node = backend.node
     code = 'while [ ! -e go ]; do sleep 0.1; done; exec "$@"'
     line = node.line("--min-hold", 600, "--ttl", 60, "--backend-timeout", 60, "--", "echo", "ran")
     racers = [node.spawn(["sh", "-c", code, "sh", *line]) for _ in range(_RACERS)]
@@ -29,39 +29,39 @@ def test_one_of_fifty_runs(place: Place) -> None:
 
 
 @EVERY
-def test_second_start_right_after_a_short_job(place: Place) -> None:
+def test_second_start_right_after_a_short_job(backend: Backend) -> None:
     """A second start right after a job of a millisecond is a skip."""
-    assert place.node.run("--", "echo", "ran").out == "ran\n"
-    done = place.node.run("--skip-status", 9, "--", "echo", "ran")
+    assert backend.node.run("--", "echo", "ran").out == "ran\n"
+    done = backend.node.run("--skip-status", 9, "--", "echo", "ran")
     assert (done.status, done.out, done.err) == (9, "", "")
 
 
 @EVERY
-def test_no_hold(place: Place) -> None:
+def test_no_hold(backend: Backend) -> None:
     """Without a hold the key is free as soon as the job ended."""
     for _ in range(3):
-        assert place.node.run("--min-hold", 0, "--", "echo", "ran").out == "ran\n"
+        assert backend.node.run("--min-hold", 0, "--", "echo", "ran").out == "ran\n"
 
 
 @EVERY
-def test_command_that_cannot_start_frees_the_key(place: Place) -> None:
+def test_command_that_cannot_start_frees_the_key(backend: Backend) -> None:
     """A command that is not there leaves no hold."""
-    assert place.node.run("--", "no-such-command").status == 127
-    assert place.node.run("--", "echo", "ran").out == "ran\n"
+    assert backend.node.run("--", "no-such-command").status == 127
+    assert backend.node.run("--", "echo", "ran").out == "ran\n"
 
 
 @RECORDING
-def test_fences_grow(place: Place) -> None:
+def test_fences_grow(backend: Backend) -> None:
     """Each run has a larger fence than the one before."""
-    fences = [int(place.node.run("--min-hold", 0, "--", "sh", "-c", "echo $CRONLOCK_FENCE").out) for _ in range(4)]
+    fences = [int(backend.node.run("--min-hold", 0, "--", "sh", "-c", "echo $CRONLOCK_FENCE").out) for _ in range(4)]
     assert fences == sorted(set(fences))
 
 
 # On Redis: test_leases.
 @on("file", "memcached", "zookeeper", "etcd", "postgresql", "mysql", "dynamodb", "s3", "sqs")
-def test_job_longer_than_three_ttls(place: Place) -> None:
+def test_job_longer_than_three_ttls(backend: Backend) -> None:
     """A job longer than three ttls keeps its lease, another run skips until it ends; then it is free."""
-    node = place.node
+    node = backend.node
     began = now()
     started = node.hold("--ttl", 2, "--min-hold", 0, then="exit 5")
     while now() < began + 6.5:
@@ -73,9 +73,9 @@ def test_job_longer_than_three_ttls(place: Place) -> None:
 
 
 @VARIOUS
-def test_sigkill_of_the_wrapper(place: Place) -> None:
+def test_sigkill_of_the_wrapper(backend: Backend) -> None:
     """After SIGKILL of the wrapper all of the command is gone before another run starts."""
-    node = place.node
+    node = backend.node
     tree = Tree(node.directory / "tree")
     started = node.start_ready("--ttl", 4, "--min-hold", 0, "--", *tree.command)
     started.signal(signal.SIGKILL)
@@ -85,9 +85,9 @@ def test_sigkill_of_the_wrapper(place: Place) -> None:
 
 # On Redis and file: test_trees.
 @on("memcached", "zookeeper")
-def test_sigstop_of_the_wrapper(place: Place) -> None:
+def test_sigstop_of_the_wrapper(backend: Backend) -> None:
     """A wrapper that stays stopped loses the command before another run starts."""
-    node = place.node
+    node = backend.node
     tree = Tree(node.directory / "tree")
     started = node.start_ready("--ttl", 4, "--min-hold", 0, "--", *tree.command)
     started.signal(signal.SIGSTOP)
@@ -107,24 +107,24 @@ def next_run_finds_none(node: Node, tree: Tree, ttl: float) -> None:
 
 
 @WITH_SERVER
-def test_server_that_hangs(place: Place) -> None:
+def test_server_that_hangs(backend: Backend) -> None:
     """A server that takes requests and answers none: the command is dead before the ttl is over, status 75.
 
     cronlock stays a second at most behind that, whatever the limit of a request; who asks only then has an answer
     within twice that limit, status 69.
     """
-    assert place.server is not None
-    tree = Tree(place.node.directory / "tree")
-    started = place.node.start_ready("--ttl", _TTL, "--backend-timeout", 9, "--", *tree.command)
-    place.server.pause()
+    assert backend.server is not None
+    tree = Tree(backend.node.directory / "tree")
+    started = backend.node.start_ready("--ttl", _TTL, "--backend-timeout", 9, "--", *tree.command)
+    backend.server.pause()
     paused_at = now()
     try:
         assert started.wait() == 75
         ended_at = now()
-        another = place.node.run("--backend-timeout", 1.5, "--", "echo", "ran")
+        another = backend.node.run("--backend-timeout", 1.5, "--", "echo", "ran")
         answered_at = now()
     finally:
-        place.server.resume()
+        backend.server.resume()
     assert tree.alive() == []
     assert tree.last_beat() < paused_at + _TTL
     assert len(started.messages) == 1, started.err
@@ -137,14 +137,14 @@ def test_server_that_hangs(place: Place) -> None:
 
 # The services of AWS do not restart, and their emulators forget everything then.
 @on("redis", "zookeeper", "etcd", "postgresql", "mysql")
-def test_server_that_restarts_with_its_data(place: Place) -> None:
+def test_server_that_restarts_with_its_data(backend: Backend) -> None:
     """A server that is killed and started again within the ttl leaves the job undisturbed."""
-    assert place.server is not None
-    node = place.node
+    assert backend.server is not None
+    node = backend.node
     # ZooKeeper lets a session of 20 ticks live at most: 10 s with the tick of the tests.
     started = node.hold("--ttl", 10, "--min-hold", 0, "--backend-timeout", 2, then="exit 5")
-    place.server.kill()
-    place.server.start()
+    backend.server.kill()
+    backend.server.start()
     # Two renewals fall into it, whatever was lost with the connection.
     time.sleep(6)
     assert node.run("--skip-status", 9, "--", "echo", "ran").status == 9
@@ -153,36 +153,36 @@ def test_server_that_restarts_with_its_data(place: Place) -> None:
 
 
 @on("redis", "zookeeper", "etcd", "postgresql", "mysql")
-def test_server_that_is_away_as_the_command_ends(place: Place) -> None:
+def test_server_that_is_away_as_the_command_ends(backend: Backend) -> None:
     """The end of the run is on record as soon as the server is back: nobody has to wait for its lease to lapse."""
-    assert place.server is not None
-    node = place.node
+    assert backend.server is not None
+    node = backend.node
     # Asked again for twice that long.
     started = node.hold("--ttl", 30, "--min-hold", 0, "--backend-timeout", 30, then="touch gone; exit 5")
-    place.server.kill()
+    backend.server.kill()
     node.finish()
     wait_until((node.directory / "gone").exists, "the command ends")
-    place.server.start()
+    backend.server.start()
     assert (started.wait(), started.err) == (5, "")
     assert node.run("--skip-status", 9, "--", "echo", "ran").out == "ran\n"
 
 
 @on("memcached")
-def test_server_that_restarts_without_its_data(place: Place) -> None:
+def test_server_that_restarts_without_its_data(backend: Backend) -> None:
     """A memcached that is restarted forgot the lease: the command is stopped, and no other starts meanwhile."""
-    assert place.server is not None
-    tree = Tree(place.node.directory / "tree")
-    started = place.node.start_ready("--ttl", _TTL, "--min-hold", 0, "--", *tree.command)
-    place.server.kill()
-    place.server.start()
-    next_run_finds_none(place.node, tree, _TTL)
+    assert backend.server is not None
+    tree = Tree(backend.node.directory / "tree")
+    started = backend.node.start_ready("--ttl", _TTL, "--min-hold", 0, "--", *tree.command)
+    backend.server.kill()
+    backend.server.start()
+    next_run_finds_none(backend.node, tree, _TTL)
     assert started.wait() == 75
 
 
 @EVERY
-def test_holder_that_ends_while_others_look(place: Place) -> None:
+def test_holder_that_ends_while_others_look(backend: Backend) -> None:
     """From lease to hold there is no gap: runs that look while the holder ends are skips."""
-    node = place.node
+    node = backend.node
     holder = node.hold("--ttl", 30, "--min-hold", 60)
     others = [node.start("--skip-status", 9, "--", "echo", "ran") for _ in range(4)]
     node.finish()

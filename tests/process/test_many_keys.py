@@ -10,17 +10,17 @@ from pathlib import Path
 
 import jsonschema
 
+from .backends import RECORDING, Backend, on
+from .backends import backend_fixture as backend_fixture
+from .backends import servers_fixture as servers_fixture
 from .looking import SCHEMA, call, shown
-from .places import RECORDING, Place, on
-from .places import place_fixture as place_fixture
-from .places import servers_fixture as servers_fixture
 from .support import wait_until
 
 
 @on("file", "redis", "zookeeper", "etcd", "postgresql", "mysql", "dynamodb")
-def test_status_of_all_keys(place: Place) -> None:
+def test_status_of_all_keys(backend: Backend) -> None:
     """Without keys it lists all that were used, also for people."""
-    node = place.node
+    node = backend.node
     assert call(node, "status")[1] == "no key has been used yet\n"
     for key in ("billing", "a/b c%", "-rf"):
         assert node.run("--", "true", key=key).status == 0
@@ -46,18 +46,18 @@ def test_status_of_all_keys(place: Place) -> None:
 
 
 @on("memcached", "sqs")
-def test_status_where_keys_cannot_be_listed(place: Place) -> None:
+def test_status_where_keys_cannot_be_listed(backend: Backend) -> None:
     """memcached and SQS cannot list: a line says to name the keys."""
     for words in ((), ("jo*",)):
-        status, out, err = call(place.node, "status", *words)
+        status, out, err = call(backend.node, "status", *words)
         assert (status, out) == (64, "")
         assert "status: this backend cannot list keys; name them: cronlock status KEY..." in err
 
 
 @on("file")
-def test_the_watch_goes_on_without_the_backend(place: Place) -> None:
+def test_the_watch_goes_on_without_the_backend(backend: Backend) -> None:
     """What is wrong stands below the first line, above the last answer, until the next one."""
-    node = place.node
+    node = backend.node
     assert node.run("--min-hold", 600, "--", "true").status == 0
     leases, away = Path(node.backend.partition("://")[2]), node.directory / "away"
     watch = node.spawn([sys.executable, "-m", "cronlock", "status", "--watch"])
@@ -91,9 +91,9 @@ assert store.swap(key, cell, state.encode(aged), lease=None, hold=0.0, deadline=
 
 
 @RECORDING
-def test_forgotten_keys_are_gone(place: Place) -> None:
+def test_forgotten_keys_are_gone(backend: Backend) -> None:
     """What nobody used for long is removed, here and on the server; what is held or fresh stays, and is said to."""
-    node = place.node
+    node = backend.node
     for key, hold in (("old", 0), ("older", 0), ("fresh", 0), ("held", 600)):
         assert node.run("--min-hold", hold, "--", "true", key=key).status == 0
     for key in ("old", "older"):

@@ -14,18 +14,18 @@ import pytest
 from labs.servers.aws_gate import Gate
 from labs.servers.process import HOST
 
+from .backends import Backend, on
+from .backends import backend_fixture as backend_fixture
+from .backends import servers_fixture as servers_fixture
 from .looking import call
-from .places import Place, on
-from .places import place_fixture as place_fixture
-from .places import servers_fixture as servers_fixture
 
 SQS = on("sqs")
 
 
 @SQS
-def test_one_run_a_tick(place: Place) -> None:
+def test_one_run_a_tick(backend: Backend) -> None:
     """A second node that comes within the hold skips, and says no more than it knows."""
-    node = place.node
+    node = backend.node
     assert node.run("--", "echo", "ran").out == "ran\n"
     second = node.run("--verbose", "--", "echo", "ran")
     assert (second.status, second.out) == (0, "")
@@ -46,9 +46,9 @@ def test_one_run_a_tick(place: Place) -> None:
 
 
 @SQS
-def test_no_fence_is_told(place: Place) -> None:
+def test_no_fence_is_told(backend: Backend) -> None:
     """The command gets no fence, and messages name none."""
-    done = place.node.run("--verbose", "--", "sh", "-c", "echo ${CRONLOCK_FENCE-none}")
+    done = backend.node.run("--verbose", "--", "sh", "-c", "echo ${CRONLOCK_FENCE-none}")
     assert done.out == "none\n"
     assert "fence" not in done.err
 
@@ -68,9 +68,9 @@ class _Role(BaseHTTPRequestHandler):
 
 
 @SQS
-def test_credentials_that_go_end_no_run(place: Place) -> None:
+def test_credentials_that_go_end_no_run(backend: Backend) -> None:
     """A run whose credentials cannot be had anew goes on until its lease is over, and its status is the command's."""
-    node, token = place.node, place.node.directory / "token"
+    node, token = backend.node, backend.node.directory / "token"
     token.write_text("a-token")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         del node.environ[name]
@@ -102,9 +102,9 @@ def test_credentials_that_go_end_no_run(place: Place) -> None:
         (("--min-hold", "13h"), 64, "--min-hold (or half of --every): 46800 s is longer than SQS can keep"),
     ],
 )
-def test_runs_that_are_refused(place: Place, options: tuple[str, ...], status: int, said: str) -> None:
+def test_runs_that_are_refused(backend: Backend, options: tuple[str, ...], status: int, said: str) -> None:
     """What SQS cannot keep is refused in one line, and nothing runs."""
-    done = place.node.run(*options, "--", "echo", "ran")
+    done = backend.node.run(*options, "--", "echo", "ran")
     assert (done.status, done.out) == (status, "")
     assert said in done.err
     assert done.err.count("\n") == 1
@@ -119,20 +119,20 @@ def test_runs_that_are_refused(place: Place, options: tuple[str, ...], status: i
         (("check", "job", "--max-age", "1d"), 3),
     ],
 )
-def test_commands_that_are_refused(place: Place, command: tuple[str, ...], status: int) -> None:
+def test_commands_that_are_refused(backend: Backend, command: tuple[str, ...], status: int) -> None:
     """Commands that want a record say that there is none, whether the key is held or not."""
     for _ in range(2):
-        got, out, err = call(place.node, *command)
+        got, out, err = call(backend.node, *command)
         assert got == status
         assert "not supported by this backend, which keeps no records" in out + err
         assert (out + err).count("\n") == 1
-        assert place.node.run("--min-hold", 60, "--", "true").status == 0
+        assert backend.node.run("--min-hold", 60, "--", "true").status == 0
 
 
 @SQS
-def test_doctor_is_content(place: Place) -> None:
+def test_doctor_is_content(backend: Backend) -> None:
     """The doctor makes a queue of its own, which the next doctor finds, and finds nothing wrong."""
-    node = place.node
+    node = backend.node
     for expected in ("made queue", "exists already"):
         status, out, _ = call(node, "doctor", "--create", "--json")
         document = json.loads(out)
@@ -144,9 +144,9 @@ def test_doctor_is_content(place: Place) -> None:
 
 
 @SQS
-def test_doctor_without_its_queue(place: Place) -> None:
+def test_doctor_without_its_queue(backend: Backend) -> None:
     """Where queues are not made by runs, the doctor says how to make its own, and then how to make the keys'."""
-    node = place.node
+    node = backend.node
     node.environ["CRONLOCK_BACKEND"] = node.environ["CRONLOCK_BACKEND"].replace("create=yes", "create=no")
     status, out, _ = call(node, "doctor")
     assert status == 2
@@ -162,12 +162,12 @@ def test_doctor_without_its_queue(place: Place) -> None:
 
 
 @SQS
-def test_queues_that_may_not_be_made(place: Place) -> None:
+def test_queues_that_may_not_be_made(backend: Backend) -> None:
     """Where create=yes is not allowed, the run and the doctor name what is missing; keys with a queue go on."""
-    node = place.node
-    assert place.server is not None
+    node = backend.node
+    assert backend.server is not None
     assert node.run("--min-hold", "0", "--", "true").status == 0
-    with Gate(place.server.port, node.environ["AWS_SECRET_ACCESS_KEY"], service="sqs") as gate:
+    with Gate(backend.server.port, node.environ["AWS_SECRET_ACCESS_KEY"], service="sqs") as gate:
         gate.allowed = {action.partition(":")[2] for action in _allowed()} - {"CreateQueue"}
         url = re.sub(r"endpoint=[^&]*", f"endpoint={gate.endpoint}", node.environ["CRONLOCK_BACKEND"])
         node.environ["CRONLOCK_BACKEND"] = url

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from .places import RECORDING, VARIOUS, VARIOUS_WITH_SERVER, Place, on
-from .places import place_fixture as place_fixture
-from .places import servers_fixture as servers_fixture
+from .backends import RECORDING, VARIOUS, VARIOUS_WITH_SERVER, Backend, on
+from .backends import backend_fixture as backend_fixture
+from .backends import servers_fixture as servers_fixture
 from .support import Node, Started, children, is_alive, now, wait_until
 
 #: Long enough for every backend and a busy machine.
@@ -47,9 +47,9 @@ def kill_all_of(started: Started) -> None:
 
 
 @RECORDING
-def test_one_takes_over_from_the_dead(place: Place) -> None:
+def test_one_takes_over_from_the_dead(backend: Backend) -> None:
     """Of many in standby exactly one runs the job of a holder that died, the others leave when it ended."""
-    node = place.node
+    node = backend.node
     holder = hold(node, "--min-hold", 600)
     standbys = stand_by(node, "--min-hold", 600)
     kill_all_of(holder)
@@ -67,9 +67,9 @@ def test_one_takes_over_from_the_dead(place: Place) -> None:
 
 @VARIOUS
 @pytest.mark.parametrize("status", [0, 3])
-def test_all_leave_when_the_run_ended(place: Place, status: int) -> None:
+def test_all_leave_when_the_run_ended(backend: Backend, status: int) -> None:
     """A run that ends, well or badly, is not done again; whoever stood by is a skip that says so."""
-    node = place.node
+    node = backend.node
     holder = node.hold("--ttl", _TTL, "--min-hold", 0, then=f"exit {status}")
     standbys = stand_by(node, "--min-hold", 0)
     node.finish()
@@ -80,9 +80,9 @@ def test_all_leave_when_the_run_ended(place: Place, status: int) -> None:
 
 
 @VARIOUS
-def test_the_time_in_standby_ends(place: Place) -> None:
+def test_the_time_in_standby_ends(backend: Backend) -> None:
     """A run that goes on for longer than --standby is left alone."""
-    node = place.node
+    node = backend.node
     holder = hold(node)
     standby = node.run("--ttl", _TTL, "--standby", 2, "--skip-status", 9, "--", "echo", "ran")
     assert (standby.status, standby.out, standby.err) == (9, "", "")
@@ -91,9 +91,9 @@ def test_the_time_in_standby_ends(place: Place) -> None:
 
 
 @VARIOUS
-def test_a_free_key_needs_no_standby(place: Place) -> None:
+def test_a_free_key_needs_no_standby(backend: Backend) -> None:
     """Where nobody holds the key --standby changes nothing, and after a run that ended it is a plain skip."""
-    node = place.node
+    node = backend.node
     code = "echo ran $CRONLOCK_TAKEOVER"
     assert node.run("--standby", 300, "--", "sh", "-c", code).out == "ran\n"
     done = node.run("--standby", 300, "--skip-status", 9, "--", "sh", "-c", code)
@@ -101,9 +101,9 @@ def test_a_free_key_needs_no_standby(place: Place) -> None:
 
 
 @VARIOUS
-def test_who_comes_after_the_death_takes_over_at_once(place: Place) -> None:
+def test_who_comes_after_the_death_takes_over_at_once(backend: Backend) -> None:
     """Within the hold of a run whose lease lapsed already, only who stands by gets the key."""
-    node = place.node
+    node = backend.node
     kill_all_of(hold(node, "--min-hold", 600))
     died_at = now()
     wait_until(lambda: now() > died_at + _TTL + 4, "the lease lapsed")
@@ -113,9 +113,9 @@ def test_who_comes_after_the_death_takes_over_at_once(place: Place) -> None:
 
 
 @VARIOUS
-def test_a_command_that_could_not_start_is_taken_over(place: Place) -> None:
+def test_a_command_that_could_not_start_is_taken_over(backend: Backend) -> None:
     """A node that has the lease and not the program leaves the tick to those in standby."""
-    node = place.node
+    node = backend.node
     line = node.line("--ttl", _TTL, "--min-hold", 600, "--", "no-such-program")
     # Stopped after the lease, before the command: --jitter cannot do that, so the program is missing and slow to miss.
     assert node.spawn(line).wait() == 127
@@ -123,9 +123,9 @@ def test_a_command_that_could_not_start_is_taken_over(place: Place) -> None:
 
 
 @VARIOUS
-def test_signal_ends_a_standby(place: Place) -> None:
+def test_signal_ends_a_standby(backend: Backend) -> None:
     """TERM ends it at once, nothing ran, and the key is as it was."""
-    node = place.node
+    node = backend.node
     holder = hold(node, "--min-hold", 600)
     (standby,) = stand_by(node, count=1)
     standby.signal(signal.SIGTERM)
@@ -135,29 +135,29 @@ def test_signal_ends_a_standby(place: Place) -> None:
 
 
 @VARIOUS_WITH_SERVER
-def test_standby_without_a_server(place: Place) -> None:
+def test_standby_without_a_server(backend: Backend) -> None:
     """A server that is gone until the end of the standby: nothing runs, and a line says why."""
-    assert place.server is not None
-    node = place.node
+    assert backend.server is not None
+    node = backend.node
     holder = hold(node)
     standby = node.start(
         *("--ttl", _TTL, "--standby", 12, "--backend-timeout", 0.5, "--skip-status", 9, "-v", "--", "echo", "ran")
     )
     standby.hears("standing by for")
-    place.server.pause()
+    backend.server.pause()
     try:
         assert (standby.wait(), standby.out) == (9, "")
         assert "without an answer of the backend; nothing was run" in standby.err
     finally:
-        place.server.resume()
+        backend.server.resume()
     assert holder.wait() == 75
 
 
 @on("memcached")
-def test_a_server_that_lost_the_run(place: Place) -> None:
+def test_a_server_that_lost_the_run(backend: Backend) -> None:
     """A standby that finds no trace of the run says so, and its node does not start another beside that run."""
-    assert place.server is not None
-    node = place.node
+    assert backend.server is not None
+    node = backend.node
     # Renews after half a minute, so that it does not hear of it.
     holder = node.hold("--ttl", 90, "--min-hold", 0)
     # Another machine: the holder's own would remember it all the same.
@@ -166,7 +166,7 @@ def test_a_server_that_lost_the_run(place: Place) -> None:
     standby = node.start(*line, "--standby", 300, "-v", "--", "echo", "ran", env=elsewhere)
     standby.hears("standing by for")
     standby.signal(signal.SIGSTOP)
-    place.server.restart(keep_data=False)
+    backend.server.restart(keep_data=False)
     # So that it is up for longer than it takes from the standby's last look to the next run.
     time.sleep(5)
     standby.signal(signal.SIGCONT)
@@ -193,18 +193,18 @@ main()
 
 
 @VARIOUS_WITH_SERVER
-def test_on_error_run_is_not_beside_another(place: Place) -> None:
+def test_on_error_run_is_not_beside_another(backend: Backend) -> None:
     """A machine that slept between its lease and the start of the command must not run it without one."""
     words = ["run", "--key=job", "--ttl", "2", "--on-error", "run", "--", "echo", "ran"]
-    late = place.node.spawn([sys.executable, "-c", _LATE, *words])
+    late = backend.node.spawn([sys.executable, "-c", _LATE, *words])
     assert (late.wait(), late.out) == (69, ""), late.err
     assert "the lease expired before the command started; nothing was run" in late.err
 
 
 @VARIOUS
-def test_timeout_and_status_of_a_takeover(place: Place) -> None:
+def test_timeout_and_status_of_a_takeover(backend: Backend) -> None:
     """A takeover is a run like any other: --timeout stops it, and its status is the standby's own."""
-    node = place.node
+    node = backend.node
     holder = hold(node)
     line = ["--ttl", _TTL, "--standby", 300, "--timeout", 1, "-v", "--", "sh", "-c", "echo began; sleep 600"]
     standby = node.start(*line)

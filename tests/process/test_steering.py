@@ -8,10 +8,10 @@ from typing import Any
 
 from labs.proxy import Proxy
 
+from .backends import VARIOUS, Backend, on
+from .backends import backend_fixture as backend_fixture
+from .backends import servers_fixture as servers_fixture
 from .looking import call, shown
-from .places import VARIOUS, Place, on
-from .places import place_fixture as place_fixture
-from .places import servers_fixture as servers_fixture
 from .support import Node, Started, now
 from .test_commands import end_run, hold
 
@@ -39,9 +39,9 @@ def history(node: Node) -> list[dict[str, Any]]:
 
 
 @VARIOUS
-def test_pause_and_resume(place: Place) -> None:
+def test_pause_and_resume(backend: Backend) -> None:
     """A run under way goes on, no other starts, whoever looks is told who paused it and why; then it runs again."""
-    node = place.node
+    node = backend.node
     holder = hold(node, "--min-hold", 0)
     status, out, err = call(node, "pause", "job", "--for", "1h", "--reason", "a\x1b[31m migration")
     assert (status, err) == (0, "")
@@ -71,9 +71,9 @@ def test_pause_and_resume(place: Place) -> None:
 
 
 @on("redis")
-def test_pause_of_many(place: Place) -> None:
+def test_pause_of_many(backend: Backend) -> None:
     """Patterns and --all name keys that were used; a bad word is one line."""
-    node = place.node
+    node = backend.node
     assert "none was paused" in call(node, "pause", "--all")[1]
     for key in ("reports.daily", "reports.weekly", "billing"):
         assert node.run("--", "true", key=key).status == 0
@@ -96,16 +96,16 @@ def test_pause_of_many(place: Place) -> None:
 
 
 @on("memcached", "sqs")
-def test_what_cannot_be_paused(place: Place) -> None:
+def test_what_cannot_be_paused(backend: Backend) -> None:
     """Where nothing is kept, or not for ever, that is said."""
-    status, out, err = call(place.node, "pause", "job")
+    status, out, err = call(backend.node, "pause", "job")
     assert (status, out, len(err.splitlines())) == (64, "", 1)
 
 
 @on("file")
-def test_a_pause_that_is_over(place: Place) -> None:
+def test_a_pause_that_is_over(backend: Backend) -> None:
     """It ends by itself, and the outcome log says why a run was skipped before."""
-    node = place.node
+    node = backend.node
     assert call(node, "pause", "job", "--for", "3")[0] == 0
     line = json.loads(node.run("--log-format", "json", "--", "true").messages[0])
     assert (line["why"], line["outcome"]) == ("paused", "skipped")
@@ -122,9 +122,9 @@ while :; do sleep 0.1; done
 
 
 @VARIOUS
-def test_stop(place: Place) -> None:
+def test_stop(backend: Backend) -> None:
     """All of it dies, by KILL where it must; only then the key is free, into its hold, and no standby runs it again."""
-    node = place.node
+    node = backend.node
     assert call(node, "stop", "job")[:2] == (1, "job: no run in progress; nothing to stop\n")
     options = ("--ttl", 6, "--kill-after", 1, "--min-hold", 600)
     holder = node.start_ready(*options, "--", "sh", "-c", _STUBBORN)
@@ -147,18 +147,18 @@ def test_stop(place: Place) -> None:
 
 
 @on("redis", "zookeeper", "postgresql")
-def test_stop_of_a_run_that_looks_often(place: Place) -> None:
+def test_stop_of_a_run_that_looks_often(backend: Backend) -> None:
     """With --poll it hears of it long before it renews."""
-    node = place.node
+    node = backend.node
     holder = hold(node, "--ttl", 3000, "--poll", 0.2, "--min-hold", 0)
     assert call(node, "stop", "job")[0] == 0
     assert holder.wait() == 75
 
 
 @VARIOUS
-def test_stop_of_a_run_that_ends_by_itself(place: Place) -> None:
+def test_stop_of_a_run_that_ends_by_itself(backend: Backend) -> None:
     """Its own word counts; what is said while it is stopped is what happened."""
-    node = place.node
+    node = backend.node
     holder = hold(node, "--ttl", 600, "--min-hold", 0, "--poll", 500)
     assert call(node, "stop", "job", "--wait", 0)[0] == 3
     assert shown(node, "job")["job"]["stop"]["host"] == shown(node, "job")["job"]["run"]["host"]
@@ -167,12 +167,12 @@ def test_stop_of_a_run_that_ends_by_itself(place: Place) -> None:
 
 
 @on("redis", "postgresql")
-def test_stop_of_a_run_that_is_cut_off(place: Place) -> None:
+def test_stop_of_a_run_that_is_cut_off(backend: Backend) -> None:
     """It is told apart from one that ends: its lease lapses, and its guard has ended it by then."""
-    node = place.node
-    assert place.server is not None
-    with Proxy(place.server.port) as proxy:
-        node.environ["CRONLOCK_BACKEND"] = node.backend.replace(f":{place.server.port}", f":{proxy.port}")
+    node = backend.node
+    assert backend.server is not None
+    with Proxy(backend.server.port) as proxy:
+        node.environ["CRONLOCK_BACKEND"] = node.backend.replace(f":{backend.server.port}", f":{proxy.port}")
         holder = node.start_ready("--ttl", 5, "--backend-timeout", 1, "--min-hold", 0, "--", "sh", "-c", _STUBBORN)
         node.environ["CRONLOCK_BACKEND"] = node.backend
         proxy.drop_all()
@@ -191,9 +191,9 @@ _STEERED = on("redis", "zookeeper", "postgresql")
 
 
 @_STEERED
-def test_pause_of_a_fleet(place: Place) -> None:
+def test_pause_of_a_fleet(backend: Backend) -> None:
     """Once it returned no run starts, but for one that had the key by then; the tick after its end runs once."""
-    node = place.node
+    node = backend.node
     first = fire(node, "--min-hold", 0, "--wait", 30)
     first[0].wait()
     assert call(node, "pause", "job")[0] == 0
@@ -212,9 +212,9 @@ def test_pause_of_a_fleet(place: Place) -> None:
 
 
 @_STEERED
-def test_stop_beside_a_fleet_that_waits(place: Place) -> None:
+def test_stop_beside_a_fleet_that_waits(backend: Backend) -> None:
     """None of those who wait for the key starts before all of the run is dead, and then each in turn."""
-    node = place.node
+    node = backend.node
     holder = node.start_ready("--ttl", 6, "--kill-after", 1, "--min-hold", 0, "--", "sh", "-c", _STUBBORN)
     waiting = fire(node, "--wait", 600, "--min-hold", 0)
     status, out, _ = call(node, "stop", "job")
@@ -224,9 +224,9 @@ def test_stop_beside_a_fleet_that_waits(place: Place) -> None:
 
 
 @VARIOUS
-def test_attempts(place: Place) -> None:
+def test_attempts(backend: Backend) -> None:
     """What failed is run again by one that stands by, which is told so, as often as asked and no more."""
-    node = place.node
+    node = backend.node
     (node.directory / "log").touch()
     told = "echo $CRONLOCK_ATTEMPT $CRONLOCK_PREVIOUS_STATUS $CRONLOCK_TAKEOVER >>told"
     command = f"{_NOTES}; {told}; exit $((3 - $CRONLOCK_ATTEMPT))"
@@ -245,7 +245,7 @@ def test_attempts(place: Place) -> None:
 
 
 @on("file")
-def test_bad_words_about_attempts(place: Place) -> None:
+def test_bad_words_about_attempts(backend: Backend) -> None:
     """One line says what goes together and what a list is."""
     for words in (
         ("--standby-on", "failed"),
@@ -255,5 +255,5 @@ def test_bad_words_about_attempts(place: Place) -> None:
         ("--standby", 9, "--success-status", "0,x"),
         ("--standby", 9, "--success-status", ""),
     ):
-        done = place.node.run(*words, "--", "true")
+        done = backend.node.run(*words, "--", "true")
         assert (done.status, len(done.messages)) == (64, 1), done.err

@@ -189,7 +189,7 @@ def test_a_server_that_lost_the_run_is_no_end_of_it(scene: Scene) -> None:
     assert isinstance(answer, Conflict)
     assert answer.why == STATE_LOST
     scene.clock.advance(1.0)
-    watermark = Watermarks(str(scene.folder), registry.place("memory://here"), "k", scene.clock).recall()
+    watermark = Watermarks(str(scene.folder), registry.location("memory://here"), "k", scene.clock).recall()
     assert watermark is not None
     assert watermark.fence == scene.conflict.fence
     assert watermark.age >= scene.clock.now() - began - 0.001

@@ -62,11 +62,11 @@ def test_unknown_parameter_and_missing_host_are_refused() -> None:
 
 def test_location_differs_by_database_and_prefix_not_by_password() -> None:
     """A watermark belongs to one key on one server."""
-    assert registry.place("redis://a:b@h/1") == registry.place("redis://h/1")
-    assert len({registry.place(f"redis://h/{end}") for end in ("1", "2", "1?prefix=x")}) == 3
+    assert registry.location("redis://a:b@h/1") == registry.location("redis://h/1")
+    assert len({registry.location(f"redis://h/{end}") for end in ("1", "2", "1?prefix=x")}) == 3
     ends = ("", "?region=eu-west-1", "?region=us-east-1", "?endpoint=http://h", "?table=other", "?account=123456789012")
-    assert len({registry.place(f"dynamodb://t{end}") for end in ends}) == len(ends)
-    assert registry.place("dynamodb://t?create=yes") == registry.place("dynamodb://t")
+    assert len({registry.location(f"dynamodb://t{end}") for end in ends}) == len(ends)
+    assert registry.location("dynamodb://t?create=yes") == registry.location("dynamodb://t")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_password_that_was_not_escaped_is_in_no_message(text: str) -> None:
     """Whatever its parts were taken for."""
     shown = ""
     try:
-        shown = str(URL(text)) + registry.place(text)
+        shown = str(URL(text)) + registry.location(text)
         registry.open_backend(text, 1.0).close()
     except ConfigError as error:
         shown += str(error)

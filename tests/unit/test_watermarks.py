@@ -14,12 +14,12 @@ from cronlock.lease.vocabulary import HELD, RETENTION, STATE_LOST, Claim, Confli
 from cronlock.lease.watermarks import Watermarks
 from cronlock.testing.simulated import SimulatedClock
 
-PLACE = "redis://h cronlock"
+LOCATION = "redis://h cronlock"
 
 
 def see(folder: Path, clock: SimulatedClock, conflict: Conflict) -> None:
     """Let a run of key `k` get `conflict` for an answer."""
-    watermarks = Watermarks(str(folder), PLACE, "k", clock)
+    watermarks = Watermarks(str(folder), LOCATION, "k", clock)
     watermarks.recall()
     watermarks.remember(conflict)
     assert watermarks.problem is None
@@ -27,7 +27,7 @@ def see(folder: Path, clock: SimulatedClock, conflict: Conflict) -> None:
 
 def seen(folder: Path, clock: SimulatedClock) -> Watermark:
     """Return what is remembered of key `k`."""
-    watermark = Watermarks(str(folder), PLACE, "k", clock).recall()
+    watermark = Watermarks(str(folder), LOCATION, "k", clock).recall()
     assert watermark is not None
     return watermark
 
@@ -35,12 +35,12 @@ def seen(folder: Path, clock: SimulatedClock) -> Watermark:
 def test_a_watermark_is_remembered_by_the_next_process(tmp_path: Path) -> None:
     """Fence and age; nothing of another key or place."""
     clock = SimulatedClock()
-    assert Watermarks(str(tmp_path), PLACE, "k", clock).recall() is None
+    assert Watermarks(str(tmp_path), LOCATION, "k", clock).recall() is None
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
     clock.advance(5)
     watermark = seen(tmp_path, clock)
     assert (watermark.fence, watermark.age, watermark.loss_noticed_ago) == (7, 5.0, None)
-    assert Watermarks(str(tmp_path), PLACE, "other", clock).recall() is None
+    assert Watermarks(str(tmp_path), LOCATION, "other", clock).recall() is None
     assert Watermarks(str(tmp_path), "redis://h2 cronlock", "k", clock).recall() is None
 
 
@@ -48,11 +48,11 @@ def test_forget(tmp_path: Path) -> None:
     """Forgetting removes this key's watermark alone, and may be repeated."""
     clock = SimulatedClock()
     for key in ("k", "other"):
-        Watermarks(str(tmp_path), PLACE, key, clock).remember(Conflict(HELD, remaining=1.0, fence=7))
+        Watermarks(str(tmp_path), LOCATION, key, clock).remember(Conflict(HELD, remaining=1.0, fence=7))
     for _ in range(2):
-        Watermarks(str(tmp_path), PLACE, "k", clock).forget()
-    assert Watermarks(str(tmp_path), PLACE, "k", clock).recall() is None
-    assert Watermarks(str(tmp_path), PLACE, "other", clock).recall() is not None
+        Watermarks(str(tmp_path), LOCATION, "k", clock).forget()
+    assert Watermarks(str(tmp_path), LOCATION, "k", clock).recall() is None
+    assert Watermarks(str(tmp_path), LOCATION, "other", clock).recall() is not None
 
 
 def test_the_ttl_of_the_lease_that_was_seen(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_what_is_older_than_the_retention_is_no_evidence(tmp_path: Path) -> None
     clock = SimulatedClock()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
     clock.advance(RETENTION)
-    assert Watermarks(str(tmp_path), PLACE, "k", clock).recall() is None
+    assert Watermarks(str(tmp_path), LOCATION, "k", clock).recall() is None
 
 
 def test_garbage_in_the_file_is_as_nothing(tmp_path: Path) -> None:
@@ -117,14 +117,14 @@ def test_garbage_in_the_file_is_as_nothing(tmp_path: Path) -> None:
     (file,) = (tmp_path / "watermarks").iterdir()
     for garbage in (b"", b"\xff" * 600, b"cronlock=1\nfence=x\n"):
         file.write_bytes(garbage)
-        assert Watermarks(str(tmp_path), PLACE, "k", clock).recall() is None
+        assert Watermarks(str(tmp_path), LOCATION, "k", clock).recall() is None
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=8))
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     """And nothing is raised."""
     (tmp_path / "watermarks").write_text("in the way")
-    watermarks = Watermarks(str(tmp_path), PLACE, "k", SimulatedClock())
+    watermarks = Watermarks(str(tmp_path), LOCATION, "k", SimulatedClock())
     assert watermarks.recall() is None
     watermarks.remember(Conflict(HELD, remaining=1.0, fence=7))
     assert watermarks.problem is not None
@@ -142,7 +142,7 @@ def test_what_cannot_be_written_back_is_no_watermark(tmp_path: Path, monkeypatch
         return really_open(path, flags, mode, **more)
 
     monkeypatch.setattr(os, "open", read_only)
-    watermarks = Watermarks(str(tmp_path), PLACE, "k", clock)
+    watermarks = Watermarks(str(tmp_path), LOCATION, "k", clock)
     assert watermarks.recall() is None
     watermarks.remember(Conflict(STATE_LOST, remaining=1.0))
     assert watermarks.problem is not None
@@ -154,7 +154,7 @@ def test_two_writers_at_once_never_lower_the_fence(tmp_path: Path, first: int, s
     """Both recalled the same; whoever writes last, the higher fence stays."""
     clock = SimulatedClock()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
-    writers = [Watermarks(str(tmp_path), PLACE, "k", clock) for _ in range(2)]
+    writers = [Watermarks(str(tmp_path), LOCATION, "k", clock) for _ in range(2)]
     for watermarks in writers:
         watermarks.recall()
     for watermarks, fence in zip(writers, (first, second)):
@@ -166,7 +166,7 @@ def test_a_forgetful_answer_does_not_lower_what_another_run_wrote(tmp_path: Path
     """A run in quarantine writes last, after one that saw more."""
     clock = SimulatedClock()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
-    quarantined = Watermarks(str(tmp_path), PLACE, "k", clock)
+    quarantined = Watermarks(str(tmp_path), LOCATION, "k", clock)
     quarantined.recall()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=9))
     quarantined.remember(Conflict(STATE_LOST, remaining=1.0, fence=3))

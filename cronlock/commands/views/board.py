@@ -97,8 +97,8 @@ def _bars(runs: list[dict[str, Any]], now: float) -> str:
     took = [_took(run, now) for run in runs[:HISTORY]]
     longest = max(took, default=0.0) or 1.0
     marks = []
-    for place, (run, seconds) in enumerate(zip(runs, took)):
-        kind, x = _kind(run), (HISTORY - 1 - place) * _BAR
+    for index, (run, seconds) in enumerate(zip(runs, took)):
+        kind, x = _kind(run), (HISTORY - 1 - index) * _BAR
         height = max(3.0, _HIGH * seconds / longest)
         # Not by color alone: what ended badly stands on a ground of its own.
         back = {"bad": "back", "odd": "oddback"}.get(kind)

@@ -66,7 +66,7 @@ class DynamoDBStore(DatedStore):
         except aws.Denied:
             raise Forbidden(f"{self._shown}: no dynamodb:DeleteItem") from None
 
-    def place(self, key: str) -> str:
+    def location(self, key: str) -> str:
         """Return what messages call the cell."""
         return f"{self._shown}: item {self.table.item_name(key)!a}"
 
@@ -79,7 +79,7 @@ class DynamoDBStore(DatedStore):
             return decode(item)
         except ForeignValue as error:
             raise ForeignValue(
-                f"{self.place(key)}: {error}; nothing was changed: delete it, or use another key or prefix="
+                f"{self.location(key)}: {error}; nothing was changed: delete it, or use another key or prefix="
             ) from None
 
     def judged(self, key: str, cell: DatedCell, deadline: float) -> DatedCell:

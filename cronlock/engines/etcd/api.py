@@ -14,7 +14,15 @@ import time
 from ...errors import BackendUnavailable
 from ..wire import json_text
 from ..wire.http import Connection, Unanswered
-from ..wire.stream import TLS_PARAMS, Busy, HungUp, patiently, place, tls_context, without_secrets
+from ..wire.stream import (
+    TLS_PARAMS,
+    ConnectionClosed,
+    ServerBusy,
+    endpoint,
+    retry_while_busy,
+    tls_context,
+    without_secrets,
+)
 from .messages import Answer, behind, text_of
 
 TYPE_CHECKING = False
@@ -113,7 +121,7 @@ class Cluster:
     def ask(self, path: str, message: dict[str, Any], deadline: float) -> Answer:
         """Return the answer of the first server that gives one before monotonic time `deadline`."""
         self._in_doubt = False
-        answer = patiently(deadline, lambda: self._ask(path, message, deadline))
+        answer = retry_while_busy(deadline, lambda: self._ask(path, message, deadline))
         answer.repeated = self._in_doubt
         return answer
 
@@ -147,7 +155,7 @@ class Cluster:
 
     def server(self, host: str, port: int) -> Server:
         """Return the way to one server."""
-        name = f"{self._scheme}://{place(host, port)}"
+        name = f"{self._scheme}://{endpoint(host, port)}"
         return Server(name, Connection(name, host, port, self._tls, longest=_LONGEST_ANSWER), self)
 
     def authorization(self, server: Server, deadline: float, *, anew: bool) -> dict[str, str]:
@@ -185,7 +193,7 @@ class Cluster:
                     continue
                 if len(failures) == 1:
                     raise
-                kind = Busy if isinstance(error, Busy) else BackendUnavailable
+                kind = ServerBusy if isinstance(error, ServerBusy) else BackendUnavailable
                 raise kind("; ".join(failures)) from error
 
 
@@ -220,7 +228,7 @@ class Server:
         try:
             response = self._connection.request("POST", path, headers, json_text.dumps(message), deadline)
         except Unanswered as error:
-            if self._heard or not isinstance(error.__cause__, HungUp) or not self.name.startswith("etcd:"):
+            if self._heard or not isinstance(error.__cause__, ConnectionClosed) or not self.name.startswith("etcd:"):
                 raise
             raise Unanswered(f"{error}; if this port speaks TLS, write etcds://") from error
         self._heard = True

@@ -9,7 +9,7 @@ from contextlib import closing
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, at, judge_share, number, span
 from ..wire.aws_signature import parse_date
 from ..wire.doctor import ask_each, connect_all, judge_credentials, judge_ensemble, look_at_clock
-from ..wire.stream import place as show
+from ..wire.stream import endpoint as show
 from .api import PORT, Cluster, Refusal, Server
 from .messages import Answer, text_of
 from .names import Names, base
@@ -38,15 +38,15 @@ def examine(case: Case) -> Iterator[Finding]:
     """Look at each server that the URL names, and at the ensemble that they make. Raises BackendError."""
     cluster = Cluster(case.url)
 
-    def look(place: tuple[str, int]) -> tuple[Answer, list[Finding]]:
-        with closing(cluster.server(*place)) as server:
+    def look(address: tuple[str, int]) -> tuple[Answer, list[Finding]]:
+        with closing(cluster.server(*address)) as server:
             status = server.ask("/v3/maintenance/status", {}, case.deadline())
-            return status, [*at(show(*place), _server(case, server, status))]
+            return status, [*at(show(*address), _server(case, server, status))]
 
     looks, silent = ask_each(case.url.need_hosts(PORT), look)
     for _, findings in looks.values():
         yield from findings
-    status = {place: one for place, (one, _) in looks.items()}
+    status = {address: one for address, (one, _) in looks.items()}
     with closing(cluster):
         members = cluster.ask("/v3/cluster/member/list", {}, case.deadline()).parts("members")
         yield _judge_ensemble(status, silent, members)
@@ -78,8 +78,8 @@ def _login_seconds(case: Case) -> float:
     """Return how long a server takes to look at the password, which each run and each skip shows it."""
     cluster = Cluster(case.url)
 
-    def log_in(place: tuple[str, int]) -> float:
-        with closing(cluster.server(*place)) as server:
+    def log_in(address: tuple[str, int]) -> float:
+        with closing(cluster.server(*address)) as server:
             server.get("/version", case.deadline())  # Connects.
             before = time.monotonic()
             cluster.authorization(server, case.deadline(), anew=True)
@@ -135,11 +135,11 @@ def _space(server: Server, status: Answer, case: Case) -> Iterator[Finding]:
 
 def _judge_ensemble(status: dict[str, Answer], silent: list[str], members: list[Answer]) -> Finding:
     leaders = {one.number("leader") for one in status.values()}
-    named = {one.part("header").number("member_id"): place for place, one in status.items()}
+    named = {one.part("header").number("member_id"): address for address, one in status.items()}
     learners = {member.number("ID") for member in members if member.truth("isLearner")}
     roles = {
-        place: "learner" if own in learners else "leader" if own in leaders else "follower"
-        for own, place in named.items()
+        address: "learner" if own in learners else "leader" if own in leaders else "follower"
+        for own, address in named.items()
     }
     strangers = set(named) - {member.number("ID") for member in members}
     voters = len(members) - len(learners)

@@ -34,7 +34,7 @@ class Answer:
         self.repeated = False
         self._name = name
         if not isinstance(data, dict):
-            raise self._nonsense()
+            raise self._protocol_error()
         self._data = data
 
     def number(self, name: str) -> int:
@@ -43,14 +43,14 @@ class Answer:
         if isinstance(value, str) and len(value) < 21 and value.removeprefix("-").isdecimal():
             value = int(value)
         if not isinstance(value, int) or not -(1 << 63) <= value < 1 << 64:
-            raise self._nonsense()
+            raise self._protocol_error()
         return value
 
     def text(self, name: str) -> str:
         """Return a text."""
         value = self._data.get(name, "")
         if not isinstance(value, str):
-            raise self._nonsense()
+            raise self._protocol_error()
         return value
 
     def truth(self, name: str) -> bool:
@@ -65,7 +65,7 @@ class Answer:
         """Return a list of objects within this one."""
         value = self._data.get(name) or []
         if not isinstance(value, list):
-            raise self._nonsense()
+            raise self._protocol_error()
         return [Answer(self._name, one) for one in value]
 
     def found(self) -> list[KeyValue]:
@@ -76,7 +76,7 @@ class Answer:
         """Return the keys that the ranges of a transaction found, which had `number` parts."""
         parts = self.parts("responses")
         if len(parts) != number:
-            raise self._nonsense()
+            raise self._protocol_error()
         return [one for part in parts for one in part.part("response_range").found()]
 
     @property
@@ -84,19 +84,19 @@ class Answer:
         """The revision that the key space was at."""
         revision = self.part("header").number("revision")
         if revision <= 0:
-            raise self._nonsense()
+            raise self._protocol_error()
         return revision
 
     def _key_value(self, one: Answer) -> KeyValue:
         try:
             key, value = (binascii.a2b_base64(one.text(name)) for name in ("key", "value"))
         except ValueError:
-            raise self._nonsense() from None
+            raise self._protocol_error() from None
         if not key:
-            raise self._nonsense()
+            raise self._protocol_error()
         return KeyValue(key, value, one.number("mod_revision"), one.number("lease"))
 
-    def _nonsense(self) -> BackendUnavailable:
+    def _protocol_error(self) -> BackendUnavailable:
         return BackendUnavailable(f"{self._name}: does not answer as etcd does: check host and port")
 
 

@@ -96,7 +96,7 @@ class EtcdStore:
         parts = [delete(names.record), delete(names.held, below=True)]
         return self._transaction(conditions, parts, [], deadline).truth("succeeded")
 
-    def place(self, key: str) -> str:
+    def location(self, key: str) -> str:
         """Return the server and the key of the record."""
         return f"{self._cluster.name}: key {shown(Names(self._base, key).record)!r}"
 

@@ -93,10 +93,10 @@ def take_turn(descriptor: int, path: str) -> int | None:
     """
     if _TURN is None:
         # Systems on which the two kinds of lock are one: the directory's lock stands in, for all of its files.
-        place = os.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC)
-        if lock(place, fcntl.LOCK_EX):
-            return place
-        os.close(place)
+        directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC)
+        if lock(directory, fcntl.LOCK_EX):
+            return directory
+        os.close(directory)
         return None
     try:
         fcntl.fcntl(descriptor, _TURN, _TAKE)

@@ -39,18 +39,18 @@ def refuse_network(directory: str, mountinfo: str) -> None:
 
 
 def _refuse_network_mount(directory: str, path: str, mounts: list[tuple[str, str]]) -> None:
-    # Of two on the same place the later one counts, which covers the other.
-    over = [(len(place), number, place, kind) for number, (place, kind) in enumerate(mounts) if _is_under(path, place)]
-    _, _, place, kind = max(over, default=(0, 0, "", ""))
+    # Of two on the same mount point the later one counts, which covers the other.
+    over = [(len(point), number, point, kind) for number, (point, kind) in enumerate(mounts) if _is_under(path, point)]
+    _, _, point, kind = max(over, default=(0, 0, "", ""))
     if kind in _NETWORK_FILE_SYSTEMS:
         raise ConfigError(
-            f"file://{directory} is on a network file system ({kind} on {place}), whose locks are no leases; "
+            f"file://{directory} is on a network file system ({kind} on {point}), whose locks are no leases; "
             f"name a local directory, or a backend on the network"
         )
 
 
-def _is_under(path: str, place: str) -> bool:
-    return path == place or path.startswith(place.rstrip("/") + "/")
+def _is_under(path: str, point: str) -> bool:
+    return path == point or path.startswith(point.rstrip("/") + "/")
 
 
 def _unescape_mount(text: str) -> str:

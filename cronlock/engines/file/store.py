@@ -63,7 +63,7 @@ class FileStore:
 
     def read(self, key: str, deadline: float, *, exact: bool = False) -> FileCell:  # noqa: ARG002 - it always is
         """Read the record and test the lock."""
-        path = self.place(key)
+        path = self.location(key)
         try:
             descriptor = open_plain(path, os.O_RDONLY)
             try:
@@ -88,7 +88,7 @@ class FileStore:
 
         A lease of ours is unlocked even if the record of its end cannot be written: its hold stays as it was.
         """
-        path = self.place(key)
+        path = self.location(key)
         try:
             while True:
                 done, cell = self._try(key, path, seen, data, lease, hold)
@@ -111,14 +111,14 @@ class FileStore:
 
     def remove(self, key: str, seen: Cell, deadline: float) -> bool:
         """Remove the key's file in its turn, and the directories that were made here unless somebody uses them."""
-        path = self.place(key)
+        path = self.location(key)
         try:
             is_same = lambda file: load(file, path, self._boot).version() == seen.version  # noqa: E731
             return lockfile.remove(path, is_same, self.made, deadline)
         except OSError as error:
             raise failure(error, self.directory) from error
 
-    def place(self, key: str) -> str:
+    def location(self, key: str) -> str:
         """Return the path of the key's file."""
         return os.path.join(self.directory, bounded(key, _LONGEST_NAME) + SUFFIX)
 

@@ -7,7 +7,7 @@ from ...doctor.findings import BAD, NOTE, OK, Finding, at, decide, judge_evictio
 from ...errors import BackendError
 from ...lease.leases import Leases
 from ..wire.doctor import alone, connect_all, look_at_clock
-from ..wire.stream import place as show
+from ..wire.stream import endpoint as show
 from .store import PORT, open_store
 
 TYPE_CHECKING = False
@@ -32,18 +32,18 @@ def reach(case: Case) -> Iterator[Finding]:
 def examine(case: Case) -> Iterator[Finding]:
     """Look at each server, with a lease of its own where there are several."""
     yield Finding("durability", NOTE, "leases are in memory only: a restart, a flush or an eviction drops them")
-    places = case.url.need_hosts(PORT)
-    for place in places:
-        several = len(places) > 1
-        url = alone(case.url, place)
+    addresses = case.url.need_hosts(PORT)
+    for address in addresses:
+        several = len(addresses) > 1
+        url = alone(case.url, address)
         store = open_store(url, case.timeout)
         try:
-            found = [*(_lease_at(case, url, store) if several else ()), *_examine_server(case, place, store)]
+            found = [*(_lease_at(case, url, store) if several else ()), *_examine_server(case, address, store)]
         except BackendError as error:
             found = [Finding("server", BAD, str(error))]
         finally:
             store.close()
-        yield from at(show(*place) if several else "", found)
+        yield from at(show(*address) if several else "", found)
 
 
 def _lease_at(case: Case, url: URL, store: MemcachedStore) -> Iterator[Finding]:
@@ -52,13 +52,13 @@ def _lease_at(case: Case, url: URL, store: MemcachedStore) -> Iterator[Finding]:
     yield from probe.forget(one)
 
 
-def _examine_server(case: Case, place: Address, store: MemcachedStore) -> Iterator[Finding]:
+def _examine_server(case: Case, address: Address, store: MemcachedStore) -> Iterator[Finding]:
     def statistics(group: bytes = b"") -> dict[str, str]:
-        return store.servers.ask(place, case.deadline(), lambda connection: connection.statistics(group))
+        return store.servers.ask(address, case.deadline(), lambda connection: connection.statistics(group))
 
     told, settings = statistics(), statistics(b"settings")
     if "time" not in told:
-        yield Finding("server", BAD, f"{show(*place)}: gives no statistics", "check that it is memcached")
+        yield Finding("server", BAD, f"{show(*address)}: gives no statistics", "check that it is memcached")
         return
     yield _version(told.get("version", ""))
     yield look_at_clock(case, lambda: number(statistics().get("time")), _COARSE)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ...errors import BackendUnavailable, ForeignValue, printable
 from ...value import Value
-from ..wire.stream import Busy, Stream
+from ..wire.stream import ServerBusy, Stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,14 +62,14 @@ class Connection:
         if code == b"EN":
             return None
         if code != b"VA" or not words:
-            raise self._nonsense(code)
+            raise self._protocol_error(code)
         size = self._number(words[0])
         if size > LONGEST_VALUE:
             raise ForeignValue(f"{size} bytes: it is not cronlock's")
         flags = self._flags(words[1:])
         block = self._take(size + 2)
         if not block.endswith(b"\r\n"):
-            raise self._nonsense(block[-60:])
+            raise self._protocol_error(block[-60:])
         return Item(block[:-2], self._left(flags), self._cas(flags))
 
     def swap(self, name: bytes, value: bytes, cas: int, seconds: int) -> tuple[int | None, int | None]:
@@ -86,13 +86,13 @@ class Connection:
         self._stream.send(look + b"ms %b %d %b T%d c\r\n%b\r\n" % (name, len(value), condition, seconds, value))
         code, words = self._answer()
         if code not in (b"HD", b"EN"):
-            raise self._nonsense(code)
+            raise self._protocol_error(code)
         left = self._left(self._flags(words)) if code == b"HD" else None
         code, words = self._answer()
         if code in (b"NS", b"EX", b"NF"):
             return None, left
         if code != b"HD":
-            raise self._nonsense(code)
+            raise self._protocol_error(code)
         return self._cas(self._flags(words)), left
 
     def delete(self, name: bytes, cas: int) -> bool:
@@ -100,7 +100,7 @@ class Connection:
         self._stream.send(b"md %b C%d\r\n" % (name, cas))
         code, _ = self._answer()
         if code not in (b"HD", b"NF", b"EX"):
-            raise self._nonsense(code)
+            raise self._protocol_error(code)
         return code == b"HD"
 
     def statistics(self, group: bytes = b"") -> dict[str, str]:
@@ -136,7 +136,7 @@ class Connection:
                 raise BackendUnavailable(f"{self._name}: the server wants a user and a password; start it without -Y")
             raise BackendUnavailable(f"{self._name}: the server answered {said!r}: {_NEEDED}")
         if not words:
-            raise self._nonsense(line)
+            raise self._protocol_error(line)
         self._heard = True
         return words[0], words[1:]
 
@@ -147,7 +147,7 @@ class Connection:
                 self._buffer = rest
                 return line
             if len(line) > _LONGEST_LINE:
-                raise self._nonsense(line)
+                raise self._protocol_error(line)
             self._buffer += self._receive()
 
     def _take(self, size: int) -> bytes:
@@ -180,10 +180,10 @@ class Connection:
 
     def _number(self, word: bytes) -> int:
         if not word.isdigit() or len(word) > 20:
-            raise self._nonsense(word)
+            raise self._protocol_error(word)
         return int(word)
 
-    def _nonsense(self, data: bytes) -> BackendUnavailable:
+    def _protocol_error(self, data: bytes) -> BackendUnavailable:
         return BackendUnavailable(f"{self._name}: does not answer as memcached does: {data[:60]!r}")
 
 
@@ -210,8 +210,8 @@ class _Socket:
         """Leave the stream to its owner, who drops it after a failure."""
 
 
-def _busy(name: str) -> Busy:
-    return Busy(f"{name}: the server has no room for another connection: raise its limit (-c)")
+def _busy(name: str) -> ServerBusy:
+    return ServerBusy(f"{name}: the server has no room for another connection: raise its limit (-c)")
 
 
 def _text(value: bytes) -> str:

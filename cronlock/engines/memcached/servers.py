@@ -7,7 +7,7 @@ in the thread that keeps the clock.
 from __future__ import annotations
 
 from ...lease.clock import SystemClock
-from ..wire.stream import Stream, patiently, place
+from ..wire.stream import Stream, endpoint, retry_while_busy
 from .meta import Connection
 
 TYPE_CHECKING = False
@@ -45,7 +45,7 @@ class Servers:
 
     def url(self, address: Address) -> str:
         """Return what messages call a server."""
-        return f"{self.scheme}://{place(*address)}"
+        return f"{self.scheme}://{endpoint(*address)}"
 
     def stands(self, address: Address, connection: Connection | None) -> bool:
         """Whether `connection` is still that to `address`."""
@@ -58,7 +58,7 @@ class Servers:
         """
         if anew and address in self._connections and self.clock.now() - self._connections[address][1] > _MOMENT:
             self._drop(address)
-        return patiently(deadline, lambda: self._ask(address, deadline, work))
+        return retry_while_busy(deadline, lambda: self._ask(address, deadline, work))
 
     def close(self) -> None:
         """Close all connections."""

@@ -104,7 +104,7 @@ class MemcachedStore:
         """Return the name of a key's item."""
         return f"{self._prefix}:{bounded(key, LONGEST_NAME - len(self._prefix) - 1)}".encode()
 
-    def place(self, key: str) -> str:
+    def location(self, key: str) -> str:
         """Return what messages call the item: its server and its name."""
         name = self.name(key)
         return f"{self.servers.url(self.servers.of(name))}: item {name.decode()}"
@@ -132,7 +132,7 @@ class MemcachedStore:
             return cell_of(item, connection, clock.now(), int(clock.wall() * 1e6))
         except ForeignValue as error:
             raise ForeignValue(
-                f"{self.place(key)}: {error}; nothing was changed: delete it, or use another key or ?prefix="
+                f"{self.location(key)}: {error}; nothing was changed: delete it, or use another key or ?prefix="
             ) from None
 
     def _settled(

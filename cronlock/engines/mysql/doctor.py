@@ -13,7 +13,7 @@ from ..wire.doctor import ANSWER, ask_each, connect_all, judge_peer, look_at_clo
 from ..wire.sql import Refused
 from ..wire.sql_doctor import CREATE, judge_table, log_in
 from . import sql as statements
-from .link import Link
+from .connection import Connection
 from .store import DENIED, PORT, SSL_MODES, MysqlStore
 
 TYPE_CHECKING = False
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ...doctor.probe import Case
-    from .link import Row
+    from .connection import Row
 
 _OLDEST = {"MySQL": (5, 7), "MariaDB": (10, 3)}
 _ABOUT_USERS = ("Access denied", "authentication failed", "atabase", "password")
@@ -62,11 +62,11 @@ def reach(case: Case) -> Iterator[Finding]:
     case.share_key()
     if case.url.hosts and not (yield from connect_all(case, PORT)):
         return
-    if len(servers.places) > 1:
+    if len(servers.addresses) > 1:
         yield from _several(case)
-    link = yield from log_in(case, servers.link, _ABOUT_USERS, case.url.params.get("socket", ""))
-    if link is not None:
-        yield from _encryption(case, link)
+    connection = yield from log_in(case, servers.connection, _ABOUT_USERS, case.url.params.get("socket", ""))
+    if connection is not None:
+        yield from _encryption(case, connection)
         yield _usable_table(case)
 
 
@@ -92,13 +92,14 @@ def _several(case: Case) -> Iterator[Finding]:
     """Look at which servers take writes: two that know nothing of each other would both grant a key."""
     servers = case.store(MysqlStore).servers
 
-    def ask(place: tuple[str, int] | str) -> dict[str, str]:
-        with closing(servers.log_in(place, time.monotonic() + case.timeout / len(servers.places))) as link:
-            link.limit(case.deadline())
-            ((_, rows),) = link.ask([_show_global("VARIABLES", _WRITES)])
+    def ask(address: tuple[str, int] | str) -> dict[str, str]:
+        share = case.timeout / len(servers.addresses)
+        with closing(servers.log_in(address, time.monotonic() + share)) as connection:
+            connection.limit(case.deadline())
+            ((_, rows),) = connection.ask([_show_global("VARIABLES", _WRITES)])
         return _by_name(rows)
 
-    answers, failures = ask_each(servers.places, ask)
+    answers, failures = ask_each(servers.addresses, ask)
     yield from (Finding(ANSWER, NOTE, failure) for failure in failures)
     takes_writes = {}
     for shown, told in answers.items():
@@ -139,7 +140,7 @@ def _usable_table(case: Case) -> Finding:
     )
 
 
-def _encryption(case: Case, link: Link) -> Iterator[Finding]:
+def _encryption(case: Case, connection: Connection) -> Iterator[Finding]:
     if not case.url.hosts:
         return
     mode = case.url.params.get("ssl", "verify_identity" if "ca" in case.url.params else SSL_MODES[0])
@@ -152,8 +153,8 @@ def _encryption(case: Case, link: Link) -> Iterator[Finding]:
         (mode != "verify_identity", NOTE, any_server, None),
         (True, OK, f"TLS, ssl={mode}", None),
     )
-    if link.certificate:
-        yield judge_peer(str(case.url), link.certificate)
+    if connection.certificate:
+        yield judge_peer(str(case.url), connection.certificate)
 
 
 def _version(case: Case, told: dict[str, str]) -> Finding:

@@ -7,18 +7,18 @@ import time
 from ...errors import BackendUnavailable, ConfigError
 from ..wire import sql
 from ..wire.sql import GRANTS, Refused
-from ..wire.stream import Busy, Stream, patiently
+from ..wire.stream import ServerBusy, Stream, retry_while_busy
 from . import sql as statements
-from .link import Link
+from .connection import Connection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
 
-    from .link import Row
+    from .connection import Row
 
     #: Host and port, or the path of a socket.
-    Place = tuple[str, int] | str
+    Address = tuple[str, int] | str
 
 # The server's numbers for what it refuses. Nothing was done, and it may be in a moment:
 _NO_ROOM = (1040, 1203, 1226)  # connections: all, of this user, of this user by a quota
@@ -34,7 +34,7 @@ _PATIENCE = 0.9
 
 
 class Servers(sql.Servers):
-    """Servers of MySQL or MariaDB, whose places are host and port, or the path of a socket."""
+    """Servers of MySQL or MariaDB, whose addresses are host and port, or the path of a socket."""
 
     no_table = (1146,)
     other_table = (1054, 1364)
@@ -43,7 +43,7 @@ class Servers(sql.Servers):
     def __init__(
         self,
         name: str,
-        places: list[Place],
+        addresses: list[Address],
         *,
         user: str | None,
         password: str,
@@ -51,7 +51,7 @@ class Servers(sql.Servers):
         table: str,
         tls: ssl.SSLContext | None,
     ) -> None:
-        super().__init__(name, places, table)
+        super().__init__(name, addresses, table)
         self._user, self._password = user, password
         self._database = database
         self._tls = tls
@@ -61,7 +61,7 @@ class Servers(sql.Servers):
 
         Its first statements are done twice where a later one is refused: a swap that was done finds its own version.
         """
-        return patiently(deadline, lambda: self.ask_once(texts, deadline))
+        return retry_while_busy(deadline, lambda: self.ask_once(texts, deadline))
 
     def query(self, text: str, deadline: float) -> list[Row]:
         """Return the rows of any one statement, for who looks at the server rather than at keys.
@@ -76,19 +76,19 @@ class Servers(sql.Servers):
 
     def _ask_one(self, text: str, deadline: float) -> tuple[int, list[Row]]:
         try:
-            (answer,) = self.link(deadline).ask([text])
+            (answer,) = self.connection(deadline).ask([text])
         except BaseException:
             self.close()
             raise
         return answer
 
     def ask_once(self, texts: list[str], deadline: float) -> list[tuple[int, list[Row]]]:
-        """Send a request once; raises Busy where a statement was not done, and may be in a moment: ask all anew."""
+        """Send a request once; raises ServerBusy if a statement was not done and a retry may succeed."""
         try:
-            link = self.link(deadline)
+            connection = self.connection(deadline)
             # Less than all the time that is left: the server is to say what it waits for.
             patience = (deadline - time.monotonic()) * _PATIENCE
-            return link.ask([statements.patient(text, patience) for text in texts])
+            return connection.ask([statements.patient(text, patience) for text in texts])
         except Refused as error:
             self.close()
             raise self.explained(error) from None
@@ -97,21 +97,21 @@ class Servers(sql.Servers):
             self.close()
             raise
 
-    def link(self, deadline: float) -> Link:
+    def connection(self, deadline: float) -> Connection:
         """Return the connection, made before monotonic time `deadline` if there is none, and bound to that."""
-        link: Link = super().link(deadline)
-        link.limit(deadline)
-        return link
+        connection: Connection = super().connection(deadline)
+        connection.limit(deadline)
+        return connection
 
-    def log_in(self, place: Place, deadline: float) -> Link:
-        """Return a connection of its own to one of `places`, made before monotonic time `deadline`."""
-        name = self.name if len(self.places) == 1 else f"{self.name}: {_show(place)}"
-        host = None if isinstance(place, str) else place[0]
-        if isinstance(place, str):
-            stream = Stream.connect_unix(name, place, deadline)
+    def log_in(self, address: Address, deadline: float) -> Connection:
+        """Return a connection of its own to one of `addresses`, made before monotonic time `deadline`."""
+        name = self.name if len(self.addresses) == 1 else f"{self.name}: {_show(address)}"
+        host = None if isinstance(address, str) else address[0]
+        if isinstance(address, str):
+            stream = Stream.connect_unix(name, address, deadline)
         else:
-            stream = Stream.connect_tcp(name, *place, deadline)
-        return Link.log_in(
+            stream = Stream.connect_tcp(name, *address, deadline)
+        return Connection.log_in(
             name,
             stream,
             host=host,
@@ -126,34 +126,36 @@ class Servers(sql.Servers):
         self.close()
         return self._not_now(f"{self.name}: the server is read-only: a replica?")
 
-    def _connect_to(self, place: Place, deadline: float) -> Link:
+    def _connect_to(self, address: Address, deadline: float) -> Connection:
         try:
-            link = self.log_in(place, deadline)
-            if len(self.places) == 1 or not self._is_read_only(link):
-                return link
+            connection = self.log_in(address, deadline)
+            if len(self.addresses) == 1 or not self._is_read_only(connection):
+                return connection
         except Refused as error:
             raise self.explained(error) from None
-        link.close()
-        raise Busy(f"{self.name}: {_show(place)}: read-only")
+        connection.close()
+        raise ServerBusy(f"{self.name}: {_show(address)}: read-only")
 
-    def _is_read_only(self, link: Link) -> bool:
+    def _is_read_only(self, connection: Connection) -> bool:
         """Ask before anything is written: an administrator's writes would not be refused."""
         try:
-            ((_, rows),) = link.ask([statements.READ_ONLY])
+            ((_, rows),) = connection.ask([statements.READ_ONLY])
             return not rows or is_on(rows[0][0])
         except BaseException:
-            link.close()
+            connection.close()
             raise
 
     def _not_now(self, text: str) -> BackendUnavailable:
         # Of several servers, another may be the right one by now.
-        return (Busy if len(self.places) > 1 else BackendUnavailable)(f"{text}: name the server that takes writes")
+        return (ServerBusy if len(self.addresses) > 1 else BackendUnavailable)(
+            f"{text}: name the server that takes writes"
+        )
 
     def explained(self, error: Refused) -> Exception:
         """Return what the server's refusal means here."""
         text, table = str(error), self.shown_table
         if error.code in (*_NO_ROOM, *_ROLLED_BACK):
-            return Busy(text)
+            return ServerBusy(text)
         if error.code in _NOT_NOW:
             return self._not_now(text)
         if error.code == _NO_DATABASE:
@@ -173,5 +175,5 @@ def is_on(value: object) -> bool:
     return not isinstance(value, (int, str, bytes)) or value not in (0, b"0", b"OFF", "0", "OFF")
 
 
-def _show(place: Place) -> str:
-    return place if isinstance(place, str) else f"{place[0]}:{place[1]}"
+def _show(address: Address) -> str:
+    return address if isinstance(address, str) else f"{address[0]}:{address[1]}"

@@ -16,9 +16,9 @@ import time
 from ...errors import ConfigError, Forbidden
 from ..wire import sql
 from ..wire.sql import Refused
-from ..wire.stream import TLS_PARAMS, patiently, tls_context
+from ..wire.stream import TLS_PARAMS, retry_while_busy, tls_context
 from . import sql as statements
-from .link import PRODUCT
+from .connection import PRODUCT
 from .servers import Servers, is_on
 
 TYPE_CHECKING = False
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from ...lease.store import Cell
     from ..url import URL
-    from .link import Row
-    from .servers import Place
+    from .connection import Row
+    from .servers import Address
 
 PORT = 3306
 #: What the server's refusals of what a user may not do have.
@@ -48,17 +48,17 @@ def open_store(url: URL, timeout: float) -> MysqlStore:
     parts = sql.table_name(url)
     path = params.get("socket")
     if path is None:
-        places: list[Place] = [*url.need_hosts(PORT)]
+        addresses: list[Address] = [*url.need_hosts(PORT)]
     elif url.hosts or not path.startswith("/") or "\0" in path:
         raise ConfigError(f"{url}: socket= is a path, without a host: {url.scheme}:///DATABASE?socket=/PATH")
     else:
-        places = [path]
+        addresses = [path]
     tls = _tls(url, params)
     if tls is not None and path is not None:
         raise ConfigError(f"{url}: a Unix socket has no TLS; leave out ssl= and ca=")
     servers = Servers(
         str(url),
-        places,
+        addresses,
         user=url.user,
         password=url.password or "",
         database=database,
@@ -111,7 +111,7 @@ class MysqlStore(sql.TableStore):
         return rows > 0 or seen.version is None
 
     def _look(self, key: str, deadline: float, *, exact: bool) -> Row:
-        return patiently(deadline, lambda: self._look_once(key, deadline, exact=exact))
+        return retry_while_busy(deadline, lambda: self._look_once(key, deadline, exact=exact))
 
     def _look_once(self, key: str, deadline: float, *, exact: bool) -> Row:
         """Return a row of `READ`.
@@ -155,5 +155,5 @@ class MysqlStore(sql.TableStore):
         """Return the one row of the last answer."""
         rows = answers[-1][1]
         if len(rows) != 1 or len(rows[0]) != width:
-            raise self._senseless()
+            raise self._protocol_error()
         return rows[0]

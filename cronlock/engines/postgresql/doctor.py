@@ -12,9 +12,9 @@ from ..wire import sql_doctor
 from ..wire.doctor import certificate, connect_all, look_at_clock
 from ..wire.sql import Refused
 from ..wire.sql_doctor import CREATE, judge_table, log_in
-from ..wire.stream import senseless
+from ..wire.stream import protocol_error
 from . import sql as statements
-from .link import PRODUCT
+from .connection import PRODUCT
 from .store import DENIED, PORT, PostgresqlStore
 
 TYPE_CHECKING = False
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ...doctor.probe import Case
-    from .link import Row
+    from .connection import Row
 
 #: Bytes of a table of some thousand keys; more are the dead rows that nobody cleaned up.
 _LARGE = 256 << 20
@@ -63,9 +63,9 @@ def reach(case: Case) -> Iterator[Finding]:
     case.share_key()
     if case.url.hosts and not (yield from connect_all(case, PORT)):
         return
-    link = yield from log_in(case, servers.link, _ABOUT_USERS, servers.places[0][0])
-    if link is not None:
-        yield from _encryption(case, encrypted=link.encrypted)
+    connection = yield from log_in(case, servers.connection, _ABOUT_USERS, servers.addresses[0][0])
+    if connection is not None:
+        yield from _encryption(case, encrypted=connection.encrypted)
         yield _usable_table(case)
 
 
@@ -85,7 +85,7 @@ def examine(case: Case) -> Iterator[Finding]:
         yield Finding("isolation", NOTE, f"{text}; ALTER ROLE ... SET default_transaction_isolation = 'read committed'")
     remedy = "raise max_connections, or use a pooler"
     yield judge_share("clients", number(clients), number(most), " connections", remedy)
-    if str(store.servers.link(case.deadline()).process) != process:
+    if str(store.servers.connection(case.deadline()).process) != process:
         text = "a pooler stands before the server, which is all right: each request is one statement"
         yield Finding("pooler", NOTE, text)
     yield from _upkeep(case, vacuum)
@@ -128,8 +128,8 @@ def _encryption(case: Case, *, encrypted: bool) -> Iterator[Finding]:
     except (OSError, ValueError):
         return  # "system", or what libpq has read all the same.
     context.check_hostname = False  # libpq has looked at the name.
-    for place in case.url.need_hosts(PORT):
-        found = certificate(place, context, case.timeout / len(case.url.hosts), _TLS_PLEASE)
+    for address in case.url.need_hosts(PORT):
+        found = certificate(address, context, case.timeout / len(case.url.hosts), _TLS_PLEASE)
         if found.level in (OK, WARNING):  # What hinders a run was found before.
             yield found
 
@@ -190,7 +190,7 @@ def _row(case: Case, statement: str, width: int) -> Row:
     """Return the one row of an answer; raise as `_ask` does, also if it is none."""
     rows = _ask(case, statement, width)
     if len(rows) != 1:
-        raise senseless(case.store(PostgresqlStore).name, PRODUCT)
+        raise protocol_error(case.store(PostgresqlStore).name, PRODUCT)
     return rows[0]
 
 

@@ -1,4 +1,4 @@
-"""libpq, PostgreSQL's own client: as much of it as `postgresql_link` calls, under the names of psycopg.pq.
+"""libpq, PostgreSQL's own client: as much of it as `postgresql_connection` calls, under the names of psycopg.pq.
 
 https://www.postgresql.org/docs/current/libpq.html says what the functions do. They are called by the
 interpreter's own ``_ctypes``, as in `cronlock.process.linux`: psycopg itself imports asyncio, logging and ssl, which

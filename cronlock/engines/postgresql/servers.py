@@ -7,15 +7,15 @@ import time
 from ...errors import BackendUnavailable
 from ..wire import sql
 from ..wire.sql import Refused
-from ..wire.stream import Busy, in_turn, patiently
+from ..wire.stream import ServerBusy, in_turn, retry_while_busy
 from . import sql as statements
-from .link import Link, resolve
+from .connection import Connection, resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .link import Row
+    from .connection import Row
 
 _OLDEST = 100000
 # Which part of a request's time a statement may wait for a lock.
@@ -27,15 +27,15 @@ _LOCKED = "55P03"
 
 
 class Servers(sql.Servers):
-    """Servers of PostgreSQL, whose places are host and port, or the directory of a socket and port."""
+    """Servers of PostgreSQL, whose addresses are host and port, or the directory of a socket and port."""
 
     no_table = ("42P01", "3F000")
     other_table = ("42703", "42804", "42883", "42P10", "42809", "428C9")
     denied = ("42501",)
 
-    def __init__(self, name: str, places: list[tuple[str, str]], settings: dict[str, str], table: list[str]) -> None:
+    def __init__(self, name: str, addresses: list[tuple[str, str]], settings: dict[str, str], table: list[str]) -> None:
         """`settings` are libpq's for all of them, `table` the parts of the table's name."""
-        super().__init__(name, places, ".".join(table))
+        super().__init__(name, addresses, ".".join(table))
         #: The table as statements name it.
         self.table = ".".join(f'"{part}"' for part in table)
         self._settings = settings
@@ -43,7 +43,7 @@ class Servers(sql.Servers):
     def ask(self, text: str, values: Sequence[str | None], width: int, deadline: float) -> list[Row]:
         """Send a statement until the server has room and does not roll it back; return its rows of `width` columns."""
         try:
-            return patiently(deadline, lambda: self._ask_once(text, values, width, deadline))
+            return retry_while_busy(deadline, lambda: self._ask_once(text, values, width, deadline))
         except Refused as error:
             raise self.explained(error) from error
 
@@ -53,17 +53,17 @@ class Servers(sql.Servers):
         Raises Refused for the server's own errors, as they are.
         """
         try:
-            return self.link(deadline).ask(statements.statement(text, self.table), values, width, deadline)
+            return self.connection(deadline).ask(statements.statement(text, self.table), values, width, deadline)
         except Refused:
             raise
         except BaseException:
             self.close()
             raise
 
-    def link(self, deadline: float) -> Link:
+    def connection(self, deadline: float) -> Connection:
         """Return the connection, made before monotonic time `deadline` if there is none that stands."""
-        link: Link = super().link(deadline)
-        return link
+        connection: Connection = super().connection(deadline)
+        return connection
 
     def only_reads(self) -> BackendUnavailable:
         """Close the connection, and return what to raise for an answer of a server that takes no writes."""
@@ -72,14 +72,14 @@ class Servers(sql.Servers):
 
     def _ask_once(self, text: str, values: Sequence[str | None], width: int, deadline: float) -> list[Row]:
         try:
-            link = self.link(deadline)
+            connection = self.connection(deadline)
             # Less than all the time that is left: the server is to say what it waits for.
             patience = (deadline - time.monotonic()) * _PATIENCE
-            return link.ask(statements.statement(text, self.table, patience), values, width, deadline)
+            return connection.ask(statements.statement(text, self.table, patience), values, width, deadline)
         except Refused as error:
             if error.code in _ROLLED_BACK:
                 # Only where the default isolation is stricter than PostgreSQL's own.
-                raise Busy(str(error)) from error
+                raise ServerBusy(str(error)) from error
             if not error.code.startswith(("22", "42")):
                 self.close()
             raise
@@ -88,21 +88,21 @@ class Servers(sql.Servers):
             self.close()
             raise
 
-    def _connect_to(self, place: tuple[str, str], deadline: float) -> Link:
+    def _connect_to(self, server: tuple[str, str], deadline: float) -> Connection:
         """Connect to the first address of a host that answers; libpq passes over a server that only reads."""
-        host, port = place
+        host, port = server
         addresses = [""] if host.startswith("/") else resolve(self.name, host)
         for address, share in in_turn(addresses, deadline):
             settings = {**self._settings, "host": host, "port": port, "hostaddr": address}
             try:
-                link = Link.connect(self.name, settings, share)
+                connection = Connection.connect(self.name, settings, share)
             except BackendUnavailable:
                 if address == addresses[-1]:
                     raise
                 continue
-            if link.version >= _OLDEST:
-                return link
-            link.close()
+            if connection.version >= _OLDEST:
+                return connection
+            connection.close()
             break
         raise BackendUnavailable(f"{self.name}: {host} is too old: cronlock needs PostgreSQL 10 or later")
 

@@ -20,14 +20,14 @@ from ...errors import ConfigError, Forbidden
 from ..wire import sql
 from ..wire.sql import Refused
 from . import sql as statements
-from .link import PRODUCT
+from .connection import PRODUCT
 from .servers import Servers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ...lease.store import Cell
     from ..url import URL
-    from .link import Row
+    from .connection import Row
 
 PORT = 5432
 #: The SQLSTATE of what a role may not do.
@@ -67,7 +67,7 @@ def open_store(url: URL, timeout: float) -> PostgresqlStore:
         settings["user"] = url.user
     if url.password is not None:
         settings["password"] = url.password
-    return PostgresqlStore(Servers(str(url), _places(url), settings, parts), timeout)
+    return PostgresqlStore(Servers(str(url), _addresses(url), settings, parts), timeout)
 
 
 def _need_file(url: URL, name: str, path: str) -> None:
@@ -78,7 +78,7 @@ def _need_file(url: URL, name: str, path: str) -> None:
         raise ConfigError(f"{url}: cannot use {name}={path}: {error.strerror}") from error
 
 
-def _places(url: URL) -> list[tuple[str, str]]:
+def _addresses(url: URL) -> list[tuple[str, str]]:
     """Return host and port of each server, as libpq takes them."""
     directory, port = url.params.get("host"), url.params.get("port", str(PORT))
     if directory is None:
@@ -111,7 +111,7 @@ class PostgresqlStore(sql.TableStore):
     def _look(self, key: str, deadline: float, *, exact: bool) -> Row:  # noqa: ARG002 (each looks at all there is)
         rows = self.servers.ask(statements.READ, (statements.code(key),), 6, deadline)
         if len(rows) != 1:
-            raise self._senseless()
+            raise self._protocol_error()
         *row, read_only = rows[0]
         if read_only != "off":
             # A pooler that spreads reads over standbys, or a server that was made to take no writes.

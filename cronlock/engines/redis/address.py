@@ -18,16 +18,16 @@ def open_server(url: URL) -> Server:
     if unix:
         if url.hosts or len(url.path) < 2:
             raise ConfigError(f"{url}: names no socket; write redis+unix:///PATH")
-        place: tuple[str, int] | str = url.path
+        address: tuple[str, int] | str = url.path
     else:
         hosts = url.need_hosts(6379)
         if len(hosts) > 1:
             raise ConfigError(f"{url}: names several hosts; use redis+sentinel:// or redis+cluster:// for that")
-        place = hosts[0]
+        address = hosts[0]
     tls = tls_context(str(url), params, late=True) if url.scheme == "rediss" else None
     if tls is None and any(name in params for name in TLS_PARAMS):
         raise ConfigError(f"{url}: ca, cert and key are for TLS; use rediss://")
-    return Server(str(url), place, credentials=credentials(url), tls=tls)
+    return Server(str(url), address, credentials=credentials(url), tls=tls)
 
 
 def database(url: URL) -> int:

@@ -26,7 +26,7 @@ from redis.sentinel import MasterNotFoundError, Sentinel
 from ...errors import BackendUnavailable, ConfigError
 from ..wire.stream import TLS_PARAMS, tls_context
 from .address import credentials
-from .guides import Guides
+from .discovery import Discovery
 from .resp import ReplyError, Server
 from .store import RedisStore
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..url import URL
-    from .guides import Credentials, Place
+    from .discovery import Address, Credentials
     from .resp import Command, Reply
 
 _SLOTS = 16384
@@ -76,12 +76,12 @@ def _tls(url: URL) -> ssl.SSLContext | None:
 class _Ensemble:
     """Servers that are found by asking others, and asked once they are."""
 
-    def __init__(self, url: URL, tls: ssl.SSLContext | None, guides: Guides) -> None:
+    def __init__(self, url: URL, tls: ssl.SSLContext | None, discovery: Discovery) -> None:
         self.name = str(url)
-        self._guides = guides
+        self._discovery = discovery
         self._tls = tls
         self._credentials = credentials(url)
-        self._servers: dict[Place, Server] = {}
+        self._servers: dict[Address, Server] = {}
 
     def ask(self, commands: list[Command], deadline: float, key: bytes = b"") -> list[Reply]:
         """Send `commands` to the master that has `key`, the only one that they are about."""
@@ -101,37 +101,37 @@ class _Ensemble:
     def _ask(self, commands: list[Command], deadline: float, key: bytes) -> list[Reply]:
         raise NotImplementedError
 
-    def _server(self, kind: str, place: Place) -> Server:
-        if place not in self._servers:
-            name = f"{self.name}: {kind} {place[0]}:{place[1]}"
-            self._servers[place] = Server(name, place, credentials=self._credentials, tls=self._tls)
-        return self._servers[place]
+    def _server(self, kind: str, address: Address) -> Server:
+        if address not in self._servers:
+            name = f"{self.name}: {kind} {address[0]}:{address[1]}"
+            self._servers[address] = Server(name, address, credentials=self._credentials, tls=self._tls)
+        return self._servers[address]
 
 
 class Sentinels(_Ensemble):
     """The master of a service, by the word of the first sentinel that sees it up."""
 
     def __init__(self, url: URL, service: str, tls: ssl.SSLContext | None, login: Credentials) -> None:
-        super().__init__(url, tls, Guides(url, "sentinel", url.need_hosts(26379), login, tls=tls is not None))
+        super().__init__(url, tls, Discovery(url, "sentinel", url.need_hosts(26379), login, tls=tls is not None))
         self._service = service
 
     def masters(self, deadline: float) -> list[Server]:
         """Return the one master."""
-        return list(self._servers.values()) or [self._server("master", self._guides.ask(self._discover, deadline))]
+        return list(self._servers.values()) or [self._server("master", self._discovery.ask(self._discover, deadline))]
 
     def _ask(self, commands: list[Command], deadline: float, key: bytes) -> list[Reply]:  # noqa: ARG002
         return self.masters(deadline)[0].ask(commands, deadline)
 
-    def _discover(self, name: str, place: Place, options: dict[str, Any]) -> Place:
+    def _discover(self, name: str, address: Address, options: dict[str, Any]) -> Address:
         until = time.monotonic() + options["socket_timeout"]
-        guide = Sentinel([place], sentinel_kwargs=options)  # type: ignore[no-untyped-call]
-        client = guide.sentinels[0]
+        sentinel = Sentinel([address], sentinel_kwargs=options)  # type: ignore[no-untyped-call]
+        client = sentinel.sentinels[0]
         try:
             # discover_master keeps only a repr of why it could not ask; this raises what it was.
             _ping(client)
             if time.monotonic() > until:
                 raise BackendUnavailable(f"{name}: no answer in time")
-            host, port = guide.discover_master(self._service)  # type: ignore[no-untyped-call]
+            host, port = sentinel.discover_master(self._service)  # type: ignore[no-untyped-call]
         except MasterNotFoundError as error:
             if not str(error).endswith(repr(self._service)):
                 raise BackendUnavailable(f"{name}: no answer in time") from None
@@ -145,7 +145,7 @@ class Sentinels(_Ensemble):
             raise BackendUnavailable(f"{name}: is not a Sentinel: use redis://, or check the port") from None
         finally:
             client.connection_pool.disconnect()
-        return _place(name, host, port)
+        return _address(name, host, port)
 
 
 def _ping(client: Redis) -> None:
@@ -159,8 +159,8 @@ class Cluster(_Ensemble):
     """The masters of a cluster and the slots that each of them has."""
 
     def __init__(self, url: URL, tls: ssl.SSLContext | None) -> None:
-        guides = Guides(url, "node", url.need_hosts(6379), credentials(url), tls=tls is not None)
-        super().__init__(url, tls, guides)
+        discovery = Discovery(url, "node", url.need_hosts(6379), credentials(url), tls=tls is not None)
+        super().__init__(url, tls, discovery)
         self._map: NodesManager | None = None
 
     def masters(self, deadline: float) -> list[Server]:
@@ -187,9 +187,9 @@ class Cluster(_Ensemble):
                 self._map = None  # Ask anew next time.
             asking = word == "ASK"
             host, _, port = rest.partition(" ")[2].rpartition(":")
-            place = _place(server.name, host, int(port) if port.isdecimal() and len(port) < 6 else 0)
-            server = self._server("node", place)
-        raise BackendUnavailable(f"{self.name}: the nodes send each other's keys around in a circle")
+            address = _address(server.name, host, int(port) if port.isdecimal() and len(port) < 6 else 0)
+            server = self._server("node", address)
+        raise BackendUnavailable(f"{self.name}: redirect loop: cluster nodes disagree about this slot")
 
     def _owner_of(self, name: bytes, deadline: float) -> Server:
         slot = key_slot(name)
@@ -200,16 +200,16 @@ class Cluster(_Ensemble):
 
     def _known(self, deadline: float) -> NodesManager:
         if self._map is None:
-            self._map = self._guides.ask(self._discover, deadline)
+            self._map = self._discovery.ask(self._discover, deadline)
         return self._map
 
-    def _discover(self, name: str, place: Place, options: dict[str, Any]) -> NodesManager:
+    def _discover(self, name: str, address: Address, options: dict[str, Any]) -> NodesManager:
         def check(answer: Any) -> Any:
-            return _checked_slots(answer, place[0])
+            return _checked_slots(answer, address[0])
 
-        client = Redis(*place, **options)
+        client = Redis(*address, **options)
         client.set_response_callback("CLUSTER SLOTS", check)
-        seed = ClusterNode(*place, redis_connection=client)  # type: ignore[no-untyped-call]
+        seed = ClusterNode(*address, redis_connection=client)  # type: ignore[no-untyped-call]
         try:
             # What RedisCluster asks for its map. Itself it would ask the first master for all that it knows
             # of commands, which is long, needs a further permission and fails when that master hangs.
@@ -220,7 +220,7 @@ class Cluster(_Ensemble):
             client.connection_pool.disconnect()
 
     def _node(self, node: ClusterNode) -> Server:
-        return self._server("node", _place(self.name, node.host, node.port))
+        return self._server("node", _address(self.name, node.host, node.port))
 
 
 def _checked_slots(answer: Any, asked: str) -> Any:
@@ -233,15 +233,15 @@ def _checked_slots(answer: Any, asked: str) -> Any:
     for first, last, master, *_ in answer:
         slots += last - first + 1
         if not 0 <= first <= last < _SLOTS or slots > _SLOTS:
-            raise ValueError("senseless slots")
+            raise ValueError("malformed slots")
         master[0] = master[0] or asked.encode()
     return answer
 
 
-def _place(name: str, host: object, port: object) -> Place:
+def _address(name: str, host: object, port: object) -> Address:
     """Return the address that the server `name` told; raise BackendUnavailable if it is none."""
     # The host will be shown to people.
     named = isinstance(host, str) and host not in ("", "?") and len(host) < 256 and host.isprintable()
     if not named or not isinstance(port, int) or not 0 < port < 65536:
-        raise BackendUnavailable(f"{name}: gave a senseless address")
+        raise BackendUnavailable(f"{name}: reported an invalid address")
     return str(host), port

@@ -8,7 +8,7 @@ import redis
 
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, at, decide
 from ..wire.doctor import ask_each, connect_all, tls_of
-from ..wire.stream import place as show
+from ..wire.stream import endpoint as show
 from .doctor import PORT, ask, examine_server, fields, lists_keys, log_in, servers
 from .resp import ReplyError, Server
 
@@ -50,24 +50,24 @@ def _sentinels(case: Case) -> Finding:
     service = case.url.path[1:].partition("/")[0].encode()
     params = case.url.params
     login = (params.get("sentinel_user"), params["sentinel_password"]) if "sentinel_password" in params else None
-    places = case.url.need_hosts(_SENTINEL_PORT)
+    addresses = case.url.need_hosts(_SENTINEL_PORT)
 
-    def ask_for_quorum(place: tuple[str, int]) -> str:
+    def ask_for_quorum(address: tuple[str, int]) -> str:
         """Return why the sentinel refuses to say that it sees a quorum; empty if it sees one."""
-        with closing(Server(f"sentinel {show(*place)}", place, credentials=login, tls=tls_of(case.url))) as server:
+        with closing(Server(f"sentinel {show(*address)}", address, credentials=login, tls=tls_of(case.url))) as server:
             answer = ask(case, server, [b"SENTINEL", b"CKQUORUM", service])
             return str(answer.refusal(server.name)) if isinstance(answer, ReplyError) else ""
 
-    answers, silent = ask_each(places, ask_for_quorum)
+    answers, silent = ask_each(addresses, ask_for_quorum)
     doubts = [*filter(None, answers.values()), *silent]
     # A user who may not ask is refused by a sentinel that is there.
     agree = sum("NOQUORUM" not in doubt for doubt in answers.values())
-    text = f"{agree} of {len(places)} that the URL names see a quorum" + "".join(f"; {doubt}" for doubt in doubts)
+    text = f"{agree} of {len(addresses)} that the URL names see a quorum" + "".join(f"; {doubt}" for doubt in doubts)
     return decide(
         "sentinels",
         (not agree, BAD, text, "bring them back: nobody would take over from the master"),
         (doubts, WARNING, text, "bring them back, or allow +sentinel|ckquorum"),
-        (len(places) < _FEWEST, WARNING, text, "name all of them; three or more are needed to agree on a failover"),
+        (len(addresses) < _FEWEST, WARNING, text, "name all of them; three or more are needed to agree on a failover"),
         (True, OK, text, None),
     )
 

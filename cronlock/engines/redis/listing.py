@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .resp import ReplyError, senseless
+from .resp import ReplyError, protocol_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def names(
             if cursor == b"0":
                 break
             if cursor == before:
-                raise senseless(server.name)
+                raise protocol_error(server.name)
 
 
 def _page(
@@ -47,6 +47,6 @@ def _page(
             raise answer.refusal(server.name)
     page = answers[-1]
     if not (isinstance(page, list) and len(page) == 2 and isinstance(page[0], bytes) and isinstance(page[1], list)):
-        raise senseless(server.name)
+        raise protocol_error(server.name)
     following, found = page[0], page[1]
     return following, [name for name in found if isinstance(name, bytes) and name.startswith(prefix)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ...errors import BackendUnavailable, printable
 from ...value import Value
-from ..wire.stream import Busy, HungUp, Stream, patiently
+from ..wire.stream import ConnectionClosed, ServerBusy, Stream, retry_while_busy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     #: What a server answers: a string, a number, nothing, an error or a list of these.
     Reply = Union[bytes, int, None, "ReplyError", "list[Reply]"]
     #: Host and port, or the path of a Unix socket.
-    Place = Union[tuple[str, int], str]
+    Address = Union[tuple[str, int], str]
 
 #: Bytes of one reply. The longest that is expected is one page of SCAN.
 LONGEST_REPLY = 256 * 1024
@@ -71,14 +71,14 @@ class ReplyError(Value):
         text = printable(text[:200])
         for sign, hint in _HINTS:
             if sign in self.text:
-                kind = Busy if self.turned_away else BackendUnavailable
+                kind = ServerBusy if self.turned_away else BackendUnavailable
                 return kind(f"{name}: {hint} ({text})")
         return BackendUnavailable(f"{name}: the server refused: {text}")
 
 
-def senseless(name: str) -> BackendUnavailable:
+def protocol_error(name: str) -> BackendUnavailable:
     """Return the exception for an answer of the server `name` that is in good form, and none to what was asked."""
-    return BackendUnavailable(f"{name}: the server gave a senseless answer: is it Redis or Valkey?")
+    return BackendUnavailable(f"{name}: unexpected reply; is this really a Redis or Valkey server?")
 
 
 def encode(command: Command) -> bytes:
@@ -111,7 +111,7 @@ class Replies:
     def expect_end(self) -> None:
         """Raise BackendUnavailable if more came than was asked for: what comes next would be a riddle."""
         if self._at < len(self._buffer):
-            raise self._strange("sent more than it was asked for")
+            raise self._malformed("sent more than it was asked for")
 
     def _value(self, depth: int) -> Reply:
         line = self._line()
@@ -127,33 +127,33 @@ class Replies:
             return None
         # Each element has three bytes or more, so this bounds a list as well.
         if not 0 <= number <= self._left:
-            raise self._strange("sent a reply of a senseless length")
+            raise self._malformed("malformed reply length")
         if kind == b"$":
             data = self._take(number + 2)
             if not data.endswith(b"\r\n"):
-                raise self._strange("does not speak Redis's protocol")
+                raise self._malformed("does not speak Redis's protocol")
             return data[:-2]
         if depth == DEEPEST_REPLY:
-            raise self._strange("sent a reply nested too deep")
+            raise self._malformed("sent a reply nested too deep")
         return [self._value(depth + 1) for _ in range(number)]
 
     def _line(self) -> bytes:
         if self._at == len(self._buffer):
             self._more()
         if self._buffer[self._at] not in b"+-:$*":
-            raise self._strange(_guess(self._buffer[self._at :]))
+            raise self._malformed(_guess(self._buffer[self._at :]))
         while True:
             end = self._buffer.find(b"\r\n", self._at)
             if end >= 0:
                 return self._take(end + 2 - self._at)[:-2]
             if len(self._buffer) - self._at > self._left:
-                raise self._strange("sent a reply that is too long")
+                raise self._malformed("sent a reply that is too long")
             self._more()
 
     def _take(self, size: int) -> bytes:
         self._left -= size
         if self._left < 0:
-            raise self._strange("sent a reply that is too long")
+            raise self._malformed("sent a reply that is too long")
         while len(self._buffer) - self._at < size:
             self._more()
         data = self._buffer[self._at : self._at + size]
@@ -168,10 +168,10 @@ class Replies:
         digits = text[1:] if text.startswith(b"-") else text
         # int() itself would also take spaces and underscores.
         if not digits.isdigit() or len(digits) > 19:
-            raise self._strange("does not speak Redis's protocol")
+            raise self._malformed("does not speak Redis's protocol")
         return int(text)
 
-    def _strange(self, what: str) -> BackendUnavailable:
+    def _malformed(self, what: str) -> BackendUnavailable:
         return BackendUnavailable(f"{self._name}: the server {what}")
 
 
@@ -191,14 +191,14 @@ class Server:
     def __init__(
         self,
         name: str,
-        place: Place,
+        address: Address,
         *,
         credentials: tuple[str | None, str] | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         #: What messages call it.
         self.name = name
-        self.place = place
+        self.address = address
         #: User, or None for the default one, and password.
         self._credentials = credentials
         self._tls = tls
@@ -210,9 +210,9 @@ class Server:
 
         `key` is what they are about, for who has to find out where that is.
 
-        A server that has no room is asked again until then; Busy when it never has.
+        A server that has no room is asked again until then; ServerBusy when it never has.
         """
-        return patiently(deadline, lambda: self._ask_once(commands, deadline))
+        return retry_while_busy(deadline, lambda: self._ask_once(commands, deadline))
 
     def _ask_once(self, commands: list[Command], deadline: float) -> list[Reply]:
         fresh = self._stream is None
@@ -257,7 +257,7 @@ class Server:
         for _ in commands:
             try:
                 answer = replies.next()
-            except HungUp:
+            except ConnectionClosed:
                 # Why, the server may have said in the place of an answer.
                 for said in answers:
                     if isinstance(said, ReplyError):
@@ -286,9 +286,9 @@ class Server:
         return BackendUnavailable(f"{self.name}: authentication failed: check user and password in the URL")
 
     def _connect(self, deadline: float) -> Stream:
-        if isinstance(self.place, str):
-            return Stream.connect_unix(self.name, self.place, deadline)
-        host, port = self.place
+        if isinstance(self.address, str):
+            return Stream.connect_unix(self.name, self.address, deadline)
+        host, port = self.address
         try:
             return Stream.connect_tcp(self.name, host, port, deadline, self._tls)
         except BackendUnavailable as error:

@@ -24,7 +24,7 @@ from ...lease.store import STAYS, Cell
 from ...lease.vocabulary import RETENTION, Traits
 from . import address
 from .cell import FIELDS, REMOVE, SWAP, decode, is_nothing
-from .resp import ReplyError, senseless
+from .resp import ReplyError, protocol_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class RedisStore:
         sent = self._clock.now()
         answer, *waited = self._ask(key, commands, deadline)
         if not isinstance(answer, list) or len(answer) != 4:
-            raise senseless(self.transport.name)
+            raise protocol_error(self.transport.name)
         done, clock, *there = answer
         if done != 1:
             return False, self._cell(key, sent, clock, *there)
@@ -130,7 +130,7 @@ class RedisStore:
         before = seen.version if isinstance(seen.version, bytes) else b""
         return self._ask(key, [[b"EVAL", REMOVE, b"1", self._name(key), self._database, before]], deadline) == [1]
 
-    def place(self, key: str) -> str:
+    def location(self, key: str) -> str:
         """Return the server and the name of the hash."""
         return f"{self.transport.name}: {self._prefix}{key}"
 
@@ -183,7 +183,7 @@ class RedisStore:
         except ForeignValue as error:
             raise self._foreign(key, str(error)) from None
         except ValueError:
-            raise senseless(self.transport.name) from None
+            raise protocol_error(self.transport.name) from None
         if key != self._timed:
             self._server_clock.forget()
             self._timed = key
@@ -192,5 +192,5 @@ class RedisStore:
 
     def _foreign(self, key: str, what: str) -> ForeignValue:
         return ForeignValue(
-            f"{self.place(key)} holds {what}; nothing was changed: remove it, or use another key or prefix="
+            f"{self.location(key)} holds {what}; nothing was changed: remove it, or use another key or prefix="
         )

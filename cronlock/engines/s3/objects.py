@@ -119,7 +119,7 @@ class Objects(Service):
             if not behind:
                 return
             if behind == token:
-                raise self._senseless("a list that has no end")  # It would go on for ever.
+                raise self._protocol_error("a list that has no end")  # It would go on for ever.
             token = behind
 
     def trust(self, deadline: float) -> None:
@@ -162,18 +162,18 @@ class Objects(Service):
         from xml.etree import ElementTree
 
         if b"<!" in response.body or b"\0" in response.body:
-            raise self._senseless("XML with a declaration")
+            raise self._protocol_error("XML with a declaration")
         try:
             return ElementTree.fromstring(response.body)
         except (ElementTree.ParseError, ValueError, LookupError):
-            raise self._senseless("no XML") from None
+            raise self._protocol_error("no XML") from None
 
     @staticmethod
     def field(root: Element, name: str) -> str:
         """Return the text of the first element `name`, empty if there is none."""
         return next((one.text or "" for one in root.iter() if _local(one) == name), "")
 
-    def place(self, host: str, root: str) -> tuple[str, str]:
+    def locate(self, host: str, root: str) -> tuple[str, str]:
         """Return the bucket's own host on AWS, unless no certificate would be its; else the bucket is in the path."""
         if host.startswith("s3") and ".amazonaws." in host and "." not in self.bucket:
             return f"{self.bucket}.{host}", root
@@ -209,7 +209,7 @@ class Objects(Service):
     def _tag(self, answer: Answer) -> str:
         tag = answer.response.headers.get("etag", "")
         if not tag or not tag.isascii() or not tag.isprintable():
-            raise self._senseless("no ETag")
+            raise self._protocol_error("no ETag")
         return tag
 
     def _read(self, response: Response) -> tuple[str, str, None]:
@@ -225,7 +225,7 @@ class Objects(Service):
             raise ConfigError(f"{self._shown}: the bucket is {where}")
         code, text = (_between(response.body, name) for name in (b"Code", b"Message"))
         if not code and response.status < 500:
-            raise self._senseless(f"status {response.status}")
+            raise self._protocol_error(f"status {response.status}")
         return code[:100] or f"status {response.status}", text, None
 
     def _careless(self, does: str) -> Careless:
@@ -234,7 +234,7 @@ class Objects(Service):
             " or a store that keeps them"
         )
 
-    def _senseless(self, what: str) -> BackendUnavailable:
+    def _protocol_error(self, what: str) -> BackendUnavailable:
         return Unanswered(f"{self._shown}: does not answer as S3 does: {what}")
 
 

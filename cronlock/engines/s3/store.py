@@ -79,7 +79,7 @@ class S3Store(DatedStore):
         except aws.Denied:
             raise Forbidden(f"{self._shown}: no s3:DeleteObject") from None
 
-    def place(self, key: str) -> str:
+    def location(self, key: str) -> str:
         """Return what messages call the cell."""
         return f"{self._shown}: object {self.objects.prefix + object_name(key)!a}"
 
@@ -92,7 +92,7 @@ class S3Store(DatedStore):
             return decode(*found) if found else DatedCell()
         except ForeignValue as error:
             raise ForeignValue(
-                f"{self.place(key)}: {error}; nothing was changed: delete it, or use another key or prefix"
+                f"{self.location(key)}: {error}; nothing was changed: delete it, or use another key or prefix"
             ) from None
 
 

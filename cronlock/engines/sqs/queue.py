@@ -125,18 +125,18 @@ def quarantine(message: Message, claim: Claim) -> float:
     return max(0.0, max(claim.quarantine, claim.hold) - message.age)
 
 
-def check_attributes(place: str, attributes: Mapping[str, str]) -> None:
+def check_attributes(name: str, attributes: Mapping[str, str]) -> None:
     """Raise ConfigError for a queue in which a token can get lost."""
     if attributes.get("FifoQueue") != "true":
-        raise ConfigError(f"{place}: is no FIFO queue: make it one, with --attributes FifoQueue=true")
+        raise ConfigError(f"{name}: is no FIFO queue: make it one, with --attributes FifoQueue=true")
     if attributes.get("RedrivePolicy"):
         raise ConfigError(
-            f"{place}: has a redrive policy, which throws the token away after so many runs: take it off, with "
+            f"{name}: has a redrive policy, which throws the token away after so many runs: take it off, with "
             "aws sqs set-queue-attributes --attributes RedrivePolicy="
         )
     kept = attributes.get("MessageRetentionPeriod", "?")
     if kept != str(RETENTION):
         raise ConfigError(
-            f"{place}: keeps its messages for {ascii(kept[:20])[1:-1]} s only: set "
+            f"{name}: keeps its messages for {ascii(kept[:20])[1:-1]} s only: set "
             f"MessageRetentionPeriod={RETENTION}, which is 14 days"
         )

@@ -64,7 +64,7 @@ class Queues:
         """Return the token if SQS delivers it; ask in another way once this one is not to be repeated."""
         key = asking.claim.key
         request = {
-            "QueueUrl": self._place(key),
+            "QueueUrl": self._queue_url(key),
             "MaxNumberOfMessages": 1,
             "VisibilityTimeout": visibility,
             "WaitTimeSeconds": 0,
@@ -78,7 +78,7 @@ class Queues:
             request["ReceiveRequestAttemptId"] = sqs_queue.attempt_id(asking.claim.owner, asking.anew().attempt)
             reply = self._ask("ReceiveMessage", request, deadline)
         if reply.code:
-            raise self._nonsense(f"refuses to be asked for a message: {reply.says or reply.code}")
+            raise self._protocol_error(f"refuses to be asked for a message: {reply.says or reply.code}")
         return self._message(key, reply.body, deadline)
 
     def _message(self, key: str, answer: dict[str, Any], deadline: float) -> Message | None:
@@ -95,11 +95,11 @@ class Queues:
                 f"{self._name}: queue {self.name(key)}: {error}; delete it, or use another QUEUE"
             ) from None
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise self._nonsense(str(error)) from error
+            raise self._protocol_error(str(error)) from error
 
     def change(self, key: str, handle: str, visibility: int, deadline: float) -> bool:
         """Let a token in flight be so for `visibility` seconds more; False when it is not in flight for us."""
-        request = {"QueueUrl": self._place(key), "ReceiptHandle": handle, "VisibilityTimeout": visibility}
+        request = {"QueueUrl": self._queue_url(key), "ReceiptHandle": handle, "VisibilityTimeout": visibility}
         try:
             return not self._ask("ChangeMessageVisibility", request, deadline, _INVALID).code
         except NoQueue:
@@ -107,7 +107,7 @@ class Queues:
 
     def delete_token(self, key: str, handle: str, deadline: float) -> bool:
         """Delete a token in flight; False when it is not in flight for us."""
-        request = {"QueueUrl": self._place(key), "ReceiptHandle": handle}
+        request = {"QueueUrl": self._queue_url(key), "ReceiptHandle": handle}
         return not self._ask("DeleteMessage", request, deadline, _INVALID).code
 
     def send(self, key: str, body: str, identity: str, deadline: float) -> None:
@@ -115,7 +115,7 @@ class Queues:
         self._ask(
             "SendMessage",
             {
-                "QueueUrl": self._place(key),
+                "QueueUrl": self._queue_url(key),
                 "MessageBody": f"{body}\nWho received this has the key {key!a}. Do not delete it.",
                 "MessageGroupId": sqs_queue.GROUP,
                 "MessageDeduplicationId": identity,
@@ -125,17 +125,17 @@ class Queues:
 
     def look(self, key: str, deadline: float) -> dict[str, str]:
         """Return what a run must know of the key's queue, by name."""
-        return self._attributes(self._place(key), LOOKED_AT, deadline)
+        return self._attributes(self._queue_url(key), LOOKED_AT, deadline)
 
     def look_at(self, name: str, deadline: float) -> dict[str, str]:
         """Return all that SQS tells of the queue `name`, by name."""
         return self._attributes(self._prefix() + name, ("All",), deadline)
 
-    def _attributes(self, place: str, names: tuple[str, ...], deadline: float) -> dict[str, str]:
-        request = {"QueueUrl": place, "AttributeNames": list(names)}
+    def _attributes(self, queue_url: str, names: tuple[str, ...], deadline: float) -> dict[str, str]:
+        request = {"QueueUrl": queue_url, "AttributeNames": list(names)}
         found = self._ask("GetQueueAttributes", request, deadline).body.get("Attributes")
         if not isinstance(found, dict):
-            raise self._nonsense("no attributes")
+            raise self._protocol_error("no attributes")
         return {str(name): str(value) for name, value in found.items()}
 
     def create(self, key: str, deadline: float) -> None:
@@ -147,14 +147,14 @@ class Queues:
         request = {"QueueNamePrefix": f"{self._base}-", "MaxResults": most}
         urls = self._ask("ListQueues", request, deadline).body.get("QueueUrls") or []
         if not isinstance(urls, list):
-            raise self._nonsense("no list of queues")
+            raise self._protocol_error("no list of queues")
         return sorted(str(url).rpartition("/")[2] for url in urls)[:most]
 
     def name(self, key: str) -> str:
         """Return the name of the key's queue."""
         return sqs_queue.queue_name(self._base, key)
 
-    def _place(self, key: str) -> str:
+    def _queue_url(self, key: str) -> str:
         """Return what requests call the key's queue: SQS takes a name for the URL of one of the asking account."""
         return self._prefix() + self.name(key)
 
@@ -167,7 +167,7 @@ class Queues:
             raise NoQueue(self._missing(request))
         return reply
 
-    def _nonsense(self, what: str) -> BackendUnavailable:
+    def _protocol_error(self, what: str) -> BackendUnavailable:
         return BackendUnavailable(f"{self._name}: answers as SQS does not: {what[:100]}")
 
     def _missing(self, request: dict[str, Any]) -> str:

@@ -168,7 +168,7 @@ class Service:
         request = request.but(path=self.path(request.path))
         connection.connect(deadline)  # What it takes is none of the doubt about AWS's time.
         signed_at, sent = self._signing_time(), self.clock.now()
-        headers = {**headers, "Host": connection.place}
+        headers = {**headers, "Host": connection.authority}
         headers = sign(request, headers, credentials, self._finder.region or "", self.name, signed_at)
         response = connection.request(request.method, request.target, headers, request.body, deadline)
         date = parse_date(response.headers.get("date", ""))
@@ -179,14 +179,14 @@ class Service:
     def _connected(self) -> Connection:
         if self._connection is None:
             secure, host, port, root = aws_credentials.split_endpoint(self._finder.endpoint or "")
-            host, self._root = self.place(host, root)
+            host, self._root = self.locate(host, root)
             if secure and self._tls is None:
                 self._tls = _tls(self._shown)
             name = f"{self._shown}: {self._finder.endpoint}"
             self._connection = Connection(name, host, port, self._tls if secure else None)
         return self._connection
 
-    def place(self, host: str, root: str) -> tuple[str, str]:
+    def locate(self, host: str, root: str) -> tuple[str, str]:
         """Return host and path that requests go to where the endpoint has these."""
         return host, root
 

@@ -277,14 +277,14 @@ def split_endpoint(url: str, *, query: bool = False) -> tuple[bool, str, int, st
         raise ValueError("write http://HOST:PORT or https://HOST")
     if any(not "!" <= letter <= "~" for letter in rest) or "@" in rest or "#" in rest or ("?" in rest and not query):
         raise ValueError("it has a user, a query or a strange character")
-    place, slash, path = rest.partition("/")
-    if place.startswith("["):
-        host, bracket, end = place[1:].partition("]")
+    authority, slash, path = rest.partition("/")
+    if authority.startswith("["):
+        host, bracket, end = authority[1:].partition("]")
         if not bracket or (end and not end.startswith(":")):
             raise ValueError("write [ADDRESS]:PORT")
         colon, port = end[:1], end[1:]
     else:
-        host, colon, port = place.partition(":")
+        host, colon, port = authority.partition(":")
     if not host:
         raise ValueError("the host is missing")
     if colon and not (port.isdigit() and 0 < int(port[:6]) < 65536):

@@ -154,7 +154,7 @@ class DatedStore:
         cell.judge(self.service.times)
         return cell
 
-    def place(self, key: str) -> str:
+    def location(self, key: str) -> str:
         """Return what messages call the cell."""
         raise NotImplementedError
 

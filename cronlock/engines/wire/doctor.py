@@ -10,7 +10,7 @@ import time
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, decide, judge_certificate, judge_clock
 from ...errors import BackendUnavailable
 from .stream import Stream, tls_context
-from .stream import place as show
+from .stream import endpoint as show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from ...lease.server_clock import ServerClock
     from ..url import URL
 
-    Place = tuple[str, int]
+    Address = tuple[str, int]
     _T = TypeVar("_T")
     #: Host and port, or the path of a Unix socket.
-    _Place = TypeVar("_Place", Place, Union[Place, str])
+    _Place = TypeVar("_Place", Address, Union[Address, str])
 
 REACHABLE = "reachable"
 ANSWER = "answer"
@@ -38,14 +38,14 @@ def connect_all(case: Case, default_port: int, down: str | None = None) -> Gener
     That is when none takes a connection; with `down`, what to do about it, when one takes none. All of them
     together get the time limit of one request, and as much again for TLS.
     """
-    places = case.url.need_hosts(default_port)
-    share = case.timeout / len(places)
+    addresses = case.url.need_hosts(default_port)
+    share = case.timeout / len(addresses)
 
-    def connect(place: Place) -> Place:
-        Stream.connect_tcp(show(*place), *place, time.monotonic() + share).close()
-        return place
+    def connect(address: Address) -> Address:
+        Stream.connect_tcp(show(*address), *address, time.monotonic() + share).close()
+        return address
 
-    reached, failures = ask_each(places, connect)
+    reached, failures = ask_each(addresses, connect)
     if not reached:
         yield Finding(REACHABLE, BAD, "; ".join(failures))
         return False
@@ -58,17 +58,17 @@ def connect_all(case: Case, default_port: int, down: str | None = None) -> Gener
     )
     yield found
     context = tls_of(case.url)
-    checked = [certificate(place, context, share) for place in reached.values()] if context is not None else []
+    checked = [certificate(address, context, share) for address in reached.values()] if context is not None else []
     yield from checked
     return BAD not in (found.level, *(one.level for one in checked))
 
 
-def ask_each(places: Iterable[_Place], ask: Callable[[_Place], _T]) -> tuple[dict[str, _T], list[str]]:
+def ask_each(addresses: Iterable[_Place], ask: Callable[[_Place], _T]) -> tuple[dict[str, _T], list[str]]:
     """Return what `ask` gets from each server, by its address, and why the others did not answer."""
     answers, failures = {}, []
-    for place in places:
+    for address in addresses:
         try:
-            answers[place if isinstance(place, str) else show(*place)] = ask(place)
+            answers[address if isinstance(address, str) else show(*address)] = ask(address)
         except BackendUnavailable as error:
             failures.append(str(error))
     return answers, failures
@@ -96,24 +96,24 @@ def judge_credentials(url: URL, nobody: str, user: str) -> Finding:
     )
 
 
-def alone(url: URL, place: Place) -> URL:
+def alone(url: URL, address: Address) -> URL:
     """Return the URL of one of its servers."""
     one = copy.copy(url)
-    one.hosts = [place]
+    one.hosts = [address]
     return one
 
 
 def certificate(
-    place: Place, context: ssl.SSLContext, limit: float, please: tuple[bytes, bytes] = (b"", b"")
+    address: Address, context: ssl.SSLContext, limit: float, please: tuple[bytes, bytes] = (b"", b"")
 ) -> Finding:
     """Look at a server's certificate, within `limit` seconds; `please` is what opens TLS, and the answer to it."""
-    shown = show(*place)
+    shown = show(*address)
     try:
-        with socket.create_connection(place, timeout=limit) as plain:
+        with socket.create_connection(address, timeout=limit) as plain:
             plain.sendall(please[0])
             if please[1] and plain.recv(len(please[1])) != please[1]:
                 return Finding("certificate", NOTE, f"{shown}: shows none")
-            with context.wrap_socket(plain, server_hostname=place[0]) as stream:
+            with context.wrap_socket(plain, server_hostname=address[0]) as stream:
                 return judge_peer(shown, stream.getpeercert() or {}, stream.version())
     except ssl.SSLCertVerificationError as error:
         remedy = "check ca= in the URL, the name that it has for the server, and the certificate"
@@ -157,7 +157,7 @@ def judge_ensemble(
 
     `doubts` are the engine's own: whether each applies, its level, what it adds to the roles, what to do.
     """
-    text = ", ".join(f"{place} {role}" for place, role in roles.items()) + "".join(f"; {reason}" for reason in silent)
+    text = ", ".join(f"{server} {role}" for server, role in roles.items()) + "".join(f"; {reason}" for reason in silent)
     own = [(applies, level, text + more, remedy) for applies, level, more, remedy in doubts]
     return decide(
         "ensemble",

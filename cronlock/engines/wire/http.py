@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ...errors import BackendUnavailable
 from ...value import Value
-from .stream import HungUp, Stream
+from .stream import ConnectionClosed, Stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ class Connection:
         self._longest = longest
         usual = port == (80 if tls is None else 443)
         #: The server as the header Host has it.
-        self.place = (f"[{host}]" if ":" in host else host) + ("" if usual else f":{port}")
+        self.authority = (f"[{host}]" if ":" in host else host) + ("" if usual else f":{port}")
         self._stream: Stream | None = None
         #: Whether anything was asked on the connection yet.
         self._asked = False
@@ -250,7 +250,7 @@ class Connection:
         `target` is the path with the query. The headers Host and Content-Length are added where they are not
         given. Raises Unanswered once all of the request was sent.
         """
-        lines = {"Host": self.place, "Content-Length": str(len(body)), "Accept-Encoding": "identity"}
+        lines = {"Host": self.authority, "Content-Length": str(len(body)), "Accept-Encoding": "identity"}
         given = {name.lower() for name in headers}
         fields = [(name, value) for name, value in lines.items() if name.lower() not in given]
         stream = self._connected(deadline)
@@ -305,7 +305,7 @@ class Connection:
         while True:
             try:
                 data = stream.receive()
-            except HungUp as error:
+            except ConnectionClosed as error:
                 # A reset ends nothing.
                 response = None if error.__cause__ is not None else answer.end()
                 if response is None:

@@ -18,7 +18,7 @@ from ...lease.clock import SystemClock
 from ...lease.server_clock import ServerClock
 from ...lease.store import Cell
 from ...lease.vocabulary import Traits
-from .stream import Busy, in_turn, senseless
+from .stream import ServerBusy, in_turn, protocol_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,28 +90,28 @@ class Servers:
     other_table: tuple[object, ...]
     denied: tuple[object, ...]
 
-    def __init__(self, name: str, places: Sequence[Any], shown_table: str) -> None:
+    def __init__(self, name: str, addresses: Sequence[Any], shown_table: str) -> None:
         #: What messages call them.
         self.name = name
-        self.places = places
+        self.addresses = addresses
         #: The table as people name it.
         self.shown_table = shown_table
-        self._link: Any = None
+        self._connection: Any = None
 
-    def link(self, deadline: float) -> Any:
+    def connection(self, deadline: float) -> Any:
         """Return the connection, made before monotonic time `deadline` if there is none that stands."""
-        if self._link is not None and not self._link.quiet():
+        if self._connection is not None and not self._connection.quiet():
             # The server hung up while nothing was asked: no reason to fail the next request.
             self.close()
-        if self._link is None:
-            self._link = self._connect(deadline)
-        return self._link
+        if self._connection is None:
+            self._connection = self._connect(deadline)
+        return self._connection
 
     def close(self) -> None:
         """Close the connection; raises nothing."""
-        link, self._link = self._link, None
-        if link is not None:
-            link.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def explained(self, error: Refused) -> Exception:
         """Return what the server's refusal means here, with what to do about it."""
@@ -127,19 +127,19 @@ class Servers:
     def _connect(self, deadline: float) -> Any:
         """Connect to the first server that takes writes; one that does not answer costs its share of the time."""
         failures: list[Exception] = []
-        for place, share in in_turn(self.places, deadline):
+        for address, share in in_turn(self.addresses, deadline):
             try:
-                return self._connect_to(place, share)
+                return self._connect_to(address, share)
             except (BackendError, ConfigError) as error:
                 failures.append(error)
         if len(failures) == 1:
             raise failures[0]
         # The first names the servers, the others go on from there.
         text = "; ".join([str(failures[0]), *(str(error).partition(f"{self.name}: ")[2] for error in failures[1:])])
-        raise (Busy if any(isinstance(error, Busy) for error in failures) else BackendUnavailable)(text)
+        raise (ServerBusy if any(isinstance(error, ServerBusy) for error in failures) else BackendUnavailable)(text)
 
-    def _connect_to(self, place: Any, deadline: float) -> Any:
-        """Return a connection to one of `places`, before monotonic time `deadline`, if that takes writes."""
+    def _connect_to(self, address: Any, deadline: float) -> Any:
+        """Return a connection to one of `addresses`, before monotonic time `deadline`, if that takes writes."""
         raise NotImplementedError
 
 
@@ -152,7 +152,7 @@ class TableCell(Cell):
 class TableStore:
     """A `Store` over a table. An engine adds `_look`, `_put`, `_names`, `_key` and what its servers are called."""
 
-    #: What a server is that gives a senseless answer.
+    #: What a server is that gives an unexpected reply.
     product = ""
 
     def __init__(self, servers: Servers, timeout: float) -> None:
@@ -182,7 +182,7 @@ class TableStore:
             return False, self._read(key, deadline, exact=True)
         return True, self._cell(sent, row[0], version, data, *row[1:])
 
-    def place(self, key: str) -> str:
+    def location(self, key: str) -> str:
         """Return what messages call the row."""
         return f"{self.name}: the row of {key!r} in {self.table}"
 
@@ -194,7 +194,7 @@ class TableStore:
             for name in names:
                 if not isinstance(name, bytes) or name <= last:
                     # It would never come to an end.
-                    raise self._senseless()
+                    raise self._protocol_error()
                 last = name
                 yield self._key(name)
             if len(names) < PAGE:
@@ -233,10 +233,10 @@ class TableStore:
         """Return the key of a row's name."""
         raise NotImplementedError
 
-    def _senseless(self) -> BackendUnavailable:
+    def _protocol_error(self) -> BackendUnavailable:
         """Close the connection, and return what to raise for an answer that no server of this kind gives."""
         self.close()
-        return senseless(self.name, self.product)
+        return protocol_error(self.name, self.product)
 
     def _read(self, key: str, deadline: float, *, exact: bool) -> Cell:
         sent = self._clock.now()
@@ -257,7 +257,7 @@ class TableStore:
                 held_until=until,
             )
         except (TypeError, ValueError) as error:
-            raise self._senseless() from error
+            raise self._protocol_error() from error
         self._server_clock.observe(sent, self._clock.now(), time / 1e6)
         return cell
 

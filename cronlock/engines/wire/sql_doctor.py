@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ...doctor.probe import Case
 
-    _Link = TypeVar("_Link")
+    _Connection = TypeVar("_Connection")
 
 #: What a user has to be granted who runs jobs, with what lets the doctor remove its probe.
 GRANTS = f"{sql.GRANTS}, DELETE"
@@ -43,18 +43,18 @@ def create(
 
 
 def log_in(
-    case: Case, connect: Callable[[float], _Link], denied: Iterable[str], socket: str
-) -> Generator[Finding, None, _Link | None]:
+    case: Case, connect: Callable[[float], _Connection], denied: Iterable[str], socket: str
+) -> Generator[Finding, None, _Connection | None]:
     """Log in, and return the connection; errors with one of `denied` are of who asks. `socket` is where without TCP."""
     try:
-        link = connect(case.deadline())
+        connection = connect(case.deadline())
     except (BackendUnavailable, ConfigError) as error:
         is_denied = any(sign in str(error) for sign in denied)
         yield Finding("credentials" if is_denied else ANSWER, BAD, str(error))
         return None
     if not case.url.hosts:
         yield Finding(REACHABLE, OK, socket)
-    return link
+    return connection
 
 
 def judge_table(

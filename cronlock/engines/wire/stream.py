@@ -33,11 +33,11 @@ _SHORTEST_SECRET = 4
 _TRY_AGAIN = (errno.EAGAIN, errno.EADDRNOTAVAIL)
 
 
-class Busy(BackendUnavailable):
+class ServerBusy(BackendUnavailable):
     """The connection was turned away before a request was taken, for want of room: nothing was done."""
 
 
-class HungUp(BackendUnavailable):
+class ConnectionClosed(BackendUnavailable):
     """The server closed or reset the connection."""
 
 
@@ -52,8 +52,8 @@ def without_secrets(text: str, *secrets: str | None) -> str:
     return text
 
 
-def patiently(deadline: float, work: Callable[[], _T]) -> _T:
-    """Return what `work` returns; call it again while it raises Busy and monotonic time `deadline` is not near.
+def retry_while_busy(deadline: float, work: Callable[[], _T]) -> _T:
+    """Return what `work` returns; call it again while it raises ServerBusy and monotonic time `deadline` is not near.
 
     The pauses are random, since whoever is turned away is one of many that came at the same moment.
     """
@@ -61,7 +61,7 @@ def patiently(deadline: float, work: Callable[[], _T]) -> _T:
     while True:
         try:
             return work()
-        except Busy:
+        except ServerBusy:
             seconds = pause * (0.5 + _noise())
             if time.monotonic() + seconds >= deadline:
                 raise
@@ -80,21 +80,21 @@ def resolve(name: str, host: str, port: int | None = None) -> list[tuple[int, in
         raise BackendUnavailable(f"{name}: cannot find the address of {host!r}: {reason}") from error
 
 
-def place(host: str, port: int) -> str:
+def endpoint(host: str, port: int) -> str:
     """Return a server's address as URLs and messages have it."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def in_turn(places: Sequence[_T], deadline: float) -> Iterator[tuple[_T, float]]:
-    """Yield each of `places` with the monotonic time until which it may be tried: one that hangs costs its share."""
-    for position, place in enumerate(places):
+def in_turn(addresses: Sequence[_T], deadline: float) -> Iterator[tuple[_T, float]]:
+    """Yield each of `addresses` with the monotonic time until which it may be tried: one that hangs costs its share."""
+    for position, address in enumerate(addresses):
         now = time.monotonic()
-        yield place, now + (deadline - now) / (len(places) - position)
+        yield address, now + (deadline - now) / (len(addresses) - position)
 
 
-def senseless(name: str, product: str) -> BackendUnavailable:
+def protocol_error(name: str, product: str) -> BackendUnavailable:
     """Return what to raise for an answer of the server `name` that no `product` gives to what was asked."""
-    return BackendUnavailable(f"{name}: the server gave a senseless answer: is it {product}?")
+    return BackendUnavailable(f"{name}: unexpected reply; is this really a {product} server?")
 
 
 def is_loopback(host: str) -> bool:
@@ -128,9 +128,9 @@ class Stream:
         One that does not answer at all costs its share of the time only.
         """
         stream = cls(name, deadline)
-        places = resolve(name, host, port)
+        addresses = resolve(name, host, port)
         failure: BackendUnavailable | None = None
-        for (family, kind, protocol, _, address), share in in_turn(places, deadline):
+        for (family, kind, protocol, _, address), share in in_turn(addresses, deadline):
             stream.limit(share)
             try:
                 stream._open(family, kind, protocol, address)
@@ -179,7 +179,7 @@ class Stream:
         except OSError as error:
             raise self._failed(error) from error
         if not data:
-            raise HungUp(f"{self._name}: the server closed the connection")
+            raise ConnectionClosed(f"{self._name}: the server closed the connection")
         return data
 
     def quiet(self) -> bool:
@@ -281,9 +281,9 @@ class Stream:
                 f"{self._name}: connection refused: check host and port, and that the server is up"
             )
         if isinstance(error, ConnectionResetError):
-            return HungUp(f"{self._name}: {error.strerror}")
+            return ConnectionClosed(f"{self._name}: {error.strerror}")
         if error.errno in _TRY_AGAIN:
-            return Busy(f"{self._name}: busy: {error.strerror}")
+            return ServerBusy(f"{self._name}: busy: {error.strerror}")
         return BackendUnavailable(f"{self._name}: {error.strerror or error}")
 
 

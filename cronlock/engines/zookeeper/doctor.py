@@ -11,7 +11,7 @@ from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding
 from ...errors import BackendUnavailable
 from ..wire.doctor import alone, ask_each, connect_all, judge_credentials, judge_ensemble, look_at_clock, tls_of
 from ..wire.stream import Stream
-from ..wire.stream import place as show
+from ..wire.stream import endpoint as show
 from .session import Session
 from .store import ZooKeeperStore
 from .tree import DEFAULT_PORT, Tree
@@ -45,12 +45,12 @@ def examine(case: Case) -> Iterator[Finding]:
 
 
 def _ensemble(case: Case) -> Iterator[Finding]:
-    def look(place: tuple[str, int]) -> str:
-        _open_session(case, place)
-        return _four_letters(case, place)
+    def look(address: tuple[str, int]) -> str:
+        _open_session(case, address)
+        return _four_letters(case, address)
 
     answers, silent = ask_each(case.url.need_hosts(DEFAULT_PORT), look)
-    modes = {place: _after("Mode", told) or "unknown" for place, told in answers.items()}
+    modes = {address: _after("Mode", told) or "unknown" for address, told in answers.items()}
     versions = {_after("Zookeeper version", told) for told in answers.values()} - {""}
     yield _judge_ensemble(modes, silent)
     if versions:
@@ -80,17 +80,17 @@ def _judge_ensemble(modes: dict[str, str], silent: list[str]) -> Finding:
     )
 
 
-def _open_session(case: Case, place: tuple[str, int]) -> None:
+def _open_session(case: Case, address: tuple[str, int]) -> None:
     """Open a session with one server, which it gives only while it sees a leader. Raises BackendUnavailable."""
-    tree, session = Tree(alone(case.url, place), case.timeout), Session(show(*place))
+    tree, session = Tree(alone(case.url, address), case.timeout), Session(show(*address))
     with tree.opened(session, case.timeout):
         session.ask(Exists("/", None))
         session.end()
 
 
-def _four_letters(case: Case, place: tuple[str, int]) -> str:
+def _four_letters(case: Case, address: tuple[str, int]) -> str:
     """Return the answer to ``srvr``, with empty text where there is none. Raises BackendUnavailable."""
-    stream = Stream.connect_tcp(show(*place), *place, case.deadline(), tls_of(case.url))
+    stream = Stream.connect_tcp(show(*address), *address, case.deadline(), tls_of(case.url))
     data = b""
     try:
         stream.send(b"srvr")

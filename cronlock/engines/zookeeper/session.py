@@ -9,7 +9,7 @@ from kazoo.protocol.serialization import Auth, CloseInstance, Connect, ReplyHead
 
 from ...errors import BackendUnavailable
 from ...value import Value
-from ..wire.stream import Busy, HungUp, Stream
+from ..wire.stream import ConnectionClosed, ServerBusy, Stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,15 +116,15 @@ class Session:
         self._send(Connect(0, 0, milliseconds, self.id, self._password, False).serialize())
         try:
             reply, _ = Connect.deserialize(self._receive(), 0)
-        except HungUp as error:
+        except ConnectionClosed as error:
             # All that it says where one address has as many connections as it may have.
-            raise Busy(f"{error}; are there too many from this machine (maxClientCnxns)?") from error
+            raise ServerBusy(f"{error}; are there too many from this machine (maxClientCnxns)?") from error
         except (struct.error, TypeError) as error:
-            raise self._nonsense() from error
+            raise self._protocol_error() from error
         if reply.time_out <= 0:
             raise SessionOver(f"{self._name}: the session is over")
         if self.id not in (0, reply.session_id) or not reply.session_id or len(reply.passwd or b"") > 64:
-            raise self._nonsense()
+            raise self._protocol_error()
         self.id = reply.session_id
         self._password = bytes(reply.passwd or b"")
         self.timeout = reply.time_out / 1000
@@ -178,7 +178,7 @@ class Session:
         """Return the next frame."""
         head = struct.unpack("!i", self._take(4))[0]
         if not 0 <= head <= LARGEST_REPLY:
-            raise self._nonsense()
+            raise self._protocol_error()
         return self._take(head)
 
     def _take(self, length: int) -> bytes:
@@ -198,15 +198,15 @@ class Session:
                     break
                 self.warned = True
             if header.xid != xid:
-                raise self._nonsense()
+                raise self._protocol_error()
             if header.err == _AUTH_FAILED:
                 raise BackendUnavailable(f"{self._name}: authentication failed: check user and password in the URL")
             value = None if header.err or xid == _AUTH_XID else request.deserialize(data, offset)
         except (struct.error, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
-            raise self._nonsense() from error
+            raise self._protocol_error() from error
         return Reply(header.err, value, header.zxid)
 
-    def _nonsense(self) -> BackendUnavailable:
+    def _protocol_error(self) -> BackendUnavailable:
         return BackendUnavailable(f"{self._name}: the answer is not one of a ZooKeeper server; check host and port")
 
 

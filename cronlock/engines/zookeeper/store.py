@@ -39,7 +39,7 @@ from __future__ import annotations
 from ...lease.vocabulary import Traits
 from .cell import NodeCell
 from .session import Session
-from .swapping import put
+from .swap import put
 from .tree import LASTING, Tree
 
 TYPE_CHECKING = False
@@ -123,7 +123,7 @@ class ZooKeeperStore:
         with self._tree.opened(self._session, LASTING, deadline):
             return self._tree.remove(self._session, key, seen if isinstance(seen, NodeCell) else NodeCell())
 
-    def place(self, key: str) -> str:
+    def location(self, key: str) -> str:
         """Return the server's name and the node's."""
         return f"{self._tree.name}: node {self._tree.path(key)}"
 

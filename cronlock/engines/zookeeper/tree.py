@@ -9,7 +9,7 @@ from kazoo.security import CREATOR_ALL_ACL, OPEN_ACL_UNSAFE
 
 from ...errors import BackendUnavailable, ConfigError, ForeignValue
 from ...keys import escape, key_of
-from ..wire.stream import TLS_PARAMS, Stream, patiently, tls_context
+from ..wire.stream import TLS_PARAMS, Stream, retry_while_busy, tls_context
 from .cell import NodeCell, to_cell
 from .session import (
     BAD_VERSION,
@@ -73,10 +73,10 @@ class Tree:
             deadline = time.monotonic() + self.timeout
         if not session.resume(deadline):
             try:
-                patiently(deadline, lambda: self._connect(session, lasting, deadline))
+                retry_while_busy(deadline, lambda: self._connect(session, lasting, deadline))
             except SessionOver:
                 session.forget()
-                patiently(deadline, lambda: self._connect(session, lasting, deadline))
+                retry_while_busy(deadline, lambda: self._connect(session, lasting, deadline))
         return session
 
     def _connect(self, session: Session, lasting: float, deadline: float) -> None:
@@ -85,9 +85,9 @@ class Tree:
             now = time.monotonic()
             try:
                 host, port = self._hosts[self._turn % len(self._hosts)]
-                place = f"{self.name.partition('://')[0]}://{host}:{port}"
+                address = f"{self.name.partition('://')[0]}://{host}:{port}"
                 share = now + (deadline - now) / left
-                stream = Stream.connect_tcp(place, host, port, share, self._tls)
+                stream = Stream.connect_tcp(address, host, port, share, self._tls)
                 session.open(stream, lasting, self._credentials)
                 stream.limit(deadline)
                 return

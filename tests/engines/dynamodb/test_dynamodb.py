@@ -279,7 +279,7 @@ def test_prefixes_keep_keys_apart(store: DynamoDBStore, url: str, key: str) -> N
     swap(other, key, read(other, key), b"theirs")
     assert read(store, key).data == b"mine"
     assert list(other.keys()) == [key]
-    assert other.place(key) == f"{str(url).partition('?')[0]}: item 'other-{key}:{key}'"
+    assert other.location(key) == f"{str(url).partition('?')[0]}: item 'other-{key}:{key}'"
     other.close()
 
 

@@ -83,7 +83,7 @@ class FileHooks(StoreHooks):
     def lapse(self, key: str) -> None:
         """Unlock, as the death of all who have the open file does."""
         for store in self._stores:
-            descriptor = store._leases.find(key, store.place(key))
+            descriptor = store._leases.find(key, store.location(key))
             if descriptor is not None:
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
 

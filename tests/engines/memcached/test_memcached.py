@@ -18,7 +18,7 @@ from cronlock.engines.memcached.meta import LONGEST_VALUE
 from cronlock.engines.memcached.servers import Servers
 from cronlock.engines.memcached.store import MemcachedStore, open_store
 from cronlock.engines.url import URL
-from cronlock.engines.wire.stream import Busy
+from cronlock.engines.wire.stream import ServerBusy
 from cronlock.errors import BackendUnavailable, ConfigError
 from cronlock.lease.leases import Leases
 from cronlock.lease.state import LONGEST_NAME, State, decode, encode
@@ -503,7 +503,7 @@ def test_server_without_room() -> None:
             def is_busy() -> bool:
                 try:
                     backend.read("job")
-                except Busy as error:
+                except ServerBusy as error:
                     return re.search(r"no room for another connection.*-c", str(error)) is not None
                 except BackendUnavailable:
                     pass  # The machine is, and the last try was too late to be answered.
@@ -544,7 +544,7 @@ def test_several_servers(key: str) -> None:
         for grant in dead:
             with pytest.raises(BackendUnavailable, match=str(ports[0])):
                 node.acquire(make_claim(grant.claim.key))
-            assert str(ports[0]) in node.store.place(grant.claim.key)
+            assert str(ports[0]) in node.store.location(grant.claim.key)
 
 
 # TLS

@@ -19,7 +19,7 @@ import pymysql
 import pytest
 
 from cronlock.doctor.findings import NOTE
-from cronlock.engines.mysql import link as mysql_link
+from cronlock.engines.mysql import connection as mysql_connection
 from cronlock.engines.mysql import sql as statements
 from cronlock.engines.mysql.servers import Servers, is_on
 from cronlock.engines.mysql.store import MysqlStore
@@ -157,7 +157,7 @@ def test_listing_a_table_of_others(server: MariadbServer, open_at: Opener) -> No
     """One whose column has the same name, and numbers in it, is refused in one line."""
     server.run("CREATE TABLE people (name INT)")
     server.run("INSERT INTO people VALUES (1)")
-    with pytest.raises(BackendUnavailable, match="a senseless answer"):
+    with pytest.raises(BackendUnavailable, match="unexpected reply"):
         list(open_at(server.url(table="people")).keys())
 
 
@@ -193,11 +193,11 @@ class _Drip(Proxy):
     slow = False
 
     def _downward(self, connection: object, data: bytes) -> None:
-        for place in range(len(data)):
+        for address in range(len(data)):
             if not self.slow:
-                connection.client.sendall(data[place:])  # type: ignore[attr-defined]
+                connection.client.sendall(data[address:])  # type: ignore[attr-defined]
                 return
-            connection.client.sendall(data[place : place + 1])  # type: ignore[attr-defined]
+            connection.client.sendall(data[address : address + 1])  # type: ignore[attr-defined]
             time.sleep(0.1)
 
 
@@ -320,7 +320,7 @@ def test_tls_and_password(guarded: MariadbServer, open_at: Opener, key: str, mod
     """A server takes the password of the URL over TLS, however much is asked of its certificate."""
     node = open_at(guarded.url(ssl=mode) if mode else guarded.url())
     assert node.release(granted(node.acquire(make_claim(key))), make_ending(), keep_hold=False)
-    assert bool(_servers(node).link(time.monotonic() + PATIENT).certificate) == (mode != "required")
+    assert bool(_servers(node).connection(time.monotonic() + PATIENT).certificate) == (mode != "required")
 
 
 def test_server_that_is_not_the_one(guarded: MariadbServer, key: str) -> None:
@@ -470,7 +470,7 @@ def test_package_that_is_missing(key: str, monkeypatch: pytest.MonkeyPatch) -> N
     """Where the password cannot be encrypted, the message says what to install, or to use TLS."""
     for name in ("cryptography", "cryptography.hazmat.backends"):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.setattr(pymysql._auth, "sha2_rsa_encrypt", mysql_link._encrypted)
+    monkeypatch.setattr(pymysql._auth, "sha2_rsa_encrypt", mysql_connection._encrypted)
     full, shows_key = _packet(2, b"\x01\x04"), _packet(4, b"\x01key")
     with (
         _saying([_greeting(b"caching_sha2_password"), full, shows_key, b""]) as (port, heard),

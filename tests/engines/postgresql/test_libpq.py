@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from cronlock.engines.postgresql import connection as pgsql
 from cronlock.engines.postgresql import libpq
-from cronlock.engines.postgresql import link as postgresql_link
 from cronlock.engines.postgresql import servers as postgresql_servers
 from cronlock.engines.postgresql import store as postgresql_store
 from cronlock.engines.url import URL
@@ -33,7 +33,7 @@ _PATIENT = 20.0
 _SYSTEMS = "libpq.so.5"
 # Prints what a run would use: the client's module, and the file of libpq.
 _TELL = """\
-from cronlock.engines.postgresql.link import pq
+from cronlock.engines.postgresql.connection import pq
 maps = open("/proc/self/maps").read().split()
 print(pq.__name__, "psycopg" in sys.modules, *sorted({word for word in maps if "/libpq" in word}))
 """
@@ -42,7 +42,7 @@ print(pq.__name__, "psycopg" in sys.modules, *sorted({word for word in maps if "
 def _load(way: str) -> tuple[ModuleType, ModuleType]:
     """Return fresh modules of store and connection, as if libpq were available in this `way` only."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (libpq, postgresql_link, postgresql_servers, postgresql_store):
+        for module in (libpq, pgsql, postgresql_servers, postgresql_store):
             patch.delitem(sys.modules, module.__name__)
             package, _, name = module.__name__.rpartition(".")
             patch.delattr(sys.modules[package], name)
@@ -51,7 +51,7 @@ def _load(way: str) -> tuple[ModuleType, ModuleType]:
         elif way == "psycopg":
             patch.setitem(sys.modules, libpq.__name__, None)
         store = importlib.import_module(postgresql_store.__name__)
-        return store, sys.modules[postgresql_link.__name__]
+        return store, sys.modules[pgsql.__name__]
 
 
 @pytest.fixture(scope="module", params=["bundled", "system", "psycopg"])
@@ -61,7 +61,7 @@ def modules(request: pytest.FixtureRequest) -> tuple[Any, Any]:
 
 
 @pytest.fixture
-def link_module(modules: tuple[Any, Any]) -> Any:
+def connection_module(modules: tuple[Any, Any]) -> Any:
     """The connection's module."""
     return modules[1]
 
@@ -95,20 +95,20 @@ def guarded() -> Iterator[PostgresqlServer]:
 
 
 @pytest.fixture
-def link(link_module: Any, server: PostgresqlServer) -> Iterator[postgresql_link.Link]:
+def connection(connection_module: Any, server: PostgresqlServer) -> Iterator[pgsql.Connection]:
     """A connection."""
-    connected = link_module.Link.connect("server", _settings(server.port), time.monotonic() + _PATIENT)
+    connected = connection_module.Connection.connect("server", _settings(server.port), time.monotonic() + _PATIENT)
     yield connected
     connected.close()
 
 
 def _settings(port: int) -> dict[str, str]:
-    place = {"host": HOST, "port": str(port), "user": SUPERUSER, "dbname": DATABASE}
-    return {**place, "client_encoding": "UTF8", "application_name": "it's \\ cronlock"}
+    address = {"host": HOST, "port": str(port), "user": SUPERUSER, "dbname": DATABASE}
+    return {**address, "client_encoding": "UTF8", "application_name": "it's \\ cronlock"}
 
 
-def _ask(link: postgresql_link.Link, statement: str, *values: str | None, width: int = 1) -> list[postgresql_link.Row]:
-    return link.ask(statement.encode(), values, width, time.monotonic() + _PATIENT)
+def _ask(connection: pgsql.Connection, statement: str, *values: str | None, width: int = 1) -> list[pgsql.Row]:
+    return connection.ask(statement.encode(), values, width, time.monotonic() + _PATIENT)
 
 
 # A connection, each way
@@ -125,64 +125,66 @@ def test_lease(open_at: Callable[[str], Any], server: PostgresqlServer) -> None:
     granted(other.acquire(make_claim(key)))
 
 
-def test_values(link: postgresql_link.Link) -> None:
+def test_values(connection: pgsql.Connection) -> None:
     """NULL differs from empty text, letters are kept, and values larger than any buffer go both ways."""
     values = (None, "", "\u00e4\U0001f512'\\", "x" * (1 << 23))
-    assert _ask(link, "SELECT $1::text, $2::text, $3::text, $4::text", *values, width=4) == [list(values)]
-    assert _ask(link, "SELECT n FROM generate_series(1, 5000) n")[-1] == ["5000"]
-    assert _ask(link, "SELECT 1 WHERE false") == []
+    assert _ask(connection, "SELECT $1::text, $2::text, $3::text, $4::text", *values, width=4) == [list(values)]
+    assert _ask(connection, "SELECT n FROM generate_series(1, 5000) n")[-1] == ["5000"]
+    assert _ask(connection, "SELECT 1 WHERE false") == []
 
 
-def test_properties_of_the_server(link: postgresql_link.Link) -> None:
+def test_properties_of_the_server(connection: pgsql.Connection) -> None:
     """Version and process are as the server says."""
-    row = [str(link.version), str(link.process), "it's \\ cronlock"]
+    row = [str(connection.version), str(connection.process), "it's \\ cronlock"]
     settings = "current_setting('server_version_num'), pg_backend_pid(), current_setting('application_name')"
-    assert _ask(link, f"SELECT {settings}", width=3) == [row]
-    assert not link.encrypted
+    assert _ask(connection, f"SELECT {settings}", width=3) == [row]
+    assert not connection.encrypted
 
 
-def test_errors(link_module: Any, link: postgresql_link.Link) -> None:
+def test_errors(connection_module: Any, connection: pgsql.Connection) -> None:
     """An error of the server's has its code and one line, and leaves the connection usable."""
     loud = "DO $$ BEGIN RAISE EXCEPTION E'n\u00e4h\\nand %', repeat('x', 5000) USING ERRCODE = 'CL001'; END $$"
     for statement, code, message in (("SELECT 1 / 0", "22012", "division by zero"), (loud, "CL001", "n\u00e4h and xx")):
-        with pytest.raises(link_module.Refused, match=f"^server: {message}") as caught:
-            _ask(link, statement)
+        with pytest.raises(connection_module.Refused, match=f"^server: {message}") as caught:
+            _ask(connection, statement)
         assert caught.value.code == code
-        assert link.quiet()
-    assert _ask(link, "SELECT 1") == [["1"]]
+        assert connection.quiet()
+    assert _ask(connection, "SELECT 1") == [["1"]]
 
 
-def test_notices(link: postgresql_link.Link, capfd: pytest.CaptureFixture[str]) -> None:
+def test_notices(connection: pgsql.Connection, capfd: pytest.CaptureFixture[str]) -> None:
     """Notices of the server's are written nowhere: standard error belongs to the command."""
     for _ in range(3):
-        assert _ask(link, "DO $$ BEGIN RAISE WARNING 'loud'; END $$") == []
+        assert _ask(connection, "DO $$ BEGIN RAISE WARNING 'loud'; END $$") == []
     assert capfd.readouterr() == ("", "")
 
 
-def test_lost_connection(link: postgresql_link.Link, server: PostgresqlServer) -> None:
+def test_lost_connection(connection: pgsql.Connection, server: PostgresqlServer) -> None:
     """A connection that the server ended is noticed, fails with its words, and is closed as often as one likes."""
-    assert link.quiet()
-    server.run("SELECT pg_terminate_backend(%s)", link.process)
-    eventually(lambda: not link.quiet(), "the goodbye is noticed")
+    assert connection.quiet()
+    server.run("SELECT pg_terminate_backend(%s)", connection.process)
+    eventually(lambda: not connection.quiet(), "the goodbye is noticed")
     with pytest.raises(BackendUnavailable, match=r"terminating connection|closed the connection"):
-        _ask(link, "SELECT 1")
+        _ask(connection, "SELECT 1")
     for _ in range(2):
-        link.close()
-        assert not link.quiet()
+        connection.close()
+        assert not connection.quiet()
         with pytest.raises(BackendUnavailable):
-            _ask(link, "SELECT 1")
+            _ask(connection, "SELECT 1")
 
 
-def test_connections_and_answers_end(link: postgresql_link.Link, link_module: Any, server: PostgresqlServer) -> None:
+def test_connections_and_answers_end(
+    connection: pgsql.Connection, connection_module: Any, server: PostgresqlServer
+) -> None:
     """A closed connection is one that the server has no more; what answers took is given back."""
-    passing = link_module.Link.connect("server", _settings(server.port), time.monotonic() + _PATIENT)
+    passing = connection_module.Connection.connect("server", _settings(server.port), time.monotonic() + _PATIENT)
     process = passing.process
     passing.close()
     there = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
     eventually(lambda: server.run(there, process) == [(0,)], "the server's process ends")
     before = _resident()
     for _ in range(100):
-        assert len(str(_ask(link, "SELECT repeat('x', 1 << 20)")[0][0])) == 1 << 20
+        assert len(str(_ask(connection, "SELECT repeat('x', 1 << 20)")[0][0])) == 1 << 20
     assert _resident() - before < 50 << 20
 
 
@@ -194,7 +196,7 @@ def test_tls_and_passwords(open_at: Callable[[str], Any], guarded: PostgresqlSer
     """A verified server gets the password; a foreign server, a wrong password and no server give different errors."""
     store, deadline = open_at(guarded.url(user="worker", password="s3cret")), time.monotonic() + _PATIENT
     assert store.read(fresh_key(), deadline).data is None
-    assert store.servers.link(deadline).encrypted
+    assert store.servers.connection(deadline).encrypted
     for url, message in (
         (guarded.url(user="worker", password="wr0ng"), 'password authentication failed for user "worker"'),
         (guarded.url(sslrootcert=str(tls().client_cert)), "certificate verify failed"),
@@ -229,7 +231,7 @@ def test_the_systems_is_taken_next() -> None:
 
 
 def test_psycopg_is_taken_last() -> None:
-    """Where no library is found psycopg is asked, which knows more places."""
+    """Where no library is found psycopg is asked, which knows more addresses."""
     nowhere = "import _ctypes; real = _ctypes.dlopen; _ctypes.dlopen = lambda name, mode: real(name and 'nix', mode)"
     assert _tell(before=nowhere)[:2] == ["psycopg.pq", "True"]
 

@@ -103,8 +103,8 @@ def test_server_that_only_reads(server: PostgresqlServer, open_at: Opener, key: 
     """A server that takes no writes any more, or a standby that a pooler asked, does not say who has a key."""
     node = open_at(server.url())
     grant = granted(node.acquire(make_claim(key)))
-    link = node.store.servers.link(time.monotonic() + PATIENT)  # type: ignore[attr-defined]
-    link.ask(b"SET default_transaction_read_only = on", (), 0, time.monotonic() + PATIENT)
+    connection = node.store.servers.connection(time.monotonic() + PATIENT)  # type: ignore[attr-defined]
+    connection.ask(b"SET default_transaction_read_only = on", (), 0, time.monotonic() + PATIENT)
     with pytest.raises(BackendUnavailable, match="read-only: a replica"):
         node.read(key)
     assert node.renew(grant)
@@ -208,7 +208,7 @@ def test_tls_and_password(guarded: PostgresqlServer, open_at: Opener, key: str) 
     node = open_at(guarded.url())
     assert node.release(granted(node.acquire(make_claim(key))), make_ending(), keep_hold=False)
     assert isinstance(node.store, PostgresqlStore)
-    assert node.store.servers.link(time.monotonic() + PATIENT).encrypted
+    assert node.store.servers.connection(time.monotonic() + PATIENT).encrypted
 
 
 def test_server_that_is_not_the_one(guarded: PostgresqlServer, key: str) -> None:

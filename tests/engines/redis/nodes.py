@@ -76,7 +76,7 @@ def unavailable(backend: Leases) -> str:
     return text
 
 
-def patiently(step: Callable[[], Answer]) -> Answer:
+def retry_until_up(step: Callable[[], Answer]) -> Answer:
     """Ask again while a busy machine makes a short time limit too short."""
     end = soon(30)
     while True:

@@ -180,20 +180,20 @@ class TestGuardedSentinel:
         The sentinels' user needs to list the masters and no more.
         """
         with RedisServer(tls=True) as master, GuardedSentinel(master, "sentinel-secret") as sentinel:
-            place = f"redis+sentinel://{HOST}:{sentinel.port}/jobs"
+            address = f"redis+sentinel://{HOST}:{sentinel.port}/jobs"
             params = {"tls": "1", **tls().params()}
             login = {"sentinel_user": "asker", "sentinel_password": "sentinel-secret"}
-            full_cycle(opened(place + query({**params, **login})))
-            text = unavailable(opened(place + query({**params, **login, "sentinel_password": "sentinel-wrong"})))
+            full_cycle(opened(address + query({**params, **login})))
+            text = unavailable(opened(address + query({**params, **login, "sentinel_password": "sentinel-wrong"})))
             assert "authentication failed" in text
             assert "sentinel-wrong" not in text
-            assert "wants a password" in unavailable(opened(place + query(params)))
-            assert "add tls=1" in unavailable(opened(place))
+            assert "wants a password" in unavailable(opened(address + query(params)))
+            assert "add tls=1" in unavailable(opened(address))
             strangers = {"tls": "1", **login}
-            assert "certificate" in unavailable(opened(place + query(strangers))).lower()
+            assert "certificate" in unavailable(opened(address + query(strangers))).lower()
             with RedisServer() as plain:
-                place = f"redis+sentinel://{HOST}:{plain.port}/jobs"
-                assert "leave out tls=1" in unavailable(opened(place + query(params), timeout=2))
+                address = f"redis+sentinel://{HOST}:{plain.port}/jobs"
+                assert "leave out tls=1" in unavailable(opened(address + query(params), timeout=2))
 
 
 class TestCluster:
@@ -287,7 +287,7 @@ class TestCluster:
             full_cycle(opened(url))
 
 
-def guide(said: Callable[[], bytes]) -> Callable[[socket.socket], None]:
+def discovery_node(said: Callable[[], bytes]) -> Callable[[socket.socket], None]:
     """Return a server that lets everyone in and tells whoever asks for the others what `said` returns."""
 
     def serve(connection: socket.socket) -> None:
@@ -301,18 +301,18 @@ def guide(said: Callable[[], bytes]) -> Callable[[socket.socket], None]:
     return serve
 
 
-GUIDES = {"redis+sentinel": "/jobs", "redis+cluster": ""}
+DISCOVERY = {"redis+sentinel": "/jobs", "redis+cluster": ""}
 HOSTS = st.sampled_from([HOST.encode(), b"", b"?", b"\0", b"x" * 80, b"a..b", b"\xff", b"\x1b[2J", None])
 PORTS = st.sampled_from([0, 1, -1, 16383, 70000, 2**40, b"1", b"x", None])
 PARTS = st.recursive(HOSTS | PORTS, lambda inner: st.lists(inner, max_size=4), max_leaves=10)
 SLOTS = st.lists(st.tuples(PORTS, PORTS, st.tuples(HOSTS, PORTS).map(list)).map(list), max_size=3)
-WHOLE = st.tuples(HOSTS, PORTS).map(lambda place: [[0, 16383, list(place)]])
+WHOLE = st.tuples(HOSTS, PORTS).map(lambda address: [[0, 16383, list(address)]])
 MASTERS = st.tuples(HOSTS, PORTS, st.sampled_from([b"master", b"slave", b"s_down,master", b""])).map(
     lambda told: [[b"name", b"jobs", b"ip", told[0], b"port", told[1], b"flags", told[2], b"num-other-sentinels", b"2"]]
 )
 
 
-@pytest.mark.parametrize("scheme", GUIDES)
+@pytest.mark.parametrize("scheme", DISCOVERY)
 def test_hostile_guide(scheme: str) -> None:
     """Whatever a sentinel or a node says of the others, an acquire is unavailable at worst."""
     said = b""
@@ -322,13 +322,13 @@ def test_hostile_guide(scheme: str) -> None:
     def play(answer: object) -> None:
         nonlocal said
         said = written(answer)
-        assert unavailable(opened(f"{scheme}://{HOST}:{port}{GUIDES[scheme]}", timeout=10)).isprintable()
+        assert unavailable(opened(f"{scheme}://{HOST}:{port}{DISCOVERY[scheme]}", timeout=10)).isprintable()
 
-    with listening(guide(lambda: said)) as port:
+    with listening(discovery_node(lambda: said)) as port:
         play()
 
 
-@pytest.mark.parametrize("scheme", GUIDES)
+@pytest.mark.parametrize("scheme", DISCOVERY)
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
@@ -340,7 +340,7 @@ def test_hostile_guide(scheme: str) -> None:
         (b"+OK\r\n-NOAUTH Authentication required.\r\n", "authentication failed: check user and password"),
         (b"-LOADING Redis is loading the dataset in memory\r\n" * 9, "still loading"),
         (b"-ERR max number of clients reached\r\n", "maxclients"),
-        (b"+OK\r\n" * 9, "senseless answer"),
+        (b"+OK\r\n" * 9, "unexpected reply"),
         (b"*1\r\n" * 100_000, ""),
         (b"$99999999999999999999\r\n", ""),
     ],
@@ -351,20 +351,20 @@ def test_guide_of_another_kind(scheme: str, answer: bytes, expected: str) -> Non
     login = ":secret@" if scheme == "redis+cluster" else ""
     params = "" if login else "?sentinel_password=secret"
     with listening(saying(answer)) as port:
-        text = unavailable(opened(f"{scheme}://{login}{HOST}:{port}{GUIDES[scheme]}{params}"))
+        text = unavailable(opened(f"{scheme}://{login}{HOST}:{port}{DISCOVERY[scheme]}{params}"))
     assert expected in text
     assert f"{HOST}:{port}" in text
     assert "secret" not in text
     assert text.isprintable()
 
 
-@pytest.mark.parametrize("scheme", GUIDES)
+@pytest.mark.parametrize("scheme", DISCOVERY)
 def test_refused_guidance(scheme: str) -> None:
-    """A guide that lets in but does not tell is quoted, but for the password and control characters."""
+    """A discovery node that lets in but does not tell is quoted, but for the password and control characters."""
     login = ":secret@" if scheme == "redis+cluster" else ""
-    path = GUIDES[scheme] + ("" if login else "?sentinel_password=secret")
+    path = DISCOVERY[scheme] + ("" if login else "?sentinel_password=secret")
     said = b""
-    with listening(guide(lambda: said)) as port:
+    with listening(discovery_node(lambda: said)) as port:
         said = b"-NOPERM User secret\x1b[2J has no permissions\r\n"
         text = unavailable(opened(f"{scheme}://{login}{HOST}:{port}{path}"))
         assert "see the ACL rule" in text
@@ -373,9 +373,9 @@ def test_refused_guidance(scheme: str) -> None:
         assert unavailable(opened(f"{scheme}://{login}{HOST}:{port}{path}")).endswith("the server refused: ***?[2J")
 
 
-@pytest.mark.parametrize("scheme", GUIDES)
+@pytest.mark.parametrize("scheme", DISCOVERY)
 def test_no_request_is_sent_twice(scheme: str) -> None:
-    """Three guides that hang are given up one after the other, within the request's time."""
+    """Three discovery that hang are given up one after the other, within the request's time."""
     asked: list[bytes] = []
 
     def hang(connection: socket.socket) -> None:
@@ -383,8 +383,8 @@ def test_no_request_is_sent_twice(scheme: str) -> None:
         connection.recv(65536)
 
     with listening(hang) as port:
-        places = ",".join([f"{HOST}:{port}"] * 3)
-        assert "no answer in time" in unavailable(opened(f"{scheme}://{places}{GUIDES[scheme]}", timeout=3))
+        addresses = ",".join([f"{HOST}:{port}"] * 3)
+        assert "no answer in time" in unavailable(opened(f"{scheme}://{addresses}{DISCOVERY[scheme]}", timeout=3))
     assert len(asked) == 3
 
 
@@ -410,14 +410,14 @@ def test_nothing_stays_behind(sentinel: RedisSentinel, cluster: RedisCluster) ->
         assert told.stdout.split() == ["1", "0", "1", "0"]
 
 
-@pytest.mark.parametrize("scheme", GUIDES)
+@pytest.mark.parametrize("scheme", DISCOVERY)
 def test_without_the_package(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without redis-py these URLs, and no others, are refused in one line that names it."""
     monkeypatch.setitem(sys.modules, "redis", None)
-    for name in ("ensemble", "guides"):
+    for name in ("ensemble", "discovery"):
         monkeypatch.delitem(sys.modules, f"cronlock.engines.redis.{name}", raising=False)
     with pytest.raises(ConfigError, match="pip install redis"):
-        open_backend(f"{scheme}://{HOST}{GUIDES[scheme]}", 1)
+        open_backend(f"{scheme}://{HOST}{DISCOVERY[scheme]}", 1)
     open_backend(f"redis://{HOST}", 1)
 
 

@@ -140,8 +140,8 @@ class TestWaysIn:
     def test_tls(self, tls_server: RedisServer) -> None:
         """rediss:// with the authority that signed the server's certificate, and one's own certificate."""
         full_cycle(opened(tls_server.url()))
-        place = f"rediss://:{quote(PASSWORD, safe='')}@{HOST}:{tls_server.port}"
-        full_cycle(opened(place + query(tls().params(client=True))))
+        address = f"rediss://:{quote(PASSWORD, safe='')}@{HOST}:{tls_server.port}"
+        full_cycle(opened(address + query(tls().params(client=True))))
 
     def test_tls_of_an_untrusted_server(self, tls_server: RedisServer) -> None:
         """A server with an untrusted certificate is refused."""
@@ -187,7 +187,7 @@ class TestRefusals:
             assert backend.renew(grant)
 
     def test_read_only_replica(self, replica: RedisServer) -> None:
-        """A replica is no place for leases."""
+        """A replica is no address for leases."""
         assert "read-only replica" in unavailable(opened(replica.url()))
 
     def test_busy(self, server: RedisServer, backend: Leases) -> None:

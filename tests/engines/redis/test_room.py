@@ -8,7 +8,7 @@ import time
 import pytest
 
 from cronlock.engines.redis.resp import Server
-from cronlock.engines.wire.stream import Busy
+from cronlock.engines.wire.stream import ServerBusy
 from labs.servers.process import HOST
 from labs.servers.redis import RedisServer
 
@@ -20,12 +20,12 @@ LIMIT = 8.0
 def test_redis_without_room(password: str | None) -> None:
     """Whoever is turned away asks again until there is room, and says so when there never is."""
     with RedisServer(extra=("--maxclients", "2"), password=password) as server:
-        place = (HOST, server.port)
+        address = (HOST, server.port)
         known = None if password is None else (None, password)
-        first, second, third = (Server("name", place, credentials=known) for _ in range(3))
+        first, second, third = (Server("name", address, credentials=known) for _ in range(3))
         for other in (first, second):
             assert other.ask([[b"PING"]], time.monotonic() + LIMIT) == [b"PONG"]
-        with pytest.raises(Busy, match="no room for another client"):
+        with pytest.raises(ServerBusy, match="no room for another client"):
             third.ask([[b"PING"]], time.monotonic() + 1.0)
         threading.Timer(0.5, first.close).start()
         assert third.ask([[b"PING"]], time.monotonic() + LIMIT) == [b"PONG"]

@@ -322,7 +322,7 @@ def test_prefixes_keep_keys_apart(store: S3Store, url: str, key: str) -> None:
     assert read(store, key).data == b"mine"
     assert list(other.keys()) == [key]
     assert f"{key}/{key}" not in set(store.keys())
-    assert other.place(key) == f"s3://cronlock/cronlock/{key}: object 'cronlock/{key}/{key}'"
+    assert other.location(key) == f"s3://cronlock/cronlock/{key}: object 'cronlock/{key}/{key}'"
     other.close()
 
 
@@ -359,7 +359,7 @@ def test_where_a_bucket_is(name: str, params: str, host: str, path: str) -> None
     objects = a_store(f"s3://{name}?{params}").objects
     connection = objects.endpoint and objects._connected()
     assert connection
-    assert connection.place == host
+    assert connection.authority == host
     assert objects.path(objects.path_of("k")) == path
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from cronlock.engines.mysql import link as mysql_link
-from cronlock.engines.postgresql import link as postgresql_link
+from cronlock.engines.mysql import connection as mysql_connection
+from cronlock.engines.postgresql import connection as postgresql_connection
 from cronlock.engines.wire.sql import Refused, TableStore
 from cronlock.lease.leases import Leases
 from labs.servers.mariadb import ADMIN, DATABASE, MariadbReplica, MariadbServer
@@ -86,7 +86,7 @@ class Postgresql:
     @contextmanager
     def refusing(self, patch: pytest.MonkeyPatch, code: Any) -> Iterator[None]:
         """Refuse the first request with `code`."""
-        with _refusing(patch, postgresql_link.Link, Refused("postgresql://h: no", code)):
+        with _refusing(patch, postgresql_connection.Connection, Refused("postgresql://h: no", code)):
             yield
 
 
@@ -137,13 +137,15 @@ class Mysql:
     @contextmanager
     def refusing(self, patch: pytest.MonkeyPatch, code: Any, *, behind: bool = False) -> Iterator[None]:
         """Refuse the first request with `code`, or the last statement of it: what came before was done."""
-        with _refusing(patch, mysql_link.Link, Refused("mysql://h: no", code), behind=behind):
+        with _refusing(patch, mysql_connection.Connection, Refused("mysql://h: no", code), behind=behind):
             yield
 
 
 @contextmanager
-def _refusing(patch: pytest.MonkeyPatch, link: Any, refusal: Exception, *, behind: bool = False) -> Iterator[None]:
-    pending, plain = [refusal], link.ask
+def _refusing(
+    patch: pytest.MonkeyPatch, connection: Any, refusal: Exception, *, behind: bool = False
+) -> Iterator[None]:
+    pending, plain = [refusal], connection.ask
 
     def ask(*words: Any) -> Any:
         if pending and not behind:
@@ -154,7 +156,7 @@ def _refusing(patch: pytest.MonkeyPatch, link: Any, refusal: Exception, *, behin
         return answers
 
     with patch.context() as patched:
-        patched.setattr(link, "ask", ask)
+        patched.setattr(connection, "ask", ask)
         yield
     assert not pending
 

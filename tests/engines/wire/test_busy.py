@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cronlock.engines.wire.stream import Busy, HungUp, Stream, patiently
+from cronlock.engines.wire.stream import ConnectionClosed, ServerBusy, Stream, retry_while_busy
 from cronlock.errors import BackendUnavailable
 from labs.servers.process import HOST
 
@@ -51,7 +51,7 @@ def test_busy_unix_socket_is_tried_again(tmp_path: Path) -> None:
         listener.listen(0)
         caller.connect(place)
         deadline = time.monotonic() + LIMIT
-        with pytest.raises(Busy):
+        with pytest.raises(ServerBusy):
             Stream.connect_unix("name", place, deadline)
         tries = 0
 
@@ -62,7 +62,7 @@ def test_busy_unix_socket_is_tried_again(tmp_path: Path) -> None:
                 listener.accept()[0].close()
             return Stream.connect_unix("name", place, deadline)
 
-        patiently(deadline, connect).close()
+        retry_while_busy(deadline, connect).close()
         assert tries == 3
 
 
@@ -70,11 +70,11 @@ def test_patience_ends_in_time() -> None:
     """A server that stays busy is given up within the limit, for its own reason."""
 
     def refuse() -> None:
-        raise Busy("no room")
+        raise ServerBusy("no room")
 
     began = time.monotonic()
-    with pytest.raises(Busy, match="no room"):
-        patiently(began + 1.0, refuse)
+    with pytest.raises(ServerBusy, match="no room"):
+        retry_while_busy(began + 1.0, refuse)
     assert time.monotonic() < began + 1.0
 
 
@@ -90,7 +90,7 @@ def test_a_dead_server_is_no_busy_one() -> None:
             return Stream.connect_tcp("name", HOST, unused.getsockname()[1], time.monotonic() + LIMIT)
 
         with pytest.raises(BackendUnavailable, match="connection refused"):
-            patiently(time.monotonic() + LIMIT, connect)
+            retry_while_busy(time.monotonic() + LIMIT, connect)
         assert tries == 1
 
 
@@ -105,5 +105,5 @@ def test_last_words_are_heard() -> None:
         for _ in range(2):
             stream.send(b"request")
         assert stream.receive() == b"too many"
-        with pytest.raises(HungUp):
+        with pytest.raises(ConnectionClosed):
             stream.receive()

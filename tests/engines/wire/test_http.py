@@ -14,7 +14,7 @@ import h11
 import pytest
 
 from cronlock.engines.wire.http import LONGEST, Answer, Connection, Response, Unanswered
-from cronlock.engines.wire.stream import Busy
+from cronlock.engines.wire.stream import ServerBusy
 from cronlock.errors import BackendUnavailable
 from cronlock.testing import eventually
 from labs.servers.process import HOST, free_port
@@ -130,12 +130,12 @@ def test_headers_given_come_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "port", "secure", "place"),
+    ("host", "port", "secure", "authority"),
     [("a.example", 80, False, "a.example"), ("::1", 2379, False, "[::1]:2379"), ("b.example", 443, True, "b.example")],
 )
-def test_host_header(host: str, port: int, secure: bool, place: str) -> None:
+def test_host_header(host: str, port: int, secure: bool, authority: str) -> None:
     """The port is left out where it is the scheme's own: signatures cover the header."""
-    assert Connection("x", host, port, tls().context() if secure else None).place == place
+    assert Connection("x", host, port, tls().context() if secure else None).authority == authority
 
 
 def test_connection_is_kept() -> None:
@@ -435,7 +435,7 @@ def test_nothing_was_done() -> None:
         connection = Connection("test://deaf", HOST, deaf.getsockname()[1])
         with pytest.raises(BackendUnavailable, match="in time") as caught:
             ask(connection, 0.5, b"x" * 20_000_000)
-        assert not isinstance(caught.value, (Unanswered, Busy))
+        assert not isinstance(caught.value, (Unanswered, ServerBusy))
         connection.close()
 
 

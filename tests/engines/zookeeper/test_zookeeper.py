@@ -398,7 +398,7 @@ def test_chroot_and_prefix_are_made(server: ZooKeeperServer, key: str) -> None:
         take(two, key, TTL)
         assert len(lease_names(server, key, "/team/a/jobs")) == 1
         assert list(two.keys()) == [key]
-        assert one.place(key).endswith(f"node /team/a/jobs/{key}")
+        assert one.location(key).endswith(f"node /team/a/jobs/{key}")
 
 
 def test_credentials_keep_others_out(server: ZooKeeperServer, key: str) -> None:
@@ -415,8 +415,8 @@ def test_credentials_keep_others_out(server: ZooKeeperServer, key: str) -> None:
                 ):
                     with pytest.raises(BackendUnavailable, match="authentication failed") as caught:
                         call()
-                    assert "secret" not in str(caught.value) + other.place(key)
-                    assert "wrong" not in str(caught.value) + other.place(key)
+                    assert "secret" not in str(caught.value) + other.location(key)
+                    assert "wrong" not in str(caught.value) + other.location(key)
         with looking(server, "ann:secret") as client:
             for path in ("/ours", "/ours/cronlock", f"/ours/cronlock/{key}"):
                 assert client.get_acls(path)[0] != OPEN_ACL_UNSAFE

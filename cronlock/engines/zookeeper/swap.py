@@ -27,7 +27,7 @@ _EPHEMERAL = 1
 def put(
     tree: Tree, session: Session, key: str, seen: NodeCell, data: bytes, *, lease: float | None, hold: Hold
 ) -> NodeCell | None:
-    """Put `data` in the place of what was `seen`; a lease is that of `session`. Return None if it is not there now.
+    """Put `data` in the index of what was `seen`; a lease is that of `session`. Return None if it is not there now.
 
     That the node of the lease is there that was seen proves that the key's is the one that was seen: its name was
     never used before. Where there is no such node, how often the key's was written does so, as long as nobody
@@ -92,16 +92,16 @@ def _failure(reply: Reply) -> tuple[int, int]:
     """Return which part of a transaction failed, and the server's code for it; OK if none did."""
     if reply.code == OK:
         # Where one part fails, those before it say "rolled back" and those after it "not tried".
-        for place, result in enumerate(reply.value):
+        for index, result in enumerate(reply.value):
             code = getattr(result, "code", OK) if isinstance(result, Exception) else OK
             if code not in (OK, ROLLED_BACK, NOT_TRIED):
-                return place, code
+                return index, code
     return 0, reply.code
 
 
-def _stat(tree: Tree, reply: Reply, place: int) -> Any:
+def _stat(tree: Tree, reply: Reply, index: int) -> Any:
     try:
-        reply.value[place].mtime, reply.value[place].czxid
-        return reply.value[place]
+        reply.value[index].mtime, reply.value[index].czxid
+        return reply.value[index]
     except (LookupError, AttributeError) as error:
         raise BackendUnavailable(f"{tree.name}: the server's answer makes no sense") from error

@@ -13,7 +13,7 @@ import time
 from ...errors import BackendUnavailable, printable
 from ..wire import stream
 from ..wire.sql import Refused
-from ..wire.stream import Busy, HungUp, senseless, without_secrets
+from ..wire.stream import ConnectionClosed, ServerBusy, protocol_error, without_secrets
 
 try:
     from . import libpq as pq
@@ -53,49 +53,51 @@ _REMEDIES = (
 _FULL = ("too many clients", "too many connections", "connection slots are reserved", "no more connections allowed")
 
 
-class Link:
+class Connection:
     """A connection. Every failure is BackendUnavailable, and it is of no use afterwards, but for Refused."""
 
-    __slots__ = ("_connection", "_name", "_password")
+    __slots__ = ("_name", "_password", "_pgconn")
 
-    def __init__(self, name: str, connection: pq.PGconn, password: str | None) -> None:
+    def __init__(self, name: str, pgconn: pq.PGconn, password: str | None) -> None:
         self._name = name
-        self._connection = connection
+        self._pgconn = pgconn
         self._password = password
 
     @classmethod
-    def connect(cls, name: str, settings: dict[str, str], deadline: float) -> Link:
+    def connect(cls, name: str, settings: dict[str, str], deadline: float) -> Connection:
         """Connect to the one host of libpq's `settings` before monotonic time `deadline`.
 
-        Raises Busy when the server has no room.
+        Raises ServerBusy when the server has no room.
         """
         conninfo = " ".join(f"{word}='{_quoted(value)}'" for word, value in settings.items())
-        connection = pq.PGconn.connect_start(conninfo.encode("utf-8", "surrogateescape"))
-        link = cls(name, connection, settings.get("password"))
+        pgconn = pq.PGconn.connect_start(conninfo.encode("utf-8", "surrogateescape"))
+        connection = cls(name, pgconn, settings.get("password"))
         try:
-            link._log_in(deadline)
-            connection.nonblocking = 1
+            connection._log_in(deadline)
+            pgconn.nonblocking = 1
         except BaseException:
-            link.close()
+            connection.close()
             raise
-        return link
+        return connection
 
     def ask(self, statement: bytes, values: Sequence[str | None], width: int, deadline: float) -> list[Row]:
         """Send a statement with its values and return the rows of its answer, of `width` columns each."""
-        connection = self._connection
+        pgconn = self._pgconn
         try:
             parameters = [None if value is None else value.encode("utf-8", "surrogateescape") for value in values]
-            connection.send_query_params(statement, parameters)
-            while connection.flush():
+            pgconn.send_query_params(statement, parameters)
+            while pgconn.flush():
                 self._wait(select.POLLIN | select.POLLOUT, deadline)
-                connection.consume_input()
+                pgconn.consume_input()
             answers = []
             while (answer := self._next_answer(deadline)) is not None:
                 answers.append(answer)
                 if len(answers) > _MOST_PARTS:
-                    raise senseless(self._name, PRODUCT)
+                    raise protocol_error(self._name, PRODUCT)
         except Error as error:
-            raise HungUp(f"{self._name}: {self._one_line(connection.error_message or str(error).encode())}") from error
+            raise ConnectionClosed(
+                f"{self._name}: {self._one_line(pgconn.error_message or str(error).encode())}"
+            ) from error
         if not answers:
             raise BackendUnavailable(f"{self._name}: the server gave no answer")
         # A commit that fails does so behind the rows.
@@ -104,53 +106,53 @@ class Link:
     def quiet(self) -> bool:
         """Whether nothing came since the last answer: what comes then is the server's goodbye."""
         try:
-            return self._connection.status == pq.ConnStatus.OK and not _ready(self._connection.socket, select.POLLIN, 0)
+            return self._pgconn.status == pq.ConnStatus.OK and not _ready(self._pgconn.socket, select.POLLIN, 0)
         except (Error, OSError):
             return False
 
     @property
     def version(self) -> int:
         """The server's version, such as 150018."""
-        return self._connection.server_version
+        return self._pgconn.server_version
 
     @property
     def process(self) -> int:
         """The number of the server's process, as it said at first: a pooler makes one up."""
-        return self._connection.backend_pid
+        return self._pgconn.backend_pid
 
     @property
     def encrypted(self) -> bool:
         """Whether it is a TLS connection."""
-        return bool(self._connection.ssl_in_use)
+        return bool(self._pgconn.ssl_in_use)
 
     def close(self) -> None:
         """Close the connection; raises nothing."""
-        self._connection.finish()
+        self._pgconn.finish()
 
     def _log_in(self, deadline: float) -> None:
-        connection = self._connection
+        pgconn = self._pgconn
         while True:
             step = pq.PollingStatus.FAILED
-            if connection.status != pq.ConnStatus.BAD:
-                step = connection.connect_poll()
+            if pgconn.status != pq.ConnStatus.BAD:
+                step = pgconn.connect_poll()
             if step == pq.PollingStatus.OK:
                 return
             if step == pq.PollingStatus.FAILED:
-                text = self._one_line(connection.error_message)
-                error = Busy if any(sign in text for sign in _FULL) else BackendUnavailable
+                text = self._one_line(pgconn.error_message)
+                error = ServerBusy if any(sign in text for sign in _FULL) else BackendUnavailable
                 remedies = [remedy for sign, remedy in _REMEDIES if sign in text]
                 raise error(f"{self._name}: {'; '.join([text, *remedies[:1]])}")
             self._wait(select.POLLIN if step == pq.PollingStatus.READING else select.POLLOUT, deadline)
 
     def _next_answer(self, deadline: float) -> pq.PGresult | None:
         """Return the next part of an answer; None behind the last, when all is committed."""
-        while self._connection.is_busy():
+        while self._pgconn.is_busy():
             self._wait(select.POLLIN, deadline)
-            self._connection.consume_input()
-        return self._connection.get_result()
+            self._pgconn.consume_input()
+        return self._pgconn.get_result()
 
     def _wait(self, events: int, deadline: float) -> None:
-        if not _ready(self._connection.socket, events, deadline - time.monotonic()):
+        if not _ready(self._pgconn.socket, events, deadline - time.monotonic()):
             raise BackendUnavailable(f"{self._name}: no answer in time")
 
     def _rows(self, answer: pq.PGresult, width: int) -> list[Row]:
@@ -159,7 +161,7 @@ class Link:
             message = answer.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or answer.error_message
             raise Refused(f"{self._name}: {self._one_line(message)}", code)
         if answer.ntuples > _MOST_ROWS or (answer.ntuples and answer.nfields != width):
-            raise senseless(self._name, PRODUCT)
+            raise protocol_error(self._name, PRODUCT)
         return [[_text(answer.get_value(row, column)) for column in range(width)] for row in range(answer.ntuples)]
 
     def _one_line(self, message: bytes) -> str:
@@ -170,7 +172,7 @@ class Link:
 
 def resolve(name: str, host: str) -> list[str]:
     """Return the addresses of a host. Raises BackendUnavailable where there are none."""
-    return list(dict.fromkeys(str(place[4][0]) for place in stream.resolve(name, host)))
+    return list(dict.fromkeys(str(address[4][0]) for address in stream.resolve(name, host)))
 
 
 def _ready(descriptor: int, events: int, seconds: float) -> bool:

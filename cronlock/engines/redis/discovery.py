@@ -1,8 +1,8 @@
-"""Servers that know where other servers are: sentinels, and the nodes of a cluster.
+"""Discovery: sentinels and seed nodes, which know where the masters are.
 
-A guide that is gone or hangs costs its share of the request's time. redis-py limits each single wait, not their sum,
-nor what it reads: one that keeps sending a little, or a lot, is listened to beyond the deadline, and only then is the
-request given up.
+A discovery node that is down or hangs costs its share of the request's time. redis-py limits each single wait, but
+not their sum nor the size of a reply. So a node that keeps sending holds the request beyond its deadline, and the
+request fails only then.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ...errors import BackendUnavailable, CronlockError
-from .resp import ReplyError, senseless
+from .resp import ReplyError, protocol_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..url import URL
 
     Credentials = tuple[str | None, str] | None
-    Place = tuple[str, int]
+    Address = tuple[str, int]
     Found = TypeVar("Found")
 
 # What redis-py takes off the texts of these errors.
@@ -35,15 +35,15 @@ _CODES = ((redis_errors.NoPermissionError, "NOPERM"), (redis_errors.BusyLoadingE
 _HUNG_UP = ("reset by peer", "closed the connection")
 
 
-class Guides:
+class Discovery:
     """Servers that know where the others are, asked through redis-py until one can tell.
 
     Whatever goes wrong in redis-py comes out as BackendUnavailable.
     """
 
-    def __init__(self, url: URL, kind: str, places: list[Place], login: Credentials, *, tls: bool) -> None:
+    def __init__(self, url: URL, kind: str, addresses: list[Address], login: Credentials, *, tls: bool) -> None:
         self._name = f"{url}: {kind}"
-        self._places = places
+        self._addresses = addresses
         self._login = login
         self._options: dict[str, Any] = {
             "username": login[0] if login else None,
@@ -57,21 +57,21 @@ class Guides:
             # Off by default in redis-py 5.
             self._options.update(ssl=True, ssl_cert_reqs="required", ssl_check_hostname=True)
 
-    def ask(self, question: Callable[[str, Place, dict[str, Any]], Found], deadline: float) -> Found:
-        """Return what `question`, given a name, a place and redis-py's options, finds out first.
+    def ask(self, question: Callable[[str, Address, dict[str, Any]], Found], deadline: float) -> Found:
+        """Return what `question`, given a name, an address and redis-py's options, finds out first.
 
         Each server may take an equal share of the time that is left; one share more is for what
         comes next.
         """
         failure = BackendUnavailable(f"{self._name}: no answer in time")
-        for position, place in enumerate(self._places):
-            share = (deadline - time.monotonic()) / (len(self._places) - position + 1)
+        for position, address in enumerate(self._addresses):
+            share = (deadline - time.monotonic()) / (len(self._addresses) - position + 1)
             if share <= 0:
                 break
-            name = f"{self._name} {place[0]}:{place[1]}"
+            name = f"{self._name} {address[0]}:{address[1]}"
             options = {**self._options, "socket_timeout": share, "socket_connect_timeout": share}
             try:
-                return question(name, place, options)
+                return question(name, address, options)
             except BackendUnavailable as error:
                 failure = error
             except Exception as error:  # What a lying server can provoke in a parser has no limits.
@@ -93,7 +93,7 @@ class Guides:
                 trouble = self._refusal(name, cause)
                 if trouble is not None:
                     return trouble
-        return senseless(name)
+        return protocol_error(name)
 
     def _network_trouble(self, error: OSError) -> str:
         # A server without TLS may wait for the end of what it takes for a command.

@@ -1,6 +1,6 @@
 """Nodes on every backend, with real servers: fixtures and marks for tests that must pass on each.
 
-A test module imports `servers_fixture` and `place_fixture` for its tests to find them.
+A test module imports `servers_fixture` and `backend_fixture` for its tests to find them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .support import Node
 _TABLED = ("postgresql", "mysql")
 
 
-class Place:
+class Backend:
     """A node and the server that it uses, if there is one."""
 
     def __init__(self, node: Node, server: Server | None) -> None:
@@ -63,19 +63,19 @@ def _environ(server: Any) -> dict[str, str]:
     return dict(getattr(server, "environ", {}))
 
 
-@pytest.fixture(name="place")
-def place_fixture(request: pytest.FixtureRequest, tmp_path: Path, servers: dict[str, Any]) -> Iterator[Place]:
+@pytest.fixture(name="backend")
+def backend_fixture(request: pytest.FixtureRequest, tmp_path: Path, servers: dict[str, Any]) -> Iterator[Backend]:
     """Give a node on the backend that the test names, with keys of its own."""
     server = _server(request.param, servers)
     node = Node(tmp_path, f"file://{tmp_path}/leases" if server is None else _fresh_url(request.param, server))
     node.environ.update(_environ(server))
-    yield Place(node, server)
+    yield Backend(node, server)
     node.check_nothing_left()
 
 
 def on(*kinds: str) -> pytest.MarkDecorator:
     """Run a test on each of these backends."""
-    return pytest.mark.parametrize("place", kinds, indirect=True)
+    return pytest.mark.parametrize("backend", kinds, indirect=True)
 
 
 #: All that keep a record of each key's runs, number them and say who has a key: all but SQS, where a

@@ -12,7 +12,7 @@ import time
 
 from ...errors import BackendUnavailable, ConfigError, printable
 from ..wire.sql import Refused
-from ..wire.stream import HungUp, Stream, senseless, without_secrets
+from ..wire.stream import ConnectionClosed, Stream, protocol_error, without_secrets
 
 # PyMySQL imports these wherever they are, which costs three times as much as all the rest of it. It needs
 # `cryptography` for one way to log in only, for which `_encrypted` below imports it; TLS is the wire's business.
@@ -145,7 +145,7 @@ class _Refusal:
         raise BackendUnavailable("the server asks for the password as it is, which takes TLS: see ssl= and ca=")
 
 
-class _Connection(pymysql.connections.Connection):  # type: ignore[misc]
+class _Driver(pymysql.connections.Connection):  # type: ignore[misc]
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
         """Do nothing, for one round trip less: what is sent is ASCII, and what comes is bytes and numbers."""
 
@@ -153,15 +153,15 @@ class _Connection(pymysql.connections.Connection):  # type: ignore[misc]
         return upgrade
 
 
-class Link:
+class Connection:
     """A connection. Every failure is BackendUnavailable, and it is of no use afterwards."""
 
-    __slots__ = ("_connection", "_name", "_wire")
+    __slots__ = ("_driver", "_name", "_wire")
 
-    def __init__(self, name: str, wire: Wire, connection: _Connection) -> None:
+    def __init__(self, name: str, wire: Wire, driver: _Driver) -> None:
         self._name = name
         self._wire = wire
-        self._connection = connection
+        self._driver = driver
 
     @classmethod
     def log_in(
@@ -174,7 +174,7 @@ class Link:
         password: str,
         database: str,
         tls: ssl.SSLContext | None,
-    ) -> Link:
+    ) -> Connection:
         """Log in to the server at the other end of `stream`; `host` is None for a Unix socket.
 
         Raises Refused for what the server says against it.
@@ -186,7 +186,7 @@ class Link:
         wire = Wire(name, stream, host or "", tls)
         bare = dict.fromkeys(_BARE_PLUGINS, _Refusal) if tls is None and host is not None else {}
         try:
-            connection = _Connection(
+            driver = _Driver(
                 host=host,
                 user=user,
                 # As text, it could have Latin letters only.
@@ -201,13 +201,13 @@ class Link:
                 ssl=None if tls is None else _Upgrade(),
                 defer_connect=True,
             )
-            link = cls(name, wire, connection)
+            connection = cls(name, wire, driver)
             # What this raises is never shown with a traceback, which might show the password.
-            link._try(lambda: connection.connect(wire))
+            connection._try(lambda: driver.connect(wire))
         except BaseException:
             stream.close()
             raise
-        return link
+        return connection
 
     def limit(self, deadline: float) -> None:
         """Let all that is asked from now on be done by monotonic time `deadline`."""
@@ -219,7 +219,7 @@ class Link:
         Raises Refused for the first that the server refuses: those before it are done.
         """
         answers = []
-        cursor = Cursor(self._connection)
+        cursor = Cursor(self._driver)
 
         def ask() -> None:
             cursor.execute("; ".join(statements))
@@ -228,12 +228,12 @@ class Link:
                 if not cursor.nextset():
                     break
             # Where the server's own settings, or a pooler's, open a transaction all the same.
-            if not self._connection.get_autocommit():
-                self._connection.commit()
+            if not self._driver.get_autocommit():
+                self._driver.commit()
 
         self._try(ask)
         if len(answers) != len(statements):
-            raise senseless(self._name, PRODUCT)
+            raise protocol_error(self._name, PRODUCT)
         return answers
 
     def quiet(self) -> bool:
@@ -249,7 +249,7 @@ class Link:
         """Say goodbye, so that the server's log has no complaint, and close the connection; raises nothing."""
         self._wire.limit(time.monotonic() + _GOODBYE)
         try:
-            self._connection.close()
+            self._driver.close()
         except Exception:
             pass  # Closed already, or in the middle of something.
         self._wire.close()
@@ -267,23 +267,23 @@ class Link:
             if code == _TLS_ERROR:
                 raise BackendUnavailable(f"{self._name}: {_NO_TLS}") from None
             if code in _CLIENT_ERRORS or not code:
-                raise HungUp(f"{self._name}: {text}") from None
+                raise ConnectionClosed(f"{self._name}: {text}") from None
             raise Refused(f"{self._name}: {text}", code) from None
         except RuntimeError as error:
             # It names the package that it lacks.
             package = next((one for one in _REMEDIES if one in str(error)), None)
             if package is None:
-                raise senseless(self._name, PRODUCT) from None
+                raise protocol_error(self._name, PRODUCT) from None
             from ..clients import lacks
 
             raise BackendUnavailable(f"{self._name}: {_REMEDIES[package]}{lacks(package)}") from None
         except Exception:
             # PyMySQL trusts what it reads: an answer that is none ends in errors of every kind.
-            raise senseless(self._name, PRODUCT) from None
+            raise protocol_error(self._name, PRODUCT) from None
 
     def _scrub(self, text: str) -> str:
         """Return `text` without the password, should a server that was shown it repeat it."""
-        return without_secrets(text, self._connection.password.decode("utf-8", "surrogateescape"))
+        return without_secrets(text, self._driver.password.decode("utf-8", "surrogateescape"))
 
 
 def _encrypted(password: bytes, salt: bytes, public_key: bytes) -> bytes:
