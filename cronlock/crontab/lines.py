@@ -171,7 +171,7 @@ def read_variable(text: str) -> tuple[str, str] | None:
         return None
     position = _skip(text, position + 1)
     if position == len(text):
-        return None  # `NAME=` is none: an empty value wants quotes.
+        return None  # `NAME=`: only Debian's cron from 13 on takes it without quotes.
     if text[position] in "\"'":
         value, position = _read_part(text, position, "")
         return (name, value) if value is not None and _skip(text, position) == len(text) else None
@@ -266,5 +266,5 @@ def _no_fields(line: str) -> str:
     if not line.strip(_SPACE):
         return "has a carriage return, for cron no blank line; remove it: sed -i 's/\\r$//' FILE"
     if _EMPTY_VARIABLE.match(line.lstrip(" \t")):
-        return 'sets a variable to nothing, which cron refuses; write NAME=""'
+        return 'sets a variable to nothing, which most crons refuse; write NAME=""'
     return "is neither a comment, nor NAME=value, nor five time fields (or @daily and the like) and a command"

@@ -34,7 +34,7 @@ class TLS:
         return context
 
     def issue(self, name: str, extension: str, days: int = 2) -> tuple[Path, Path]:
-        """Return a new certificate and its key; one that has expired if `days` is less than 0."""
+        """Return a new certificate and its key; with 0 days it expires at once."""
         cert, key = self._directory / f"{name}.pem", self._directory / f"{name}.key"
         request, extensions = self._directory / f"{name}.csr", self._directory / f"{name}.ext"
         extensions.write_text(extension + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import quopri
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -177,5 +178,6 @@ def _mails(shared: Path) -> dict[str, bytes]:
         header, _, body = file.read_bytes().partition(b"\n\n")
         case = re.search(rb"<CASE=(\w+)>", header)
         assert case is not None
-        found[case[1].decode()] = body
+        # As Debian's cron from 13 on writes it.
+        found[case[1].decode()] = quopri.decodestring(body) if b": quoted-printable" in header else body
     return found

@@ -13,41 +13,40 @@ from labs.servers.process import need
 
 _DIRECTORY = ROOT / "build/payloads"
 
-#: cloud-init with all that it imports; installed it would run at the next boot.
-CLOUD_INIT = (
-    "cloud-init", "python3-attr", "python3-certifi", "python3-chardet", "python3-charset-normalizer",
-    "python3-configobj", "python3-idna", "python3-jinja2", "python3-json-pointer", "python3-jsonpatch",
-    "python3-jsonschema", "python3-markupsafe", "python3-netifaces", "python3-oauthlib", "python3-pyrsistent",
-    "python3-requests", "python3-six", "python3-urllib3", "python3-yaml",
-)  # fmt: skip
-#: Prometheus' promtool; installed a server would start.
-PROMETHEUS = ("prometheus",)
+#: A package, and how the names of those begin that it needs. Installed, cloud-init would run at the next boot.
+CLOUD_INIT = ("cloud-init", "python3-")
+#: For promtool, which newer releases have in a package of its own; installed a server would start.
+PROMETHEUS = ("prometheus", "promtool")
 #: The monitoring tools whose configurations are among the recipes.
-MONIT = ("monit",)
-NAGIOS = ("nagios4-core",)
+MONIT = ("monit", "-")
+NAGIOS = ("nagios4-core", "-")
 
 
-def payload(packages: tuple[str, ...]) -> Path:
-    """Return a directory with what `packages` would install, fetched on first use; fail the test without them."""
+def payload(wanted: tuple[str, str]) -> Path:
+    """Return a directory with what a package, and what it needs, would install; fail the test without them."""
+    package, needed = wanted
     need("apt-get", "apt"), need("dpkg-deb", "dpkg")
     _DIRECTORY.mkdir(parents=True, exist_ok=True)
-    done = _DIRECTORY / packages[0]
+    done = _DIRECTORY / package
     with (_DIRECTORY / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists():
-            fresh = _DIRECTORY / f"{packages[0]}.fresh"
+            fresh = _DIRECTORY / f"{package}.fresh"
             subprocess.run(["rm", "-rf", str(fresh)], check=True)
             (fresh / "debs").mkdir(parents=True)
-            _run("apt-get", "-qq", "download", *packages, cwd=fresh / "debs")
-            for package in sorted((fresh / "debs").iterdir()):
-                _run("dpkg-deb", "-x", str(package), str(fresh), cwd=fresh)
-                package.unlink()
+            listed = _run("apt-cache", "depends", "--recurse", "--important", package, cwd=fresh).split("\n")
+            others = {name for name in listed if name.startswith(needed)} - {"python3-minimal"}
+            _run("apt-get", "-qq", "download", package, *sorted(others), cwd=fresh / "debs")
+            for archive in sorted((fresh / "debs").iterdir()):
+                _run("dpkg-deb", "-x", str(archive), str(fresh), cwd=fresh)
+                archive.unlink()
             # Whole, or not at all.
             fresh.rename(done)
     return done
 
 
-def _run(*command: str, cwd: Path) -> None:
+def _run(*command: str, cwd: Path) -> str:
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
     if done.returncode != 0:
         pytest.fail(f"{' '.join(command)}: {done.stderr.strip()}; try: apt-get update", pytrace=False)
+    return done.stdout

@@ -135,7 +135,9 @@ class TestPyz:
         root.sh(
             f"mkdir -p /opt /var/lib/cronlock; cp {pyz} /opt/cronlock.pyz; ln -sfn {sys.executable} /usr/bin/python3"
         )
-        root.machine.run("sh", "-c", f"mount -t tmpfs tmpfs {root.path}/var/lib && mount -o remount,ro {root.path}")
+        # An overlay's own options cannot be changed.
+        read_only = f"mount -t tmpfs tmpfs {root.path}/var/lib && mount -o remount,bind,ro {root.path}"
+        root.machine.run("sh", "-c", read_only)
         assert root.sh("echo >/root/x || echo refused").endswith("refused\n")
         home = {"HOME": "/root", "PATH": "/usr/bin:/bin"}
         assert root.sh("/opt/cronlock.pyz run --key k -- echo ran", **home) == "ran\n"
