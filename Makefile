@@ -19,7 +19,7 @@ export NO_MKDOCS_2_WARNING = 1
 # Each target makes what it needs: a virtual environment, and Debian's packages for servers and tools (as root, or sudo).
 .PHONY: help demo test bench check lint types docs unit format reference site clean
 .PHONY: test-all-pythons cron-test takeover-test board-test test-servers
-.PHONY: explore chaos teeth soak fuzz fleet bench-standby
+.PHONY: explore chaos mutants soak fuzz fleet bench-standby
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' \
@@ -31,13 +31,13 @@ demo: ## race three runs of one key: one runs, two skip
 	@sh tools/demo.sh $(BIN)/python
 
 test: ## the one command: install what the tests need, check, and test everything
-	sh tools/need.sh tests packages
+	sh tools/install-deps.sh tests packages
 	$(MAKE) check
 	sh tools/test-pythons.sh ends $(PARALLEL) $(ON_EACH_PYTHON)
 	CRONLOCK_WRAP_LINES=$${CRONLOCK_WRAP_LINES:-500} $(BIN)/pytest $(PARALLEL) $(SLOW) tests
 
 bench: $(VENV)/tools ## measure what a run costs, beside its rivals (WRITE=1: into docs/; BENCH=--package)
-	sh tools/need.sh venv tests bench
+	sh tools/install-deps.sh venv tests bench
 	$(BIN)/python -m bench.performance $(if $(WRITE),--write) $(BENCH)
 
 check: lint types docs ## lint, types and generated documents, in seconds
@@ -47,7 +47,7 @@ unit: $(VENV)/tools ## the tests that need no server
 	$(BIN)/pytest $(PARALLEL) $(WITHOUT_SERVERS)
 
 lint: $(VENV)/tools ## ruff, shellcheck, and the schemas of .github/
-	sh tools/need.sh lint
+	sh tools/install-deps.sh lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	shellcheck tools/*.sh .ci/run completions/cronlock.bash
@@ -58,7 +58,7 @@ types: $(VENV)/tools ## mypy --strict
 	$(BIN)/mypy
 
 docs: $(VENV)/tools ## manual pages and the parts of documents that programs write
-	sh tools/need.sh lint
+	sh tools/install-deps.sh lint
 	$(BIN)/python tools/reference.py --check
 	sh tools/lint-manual.sh man/*.[157]
 	$(BIN)/python -m chaos.report --check
@@ -80,24 +80,24 @@ clean: ## remove what the other targets made
 
 ##@ More tests
 test-all-pythons: ## unit tests under every supported Python that is found
-	PYTHON='$(PYTHON)' sh tools/need.sh venv
+	PYTHON='$(PYTHON)' sh tools/install-deps.sh venv
 	sh tools/test-pythons.sh all $(PARALLEL) $(ON_EACH_PYTHON)
 
 cron-test: $(VENV)/tools ## the real cron on three machines over many ticks (minutes, as root)
-	sh tools/need.sh tests
+	sh tools/install-deps.sh tests
 	CRONLOCK_CRON_TICKS=5 $(BIN)/pytest -v tests/fleet
 
 takeover-test: $(VENV)/tools ## ten machines, one dies during the job, fifty times on each backend
-	sh tools/need.sh tests
+	sh tools/install-deps.sh tests
 	CRONLOCK_TAKEOVERS=50 $(BIN)/pytest -n 4 tests/fleet/test_takeover.py
 
 board-test: $(VENV)/tools ## the board in Chromium: hostile names, contrast, keyboard, small screens
-	sh tools/need.sh browser
+	sh tools/install-deps.sh browser
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps axe-playwright-python==0.1.8
 	$(BIN)/pytest -v tests/board/in_chromium.py
 
 test-servers: $(VENV)/tools ## each engine's contract on other versions of its server (SERVERS='--only etcd')
-	sh tools/need.sh venv tests servers
+	sh tools/install-deps.sh venv tests servers
 	$(BIN)/python -m labs.versions $(if $(WRITE),--write) $(SERVERS)
 
 ##@ Proofs and measurements, which take long
@@ -105,30 +105,30 @@ explore: $(VENV)/tools ## the rules of a lease under all interleavings (EXPLORE=
 	$(BIN)/python -m explorer --long $(EXPLORE)
 
 chaos: $(VENV)/tools ## break everything while runs go on, and check the history (CHAOS='--backend redis')
-	sh tools/need.sh venv tests
+	sh tools/install-deps.sh venv tests
 	$(BIN)/python -m chaos $(or $(CHAOS),--backend all --seconds 300)
 
-teeth: $(VENV)/tools ## put bugs into copies of the program, each of which `make chaos` must catch
-	sh tools/need.sh venv tests
-	$(BIN)/python -m chaos.mutants $(TEETH)
+mutants: $(VENV)/tools ## put bugs into copies of the program, each of which `make chaos` must catch
+	sh tools/install-deps.sh venv tests
+	$(BIN)/python -m chaos.mutants $(MUTANTS)
 
 soak: $(VENV)/tools ## an hour of renewals on each backend: nothing may grow (SOAK='--seconds 60')
-	sh tools/need.sh venv tests
+	sh tools/install-deps.sh venv tests
 	$(BIN)/python -m chaos.soak --seconds 3600 --backend all $(SOAK)
 
 fuzz: $(VENV)/tools ## malformed input for every parser (INPUTS=1000000)
 	$(BIN)/python -m fuzz --inputs $(or $(INPUTS),1000000)
 
 fleet: $(VENV)/tools ## measure what thousands of machines at one second cost the server (WRITE=1; FLEET='--soak 600')
-	sh tools/need.sh venv tests
+	sh tools/install-deps.sh venv tests
 	$(BIN)/python -m bench.fleet $(if $(WRITE),--write) $(FLEET)
 
 bench-standby: $(VENV)/tools ## measure what a thousand standbys on one key cost Redis
-	sh tools/need.sh venv tests
+	sh tools/install-deps.sh venv tests
 	$(BIN)/python -m bench.standby
 
 $(VENV)/installed: pyproject.toml
-	PYTHON='$(PYTHON)' sh tools/need.sh venv
+	PYTHON='$(PYTHON)' sh tools/install-deps.sh venv
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	touch $@
@@ -138,7 +138,7 @@ $(VENV)/tools: pyproject.toml $(VENV)/installed
 	touch $@
 
 $(VENV)/site: pyproject.toml $(VENV)/installed
-	sh tools/need.sh site
+	sh tools/install-deps.sh site
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[site]'
 	touch $@
 

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--every", type=float, default=0.7, help="seconds between two hits of a run's processes")
     parser.add_argument("--parameters", default="", help="added to the backend's URL, such as ?min_replicas=1")
     parser.add_argument("--out", type=Path, help="where to keep histories, verdicts and pictures")
-    parser.add_argument("--teeth", help="a deliberate bug from chaos/mutants")
+    parser.add_argument("--mutant", help="a deliberate bug from chaos/mutants")
     parser.add_argument("--busy", action="store_true", help="excuse what a machine that has too much to do may cause")
     parser.add_argument("--package", type=Path, help="torture the cronlock of another checkout")
     parser.add_argument("--plan", action="store_true", help="only print the plan")

@@ -100,7 +100,7 @@ def summary(verdict: Verdict) -> dict[str, Any]:
     return {
         **{
             name: history.plan[name]
-            for name in ("backend", "seed", "teeth", "ttl", "hold", "nodes")
+            for name in ("backend", "seed", "mutant", "ttl", "hold", "nodes")
             if name in history.plan
         },
         "seconds": round(history.end - history.begin, 1),

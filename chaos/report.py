@@ -5,7 +5,7 @@
     python -m chaos.report                   the tables anew from the figures in docs/
     python -m chaos.report --check           fail if the tables are not those of the figures
 
-Summaries are what `check`, `teeth`, `soak` and `fuzz --write` make. docs/reliability.json has the sums.
+Summaries are what `check`, `mutants`, `soak` and `fuzz --write` make. docs/reliability.json has the sums.
 """
 
 from __future__ import annotations
@@ -44,37 +44,37 @@ Figures = dict[str, Any]
 
 def merge(summaries: Iterable[Mapping[str, Any]]) -> Figures:
     """Return the sums of summaries; ValueError for one that proves nothing."""
-    figures: Figures = {"backends": {}, "soaks": [], "fuzz": [], "teeth": []}
+    figures: Figures = {"backends": {}, "soaks": [], "fuzz": [], "mutants": []}
     for summary in summaries:
         kind = summary.get("kind", "torture")
         if kind == "torture":
             if summary["harness"]:
                 raise ValueError(f"the harness failed: {summary['backend']}, seed {summary['seed']}")
-            if summary.get("teeth"):
-                raise ValueError(f"with a deliberate bug: {summary['backend']}, {summary['teeth']}")
+            if summary.get("mutant"):
+                raise ValueError(f"with a deliberate bug: {summary['backend']}, {summary['mutant']}")
             backends = figures["backends"]
             backends[summary["backend"]] = _plus(backends.get(summary["backend"], _nothing()), _total_of(summary))
         elif kind == "soak":
             figures["soaks"].append(dict(summary))
         elif kind == "fuzz":
             figures["fuzz"].append(dict(summary))
-        elif kind == "tooth":
-            figures["teeth"].append(dict(summary))
+        elif kind == "mutant":
+            figures["mutants"].append(dict(summary))
         else:
             raise ValueError(f"a summary of an unknown kind: {kind}")
-    figures["teeth"].sort(key=lambda tooth: str(tooth["name"]))
+    figures["mutants"].sort(key=lambda mutant: str(mutant["name"]))
     figures["soaks"].sort(key=lambda soak: str(soak["backend"]))
     return figures
 
 
 def added(before: Figures, figures: Figures) -> Figures:
-    """Return `before` with `figures` on top: more runs, more inputs, and of soaks and teeth the newer ones."""
+    """Return `before` with `figures` on top: more runs, more inputs, and of soaks and mutants the newer ones."""
     backends = dict(before["backends"])
     for name, total in figures["backends"].items():
         backends[name] = _plus(backends.get(name, _nothing()), total)
     newer = {
         kind: sorted({one[name]: one for one in before[kind] + figures[kind]}.values(), key=lambda one: str(one[name]))
-        for kind, name in (("soaks", "backend"), ("teeth", "name"))
+        for kind, name in (("soaks", "backend"), ("mutants", "name"))
     }
     return {"backends": backends, "fuzz": before["fuzz"] + figures["fuzz"], **newer}
 
@@ -136,7 +136,7 @@ def tables(figures: Figures) -> dict[str, str]:
         "kills": _kills(figures),
         "faults": "\n\n".join(_of_backend(name, total) for name, total in _ordered(figures)),
         "apart": _apart(figures),
-        "teeth": _teeth(figures),
+        "mutants": _mutants(figures),
         "soak": _soak(figures),
         "fuzz": _fuzz(figures),
     }
@@ -217,14 +217,16 @@ def _plain(kind: str, number: int) -> str:
     return one if number == 1 else many
 
 
-def _teeth(figures: Figures) -> str:
+def _mutants(figures: Figures) -> str:
     head = ["bug", "backend", "what was broken", "seed", "caught", "found"]
     rows = []
-    for tooth in figures["teeth"]:
-        found = ", ".join(f"{number} {_plain(kind, number)}" for kind, number in sorted(tooth["found"].items()))
-        broken = ", ".join(FAULTS.get(name, name) for name in tooth["faults"].split(","))
-        backend = BACKENDS.get(tooth["backend"], tooth["backend"])
-        rows.append([tooth["what"], backend, broken, str(tooth["seed"]), "yes" if tooth["caught"] else "**no**", found])
+    for mutant in figures["mutants"]:
+        found = ", ".join(f"{number} {_plain(kind, number)}" for kind, number in sorted(mutant["found"].items()))
+        broken = ", ".join(FAULTS.get(name, name) for name in mutant["faults"].split(","))
+        backend = BACKENDS.get(mutant["backend"], mutant["backend"])
+        rows.append(
+            [mutant["what"], backend, broken, str(mutant["seed"]), "yes" if mutant["caught"] else "**no**", found]
+        )
     return _table(head, rows) if rows else "Not run yet."
 
 

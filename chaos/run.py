@@ -52,14 +52,14 @@ def torture(backend: str, options: argparse.Namespace, out: Path) -> bool:
     planned = shots(backend, options)
     names = {shot.name for shot in planned}
     out.mkdir(parents=True, exist_ok=True)
-    kept = out / f"{backend}-{options.seed}{'-' + options.teeth if options.teeth else ''}.jsonl"
+    kept = out / f"{backend}-{options.seed}{'-' + options.mutant if options.mutant else ''}.jsonl"
     with tempfile.TemporaryDirectory(prefix="torture-") as room:
         package = options.package or ROOT
-        if options.teeth:
-            from .mutants import bite
+        if options.mutant:
+            from .mutants import mutate
 
-            package = Path(room) / "bitten"
-            bite(options.teeth, package)
+            package = Path(room) / "mutant"
+            mutate(options.mutant, package)
         world = World(
             Path(room) / "fleet",
             SYSTEMS[backend],
@@ -78,7 +78,7 @@ def torture(backend: str, options: argparse.Namespace, out: Path) -> bool:
                 hold=pace.hold,
                 nodes=world.nodes,
                 faults=options.faults,
-                teeth=options.teeth,
+                mutant=options.mutant,
             )
             if options.busy:
                 _excuse_busy_machine(world)

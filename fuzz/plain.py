@@ -14,7 +14,7 @@ from cronlock import cli, durations, keys
 from cronlock.config import arguments, settings
 from cronlock.config import file as config_file
 from cronlock.config.options import FLAG, OPTIONS
-from cronlock.crontab import checking, dialects, lines, userfield, wrapping
+from cronlock.crontab import checking, dialects, lines, user_field, wrapping
 from cronlock.engines.registry import location, open_backend
 from cronlock.engines.url import URL
 from cronlock.errors import ConfigError, UsageError
@@ -185,7 +185,7 @@ def a_crontab(data: Data) -> None:
     system = data.chance(2)
     with expecting(ConfigError):
         dialect = data.pick(tuple(dialects.DIALECTS.values()))
-        userfield.read(text, "tab", dialect)
+        user_field.read(text, "tab", dialect)
         crontab = lines.parse(text, "tab", system=system, dialect=dialect)
         for remark in checking.check(crontab, options):
             assert "\n" not in remark.text

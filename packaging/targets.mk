@@ -10,11 +10,11 @@ PACKAGE = $(BIN)/python packaging/$(1).py $(call given,VERSION,--version) $(call
 
 ##@ Packages
 deb: $(VENV)/installed ## make dist/cronlock_VERSION_all.deb (VERSION=1.2.3 MAINTAINER='Name <address>')
-	@sh tools/need.sh deb
+	@sh tools/install-deps.sh deb
 	$(call PACKAGE,deb)
 
 rpm: $(VENV)/installed ## make dist/cronlock-VERSION-1.noarch.rpm, likewise
-	@sh tools/need.sh rpm
+	@sh tools/install-deps.sh rpm
 	$(call PACKAGE,rpm)
 
 pyz: $(VENV)/installed ## make dist/cronlock.pyz, the program in one file
@@ -39,7 +39,7 @@ wheel-test: $(VENV)/tools ## test the wheel under every supported Python that is
 	$(BIN)/python packaging/wheel_test.py $(if $(ALL),--all)
 
 package-test: $(VENV)/tools ## install, upgrade, remove and run the packages on clean systems (minutes, as root)
-	sh tools/need.sh tests packages
+	sh tools/install-deps.sh tests packages
 	CRONLOCK_PACKAGE_ROOTS=1 $(BIN)/pytest -v tests/packaging tests/docs/test_quickstart.py tests/docs/test_image.py
 
 package-cost: $(VENV)/tools ## measure what a run costs with each kind of package

@@ -26,7 +26,7 @@ class Edit:
 
 
 @dataclass(frozen=True)
-class Tooth:
+class Mutant:
     """A bug, and the torture run that catches it."""
 
     name: str
@@ -43,11 +43,11 @@ class Tooth:
     options: Sequence[str] = field(default=())
 
 
-def bite(name: str, package: Path) -> None:
+def mutate(name: str, package: Path) -> None:
     """Put the bug `name` into a copy of cronlock in the new directory `package`."""
-    from .table import TEETH
+    from .table import MUTANTS
 
-    put_in(name, TEETH[name].edits, package)
+    put_in(name, MUTANTS[name].edits, package)
 
 
 def put_in(name: str, edits: Sequence[Edit], package: Path) -> None:

@@ -37,7 +37,7 @@ _ONLY = {"dynamodb": "not moto", "s3": "not moto", "sqs": "not moto", "postgresq
 _ONLY["mysql"] = "not postgresql"
 
 
-class StoreTooth(NamedTuple):
+class StoreMutant(NamedTuple):
     """A bug of one engine's store."""
 
     engine: str
@@ -45,9 +45,9 @@ class StoreTooth(NamedTuple):
     edits: Sequence[Edit]
 
 
-def _of(engine: str, **bugs: Sequence[tuple[str, str]]) -> list[StoreTooth]:
+def _of(engine: str, **bugs: Sequence[tuple[str, str]]) -> list[StoreMutant]:
     return [
-        StoreTooth(engine, f"{engine}-{name.replace('_', '-')}", [Edit(*edit) for edit in edits])
+        StoreMutant(engine, f"{engine}-{name.replace('_', '-')}", [Edit(*edit) for edit in edits])
         for name, edits in bugs.items()
     ]
 
@@ -200,20 +200,20 @@ _ALL = [
         ],
     ),
 ]
-STORE_TEETH = {tooth.name: tooth for tooth in _ALL}
+STORE_MUTANTS = {mutant.name: mutant for mutant in _ALL}
 
 
-def caught(tooth: StoreTooth) -> tuple[bool, str]:
+def caught(mutant: StoreMutant) -> tuple[bool, str]:
     """Return whether the engine's tests find the bug, and what they say."""
-    with tempfile.TemporaryDirectory(prefix="teeth-") as directory:
-        put_in(tooth.name, tooth.edits, Path(directory) / "bitten")
+    with tempfile.TemporaryDirectory(prefix="mutant-") as directory:
+        put_in(mutant.name, mutant.edits, Path(directory) / "mutant")
         # The copy is imported before the tests' own directory is looked at.
-        code = f"import sys; sys.path.insert(0, {str(Path(directory) / 'bitten')!r}); import cronlock, pytest; "
+        code = f"import sys; sys.path.insert(0, {str(Path(directory) / 'mutant')!r}); import cronlock, pytest; "
         code += "sys.exit(pytest.main(sys.argv[1:]))"
-        words = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", *_TESTS[tooth.engine]]
-        words += ["-k", _ONLY[tooth.engine]] if tooth.engine in _ONLY else []
+        words = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", *_TESTS[mutant.engine]]
+        words += ["-k", _ONLY[mutant.engine]] if mutant.engine in _ONLY else []
         # Children import what this process does.
-        environ = {**os.environ, "PYTHONPATH": str(Path(directory) / "bitten")}
+        environ = {**os.environ, "PYTHONPATH": str(Path(directory) / "mutant")}
         done = subprocess.run(
             [sys.executable, "-c", code, *words], cwd=_ROOT, env=environ, capture_output=True, text=True
         )
@@ -224,13 +224,15 @@ def caught(tooth: StoreTooth) -> tuple[bool, str]:
 
 def main(names: Sequence[str]) -> int:
     """Return 0 if every bug was caught."""
-    chosen = [tooth for name, tooth in STORE_TEETH.items() if not names or any(name.startswith(one) for one in names)]
+    chosen = [
+        mutant for name, mutant in STORE_MUTANTS.items() if not names or any(name.startswith(one) for one in names)
+    ]
     missed = 0
-    for tooth in chosen:
+    for mutant in chosen:
         began = time.monotonic()
-        found, by = caught(tooth)
+        found, by = caught(mutant)
         missed += not found
-        print(f"{tooth.name}: {'caught' if found else 'MISSED'} by {by}; {time.monotonic() - began:.0f} s", flush=True)
+        print(f"{mutant.name}: {'caught' if found else 'MISSED'} by {by}; {time.monotonic() - began:.0f} s", flush=True)
     print(f"{len(chosen) - missed} of {len(chosen)} bugs caught")
     return 1 if missed or not chosen else 0
 

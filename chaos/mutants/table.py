@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chaos.findings import DOUBLE, FENCE, HOLD, LEFT, LOST, OUTLIVE, OVERLAP, STATUS, STUCK
 
-from . import Edit, Tooth
+from . import Edit, Mutant
 
 _LONG = ("--jobs", "long", "--every", "0.3")
 _READ_TO_RENEW = """\
@@ -22,7 +22,7 @@ _NO_DEADLINE = (
 )
 
 _ALL = (
-    Tooth(
+    Mutant(
         "release-without-owner",
         "a release frees the key whoever holds it",
         [
@@ -34,7 +34,7 @@ _ALL = (
         (OVERLAP, STATUS, HOLD),
         options=_LONG,
     ),
-    Tooth(
+    Mutant(
         "deadline-before-reply",
         "a renewal moves the deadline before it is answered",
         [
@@ -48,7 +48,7 @@ _ALL = (
         (OVERLAP,),
         options=_LONG,
     ),
-    Tooth(
+    Mutant(
         "deadline-from-reply",
         "the deadline counts from when a renewal was answered",
         [Edit("self._count_from(sent)", "self._count_from(clock.now())")],
@@ -59,7 +59,7 @@ _ALL = (
         seconds=200.0,
         options=_LONG,
     ),
-    Tooth(
+    Mutant(
         "read-to-renew",
         "a ZooKeeper session is kept by reads, on the connection that it has",
         [
@@ -72,7 +72,7 @@ _ALL = (
         seconds=60.0,
         options=_LONG,
     ),
-    Tooth(
+    Mutant(
         "no-guard",
         "nobody watches for the wrapper's death, nor for the deadline in its place",
         [Edit("self._terminate(protocol.BY_WRAPPER)", "pass"), *_NO_DEADLINE],
@@ -81,7 +81,7 @@ _ALL = (
         (OVERLAP, OUTLIVE),
         options=_LONG,
     ),
-    Tooth(
+    Mutant(
         "guard-without-deadline",
         "the guard does not look at the deadline",
         _NO_DEADLINE,
@@ -90,7 +90,7 @@ _ALL = (
         (OVERLAP, OUTLIVE),
         options=_LONG,
     ),
-    Tooth(
+    Mutant(
         "term-without-kill",
         "what ignores TERM is not killed",
         [Edit("return (KILL, plan.stop, None) if now >= kill_at else", "return")],
@@ -99,7 +99,7 @@ _ALL = (
         (OVERLAP, OUTLIVE, LEFT),
         options=_LONG,
     ),
-    Tooth(
+    Mutant(
         "group-kill-only",
         "only the command's process group is stopped",
         [Edit("for pid in linux.descendants(os.getpid(), spared):", "for pid in ():")],
@@ -108,7 +108,7 @@ _ALL = (
         (OVERLAP, OUTLIVE, LEFT),
         options=_LONG,
     ),
-    Tooth(
+    Mutant(
         "guards-death-unnoticed",
         "when the guard dies, the wrapper does not end what the command started",
         [Edit("process.kill_all(self._guard.command_pid, adopts=self._adopts, spared=self._spared)", "True")],
@@ -117,7 +117,7 @@ _ALL = (
         (OVERLAP, OUTLIVE, LEFT),
         options=_LONG,
     ),
-    Tooth(
+    Mutant(
         "new-owner-on-retry",
         "an acquire whose answer was lost is tried again under a new owner",
         [Edit("except GivenBack:", "except (GivenBack, BackendUnavailable):")],
@@ -127,7 +127,7 @@ _ALL = (
         seconds=60.0,
         options=("--keys=16", "--fresh=16", "--nodes=2"),
     ),
-    Tooth(
+    Mutant(
         "hold-by-local-clock",
         "the hold is compared with the wall clock of whoever asks",
         [
@@ -138,7 +138,7 @@ _ALL = (
         "node-clock",
         (DOUBLE, HOLD, STUCK),
     ),
-    Tooth(
+    Mutant(
         "watermarks-not-remembered",
         "watermarks are not kept, so that a server that lost its state is believed",
         [Edit("if not self.backend.traits.local and settings.state_dir is not None:", "if False:")],
@@ -147,7 +147,7 @@ _ALL = (
         (OVERLAP, DOUBLE),
         options=_LONG,
     ),
-    Tooth(
+    Mutant(
         "loss-ignored",
         "the answer that the lease is not ours is not heeded",
         [Edit("if not ours:", "if False:")],
@@ -157,7 +157,7 @@ _ALL = (
         seconds=120.0,
         options=_LONG,
     ),
-    Tooth(
+    Mutant(
         "late-acquire-granted",
         "a swap does not compare the version, so that an acquire which comes after its run gave up takes the key",
         [Edit("if (there[2] or '') ~= ARGV[2] or exists ~= (ARGV[2] == '' and 0 or 1) then", "if false then")],
@@ -167,7 +167,7 @@ _ALL = (
         seconds=60.0,
         options=("--keys=24", "--period=7", "--jobs=short"),
     ),
-    Tooth(
+    Mutant(
         "no-hold",
         "a release frees the key at once",
         [Edit("release(self.grant, ending, keep_hold=True)", "release(self.grant, ending, keep_hold=False)")],
@@ -176,7 +176,7 @@ _ALL = (
         (DOUBLE, HOLD),
         seconds=12.0,
     ),
-    Tooth(
+    Mutant(
         "fence-from-one",
         "the fence counts the runs that the server remembers",
         [
@@ -190,7 +190,7 @@ _ALL = (
         (FENCE,),
         seconds=25.0,
     ),
-    Tooth(
+    Mutant(
         "released-while-alive",
         "the lease of a lost command is released before all of it is dead",
         [Edit("clean=process.kill_all(self._group(), adopts=self._adopts)", "clean=True")],
@@ -202,4 +202,4 @@ _ALL = (
 )
 
 #: By name.
-TEETH = {tooth.name: tooth for tooth in _ALL}
+MUTANTS = {mutant.name: mutant for mutant in _ALL}

@@ -13,7 +13,7 @@ import tempfile
 import click
 
 from .. import errors
-from ..crontab import calls, files, findings, naming, userfield
+from ..crontab import calls, files, findings, naming, user_field
 from ..crontab.checking import check
 from ..crontab.dialects import DIALECTS, detect
 from ..crontab.lines import Crontab, CrontabError, parse
@@ -166,7 +166,7 @@ def _read(file: str, text: str, system: bool | None, named: str | None) -> tuple
     if system and not dialect.has_users:
         raise UsageError(f"--system: lines of {dialect.title} have no user names")
     if system is None and dialect.has_users and not _is_system(file):
-        crontab, note = userfield.read(text, name, dialect)
+        crontab, note = user_field.read(text, name, dialect)
         if note is not None:
             _say(f"{name}: {note}")
         return crontab, any(job.user is not None for job in crontab.jobs)

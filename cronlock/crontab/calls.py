@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..config import arguments
 from ..errors import UsageError
-from . import differing
+from . import per_host
 from .shell import POSIX_SHELLS, Command, commands, word_set
 
 # They only show or look for what their arguments say.
@@ -52,7 +52,7 @@ def find(text: str, programs: frozenset[str], depth: int = 0) -> list[Call]:
         calls = _of_command(part, programs, depth)
         for call in calls:
             call.outside += _outside(parts, index)
-            call.sleep = max(call.sleep, *(differing.random_sleep(part) or 0.0 for part in [Command(), *parts[:index]]))
+            call.sleep = max(call.sleep, *(per_host.random_sleep(part) or 0.0 for part in [Command(), *parts[:index]]))
         found += calls
     return found
 
@@ -126,4 +126,4 @@ def _is_harmless(part: Command) -> bool:
     # What a pipe is fed into gets its empty input on each machine that skips.
     if part.before in ("|", "|&"):
         return False
-    return not part.arguments or part.program in _HARMLESS or differing.random_sleep(part) is not None
+    return not part.arguments or part.program in _HARMLESS or per_host.random_sleep(part) is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .. import durations
 from ..config.options import DEFAULT_TTL
 from ..config.settings import default_min_hold
-from . import calls, differing, findings, leaving, naming
+from . import calls, exclusions, findings, naming, per_host
 from .calls import Call
 from .lines import Crontab, Job, Remark
 from .wrapping import Names, Options, compact, guarded, keys_given, oddities, why_left
@@ -23,7 +23,7 @@ def check(crontab: Crontab, options: Options) -> list[Remark]:
     for job in crontab.jobs:
         found = calls.find(job.text, options.programs)
         if found:
-            texts = findings.of_job(job) + leaving.check_wrapped(job, options.programs)
+            texts = findings.of_job(job) + exclusions.check_wrapped(job, options.programs)
         else:
             texts = _check_unwrapped(crontab, job, options, names)
         name = names.get(job.number)
@@ -60,7 +60,7 @@ def _check_call(call: Call, job: Job) -> list[str]:
         texts.append("@reboot is about one machine: of several that boot at once one runs it, and one alone once more")
     if call.key is None:
         texts.append("cronlock run has no --key")
-    elif part := differing.in_key(call.key):
+    elif part := per_host.in_key(call.key):
         texts.append(findings.of_machine(part))
     try:
         texts += _check_times(_read_times(call, job), call, job)

@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 
 from ..durations import parse
-from .acts import Act, Reading
-from .carriers import Carrier
+from .invocations import Invocation, Reading
+from .launchers import Launcher
 from .lines import Job
 from .shell import Word, is_plain, quote_if_needed, word_set
 
@@ -70,34 +70,33 @@ class Replacement:
 
 def why_left(reading: Reading) -> str | None:
     """Return why a line that has a guard should not get another one around it, or None."""
-    for act in reading.acts:
-        if act is reading.main:
+    for invocation in reading.invocations:
+        if invocation is reading.main:
             break
-        is_test = act.program in _TESTS and _MACHINE.search(act.text)
-        if is_test or _AM_I.match(act.program):
+        is_test = invocation.program in _TESTS and _MACHINE.search(invocation.text)
+        if is_test or _AM_I.match(invocation.program):
             return "a test decides which machine runs it: wrapped, another may take the key and run nothing"
     shared = _shared(reading)
     if shared is not None:
         return f"{shared} guards it already"
-    for act in reading.acts:
-        if _is_lock(act):
-            return f"{act.program} looks like a lock of its own"
+    for invocation in reading.invocations:
+        if _is_lock(invocation):
+            return f"{invocation.program} looks like a lock of its own"
     return None
 
 
 def remarks(job: Job, reading: Reading) -> list[str]:
     """Return what is wrong with a guard inside of the lock, as long as it is there."""
     found = []
-    names = [carrier.name for carrier in reading.carriers]
-    for act in reading.acts:
-        takes = act.program in ("mkdir", "touch") and any(_LOCKFILE.fullmatch(value) for value in act.values)
-        if act.program in _LEFT_BEHIND or takes:
-            found.append(
-                f"the lock of {act.program} stays when the command is killed; remove it, as the key does the same"
-            )
-        if _DETACHED.match(act.text):
-            found.append(_leaves(act.program))
-    found += [_leaves(carrier.name) for carrier in reading.carriers if _detaches(carrier)]
+    names = [launcher.name for launcher in reading.launchers]
+    for invocation in reading.invocations:
+        program, values = invocation.program, invocation.values
+        takes = program in ("mkdir", "touch") and any(_LOCKFILE.fullmatch(value) for value in values)
+        if program in _LEFT_BEHIND or takes:
+            found.append(f"the lock of {program} stays when the command is killed; remove it, as the key does the same")
+        if _DETACHED.match(invocation.text):
+            found.append(_leaves(program))
+    found += [_leaves(launcher.name) for launcher in reading.launchers if _detaches(launcher)]
     if job.user not in (None, "root") and any(name in _OTHER_USER for name in names):
         found.append(
             f"{job.user} cannot stop what another user runs when the lease is lost; put the line into that user's "
@@ -109,16 +108,16 @@ def remarks(job: Job, reading: Reading) -> list[str]:
 def hints(reading: Reading) -> list[str]:
     """Return what to know about the guards that stay inside of the lock."""
     found = []
-    for name in dict.fromkeys(carrier.name for carrier in reading.carriers):
+    for name in dict.fromkeys(launcher.name for launcher in reading.launchers):
         if name in _EXECS or name in _ELSEWHERE:
             where = "on the other machine" if name in _ELSEWHERE else "in the container"
             found.append(f"{name}: when the lease is lost, cronlock stops it here, but not what it started {where}")
     return found
 
 
-def local_lock(reading: Reading) -> Carrier | None:
+def local_lock(reading: Reading) -> Launcher | None:
     """Return what locks, for this machine alone, what the line is there for; None if nothing does."""
-    return next((carrier for carrier in reading.carriers if carrier.name in _LOCAL), None)
+    return next((launcher for launcher in reading.launchers if launcher.name in _LOCAL), None)
 
 
 def path_of(reading: Reading) -> str | None:
@@ -131,39 +130,44 @@ def path_of(reading: Reading) -> str | None:
 
 def replace(job: Job, reading: Reading) -> Replacement | None:
     """Return the line without its lock, if cronlock can stand in its place."""
-    for carrier in reading.carriers:
-        if carrier.name in _LOCAL or carrier.name in _SHARED:
+    for launcher in reading.launchers:
+        if launcher.name in _LOCAL or launcher.name in _SHARED:
             # The variables of kvz/cronlock go with it.
-            given = [word for act in reading.acts for word in act.assignments if word.value.startswith("CRONLOCK_")]
-            options = _options(carrier, given)
-            command = _without(job.command, [*given, *carrier.head], carrier, job.shell)
+            given = [
+                word
+                for invocation in reading.invocations
+                for word in invocation.assignments
+                if word.value.startswith("CRONLOCK_")
+            ]
+            options = _options(launcher, given)
+            command = _without(job.command, [*given, *launcher.head], launcher, job.shell)
             if options is None or command is None:
                 return None
             keys = [word.value[13:] for word in given if word.value.startswith("CRONLOCK_KEY=")]
-            keys += [word.value for word in carrier.operands[:1] if carrier.name in _SHARED]
-            return Replacement(carrier.name, command, options, next(iter(keys), None), path_of(reading))
+            keys += [word.value for word in launcher.operands[:1] if launcher.name in _SHARED]
+            return Replacement(launcher.name, command, options, next(iter(keys), None), path_of(reading))
     return None
 
 
-def _options(carrier: Carrier, variables: list[Word]) -> list[str] | None:
+def _options(launcher: Launcher, variables: list[Word]) -> list[str] | None:
     """Return cronlock's options for those of a lock, or None if it has none for them."""
     found: list[str] = []
-    if carrier.name == "flock":
-        if carrier.has_flag("s", "--shared") or carrier.has_flag("u", "--unlock"):
+    if launcher.name == "flock":
+        if launcher.has_flag("s", "--shared") or launcher.has_flag("u", "--unlock"):
             return None
-        found += _given("--skip-status", carrier.given("-E", "--conflict-exit-code"))
-        found += _duration("--wait", carrier.given("-w", "--wait", "--timeout"))
-    elif carrier.name == "consul lock":
-        if carrier.given("-n") not in (None, "1"):
+        found += _given("--skip-status", launcher.given("-E", "--conflict-exit-code"))
+        found += _duration("--wait", launcher.given("-w", "--wait", "--timeout"))
+    elif launcher.name == "consul lock":
+        if launcher.given("-n") not in (None, "1"):
             return None
-        found += _duration("--wait", carrier.given("-timeout", "-try"))
-    elif carrier.name == "etcdctl lock":
-        found += _duration("--ttl", carrier.given("--ttl"))
-    elif carrier.name == "kvz/cronlock":
+        found += _duration("--wait", launcher.given("-timeout", "-try"))
+    elif launcher.name == "etcdctl lock":
+        found += _duration("--ttl", launcher.given("--ttl"))
+    elif launcher.name == "kvz/cronlock":
         values = dict(word.value.split("=", 1) for word in variables)
         found += _duration("--timeout", values.get("CRONLOCK_TIMEOUT"))
-    elif carrier.name in ("lockf", "runlock"):
-        found += _duration("--wait", carrier.given("-t"))
+    elif launcher.name in ("lockf", "runlock"):
+        found += _duration("--wait", launcher.given("-t"))
     return found
 
 
@@ -178,35 +182,35 @@ def _duration(option: str, value: str | None) -> list[str]:
         return []
 
 
-def _without(text: str, words: list[Word], carrier: Carrier, shell: str) -> str | None:
-    """Return `text` without the `words` of `carrier` before its command, or None if they do not stand there as such."""
+def _without(text: str, words: list[Word], launcher: Launcher, shell: str) -> str | None:
+    """Return `text` without the `words` of `launcher` before its command; None if `text` writes them otherwise."""
     head = r"[ \t]+".join(re.escape(word.text) for word in words)
     found = re.findall(rf"(?<![^\s;&|(]){head}[ \t]+", text)
-    is_script = carrier.script is not None and len(carrier.tail) == 1 and not is_plain(carrier.script)
-    if len(found) != 1 or (carrier.tail and len(carrier.tail) > 1 and carrier.name == "flock"):
+    is_script = launcher.script is not None and len(launcher.tail) == 1 and not is_plain(launcher.script)
+    if len(found) != 1 or (launcher.tail and len(launcher.tail) > 1 and launcher.name == "flock"):
         return None
     return text.replace(found[0], f"{shell} -c " if is_script else "")
 
 
 def _shared(reading: Reading) -> str | None:
-    for carrier in reading.carriers:
-        if carrier.name in _SHARED:
-            return carrier.name
+    for launcher in reading.launchers:
+        if launcher.name in _SHARED:
+            return launcher.name
     return None
 
 
-def _is_lock(act: Act) -> bool:
-    name = posixpath.splitext(act.program)[0]
-    if not act.is_job or not _LOCK_NAME.fullmatch(name) or _NO_LOCK.match(name):
+def _is_lock(invocation: Invocation) -> bool:
+    name = posixpath.splitext(invocation.program)[0]
+    if not invocation.is_job or not _LOCK_NAME.fullmatch(name) or _NO_LOCK.match(name):
         return False
-    return any(not value.startswith("-") for value in act.values)
+    return any(not value.startswith("-") for value in invocation.values)
 
 
-def _detaches(carrier: Carrier) -> bool:
-    if carrier.name not in _DETACHING:
+def _detaches(launcher: Launcher) -> bool:
+    if launcher.name not in _DETACHING:
         return False
-    sign, first, second, *names = _DETACHING[carrier.name]
-    has = carrier.has_flag(first, *names) or carrier.has_flag(second)
+    sign, first, second, *names = _DETACHING[launcher.name]
+    has = launcher.has_flag(first, *names) or launcher.has_flag(second)
     return has if sign == "-" else not has
 
 

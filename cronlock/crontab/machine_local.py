@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from .acts import Reading, has_random
 from .calls import OWN_COMMANDS
+from .invocations import Reading, has_random
 from .shell import word_set
 
 # What a job is about, and patterns of the commands that are about it, one a line. A pattern stands for the program
@@ -103,24 +103,28 @@ def reason(reading: Reading) -> str | None:
     found = about(reading)
     if found is not None:
         return found
-    assigned = " ".join(word.text for act in reading.acts for word in act.assignments)
-    for act in reading.acts:
-        if act.sleeps_randomly or (act.program == "sleep" and "$" in act.text and has_random(assigned)):
+    assigned = " ".join(word.text for invocation in reading.invocations for word in invocation.assignments)
+    for invocation in reading.invocations:
+        if invocation.sleeps_randomly or (
+            invocation.program == "sleep" and "$" in invocation.text and has_random(assigned)
+        ):
             return "it waits for a random time, as jobs do that every machine runs"
     return None
 
 
 def about(reading: Reading) -> str | None:
     """Return which command of the line is about one machine, and what of it."""
-    for act in reading.acts:
+    for invocation in reading.invocations:
         # What only prepares or follows is not what the line is there for.
-        if (act is reading.main or act.is_job) and not any(each.name.split()[0] in _ELSEWHERE for each in act.carriers):
-            text = " ".join([act.program, *_operands(act.values)])
+        if (invocation is reading.main or invocation.is_job) and not any(
+            each.name.split()[0] in _ELSEWHERE for each in invocation.launchers
+        ):
+            text = " ".join([invocation.program, *_operands(invocation.values)])
             for what, pattern in _PATTERNS:
                 if pattern.match(text):
-                    return f"it is about {what} ({act.program})"
-        elif _LOOKING.match(act.text) and act is not reading.main:
-            return f"it looks for a process of this machine ({act.program})"
+                    return f"it is about {what} ({invocation.program})"
+        elif _LOOKING.match(invocation.text) and invocation is not reading.main:
+            return f"it looks for a process of this machine ({invocation.program})"
     return None
 
 

@@ -9,8 +9,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import acts, calls, stable
-from .acts import Act, Reading
+from . import calls, invocations, stable
+from .invocations import Invocation, Reading
 from .lines import Crontab, Job
 from .shell import Word, word_set
 
@@ -150,7 +150,9 @@ def _describe(job: Job, prefix: str, programs: frozenset[str]) -> _Described:
     directory, words = _name_words(main) if main is not None else ([], [])
     said = slug(" ".join(words))
     # `:` and the like have no letters; what has lost its letters is another matter.
-    is_known = stable.says_something(said) or (not said and all(act.is_punctuation for act in reading.acts))
+    is_known = stable.says_something(said) or (
+        not said and all(invocation.is_punctuation for invocation in reading.invocations)
+    )
     text = slug(" ".join([*directory, *words])) if said else ""
     if not is_known or not text:
         text = "job" if is_known else "unnamed"
@@ -169,24 +171,24 @@ def reading_of(job: Job, programs: frozenset[str]) -> tuple[Reading, bool]:
     text = job.text
     found = calls.find(text, programs)
     if found:
-        return acts.read_words(tuple(found[0].command)), True
-    return acts.read(text), False
+        return invocations.read_words(tuple(found[0].command)), True
+    return invocations.read(text), False
 
 
-def _name_words(act: Act) -> tuple[list[str], list[str]]:
-    """Return where `act` runs, and what says what it does, in words that stay."""
-    place, words = _place(act), act.words
+def _name_words(invocation: Invocation) -> tuple[list[str], list[str]]:
+    """Return where `invocation` runs, and what says what it does, in words that stay."""
+    context, words = _context(invocation), invocation.words
     if not words:
-        return [], place
-    program = _program(act.program) if act.program else ""
-    if act.program in _FETCHING:
+        return [], context
+    program = _program(invocation.program) if invocation.program else ""
+    if invocation.program in _FETCHING:
         urls = [word for each in words[1:] for word in _url_words(each.value)]
         if urls:
-            return place, [program, *urls]
-    directory = _directory(words[0].value, act.directory)
-    if directory and not place and directory != program:
-        place = [directory]
-    return place, [program, *_arguments(words[1:], act.program)]
+            return context, [program, *urls]
+    directory = _directory(words[0].value, invocation.directory)
+    if directory and not context and directory != program:
+        context = [directory]
+    return context, [program, *_arguments(words[1:], invocation.program)]
 
 
 def _program(name: str) -> str:
@@ -194,12 +196,12 @@ def _program(name: str) -> str:
     return _VERSION.sub("", kept) if re.match(r"(python|php|perl|ruby|node|lua)[0-9]", kept) else kept
 
 
-def _place(act: Act) -> list[str]:
+def _context(invocation: Invocation) -> list[str]:
     """Return the container or the host where it runs."""
     found = []
-    for carrier in act.carriers:
-        for operand in carrier.operands if carrier.is_place else []:
-            if carrier.name == "ssh":
+    for launcher in invocation.launchers:
+        for operand in launcher.operands if launcher.names_context else []:
+            if launcher.name == "ssh":
                 kept = operand.value.rpartition("@")[2]
             else:
                 # An image without its tag.
@@ -275,17 +277,21 @@ def _url_words(text: str) -> list[str]:
 def _content(reading: Reading, job: Job, part: Callable[[str], str]) -> str:
     """Return all that tells `job` from others in what it does, each word as `part` gives it."""
     parts = [job.user or "", part(job.stdin)]
-    for act in reading.acts:
-        if act.program in ("cd", "pushd"):
-            parts.append(part(f"{posixpath.join(act.directory, *act.values[-1:])}/-"))
+    for invocation in reading.invocations:
+        if invocation.program in ("cd", "pushd"):
+            parts.append(part(f"{posixpath.join(invocation.directory, *invocation.values[-1:])}/-"))
             continue
-        users = [carrier.given("-u", "--user") or "" for carrier in act.carriers if carrier.name in _USERS]
-        users += [operand.value for carrier in act.carriers if carrier.name == "su" for operand in carrier.operands]
-        targets = [target for _, target in act.redirections if part is str or not stable.is_log(target)]
-        values = [word.value for word in (*act.assignments, *act.words)]
+        users = [launcher.given("-u", "--user") or "" for launcher in invocation.launchers if launcher.name in _USERS]
+        users += [
+            operand.value for launcher in invocation.launchers if launcher.name == "su" for operand in launcher.operands
+        ]
+        targets = [target for _, target in invocation.redirections if part is str or not stable.is_log(target)]
+        values = [word.value for word in (*invocation.assignments, *invocation.words)]
         if part is str:
-            values += [word.value for carrier in act.carriers for word in (*carrier.options, *carrier.operands)]
-        parts += [*users, *_place(act), *(part(value) for value in (*values, *targets))]
+            values += [
+                word.value for launcher in invocation.launchers for word in (*launcher.options, *launcher.operands)
+            ]
+        parts += [*users, *_context(invocation), *(part(value) for value in (*values, *targets))]
     return "\0".join(part for part in parts if part)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from .. import keys
 from ..errors import UsageError
-from . import calls, differing, findings, guards, leaving, naming
+from . import calls, exclusions, findings, guards, naming, per_host
 from .lines import Crontab, Job, Remark
 from .shell import POSIX_SHELLS, plain_words, quote, quote_if_needed
 
@@ -82,7 +82,7 @@ def why_left(crontab: Crontab, job: Job, names: Names, options: Options) -> str 
     if reason or job.key is not None:
         return reason
     converted = _convert(crontab, job, names, options)
-    return leaving.why_left(naming.reading_of(job, options.programs)[0], converted, replaces=options.replaces)
+    return exclusions.why_left(naming.reading_of(job, options.programs)[0], converted, replaces=options.replaces)
 
 
 def guarded(crontab: Crontab, job: Job, names: Names, options: Options) -> list[str]:
@@ -94,7 +94,7 @@ def guarded(crontab: Crontab, job: Job, names: Names, options: Options) -> list[
     converted = None if options.replaces else _convert(crontab, job, names, options)
     lock = guards.local_lock(reading)
     if lock is not None and converted is not None:
-        found.append(f"{lock.name} guards this machine only; {leaving.offer(converted)}")
+        found.append(f"{lock.name} guards this machine only; {exclusions.offer(converted)}")
     return found
 
 
@@ -202,7 +202,7 @@ def oddities(job: Job, options: Options) -> list[str]:
         )
     if calls.is_background(job.text):
         found.append("leaves something running with &, which the lock does not cover; remove the &")
-    if job.key is not None and (part := differing.in_key(job.key)):
+    if job.key is not None and (part := per_host.in_key(job.key)):
         found.append(findings.of_machine(part))
     return found
 

@@ -31,9 +31,9 @@ from cronlock.lease.vocabulary import (
 )
 
 from .hooks import LONG, StoreHooks, fresh_key, make_claim, make_ending
+from .requests import Request
 from .simulated import SimulatedClock, SimulatedServer, SimulatedStore
 from .waiting import eventually
-from .wishes import Wish
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,25 +61,25 @@ class _World:
         self.fences: list[int] = []
         self._forgotten = 0
 
-    def ask(self, wish: Wish) -> str:
+    def ask(self, request: Request) -> str:
         """Ask for the key, perhaps again."""
-        return self._answer(self.nodes[wish.node].acquire(self._claim(wish)))
+        return self._answer(self.nodes[request.node].acquire(self._claim(request)))
 
-    def renew(self, wish: Wish) -> str:
+    def renew(self, request: Request) -> str:
         """Renew what was granted."""
-        grant = self.grants[wish.owner]
-        renewed = self.nodes[wish.node].renew(grant)
+        grant = self.grants[request.owner]
+        renewed = self.nodes[request.node].renew(grant)
         return f"{renewed}, {'goes on' if grant.stop is None else f'asked to end by {grant.stop.user}'}"
 
-    def release(self, wish: Wish, ending: tuple[str, int], *, keep_hold: bool) -> str:
+    def release(self, request: Request, ending: tuple[str, int], *, keep_hold: bool) -> str:
         """Say how the run ended."""
         outcome, status = ending
-        grant = self.grants[wish.owner]
-        return str(self.nodes[wish.node].release(grant, make_ending(status, outcome), keep_hold=keep_hold))
+        grant = self.grants[request.owner]
+        return str(self.nodes[request.node].release(grant, make_ending(status, outcome), keep_hold=keep_hold))
 
-    def abandon(self, wish: Wish) -> str:
+    def abandon(self, request: Request) -> str:
         """Give up."""
-        self.nodes[wish.node].abandon(self._claim(wish))
+        self.nodes[request.node].abandon(self._claim(request))
         return "done"
 
     def force(self, node: int, owner: str) -> str:
@@ -118,33 +118,33 @@ class _World:
         lines += [f"last {self._run(record.last)}", f"success {self._run(record.success)}"]
         return "; ".join(lines + [f"past {self._run(run)}" for run in record.history])
 
-    def _claim(self, wish: Wish) -> Claim:
-        """Return the claim of `wish`, which stays what it was when it was made."""
-        if wish.owner not in self._claims:
+    def _claim(self, request: Request) -> Claim:
+        """Return the claim of `request`, which stays what it was when it was made."""
+        if request.owner not in self._claims:
             seen = self.fences[-1] if self.fences else 0
             watermarks = {
                 "in step": Watermark(seen, age=0.0, loss_noticed_ago=None),
                 "shows more": Watermark(seen + 10**9, age=0.0, loss_noticed_ago=None),
                 "showed more long ago": Watermark(seen + 10**9, age=0.0, loss_noticed_ago=1e6),
             }
-            self._claims[wish.owner] = make_claim(
+            self._claims[request.owner] = make_claim(
                 self.key,
-                owner=wish.owner,
-                host=f"node-{wish.node}",
-                ttl=self._ttls[wish.brief],
-                hold=self._holds[wish.hold],
-                ignore_hold=wish.ignore_hold,
-                standby_for=wish.standby_for,
-                awaited_fence=None if wish.awaited is None else self.fences[wish.awaited],
-                watermark=watermarks.get(wish.watermark),
+                owner=request.owner,
+                host=f"node-{request.node}",
+                ttl=self._ttls[request.brief],
+                hold=self._holds[request.hold],
+                ignore_hold=request.ignore_hold,
+                standby_for=request.standby_for,
+                awaited_fence=None if request.awaited is None else self.fences[request.awaited],
+                watermark=watermarks.get(request.watermark),
             ).but(
-                ignore_pause=wish.ignore_pause,
-                on_death=wish.standby_on != "failed",
-                on_failure=wish.standby_on != "died",
-                attempts=wish.attempts,
-                defers=wish.attempts == 3,
+                ignore_pause=request.ignore_pause,
+                on_death=request.standby_on != "failed",
+                on_failure=request.standby_on != "died",
+                attempts=request.attempts,
+                defers=request.attempts == 3,
             )
-        return self._claims[wish.owner]
+        return self._claims[request.owner]
 
     def _answer(self, answer: Grant | Conflict) -> str:
         if isinstance(answer, Conflict):
@@ -182,7 +182,7 @@ class _History:
         self._model = model
         self._real = real
         self._force_waits = force_waits
-        self._wishes: list[Wish] = []
+        self._requests: list[Request] = []
         self._ended: set[str] = set()
         #: Ticks, and the place of the grant, of each run that was granted the key.
         self._ticks: list[tuple[str, int]] = []
@@ -196,71 +196,71 @@ class _History:
         self._look()
 
     def _step(self) -> None:
-        draw, wishes = self._draw, self._wishes[-5:]
-        granted = [wish for wish in wishes if wish.owner in self._model.grants]
+        draw, requests = self._draw, self._requests[-5:]
+        granted = [request for request in requests if request.owner in self._model.grants]
         kinds = {"ask": 8, "abandon": 2, "force": 2, "pause": 1, "resume": 1, "stop": 2, "forget": 1}
-        kinds.update({"again": 2} if wishes else {})
+        kinds.update({"again": 2} if requests else {})
         kinds.update({"renew": 3, "release": 6} if granted else {})
         kind = draw.choices([*kinds], [*kinds.values()])[0]
-        if kind == "ask" or (kind == "abandon" and (not wishes or draw.random() < 0.2)):
-            self._wishes.append(self._wish())
-            wish = self._wishes[-1]
+        if kind == "ask" or (kind == "abandon" and (not requests or draw.random() < 0.2)):
+            self._requests.append(self._request())
+            request = self._requests[-1]
             if kind == "ask":
-                return self._ask(wish, f"asks for {wish}")
-            return self._both(f"{wish.owner} gives up, who never asked", lambda world: world.abandon(wish))
+                return self._ask(request, f"asks for {request}")
+            return self._both(f"{request.owner} gives up, who never asked", lambda world: world.abandon(request))
         if kind == "force":
-            return self._force(draw.choice(wishes).owner if wishes else "nobody")
+            return self._force(draw.choice(requests).owner if requests else "nobody")
         if kind in ("pause", "resume", "forget"):
             return self._look(kind)
         if kind == "stop":
-            node, owner = draw.randrange(_NODES), draw.choice(wishes).owner if wishes else "nobody"
+            node, owner = draw.randrange(_NODES), draw.choice(requests).owner if requests else "nobody"
             return self._both(f"node {node} asks {owner} to end", lambda world: world.stop(node, owner))
         # Mostly the one that was there last and has not ended.
-        some = granted if kind in ("renew", "release") else wishes
+        some = granted if kind in ("renew", "release") else requests
         if draw.random() < 0.8:
-            some = [wish for wish in some if wish.owner not in self._ended] or some
+            some = [request for request in some if request.owner not in self._ended] or some
         return self._of(kind, some[-min(draw.choice([1, 1, 1, 2, 3]), len(some))])
 
-    def _of(self, kind: str, wish: Wish) -> None:
+    def _of(self, kind: str, request: Request) -> None:
         if kind == "again":
-            self._ask(wish, "asks again")
+            self._ask(request, "asks again")
         elif kind == "abandon":
-            self._ended.add(wish.owner)
-            self._both(f"{wish.owner} gives up", lambda world: world.abandon(wish))
+            self._ended.add(request.owner)
+            self._both(f"{request.owner} gives up", lambda world: world.abandon(request))
         elif kind == "renew":
-            self._both(f"{wish.owner} renews", lambda world: world.renew(wish))
+            self._both(f"{request.owner} renews", lambda world: world.renew(request))
         else:
-            self._ended.add(wish.owner)
+            self._ended.add(request.owner)
             ending, keep = self._draw.choice(_ENDINGS), self._draw.random() < 0.5
-            words = f"{wish.owner} ends with {ending}, {'' if keep else 'not '}keeping its hold"
-            self._both(words, lambda world: world.release(wish, ending, keep_hold=keep))
+            words = f"{request.owner} ends with {ending}, {'' if keep else 'not '}keeping its hold"
+            self._both(words, lambda world: world.release(request, ending, keep_hold=keep))
 
-    def _ask(self, wish: Wish, words: str) -> None:
-        before = self._model.grants.get(wish.owner)
-        self._both(f"{wish.owner} on node {wish.node} {words}", lambda world: world.ask(wish))
-        grant = self._model.grants.get(wish.owner)
+    def _ask(self, request: Request, words: str) -> None:
+        before = self._model.grants.get(request.owner)
+        self._both(f"{request.owner} on node {request.node} {words}", lambda world: world.ask(request))
+        grant = self._model.grants.get(request.owner)
         if grant is not None and grant is not before:
-            self._ticks.append((wish.standby_for or wish.owner, len(self._model.fences) - 1))
+            self._ticks.append((request.standby_for or request.owner, len(self._model.fences) - 1))
 
     def _force(self, owner: str) -> None:
         node = self._draw.randrange(_NODES)
         self._both(f"{owner} is forced out by node {node}", lambda world: world.force(node, owner))
-        for wish in self._wishes:
-            if self._force_waits and wish.owner == owner and owner in self._model.grants:
+        for request in self._requests:
+            if self._force_waits and request.owner == owner and owner in self._model.grants:
                 # Its next words free the key where a forced release waits for them.
-                self._of("renew", wish)
-                self._of("release", wish)
+                self._of("renew", request)
+                self._of("release", request)
 
     def _look(self, kind: str = "look") -> None:
         node = self._draw.randrange(_NODES)
         self._both(f"node {node} asks for: {kind}", lambda world: getattr(world, kind)(node))
 
-    def _wish(self) -> Wish:
+    def _request(self) -> Request:
         draw = self._draw
         tick = draw.choice([*self._ticks[-3:], self._ticks[-1]]) if self._ticks and draw.random() < 0.35 else None
         watermarks = ["", "", "", "", "in step", "in step", "shows more", "showed more long ago"]
-        return Wish(
-            owner=f"r{len(self._wishes) + 1}.{self.seed}",  # One node plays all histories, and knows runs by owner.
+        return Request(
+            owner=f"r{len(self._requests) + 1}.{self.seed}",  # One node plays all histories, and knows runs by owner.
             node=draw.randrange(_NODES),
             brief=draw.random() < 0.6,
             hold=draw.choice(["no", "short", "long"]),

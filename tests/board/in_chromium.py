@@ -100,7 +100,7 @@ def test_everybody_can_read_it(tmp_path: Path, width: int, dark: bool) -> None:
 
 
 def test_what_runs_would_be_found(tmp_path: Path) -> None:
-    """The tests have teeth: a name that is not escaped, and text that nobody can read, are noticed."""
+    """The tests catch mutants: a name that is not escaped, and text that nobody can read, are noticed."""
     page = fleet.page(3).replace(html.escape(fleet.HOSTILE[0], quote=True), fleet.HOSTILE[0])
     found = look(tmp_path, page.replace("--soft:#566074", "--soft:#d0d4dc"), width=1280, dark=False)
     assert found["title"] == "HACKED"

@@ -65,7 +65,7 @@ def test_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "why"), [({"harness": ["no server"]}, "harness failed"), ({"teeth": "no-guard"}, "deliberate bug")]
+    ("said", "why"), [({"harness": ["no server"]}, "harness failed"), ({"mutant": "no-guard"}, "deliberate bug")]
 )
 def test_void(said: dict[str, Any], why: str) -> None:
     """Figures are refused of a harness that failed and of a mutant: neither proves anything."""
@@ -79,9 +79,9 @@ def test_written_and_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     fuzz = {"kind": "fuzz", "targets": {"a_key": 5000}, "crashes": 0}
     kinds = {"first_mb": 8.0, "last_mb": 8.25, "first_descriptors": 7, "last_descriptors": 7}
     soak = {"kind": "soak", "backend": "redis", "seconds": 3600.0, "renewals": 9000, "wrapper": kinds, "guard": kinds}
-    tooth: dict[str, Any] = {"kind": "tooth", "name": "a", "what": "no guard", "backend": "redis"}
-    tooth.update(faults="kill-wrapper", seed=4, caught=True, found={"overlap": 2})
-    assert report.main(_files(tmp_path, _summary(), fuzz, soak, tooth), tmp_path) == 0
+    mutant: dict[str, Any] = {"kind": "mutant", "name": "a", "what": "no guard", "backend": "redis"}
+    mutant.update(faults="kill-wrapper", seed=4, caught=True, found={"overlap": 2})
+    assert report.main(_files(tmp_path, _summary(), fuzz, soak, mutant), tmp_path) == 0
     text = (tmp_path / "reliability.md").read_text()
     assert "| a key | 5,000 |" in text
     assert "| 9,000 | 8.00 to 8.25 MB |" in text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cronlock.crontab import schedule, userfield
+from cronlock.crontab import schedule, user_field
 from cronlock.crontab.dialects import CRON, DIALECTS, detect
 from cronlock.crontab.lines import CrontabError, parse
 from cronlock.crontab.wrapping import Options, wrap
@@ -124,7 +124,7 @@ def test_detected(text: str, path: str, name: str) -> None:
     assert (dialect.name, reason is None) == (name, name == "cron")
 
 
-_HERE = userfield.Machine(is_user={"alice", "backup"}.__contains__, is_program={"report", "backup"}.__contains__)
+_HERE = user_field.Machine(is_user={"alice", "backup"}.__contains__, is_program={"report", "backup"}.__contains__)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ _HERE = userfield.Machine(is_user={"alice", "backup"}.__contains__, is_program={
 def test_users(commands: list[str], users: bool, said: str | None) -> None:
     """All lines decide whether they have users, by names that exist or look so; a guess is said."""
     text = "".join(f"* * * * * {command}\n" for command in commands)
-    crontab, note = userfield.read(text, "tab", CRON, _HERE)
+    crontab, note = user_field.read(text, "tab", CRON, _HERE)
     assert all((job.user is not None) is users for job in crontab.jobs)
     assert note is None if said is None else said in (note or "")
 
@@ -157,4 +157,4 @@ def test_users(commands: list[str], users: bool, said: str | None) -> None:
 def test_users_on_some_lines() -> None:
     """Lines of which one has a user for certain, and another none, want to be corrected."""
     with pytest.raises(CrontabError, match=r"^tab:2: begins with a user's name, 'root', but line 1 does not; "):
-        userfield.read("@daily /usr/bin/x\n@daily root x\n", "tab", CRON, _HERE)
+        user_field.read("@daily /usr/bin/x\n@daily root x\n", "tab", CRON, _HERE)

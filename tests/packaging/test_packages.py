@@ -270,7 +270,7 @@ def test_what_cannot_be_packaged_is_refused(build: Build, name: str, value: str,
 def test_a_machine_without_python_gets_it_first(target: str, tmp_path: Path) -> None:
     """Whatever is made needs a virtual environment, and a fresh machine lacks what makes one."""
     planned = run("make", "-n", f"VENV={tmp_path}/venv", target, cwd=ROOT)
-    assert -1 < planned.find("tools/need.sh venv") < planned.find(f"-m venv {tmp_path}/venv")
+    assert -1 < planned.find("tools/install-deps.sh venv") < planned.find(f"-m venv {tmp_path}/venv")
 
 
 def test_missing_tool_is_named(build: Build, tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_two_writers_at_once_never_lower_the_fence(tmp_path: Path, first: int, s
     assert seen(tmp_path, clock).fence == 9
 
 
-def test_a_forgetful_answer_does_not_lower_what_another_run_wrote(tmp_path: Path) -> None:
+def test_an_answer_after_state_loss_does_not_lower_what_another_run_wrote(tmp_path: Path) -> None:
     """A run in quarantine writes last, after one that saw more."""
     clock = SimulatedClock()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))

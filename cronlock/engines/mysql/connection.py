@@ -106,7 +106,7 @@ class Wire:
         return self
 
     def sendall(self, data: bytes) -> None:
-        """Send `data`; nothing but the wish to speak TLS while that is still to come."""
+        """Send `data`; until TLS is up, nothing but the request for it."""
         if self._tls is not None and len(data) != _TLS_REQUEST:
             raise BackendUnavailable(f"{self._name}: {_NO_TLS}")
         self._stream.send(data)

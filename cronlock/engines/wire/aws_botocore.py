@@ -21,10 +21,10 @@ _PASSING = (
 
 
 def main() -> None:
-    """Answer the wish on stdin."""
-    wish = json.load(sys.stdin)
+    """Answer the request on stdin."""
+    request = json.load(sys.stdin)
     try:
-        answer = find(wish)
+        answer = find(request)
     except ModuleNotFoundError as error:
         from ..clients import lacks
 
@@ -36,20 +36,20 @@ def main() -> None:
     sys.stdout.write(json.dumps(answer))
 
 
-def find(wish: dict[str, Any]) -> dict[str, Any]:
+def find(request: dict[str, Any]) -> dict[str, Any]:
     """Return credentials, region and, where it is not the usual one, the endpoint."""
     import botocore.session
     from botocore.config import Config
 
     session = botocore.session.Session()
     # For the requests behind credentials, such as AssumeRole: the process itself is ended in time.
-    limit = min(float(wish["limit"]), 60.0)
+    limit = min(float(request["limit"]), 60.0)
     session.set_default_client_config(
         Config(connect_timeout=limit, read_timeout=limit, retries={"total_max_attempts": 1})
     )
     session.set_config_variable("metadata_service_timeout", 1)
     session.set_config_variable("metadata_service_num_attempts", 1)
-    region = wish.get("region") or session.get_config_variable("region")
+    region = request.get("region") or session.get_config_variable("region")
     if region:
         session.set_config_variable("region", region)
     credentials = session.get_credentials()
@@ -65,19 +65,19 @@ def find(wish: dict[str, Any]) -> dict[str, Any]:
         "Expiration": None if expiry is None else expiry.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "source": credentials.method + (f" of profile {profile}" if profile else ""),
         "region": region,
-        "endpoint": _endpoint(session, wish, region),
+        "endpoint": _endpoint(session, request, region),
     }
 
 
-def _endpoint(session: Session, wish: dict[str, Any], region: str | None) -> str | None:
+def _endpoint(session: Session, request: dict[str, Any], region: str | None) -> str | None:
     """Return the service's endpoint where anything asks for another than the usual one."""
-    if wish.get("endpoint") or not region:
+    if request.get("endpoint") or not region:
         return None
     special = any(session.get_config_variable(name) for name in ("use_fips_endpoint", "use_dualstack_endpoint"))
     scoped = session.get_scoped_config()
     if not special and "endpoint_url" not in scoped and "services" not in scoped:
         return None
     # botocore's own rules, by its own client.
-    client = session.create_client(wish["service"], region_name=region)
+    client = session.create_client(request["service"], region_name=region)
     url: str = client.meta.endpoint_url
     return url

@@ -220,10 +220,10 @@ class Finder:
         from . import spawn
 
         left = deadline - time.monotonic()
-        wish = {"service": self._service, "region": self.region, "endpoint": self.endpoint, "limit": max(left, 0.1)}
+        request = {"service": self._service, "region": self.region, "endpoint": self.endpoint, "limit": max(left, 0.1)}
         # It finds what this process would, and what the system's Python has: a package of ours starts without that.
         code = f"import sys; sys.path[:0] = {sys.path!r}; from cronlock.engines.wire.aws_botocore import main; main()"
-        found = spawn.ask([sys.executable, "-c", code], json_text.dumps(wish), _LONGEST_ANSWER, deadline)
+        found = spawn.ask([sys.executable, "-c", code], json_text.dumps(request), _LONGEST_ANSWER, deadline)
         if found is None:
             raise BackendUnavailable(f"{self._shown}: no AWS credentials in time: see --backend-timeout")
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Wish(NamedTuple):
+class Request(NamedTuple):
     """What a run asks for, in words that mean the same on both stores."""
 
     owner: str

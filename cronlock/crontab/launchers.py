@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from .calls import OWN_COMMANDS
 from .shell import ASSIGNMENT, POSIX_SHELLS, Word, word_set
 
-# A carrier, with its subcommand if it needs one; how many words stand before the command; what those words name, the
+# A launcher, with its subcommand if it needs one; how many words stand before the command; what those words name, the
 # place where it runs, is a part of what the job is (`context`) or not; the options that take a value of their own.
 _TABLE = """
 # locks of one machine
@@ -130,14 +130,14 @@ _LOOKED_UP = re.compile(r"^(?:\$\(|`)(?:which|command -v|type -p) ([\w./+-]+)[)`
 
 
 @dataclass
-class _Carrier:
+class _Row:
     before: int
     context: bool
     options: set[str]
 
 
 @dataclass
-class Carrier:
+class Launcher:
     """A program that runs a command, as it stands in a line."""
 
     #: Without directories, aliases resolved, with its subcommand: `flock`, `docker exec`.
@@ -156,7 +156,7 @@ class Carrier:
     #: Variables that it sets.
     assignments: list[Word] = field(default_factory=list)
     #: Whether the operands say what the job is.
-    is_place: bool = False
+    names_context: bool = False
 
     def given(self, *names: str) -> str | None:
         """Return the value of an option, empty for a flag, None if it is not given."""
@@ -175,9 +175,9 @@ class Carrier:
         )
 
 
-def _read_table() -> dict[str, _Carrier]:
-    table: dict[str, _Carrier] = {}
-    row: _Carrier | None = None
+def _read_table() -> dict[str, _Row]:
+    table: dict[str, _Row] = {}
+    row: _Row | None = None
     for line in _TABLE.splitlines():
         words = line.split()
         if not words or words[0] == "#":
@@ -186,7 +186,7 @@ def _read_table() -> dict[str, _Carrier]:
             assert row is not None
             row.options.update(words[1:])
         else:
-            row = table[words[0]] = _Carrier(int(words[1]), words[2] == "context", set(words[3:]))
+            row = table[words[0]] = _Row(int(words[1]), words[2] == "context", set(words[3:]))
     return table
 
 
@@ -200,8 +200,8 @@ def program_of(word: Word) -> str:
     return posixpath.basename(looked_up[1] if looked_up else word.value)
 
 
-def read(words: list[Word]) -> Carrier | None:
-    """Return the carrier that the command `words` calls, or None if it is none or runs nothing."""
+def read(words: list[Word]) -> Launcher | None:
+    """Return the launcher that the command `words` calls, or None if it is none or runs nothing."""
     name = program_of(words[0])
     name = _ALIASES.get(name, name)
     versioned = _VERSIONED.fullmatch(name)
@@ -213,18 +213,18 @@ def read(words: list[Word]) -> Carrier | None:
     row = _CARRIERS.get(name)
     if words[0].expands and name[:1] in ("$", "`") and rest:
         # As in `"$PHP" script`.
-        row = _Carrier(0, False, set())
+        row = _Row(0, False, set())
     if name == "cronlock" and rest and not rest[0].value.startswith("-") and rest[0].value not in OWN_COMMANDS:
         # The shell script of the same name, which takes a command.
-        name, row = "kvz/cronlock", _Carrier(0, False, set())
+        name, row = "kvz/cronlock", _Row(0, False, set())
     if name in POSIX_SHELLS:
-        row = _Carrier(0, False, {"-o", "-O", "--rcfile", "--init-file"})
+        row = _Row(0, False, {"-o", "-O", "--rcfile", "--init-file"})
     if row is None:
         return None
-    carrier = _read_words(Carrier(name.replace("_", " "), options, is_place=row.context), row, rest)
-    if carrier is not None:
-        carrier.head = words[: len(words) - len(carrier.command or carrier.tail)]
-    return carrier
+    launcher = _read_words(Launcher(name.replace("_", " "), options, names_context=row.context), row, rest)
+    if launcher is not None:
+        launcher.head = words[: len(words) - len(launcher.command or launcher.tail)]
+    return launcher
 
 
 def _subcommand(name: str, rest: list[Word]) -> tuple[str, list[Word], list[Word]]:
@@ -245,51 +245,51 @@ def _split_options(words: list[Word], takes: set[str]) -> tuple[list[Word], list
     return words[:position], words[position:]
 
 
-def _read_words(carrier: Carrier, row: _Carrier, words: list[Word]) -> Carrier | None:
-    if carrier.name in _WITH_SCRIPTS:
-        position = _script_option(carrier, row, words)
+def _read_words(launcher: Launcher, row: _Row, words: list[Word]) -> Launcher | None:
+    if launcher.name in _WITH_SCRIPTS:
+        position = _script_option(launcher, row, words)
         if position is not None:
-            carrier.options += words[:position]
-            carrier.operands = [word for word in words[:position] if not word.value.startswith("-")]
-            carrier.operands += words[position + 2 :]
-            carrier.script, carrier.tail = words[position + 1].value, words[position + 1 :]
-            return carrier
+            launcher.options += words[:position]
+            launcher.operands = [word for word in words[:position] if not word.value.startswith("-")]
+            launcher.operands += words[position + 2 :]
+            launcher.script, launcher.tail = words[position + 1].value, words[position + 1 :]
+            return launcher
     operands = row.before
     while True:
         options, words = _split_options(words, row.options)
-        if any(_is_inline(carrier.name, option.value) for option in options):
+        if any(_is_inline(launcher.name, option.value) for option in options):
             return None
-        carrier.options += options
+        launcher.options += options
         if words and words[0].value == "--":
             words = words[1:]
             break
-        if carrier.name in _WITH_ASSIGNMENTS and words and ASSIGNMENT.match(words[0].value):
-            carrier.assignments.append(words[0])
+        if launcher.name in _WITH_ASSIGNMENTS and words and ASSIGNMENT.match(words[0].value):
+            launcher.assignments.append(words[0])
             words = words[1:]
         elif operands and words:
             operands -= 1
-            carrier.operands.append(words[0])
+            launcher.operands.append(words[0])
             words = words[1:]
             # Only there, and with none of its own options behind it, the command may begin with a minus.
-            if not operands and carrier.name not in ("kubectl exec", "ssh", "etcdctl lock"):
+            if not operands and launcher.name not in ("kubectl exec", "ssh", "etcdctl lock"):
                 words = words[1:] if words and words[0].value == "--" else words
                 break
         else:
             break
-    if carrier.name == "script" or (carrier.name == "command" and carrier.has_flag("v")):
+    if launcher.name == "script" or (launcher.name == "command" and launcher.has_flag("v")):
         return None
     # `runuser -u USER COMMAND` has no user's name before the command.
-    if carrier.name in ("su", "runuser") and carrier.given("-u", "--user"):
-        words, carrier.operands = [*carrier.operands[1:], *words], carrier.operands[:1]
-    carrier.command = words
-    if carrier.name in _JOINING and words and carrier.given("-shell") != "false":
-        carrier.script, carrier.command, carrier.tail = " ".join(word.value for word in words), [], words
-    return carrier if words or carrier.is_place else None
+    if launcher.name in ("su", "runuser") and launcher.given("-u", "--user"):
+        words, launcher.operands = [*launcher.operands[1:], *words], launcher.operands[:1]
+    launcher.command = words
+    if launcher.name in _JOINING and words and launcher.given("-shell") != "false":
+        launcher.script, launcher.command, launcher.tail = " ".join(word.value for word in words), [], words
+    return launcher if words or launcher.names_context else None
 
 
-def _script_option(carrier: Carrier, row: _Carrier, words: list[Word]) -> int | None:
+def _script_option(launcher: Launcher, row: _Row, words: list[Word]) -> int | None:
     """Return where the option stands whose value is the script: for a shell only before its first operand."""
-    is_shell, position = carrier.name in POSIX_SHELLS, 0
+    is_shell, position = launcher.name in POSIX_SHELLS, 0
     while position + 1 < len(words):
         value = words[position].value
         if _SCRIPT_OPTIONS.fullmatch(value):
@@ -299,7 +299,7 @@ def _script_option(carrier: Carrier, row: _Carrier, words: list[Word]) -> int | 
             return position
         if is_shell and not value.startswith(("-", "+")):
             return None
-        if not is_shell and not value.startswith("-") and carrier.name == "flock" and position and _is_command(words):
+        if not is_shell and not value.startswith("-") and launcher.name == "flock" and position and _is_command(words):
             return None
         position += 2 if value in row.options else 1
     return None

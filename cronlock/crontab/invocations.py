@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from . import carriers
-from .carriers import Carrier
+from . import launchers
+from .launchers import Launcher
 from .shell import Command, Word, commands, word_set
 
 # `sh -c 'flock f sh -c "..."'`, and deeper than this nobody reads.
@@ -41,12 +41,12 @@ _PING = re.compile(
 
 
 @dataclass
-class Act:
-    """One command of a line, without what carries it."""
+class Invocation:
+    """One command of a line, without what launches it."""
 
     words: list[Word]
     #: From the outermost.
-    carriers: list[Carrier]
+    launchers: list[Launcher]
     #: What was set for it, such as ``FOO=bar``.
     assignments: list[Word]
     #: (operator, target) such as (">", "/dev/null").
@@ -60,7 +60,7 @@ class Act:
     @property
     def program(self) -> str:
         """Return the name of what it runs, without directories; empty if that is known at the run only."""
-        name = carriers.program_of(self.words[0]) if self.words else ""
+        name = launchers.program_of(self.words[0]) if self.words else ""
         return "" if "$" in name or "`" in name else name
 
     @property
@@ -87,9 +87,9 @@ class Act:
     def rank(self) -> int:
         """Return 2 for a job, 1 for what is one if nothing else is, 0 for a preparation or report, -1 for nothing."""
         program = self.program
-        place = self.carriers[-1] if self.carriers and not self.words else None
+        context = self.launchers[-1] if self.launchers and not self.words else None
         if not program:
-            return 2 if self.words or (place is not None and place.is_place) else -1
+            return 2 if self.words or (context is not None and context.names_context) else -1
         if self.sleeps_randomly or self.pings or program in _ASIDES:
             return 0
         return 1 if program in _LESSER else 2
@@ -109,11 +109,11 @@ class Act:
 class Reading:
     """The commands of a line."""
 
-    acts: list[Act]
+    invocations: list[Invocation]
     #: What the line is there for; None if nothing in it says so.
-    main: Act | None = None
-    #: All carriers in the line, in order.
-    carriers: list[Carrier] = field(default_factory=list)
+    main: Invocation | None = None
+    #: All launchers in the line, in order.
+    launchers: list[Launcher] = field(default_factory=list)
 
 
 def has_random(text: str) -> bool:
@@ -131,62 +131,62 @@ def read(text: str) -> Reading:
 def read_words(values: tuple[str, ...]) -> Reading:
     """Return what a command of these words, which no shell reads, does."""
     words = [Word(value, value) for value in values]
-    return _reading(list(_carried(Command(words=words), words, [], "", "", 0)))
+    return _reading(list(_launched(Command(words=words), words, [], "", "", 0)))
 
 
-def _reading(acts: list[Act]) -> Reading:
-    seen: list[Carrier] = []
-    for act in acts:
-        seen += [carrier for carrier in act.carriers if not any(carrier is each for each in seen)]
-    return Reading(acts, _main(acts), seen)
+def _reading(invocations: list[Invocation]) -> Reading:
+    seen: list[Launcher] = []
+    for invocation in invocations:
+        seen += [launcher for launcher in invocation.launchers if not any(launcher is each for each in seen)]
+    return Reading(invocations, _main(invocations), seen)
 
 
-def _read(text: str, outer: list[Carrier], before: str, directory: str, depth: int) -> Iterator[Act]:
+def _read(text: str, outer: list[Launcher], before: str, directory: str, depth: int) -> Iterator[Invocation]:
     for index, part in enumerate(commands(text)):
         words = part.arguments
         first = before if index == 0 and part.before == "" else part.before
-        for act in _carried(part, words, outer, first, directory, depth):
-            yield act
-            if act.program in ("cd", "pushd") and act.values:
-                directory = posixpath.join(directory, act.values[-1])
+        for invocation in _launched(part, words, outer, first, directory, depth):
+            yield invocation
+            if invocation.program in ("cd", "pushd") and invocation.values:
+                directory = posixpath.join(directory, invocation.values[-1])
 
 
-def _carried(
-    part: Command, words: list[Word], outer: list[Carrier], before: str, directory: str, depth: int
-) -> Iterator[Act]:
-    """Yield the acts of a command: those of the script that it hands to a shell, or the one that it carries."""
+def _launched(
+    part: Command, words: list[Word], outer: list[Launcher], before: str, directory: str, depth: int
+) -> Iterator[Invocation]:
+    """Yield the invocations of a command: those of the script that it hands to a shell, or the one that it launches."""
     inside = list(outer)
     assignments = part.words[: len(part.words) - len(part.arguments)] if part.arguments else list(part.words)
     redirections = list(part.redirections)
     while words:
-        carrier = carriers.read(words)
-        if carrier is None:
+        launcher = launchers.read(words)
+        if launcher is None:
             break
-        inside.append(carrier)
-        assignments += carrier.assignments
-        if carrier.script is not None and depth < _DEEPEST:
-            # What stands around the script is an act of no words, so that it is not forgotten.
+        inside.append(launcher)
+        assignments += launcher.assignments
+        if launcher.script is not None and depth < _DEEPEST:
+            # What stands around the script is an invocation without words, so that it is not forgotten.
             if assignments or redirections:
-                yield Act([], [], assignments, redirections, before, directory)
-            yield from _read(carrier.script, inside, before, directory, depth + 1)
+                yield Invocation([], [], assignments, redirections, before, directory)
+            yield from _read(launcher.script, inside, before, directory, depth + 1)
             return
-        words = carrier.command
-    yield Act(words, inside, assignments, redirections, before, directory, part.after)
+        words = launcher.command
+    yield Invocation(words, inside, assignments, redirections, before, directory, part.after)
 
 
-def _main(acts: list[Act]) -> Act | None:
+def _main(invocations: list[Invocation]) -> Invocation | None:
     """Return the last command that is no preparation, no report and no filter, or the best of the others."""
-    best: dict[int, Act] = {}
+    best: dict[int, Invocation] = {}
     last_rank = 0
-    for act in acts:
-        rank = act.rank
-        if act.before in ("|", "|&"):
+    for invocation in invocations:
+        rank = invocation.rank
+        if invocation.before in ("|", "|&"):
             # A filter, unless what it filters is but a text.
             rank = rank if last_rank < 0 else min(rank, 1)
-        elif act.before == "||" and rank == 2 and 2 in best:
+        elif invocation.before == "||" and rank == 2 and 2 in best:
             break  # For when the command failed.
         # A shell's function, a pattern of case, or a source of text, says less than what comes after.
-        last_rank = -1 if act.program in _SOURCES and act.before not in ("|", "|&") else rank
+        last_rank = -1 if invocation.program in _SOURCES and invocation.before not in ("|", "|&") else rank
         if rank > 0 or (rank == 0 and rank not in best):
-            best[rank] = act
+            best[rank] = invocation
     return best.get(2) or best.get(1) or best.get(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import guards, machine_local, naming
-from .acts import Reading
+from .invocations import Reading
 from .lines import Job
 
 _SETTLE = 'write "# key: NAME" above it to wrap it all the same, or "# cronlock: off" to keep it so'

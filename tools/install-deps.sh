@@ -1,14 +1,14 @@
 #!/bin/sh
 # Installs the Debian packages that a target needs, or says which command does.
-#     need.sh venv     for a virtual environment
-#     need.sh lint     what `make check` starts
-#     need.sh tests    the servers and programs that the tests start
-#     need.sh deb, rpm  what builds those packages
-#     need.sh packages  what their tests start
-#     need.sh browser  what shows the board
-#     need.sh site     what makes HTML of the manual pages
-#     need.sh servers  what fetches servers of other versions
-#     need.sh bench    the rivals that are measured beside cronlock
+#     install-deps.sh venv     for a virtual environment
+#     install-deps.sh lint     what `make check` starts
+#     install-deps.sh tests    the servers and programs that the tests start
+#     install-deps.sh deb, rpm  what builds those packages
+#     install-deps.sh packages  what their tests start
+#     install-deps.sh browser  what shows the board
+#     install-deps.sh site     what makes HTML of the manual pages
+#     install-deps.sh servers  what fetches servers of other versions
+#     install-deps.sh bench    the rivals that are measured beside cronlock
 set -eu
 
 missing=
@@ -100,7 +100,7 @@ for group; do
         /usr/bin/python3 -c 'import pymysql' 2>/dev/null || missing="$missing python3-pymysql"
         ;;
     *)
-        echo "need.sh: unknown group $group" >&2
+        echo "install-deps.sh: unknown group $group" >&2
         exit 64
         ;;
     esac
