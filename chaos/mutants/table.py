@@ -64,7 +64,7 @@ _ALL = (
         "a ZooKeeper session is kept by reads, on the connection that it has",
         [
             Edit("own.drop()  # Only reopening it counts at the leader; see above.", _READ_TO_RENEW),
-            Edit("if cell is not None and lease and ours:", "if False:"),
+            Edit("if cell is not None and lease and ours and key != self._listens_to:", "if False:"),
         ],
         "zookeeper",
         "isolate-leader,isolate-server",

@@ -10,6 +10,7 @@ from .. import durations
 from ..lease.describe import moment
 from ..lease.vocabulary import Record, Run
 from . import common, completion
+from .notifying import next_look, notify
 from .views import state
 from .views.table import how_it_ended, printable
 
@@ -30,9 +31,9 @@ def command(key: str, force: bool, **values: str | None) -> int:
     """Free KEY at once: end the lease or the hold of the run that has it.
 
     Shows who has the key and asks for confirmation first; a later run keeps its lease. Use it for a machine that is
-    dead; to end a run, use `cronlock stop`. A run in progress is stopped at its next renewal, as if its lease were
-    lost. Until then another run can start beside it, so first make sure that it is dead or that an overlap does no
-    harm. Exits with 0 if the key was freed, else 1.
+    dead; to end a run, use `cronlock stop`. A run in progress is stopped when it is notified or renews, as if its
+    lease were lost. Until then another run can start beside it, so first make sure that it is dead or that an overlap
+    does no harm. Exits with 0 if the key was freed, else 1.
     """
     (key,) = common.check_keys((key,))
     with common.opened(common.read_settings(values)) as backend:
@@ -72,6 +73,7 @@ def _done(key: str, what: str, run: Run, backend: Backend) -> str:
     name = printable(key)
     if what != state.RUNNING:
         return f"{name}: hold ended; the key is free"
+    notices = notify(backend, key, next_look(run, backend))
     if backend.traits.local:
-        return f"{name}: the run of pid {run.pid} stops at its next renewal; then the key is free"
-    return f"{name}: released; the run of pid {run.pid} on {printable(run.host)} stops at its next renewal"
+        return f"{name}: the run of pid {run.pid} is to stop: it will notice {notices}; then the key is free"
+    return f"{name}: released; the run of pid {run.pid} on {printable(run.host)} is to stop: it will notice {notices}"

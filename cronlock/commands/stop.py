@@ -9,9 +9,9 @@ import click
 
 from .. import durations
 from ..lease.describe import moment
-from ..lease.timing import LATEST_RENEWAL, LOCAL_POLL
 from ..lease.vocabulary import Record, Run, Stop
 from . import common, completion
+from .notifying import next_look, notify
 from .views.table import how_it_ended, printable
 
 TYPE_CHECKING = False
@@ -35,10 +35,11 @@ _LATE = 10.0
 def command(key: str, wait: str | None, **values: str | None) -> int:
     """Stop the run that has KEY and wait for its end. Its machine sends TERM, and KILL after --kill-after.
 
-    The run learns of the request at its next renewal, within about a third of its ttl, or sooner with --poll. It
-    keeps the lease until everything is dead, so no other run starts. Its hold stays and no standby takes over. The
-    next tick runs unless the key is paused. Exits with 0 if the run ended, 1 if no run had the key, 2 if its lease
-    lapsed without an answer, 3 if it still ran after --wait.
+    Redis, ZooKeeper and etcd notify the run at once. With other engines, or if the notification is lost, it learns of
+    the request at its next renewal, within about a third of its ttl, or sooner with --poll. It keeps the lease until
+    everything is dead, so no other run starts. Its hold stays and no standby takes over. The next tick runs unless
+    the key is paused. Exits with 0 if the run ended, 1 if no run had the key, 2 if its lease lapsed without an
+    answer, 3 if it still ran after --wait.
     """
     limit = None if wait is None else common.duration("--wait", wait)
     (key,) = common.check_keys((key,))
@@ -50,10 +51,10 @@ def command(key: str, wait: str | None, **values: str | None) -> int:
         if run is None or not record.remaining or not backend.stop(key, Stop(run.owner, user, host)):
             click.echo(f"{name}: {_nobody(record)}")
             return NOT_RUNNING
-        within = _notices_within(run, backend)
+        within = next_look(run, backend)
         click.echo(
             f"{name}: asked the run of pid {run.pid} on {printable(run.host)}, {printable(run.program)}, since"
-            f" {moment(run.started_at)}, to stop; it will notice within {durations.show(within)}"
+            f" {moment(run.started_at)}, to stop; it will notice {notify(backend, key, within)}"
         )
         return _Waiting(backend, key, run, within).wait(limit)
 
@@ -62,12 +63,6 @@ def _nobody(record: Record) -> str:
     if record.run is None:
         return "no run in progress; nothing to stop"
     return f"the run of pid {record.run.pid} on {printable(record.run.host)} died (lease lapsed); nothing to stop"
-
-
-def _notices_within(run: Run, backend: Backend) -> float:
-    """Return within how many seconds the run notices the request, if its machine reaches the backend."""
-    renewal = run.ttl * LATEST_RENEWAL
-    return min(renewal, LOCAL_POLL) if backend.traits.local else renewal
 
 
 class _Waiting:

@@ -146,7 +146,8 @@ OPTIONS = (
         "--poll",
         DURATION,
         "Check every DURATION whether `cronlock stop` or `cronlock release` ended the run.",
-        otherwise="at each renewal, every third of the ttl; 5s with the file backend",
+        otherwise="when notified (Redis, ZooKeeper, etcd) and at each renewal, every third of the ttl; 5s with the"
+        " file backend",
     ),
     Option(
         "--on-lost",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .clock import Clock
+    from .listener import Listener
     from .store import Hold, Store
     from .vocabulary import Claim, Ending, Pause, Record, Stop, Traits
 
@@ -159,6 +160,14 @@ class Leases:
         """Whether somebody wrote since our last word, by one read."""
         held, deadline = grant.token, self._deadline()
         return isinstance(held, _Held) and self.store.read(held.key, deadline).data != held.cell.data
+
+    def listener(self, key: str) -> Listener | None:
+        """Return what hears of others' writes to the key, None where nothing does."""
+        if not self.traits.notifies:
+            return None
+        from .listener import Listener
+
+        return Listener(self.store.notifier(key))  # type: ignore[attr-defined]
 
     def release(self, grant: Grant, ending: Ending, *, keep_hold: bool) -> bool:
         """End our lease and record how the run ended, by one swap; False if it was not ours."""

@@ -196,6 +196,7 @@ def grant(state: State, claim: Claim, seen: Cell, at: float) -> State:
         fence=fence,
         stands_for=claim.standby_for,
         took_over=took_over,
+        poll=claim.poll,
     )
     if state.run is not None and not mine:
         state = state.with_past(states.cut_off(state.run))

@@ -30,7 +30,7 @@ MAGIC = "cronlock=2"
 _OLDER = b"cronlock=1"
 _FIELDS = (
     *("owner", "host", "pid", "program", "started_at", "ttl", "fence"),
-    *("ended_at", "outcome", "status", "stands_for", "took_over"),
+    *("ended_at", "outcome", "status", "stands_for", "took_over", "poll"),
 )
 _OUTCOME, _STATUS = _FIELDS.index("outcome"), _FIELDS.index("status")
 #: Bytes of a host's or a program's name: two dozen runs are to stay small; and of a reason.
@@ -155,7 +155,7 @@ def run_from_line(line: str) -> Run:
     """Undo `run_to_line`; raise ValueError for what is no run."""
     words = line.split("\t")[: len(_FIELDS)]
     words += [""] * (len(_FIELDS) - len(words))
-    owner, host, pid, program, started_at, ttl, fence, ended_at, outcome, status, stands_for, took_over = words
+    owner, host, pid, program, started_at, ttl, fence, ended_at, outcome, status, stands_for, took_over, poll = words
     if owner.startswith(":"):
         owner = f"{host}:{pid}{owner}"
     if not owner:
@@ -174,6 +174,7 @@ def run_from_line(line: str) -> Run:
         status=int(status[:6]) if status else None,
         stands_for=_unquote(stands_for) or None,
         took_over=_whole(took_over) if took_over else None,
+        poll=_finite(poll) if poll else None,
     )
 
 

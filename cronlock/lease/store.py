@@ -119,3 +119,24 @@ if TYPE_CHECKING:
 
         def close(self) -> None:
             """Let go of connections, never of a lease. Raises nothing."""
+
+    class Notifier(Protocol):
+        """What hears of writes to one key's cell, where `traits.notifies`: the store's `notifier(key)`."""
+
+        def listen(self, seen: Cell, deadline: float) -> tuple[int | None, bool]:
+            """Return a descriptor that can be read once others may have written, and whether they did since `seen`.
+
+            `seen` is the cell of the run's last swap. It is asked for anew after each, and its to close.
+            """
+
+        def heard(self, seen: Cell, deadline: float) -> bool:
+            """Take what made that descriptor readable; whether others may have written since `seen`.
+
+            Raises BackendUnavailable once it hears nothing more, until `listen` is called again.
+            """
+
+        def notify(self, deadline: float) -> bool:
+            """Have the descriptors of all that listen to the key readable; whether there should be one."""
+
+        def close(self) -> None:
+            """Let go of connections of its own; raises nothing."""

@@ -23,6 +23,9 @@ LATEST_RENEWAL = 1.1 / 3
 # How often a run looks whether somebody asked it to end, where a look asks no server.
 LOCAL_POLL = 5.0
 
+# A run listens for notifications once it lasted for so long: most are over by then.
+LISTEN_AFTER = 1.0
+
 # How often a standby looks whether the run has ended: 1,000 of them ask a server 67 times a second.
 STANDBY_LOOK = 15.0
 STANDBY_LOOK_LOCAL = 1.0

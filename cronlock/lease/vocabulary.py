@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Protocol
 
+    from .listener import Listener
+
 #: Why a key was not granted.
 HELD = "held"  # another run's lease
 HOLD = "hold"  # the last run's min-hold is not over
@@ -56,6 +58,8 @@ class Traits(Value):
     records: bool = True
     #: Whether it drops records that nobody uses: that one is missing tells nothing of a lease.
     evicts: bool = False
+    #: Whether it can notify the run that has a key of what others write; see `cronlock.lease.listener`.
+    notifies: bool = False
 
 
 class Watermark(Value):
@@ -98,6 +102,8 @@ class Claim(Value):
     success: tuple[int, ...] = (0,)
     attempts: int | None = None
     defers: bool = False
+    #: How often the run looks whether it is to end, besides with its renewals; for who asks it to.
+    poll: float | None = None
 
     @property
     def quarantine(self) -> float:
@@ -145,6 +151,8 @@ class Run(Value):
     #: Of a takeover: the tick that it runs, and the fence of the run before it.
     stands_for: str | None = None
     took_over: int | None = None
+    #: How often it looks whether it is to end, if it was told to: `Claim.poll`.
+    poll: float | None = None
 
     @property
     def tick(self) -> str:
@@ -278,6 +286,9 @@ if TYPE_CHECKING:
 
         def stop_requested(self, grant: Grant) -> bool:
             """Whether somebody wrote since our last word, by a look: the next renewal tells what."""
+
+        def listener(self, key: str) -> Listener | None:
+            """Return what hears of others' writes to the key, None where nothing does. Asks nothing yet."""
 
         def release(self, grant: Grant, ending: Ending, *, keep_hold: bool) -> bool:
             """End our lease and record how the run ended, in the history too; False when it was not ours.

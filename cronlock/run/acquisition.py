@@ -70,6 +70,7 @@ class Acquisition:
             on_failure=settings.standby_on != "died",
             success=settings.success_status,
             attempts=settings.attempts,
+            poll=settings.poll,
             standby_for=None if self._awaited is None else self._awaited.tick,
             awaited_fence=None if self._awaited is None else self._awaited.fence,
         )
@@ -230,10 +231,10 @@ class Acquisition:
     def _say_drift(self, grant: Grant) -> None:
         """Warn when the run before was started in another way, as by an image that is older or newer."""
         run, claim = grant.previous, grant.claim
-        if run is not None and (run.program != claim.program or run.ttl != grant.ttl):
+        if run is not None and (run.program != claim.program or run.ttl != claim.ttl):
             from ..lease.describe import describe_drift
 
-            text = describe_drift(run, claim.program, grant.ttl)
+            text = describe_drift(run, claim.program, claim.ttl)
             if text is not None:
                 self.access.log.warning(text)
 

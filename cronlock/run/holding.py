@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..lease.clock import Clock
+    from ..lease.listener import Listener
     from ..lease.vocabulary import Backend, Conflict, Grant
     from ..lease.watermarks import Watermarks
     from ..process.protocol import Plan
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Seconds that any request gets, late as it may be: enough for a server that is well.
 _LEAST = 0.1
+#: Seconds at least between two renewals that others bring about.
+_LEAST_PERIOD = 1.0
 #: Seconds in which a run whose lease is lost says so: it lapses by itself, and the server is likely to be away.
 _FAREWELL = 1.0
 
@@ -104,10 +107,11 @@ class Holding:
         self._failures = 0
         #: Whether the backend said that it is not ours.
         self.lost = False
+        self._listener: Listener | None = None
         self._count_from(asked_at)
 
     def _count_from(self, sent: float) -> None:
-        ttl = self.grant.ttl
+        ttl, self._asked_at = self.grant.ttl, sent
         #: D: when the lease must count as over.
         self.deadline = timing.deadline(sent, ttl, self._access.backend.traits.granularity)
         #: When the guard begins to stop the command: an answer that comes later saves nothing.
@@ -181,6 +185,39 @@ class Holding:
             return self._access.within(left).stop_requested(self.grant)
         except CronlockError:
             return False
+
+    def listen(self) -> int | None:
+        """Return a descriptor that can be read once somebody may have written; None where nothing is heard.
+
+        What was written already is looked at by a renewal at once.
+        """
+        self._listener = self._listener or self._access.backend.listener(self.grant.claim.key)
+        if self._listener is None:
+            return None
+        try:
+            descriptor, changed = self._listener.listen(self.grant)
+        except CronlockError as error:
+            self._access.log.info(f"will not be notified before the next renewal: {error}")
+            return None
+        if changed:
+            self.renew_at_once()
+        return descriptor
+
+    def hear(self) -> bool:
+        """Take what `listen`'s descriptor has, and renew at once if it is of others; False if nothing more comes."""
+        try:
+            if self._listener is not None and self._listener.heard(self.grant):
+                self.renew_at_once()
+        except CronlockError:
+            return False  # The next renewal tells as well, and listens again.
+        return True
+
+    def renew_at_once(self) -> None:
+        """Renew as soon as may be: the answer brings what others wrote."""
+        if self.next_renewal is not None:
+            now = self._access.clock.now()
+            # However often it is notified, by whomever, a run does not flood its server.
+            self.next_renewal = min(self.next_renewal, max(now, self._asked_at + _LEAST_PERIOD))
 
     def release(
         self, outcome: str, status: int | None, ended_at: float, pause: Callable[[float], None] = time.sleep

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # How soon to look again after the deadline, when the guard has not spoken.
 _SILENCE = 0.2
+# From this ttl on a run listens for notifications: before, a renewal comes about as soon.
+_LISTENING_TTL = 6 * timing.LISTEN_AFTER
 # How long a guard that was forked behind the deadline, and so starts nothing, may take to say so.
 _LATE_SILENCE = 5.0
 
@@ -55,6 +57,12 @@ class Supervisor:
         )
         #: When to look next whether somebody wrote; None where each renewal finds that out soon enough.
         self._next_look = self._clock.now() + self._poll if holding is not None and self._poll else None
+        #: When to begin to listen for notifications, None where there are none or it did; the descriptor that has them.
+        self._listen_at: float | None = None
+        if holding is not None and access.backend.traits.notifies and holding.grant.ttl > _LISTENING_TTL:
+            self._listen_at = self._clock.now() + timing.LISTEN_AFTER
+        self._listens = False
+        self._notified: int | None = None
         config = self._guard_config(owner)
         #: Whether orphans of the guard's become ours: if it dies before the command, what that started must be ended.
         self._adopts = linux.become_subreaper()
@@ -100,7 +108,7 @@ class Supervisor:
     def watch(self) -> Ended | NotStarted:
         """Renew until the guard has its last word, and return that. Raises GuardDied."""
         alarm = linux.Alarm()
-        poll = select.poll()
+        self._poller = poll = select.poll()
         reports = self._guard.reports.descriptor
         for descriptor in (reports, alarm.descriptor):
             if descriptor >= 0:
@@ -116,6 +124,8 @@ class Supervisor:
                         return report
                     self._handle_report(report)
             elif self._holding is not None:
+                if self._notified in ready and not self._holding.hear():
+                    self._listen(None)
                 self._act(self._holding)
 
     def _handle_report(self, report: Message) -> None:
@@ -131,6 +141,8 @@ class Supervisor:
         moments = [] if holding.next_renewal is None else [holding.next_renewal]
         if self._next_look is not None and moments:
             moments.append(self._next_look)
+        if self._listen_at is not None and moments:
+            moments.append(self._listen_at)
         if self._settings.on_lost == "stop":
             due = self._guard_overdue_at(holding)
             moments.append(due if now < due else now + _SILENCE)
@@ -154,17 +166,30 @@ class Supervisor:
             if holding.renew():
                 self._guard.renewed(holding.deadline)
                 if holding.grant.stop is not None:
-                    self._next_look = None
+                    self._next_look = self._listen_at = None
+                    self._listen(None)
                     self._guard.stop(protocol.BY_REQUEST)
+                elif self._listens:
+                    self._listen(holding)
             elif self._settings.on_lost == "continue":
                 self._say_lost_once(holding)
             elif holding.lost:
                 self._guard.stop(protocol.BY_LOSS)
-
+        elif self._listen_at is not None and now >= self._listen_at:
+            self._listen_at, self._listens = None, True
+            self._listen(holding)
         elif self._next_look is not None and now >= self._next_look:
             self._next_look = now + (self._poll or 0.0)
             if holding.stop_requested() and holding.next_renewal is not None:
                 holding.next_renewal = now  # Its answer brings what it is.
+
+    def _listen(self, holding: Holding | None) -> None:
+        """Listen for notifications of the key of `holding`, or no more."""
+        if self._notified is not None:
+            self._poller.unregister(self._notified)
+        self._notified = None if holding is None else holding.listen()
+        if self._notified is not None:
+            self._poller.register(self._notified, select.POLLIN)
 
     def _act_for_guard(self) -> None:
         """Kill the command: the guard has ended everything by now, unless somebody stopped it. Wake it."""

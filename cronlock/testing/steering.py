@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from typing import TYPE_CHECKING
 from unittest import mock
 
@@ -44,6 +45,36 @@ class SteeringContract(Nodes):
         hooks.pass_time(1.0)
         with mock.patch.object(leases, "CLOCKS_APART", 0.0):
             eventually(lambda: isinstance(nodes[1].acquire(make_claim(key)), Grant), "the pause is over", pause=0.1)
+
+    def test_notifications(self, a: Store, b: Store, key: str) -> None:
+        """Where the engine notifies, a run hears of what others wrote, before it listened too, and not of itself."""
+        nodes = Leases(a), Leases(b)
+        grant = granted(nodes[0].acquire(make_claim(key, ttl=LONG)))
+        listener, other = nodes[0].listener(key), nodes[1].listener(key)
+        assert (listener is not None) == (other is not None) == a.traits.notifies
+        if listener is None or other is None:
+            return
+
+        def heard(descriptor: int | None, seconds: float) -> bool:
+            assert descriptor is not None
+            return bool(select.select([descriptor], [], [], seconds)[0]) and listener.heard(grant)
+
+        for _ in range(2):
+            descriptor, changed = listener.listen(grant)
+            assert not changed
+            assert not heard(descriptor, 0.1)
+            assert nodes[0].renew(grant)
+        descriptor, changed = listener.listen(grant)
+        assert not changed
+        assert nodes[1].stop(key, Stop(grant.claim.owner, "alice", "h"))
+        assert other.notify()
+        eventually(lambda: heard(descriptor, 1.0), "a notification")
+        assert nodes[0].renew(grant)
+        assert grant.stop is not None
+        listener.close()
+        assert nodes[1].force_release(key, grant.claim.owner)
+        descriptor, changed = listener.listen(grant)
+        assert changed or heard(descriptor, 60)
 
     def test_stop(self, a: Store, b: Store, key: str) -> None:
         """The run that has the key hears of it with its next renewal, keeps the lease, and no other takes over."""

@@ -21,7 +21,7 @@ RECORD = (
     b"cronlock=2\t0f1e2d3c4b5a6978\n"
     b"fence\t1795451907595759\n"
     b"run\t:0000000000000004\tweb4\t4004\tback%25up.sh\t1795451907.596\t300\t1795451907595759"
-    b"\t\t\t\tweb3:4003:0000000000000003\t1795451907595160\n"
+    b"\t\t\t\tweb3:4003:0000000000000003\t1795451907595160\t7.5\n"
     b"past\t:0000000000000003\tweb3\t4003\tna%C3%AFve%09%0A\t1795451907.595\t300\t1795451907595160\t\tdied\n"
     b"past\tsomebody\tweb2\t4002\tbackup.sh\t1795451907.592\t60\t1795451907592466\t0.001\tnot-started\t127\n"
     b"success\t:0000000000000001\tweb1\t4001\tbackup.sh\t1795451907.589\t300.5\t1795451907589059\t3600\texited\t0\n"
@@ -32,8 +32,7 @@ PAUSED_RECORD = RECORD + b"paused\t1795455508\t1795451908\talice\tna%C3%AFve\ta 
 STOP_RECORD = PAUSED_RECORD + b"stop\tweb4:4004:0000000000000004\t1795451909\talice\tdesk\tweb3:4003:0000000000000003\n"
 #: The same by a later version: with lines and fields that this one knows nothing of.
 LATER = (
-    RECORD.replace(b"fence\t", b"colour\tred\nfence\t", 1).replace(b"7595160\n", b"7595160\tblue\t\t7\n", 1)
-    + b"later\n"
+    RECORD.replace(b"fence\t", b"colour\tred\nfence\t", 1).replace(b"\t7.5\n", b"\t7.5\tblue\t\t7\n", 1) + b"later\n"
 )
 
 
@@ -47,7 +46,13 @@ def _run(number: int, program: str, started_at: float, fence: int, **more: Any) 
 _TIME = 1795451907
 WEB3 = _run(3, "naïve\t\n", _TIME + 0.595, _TIME * 10**6 + 595160, outcome=DIED)
 WEB4 = _run(
-    4, "back%up.sh", _TIME + 0.596, _TIME * 10**6 + 595759, stands_for=WEB3.owner, took_over=_TIME * 10**6 + 595160
+    4,
+    "back%up.sh",
+    _TIME + 0.596,
+    _TIME * 10**6 + 595759,
+    stands_for=WEB3.owner,
+    took_over=_TIME * 10**6 + 595160,
+    poll=7.5,
 )
 _NOT_STARTED = {"ended_at": _TIME + 0.593, "outcome": NOT_STARTED, "status": 127}
 WEB2 = _run(2, "backup.sh", _TIME + 0.592, _TIME * 10**6 + 592466, owner="somebody", ttl=60.0, **_NOT_STARTED)

@@ -348,12 +348,16 @@ class _Managed(RedisServer):
 
 def test_redis_users(tmp_path: Path) -> None:
     """The least rule of the manual suffices; whatever is missing is named."""
-    without = {name: ACL_RULE.replace(f" +{name}", "") for name in ("hset", "time", "eval", "pexpire")}
+    without = {name: ACL_RULE.replace(f" +{name}", "") for name in ("hset", "time", "eval", "pexpire", "publish")}
     keys = ACL_RULE.replace("~cronlock:*", "~other:*")
     with _Managed(least=ACL_RULE, keys=keys, **without) as server:
         report = Report(node_on(tmp_path, server.url(user="least", password=_PASSWORD)))
         assert (report.status, report.bad()) == (0, [])
         assert report.level("credentials") == "ok"
+        assert report.all("notifications") == []
+        del without["publish"]
+        report = Report(node_on(tmp_path, server.url(user="publish", password=_PASSWORD)))
+        assert (report.bad(), report.level("notifications")) == ([], "note")
         for name in without:
             report = Report(node_on(tmp_path, server.url(user=name, password=_PASSWORD)))
             assert report.bad() == ["permissions"]

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from labs.proxy import Proxy
+from labs.servers.process import eventually
+from labs.servers.zookeeper import ZooKeeperServer
 
 from .backends import VARIOUS, Backend, on
 from .backends import backend_fixture as backend_fixture
@@ -134,7 +140,7 @@ def test_stop(backend: Backend) -> None:
     assert status == 0, out + err
     first, last = out.splitlines()
     assert first.startswith(f"job: asked the run of pid {holder.pid} on ")
-    assert "to stop; it will notice within " in first
+    assert "to stop; it will notice " in first
     assert last.startswith("job: stopped by `cronlock stop`, after ")
     assert "; the key is held for another " in last
     node.check_nothing_left()
@@ -155,12 +161,65 @@ def test_stop_of_a_run_that_looks_often(backend: Backend) -> None:
     assert holder.wait() == 75
 
 
-@VARIOUS
+@on("redis", "etcd")
+@pytest.mark.parametrize("how", ["stop", "release"])
+def test_notification(backend: Backend, how: str) -> None:
+    """A run that renews in a thousand seconds is stopped at once, and what it was asked in its first second too."""
+    node = backend.node
+    assert backend.server is not None
+    with Proxy(backend.server.port) as proxy:
+        asks = node.backend
+        for listens in (False, True):
+            node.environ["CRONLOCK_BACKEND"] = asks.replace(f":{backend.server.port}", f":{proxy.port}")
+            before = proxy.connections
+            holder = hold(node, "--ttl", 3000, "--min-hold", 0)
+            if listens:
+                eventually(lambda n=before: proxy.connections == n + 2, "that it listens")  # type: ignore[misc]
+            node.environ["CRONLOCK_BACKEND"] = asks
+            status, out, err = call(node, *(["stop"] if how == "stop" else ["release", "--force"]), "job")
+            assert status == 0, err
+            assert not listens or "notice at once, or within 18m20s if the notification is lost" in out
+            assert holder.wait() == 75
+
+
+def test_notification_by_zookeeper(tmp_path: Path) -> None:
+    """The same where the servers keep sessions for as long, behind a renewal too: the watch is set anew."""
+    with ZooKeeperServer(settings={"maxSessionTimeout": "700000"}) as server:
+        node = Node(tmp_path, server.url())
+        for ttl, seconds in ((600, 0), (600, 1.5), (9, 4.5)):
+            holder = hold(node, "--ttl", ttl, "--min-hold", 0)
+            time.sleep(seconds)
+            began = now()
+            assert call(node, "stop", "job", "--wait", 100)[0] == 0
+            assert holder.wait() == 75
+            assert ttl == 9 or now() - began < 100
+
+
+@on("redis", "etcd")
+def test_notification_that_is_lost(backend: Backend) -> None:
+    """Then the renewal tells; and behind the next one it listens anew."""
+    node = backend.node
+    assert backend.server is not None
+    with Proxy(backend.server.port) as proxy:
+        node.environ["CRONLOCK_BACKEND"] = node.backend.replace(f":{backend.server.port}", f":{proxy.port}")
+        holder = hold(node, "--ttl", 12, "--min-hold", 0)
+        eventually(lambda: proxy.connections == 2, "that it listens")
+        proxy.cut()
+        eventually(lambda: proxy.connections == 4, "that it listens anew")
+        proxy.cut()
+        node.environ["CRONLOCK_BACKEND"] = node.backend
+        assert call(node, "stop", "job")[0] == 0
+        assert holder.wait() == 75
+        assert proxy.connections in (5, 6)
+
+
+@on("file", "memcached", "postgresql")
 def test_stop_of_a_run_that_ends_by_itself(backend: Backend) -> None:
     """Its own word counts; what is said while it is stopped is what happened."""
     node = backend.node
     holder = hold(node, "--ttl", 600, "--min-hold", 0, "--poll", 500)
-    assert call(node, "stop", "job", "--wait", 0)[0] == 3
+    status, out, _ = call(node, "stop", "job", "--wait", 0)
+    assert (status, out.splitlines()[0].endswith("to stop; it will notice within 3m40s")) == (3, True)
     assert shown(node, "job")["job"]["stop"]["host"] == shown(node, "job")["job"]["run"]["host"]
     end_run(node, holder)
     assert shown(node, "job")["job"]["last"]["outcome"] == "exited"

@@ -247,6 +247,18 @@ def test_a_read_delays_no_renewal(bench: Bench) -> None:
     assert bench.way.limit > 2.0
 
 
+def test_many_notifications_are_no_flood(bench: Bench) -> None:
+    """Whoever sends them: a run renews once in a second for it; the first is heeded at once."""
+    holding = bench.acquired()
+    bench.clock.advance(3.0)
+    holding.renew_at_once()
+    assert holding.next_renewal == bench.clock.now()
+    before = bench.clock.now()
+    assert holding.renew()
+    holding.renew_at_once()
+    assert holding.next_renewal == pytest.approx(before + 1.0)
+
+
 def test_a_renewal_that_cannot_be_sent(bench: Bench) -> None:
     """An error of the configuration counts as unavailable once a run has its lease."""
     holding = bench.acquired()

@@ -32,6 +32,7 @@ RUNS = st.builds(
     status=st.one_of(st.none(), st.integers(-99, 255)),
     stands_for=st.one_of(st.none(), TEXTS.filter(bool)),
     took_over=st.one_of(st.none(), WHOLE),
+    poll=st.one_of(st.none(), TIMES),
 )
 PAUSES = st.builds(
     Pause,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from ..url import URL
     from ..wire.http import Response
+    from ..wire.stream import Stream
 
 PORT = 2379
 #: What of an answer is read, in bytes: a page of keys is the longest.
@@ -158,6 +159,10 @@ class Cluster:
         name = f"{self._scheme}://{endpoint(host, port)}"
         return Server(name, Connection(name, host, port, self._tls, longest=_LONGEST_ANSWER), self)
 
+    def beside(self) -> Server:
+        """Return the server that is asked, with a connection of its own."""
+        return self.server(*self._hosts[self._turn % len(self._hosts)])
+
     def authorization(self, server: Server, deadline: float, *, anew: bool) -> dict[str, str]:
         """Return what tells a server who asks: a token, asked for once, or `anew` where it was refused."""
         if self._credentials is None:
@@ -248,6 +253,12 @@ class Server:
         if response.status == 200 and not failed:
             return Answer(self.name, answer)
         raise self._refusal(answer, failed, response.status)
+
+    def follow(self, path: str, message: dict[str, Any], deadline: float) -> Stream:
+        """Send `message`; return where it is answered, a line of JSON each time that there is something to tell."""
+        who = self._cluster.authorization(self, deadline, anew=False)
+        headers = {"Content-Type": "application/json", **who}
+        return self._connection.send("POST", path, headers, json_text.dumps(message), deadline)
 
     def close(self) -> None:
         """Close the connection; raises nothing."""

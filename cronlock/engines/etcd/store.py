@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ...lease.store import Hold
     from ..url import URL
     from .messages import Answer
+    from .watch import RecordWatch
 
 #: Seconds that a lease is asked for beyond what is made use of.
 SLACK = 2
@@ -52,7 +53,7 @@ def open_store(url: URL, timeout: float) -> EtcdStore:
 class EtcdStore:
     """The `Store` protocol on etcd; see `cronlock.lease.store`."""
 
-    traits = Traits(shortest_ttl=2.0, longest_ttl=365 * 86400.0)
+    traits = Traits(shortest_ttl=2.0, longest_ttl=365 * 86400.0, notifies=True)
 
     def __init__(self, url: URL, timeout: float) -> None:
         self.timeout = timeout
@@ -107,6 +108,12 @@ class EtcdStore:
 
     def watch(self, key: str) -> None:
         """Return None: nothing is kept open to be told of changes."""
+
+    def notifier(self, key: str) -> RecordWatch:
+        """Return what watches the key's record."""
+        from .watch import RecordWatch
+
+        return RecordWatch(self._cluster, Names(self._base, key).record)
 
     def uptime(self, key: str, deadline: float) -> None:
         """Return None: leases outlive a restart of their server."""

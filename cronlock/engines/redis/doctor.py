@@ -17,6 +17,7 @@ from ...doctor.findings import (
     size,
 )
 from ...errors import BackendError, BackendUnavailable
+from ...lease.store import Cell
 from ..wire.doctor import ANSWER, REACHABLE, connect_all, look_at_clock
 from . import address
 from .cell import whole
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
 #: Another database: also +select. min_replicas: +wait. A cluster: +cluster|slots +asking (redis-py 5 asks
 #: for +info as well). The user of sentinels, who have rules of their own: +sentinel|masters. redis-py tells
 #: both of them its name: without +client|setinfo (7.2 and later) a refusal is left in the ACL log.
-#: Without +info a server that restarted empty is waited for longer, without +scan keys cannot be listed.
-ACL_RULE = "~cronlock:* +time +exists +hmget +eval +hset +pexpire +info +scan"
+#: Without +info a server that restarted empty is waited for longer, without +scan keys cannot be listed, and without
+#: the channels (&, since 6.2), +subscribe and +publish a run hears of `cronlock stop` when it renews.
+ACL_RULE = "~cronlock:* &cronlock:* +time +exists +hmget +eval +hset +pexpire +info +scan +subscribe +publish"
 
 PORT = 6379
 # More than any INFO of these sections has.
@@ -76,6 +78,7 @@ def reach(case: Case) -> Iterator[Finding]:
 def examine(case: Case) -> Iterator[Finding]:
     """Look at each server that has keys. Raises BackendError when one does not answer."""
     yield from lists_keys(case)
+    yield from notifies(case)
     for server in servers(case):
         yield from examine_server(case, server)
 
@@ -96,7 +99,7 @@ def permissions(case: Case) -> Iterator[Finding]:
         lacks = "lacks " + " ".join(f"+{word.decode()}" for word in answer if isinstance(word, bytes))
     else:
         return
-    rule = ACL_RULE.replace("~cronlock:", f"~{case.url.prefix()}:")
+    rule = ACL_RULE.replace("cronlock:", f"{case.url.prefix()}:")
     rule += " +select" if database else ""
     yield Finding("permissions", BAD, f"this user {lacks}", f"allow it {rule}")
 
@@ -108,6 +111,19 @@ def lists_keys(case: Case) -> Iterator[Finding]:
     except BackendError as error:
         remedy = "without it `cronlock status` has to be told the keys; allow +scan"
         yield Finding("listing", WARNING, f"keys cannot be listed: {error}", remedy)
+
+
+def notifies(case: Case) -> Iterator[Finding]:
+    """Find out whether this user may notify and be notified."""
+    channel = case.store(RedisStore).notifier(case.key)
+    try:
+        channel.listen(Cell(), case.deadline())
+        channel.notify(case.deadline())
+    except BackendError as error:
+        remedy = f"without it a run looks when it renews; allow +subscribe +publish &{case.url.prefix()}:*"
+        yield Finding("notifications", NOTE, f"`cronlock stop` is not heard at once: {error}", remedy)
+    finally:
+        channel.close()
 
 
 def examine_server(case: Case, server: Server) -> Iterator[Finding]:

@@ -119,8 +119,12 @@ class Sentinels(_Ensemble):
         """Return the one master."""
         return list(self._servers.values()) or [self._server("master", self._discovery.ask(self._discover, deadline))]
 
-    def _ask(self, commands: list[Command], deadline: float, key: bytes) -> list[Reply]:  # noqa: ARG002
-        return self.masters(deadline)[0].ask(commands, deadline)
+    def server_of(self, key: bytes, deadline: float) -> Server:  # noqa: ARG002 (it is the same for all)
+        """Return the one master."""
+        return self.masters(deadline)[0]
+
+    def _ask(self, commands: list[Command], deadline: float, key: bytes) -> list[Reply]:
+        return self.server_of(key, deadline).ask(commands, deadline)
 
     def _discover(self, name: str, address: Address, options: dict[str, Any]) -> Address:
         until = time.monotonic() + options["socket_timeout"]
@@ -173,7 +177,7 @@ class Cluster(_Ensemble):
         self._map = None
 
     def _ask(self, commands: list[Command], deadline: float, key: bytes) -> list[Reply]:
-        server, asking = self._owner_of(key, deadline), False
+        server, asking = self.server_of(key, deadline), False
         for _ in range(_MOVES):
             # ASKING counts for one command.
             asked = [one for command in commands for one in ([b"ASKING"], command)] if asking else commands
@@ -191,8 +195,9 @@ class Cluster(_Ensemble):
             server = self._server("node", address)
         raise BackendUnavailable(f"{self.name}: redirect loop: cluster nodes disagree about this slot")
 
-    def _owner_of(self, name: bytes, deadline: float) -> Server:
-        slot = key_slot(name)
+    def server_of(self, key: bytes, deadline: float) -> Server:
+        """Return the master of the slot of `key`."""
+        slot = key_slot(key)
         try:
             return self._node(self._known(deadline).get_node_from_slot(slot))
         except redis_errors.SlotNotCoveredError:

@@ -9,7 +9,7 @@ import redis
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, at, decide
 from ..wire.doctor import ask_each, connect_all, tls_of
 from ..wire.stream import endpoint as show
-from .doctor import PORT, ask, examine_server, fields, lists_keys, log_in, servers
+from .doctor import PORT, ask, examine_server, fields, lists_keys, log_in, notifies, servers
 from .resp import ReplyError, Server
 
 TYPE_CHECKING = False
@@ -32,6 +32,7 @@ def reach(case: Case) -> Iterator[Finding]:
 def examine(case: Case) -> Iterator[Finding]:
     """Look at sentinels and masters. Raises BackendError when a master does not answer."""
     yield from lists_keys(case)
+    yield from notifies(case)
     masters = servers(case)
     if _is_sentinel(case):
         yield _sentinels(case)

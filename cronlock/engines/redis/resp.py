@@ -225,6 +225,26 @@ class Server:
                 raise BackendUnavailable(f"{error}; if this port speaks TLS, use rediss:// (or tls=1)") from error
             raise
 
+    def server_of(self, key: bytes, deadline: float) -> Server:  # noqa: ARG002 (the others ask the network)
+        """Return the server that has `key`: this one."""
+        return self
+
+    def beside(self) -> Server:
+        """Return this server with a connection of its own."""
+        return Server(self.name, self.address, credentials=self._credentials, tls=self._tls)
+
+    def fileno(self) -> int:
+        """Return the connection's descriptor, to wait on; one was made."""
+        assert self._stream is not None
+        return self._stream.fileno()
+
+    def hear(self, deadline: float) -> Reply:
+        """Return what the server says unasked, on a connection that subscribes to something."""
+        assert self._stream is not None
+        assert self._replies is not None
+        self._stream.limit(deadline)
+        return self._replies.next()
+
     def masters(self, deadline: float) -> list[Server]:  # noqa: ARG002 (the others ask the network)
         """Return the servers that hold the keys: this one."""
         return [self]

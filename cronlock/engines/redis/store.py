@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ...lease.store import Hold
     from ..url import URL
     from .cell import RedisCell
+    from .channel import Channel
     from .resp import Command, Reply, Server
 
     class Transport(Protocol):
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
 
         def masters(self, deadline: float) -> list[Server]:
             """Return the servers that hold the keys."""
+
+        def server_of(self, key: bytes, deadline: float) -> Server:
+            """Return the server that has `key`."""
 
         def close(self) -> None:
             """Close all connections; raises nothing."""
@@ -65,7 +69,7 @@ class RedisStore:
     """Cells over any `Transport`."""
 
     def __init__(self, transport: Transport, url: URL, timeout: float, *, clock: Clock | None = None) -> None:
-        self.traits = Traits(shortest_ttl=1.0, longest_ttl=365 * 86400.0, granularity=0.001)
+        self.traits = Traits(shortest_ttl=1.0, longest_ttl=365 * 86400.0, granularity=0.001, notifies=True)
         self.timeout = timeout
         self.notices: list[str] = []
         #: The way to the servers, for who looks at these rather than at keys.
@@ -144,6 +148,12 @@ class RedisStore:
 
     def watch(self, key: str) -> None:
         """Return None: servers tell of changes only where they were configured to."""
+
+    def notifier(self, key: str) -> Channel:
+        """Return the key's channel, which has the name of its hash."""
+        from .channel import Channel
+
+        return Channel(self.transport, self._name(key), lambda deadline: self.read(key, deadline))
 
     def uptime(self, key: str, deadline: float) -> float | None:
         """Return for how many seconds at least the key's server is up; None if it does not say so to this user."""

@@ -194,6 +194,9 @@ class SqsBackend:
         """Return False: nobody can."""
         return False
 
+    def listener(self, key: str) -> None:
+        """Return None: SQS tells nothing by itself."""
+
     def forget(self, key: str, age: float) -> bool:  # noqa: ARG002 - it is refused for all
         """Raise BackendError: there is no record."""
         raise BackendError(f"{self._name}: SQS keeps no records: delete the key's queue")

@@ -74,6 +74,19 @@ class Answer:
             pass
         return self._response() if self._complete else None
 
+    @property
+    def size(self) -> int:
+        """Bytes that were fed and not taken."""
+        return len(self._data) + len(self._body)
+
+    def take_line(self) -> bytes | None:
+        """Take the next line of the body, of an answer that comes over time; None if it has not come."""
+        line, end, rest = self._body.partition(b"\n")
+        if not end:
+            return None
+        self._body = rest
+        return bytes(line)
+
     def end(self) -> Response | None:
         """Return the answer if the connection's end is its end."""
         return self._response() if self._until_closed else None
@@ -250,6 +263,18 @@ class Connection:
         `target` is the path with the query. The headers Host and Content-Length are added where they are not
         given. Raises Unanswered once all of the request was sent.
         """
+        stream = self.send(method, target, headers, body, deadline)
+        try:
+            return self._answer(stream)
+        except BackendUnavailable as error:
+            self.close()
+            raise Unanswered(str(error)) from error
+        except ValueError as error:
+            self.close()
+            raise Unanswered(f"{self._name}: does not answer as an HTTP server does: {error}") from error
+
+    def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes, deadline: float) -> Stream:
+        """Send a request as `request` does; return where the answer comes, for one that comes in lines (`Answer`)."""
         lines = {"Host": self.authority, "Content-Length": str(len(body)), "Accept-Encoding": "identity"}
         given = {name.lower() for name in headers}
         fields = [(name, value) for name, value in lines.items() if name.lower() not in given]
@@ -265,14 +290,7 @@ class Connection:
         except BackendUnavailable:
             self.close()
             raise
-        try:
-            return self._answer(stream)
-        except BackendUnavailable as error:
-            self.close()
-            raise Unanswered(str(error)) from error
-        except ValueError as error:
-            self.close()
-            raise Unanswered(f"{self._name}: does not answer as an HTTP server does: {error}") from error
+        return stream
 
     def connect(self, deadline: float) -> None:
         """Connect now, unless the connection stands: what comes next is the request alone."""

@@ -142,6 +142,15 @@ class Session:
         self._used = time.monotonic()
         return replies[len(greeting) :]
 
+    def hear(self, deadline: float) -> None:
+        """Take what the servers say unasked; raise BackendUnavailable if that is no event, or they hung up."""
+        self.go_on(deadline)
+        try:
+            while not self.warned:
+                self.warned = ReplyHeader.deserialize(self._receive(), 0)[0].xid == _EVENT_XID
+        except (struct.error, ValueError, LookupError, TypeError) as error:
+            raise self._protocol_error() from error
+
     def told(self) -> bool:
         """Whether the servers said something unasked that was received already."""
         return self.warned or bool(self._buffer) or (self._stream is not None and self._stream.buffers())

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from ...lease.store import Cell, Hold
     from ..url import URL
-    from .watch import Watch
+    from .watch import LeaseWatch, Watch
 
 
 def open_store(url: URL, timeout: float) -> ZooKeeperStore:
@@ -59,7 +59,7 @@ def open_store(url: URL, timeout: float) -> ZooKeeperStore:
 class ZooKeeperStore:
     """The `Store` protocol on a ZooKeeper ensemble."""
 
-    traits = Traits(shortest_ttl=2.0, longest_ttl=365 * 86400.0)
+    traits = Traits(shortest_ttl=2.0, longest_ttl=365 * 86400.0, notifies=True)
 
     def __init__(self, url: URL, timeout: float) -> None:
         self.timeout = timeout
@@ -71,6 +71,8 @@ class ZooKeeperStore:
         self._session = Session(self._tree.name)
         self._seen: tuple[str, NodeCell] | None = None
         self._watch: Watch | None = None
+        #: The key whose lease's session keeps its connection, to watch.
+        self._listens_to: str | None = None
 
     def read(self, key: str, deadline: float, *, exact: bool = False) -> NodeCell:
         """Return the cell as it is now. Without `exact` nothing is written where there is a lease."""
@@ -102,7 +104,7 @@ class ZooKeeperStore:
         session = own if own is not None and (lease or ours) else self._session
         with self._tree.opened(session, lease or session.timeout or LASTING, deadline):
             cell = put(self._tree, session, key, known, data, lease=lease, hold=hold)
-            if cell is not None and lease and ours:
+            if cell is not None and lease and ours and key != self._listens_to:
                 session.drop()
             done, cell = cell is not None, cell or self._tree.read(session, key, exact=False)
         if own is not None and not (cell.lease and cell.is_of(own)):
@@ -144,6 +146,13 @@ class ZooKeeperStore:
 
             self._watch = Watch(self._tree, self._session, *self._seen)
         return self._watch.descriptor() if self._watch is not None and self._watch.key == key else None
+
+    def notifier(self, key: str) -> LeaseWatch:
+        """Return what watches the key by the session of its lease, whose connection is kept from now on."""
+        from .watch import LeaseWatch
+
+        self._listens_to = key
+        return LeaseWatch(self._tree, key, self._leases)
 
     def uptime(self, key: str, deadline: float) -> None:
         """Return None: sessions outlive a server that starts anew."""

@@ -12,12 +12,13 @@ import time
 from kazoo.protocol.serialization import Exists, GetChildren2, GetData
 
 from ...errors import BackendUnavailable
+from .cell import NodeCell
 from .session import NO_NODE, OK
 from .tree import LASTING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .cell import NodeCell
+    from ...lease.store import Cell
     from .session import Reply, Session
     from .tree import Tree
 
@@ -97,3 +98,43 @@ class Watch:
         if self._cell.lease:
             return self._cell.lease_name in names_or_text
         return bool((stat.czxid, stat.version) == self._cell.version)
+
+
+class LeaseWatch:
+    """The `Notifier` of one key: a watch on its record by the session of the lease, set anew behind each swap."""
+
+    def __init__(self, tree: Tree, key: str, leases: dict[str, Session]) -> None:
+        self._tree = tree
+        self._key = key
+        #: The sessions of leases, by key.
+        self._leases = leases
+
+    def listen(self, seen: Cell, deadline: float) -> tuple[int | None, bool]:
+        """Have the server that took the last swap tell of the next one."""
+        own = self._leases.get(self._key)
+        if own is None or not isinstance(seen, NodeCell):
+            return None, False
+        path = self._tree.path(self._key)
+        with own as session:
+            session.go_on(deadline)
+            session.warned = False
+            reply = session.ask(GetData(path, True))[0]
+            stat = None if reply.code == NO_NODE else self._tree.value(reply, path)[1]
+            changed = stat is None or (stat.czxid, stat.version) != seen.node
+            return session.descriptor(), changed or session.told()
+
+    def heard(self, seen: Cell, deadline: float) -> bool:  # noqa: ARG002 (it is set behind the run's own swap)
+        """Take the event."""
+        own = self._leases.get(self._key)
+        if own is None:
+            return False
+        with own as session:
+            session.hear(deadline)
+        return True
+
+    def notify(self, deadline: float) -> bool:  # noqa: ARG002 (the servers do)
+        """Return that watches tell by themselves."""
+        return True
+
+    def close(self) -> None:
+        """Do nothing: the connection is that of the lease."""

@@ -1,0 +1,25 @@
+"""When a run that has a key notices what was written for it: once it is notified, or when it looks."""
+
+from __future__ import annotations
+
+from .. import durations
+from ..lease.timing import LATEST_RENEWAL, LOCAL_POLL
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..lease.vocabulary import Backend, Run
+
+
+def next_look(run: Run, backend: Backend) -> float:
+    """Return within how many seconds the run looks by itself, if its machine reaches the backend."""
+    poll = LOCAL_POLL if run.poll is None and backend.traits.local else run.poll
+    renewal = run.ttl * LATEST_RENEWAL
+    return renewal if poll is None else min(renewal, poll)
+
+
+def notify(backend: Backend, key: str, within: float) -> str:
+    """Notify the run that has the key, if the engine can; return when it will notice, `within` seconds by itself."""
+    listener, latest = backend.listener(key), f"within {durations.show(within)}"
+    if listener is not None and listener.notify():
+        return f"at once, or {latest} if the notification is lost"
+    return latest
