@@ -19,7 +19,7 @@ export NO_MKDOCS_2_WARNING = 1
 # Each target makes what it needs: a virtual environment, and Debian's packages for servers and tools (as root, or sudo).
 .PHONY: help demo test bench check lint types docs unit format reference site clean
 .PHONY: test-all-pythons cron-test takeover-test board-test test-servers
-.PHONY: explore chaos mutants soak fuzz fleet bench-standby
+.PHONY: explore chaos mutants mutation-score soak fuzz fleet bench-standby
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' \
@@ -111,6 +111,9 @@ chaos: $(VENV)/tools ## break everything while runs go on, and check the history
 mutants: $(VENV)/tools ## put bugs into copies of the program, each of which `make chaos` must catch
 	sh tools/install-deps.sh venv tests
 	$(BIN)/python -m chaos.mutants $(MUTANTS)
+
+mutation-score: $(VENV)/tools ## change what decides about leases at each place: unit tests must notice (SCORE='lease/rules.py')
+	$(BIN)/python -m chaos.mutants.score $(SCORE)
 
 soak: $(VENV)/tools ## an hour of renewals on each backend: nothing may grow (SOAK='--seconds 60')
 	sh tools/install-deps.sh venv tests

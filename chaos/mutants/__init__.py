@@ -2,6 +2,7 @@
 
     python -m chaos.mutants [NAME...]           caught by the torture
     python -m chaos.mutants.stores [NAME...]    of one engine's store, caught by its contract
+    python -m chaos.mutants.score [FILE...]     each small change of what decides about leases, caught by unit tests
 
 A bug is some replacements in the source. A piece is looked for in all of the package, so that it may move between
 files; one that is no longer there, or there more than once, fails: then the bug must be put in anew.

@@ -360,3 +360,75 @@ def test_attempt_under_way() -> None:
         claim = make_claim("k", standby_for="x").but(**asks)
         assert why(rules.refuse(state, claim, Cell(lease=1.0), NOW)) == HELD
         assert why(rules.refuse(state, claim, Cell(), NOW)) == ENDED
+
+
+@pytest.mark.parametrize(
+    ("uptime", "noticed", "evicts", "remaining"),
+    [
+        # Nobody knows when it was lost: from when this node noticed.
+        (None, None, False, 60.0),
+        (None, 20.0, False, 40.0),
+        (None, 60.0, False, None),
+        # A server that was up all the time lost it at an unknown moment, or evicted it.
+        (200.0, 20.0, False, 40.0),
+        (200.0, 20.0, True, None),
+        (None, None, True, None),
+        # A server that started later granted nothing before.
+        (10.0, None, False, 50.0),
+        (10.0, 30.0, False, 50.0),
+        (30.0, 10.0, False, 30.0),
+        (60.0, None, False, None),
+        (10.0, 30.0, True, 50.0),
+        # Too close to tell which was first, the watermark or the start.
+        (98.0, 5.0, False, 55.0),
+        (96.9, 5.0, False, None),
+        (98.0, 5.0, True, None),
+    ],
+)
+def test_quarantine(uptime: float | None, noticed: float | None, evicts: bool, remaining: float | None) -> None:
+    """After state loss the key counts as held for a ttl, here 60 s, of a watermark that is 100 s old."""
+    claim = make_claim("k", ttl=60.0, watermark=Watermark(7, age=100.0, loss_noticed_ago=noticed))
+    conflict = rules.quarantine(State(), claim, uptime, evicts=evicts)
+    assert (None if conflict is None else conflict.remaining) == (
+        None if remaining is None else pytest.approx(remaining)
+    )
+
+
+@pytest.mark.parametrize(
+    ("fence", "watermark", "expected"),
+    [(0, None, False), (0, 0, True), (0, 1, True), (1, 0, False), (1, 1, False), (7, 8, True), (8, 8, False)],
+)
+def test_state_loss(fence: int, watermark: int | None, expected: bool) -> None:
+    """A lower fence than this node saw; of a key that it saw taken there is a fence at least."""
+    seen = None if watermark is None else Watermark(watermark, age=0.0, loss_noticed_ago=None)
+    assert rules.has_lost_state(State(fence=fence), make_claim("k", watermark=seen)) is expected
+
+
+def test_a_late_end_changes_its_own_run_only() -> None:
+    """The runs before and after it stay, and a success among them stays the last one."""
+    past = [a_run(owner, fence, outcome=EXITED, status=0) for owner, fence in (("a", 1), ("b", 2))]
+    newer = [a_run("y", 4, outcome=EXITED, status=0), a_run("z", 5, outcome=EXITED, status=3)]
+    state = State(fence=5)
+    for run in (*past, a_run("x", 3, outcome=DIED), *newer):
+        state = state.with_past(run)
+    after = rules.end(state, "x", Ending(EXITED, 0, NOW), NOW)
+    assert after is not None
+    assert [run.owner for run in after.history()] == ["z", "y", "x", "b", "a"]
+    assert [run.outcome for run in after.history()] == [EXITED] * 5
+    success = after.last_success()
+    assert success is not None
+    assert success.owner == "y"
+
+
+def test_giving_back_what_others_removed() -> None:
+    """A record that has nothing of the run before any more gets nothing of it back."""
+    replaced = State(fence=7, run=a_run("x", 7))
+    granted = rules.grant(replaced, make_claim("k", owner="y"), Cell(), NOW)
+    assert rules.give_back(granted, replaced).run == replaced.run
+    assert rules.give_back(granted.but(past=()), replaced).run is None
+
+
+def test_moments_of_the_rules() -> None:
+    """What cronlock(1) says of `forget`, and a key that nobody paused."""
+    assert rules.FRESH == 3600.0
+    assert rules.pause_left(State(), NOW) == 0.0

@@ -30,6 +30,65 @@ def test_deadline_is_before_the_lapse_by_rate_fixed_and_granularity() -> None:
     assert timing.deadline(1000.0, 300.0, 2.0) == pytest.approx(1000.0 + 300.0 - 0.3 - 0.1 - 2.0)
 
 
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        # KILL has 0.1 s to reach everybody, of a short ttl a twentieth.
+        (timing.kill_lead(300.0), 0.1),
+        (timing.kill_lead(1.0), 0.05),
+        # The latest renewal is the one that the guard's deadline has to bear.
+        (timing.renew_after(300.0, 0.0), 90.0),
+        (timing.renew_after(300.0, 1.0), 300.0 * timing.LATEST_RENEWAL),
+        # The pauses double from 0.1 s to a twentieth of the ttl, and to 5 s.
+        (timing.retry_pause(1, 300.0, 0.5), 0.1),
+        (timing.retry_pause(2, 300.0, 0.5), 0.2),
+        (timing.retry_pause(6, 300.0, 0.5), 3.2),
+        (timing.retry_pause(7, 300.0, 0.5), 5.0),
+        (timing.retry_pause(6, 40.0, 0.5), 2.0),
+        (timing.retry_pause(6, 1.0, 0.5), 0.1),
+        (timing.retry_pause(1, 300.0, 0.0), 0.05),
+        (timing.retry_pause(1, 300.0, 1.0), 0.15),
+        # A takeover's own hold has run since it asked first.
+        (timing.takeover_hold(45.0, 10.0), 35.0),
+        (timing.takeover_hold(45.0, 60.0), 0.0),
+        # What cronlock(1) says of --poll and --standby.
+        (timing.LOCAL_POLL, 5.0),
+        (timing.STANDBY_LOOK, 15.0),
+        (timing.STANDBY_LOOK_LOCAL, 1.0),
+    ],
+)
+def test_moments(found: float, expected: float) -> None:
+    """The rules of time, by examples."""
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("local", "now", "lapse", "jitter", "expected"),
+    [
+        # The first look is at a random moment of the first period.
+        (False, 100.0, None, 0.0, 107.5),
+        (True, 100.0, None, 0.0, 100.5),
+        # The next is a period later, give or take a tenth.
+        (False, 107.5, None, 0.0, 121.0),
+        (False, 107.5, None, 1.0, 124.0),
+        # A lease that lapses before that is asked for then, spread over half a second.
+        (False, 100.0, 103.0, 0.0, 103.0),
+        (False, 100.0, 103.0, 1.0, 103.5),
+        # A lease that should be over already is asked for soon, not in a tight loop.
+        (False, 100.0, 99.0, 0.0, 100.1),
+        (False, 100.0, 300.0, 0.0, 107.5),
+    ],
+)
+def test_when_a_standby_asks(local: bool, now: float, lapse: float | None, jitter: float, expected: float) -> None:
+    """A standby that began at 100 in the middle of its beat."""
+    assert timing.StandbyPlan(100.0, 0.5, local=local).next_ask(now, lapse, jitter) == pytest.approx(expected)
+
+
+def test_jitter_is_spread_over_the_whole_of_0_to_1() -> None:
+    """Each tenth comes up."""
+    assert {int(timing.jitter() * 10) for _ in range(1000)} == set(range(10))
+
+
 @given(ttl=TTLS, kill_after=st.floats(min_value=0.0, max_value=3600.0))
 def test_grace_is_at_most_a_third_of_the_ttl(ttl: float, kill_after: float) -> None:
     """A ttl too short for --kill-after shrinks the grace, not the lease."""
