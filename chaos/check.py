@@ -19,7 +19,7 @@ from typing import Any
 from . import findings
 from .findings import KINDS, Finding
 from .history import BOTH, GUARD, WRAPPER, Attempt, Fault, History, read
-from .occupancy import Surroundings
+from .occupancy import FaultIndex
 
 #: Runs during which nothing was broken.
 NO_FAULT = "no fault"
@@ -84,7 +84,7 @@ class Verdict:
 
 def check(history: History) -> Verdict:
     """Return what a history proves."""
-    around = Surroundings(history)
+    around = FaultIndex(history)
     found = findings.find(history, around)
     for finding in found:
         _attribute(finding, history, around)
@@ -119,7 +119,7 @@ def summary(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _attribute(finding: Finding, history: History, around: Surroundings) -> None:
+def _attribute(finding: Finding, history: History, around: FaultIndex) -> None:
     """Find the fault that a finding is counted under, and whether it is excused."""
     likely = around.during(finding.begin, finding.end)
     hits = [fault for run in finding.runs for fault in around.hits(history.attempts[run])]
@@ -141,7 +141,7 @@ def _excuses(grant: dict[str, Any], finding: Finding, fault: Fault, history: His
     return unless is None or not findings.seen(finding, fault, history, unless)
 
 
-def _rows(history: History, around: Surroundings, found: Sequence[Finding]) -> dict[str, Row]:
+def _rows(history: History, around: FaultIndex, found: Sequence[Finding]) -> dict[str, Row]:
     rows: dict[str, Row] = {NO_FAULT: Row()}
     for fault in history.faults.values():
         rows.setdefault(fault.name, Row()).injected += 1
@@ -162,12 +162,12 @@ def _rows(history: History, around: Surroundings, found: Sequence[Finding]) -> d
     return rows
 
 
-def _lived_through(attempt: Attempt, around: Surroundings) -> list[Fault]:
+def _lived_through(attempt: Attempt, around: FaultIndex) -> list[Fault]:
     """Return the faults that hit this run, or anything that it depends on, during its life."""
     return [fault for fault in around.near(attempt) if fault.run == attempt.run or fault.run is None]
 
 
-def _ticks(history: History, around: Surroundings) -> tuple[int, int]:
+def _ticks(history: History, around: FaultIndex) -> tuple[int, int]:
     unasked = held = 0
     for _, attempts, healthy in findings.asked(history, around):
         if not any(attempt.life for attempt in attempts):

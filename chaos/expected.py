@@ -5,12 +5,12 @@ from __future__ import annotations
 from cronlock import errors
 
 from .history import BOTH, COMMAND, GUARD, WRAPPER, Attempt
-from .occupancy import Surroundings
+from .occupancy import FaultIndex
 
 _KILL = 9
 
 
-def allowed(attempt: Attempt, around: Surroundings) -> set[int]:
+def allowed(attempt: Attempt, around: FaultIndex) -> set[int]:
     """Return the statuses that the manual allows; as subprocess has them, negative for a signal."""
     end = float("inf") if attempt.ended is None else attempt.ended
     hits = around.hits(attempt)
@@ -32,7 +32,7 @@ def allowed(attempt: Attempt, around: Surroundings) -> set[int]:
     return result
 
 
-def _of_hits(attempt: Attempt, around: Surroundings) -> set[int]:
+def _of_hits(attempt: Attempt, around: FaultIndex) -> set[int]:
     result: set[int] = set()
     for fault in around.near(attempt):
         result.update(fault.statuses)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .expected import allowed
 from .history import Attempt, Fault, History
-from .occupancy import Occupancy, Surroundings, alive_until
+from .occupancy import FaultIndex, Occupancy, alive_until
 
 OVERLAP = "overlap"
 FENCE = "fence"
@@ -53,7 +53,7 @@ class Finding:
     apart: bool = False
 
 
-def find(history: History, around: Surroundings) -> list[Finding]:
+def find(history: History, around: FaultIndex) -> list[Finding]:
     """Return all that is wrong, in the order of time."""
     found: list[Finding] = []
     for attempts in history.by_key().values():
@@ -70,7 +70,7 @@ def find(history: History, around: Surroundings) -> list[Finding]:
     return sorted(found, key=lambda finding: finding.begin)
 
 
-def overlaps(started: Sequence[Attempt], around: Surroundings) -> Iterator[Finding]:
+def overlaps(started: Sequence[Attempt], around: FaultIndex) -> Iterator[Finding]:
     """Yield the pairs that lived at the same time, of runs in the order of their starts."""
     living: list[tuple[float, int, Attempt]] = []
     for number, attempt in enumerate(started):
@@ -123,7 +123,7 @@ def early(started: Sequence[Attempt]) -> Iterator[Finding]:
                 yield Finding(kind, attempt.key, [other.run, attempt.run], other.at, start, text)
 
 
-def stuck(attempts: Sequence[Attempt], occupancy: Occupancy, around: Surroundings) -> Iterator[Finding]:
+def stuck(attempts: Sequence[Attempt], occupancy: Occupancy, around: FaultIndex) -> Iterator[Finding]:
     """Yield the skips of a key that nobody can have held, by nodes that nothing ailed."""
     for ask in attempts:
         if ask.life is not None or ask.ended is None or ask.status != ask.skip_status:
@@ -138,7 +138,7 @@ def stuck(attempts: Sequence[Attempt], occupancy: Occupancy, around: Surrounding
             yield Finding(STUCK, ask.key, [ask.run], ask.at, ask.ended, text, length)
 
 
-def asked(history: History, around: Surroundings) -> Iterator[tuple[str, list[Attempt], list[Attempt]]]:
+def asked(history: History, around: FaultIndex) -> Iterator[tuple[str, list[Attempt], list[Attempt]]]:
     """Yield (tick, all attempts at it, those by nodes that were healthy all the time) of each tick."""
     by_tick: dict[tuple[str, str], list[Attempt]] = {}
     for attempt in history.attempts.values():
@@ -160,7 +160,7 @@ def asked(history: History, around: Surroundings) -> Iterator[tuple[str, list[At
         )
 
 
-def lost(history: History, around: Surroundings) -> Iterator[Finding]:
+def lost(history: History, around: FaultIndex) -> Iterator[Finding]:
     """Yield the ticks that nobody ran although a healthy node asked and the key was free."""
     occupancies = {key: Occupancy(attempts, around) for key, attempts in history.by_key().items()}
     for tick, attempts, healthy in asked(history, around):
@@ -174,7 +174,7 @@ def lost(history: History, around: Surroundings) -> Iterator[Finding]:
                 break
 
 
-def wrong_statuses(history: History, around: Surroundings) -> Iterator[Finding]:
+def wrong_statuses(history: History, around: FaultIndex) -> Iterator[Finding]:
     """Yield the exits with a status that cannot be."""
     for attempt in history.attempts.values():
         if attempt.ended is None or attempt.status is None:
@@ -185,7 +185,7 @@ def wrong_statuses(history: History, around: Surroundings) -> Iterator[Finding]:
             yield Finding(STATUS, attempt.key, [attempt.run], attempt.at, attempt.ended, text)
 
 
-def outliving(history: History, around: Surroundings) -> Iterator[Finding]:
+def outliving(history: History, around: FaultIndex) -> Iterator[Finding]:
     """Yield the runs with processes alive after the lease, or after a wrapper that ended by itself."""
     for attempt in history.attempts.values():
         if attempt.life is None:
@@ -201,7 +201,7 @@ def outliving(history: History, around: Surroundings) -> Iterator[Finding]:
             yield Finding(OUTLIVE, attempt.key, [attempt.run], attempt.at, last, text, last - limit)
 
 
-def takeovers(history: History, around: Surroundings) -> Iterator[tuple[Attempt, Attempt, float]]:
+def takeovers(history: History, around: FaultIndex) -> Iterator[tuple[Attempt, Attempt, float]]:
     """Yield (run that died, the next run of the key if it is on another node, seconds between)."""
     for attempts in history.by_key().values():
         started = sorted((a for a in attempts if a.life), key=_start)

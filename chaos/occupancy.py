@@ -13,7 +13,7 @@ _NEVER = float("inf")
 _KILL, _STOP = 9, 19
 
 
-class Surroundings:
+class FaultIndex:
     """The faults of a history, by what they hit."""
 
     def __init__(self, history: History) -> None:
@@ -59,7 +59,7 @@ class Surroundings:
         return min(moments)
 
 
-def alive_until(attempt: Attempt, around: Surroundings) -> float:
+def alive_until(attempt: Attempt, around: FaultIndex) -> float:
     """Return the last sign of life of a run whose command was started.
 
     Once a fault killed the command itself, the run is over: what it leaves lives on, as under plain cron.
@@ -69,7 +69,7 @@ def alive_until(attempt: Attempt, around: Surroundings) -> float:
     return attempt.life.leader_last if hit else attempt.life.last
 
 
-def held_until(attempt: Attempt, around: Surroundings) -> float:
+def held_until(attempt: Attempt, around: FaultIndex) -> float:
     """Return when the key must be free of an attempt, at the latest and without slack.
 
     `attempt.at` itself if it cannot have got the key.
@@ -94,7 +94,7 @@ def held_until(attempt: Attempt, around: Surroundings) -> float:
 class Occupancy:
     """When one key may have been held by whom."""
 
-    def __init__(self, attempts: Sequence[Attempt], around: Surroundings) -> None:
+    def __init__(self, attempts: Sequence[Attempt], around: FaultIndex) -> None:
         """Of `attempts`, all of one key and in the order in which they were made."""
         self._attempts = attempts
         self._begins = [attempt.at for attempt in attempts]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from . import check, findings
 from .history import BOTH, COMMAND, GUARD, WRAPPER, Attempt, Fault, read
-from .occupancy import Surroundings, alive_until, held_until
+from .occupancy import FaultIndex, alive_until, held_until
 from .picture import LETTER, STYLE, bar, legend, words
 from .words import FAULTS
 
@@ -48,7 +48,7 @@ class _Picture:
         history = verdict.history
         self._history = history
         self._found = [finding for finding in verdict.findings if finding.kind == findings.OVERLAP]
-        self._around = Surroundings(history)
+        self._around = FaultIndex(history)
         self._zero = history.begin
         self._begin = history.begin + (begin or 0.0)
         self._end = history.end if end is None else history.begin + end

@@ -52,7 +52,7 @@ class Bundle:
         self._specification: type[ModuleSpec] = type(__spec__)
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:  # noqa: ARG002
-        """Return how to load the module `name`, None if it is not to be had here."""
+        """Return how to load the module `name`, None if this bundle does not have it."""
         if name not in self._modules:
             return None
         file, modified, size, start, length = self._modules[name]

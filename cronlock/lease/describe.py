@@ -1,4 +1,4 @@
-"""What people are told of a key that is not to be had, of how runs ended, and of drift.
+"""Words for people: why a key was not granted, how a run ended, how far a clock is off.
 
 Drift: runs of one key that were started in different ways, as during a rolling change of images.
 """
@@ -34,7 +34,7 @@ _KEPT = 100
 
 
 def describe(conflict: Conflict) -> str:
-    """Say for people why a key is not to be had."""
+    """Say for people why a key was not granted."""
     run = conflict.run
     by = "another run" if run is None else f"{run.host} (pid {run.pid})"
     if conflict.why == HELD:

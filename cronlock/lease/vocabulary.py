@@ -197,7 +197,7 @@ class Stop(Value):
 
 
 class Conflict(Value):
-    """The answer that the key is not to be had now. An answer, not a failure."""
+    """The key was not granted. An answer, not a failure."""
 
     #: HELD, HOLD, STATE_LOST, ENDED, PAUSED or DEFERRED.
     why: str
@@ -224,7 +224,7 @@ class Ending(Value):
 class Record(Value):
     """All that a backend knows of a key, as it was when it was read; of one that nobody used it is `Record()`."""
 
-    #: The run that was granted the key last, and has not ended by its own word nor been made to by force.
+    #: The run that was granted the key last, until it reports its end or is released by force.
     run: Run | None = None
     #: Seconds until `run`'s lease lapses unless renewed; 0 when it lapsed or there is none.
     remaining: float = 0.0
@@ -248,7 +248,7 @@ class Record(Value):
 
     @property
     def last(self) -> Run | None:
-        """The last run that ended by its own word, of those that are remembered."""
+        """The last recorded run that reported its end."""
         return next((run for run in self.history if run.ended_at is not None), None)
 
 

@@ -1,4 +1,4 @@
-"""What Linux offers a guard beyond POSIX; each call says whether it was to be had.
+"""Linux-only process primitives. Each function reports whether the kernel supports it.
 
 The interpreter's own ``_ctypes`` is called directly: ``import ctypes`` builds some hundred types
 and takes a fifth of an interpreter's start, for three calls of the C library.

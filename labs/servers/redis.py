@@ -177,7 +177,7 @@ class RedisSentinel(Group[RedisServer]):
         return f"redis+sentinel://{login}{places}{path}{query(params)}"
 
     def master(self) -> RedisServer:
-        """Return the node that the sentinels call the master, by the word of most of them."""
+        """Return the node that most sentinels call the master."""
         ports = [int(sentinel.master()["port"]) for sentinel in self.sentinels]
         port = max(set(ports), key=ports.count)
         return next(node for node in self.nodes if node.port == port)

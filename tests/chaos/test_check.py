@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from chaos import check, findings
 from chaos.history import ALL, Attempt, Life, Writer, gather, now, read
 from chaos.made import HOLD, SKIP, TTL, Made
-from chaos.occupancy import SLACK, Occupancy, Surroundings, held_until
+from chaos.occupancy import SLACK, FaultIndex, Occupancy, held_until
 
 
 @pytest.fixture
@@ -519,7 +519,7 @@ def _life(attempt: Attempt) -> Life:
 def test_overlaps_by_definition(drawn: list[tuple[float, int, int, int, str, bool]]) -> None:
     """Two runs overlap when some moment belongs to both."""
     attempts = _attempts(drawn)
-    found = {tuple(finding.runs): finding.length for finding in findings.overlaps(attempts, Surroundings(gather([])))}
+    found = {tuple(finding.runs): finding.length for finding in findings.overlaps(attempts, FaultIndex(gather([])))}
     expected = {}
     for index, later in enumerate(attempts):
         for earlier in attempts[:index]:
@@ -561,7 +561,7 @@ def test_holds_by_definition(drawn: list[tuple[float, int, int, int, str, bool]]
 @given(_RUNS, _TIMES)
 def test_occupancy_by_definition(drawn: list[tuple[float, int, int, int, str, bool]], at: float) -> None:
     """A key is free when no other attempt's time reaches to the ask."""
-    around = Surroundings(gather([]))
+    around = FaultIndex(gather([]))
     ask = Attempt("ask", "b", "k", None, at, 1, TTL, HOLD, SKIP, ended=at + 1, status=SKIP)
     attempts = sorted([*_attempts(drawn), ask], key=lambda attempt: attempt.at)
     ends = {

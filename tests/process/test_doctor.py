@@ -88,7 +88,7 @@ def node_on(tmp_path: Path, url: str) -> Node:
 
 @RECORDING
 def test_a_backend_that_is_all_right(backend: Backend) -> None:
-    """A lease is proved to be had, nothing is wrong, and users' keys and the list of keys stay as they were."""
+    """The smoke test takes a lease, nothing is wrong, and users' keys and the list of keys stay as they were."""
     node = backend.node
     assert node.run("--min-hold", 600, "--", "true", key="mine").status == 0
     holder = hold(node)
@@ -133,7 +133,7 @@ def test_a_ttl_that_the_backend_cannot_keep(backend: Backend) -> None:
 
 @on("sqs")
 def test_a_backend_without_records(backend: Backend) -> None:
-    """A lease is proved to be had where nothing else can be told, and a run that goes on is left alone."""
+    """The smoke test takes a lease where the server reports nothing, and a run that goes on is left alone."""
     node = backend.node
     holder = hold(node)
     report = Report(node)

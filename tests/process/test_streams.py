@@ -29,7 +29,7 @@ with open(sys.argv[1], "w") as file:
 """
 
 #: Prints what a process inherits besides descriptors and environment.
-SURROUNDINGS = """
+CONTEXT = """
 import os, resource, sys
 print(os.getcwd(), oct(os.umask(0)), os.nice(0), os.getgroups(), os.getresuid(), os.getresgid())
 print(sorted(os.sched_getaffinity(0)), os.sched_getscheduler(0))
@@ -234,11 +234,11 @@ def test_environment(node: Node, locale: dict[bytes, bytes]) -> None:
     assert [item.partition(b"=")[0] for item in added] == names
 
 
-def test_surroundings(node: Node) -> None:
+def test_process_context(node: Node) -> None:
     """Directory, umask, priority, limits, groups, capabilities and signals are as without cronlock."""
     lines = []
     for direct in (True, False):
-        command = python(SURROUNDINGS)
+        command = python(CONTEXT)
         words = command if direct else node.line("--min-hold", "0", "--", *command)
         code = 'umask 027; ulimit -S -n 77; ulimit -c 0; ulimit -s 4096; cd /usr; exec nice -n 3 "$@"'
         process = popen(node, "bash", "-c", code, "bash", *words, direct=True, stdout=subprocess.PIPE)

@@ -44,7 +44,7 @@ _LONGEST_ANSWER = 4 << 20
 _LONGEST_MESSAGE = 300
 # Seconds; the words fit into any buffer.
 _GOODBYE = 0.1
-# What PyMySQL has of its own accord, not from the server.
+# PyMySQL's own error codes, not the server's.
 _CLIENT_ERRORS = range(2000, 3000)
 _TLS_ERROR = 2026
 _NO_TLS = "the server has no TLS, which the URL asks for: set it up there, or leave out ssl= and ca="
@@ -196,7 +196,7 @@ class Connection:
                 client_flag=CLIENT.MULTI_STATEMENTS,
                 program_name="cronlock",
                 auth_plugin_map=bare,
-                # Without it PyMySQL speaks TLS of its own accord, and reads all the system's certificates for it.
+                # Otherwise PyMySQL tries TLS by default, and loads the system's certificates for it.
                 ssl_disabled=tls is None,
                 ssl=None if tls is None else _Upgrade(),
                 defer_connect=True,

@@ -109,7 +109,7 @@ class _Ensemble:
 
 
 class Sentinels(_Ensemble):
-    """The master of a service, by the word of the first sentinel that sees it up."""
+    """The master of a service, as the first sentinel that answers reports it."""
 
     def __init__(self, url: URL, service: str, tls: ssl.SSLContext | None, login: Credentials) -> None:
         super().__init__(url, tls, Discovery(url, "sentinel", url.need_hosts(26379), login, tls=tls is not None))

@@ -107,7 +107,7 @@ def examine_queue(attributes: dict[str, str]) -> Iterator[Finding]:
         text = f"keeps messages for {kept} s only: the token ends with them"
         yield Finding("retention", BAD, text, f"set MessageRetentionPeriod={RETENTION}, which is 14 days")
     if delay != "0":
-        text = f"delays messages by {delay} s: a new token is not to be had until then"
+        text = f"delays messages by {delay} s: nobody can receive a new token before that"
         yield Finding("delay", WARNING, text, "set DelaySeconds=0")
     if tokens > _MANY_TOKENS:
         text = f"has {tokens} messages, where one token is enough: somebody sends to it"

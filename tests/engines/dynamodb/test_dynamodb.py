@@ -77,7 +77,7 @@ def store(url: str) -> Iterator[DynamoDBStore]:
 def gate(emulator: AwsServer | None, url: str) -> Iterator[Gate]:
     """What AWS has in front, before the emulator."""
     if emulator is None:
-        pytest.skip(f"{url}: AWS has its own in front")
+        pytest.skip(f"{url}: only for emulators")
     with Gate(emulator.port, ENVIRON["AWS_SECRET_ACCESS_KEY"]) as standing:
         yield standing
 

@@ -71,7 +71,7 @@ def store(url: str) -> Iterator[S3Store]:
 def gate(emulator: AwsServer | None, url: str) -> Iterator[Gate]:
     """What AWS has in front, before the emulator."""
     if emulator is None:
-        pytest.skip(f"{url}: AWS has its own in front")
+        pytest.skip(f"{url}: only for emulators")
     with Gate(emulator.port, ENVIRON["AWS_SECRET_ACCESS_KEY"], service="s3") as standing:
         yield standing
 
