@@ -1,4 +1,4 @@
-"""Where a command calls ``cronlock run``, and what of it runs outside of the lock."""
+"""Where a command calls ``cronlock run``, and what of it runs outside the lock."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _read(words: list[str], dynamic: list[str]) -> Call:
     except UsageError as error:
         return Call(problem=str(error))
     if read is None:
-        return Call(problem="its options cannot be read; see cronlock run --help")
+        return Call(problem="invalid options; see cronlock run --help")
     given, command = read
     expands = {name for name, value in given.items() if any(f"={word}".endswith(f"={value}") for word in dynamic)}
     call = Call({name: value for name, value in given.items() if name not in expands}, expands, command)
@@ -109,11 +109,11 @@ def _read(words: list[str], dynamic: list[str]) -> Call:
 def _outside(parts: list[Command], index: int) -> list[str]:
     """Return, in words, what is done beside the call in `parts[index]`, whoever holds the key."""
     others = [part for other, part in enumerate(parts) if other != index and not _is_harmless(part)]
-    outside = [f"`{part.text[:60]}` runs outside of the lock" for part in others]
+    outside = [f"`{part.text[:60]}` runs outside the lock" for part in others]
     for part in parts:
         # The shell empties a file before it starts anything.
         outside += [
-            f"`{operator} {target}` empties the file on a skip, too"
+            f"`{operator} {target}` empties the file on each skip"
             for operator, target in part.redirections
             if operator in (">", ">|", "&>") and not target.startswith("/dev/")
         ]

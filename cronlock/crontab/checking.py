@@ -55,9 +55,9 @@ def _check_call(call: Call, job: Job) -> list[str]:
     if not call.command:
         texts.append("cronlock run has no command")
     if call.backgrounds:
-        texts.append("leaves something running with &, which the lock does not cover; remove the &")
+        texts.append("a command is left running with &, outside the lock; remove the &")
     if job.schedule.reboot:
-        texts.append("@reboot is about one machine: of several that boot at once one runs it, and one alone once more")
+        texts.append("with @reboot, one of the machines that boot together runs the line")
     if call.key is None:
         texts.append("cronlock run has no --key")
     elif part := per_host.in_key(call.key):
@@ -137,11 +137,11 @@ def _check_times(times: dict[str, float], call: Call, job: Job) -> list[str]:
 def _check_ttl(times: dict[str, float], gap: float | None) -> list[str]:
     ttl = times.get("ttl", DEFAULT_TTL)
     if ttl < 1:
-        return [f"a ttl of {durations.show(ttl)} is shorter than any backend keeps"]
+        return [f"a ttl of {durations.show(ttl)} is shorter than any backend supports"]
     if gap is not None and ttl > max(gap, DEFAULT_TTL):
         lost = int(ttl // gap)
         return [
-            f"a ttl of {compact(ttl)} on a line that fires every {compact(gap)}: after a machine died in a run, "
+            f"a ttl of {compact(ttl)} on a line that fires every {compact(gap)}: if a machine dies in a run, "
             f"{lost} tick{'s are' if lost > 1 else ' is'} lost; write --ttl {compact(max(gap, DEFAULT_TTL))} or less"
         ]
     return []

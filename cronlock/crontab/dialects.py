@@ -153,7 +153,7 @@ def detect(text: str, path: str) -> tuple[Dialect, str | None]:
     """Return the cron that the crontab `text` at `path` is for, and what shows that; cron where nothing does."""
     directory, _ = posixpath.split(posixpath.abspath(path))
     if directory.endswith("/etc/crontabs"):
-        return DIALECTS["busybox"], "by its place"
+        return DIALECTS["busybox"], "because of its directory"
     found: dict[str, int] = {}
     for number, line in enumerate(text.split("\n"), 1):
         for dialect in DIALECTS.values():
@@ -162,4 +162,4 @@ def detect(text: str, path: str) -> tuple[Dialect, str | None]:
     if len(found) != 1:
         return CRON, None
     ((name, number),) = found.items()
-    return DIALECTS[name], f"by line {number}"
+    return DIALECTS[name], f"because of line {number}"

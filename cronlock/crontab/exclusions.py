@@ -6,12 +6,12 @@ from . import guards, machine_local, naming
 from .invocations import Reading
 from .lines import Job
 
-_SETTLE = 'write "# key: NAME" above it to wrap it all the same, or "# cronlock: off" to keep it so'
+_SETTLE = 'write "# key: NAME" above it to wrap it anyway, or "# cronlock: off" to keep it'
 
 
 def offer(converted: str) -> str:
     """Offer a line with cronlock in the place of its lock; not the command, which may hold a password."""
-    return f"in its place (--replace-locks): {converted.partition(' -- ')[0]} -- ..."
+    return f"replace it (--replace-locks): {converted.partition(' -- ')[0]} -- ..."
 
 
 def why_left(reading: Reading, converted: str | None, *, replaces: bool) -> str | None:
@@ -21,7 +21,7 @@ def why_left(reading: Reading, converted: str | None, *, replaces: bool) -> str 
     """
     reason = machine_local.reason(reading)
     if reason is not None:
-        return f"{reason}; wrapped, it would stop on all machines but one; {_SETTLE}"
+        return f"{reason}; wrapped, it would run on one machine only; {_SETTLE}"
     reason = guards.why_left(reading)
     if reason is None or (replaces and converted is not None):
         return None

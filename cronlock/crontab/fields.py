@@ -64,7 +64,7 @@ def _plain(fields: list[str], dialect: Dialect) -> tuple[list[str], bool]:
             try:
                 elements.append("*" if is_random else _element(element, index, dialect))
             except ValueError as error:
-                raise ValueError(f"{text!r} is no {NAMES[index]} for {dialect.title}{error}") from None
+                raise ValueError(f"{text!r} is not a valid {NAMES[index]} for {dialect.title}{error}") from None
         found.append(",".join(elements))
         _check(found[index], index, text, dialect)
     return found, random
@@ -108,7 +108,7 @@ def _over_the_end(values: list[int], index: int, step: int, dialect: Dialect) ->
     if dialect.to_sunday and index == 4 and last == 0:
         return f"{first}-7/{step}"
     if not dialect.backwards or not step:
-        raise ValueError(": it runs backwards, so that the line would never fire; write the values one by one")
+        raise ValueError(": the range runs backwards, so the line would never fire; write the values one by one")
     start, end = _FIRSTS[index], 6 if index == 4 else _LASTS[index]
     count = end - start + 1
     return ",".join(str((each - start) % count + start) for each in range(first, last + count + 1, step))
@@ -132,4 +132,4 @@ def _check(field: str, index: int, text: str, dialect: Dialect) -> None:
     try:
         CronSim(" ".join(alone), _ANY_TIME)
     except CronSimError:
-        raise ValueError(f"{text!r} is no {NAMES[index]} for {dialect.title}") from None
+        raise ValueError(f"{text!r} is not a valid {NAMES[index]} for {dialect.title}") from None

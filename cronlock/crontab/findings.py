@@ -19,7 +19,7 @@ _PASSED = re.compile(r"[A-Za-z0-9_-]+")
 def of_crontab(crontab: Crontab) -> list[Remark]:
     """Return what is wrong with the file, and with lines of it that are no jobs."""
     dialect = crontab.dialect
-    found = [Remark(number, "this key is not used: no job in the line below it") for number in crontab.stray_keys]
+    found = [Remark(number, "unused key: no job in the line below it") for number in crontab.stray_keys]
     for unread in crontab.unreadable:
         found.append(Remark(unread.number, f"{unread.text}; {dialect.on_error}"))
     if not crontab.ends_with_newline and dialect.needs_newline:
@@ -27,13 +27,19 @@ def of_crontab(crontab: Crontab) -> list[Remark]:
         found.append(Remark(len(crontab.lines), text))
     for number, name in crontab.variables:
         if name.startswith("\ufeff"):
-            found.append(Remark(number, "begins with a byte order mark, a part of the name; save the file without it"))
+            found.append(
+                Remark(
+                    number, "begins with a byte order mark, which becomes part of the name; save the file without it"
+                )
+            )
         elif dialect.variables is not None and name not in dialect.variables:
             known = " and ".join(dialect.variables)
             found.append(Remark(number, f"{dialect.title} sets {known} only: commands do not get {name}"))
         elif name == "CRON_TZ" and not dialect.has_zones:
             others = [other for other in DIALECTS.values() if other.has_zones]
-            text = f"{_title(dialect)} does not read CRON_TZ, and goes by the machine's time{_read_by(dialect, others)}"
+            text = (
+                f"{_title(dialect)} does not read CRON_TZ and uses the machine's time zone{_read_by(dialect, others)}"
+            )
             found.append(Remark(number, text))
     return found
 
@@ -47,13 +53,13 @@ def of_job(job: Job) -> list[str]:
             found.append(f"{_title(job.dialect)} takes -{letter} for the command{_read_by(job.dialect, others)}")
     # Wrapped, it stands before the closing quote.
     if job.dialect.keeps_return and (job.command.rstrip("'").endswith("\r") or job.stdin.endswith("\r")):
-        found.append("ends in a carriage return, which cron takes for a part of it; remove it: sed -i 's/\\r$//' FILE")
+        found.append("ends in a carriage return, which becomes part of the command; remove it: sed -i 's/\\r$//' FILE")
     if is_cut(job):
         found.append(CUT)
     if job.dialect.comments and "#" in job.command:
         found.append(f"{job.dialect.title} ends the command at a #, in quotes too; move the command into a script")
     if not job.dialect.percent and re.search(r"\\%", job.command):
-        found.append(f"{job.dialect.title} hands \\% on as it is; write %")
+        found.append(f"{job.dialect.title} passes \\% on unchanged; write %")
     return found
 
 
@@ -63,23 +69,23 @@ def is_cut(job: Job) -> bool:
 
 
 def of_place(path: str, dialect: Dialect) -> list[Remark]:
-    """Return why Debian's cron passes over the file at `path`, if it does."""
+    """Return why Debian's cron ignores the file at `path`, if it does."""
     directory, name = os.path.split(os.path.realpath(path))
     if os.path.basename(directory) != "cron.d" or _title(dialect) != "Debian's cron":
         return []
     found = []
     if not _PASSED.fullmatch(name):
-        found.append("Debian's cron passes over files in cron.d with another character in their name than A-Za-z0-9_-")
+        found.append("Debian's cron ignores files in cron.d whose names have characters other than A-Za-z0-9_-")
     if directory == "/etc/cron.d" and os.path.exists(path):
         status = os.stat(path)
         if status.st_uid != 0 or status.st_mode & 0o022:
-            found.append("Debian's cron passes over files in cron.d that are not root's, or that others may write")
+            found.append("Debian's cron ignores files in cron.d that root does not own or that others can write")
     return [Remark(1, text) for text in found]
 
 
 def of_machine(part: str) -> str:
     """Return what is wrong with a key that has `part` in it, which is not the same everywhere."""
-    return f"the key has {part} in it: it is another one on each machine or at each tick, and guards nothing"
+    return f"the key contains {part}: it differs between machines or ticks, and guards nothing"
 
 
 def _title(dialect: Dialect) -> str:

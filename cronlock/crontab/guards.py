@@ -75,13 +75,15 @@ def why_left(reading: Reading) -> str | None:
             break
         is_test = invocation.program in _TESTS and _MACHINE.search(invocation.text)
         if is_test or _AM_I.match(invocation.program):
-            return "a test decides which machine runs it: wrapped, another may take the key and run nothing"
+            return (
+                "a test decides which machine runs it; wrapped, a machine that fails it may get the key and run nothing"
+            )
     shared = _shared(reading)
     if shared is not None:
-        return f"{shared} guards it already"
+        return f"{shared} already guards it"
     for invocation in reading.invocations:
         if _is_lock(invocation):
-            return f"{invocation.program} looks like a lock of its own"
+            return f"{invocation.program} looks like a lock"
     return None
 
 
@@ -93,14 +95,14 @@ def remarks(job: Job, reading: Reading) -> list[str]:
         program, values = invocation.program, invocation.values
         takes = program in ("mkdir", "touch") and any(_LOCKFILE.fullmatch(value) for value in values)
         if program in _LEFT_BEHIND or takes:
-            found.append(f"the lock of {program} stays when the command is killed; remove it, as the key does the same")
+            found.append(f"the lock of {program} remains if the command is killed; remove it, the key replaces it")
         if _DETACHED.match(invocation.text):
             found.append(_leaves(program))
     found += [_leaves(launcher.name) for launcher in reading.launchers if _detaches(launcher)]
     if job.user not in (None, "root") and any(name in _OTHER_USER for name in names):
         found.append(
-            f"{job.user} cannot stop what another user runs when the lease is lost; put the line into that user's "
-            "crontab, or root's"
+            f"if the lease is lost, {job.user} cannot stop processes of another user; move the line to that user's "
+            "crontab or root's"
         )
     return list(dict.fromkeys(found))
 
@@ -111,7 +113,7 @@ def hints(reading: Reading) -> list[str]:
     for name in dict.fromkeys(launcher.name for launcher in reading.launchers):
         if name in _EXECS or name in _ELSEWHERE:
             where = "on the other machine" if name in _ELSEWHERE else "in the container"
-            found.append(f"{name}: when the lease is lost, cronlock stops it here, but not what it started {where}")
+            found.append(f"{name}: if the lease is lost, cronlock stops the client here, but not the process {where}")
     return found
 
 
@@ -215,5 +217,5 @@ def _detaches(launcher: Launcher) -> bool:
 
 
 def _leaves(name: str) -> str:
-    wait = "; add --wait or --scope" if name == "systemd-run" else "; have it wait"
-    return f"{name} leaves something running, which the lock does not cover{wait}"
+    wait = "; add --wait or --scope" if name == "systemd-run" else "; make it wait"
+    return f"{name} returns before the job ends, so the lock does not cover it{wait}"

@@ -219,9 +219,9 @@ def _read_job(line: str, number: int, system: bool, variables: Mapping[str, str]
             raise ValueError("has neither a user nor a command")
         user, position = name[1], name.end()
         if "/" in user or "*" in user:
-            raise ValueError(f"{user!r} stands where the user's name should; is this a crontab without users (--user)?")
+            raise ValueError(f"{user!r} is not a user name; if lines have no users, give --user")
     if line.startswith("*", position):
-        raise ValueError("the command begins with '*', as if there were a sixth time field")
+        raise ValueError("the command begins with '*': one time field too many")
     options = ""
     while dialect.percent and (option := _OPTION.match(line, position)):
         options += option[1]
@@ -264,7 +264,7 @@ def _read_schedule(line: str, start: int, dialect: Dialect) -> tuple[Schedule, i
 
 def _no_fields(line: str) -> str:
     if not line.strip(_SPACE):
-        return "has a carriage return, for cron no blank line; remove it: sed -i 's/\\r$//' FILE"
+        return "has a carriage return, so cron does not take it for a blank line; remove it: sed -i 's/\\r$//' FILE"
     if _EMPTY_VARIABLE.match(line.lstrip(" \t")):
         return 'sets a variable to nothing, which most crons refuse; write NAME=""'
-    return "is neither a comment, nor NAME=value, nor five time fields (or @daily and the like) and a command"
+    return "not a comment, NAME=value, or five time fields (or @daily and the like) and a command"

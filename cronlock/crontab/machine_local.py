@@ -108,7 +108,7 @@ def reason(reading: Reading) -> str | None:
         if invocation.sleeps_randomly or (
             invocation.program == "sleep" and "$" in invocation.text and has_random(assigned)
         ):
-            return "it waits for a random time, as jobs do that every machine runs"
+            return "it sleeps for a random time, as jobs of every machine do"
     return None
 
 
@@ -122,9 +122,9 @@ def about(reading: Reading) -> str | None:
             text = " ".join([invocation.program, *_operands(invocation.values)])
             for what, pattern in _PATTERNS:
                 if pattern.match(text):
-                    return f"it is about {what} ({invocation.program})"
+                    return f"it concerns {what} ({invocation.program})"
         elif _LOOKING.match(invocation.text) and invocation is not reading.main:
-            return f"it looks for a process of this machine ({invocation.program})"
+            return f"it checks a process of this machine ({invocation.program})"
     return None
 
 

@@ -113,16 +113,15 @@ def _numbers(numbers: list[int]) -> str:
 
 
 _ASK = 'write a comment "# key: NAME" above'
-_UNKNOWN = f"no word of it says what the job is; {_ASK} it"
+_UNKNOWN = f"no word of the line says what the job is; {_ASK} it"
 _PASSING = (
-    "only what may change with the next release or on another machine, such as a number, a date or a host, "
-    f"tells it from {{}}; {_ASK} each"
+    f"differs from {{}} only in a number, a date or a host, which may change with a release or machine; {_ASK} each"
 )
 _HOST = (
-    "names a machine, {}, which its key leaves out: if each machine has its own name there, only one of them runs it; "
+    "names a machine, {}, which the key omits: if each machine has its own name there, only one runs the line; "
     f"{_ASK} it"
 )
-_SHARED = f"has the name of {{}}, too, so that a digest tells their keys from each other; to choose names, {_ASK} each"
+_SHARED = f"has the same name as {{}}, so digests distinguish their keys; to choose names, {_ASK} each"
 
 
 def _free(key: str, taken: set[str]) -> str:

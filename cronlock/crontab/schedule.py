@@ -43,7 +43,7 @@ class Schedule:
     text: str
     #: The same as five fields of Debian's cron, where it is not `text`.
     plain: str = ""
-    #: Whether every machine picks a time of its own.
+    #: Whether each machine picks its own random time.
     random: bool = False
     #: The time between ticks of ``@every``, in seconds.
     period: float | None = None
@@ -72,7 +72,7 @@ def read(text: str, dialect: Dialect = CRON) -> Schedule:
     seconds = "0"
     if len(fields) > len(NAMES):
         if not years(fields[-1]):
-            raise ValueError(f"{fields[-1]!r} is no year for {dialect.title}")
+            raise ValueError(f"{fields[-1]!r} is not a valid year for {dialect.title}")
         if len(fields) == len(NAMES) + 2:
             seconds = plain([fields[0], *"****"], dialect)[0][0]
         read_fields, random = plain(fields[-len(NAMES) - 1 : -1], dialect)
@@ -91,7 +91,7 @@ def _read_shortcut(text: str, dialect: Dialect) -> Schedule:
     if dialect.name == "bsd" and _INTERVAL.fullmatch(text):
         return Schedule(text, random=True)
     if text not in known:
-        raise ValueError(f"{text!r} is none of {', '.join(known)}")
+        raise ValueError(f"{text!r} is not one of {', '.join(known)}")
     return Schedule(known[text])
 
 

@@ -30,8 +30,8 @@ _PROGRAMS = (
 )
 _COMMAND = re.compile(r"/(.*/)?(s?bin|libexec)/.+|[/~].*\.(sh|bash|py|pl|rb|php)")
 
-_TAKEN = "read as a system crontab, with a user's name before each command ({}); if it is none: --user"
-_NOT_TAKEN = "read as a user's crontab; if line {} begins with a user's name, {!r}: --system"
+_TAKEN = "read as a system crontab, with a user's name before each command ({}); if wrong, give --user"
+_NOT_TAKEN = "read as a user's crontab; if line {} begins with a user's name, {!r}, give --system"
 # Whether a line has a user's name.
 _CERTAIN, _LIKELY, _UNCLEAR, _NONE = "certainly", "likely", "unclear", "no"
 

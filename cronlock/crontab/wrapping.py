@@ -120,17 +120,17 @@ def _key(job: Job, names: Names) -> str:
 def _cannot_wrap(job: Job, key: str, options: Options) -> str | None:
     """Return why `job` is left as it is, or None."""
     if job.schedule.reboot:
-        return "@reboot is about one machine, at a time of its own"
+        return "@reboot fires on each machine when it boots"
     if job.schedule.random:
-        return "every machine picks a time of its own, so that no hold fits; write a fixed time"
+        return "each machine picks its own random time, so no hold fits; write a fixed time"
     if findings.is_cut(job):
         return findings.CUT
     known = posixpath.basename(job.shell) in POSIX_SHELLS and _PLAIN_PATH.fullmatch(job.shell)
     if _inner(job) is None and not known:
-        return f"SHELL is {job.shell}, whose quoting is not that of sh; move the command into a script"
+        return f"SHELL is {job.shell}, which quotes differently from sh; move the command into a script"
     longest = job.dialect.longest
     if longest is not None and _length(_wrap_job(job, key, options)) > longest:
-        return f"wrapped it has over {longest} bytes, too long for cron; move the command into a script"
+        return f"over {longest} bytes when wrapped, too long for cron; move the command into a script"
     return None
 
 
@@ -141,9 +141,9 @@ def key_problem(job: Job) -> str | None:
     try:
         keys.check(job.key)
     except UsageError as error:
-        return str(error).replace("--key", "the key in the comment above,", 1)
+        return str(error).replace("--key:", "the key in the comment above:", 1)
     if "\\" in job.key:
-        return f"the key in the comment above, {job.key!r}, has a backslash, which crons read differently"
+        return f"the key in the comment above: {job.key!r} has a backslash, which crons read differently"
     return None
 
 
@@ -201,7 +201,7 @@ def oddities(job: Job, options: Options) -> list[str]:
             "a tick may run twice; use a shorter one, or none"
         )
     if calls.is_background(job.text):
-        found.append("leaves something running with &, which the lock does not cover; remove the &")
+        found.append("a command is left running with &, outside the lock; remove the &")
     if job.key is not None and (part := per_host.in_key(job.key)):
         found.append(findings.of_machine(part))
     return found

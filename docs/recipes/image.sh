@@ -44,7 +44,7 @@ for crontab; do
         exit 65
         ;;
     esac
-    # Every line is wrapped, and nothing of it runs outside of the lock.
+    # Every line is wrapped, and nothing of it runs outside the lock.
     cronlock wrap --system --check "$crontab"
     install -m 644 "$crontab" "/etc/cron.d/$name"
 done

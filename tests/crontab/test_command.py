@@ -43,7 +43,7 @@ def test_prints_the_crontab(tab: Path) -> None:
     """The crontab goes to stdout, remarks with file and line to stderr; the file stays as it is."""
     status, output, said = _wrap(tab, "--cronlock", "/usr/bin/cronlock")
     assert (status, output.decode()) == (0, _WRAPPED.replace(" cronlock", " /usr/bin/cronlock"))
-    assert said == [f"cronlock: {tab}:3: left as it is: @reboot is about one machine, at a time of its own"]
+    assert said == [f"cronlock: {tab}:3: left as it is: @reboot fires on each machine when it boots"]
     assert tab.read_text() == _TAB
     assert os.listdir(tab.parent) == ["jobs"]
 
@@ -188,7 +188,10 @@ def test_dialect() -> None:
     """What only one cron can read is read as that one does, which is said; an option says otherwise."""
     status, output, said = _wrap(stdin=b"*/10 * * * * * * job 100%\n")
     assert (status, output.split(b" -- ")[1]) == (0, b"job 100%\n")
-    assert said[0] == "cronlock: standard input: read as a crontab of supercronic, by line 1; if wrong, give --dialect"
+    assert (
+        said[0]
+        == "cronlock: standard input: read as a crontab of supercronic, because of line 1; if wrong, give --dialect"
+    )
     assert _wrap("--dialect", "debian", stdin=b"*/10 * * * * * * job\n")[0] == 78
     assert _wrap("--dialect", "busybox", "--system", stdin=b"* * * * * job\n")[0] == 64
     status, _, said = _wrap(stdin=b"apiVersion: batch/v1\nkind: CronJob\n")
@@ -201,8 +204,8 @@ def test_name_that_cron_passes_over(tmp_path: Path) -> None:
     file = tmp_path / "cron.d" / "billing.cron"
     file.parent.mkdir()
     file.write_text("@daily root job\n")
-    assert f"cronlock: {file}:1: Debian's cron passes over files in cron.d" in _wrap(file)[2][0]
-    assert f"{file}:1: Debian's cron passes over".encode() in _wrap("--check", file)[1]
+    assert f"cronlock: {file}:1: Debian's cron ignores files in cron.d" in _wrap(file)[2][0]
+    assert f"{file}:1: Debian's cron ignores".encode() in _wrap("--check", file)[1]
     assert _wrap("--dialect", "cronie", file)[2][0].startswith(f"cronlock: {file}:1: cronlock is not in cron's PATH")
 
 

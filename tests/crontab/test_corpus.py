@@ -21,7 +21,7 @@ _FILES = sorted((Path(__file__).parent / "corpus").glob("*.txt"))
 _few = settings(max_examples=20, deadline=None)
 _OPTIONS = Options(prefix="")
 _REPLACING = Options(prefix="", replaces=True)
-_OFFER = "in its place (--replace-locks): "
+_OFFER = "replace it (--replace-locks): "
 
 
 class _Case(NamedTuple):

@@ -125,7 +125,7 @@ def test_keys_of_comments() -> None:
         "@daily cronlock run --key=--x",
         "@daily cronlock run --key tab.d",
     ]
-    assert remarks == [(7, "this key is not used: no job in the line below it")]
+    assert remarks == [(7, "unused key: no job in the line below it")]
 
 
 @pytest.mark.parametrize("key", ["", "a\tb", "back\\slash", "x" * 201, "caf\udce9"])
@@ -135,7 +135,7 @@ def test_bad_keys(key: str) -> None:
     assert (text.count("cronlock run"), "\n@daily a\n" in text) == (1, True)
     ((number, remark),) = remarks
     assert number == 3
-    assert remark.startswith("left as it is: the key in the comment above, ")
+    assert remark.startswith("left as it is: the key in the comment above: ")
 
 
 def test_keys_are_unique_and_depend_on_their_own_line_only() -> None:
