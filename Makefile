@@ -17,7 +17,7 @@ export PYTHONDONTWRITEBYTECODE =
 export NO_MKDOCS_2_WARNING = 1
 
 # Each target makes what it needs: a virtual environment, and Debian's packages for servers and tools (as root, or sudo).
-.PHONY: help demo test bench check lint types docs unit format reference site clean
+.PHONY: help demo test bench check lint types docs unit format reference pictures site clean
 .PHONY: test-all-pythons cron-test takeover-test board-test test-servers
 .PHONY: explore chaos mutants mutation-score soak fuzz fleet bench-standby
 
@@ -62,6 +62,7 @@ docs: $(VENV)/tools ## manual pages and the parts of documents that programs wri
 	$(BIN)/python tools/reference.py --check
 	sh tools/lint-manual.sh man/*.[157]
 	$(BIN)/python -m chaos.report --check
+	$(BIN)/python tools/pictures/draw.py --check
 
 format: $(VENV)/tools ## format the code
 	$(BIN)/ruff check --fix .
@@ -69,6 +70,10 @@ format: $(VENV)/tools ## format the code
 
 reference: $(VENV)/installed ## write the manual pages and the table in README from the program's tables
 	$(BIN)/python tools/reference.py
+
+pictures: $(VENV)/tools $(VENV)/site ## draw the pictures of the documents that the program makes
+	sh tools/need.sh browser
+	$(BIN)/python tools/pictures/draw.py
 
 site: $(VENV)/site ## README, docs/ and the manual as pages with a search, in build/site; every link is checked
 	$(BIN)/mkdocs build --quiet

@@ -100,7 +100,8 @@ def records(count: int, seed: int = 7) -> list[tuple[str, Record]]:
     return found
 
 
-def page(count: int) -> str:
-    """Return the board of so many keys."""
+def page(count: int, *, hostile: bool = True) -> str:
+    """Return the board of so many keys, the first of them with hostile names unless told otherwise."""
+    shown = records(count) if hostile else records(count + len(HOSTILE))[len(HOSTILE) :]
     ages = [("b*", Limits(1200.0)), ("*", Limits(7200.0))]
-    return command.draw(records(count), ages, FINDINGS, "redis://redis.internal", NOW, 6 * 3600.0)
+    return command.draw(shown, ages, FINDINGS, "redis://redis.internal", NOW, 6 * 3600.0)
