@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pytest
+from typing import Any, ClassVar
 
 from cronlock.engines.dynamodb.store import DynamoDBStore
+from cronlock.engines.wire.dated import DatedStore
+from cronlock.testing.cells import read
 
 from ..faults import PATIENT
-from ..wire.aws_nodes import DatedHooks, WrongClock, open_dated, use_examples
+from ..wire.aws_nodes import DatedHooks, WrongClock, open_dated, with_params
+from ..wire.aws_suite import Suite
 
 
 def a_store(url: str, timeout: float = PATIENT, *, clock: WrongClock | None = None) -> DynamoDBStore:
@@ -31,13 +32,27 @@ class DynamoDBHooks(DatedHooks):
         return item(self.url, key)
 
 
-def make_table(url: str) -> None:
-    """Make the table of a URL on an emulator."""
-    with pytest.MonkeyPatch.context() as patch:
-        use_examples(patch)
-        store = a_store(url)
-        store.table.create(store.service.deadline())
-        store.close()
+class DynamoDBSuite(Suite):
+    """A table."""
+
+    service: ClassVar[str] = "dynamodb"
+    what: ClassVar[str] = "table"
+    writing: ClassVar[str] = "UpdateItem"
+    listing: ClassVar[str] = "Scan"
+    needed: ClassVar[frozenset[str]] = frozenset({"GetItem", "UpdateItem"})
+    variable: ClassVar[str] = "CRONLOCK_TEST_DYNAMODB"
+    hooks: ClassVar[type[DatedHooks]] = DynamoDBHooks
+
+    @classmethod
+    def prefixed(cls, url: str, name: str) -> str:
+        """Return the URL with another prefix."""
+        return with_params(url, f"prefix={name}")
+
+    @classmethod
+    def delete(cls, store: DatedStore, key: str) -> None:
+        """Delete the key's item."""
+        assert isinstance(store, DynamoDBStore)
+        assert store.remove(key, read(store, key), store.service.deadline())
 
 
 def replace(url: str, key: str, values: dict[str, dict[str, Any]]) -> None:
@@ -61,11 +76,6 @@ def item(url: str, key: str) -> dict[str, Any]:
     """Return a key's item as it is in the table, empty if there is none."""
     found: dict[str, Any] = _call(url, "GetItem", key, ConsistentRead=True).get("Item", {})
     return found
-
-
-def delete(url: str, key: str) -> None:
-    """Delete a key's item."""
-    _call(url, "DeleteItem", key)
 
 
 def _call(url: str, action: str, key: str, **request: Any) -> dict[str, Any]:

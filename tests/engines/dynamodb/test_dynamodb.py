@@ -14,7 +14,6 @@ The emulators differ from AWS, and from each other, in what cronlock relies on:
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import ClassVar
@@ -22,73 +21,19 @@ from typing import ClassVar
 import pytest
 
 from cronlock.engines.dynamodb.store import DynamoDBStore
-from cronlock.errors import BackendUnavailable, ConfigError
+from cronlock.errors import BackendUnavailable
 from cronlock.lease.leases import Leases
-from cronlock.lease.vocabulary import HISTORY, Conflict, Grant
-from cronlock.testing import LONG, StoreContract, eventually, fresh_key, granted, make_claim, make_ending
+from cronlock.lease.vocabulary import HISTORY
+from cronlock.testing import LONG, StoreContract, eventually, granted, make_claim, make_ending
 from cronlock.testing.cells import read
 from cronlock.testing.cells import try_swap as swap
-from labs.servers.aws import DYNAMODB_EMULATORS, ENVIRON, AwsServer
+from labs.servers.aws import AwsServer
 from labs.servers.aws_gate import Gate
 
 from ..faults import Costs, Doubles, StoreFaults, Strangers, URLs
-from ..wire.aws_nodes import Later, a_node, with_params
-from .dynamodb_nodes import DynamoDBHooks, a_store, delete, item, make_table, put, replace
-
-#: A real table that the tests are to be run on as well, by whoever has an account.
-_REAL = os.environ.get("CRONLOCK_TEST_DYNAMODB")
-
-
-@pytest.fixture(scope="module", params=[*sorted(DYNAMODB_EMULATORS), *(["aws"] if _REAL else [])])
-def kind(request: pytest.FixtureRequest) -> str:
-    """Which DynamoDB is asked."""
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def emulator(kind: str) -> Iterator[AwsServer | None]:
-    """The emulator that is asked, None for AWS itself."""
-    if kind == "aws":
-        yield None
-        return
-    with DYNAMODB_EMULATORS[kind]() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def url(emulator: AwsServer | None) -> str:
-    """The URL of a table that is there."""
-    if emulator is None:
-        assert _REAL is not None
-        return _REAL
-    make_table(emulator.url())
-    return emulator.url()
-
-
-@pytest.fixture
-def store(url: str) -> Iterator[DynamoDBStore]:
-    """A node's store that reaches the table."""
-    one = a_store(url)
-    yield one
-    one.close()
-
-
-@pytest.fixture
-def gate(emulator: AwsServer | None, url: str) -> Iterator[Gate]:
-    """What AWS has in front, before the emulator."""
-    if emulator is None:
-        pytest.skip(f"{url}: only for emulators")
-    with Gate(emulator.port, ENVIRON["AWS_SECRET_ACCESS_KEY"]) as standing:
-        yield standing
-
-
-@pytest.fixture
-def guarded(gate: Gate) -> Iterator[DynamoDBStore]:
-    """A store that has to pass the gate."""
-    one = a_store(f"dynamodb://cronlock?endpoint={gate.endpoint}")
-    yield one
-    one.close()
-
+from ..wire.aws_nodes import with_params
+from ..wire.aws_suite import DatedStoreSuite, Suite
+from .dynamodb_nodes import DynamoDBHooks, a_store, item, put, replace
 
 _GOOD = {
     **{"v": {"N": "2"}, "rev": {"S": "x"}, "record": {"S": "cronlock=2"}},
@@ -96,24 +41,17 @@ _GOOD = {
 }
 
 
-@pytest.fixture
-def hooks(emulator: AwsServer | None, url: str) -> DynamoDBHooks:
-    """The shared table's hooks."""
-    return DynamoDBHooks(emulator, url)
-
-
 class TestDynamoDB(StoreContract):
     """One table."""
 
     @pytest.fixture
-    def hooks(self, emulator: AwsServer | None, url: str) -> Iterator[DynamoDBHooks]:
-        """The shared table's hooks, which need not wait unless it is AWS's."""
-        if emulator is None:
-            yield DynamoDBHooks(emulator, url)
-            return
-        later = Later(emulator.port)
-        with later:
-            yield DynamoDBHooks(emulator, url, later)
+    def hooks(self, swift_hooks: DynamoDBHooks) -> DynamoDBHooks:
+        """Need not wait, unless it is AWS's."""
+        return swift_hooks
+
+
+class TestStore(DatedStoreSuite):
+    """The same as S3's."""
 
 
 class TestStrangers(Strangers, URLs):
@@ -157,11 +95,9 @@ class TestFaults(StoreFaults, Doubles, Costs):
     """An emulator by a wire."""
 
     @pytest.fixture
-    def hooks(self, emulator: AwsServer | None, url: str) -> DynamoDBHooks:
-        """The shared table's hooks."""
-        if emulator is None:
-            pytest.skip(f"{url}: nothing comes between")
-        return DynamoDBHooks(emulator, url)
+    def hooks(self, emulated_hooks: DynamoDBHooks) -> DynamoDBHooks:
+        """Not on AWS."""
+        return emulated_hooks
 
 
 @pytest.mark.parametrize("says", [True, False])
@@ -175,17 +111,6 @@ def test_refusal_brings_the_item_along(guarded: DynamoDBStore, gate: Gate, key: 
     done, cell = swap(guarded, key, seen, b"too late")
     assert (done, cell.data, cell.lease > 0) == (False, b"there", True)
     assert gate.actions[before:] == (["UpdateItem"] if says else ["UpdateItem", "GetItem"])
-
-
-def test_deleted_item(store: DynamoDBStore, url: str, key: str) -> None:
-    """A swap of a deleted item is refused, and makes no new one."""
-    _, seen = swap(store, key, read(store, key), b"mine", lease=LONG)
-    delete(url, key)
-    done, cell = swap(store, key, seen, b"mine", lease=LONG)
-    assert (done, cell.data, cell.lease) == (False, None, 0)
-    # A fence after a lost record is above all that were given before.
-    assert cell.floor > (time.time() - 60) * 1e6
-    assert not item(url, key)
 
 
 # What it costs
@@ -218,34 +143,16 @@ def _size(found: dict[str, dict[str, str]]) -> int:
 # The table
 
 
-def test_missing_table(key: str, url: str) -> None:
-    """A table that is not there is a fault of the configuration, and the line to type is said."""
-    elsewhere = a_store(url.replace("dynamodb://cronlock", "dynamodb://no-such-table"))
-    with pytest.raises(ConfigError, match=r"no table no-such-table in .*cronlock doctor --create"):
-        read(elsewhere, key)
-    elsewhere.close()
-
-
-def test_table_is_made_by_the_first_run(key: str, emulator: AwsServer | None) -> None:
-    """With create=yes the first run makes the table, of many at once too, and runs."""
+def test_settings_of_a_new_table(emulator: AwsServer | None, suite: type[Suite]) -> None:
+    """It is paid by the request, and protected against deletion."""
     if emulator is None:
-        pytest.skip("AWS's tables are kept")
-    name = f"made-{fresh_key()}"
-    nodes = [a_node(f"dynamodb://{name}?endpoint={emulator.endpoint}&create=yes") for _ in range(4)]
-    answers: list[Grant | Conflict] = []
-    threads = [threading.Thread(target=lambda one=one: answers.append(one.acquire(make_claim(key)))) for one in nodes]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(type(answer).__name__ for answer in answers) == ["Conflict", "Conflict", "Conflict", "Grant"]
-    store = nodes[0].store
-    assert isinstance(store, DynamoDBStore)
-    told = store.table.describe(store.service.deadline())
+        pytest.skip("nothing is made on AWS")
+    made = a_store(suite.url(emulator.endpoint, f"made-{os.urandom(6).hex()}"))
+    assert made.make(made.service.deadline())
+    told = made.table.describe(made.service.deadline())
     assert told["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
     assert told["DeletionProtectionEnabled"] is True
-    for one in nodes:
-        one.close()
+    made.close()
 
 
 def test_table_that_is_still_being_made(guarded: DynamoDBStore, gate: Gate) -> None:
@@ -254,33 +161,6 @@ def test_table_that_is_still_being_made(guarded: DynamoDBStore, gate: Gate) -> N
     gate.answers += [(200, b'{"Table": {"TableStatus": "CREATING"}}')] * 100
     with pytest.raises(BackendUnavailable, match="being made"):
         guarded.table.create(time.monotonic() + 1.0)
-
-
-def test_what_a_policy_must_allow(guarded: DynamoDBStore, gate: Gate, key: str) -> None:
-    """A run, and a look at one key, get by with two actions; a list of keys needs one more."""
-    node = Leases(guarded)
-    gate.allowed = {"GetItem", "UpdateItem"}
-    grant = granted(node.acquire(make_claim(key, ignore_hold=True)))
-    assert node.renew(grant)
-    assert node.release(grant, make_ending(), keep_hold=False)
-    assert not node.force_release(key, "nobody")
-    assert node.read(key) is not None
-    with pytest.raises(BackendUnavailable, match=r"may not dynamodb:Scan: allow it"):
-        list(node.keys())
-    gate.allowed.add("Scan")
-    assert key in set(node.keys())
-
-
-def test_prefixes_keep_keys_apart(store: DynamoDBStore, url: str, key: str) -> None:
-    """Two fleets share a table by different prefixes."""
-    other = a_store(with_params(url, f"prefix=other-{key}"))
-    swap(store, key, read(store, key), b"mine")
-    assert read(other, key).data is None
-    swap(other, key, read(other, key), b"theirs")
-    assert read(store, key).data == b"mine"
-    assert list(other.keys()) == [key]
-    assert other.location(key) == f"{str(url).partition('?')[0]}: item 'other-{key}:{key}'"
-    other.close()
 
 
 # strict=yes

@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 
 import pytest
 
 from cronlock.engines.s3.objects import Objects
 from cronlock.engines.s3.store import S3Store, object_name
+from cronlock.engines.wire.dated import DatedStore
 
 from ..faults import PATIENT
 from ..wire.aws_nodes import DatedHooks, open_dated, use_examples
+from ..wire.aws_suite import Suite
 
 
 def a_store(url: str, timeout: float = PATIENT) -> S3Store:
@@ -30,15 +33,6 @@ def bucket(url: str) -> Iterator[Objects]:
         yield store.objects
     finally:
         store.close()
-
-
-def make_bucket(url: str) -> None:
-    """Make the bucket of a URL on an emulator, and see that it keeps conditions."""
-    with pytest.MonkeyPatch.context() as patch:
-        use_examples(patch)
-        with bucket(url) as objects:
-            objects.create(objects.deadline())
-            objects.trust(objects.deadline())
 
 
 def content(url: str, key: str) -> bytes | None:
@@ -72,3 +66,36 @@ class S3Hooks(DatedHooks):
     def kept(self, key: str) -> object:
         """Return the key's object."""
         return content(self.url, key)
+
+
+class S3Suite(Suite):
+    """A bucket."""
+
+    service: ClassVar[str] = "s3"
+    what: ClassVar[str] = "bucket"
+    writing: ClassVar[str] = "PutObject"
+    listing: ClassVar[str] = "ListBucket"
+    needed: ClassVar[frozenset[str]] = frozenset({"GetObject", "PutObject"})
+    variable: ClassVar[str] = "CRONLOCK_TEST_S3"
+    hooks: ClassVar[type[DatedHooks]] = S3Hooks
+
+    @classmethod
+    def make(cls, url: str) -> None:
+        """Make the bucket, and try its conditions."""
+        super().make(url)
+        with pytest.MonkeyPatch.context() as patch:
+            use_examples(patch)
+            with bucket(url) as objects:
+                objects.trust(objects.deadline())
+
+    @classmethod
+    def prefixed(cls, url: str, name: str) -> str:
+        """Return the URL of a prefix below the one that `url` names."""
+        start, _, params = url.partition("?")
+        return f"{start}{'' if start.count('/') > 2 else '/cronlock'}/{name}?{params}"
+
+    @classmethod
+    def delete(cls, store: DatedStore, key: str) -> None:
+        """Delete the key's object."""
+        assert isinstance(store, S3Store)
+        assert store.objects.delete(object_name(key), None, store.objects.deadline())

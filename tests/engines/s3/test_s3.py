@@ -7,8 +7,6 @@ Opt-in on AWS: CRONLOCK_TEST_S3=s3://BUCKET/PREFIX?region=R, a bucket that is th
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from typing import ClassVar
 
 import pytest
@@ -22,80 +20,24 @@ from cronlock.testing import LONG, StoreContract, fresh_key, granted, make_claim
 from cronlock.testing.cells import read
 from cronlock.testing.cells import try_swap as swap
 from cronlock.testing.hooks import NASTY_KEYS
-from labs.servers.aws import EMULATORS, ENVIRON, AwsServer
 from labs.servers.aws_gate import Gate
 
 from ..faults import Costs, Doubles, StoreFaults, Strangers, URLs
-from ..wire.aws_nodes import Later, with_params
-from .s3_nodes import S3Hooks, a_store, bucket, content, make_bucket, overwrite
-
-#: A real bucket that the tests are to be run on as well, by whoever has an account.
-_REAL = os.environ.get("CRONLOCK_TEST_S3")
-
-
-@pytest.fixture(scope="module", params=[*sorted(EMULATORS), *(["aws"] if _REAL else [])])
-def kind(request: pytest.FixtureRequest) -> str:
-    """Which S3 is asked."""
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def emulator(kind: str) -> Iterator[AwsServer | None]:
-    """The emulator that is asked, None for AWS itself."""
-    if kind == "aws":
-        yield None
-        return
-    with EMULATORS[kind]() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def url(emulator: AwsServer | None) -> str:
-    """The URL of a bucket that is there."""
-    if emulator is None:
-        assert _REAL is not None
-        return _REAL
-    make_bucket(emulator.bucket_url())
-    return emulator.bucket_url()
-
-
-@pytest.fixture
-def store(url: str) -> Iterator[S3Store]:
-    """A node's store that reaches the bucket."""
-    one = a_store(url)
-    yield one
-    one.close()
-
-
-@pytest.fixture
-def gate(emulator: AwsServer | None, url: str) -> Iterator[Gate]:
-    """What AWS has in front, before the emulator."""
-    if emulator is None:
-        pytest.skip(f"{url}: only for emulators")
-    with Gate(emulator.port, ENVIRON["AWS_SECRET_ACCESS_KEY"], service="s3") as standing:
-        yield standing
-
-
-@pytest.fixture
-def guarded(gate: Gate) -> Iterator[S3Store]:
-    """A store that has to pass the gate."""
-    one = a_store(f"s3://cronlock?endpoint={gate.endpoint}")
-    yield one
-    one.close()
+from ..wire.aws_suite import DatedStoreSuite
+from .s3_nodes import S3Hooks, a_store, bucket, content, overwrite
 
 
 class TestS3(StoreContract):
     """One bucket."""
 
     @pytest.fixture
-    def hooks(self, emulator: AwsServer | None, url: str) -> Iterator[S3Hooks]:
-        """The shared bucket's hooks, which need not wait unless it is AWS's."""
-        if emulator is None:
-            yield S3Hooks(emulator, url)
-            return
-        later = Later(emulator.port)
-        with later:
-            yield S3Hooks(emulator, url, later)
+    def hooks(self, swift_hooks: S3Hooks) -> S3Hooks:
+        """Need not wait, unless it is AWS's."""
+        return swift_hooks
+
+
+class TestStore(DatedStoreSuite):
+    """The same as DynamoDB's."""
 
 
 class TestStrangers(Strangers, URLs):
@@ -130,21 +72,14 @@ class TestStrangers(Strangers, URLs):
         ("s3://bucket?endpoint=localhost:8000", "http://HOST:PORT"),
     ]
 
-    @pytest.fixture
-    def hooks(self, emulator: AwsServer | None, url: str) -> S3Hooks:
-        """The shared bucket's hooks."""
-        return S3Hooks(emulator, url)
-
 
 class TestFaults(StoreFaults, Doubles, Costs):
     """An emulator by a wire."""
 
     @pytest.fixture
-    def hooks(self, emulator: AwsServer | None, url: str) -> S3Hooks:
-        """The shared bucket's hooks."""
-        if emulator is None:
-            pytest.skip(f"{url}: nothing comes between")
-        return S3Hooks(emulator, url)
+    def hooks(self, emulated_hooks: S3Hooks) -> S3Hooks:
+        """Not on AWS."""
+        return emulated_hooks
 
 
 def test_names_of_objects() -> None:
@@ -185,16 +120,6 @@ def test_failures_are_distinguished(guarded: S3Store, gate: Gate, key: str, code
         swap(guarded, key, seen, b"mine")
     assert content(f"s3://cronlock?endpoint={gate.endpoint}", key) is not None
     assert read(guarded, key).data == b"there"
-
-
-def test_deleted_object(store: S3Store, url: str, key: str) -> None:
-    """A swap of a deleted object is refused, and makes no new one."""
-    _, seen = swap(store, key, read(store, key), b"mine", lease=LONG)
-    with bucket(url) as objects:
-        objects.delete(object_name(key), seen.version, objects.deadline())
-    done, cell = swap(store, key, seen, b"mine", lease=LONG)
-    assert (done, cell.data, cell.lease) == (False, None, 0)
-    assert content(url, key) is None
 
 
 # Stores that are no S3
@@ -289,58 +214,6 @@ def test_list_of_many_pages(guarded: S3Store, gate: Gate) -> None:
 
 
 # Buckets
-
-
-def test_missing_bucket(key: str, url: str) -> None:
-    """A bucket that is not there is a fault of the configuration, and the line to type is said."""
-    elsewhere = a_store(url.replace("s3://cronlock", "s3://no-such-bucket"))
-    with pytest.raises(ConfigError, match=r"no bucket no-such-bucket in .*cronlock doctor --create"):
-        read(elsewhere, key)
-    elsewhere.close()
-
-
-def test_bucket_is_made_by_the_first_run(key: str, emulator: AwsServer | None) -> None:
-    """With create=yes the first run makes the bucket, and runs."""
-    if emulator is None:
-        pytest.skip("AWS's buckets are kept")
-    name = f"made-{os.urandom(6).hex()}"
-    url = with_params(emulator.bucket_url().replace("cronlock", name, 1), "create=yes")
-    for expected in (Grant, None):
-        one = a_store(url)
-        answer = Leases(one).acquire(make_claim(key))
-        assert (type(answer) is Grant) == (expected is Grant)
-        one.close()
-
-
-def test_prefixes_keep_keys_apart(store: S3Store, url: str, key: str) -> None:
-    """Two fleets share a bucket by different prefixes, also where one is below the other."""
-    start, _, params = url.partition("?")
-    other = a_store(f"{start}/cronlock/{key}?{params}")
-    swap(store, key, read(store, key), b"mine")
-    assert read(other, key).data is None
-    swap(other, key, read(other, key), b"theirs")
-    assert read(store, key).data == b"mine"
-    assert list(other.keys()) == [key]
-    assert f"{key}/{key}" not in set(store.keys())
-    assert other.location(key) == f"s3://cronlock/cronlock/{key}: object 'cronlock/{key}/{key}'"
-    other.close()
-
-
-def test_what_a_policy_must_allow(guarded: S3Store, gate: Gate, key: str) -> None:
-    """A run and all other commands get by with three actions."""
-    node = Leases(guarded)
-    gate.allowed = {"GetObject", "PutObject", "ListBucket"}
-    grant = granted(node.acquire(make_claim(key, ignore_hold=True)))
-    assert node.renew(grant)
-    assert node.release(grant, make_ending(), keep_hold=False)
-    assert not node.force_release(key, "nobody")
-    assert node.read(key) is not None
-    assert key in set(node.keys())
-    gate.allowed = {"GetObject"}
-    with pytest.raises(BackendUnavailable, match=r"may not s3:PutObject: allow it"):
-        node.acquire(make_claim(key, ignore_hold=True))
-    with pytest.raises(BackendUnavailable, match=r"may not s3:ListBucket: allow it"):
-        list(node.keys())
 
 
 @pytest.mark.parametrize(

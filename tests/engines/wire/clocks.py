@@ -29,6 +29,7 @@ from labs.servers.aws_gate import Gate
 from labs.servers.process import need
 
 from .aws_nodes import WrongClock, a_node, open_dated
+from .aws_suite import Suite
 
 #: Seconds: under what AWS refuses, and over it.
 _OFF = (-600.0, -240.0, -30.0, 30.0, 240.0, 600.0)
@@ -38,21 +39,13 @@ _EITHER = pytest.mark.parametrize("ahead", _OFF)
 class Clocks:
     """A service's tests; it says how its ends are looked at behind everybody's back."""
 
-    #: The service, what it calls a look at a key, and code and text by which it refuses a request's time.
-    service: ClassVar[str]
+    suite: ClassVar[type[Suite]]
+    #: What the service calls a look at a key, and code and text by which it refuses a request's time.
     look: ClassVar[str]
     too_late: ClassVar[tuple[str, str]] = (
         "InvalidSignatureException",
         "Signature not yet current: 1 is still later than 2",
     )
-
-    def make(self, server: AwsServer) -> None:
-        """Make the table or the bucket."""
-        raise NotImplementedError
-
-    def url(self, endpoint: str) -> str:
-        """Return the URL of what was made."""
-        raise NotImplementedError
 
     def ends(self, server: AwsServer, key: str) -> tuple[float, float]:
         """Return when lease and hold of a key end, as it is written."""
@@ -67,24 +60,24 @@ class Clocks:
     def server(cls) -> Iterator[MinistackServer]:
         """One emulator, with what runs need."""
         with MinistackServer() as running:
-            cls().make(running)
+            cls.suite.make(cls.suite.url(running.endpoint))
             yield running
 
     @pytest.fixture
     def gate(self, server: MinistackServer) -> Iterator[Gate]:
         """What AWS has in front."""
-        with Gate(server.port, ENVIRON["AWS_SECRET_ACCESS_KEY"], service=self.service) as standing:
+        with Gate(server.port, ENVIRON["AWS_SECRET_ACCESS_KEY"], service=self.suite.service) as standing:
             yield standing
 
     @pytest.fixture(params=["gate", "no gate"])
     def way(self, request: pytest.FixtureRequest, server: MinistackServer, gate: Gate) -> str:
         """The URL by which the node with the wrong clock asks."""
-        return self.url(gate.endpoint) if request.param == "gate" else self.url(server.endpoint)
+        return self.suite.url(gate.endpoint) if request.param == "gate" else self.suite.url(server.endpoint)
 
     @pytest.fixture
     def node(self, server: MinistackServer) -> Iterator[Leases]:
         """A node whose clock is right."""
-        one = a_node(self.url(server.endpoint))
+        one = a_node(self.suite.url(server.endpoint))
         yield one
         one.close()
 
@@ -113,14 +106,14 @@ class Clocks:
     @pytest.mark.parametrize("ahead", [-240.0, -2.0, 2.0, 240.0])
     def test_wrong_clock_is_said(self, server: MinistackServer, key: str, ahead: float) -> None:
         """A run says by how much its clock is off, if that is much, and what to do; a skip says nothing."""
-        wrong = a_node(self.url(server.endpoint), ahead=ahead)
+        wrong = a_node(self.suite.url(server.endpoint), ahead=ahead)
         grant = granted(wrong.acquire(make_claim(key)))
         assert wrong.renew(grant)
         said = [f" s {'ahead of' if ahead > 0 else 'behind'} AWS's: set it" in notice for notice in wrong.notices]
         assert said == ([True] if abs(ahead) > 5 else [])
         if said:
             assert 238 <= int(wrong.notices[0].partition("about ")[2].partition(" s ")[0]) <= 242
-        other = a_node(self.url(server.endpoint), ahead=ahead)
+        other = a_node(self.suite.url(server.endpoint), ahead=ahead)
         refused(other.acquire(make_claim(key)), HELD)
         assert other.notices == []
         wrong.close()
@@ -158,7 +151,7 @@ class Clocks:
     def test_answers_without_a_date(self, gate: Gate, key: str) -> None:
         """Where nothing bounds AWS's clock, nothing runs by it."""
         gate.dated = False
-        undated, cell = open_dated(self.url(gate.endpoint)), DatedCell()
+        undated, cell = open_dated(self.suite.url(gate.endpoint)), DatedCell()
         for work in (lambda: read(undated, key), lambda: swap(undated, key, cell, b"mine", lease=100.0)):
             with pytest.raises(BackendUnavailable, match=r"no Date, so no clock can be trusted"):
                 work()
@@ -168,7 +161,7 @@ class Clocks:
     def test_renewal_after_boot_time_stood_still(self, server: MinistackServer, key: str) -> None:
         """A swap whose answer shows that its ends were counted from too early is made again, with the right ones."""
         clock = WrongClock()
-        store = open_dated(self.url(server.endpoint), clock=clock)
+        store = open_dated(self.suite.url(server.endpoint), clock=clock)
         _, cell = swap(store, key, read(store, key), b"held", lease=100.0)
         clock.lost += 30.0
         asked = time.time()
@@ -191,7 +184,7 @@ class Clocks:
     ) -> None:
         """A swap that asks twice has no longer for both than for one, and the second one is of what the first wrote."""
         clock = WrongClock()
-        store = open_dated(self.url(server.endpoint), clock=clock)
+        store = open_dated(self.suite.url(server.endpoint), clock=clock)
         _, cell = swap(store, key, read(store, key), b"held", lease=100.0)
         put, limits, versions = store.put, [], []
 
@@ -211,7 +204,7 @@ class Clocks:
 
     def test_wrong_clock_is_refused_with_the_reason(self, gate: Gate, key: str) -> None:
         """Where AWS refuses the corrected time as well, it is the clock that is said to be wrong."""
-        wrong = a_node(self.url(gate.endpoint), ahead=600.0)
+        wrong = a_node(self.suite.url(gate.endpoint), ahead=600.0)
         gate.refuse(*self.too_late, times=2)
         with pytest.raises(BackendUnavailable, match=r"refuses this machine's clock .* set it"):
             wrong.acquire(make_claim(key))
@@ -221,7 +214,7 @@ class Clocks:
     def test_wall_clock_that_is_set_during_a_run(self, server: MinistackServer, key: str) -> None:
         """It moves nothing: what counts is boot time and AWS's."""
         clock = WrongClock()
-        store = open_dated(self.url(server.endpoint), clock=clock)
+        store = open_dated(self.suite.url(server.endpoint), clock=clock)
         _, cell = swap(store, key, read(store, key), b"held")
         for ahead in (-5000.0, 5000.0):
             clock.ahead = ahead
@@ -253,7 +246,7 @@ class Clocks:
             "TORTURE_CLOCK": str(tmp_path / "clock"),
             "CRONLOCK_STATE_DIR": str(tmp_path),
             "CRONLOCK_CONFIG": os.devnull,
-            "CRONLOCK_BACKEND": self.url(gate.endpoint),
+            "CRONLOCK_BACKEND": self.suite.url(gate.endpoint),
         }
         line = [sys.executable, "-m", "cronlock", "run", "-v", "--key", key, "--ttl", "4", "--min-hold", "60", "--"]
         mark = tmp_path / "began"
