@@ -1,4 +1,4 @@
-"""Measures what cronlock costs, and says what is beyond its limit (docs/performance.md)."""
+"""Measures what cronlock costs, and what of it is over its limit (docs/performance.md)."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def main() -> None:
         reports = [measure(lab, arguments.rounds) for lab in labs]
         if arguments.soak > 0:
             soak(labs, reports, arguments.soak)
-    short = [line for report in reports for line in report.short()]
-    print("\nbeyond its limit:", *(short or ["nothing"]), sep="\n  ")
+    over = [f"{report.title}: {one}" for report in reports for one in report.over()]
+    print("\nover the limit:", *(over or ["nothing"]), sep="\n  ")
     if arguments.write:
         (ROOT / "docs/performance.md").write_text(markdown(reports, missing))
         (ROOT / "docs/performance.svg").write_text(plot.svg(reports))

@@ -37,6 +37,21 @@ _REMEDIES = {
 
 
 @dataclass
+class Over:
+    """What is over its limit: the table's title, the row, what was measured, the limit, and what it would take."""
+
+    title: str
+    name: str
+    measured: str
+    most: str
+    remedy: str
+
+    def __str__(self) -> str:
+        """Return it for a terminal."""
+        return f"{self.title}, {self.name}: {self.measured}; at most {self.most}. {self.remedy}".rstrip()
+
+
+@dataclass
 class Table:
     """Cells as text."""
 
@@ -44,16 +59,14 @@ class Table:
     head: Sequence[str]
     rows: list[Sequence[str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    #: What is beyond its limit.
-    short: list[str] = field(default_factory=list)
+    over: list[Over] = field(default_factory=list)
 
     def add(self, name: str, limit: str, cells: Sequence[str], *, keeps: bool) -> None:
         """Add a row, marked when it does not keep to its limit."""
         self.rows.append([name, limit, *cells, "" if keeps else "over"])
         if not keeps:
             measured = ", ".join(f"{head} {cell}" for head, cell in list(zip(self.head[2:], cells))[:2])
-            remedy = _REMEDIES.get((self.title, name), "")
-            self.short.append(f"{self.title}, {name}: {measured}; at most {limit}. {remedy}".rstrip())
+            self.over.append(Over(self.title, name, measured, limit, _REMEDIES.get((self.title, name), "")))
 
     def text(self) -> str:
         """Return it for a terminal."""
@@ -64,9 +77,9 @@ class Table:
 
     def markdown(self) -> str:
         """Return it for the documentation."""
-        lines = [self.head, ["---"] * len(self.head), *self.rows]
-        shown = ["| " + " | ".join(line) + " |" for line in lines]
-        return "\n".join([f"### {self.title}", "", *shown, *(f"\n{note}" for note in self.notes)])
+        return "\n".join(
+            [f"### {self.title}", "", in_markdown(self.head, self.rows), *(f"\n{note}" for note in self.notes)]
+        )
 
 
 class Report:
@@ -180,30 +193,63 @@ class Report:
         table.add("read and written by its processes", "0", [str(number)], keeps=number == 0)
         self.tables.append(table)
 
-    def short(self) -> list[str]:
-        """Name what is beyond its limit."""
-        return [f"{self.title}: {line}" for table in self.tables for line in table.short]
+    def over(self) -> list[Over]:
+        """Return what is over its limit."""
+        return [one for table in self.tables for one in table.over]
+
+    def run(self, name: str) -> str:
+        """Return what a case takes, for the first table; empty if it was not timed."""
+        return (
+            f"{_milliseconds(self._costs[name], 'wall')}, {self.walls[name].median:.2f} F" if name in self.walls else ""
+        )
 
 
 def markdown(reports: Sequence[Report], missing: Sequence[str]) -> str:
     """Return docs/performance.md."""
-    short = [line for report in reports for line in report.short()]
+    titles = [report.title for report in reports]
+    runs = [[f"`{name}`", *(report.run(name) for report in reports)] for name in cases.LIMITS]
     parts = [
         "# What a run costs",
-        "Made by `make bench WRITE=1`; do not edit. The unit **F** is what `python3 -I -c pass` takes with the same\n"
-        "interpreter in the same round. cronlock is installed as `make deb` has it, and by pip into a virtual\n"
-        "environment, and started as cron would start it: no locale, a fresh key for each run. CPU is that of\n"
-        f"cronlock, the command and all between. By pip, {cases.BY_PIP} F more are\n"
-        "allowed: an environment's `site` takes as much.",
+        f"Wall time of a whole process, measured {time.strftime('%Y-%m-%d')} on {machine()}, with the servers on\n"
+        "loopback. The unit **F** is the time of `python3 -I -c pass` with the same interpreter in the same round.",
+        in_markdown(["process", *titles], [row for row in runs if any(row[1:])]),
         "![Wall time of each case, in starts of the interpreter](performance.svg)",
-        f"Measured {time.strftime('%Y-%m-%d')} on {machine()}, servers on loopback.",
+        "`make bench WRITE=1` writes this page. It starts cronlock as cron does: no locale, a fresh key for each run.\n"
+        "It measures what `make deb` installs, and what pip installs into a virtual environment. CPU time is that of\n"
+        f"cronlock, the command and all processes between. The limits for pip are {cases.BY_PIP} F higher: the\n"
+        "environment's `site` takes as long.",
+        "## Over the limit",
+        _over(reports),
     ]
-    parts.append("## Beyond its limit\n\n" + ("\n".join(f"- {line}" for line in short) or "Nothing."))
     if missing:
         parts.append("## Not compared with\n\n" + "\n".join(f"- {line}" for line in missing))
     for report in reports:
-        parts += [f"## {report.title}", *(table.markdown() for table in report.tables)]
+        parts += [f"## {report.title}", *(one.markdown() for one in report.tables)]
     return "\n\n".join(parts) + "\n"
+
+
+def in_markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *rows])
+
+
+def _over(reports: Sequence[Report]) -> str:
+    """Return the table of what is over its limit, a row for each measurement, and the reasons below it."""
+    found: dict[tuple[str, str], dict[str, Over]] = {}
+    for report in reports:
+        for one in report.over():
+            found.setdefault((one.title, one.name), {})[report.title] = one
+    if not found:
+        return "Nothing."
+    titles, reasons, rows = [report.title for report in reports], dict[str, list[str]](), []
+    for (title, name), ones in found.items():
+        cells = [f"{ones[at].measured} (limit {ones[at].most})" if at in ones else "" for at in titles]
+        rows.append([f"{title}: {name}", *cells])
+        remedy = next(iter(ones.values())).remedy
+        if remedy:
+            reasons.setdefault(remedy, []).append(name)
+    notes = [f"- {'; '.join(names)}: {remedy}" for remedy, names in reasons.items()]
+    return "\n\n".join([in_markdown(["what", *titles], rows), *(["\n".join(notes)] if notes else [])])
 
 
 def _keeps(most: float | None, wall: Spread, cpu: Spread | None = None, limit: cases.Limit = _USUAL) -> bool:
