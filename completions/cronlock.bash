@@ -2,14 +2,14 @@
 # Completion of cronlock for bash; install it as bash-completion/completions/cronlock.
 _cronlock_completion() {
     local IFS=$'\n' line=${COMP_LINE:0:COMP_POINT} word=${COMP_WORDS[COMP_CWORD]} typed='' type value
-    # The program splits the line, since bash would also split a key or an URL at its colons. A word that is
-    # about to begin is an empty one.
+    # The program splits the line: bash would also split keys and URLs at their colons. An empty word is one that
+    # is about to begin.
     [[ -n $word ]] || line+="''"
-    # What bash takes for words before the one that it replaces, although they are the beginning of it.
+    # The part of the word that bash does not replace, since it split the word at a colon.
     if [[ $word != [\"\']* && $line =~ ([^[:space:]\\]|\\.)+$ ]]; then
         typed=${BASH_REMATCH[0]%"$word"}
         [[ $COMP_WORDBREAKS != *"$word"* ]] || typed+=$word
-        # The program offers values alone.
+        # After --option= the program prints only values.
         [[ $typed != --*=* ]] || typed=${typed#*=}
     fi
     while IFS=',' read -r type value; do
@@ -17,7 +17,7 @@ _cronlock_completion() {
         dir) compopt -o dirnames ;;
         file) compopt -o default ;;
         plain)
-            # Within quotes a key is itself.
+            # Within quotes nothing needs to be escaped.
             [[ $word == [\"\']* ]] || printf -v value %q "$value"
             COMPREPLY+=("${value#"$typed"}")
             ;;

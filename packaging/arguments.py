@@ -1,4 +1,4 @@
-"""What every script that makes a package can be told."""
+"""The command line of every script that makes a package."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from typing import NamedTuple
 
 import source
 
-# What dpkg and rpm both take: neither knows the other's epochs and revisions.
+# The versions that dpkg and rpm both accept: no epochs and no revisions.
 _VERSION = re.compile(r"[0-9][0-9A-Za-z.+~]*")
 _CONTACT = re.compile(r"[^<>\n]+ <[^<>\s@]+@[^<>\s@]+>")
 _MAINTAINER = "The cronlock authors <cronlock@packages.invalid>"
 
 
 class Arguments(NamedTuple):
-    """What to make, and where."""
+    """The options of one build."""
 
     version: str
     maintainer: str
     output: Path
-    #: The time that all made files bear, in seconds.
+    #: The modification time of every file in the package, in seconds since 1970.
     epoch: int
 
 
 def parse(usage: str | None) -> Arguments:
-    """Read this process's command line; the directory for the output is there afterwards."""
+    """Return the options of this process's command line, and create the output directory."""
     parser = argparse.ArgumentParser(description=usage)
-    parser.add_argument("--version", default=source.version(), help="the program's own unless given")
-    parser.add_argument("--maintainer", default=_MAINTAINER, help="name and address of who answers for the package")
-    parser.add_argument("--output", type=Path, default=source.DIST, help="the directory that it is put into")
+    parser.add_argument("--version", default=source.version(), help="default: the version of the program")
+    parser.add_argument("--maintainer", default=_MAINTAINER, help="name and address of the package's maintainer")
+    parser.add_argument("--output", type=Path, default=source.DIST, help="directory for the package")
     given = parser.parse_args()
     if not _VERSION.fullmatch(given.version):
         raise SystemExit(f"version {given.version!r}: write digits first, then digits, letters, '.', '+' or '~': 1.2.3")
@@ -42,7 +42,7 @@ def parse(usage: str | None) -> Arguments:
 
 
 def tool(program: str, package: str) -> str:
-    """Return the path of `program`; SystemExit, naming Debian's package, when it is missing."""
+    """Return the path of `program`. If it is missing, raise SystemExit with the name of its Debian package."""
     found = shutil.which(program)
     if found is None:
         raise SystemExit(f"{program} is missing: apt-get install {package}")

@@ -1,6 +1,6 @@
-"""Measure what a run costs as each way of installing has it: cost.py [--write] [--rounds N].
+"""Measure what a run costs with each kind of installation: cost.py [--write] [--rounds N].
 
---write puts the table into docs/packages.md.
+--write writes the table into docs/packages.md.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _BEGIN, _END = "<!-- cost -->\n", "<!-- /cost -->"
 
 
 def table(directory: Path, number: int) -> str:
-    """Install in every way below `directory`, measure `number` rounds for each Python, and return the table."""
+    """Install cronlock in each way below `directory`, measure `number` rounds per Python, and return the table."""
     columns = {each.version: _measure(each, directory / each.version, number) for each in installations()}
     lines = ["| | " + " | ".join(f"Python {version}" for version in columns) + " |", "|---|" + "---|" * len(columns)]
     for name in next(iter(columns.values())):
@@ -39,7 +39,7 @@ def table(directory: Path, number: int) -> str:
 
 
 def _measure(installation: Installation, place: Path, number: int) -> dict[str, float]:
-    """Return the median wall time of a run by the way of installing, in starts of the interpreter."""
+    """Return the median wall time of a run for each installation, in starts of the interpreter."""
     installation.install()
     lines = _launchers(installation, place)
     environ = {"PATH": f"{place}:/usr/bin:/bin", "HOME": str(place), "CRONLOCK_CONFIG": os.devnull}
@@ -51,10 +51,10 @@ def _measure(installation: Installation, place: Path, number: int) -> dict[str, 
 
 
 def _launchers(installation: Installation, place: Path) -> dict[str, list[str]]:
-    """Return how the program is started by the way that it was installed."""
+    """Install the program in each way, and return the command line that starts it."""
     python = os.path.realpath(installation.python)
     place.mkdir(parents=True)
-    # What cronlock.pyz finds in PATH.
+    # cronlock.pyz looks for python3 in PATH.
     (place / "python3").symlink_to(python)
     for name in ("package", "bare"):
         _lay_out(f"{place}/{name}", python)
@@ -86,7 +86,7 @@ def _run_of(launcher: list[str], environ: dict[str, str]) -> Callable[[], Cost]:
 
 
 def main() -> None:
-    """Do what this process's command line says."""
+    """Measure, print the table, and write it if asked to."""
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--rounds", type=int, default=60)

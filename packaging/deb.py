@@ -30,9 +30,9 @@ def build(arguments: Arguments) -> Path:
         control = root / "DEBIAN"
         control.mkdir()
         _write_control(control, files, arguments)
-        payload.settle(root, arguments.epoch)
+        payload.set_times(root, arguments.epoch)
         (root / "var/lib/cronlock").chmod(0o700)
-        # Threads would change how xz divides its output.
+        # With several threads xz would split its output differently.
         environ = {**os.environ, "SOURCE_DATE_EPOCH": str(arguments.epoch), "DPKG_DEB_THREADS_MAX": "1"}
         command = [dpkg, "--root-owner-group", "-Zxz", "--build", str(root), str(target)]
         subprocess.run(command, check=True, env={**environ, "LC_ALL": "C"}, stdout=subprocess.DEVNULL)
@@ -40,7 +40,7 @@ def build(arguments: Arguments) -> Path:
 
 
 def _files(arguments: Arguments) -> list[payload.File]:
-    """Return what the package installs: as everywhere, with the documents that Debian wants."""
+    """Return the files of every installation, with the documents that Debian's policy requires."""
     files = payload.files(payload.Layout(zsh="vendor-completions"), arguments.version)
     files = [file for file in files if file.path != f"{_DOC}/LICENSE"]
     files += [
@@ -52,9 +52,9 @@ def _files(arguments: Arguments) -> list[payload.File]:
 
 
 def _changelog(arguments: Arguments) -> str:
-    """Return what Debian wants to be told of changes, which stand in CHANGELOG.md."""
+    """Return Debian's changelog, which refers to CHANGELOG.md."""
     date = formatdate(arguments.epoch)
-    entry = "* As made by its authors; CHANGELOG.md tells what is new."
+    entry = "* Packaged by its authors; CHANGELOG.md says what is new."
     return (
         f"cronlock ({arguments.version}) unstable; urgency=medium\n\n  {entry}\n\n -- {arguments.maintainer}  {date}\n"
     )

@@ -1,6 +1,6 @@
 """Make the wheel and the source archive: dist.py [--output DIRECTORY].
 
-The same commit makes the same bytes. The program's version is what its sources say.
+The same commit makes the same bytes. The version is the program's own.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _NOT_SOURCE = (".*", "build", "dist", "*.egg-info", "__pycache__", "*.pyc")
 
 
 def build(arguments: Arguments) -> list[Path]:
-    """Make both, the wheel from the unpacked archive, and return their paths."""
+    """Build the source archive, and the wheel from it; return their paths."""
     if importlib.util.find_spec("build") is None:
         raise SystemExit(f"the Python package build is missing: {sys.executable} -m pip install build")
-    # Of this process, and of what it starts: modes get into both.
+    # The modes of files get into both, so the umask of this process and its children must not differ.
     os.umask(0o022)
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        # In the checkout setuptools would leave a directory, and take stale files from an old one.
+        # In the checkout, setuptools would leave a build directory and reuse stale files of an old one.
         shutil.copytree(source.ROOT, scratch / "cronlock", ignore=shutil.ignore_patterns(*_NOT_SOURCE))
         for path in (scratch / "cronlock", *(scratch / "cronlock").rglob("*")):
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
@@ -39,12 +39,12 @@ def build(arguments: Arguments) -> list[Path]:
         if done.returncode != 0:
             raise SystemExit(f"the build failed:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
         archive = next((scratch / "made").glob("*.tar.gz"))
-        _settle(archive, arguments.epoch)
+        _normalize(archive, arguments.epoch)
         return [Path(shutil.copy(path, arguments.output)) for path in sorted((scratch / "made").iterdir())]
 
 
-def _settle(archive: Path, epoch: int) -> None:
-    """Write the archive anew without what this machine added: times, users, and the order of files."""
+def _normalize(archive: Path, epoch: int) -> None:
+    """Rewrite the archive without what depends on this machine: times, users and the order of files."""
     fresh = archive.with_suffix(".new")
     with tarfile.open(archive) as old, fresh.open("wb") as stream:
         packed = gzip.GzipFile("", "wb", 9, stream, mtime=0)

@@ -1,4 +1,4 @@
-"""Install what the packages install, without a package; and take all of it away again.
+"""Install the files of the packages without a package, and remove them again.
 
 install.py install   [--prefix DIR] [--destdir DIR] [--python PROGRAM]
 install.py uninstall [--prefix DIR] [--destdir DIR]
@@ -23,29 +23,29 @@ _CONFIGURATION = "/etc/cronlock.conf"
 
 
 class Target(NamedTuple):
-    """Where to install."""
+    """Where an installation goes."""
 
     prefix: str
-    #: What stands before every path, for whoever makes a package or an image; empty for this machine.
+    #: The directory before every path, for building a package or an image; empty for this machine.
     destdir: str
 
     def real(self, path: str) -> Path:
-        """Return where the file is written that the installed system knows as `path`."""
+        """Return where to write the file that is `path` on the installed system."""
         return Path(self.destdir + path)
 
     @property
     def library(self) -> str:
-        """Where the modules go."""
+        """The directory of the modules."""
         return payload.Layout(self.prefix).library
 
     @property
     def record(self) -> Path:
-        """The list of what an installation made."""
+        """The file that lists what an installation created."""
         return self.real(f"{self.library}/installed.json")
 
 
 def install(target: Target, python: str) -> None:
-    """Install, over an earlier version if there is one; a configuration file that is there stays."""
+    """Install, replacing an earlier version but no existing configuration file."""
     interpreter = _interpreter(python)
     files = payload.files(payload.Layout(target.prefix, interpreter), source.version())
     before = _recorded(target)
@@ -64,7 +64,7 @@ def install(target: Target, python: str) -> None:
     record = {
         "files": [file.path for file in files],
         "directories": sorted(made),
-        # Of every version's, since an unchanged one of an earlier version stays as it is.
+        # The digests of all versions: an unchanged configuration of an earlier version stays in place.
         "configurations": sorted({*before["configurations"], _digest(config)}),
     }
     target.record.write_text(json.dumps(record, indent=1))
@@ -72,7 +72,7 @@ def install(target: Target, python: str) -> None:
 
 
 def uninstall(target: Target) -> None:
-    """Remove all that was installed, and the state; a configuration that somebody changed stays."""
+    """Remove everything that was installed, and the state. Keep a configuration that somebody changed."""
     record = _recorded(target)
     if not record["files"]:
         print(f"nothing to uninstall: no {target.record}")
@@ -93,7 +93,7 @@ def uninstall(target: Target) -> None:
 
 
 def _interpreter(python: str) -> str:
-    """Return the absolute path of the interpreter `python`; SystemExit if it is too old."""
+    """Return the absolute path of the interpreter `python`. Raise SystemExit if it is too old."""
     tell = "import sys; print(sys.executable, sys.version_info >= (3, 9))"
     try:
         done = subprocess.run([python, "-I", "-c", tell], check=True, capture_output=True, text=True)
@@ -106,7 +106,7 @@ def _interpreter(python: str) -> str:
 
 
 def _recorded(target: Target) -> dict[str, list[str]]:
-    """Return what the record says; nothing in each of its lists when there is none."""
+    """Return the lists of the record, empty if there is no record."""
     try:
         found: dict[str, list[str]] = json.loads(target.record.read_text())
     except FileNotFoundError:
@@ -115,7 +115,7 @@ def _recorded(target: Target) -> dict[str, list[str]]:
 
 
 def _make_directory(target: Target, path: str, mode: int = 0o755) -> list[str]:
-    """Make the directory and what is missing above it; return what was made."""
+    """Create the directory and its missing parents; return those that were created."""
     target.real("/").mkdir(parents=True, exist_ok=True)
     missing = [str(each) for each in (Path(path), *Path(path).parents) if not target.real(str(each)).is_dir()]
     for each in reversed(missing):
@@ -125,7 +125,7 @@ def _make_directory(target: Target, path: str, mode: int = 0o755) -> list[str]:
 
 
 def _write(path: Path, file: payload.File) -> None:
-    # In one step: the file may be read, or run, at this moment.
+    # Replaced in one step, since somebody may be reading or running the file.
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -156,7 +156,7 @@ def _digest(data: bytes) -> str:
 
 
 def main() -> None:
-    """Do what this process's command line says."""
+    """Install or uninstall, as the command line says."""
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("what", choices=("install", "uninstall"))
     parser.add_argument("--prefix", default="/usr/local")

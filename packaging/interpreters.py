@@ -1,4 +1,4 @@
-"""The supported Pythons of this machine: interpreters.py prints the version and path of each."""
+"""Find the supported Pythons of this machine. As a script, print the version and path of each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NEWEST = 15
 
 
 def found() -> dict[int, str]:
-    """Return the path of one interpreter of each supported minor version that is there, the oldest first."""
+    """Return one interpreter for each supported minor version that is installed, the oldest first."""
     interpreters: dict[int, str] = {}
     for minor in range(OLDEST, _NEWEST + 1):
         for candidate in _candidates(minor):
@@ -23,7 +23,7 @@ def found() -> dict[int, str]:
 
 
 def _candidates(minor: int) -> Iterator[str]:
-    """Return where a Python may be, what $PYTHON39 and the like name before all else."""
+    """Yield where to look for a Python: $PYTHON39 and the like first, then PATH, then pyenv."""
     given = os.environ.get(f"PYTHON3{minor}")
     if given:
         yield given
@@ -34,7 +34,7 @@ def _candidates(minor: int) -> Iterator[str]:
 
 
 def _is(candidate: str, minor: int) -> bool:
-    # Debian's may lack what virtual environments need.
+    # Debian's Python may lack ensurepip, which virtual environments need.
     check = f"import ensurepip, sys; sys.exit(sys.version_info[:2] != (3, {minor}))"
     try:
         return subprocess.run([candidate, "-I", "-c", check], check=False, capture_output=True).returncode == 0

@@ -1,4 +1,4 @@
-"""Under which licences a package comes: cronlock's own, and those of what it carries."""
+"""The licences of a package: cronlock's own and those of the dependencies in it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import source
 import vendor
 
 _LICENCE = re.compile(r"\.dist-info/(licenses/)?(LICEN[CS]E|COPYING)[^/]*$")
-# By words that only this one of them has.
+# Each licence, by words that no other has.
 _KNOWN = (
     ("Apache License Version 2.0", "Apache-2.0"),
     ("Licensed under the Apache License, Version 2.0", "Apache-2.0"),
@@ -21,13 +21,13 @@ _APACHE = "/usr/share/common-licenses/Apache-2.0"
 
 
 def names() -> list[str]:
-    """Return the SPDX identifiers of all licences; SystemExit if one is none of those known here."""
+    """Return the SPDX identifiers of all licences. Raise SystemExit if one is unknown."""
     texts = [(source.ROOT / "LICENSE").read_text(), *(text for _, text in _texts())]
     return sorted({_identifier(text) for text in texts})
 
 
 def copyright_file() -> bytes:
-    """Return Debian's file `copyright`."""
+    """Return the content of Debian's `copyright` file."""
     own = (source.ROOT / "LICENSE").read_text()
     parts = [f"cronlock {source.version()}\n\n{own}"]
     parts += [f"{pin.name} {pin.version}, in /usr/lib/cronlock\n\n{_shorten(pin.name, text)}" for pin, text in _texts()]
@@ -53,7 +53,7 @@ def _identifier(text: str) -> str:
 
 
 def _shorten(name: str, text: str) -> str:
-    """Return the licence, of those that Debian has a copy of the reference only, as its policy asks."""
+    """Return the licence, or a reference to Debian's own copy of it, as Debian's policy requires."""
     if _identifier(text) != "Apache-2.0":
         return text
     holders = [line.strip() for line in text.splitlines() if re.match(r"\s*Copyright \(?[c0-9]", line)]

@@ -1,4 +1,4 @@
-"""Pin what the packages carry: the newest that every supported Python can run.
+"""Pin the dependencies in the packages to the newest versions that run on every supported Python.
 
 lock.py    writes packaging/requirements.txt from [project].dependencies of pyproject.toml
 """
@@ -16,13 +16,13 @@ import source
 import vendor
 
 _HEAD = """\
-# What the packages and cronlock.pyz carry: pure Python, one set for every Python from 3.9 on.
-# `make lock` writes it anew from [project].dependencies of pyproject.toml.
+# The dependencies in the packages and in cronlock.pyz: pure Python, one set for every Python from 3.9 on.
+# `make lock` writes this file from [project].dependencies of pyproject.toml.
 """
 
 
 def lock() -> None:
-    """Write the pins; SystemExit without the oldest supported Python, whose needs are those of all."""
+    """Write the pins. Resolve with the oldest supported Python, since its dependencies run on all."""
     found = interpreters.found()
     if interpreters.OLDEST not in found:
         raise SystemExit(f"Python 3.{interpreters.OLDEST} is missing: name one with PYTHON3{interpreters.OLDEST}=")

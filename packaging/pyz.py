@@ -1,7 +1,7 @@
 """Make cronlock.pyz, the program in one file: pyz.py [--version VERSION] [--output DIRECTORY].
 
-It holds cronlock's byte code for each supported Python of this machine beside the sources. Compiling
-at each start, as any other Python must, takes longer than all the rest of a run.
+It contains cronlock's sources, and the byte code for each supported Python of this machine. Any other Python
+compiles the sources at each start, which takes longer than the rest of a run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import payload
 from arguments import Arguments, parse
 
 _HERE = Path(__file__).resolve().parent / "pyz"
-# What it writes is the same at each call: no hash of a string gets into it.
+# The bytes must not differ between calls, so no hash of a string may get into them.
 _COMPILE = """
 import importlib.util, pathlib, py_compile, sys
 root = pathlib.Path(sys.argv[1])
@@ -46,7 +46,7 @@ def build(arguments: Arguments) -> Path:
         stream.write((_HERE / "start.sh").read_bytes())
         with zipfile.ZipFile(stream, "w") as archive:
             for name, content in sorted({**files, **compiled}.items()):
-                # What a run reads is stored as it is: without zlib a start is shorter.
+                # Files that a run reads are stored uncompressed: a start without zlib is shorter.
                 packed = name in files and name != "__main__.py"
                 archive.writestr(_entry(name, arguments.epoch), content, 8 if packed else 0, 9 if packed else None)
     target.chmod(0o755)
@@ -68,7 +68,7 @@ def _compile(python: str, program: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def _entry(name: str, epoch: int) -> zipfile.ZipInfo:
-    # A zip archive cannot hold an earlier time.
+    # Zip archives cannot store a time before 1980.
     moment = time.gmtime(max(epoch, 315532800))
     entry = zipfile.ZipInfo(name, (moment.tm_year, *moment[1:6]))
     entry.create_system = 3
@@ -79,4 +79,4 @@ def _entry(name: str, epoch: int) -> zipfile.ZipInfo:
 if __name__ == "__main__":
     print(build(parse(__doc__)))
     versions = " ".join(f"3.{minor}" for minor in interpreters.found())
-    print(f"with byte code for Python {versions}; others compile it at each start", file=sys.stderr)
+    print(f"contains byte code for Python {versions}; others compile the sources at each start", file=sys.stderr)

@@ -14,14 +14,14 @@ import payload
 from arguments import Arguments, parse, tool
 
 _HERE = Path(__file__).resolve().parent / "rpm"
-# What of the machine that builds would get into the package, or change what is packed.
+# Settings of the build machine that would get into the package or change its content.
 _MACROS = {
     "_buildhost": "localhost",
     "use_source_date_epoch_as_buildtime": "1",
     "clamp_mtime_to_source_date_epoch": "1",
-    # Red Hat's scripts would compile for the interpreter that builds, strip, and pack man pages again.
+    # Red Hat's scripts would compile for the build machine's interpreter, strip, and compress manual pages again.
     "__os_install_post": "%{nil}",
-    # Every rpm from 4.12 on can unpack it.
+    # rpm 4.12 and later can unpack it.
     "_binary_payload": "w6.xzdio",
     "_binary_filedigest_algorithm": "8",
     "_build_id_links": "none",
@@ -39,12 +39,12 @@ def build(arguments: Arguments) -> Path:
         stage = scratch / "stage"
         payload.write(files, stage, arguments.epoch)
         (stage / "var/lib/cronlock").mkdir(parents=True)
-        payload.settle(stage, arguments.epoch)
+        payload.set_times(stage, arguments.epoch)
         spec = scratch / "cronlock.spec"
         spec.write_text(_spec(stage, files, arguments))
         macros = {**_MACROS, "_topdir": str(scratch), "_rpmdir": str(scratch), "_tmppath": str(scratch)}
         defines = [word for macro, value in macros.items() for word in ("--define", f"{macro} {value}")]
-        # The user's own macros could say anything.
+        # HOME keeps the user's own macros out.
         environ = {**os.environ, "SOURCE_DATE_EPOCH": str(arguments.epoch), "LC_ALL": "C", "HOME": str(scratch)}
         command = [rpmbuild, "-bb", "--quiet", "--target", "noarch-linux", *defines, str(spec)]
         done = subprocess.run(command, check=False, env=environ, capture_output=True, text=True)
@@ -71,7 +71,7 @@ def _spec(stage: Path, files: list[payload.File], arguments: Arguments) -> str:
 
 
 def _completions(files: list[payload.File]) -> list[str]:
-    """Return the lines for what completes command lines, and for directories that only a shell would bring."""
+    """Return the spec's lines for completions, and for directories that only an installed shell would own."""
     shells = ("/usr/share/bash-completion/", "/usr/share/fish/", "/usr/share/zsh/")
     paths = [file.path for file in files if file.path.startswith(shells)]
     above = {str(parent) for path in paths for parent in Path(path).parents if str(parent).count("/") > 2}

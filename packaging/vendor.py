@@ -1,4 +1,4 @@
-"""The pinned dependencies: fetched as wheels, verified, and unpacked.
+"""Fetch the pinned dependencies as wheels, verify them, and unpack them.
 
 vendor.py    fetches what is not in build/wheels yet
 """
@@ -19,12 +19,12 @@ PINS = ROOT / "packaging/requirements.txt"
 WHEELS = BUILD / "wheels"
 
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==(\S+) \\\n +--hash=sha256:([0-9a-f]{64})$", re.MULTILINE)
-# A wheel's list of its files serves uninstalling by pip; tests need servers of their own.
+# RECORD is for uninstalling by pip. The tests of dependencies need their own servers.
 _LEFT_OUT = re.compile(r"/$|\.dist-info/RECORD$|^(kazoo/testing|kazoo/tests|pymemcache/test)/")
 
 
 class Pin(NamedTuple):
-    """One dependency, as the file of requirements has it."""
+    """One dependency of packaging/requirements.txt."""
 
     name: str
     version: str
@@ -32,12 +32,12 @@ class Pin(NamedTuple):
 
 
 def pins() -> list[Pin]:
-    """Return all that is pinned."""
+    """Return all pinned dependencies."""
     return [Pin(*found) for found in _PIN.findall(PINS.read_text())]
 
 
 def fetch() -> None:
-    """Download what is missing; SystemExit if it cannot be had, or is not what was pinned."""
+    """Download missing wheels. Raise SystemExit if that fails or a hash differs from the pinned one."""
     if None not in (_wheel(pin) for pin in pins()):
         return
     options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:", "--require-hashes"]
@@ -48,7 +48,7 @@ def fetch() -> None:
 
 
 def modules() -> dict[str, bytes]:
-    """Return the files of all dependencies, by their path in a directory of modules; fetches what is missing."""
+    """Return the files of all dependencies by path, fetching missing wheels."""
     fetch()
     files: dict[str, bytes] = {}
     for pin in pins():
@@ -60,7 +60,7 @@ def modules() -> dict[str, bytes]:
 
 
 def _wheel(pin: Pin) -> bytes | None:
-    """Return the wheel that was pinned, if it was fetched."""
+    """Return the content of the pinned wheel, or None if it was not fetched yet."""
     name = re.sub(r"[-_.]+", "_", pin.name)
     for path in sorted(WHEELS.glob("*.whl")):
         if path.name.lower().startswith(f"{name.lower()}-{pin.version}-"):
@@ -76,7 +76,7 @@ def _unpack(wheel: bytes, pin: Pin) -> dict[str, bytes]:
         files = {name: archive.read(name) for name in archive.namelist() if not _LEFT_OUT.search(name)}
     about = next(data for name, data in files.items() if name.endswith(".dist-info/WHEEL"))
     if b"Root-Is-Purelib: true" not in about or any(".data/" in name for name in files):
-        raise SystemExit(f"{pin.name} {pin.version} is more than modules in pure Python: packages cannot carry it")
+        raise SystemExit(f"{pin.name} {pin.version} is not pure Python: packages cannot contain it")
     return files
 
 

@@ -1,9 +1,9 @@
-"""Test the built wheel, installed, under every supported Python of this machine.
+"""Test the installed wheel under every supported Python of this machine.
 
 wheel_test.py [--all] [PYTEST-ARGUMENT]...
 
-The tests are those of the source archive, with the program's own sources taken out of it. Without
---all only those that need no server.
+The tests are those of the source archive, from which the program's sources were removed. Without --all only
+those run that need no server.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _WITHOUT_SERVERS = (
     "tests/test_cli.py",
     "tests/engines/file/test_file.py",
 )
-# These look at the sources: at what they cost, and at the packages that are made of them.
-_OF_SOURCES = ("--ignore=tests/test_cost.py", "--ignore=tests/packaging")
+# These need the sources: what they cost, and the packages that are made from them.
+_NEED_SOURCES = ("--ignore=tests/test_cost.py", "--ignore=tests/packaging")
 
 
 def main(arguments: list[str]) -> int:
-    """Return how many Pythons failed."""
+    """Return the number of Pythons under which tests failed."""
     others = [word for word in arguments if word != "--all"]
-    which = ("tests", *_OF_SOURCES) if "--all" in arguments else _WITHOUT_SERVERS
+    which = ("tests", *_NEED_SOURCES) if "--all" in arguments else _WITHOUT_SERVERS
     shutil.rmtree(_DIRECTORY / "source", ignore_errors=True)
     _DIRECTORY.mkdir(parents=True, exist_ok=True)
     made = dist.build(Arguments(source.version(), "", _DIRECTORY, source.epoch()))
@@ -59,14 +59,14 @@ def _unpack(archive: Path) -> Path:
 
 
 def _install(minor: int, python: str, wheel: Path) -> str:
-    """Return the interpreter of a virtual environment that has the wheel and what tests need."""
+    """Install the wheel and what tests need into a virtual environment; return its interpreter."""
     venv = _DIRECTORY / f"venv-3.{minor}"
     inside = str(venv / "bin/python")
     if not venv.exists():
         subprocess.run([python, "-m", "venv", str(venv)], check=True)
     pip = [inside, "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
     subprocess.run([*pip, f"{wheel}[test]"], check=True)
-    # Of the same version, and yet another one.
+    # pip would keep an earlier build of the same version.
     subprocess.run([*pip, "--force-reinstall", "--no-deps", str(wheel)], check=True)
     return inside
 

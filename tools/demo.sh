@@ -1,5 +1,5 @@
 #!/bin/sh
-# Three racing runs of one key on the file backend: one prints, two skip and say so.
+# Starts three runs of one key at once, on the file backend: one runs, two skip and say so.
 #     demo.sh PYTHON
 set -eu
 
@@ -11,7 +11,7 @@ unset CRONLOCK_BACKEND CRONLOCK_CONFIG
 CRONLOCK_BACKEND=file://$folder
 export CRONLOCK_BACKEND
 
-# A skip is shown when a person looks, that is, when stderr is a terminal.
+# A skip prints a line only if standard error is a terminal.
 look=
 [ -t 2 ] || look=--verbose
 

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Lints manual pages with mandoc and groff; any remark is an error. A page is for readers at 80 columns.
+# Lints manual pages with mandoc and groff. Any remark is an error, and so is a line over 80 columns.
 set -eu
 
-# From groff 1.23 on the width of a column ends at an apostrophe, and an example begins at column 7 or 14.
-# shellcheck disable=SC2016 # what is awk's
+# groff 1.23 and later end the width of a column at an apostrophe, and indent examples to column 7 or 14.
+# shellcheck disable=SC2016 # awk expands these
 RULES='
     /^\.Bl -column.*\047/ { print FILENAME ":" FNR ": an apostrophe in a width: " $0 }
     /^\.Bd -literal/ { most = /offset/ ? 66 : 73; next }
@@ -19,7 +19,7 @@ say() { # TEXT: a remark, if there is one
 }
 
 for page; do
-    # Which other pages this machine has indexed, and whether ours are among them, says nothing of the page.
+    # Remarks about the index of manual pages on this machine do not concern the page.
     say "$(mandoc -Tlint -Wall "$page" 2>&1 | grep -v -e 'outdated mandoc.db' -e 'referenced manual not found' || :)"
     say "$(awk "$RULES" "$page")"
     shown=$(mktemp)

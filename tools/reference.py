@@ -23,7 +23,7 @@ from cronlock.config.options import COMMAND_VARIABLES, FLAG, OPTIONS, Option  # 
 from cronlock.engines.redis.doctor import ACL_RULE  # noqa: E402
 from cronlock.run import outcome  # noqa: E402
 
-#: Those that a newcomer needs; cronlock(1) has all.
+#: The options that a newcomer needs; cronlock(1) has all of them.
 _README_OPTIONS = ("key", "ttl", "every", "standby", "timeout")
 
 
@@ -54,7 +54,7 @@ def _recipe(name: str) -> str:
 
 
 def readme(text: str) -> str:
-    """Return the README with its table of options made anew."""
+    """Return the README with a fresh table of options."""
     head, begin, rest = text.partition("<!-- options -->\n")
     options = {option.name: option for option in OPTIONS}
     lines = ["| option | default | meaning |", "|---|---|---|"]
@@ -88,7 +88,7 @@ def _mdoc_setting(option: Option) -> str:
 
 
 def _mdoc_command(name: str) -> str:
-    """Return the section of a command besides run, from what its --help says."""
+    """Return the section of a command other than run, from its --help."""
     command = cli.cronlock.get_command(click.Context(cli.cronlock), name)
     assert command is not None
     words = [param.metavar or "" for param in command.params if isinstance(param, click.Argument)]
@@ -122,17 +122,17 @@ def _set_arguments(text: str, *names: str) -> str:
 
 
 def _wrap(line: str) -> list[str]:
-    # Lines of macros and of literal text are never so long.
+    # Macros and literal text are never that long.
     return textwrap.wrap(line, 79, break_long_words=False, break_on_hyphens=False) if len(line) > 79 else [line]
 
 
 def _roff(text: str) -> str:
-    # A new sentence begins a new line; a hyphen that is typed is not one that is read.
+    # roff wants each sentence on a new line, and typed hyphens escaped.
     return text.replace("\\", "\\e").replace("--", "\\-\\-").replace(". ", ".\n").replace("; ", ";\n")
 
 
 def main() -> int:
-    """Write, or check, and return the exit status."""
+    """Write the pages, or check them, and return the exit status."""
     readme_file = ROOT / "README.md"
     made = {source.with_suffix(""): manual_page(source.read_text()) for source in (ROOT / "man").glob("*.in")}
     made[readme_file] = readme(readme_file.read_text())

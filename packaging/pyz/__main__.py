@@ -1,4 +1,4 @@
-# The first thing that runs of cronlock.pyz; any Python must be able to read it, down to the oldest.
+# cronlock.pyz starts here. Any Python must be able to parse this file, even Python 2.
 # ruff: noqa: UP031, UP036
 import sys
 
@@ -11,7 +11,7 @@ if sys.version_info < (3, 9):
 
 from _frozen_importlib_external import MAGIC_NUMBER
 
-# Byte code that this interpreter can run, if it is in here; else it compiles at each start.
+# The byte code for this interpreter, if the file contains it. Otherwise it compiles the sources.
 sys.path.insert(0, "%s/%s" % (sys.path[0], MAGIC_NUMBER[:2].hex()))
 
 from cronlock.__main__ import main

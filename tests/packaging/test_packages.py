@@ -94,7 +94,7 @@ class TestContents:
         for page in pages:
             for link in links(page):
                 target = page.parent / urlsplit(link).path
-                is_source = link.removeprefix("../").startswith(("cronlock/", "tests/"))
+                is_source = target.suffix == ".py" and (ROOT / link.removeprefix("../")).exists()
                 assert urlsplit(link).scheme or is_source or target.exists(), f"{page.name}: {link}"
         manual = "".join(path.read_text() for path in (ROOT / "man").glob("*.in"))
         named = set(re.findall(r"^\.Pa ([\w-]+\.(?:schema\.json|md))", manual, re.MULTILINE))
