@@ -72,7 +72,7 @@ reference: $(VENV)/installed ## write the manual pages and the table in README f
 	$(BIN)/python tools/reference.py
 
 pictures: $(VENV)/tools $(VENV)/site ## draw the pictures of the documents that the program makes
-	sh tools/need.sh browser
+	sh tools/install-deps.sh browser
 	$(BIN)/python tools/pictures/draw.py
 
 site: $(VENV)/site ## README, docs/ and the manual as pages with a search, in build/site; every link is checked

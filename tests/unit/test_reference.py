@@ -75,3 +75,5 @@ def test_make_lists_its_targets() -> None:
     targets = " ".join(re.findall(r"^\.PHONY: (.*)", files, re.MULTILINE)).split()
     assert shown[:5] == ["help", "demo", "test", "bench", "check"]
     assert sorted(shown) == sorted(targets)
+    scripts = re.findall(r"(?:tools|packaging)/[\w/-]+\.(?:sh|py)", files)
+    assert [script for script in scripts if not (ROOT / script).exists()] == []
