@@ -30,7 +30,7 @@ _README_OPTIONS = ("key", "ttl", "every", "standby", "timeout")
 def manual_page(source: str) -> str:
     """Return a manual page from its source."""
     page = (
-        source.replace("@ACL@", ACL_RULE)
+        source.replace("@ACL@", "\n".join(textwrap.wrap(ACL_RULE, 66)))
         .replace("@CLOUDFORMATION@", _recipe("dynamodb.yaml"))
         .replace("@TERRAFORM@", _recipe("dynamodb.tf"))
         .replace("@DYNAMODB_POLICY@", _recipe("dynamodb-policy.json"))

@@ -1,4 +1,4 @@
-"""``cronlock status --watch``: the table again and again, below a line that stays."""
+"""``cronlock status --watch``: refresh the table."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
     Records = list[tuple[str, Record]]
 
-#: Seconds between two looks.
+#: Seconds between two refreshes.
 _PERIOD = 2.0
 
 
 def repeat(read: Callable[[], tuple[Records, BackendError | None]], name: str) -> NoReturn:
-    """Show what `read` returns of the backend `name` until Ctrl-C, and the last of it while the backend is away."""
+    """Show the records from `read` until Ctrl-C; while the backend `name` does not answer, show the last ones."""
     terminal = sys.stdout.isatty()
     if terminal:
         click.clear()
@@ -42,7 +42,7 @@ def repeat(read: Callable[[], tuple[Records, BackendError | None]], name: str) -
         size = shutil.get_terminal_size()
         lines = screen(records, failure, name, time.time(), read_at, size if terminal else None)
         if terminal:
-            # From the top, each line to its end, and what is left below: so nothing flickers.
+            # Overwrite and clear to the end of each line and of the screen, which does not flicker.
             text = "\n".join(line if common.colored() is None else click.unstyle(line) for line in lines)
             sys.stdout.write("\x1b[H" + text.replace("\n", "\x1b[K\n") + "\x1b[K\x1b[J")
         else:
@@ -59,7 +59,7 @@ def screen(
     read_at: float | None,
     size: tuple[int, int] | None,
 ) -> list[str]:
-    """Return the lines that show `records`, which were read at `read_at`, cut to a terminal of (columns, lines)."""
+    """Return the lines for `records`, read at `read_at`, cut to a terminal of `size` (columns, lines)."""
     width = None if size is None else size[0]
     counts = table.counted(records)
     when = "no answer yet" if read_at is None else f"{moment(read_at, now)}  {counts}"

@@ -1,5 +1,5 @@
-"""Crontabs: reading them as cron does, putting ``cronlock run`` before their commands, checking them.
+"""Parse, wrap and check crontabs: pure functions on text.
 
-Pure functions on text. What cron does is taken from the sources of Debian's cron 3.0pl1 and of
-cronie, which differ in little; where they do, what is written means the same to both.
+The behaviour of cron follows the sources of Debian's cron 3.0pl1 and of cronie. Where they differ, the output means
+the same to both.
 """

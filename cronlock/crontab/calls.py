@@ -1,4 +1,4 @@
-"""Where a command calls ``cronlock run``, and what of it runs outside the lock."""
+"""Find calls of ``cronlock run`` in a command, and the parts of the command outside the lock."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ..errors import UsageError
 from . import per_host
 from .shell import POSIX_SHELLS, Command, commands, word_set
 
-# They only show or look for what their arguments say.
+# They only print or search for their arguments.
 _QUOTING = word_set("echo egrep fgrep grep logger pgrep pkill printf")
-# What may run on every machine before the lock is asked for, since it changes nothing but this shell.
+# Harmless outside the lock: they change only this shell.
 _HARMLESS = word_set(": . [ [[ cd export false hash pwd read return set sleep source test true type ulimit umask unset")
-#: What `cronlock` is called with, besides `run`; another program of its name takes a command.
+#: The commands of cronlock. Another program of that name (kvz/cronlock) takes a command instead.
 OWN_COMMANDS = word_set("run status history check pause resume release doctor wrap forget stop board")
-# `sh -c 'cronlock run ... -- sh -c "..."'`, and deeper than this nobody reads.
+# Levels of `sh -c '... sh -c "..."'`.
 _DEEPEST = 5
 
 
@@ -24,28 +24,27 @@ _DEEPEST = 5
 class Call:
     """One ``cronlock run`` of a line."""
 
-    #: The options by their Python names, without those whose value the shell has yet to expand.
+    #: The options by their Python names, except those in `expands`.
     options: dict[str, str | bool] = field(default_factory=dict)
-    #: The names of the latter.
+    #: The names of options whose value the shell expands.
     expands: set[str] = field(default_factory=set)
-    #: The words of the command that it runs.
     command: list[str] = field(default_factory=list)
-    #: What runs, or is done, without the lock, in words.
+    #: Remarks on what runs outside the lock.
     outside: list[str] = field(default_factory=list)
-    #: How cronlock is called.
+    #: The word that calls cronlock.
     program: str = ""
-    #: The key as it is written, if there is one.
+    #: The key as written, if any.
     key: str | None = None
-    #: For how many seconds at most what stands in front sleeps a random time.
+    #: The longest random sleep in front of the call, in seconds.
     sleep: float = 0.0
-    #: Why the options cannot be read, or None.
+    #: Why the options are invalid, or None.
     problem: str | None = None
-    #: Whether the command leaves something behind that runs on without the lock.
+    #: Whether the command leaves background processes, which run without the lock.
     backgrounds: bool = False
 
 
 def find(text: str, programs: frozenset[str], depth: int = 0) -> list[Call]:
-    """Return the calls in the shell command `text`; `programs` are the names that cronlock goes by."""
+    """Return the calls in the shell command `text`; `programs` are the names of cronlock."""
     found: list[Call] = []
     parts = commands(text)
     for index, part in enumerate(parts):
@@ -58,7 +57,7 @@ def find(text: str, programs: frozenset[str], depth: int = 0) -> list[Call]:
 
 
 def is_background(text: str) -> bool:
-    """Return whether the shell command `text` ends while something that it started with ``&`` runs on."""
+    """Return whether the shell command `text` leaves a background process (``&`` without ``wait``)."""
     parts = commands(text)
     if not any(part.after == "&" for part in parts):
         return False
@@ -107,7 +106,7 @@ def _read(words: list[str], dynamic: list[str]) -> Call:
 
 
 def _outside(parts: list[Command], index: int) -> list[str]:
-    """Return, in words, what is done beside the call in `parts[index]`, whoever holds the key."""
+    """Return remarks on what every machine does beside the call in `parts[index]`."""
     others = [part for other, part in enumerate(parts) if other != index and not _is_harmless(part)]
     outside = [f"`{part.text[:60]}` runs outside the lock" for part in others]
     for part in parts:
@@ -123,7 +122,7 @@ def _outside(parts: list[Command], index: int) -> list[str]:
 def _is_harmless(part: Command) -> bool:
     if part.before == "||" and part.program == "exit":
         return True
-    # What a pipe is fed into gets its empty input on each machine that skips.
+    # The right side of a pipe runs with empty input on each machine that skips.
     if part.before in ("|", "|&"):
         return False
     return not part.arguments or part.program in _HARMLESS or per_host.random_sleep(part) is not None

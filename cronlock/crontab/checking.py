@@ -1,4 +1,4 @@
-"""What is wrong with a crontab whose lines should each run once."""
+"""``wrap --check``: find what keeps the lines of a crontab from running once."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .calls import Call
 from .lines import Crontab, Job, Remark
 from .wrapping import Names, Options, compact, guarded, keys_given, oddities, why_left
 
-# By how much a tick may come early or late without being taken for the one before or after.
+# Seconds by which a tick may be early or late without being mistaken for another one.
 _SLACK = 5.0
 _DURATIONS = ("ttl", "min_hold", "every", "wait", "jitter")
 
 
 def check(crontab: Crontab, options: Options) -> list[Remark]:
-    """Return what is wrong, in the order of the lines."""
+    """Return the problems in the order of the lines."""
     remarks = findings.of_crontab(crontab)
     first_uses: dict[str, int] = {}
     names = naming.derive(crontab, options.prefix, options.programs, keys_given(crontab, options))
@@ -83,7 +83,7 @@ def _check_key_once(call: Call, job: Job, first_uses: dict[str, int]) -> list[st
 
 
 def _read_times(call: Call, job: Job) -> dict[str, float]:
-    """Return the durations that are known, by option, those of the crontab's variables included, in seconds.
+    """Return the known durations in seconds, by option, including those from the crontab's variables.
 
     Raises ValueError for what is no duration.
     """
@@ -148,7 +148,7 @@ def _check_ttl(times: dict[str, float], gap: float | None) -> list[str]:
 
 
 def _hold(times: dict[str, float]) -> tuple[float, str]:
-    """Return how long the key stays held, in seconds, and what says so."""
+    """Return how long the key stays held, in seconds, and the option that says so."""
     if "min_hold" in times:
         return times["min_hold"], "--min-hold"
     if "every" in times:

@@ -1,7 +1,7 @@
-"""What each cron makes of a line, as far as they differ.
+"""How the dialects of cron differ.
 
-From the sources of Debian's cron 3.0pl1, cronie 1.7, busybox 1.37, supercronic 0.2, systemd-cron 2.5, and from
-the manuals of FreeBSD's and OpenBSD's cron, of Kubernetes and of Jenkins.
+Sources: the code of Debian's cron 3.0pl1, cronie 1.7, busybox 1.37, supercronic 0.2 and systemd-cron 2.5; the manuals
+of FreeBSD's and OpenBSD's cron, Kubernetes and Jenkins.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Dialect:
-    """One cron, or what several have in common."""
+    """One cron, or the common part of several."""
 
     name: str
-    #: As messages call it.
+    #: Its name in messages.
     title: str
     #: Whether an unescaped ``%`` ends the command, and what follows is its stdin.
     percent: bool = True
@@ -24,11 +24,11 @@ class Dialect:
     has_users: bool = True
     #: The variables that the file can set, or None for any.
     variables: tuple[str, ...] | None = None
-    #: Letters of the options that it reads in front of a command; of others it takes ``-n`` for the command.
+    #: Letters of the options that it reads in front of a command; it takes any other option for the command.
     options: str = ""
-    #: The most bytes that a command may have, or None.
+    #: The longest command in bytes, or None.
     longest: int | None = None
-    #: Whether it passes over a last line without a newline.
+    #: Whether it ignores a last line without a newline.
     needs_newline: bool = False
     #: Whether a carriage return at the end of a line reaches the command.
     keeps_return: bool = True
@@ -37,21 +37,21 @@ class Dialect:
     #: Whether CRON_TZ sets the zone of the schedule, and RANDOM_DELAY delays the start.
     has_zones: bool = False
     has_delay: bool = False
-    #: What becomes of the file if a line of it cannot be read.
+    #: What happens if it cannot read a line.
     on_error: str = "that line never fires"
-    #: Whether there may be a sixth time field, years, and a seventh, seconds in front; and whole names of months.
+    #: Whether it reads a sixth time field (years), a seventh (seconds, in front) and full names of months.
     seconds: bool = False
-    #: Shortcuts beside those that all have, as five fields, and those of all that it lacks.
+    #: Additional shortcuts, as five fields, and common ones that it lacks.
     shortcuts: tuple[tuple[str, str], ...] = ()
     lacks: tuple[str, ...] = ()
-    #: What else it reads in time fields: ``~``, ``H``, ``L`` (with ``W`` and ``#``), ``?``, ``/`` (as in ``5/15``).
+    #: Additional syntax of time fields: ``~``, ``H``, ``L`` (with ``W`` and ``#``), ``?``, ``/`` (as in ``5/15``).
     signs: str = ""
-    #: Whether a range of days may end on Sunday (``fri-sun``); whether any may run over the end (``22-4``).
+    #: Whether a range of days may end on Sunday (``fri-sun``), and whether any range may wrap around (``22-4``).
     to_sunday: bool = False
     backwards: bool = False
-    #: The last day of the week, 7 where that is Sunday as 0 is.
+    #: The last day of the week: 7 if that is Sunday like 0.
     last_day: int = 7
-    #: A regular expression of lines that only it knows.
+    #: A regular expression for lines that only it reads.
     only: str = ""
 
 
@@ -150,7 +150,7 @@ DIALECTS = {
 
 
 def detect(text: str, path: str) -> tuple[Dialect, str | None]:
-    """Return the cron that the crontab `text` at `path` is for, and what shows that; cron where nothing does."""
+    """Return the dialect of the crontab `text` at `path` and the reason; (CRON, None) by default."""
     directory, _ = posixpath.split(posixpath.abspath(path))
     if directory.endswith("/etc/crontabs"):
         return DIALECTS["busybox"], "because of its directory"

@@ -1,4 +1,4 @@
-"""Lines that are better not wrapped, until a comment says so."""
+"""Lines that are not wrapped unless a comment asks for it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _SETTLE = 'write "# key: NAME" above it to wrap it anyway, or "# cronlock: off" 
 
 
 def offer(converted: str) -> str:
-    """Offer a line with cronlock in the place of its lock; not the command, which may hold a password."""
+    """Return the offer to replace a line's lock by cronlock, without the command, which may contain a password."""
     return f"replace it (--replace-locks): {converted.partition(' -- ')[0]} -- ..."
 
 
 def why_left(reading: Reading, converted: str | None, *, replaces: bool) -> str | None:
-    """Return why a line is left as it is unless a comment gives its key, or None.
+    """Return why a line without a key in a comment is not wrapped, or None.
 
-    `converted` is its command with cronlock in the place of its own lock, which `replaces` asks for.
+    `converted` is its command with the lock replaced by cronlock, as `replaces` asks for.
     """
     reason = machine_local.reason(reading)
     if reason is not None:
@@ -29,7 +29,7 @@ def why_left(reading: Reading, converted: str | None, *, replaces: bool) -> str 
 
 
 def check_wrapped(job: Job, programs: frozenset[str]) -> list[str]:
-    """Return what speaks against having wrapped `job`, whose key no comment gives."""
+    """Return remarks against wrapping `job`, unless a comment gives its key."""
     if job.key is not None or job.off:
         return []
     reading = naming.reading_of(job, programs)[0]

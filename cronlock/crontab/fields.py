@@ -1,4 +1,4 @@
-"""Time fields: those of each cron, read into five that cronsim reads as Debian's cron does."""
+"""Translate the time fields of each dialect into five fields for cronsim, which follows Debian's cron."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WHOLE_NAMES = re.compile(
     r"(?:sun|mon|tues|wednes|thurs|fri|satur)day)\b",
     re.IGNORECASE,
 )
-# cronsim knows more than cron does: L, #, a step after a single number.
+# cronsim accepts more than cron: L, #, a step after a single number.
 _NUMBER = r"(?:[0-9]+|[A-Za-z]{3})"
 _ELEMENT = re.compile(rf"(?:\*|({_NUMBER})-({_NUMBER}))(/[0-9]+)?|{_NUMBER}")
 _RANDOM = re.compile(r"[0-9]*~[0-9]*(/[0-9]+)?")
@@ -28,7 +28,7 @@ _ANY_TIME = datetime(2000, 1, 1)
 
 
 def plain(fields: list[str], dialect: Dialect) -> tuple[list[str], bool]:
-    """Return five fields that mean the same to Debian's cron, and whether each machine picks a time of its own.
+    """Return five equivalent fields of Debian's cron, and whether each machine picks a random time.
 
     Raises ValueError with a reason.
     """
@@ -42,7 +42,7 @@ def plain(fields: list[str], dialect: Dialect) -> tuple[list[str], bool]:
 
 
 def years(field: str) -> bool:
-    """Return whether supercronic takes `field` for years."""
+    """Return whether supercronic reads `field` as years."""
     return _YEARS.fullmatch(field) is not None
 
 
@@ -75,13 +75,13 @@ def _three_letters(name: re.Match[str]) -> str:
 
 
 def _element(element: str, index: int, dialect: Dialect) -> str:
-    """Return an element of field `index` as cronsim has it; raises ValueError with more of a reason, or none."""
+    """Return an element of field `index` for cronsim; raises ValueError, whose text may add a reason."""
     last = dialect.last_day if index == 4 else _LASTS[index]
     if "?" in dialect.signs and element == "?":
         return "*"
     hashed = _HASHED.fullmatch(element) if "H" in dialect.signs else None
     if hashed:
-        # The value is the same on every machine for one job: any stands for it.
+        # The hash is the same on every machine, so any value may represent it.
         first, end = hashed[1] or str(_FIRSTS[index]), hashed[2] or {2: 28, 4: 6}.get(index, last)
         return f"{first}-{end}{hashed[3]}" if hashed[3] else first
     stepped = _STEPPED.fullmatch(element) if "/" in dialect.signs else None
@@ -96,10 +96,10 @@ def _element(element: str, index: int, dialect: Dialect) -> str:
     if index == 4 and max(values, default=0) > last:
         raise ValueError
     if match[1] is not None and dialect.seconds and index == 4:
-        values[1] %= 7  # Sunday is 7 alone, and not at the end of a range.
+        values[1] %= 7  # supercronic reads 7 as Sunday only outside of ranges.
     if match[1] is not None and values[0] > values[1]:
         return _over_the_end(values, index, int((match[3] or "/1")[1:]), dialect)
-    # cronsim takes `5-5/2` for `5/2`.
+    # cronsim reads `5-5/2` as `5/2`.
     return match[1] if match[1] is not None and match[1] == match[2] else element
 
 
@@ -124,7 +124,7 @@ def _value(text: str, index: int) -> int:
 
 
 def _check(field: str, index: int, text: str, dialect: Dialect) -> None:
-    """Raise ValueError if `field` has a value that cron refuses."""
+    """Raise ValueError if cron refuses `field`."""
     from cronsim import CronSim, CronSimError
 
     alone = ["*"] * 5

@@ -1,4 +1,4 @@
-"""Reading a crontab's file, and changing it so that cron never sees half of it."""
+"""Read a crontab's file, and replace it so that cron never sees half of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..errors import ConfigError
 
 
 def read(file: str | None) -> str:
-    """Return the text of `file`, or of standard input; a byte that is not UTF-8 becomes a lone surrogate.
+    """Return the text of `file` or of standard input, with surrogates for bytes that are not UTF-8.
 
     Raises ConfigError.
     """
@@ -26,15 +26,15 @@ def read(file: str | None) -> str:
 
 
 def replace(file: str, text: str) -> str:
-    """Make `text` the content of `file`; return the name of the backup. Raises ConfigError."""
+    """Replace the content of `file` by `text`; return the name of the backup. Raises ConfigError."""
     target = os.path.realpath(file)
-    # cron takes a file in /etc/cron.d for a crontab, but not with a dot in front or ~ at the end.
+    # cron ignores files in /etc/cron.d that begin with a dot or end in ~.
     fresh = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{os.getpid()}~")
     try:
         backup = _back_up(target)
         before = os.stat(target).st_mtime
         _write(fresh, text.encode("utf-8", "surrogateescape"), target)
-        # Its time must be new: cron and `crontab -e` go by it, in whole seconds.
+        # cron and `crontab -e` compare modification times, in whole seconds.
         status = os.stat(fresh)
         if int(status.st_mtime) <= int(before):
             os.utime(fresh, (status.st_atime, int(before) + 1))
@@ -47,7 +47,7 @@ def replace(file: str, text: str) -> str:
 
 
 def _back_up(target: str) -> str:
-    """Copy `target` to a name with ``~`` at its end that nothing has yet, and return that."""
+    """Copy `target` to an unused name that ends in ``~``, and return the name."""
     with open(target, "rb") as opened:
         data = opened.read()
     backup, count = f"{target}~", 1
@@ -63,13 +63,13 @@ def _back_up(target: str) -> str:
 
 
 def _write(path: str, data: bytes, like: str) -> None:
-    """Make the new file `path`, with owner and mode of the file `like`, and get it onto the disk."""
+    """Create and sync the file `path` with `data` and the owner and mode of the file `like`."""
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as opened:
         status = os.stat(like)
         try:
             os.fchown(opened.fileno(), status.st_uid, status.st_gid)
         except PermissionError:
-            pass  # Of a group that one is no member of; the owner is who changes it.
+            pass  # The file's group is not one of this user's, who becomes the owner anyway.
         os.fchmod(opened.fileno(), status.st_mode & 0o7777)
         opened.write(data)
         opened.flush()

@@ -1,4 +1,4 @@
-"""What there is to say about the lines of a crontab, whether they are wrapped or not."""
+"""Remarks on crontabs and their lines, wrapped or not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PASSED = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def of_crontab(crontab: Crontab) -> list[Remark]:
-    """Return what is wrong with the file, and with lines of it that are no jobs."""
+    """Return remarks on the file and on lines that are not jobs."""
     dialect = crontab.dialect
     found = [Remark(number, "unused key: no job in the line below it") for number in crontab.stray_keys]
     for unread in crontab.unreadable:
@@ -45,7 +45,7 @@ def of_crontab(crontab: Crontab) -> list[Remark]:
 
 
 def of_job(job: Job) -> list[str]:
-    """Return what is wrong with a line, and stays so when it is wrapped."""
+    """Return problems of a line that wrapping does not change."""
     found = []
     for letter in job.options:
         if letter not in job.dialect.options:
@@ -64,7 +64,7 @@ def of_job(job: Job) -> list[str]:
 
 
 def is_cut(job: Job) -> bool:
-    """Return whether a ``%`` ends the command where surely none was to end."""
+    """Return whether a ``%`` ends the command, certainly by mistake."""
     return bool(job.stdin) and (ends_inside(job.text) or _DATE.search(job.text) is not None)
 
 
@@ -84,7 +84,7 @@ def of_place(path: str, dialect: Dialect) -> list[Remark]:
 
 
 def of_machine(part: str) -> str:
-    """Return what is wrong with a key that has `part` in it, which is not the same everywhere."""
+    """Return the remark on a key with `part`, which is not the same everywhere."""
     return f"the key contains {part}: it differs between machines or ticks, and guards nothing"
 
 

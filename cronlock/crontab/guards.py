@@ -1,6 +1,6 @@
-"""Lines that have a guard already: what becomes of it, and what there is to say of it.
+"""Guards that a line already has, such as locks and tests of the host: keep, replace or refuse them, with remarks.
 
-A priority, a time limit, another user, a mail or a log stay inside, and nothing needs to be said. The others:
+Priorities, time limits, other users, mail and logs stay inside without a remark.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from .shell import Word, is_plain, quote_if_needed, word_set
 
 _LOCAL = word_set("flock lockf setlock lockrun run-one run-this-one solo runlock with-lock-ex")
 _SHARED = frozenset(("consul lock", "etcdctl lock", "zk-flock", "kvz/cronlock"))
-# A lock that stays behind when what holds it is killed.
+# Locks that remain when their holder is killed.
 _LEFT_BEHIND = word_set("dotlockfile lockfile lockfile-create shlock")
 _LOCKFILE = re.compile(r"\S*(?:\.lock|\.lck|/lock)")
-#: Names of what takes a lock, which nobody can list.
+#: Likely names of programs that take a lock.
 _LOCK_NAME = re.compile(
     r"(?:.*[-_.])?(?:[a-z0-9]{0,8}lock(?:er|ed|run|ing|exec)?|mutex|semaphore|leader|leader-?elect(?:ion|or)?|singleton"
     r"|only-?one|run-?once|lease)(?:[-_.](?:run|exec|do|with|[a-z]{1,3}))?",
@@ -36,7 +36,7 @@ _MACHINE = re.compile(
 _AM_I = re.compile(
     r"(?:is|am|if|check|on)[-_]?(?:i[-_]?)?(?:the[-_]?)?\w*(?:leader|master|primary|active|vip)", re.IGNORECASE
 )
-#: What runs on after its caller ended, unless it has one of the options (with +) or if it has one (with -).
+#: They return before their command ends: unless they have one of the options (+), or if they have one (-).
 _DETACHING = {
     "systemd-run": ("+", "t", "P", "--wait", "--scope", "--pty", "--pipe"),
     "docker run": ("-", "d", "d", "--detach"),
@@ -57,19 +57,19 @@ _OTHER_USER = word_set("sudo doas su runuser gosu")
 
 @dataclass
 class Replacement:
-    """A line without its own lock: the command, and the options that say what the lock did."""
+    """A line without its lock: the command, and the equivalent options of cronlock."""
 
     name: str
     command: str
     options: list[str]
-    #: The key that the lock's own name gives, or None.
+    #: The key from the lock's name, or None.
     key: str | None = None
-    #: The file of a lock of this machine, or None.
+    #: The lock file, or None.
     path: str | None = None
 
 
 def why_left(reading: Reading) -> str | None:
-    """Return why a line that has a guard should not get another one around it, or None."""
+    """Return why a line with a guard should not be wrapped, or None."""
     for invocation in reading.invocations:
         if invocation is reading.main:
             break
@@ -88,7 +88,7 @@ def why_left(reading: Reading) -> str | None:
 
 
 def remarks(job: Job, reading: Reading) -> list[str]:
-    """Return what is wrong with a guard inside of the lock, as long as it is there."""
+    """Return problems of guards inside the lock."""
     found = []
     names = [launcher.name for launcher in reading.launchers]
     for invocation in reading.invocations:
@@ -108,7 +108,7 @@ def remarks(job: Job, reading: Reading) -> list[str]:
 
 
 def hints(reading: Reading) -> list[str]:
-    """Return what to know about the guards that stay inside of the lock."""
+    """Return remarks on launchers that stay inside the lock."""
     found = []
     for name in dict.fromkeys(launcher.name for launcher in reading.launchers):
         if name in _EXECS or name in _ELSEWHERE:
@@ -118,12 +118,12 @@ def hints(reading: Reading) -> list[str]:
 
 
 def local_lock(reading: Reading) -> Launcher | None:
-    """Return what locks, for this machine alone, what the line is there for; None if nothing does."""
+    """Return the line's lock of this machine, or None."""
     return next((launcher for launcher in reading.launchers if launcher.name in _LOCAL), None)
 
 
 def path_of(reading: Reading) -> str | None:
-    """Return the file of the line's lock."""
+    """Return the path of the line's lock file, or None."""
     lock = local_lock(reading)
     if lock is None:
         return None
@@ -131,7 +131,7 @@ def path_of(reading: Reading) -> str | None:
 
 
 def replace(job: Job, reading: Reading) -> Replacement | None:
-    """Return the line without its lock, if cronlock can stand in its place."""
+    """Return the line without its lock if cronlock can replace it, else None."""
     for launcher in reading.launchers:
         if launcher.name in _LOCAL or launcher.name in _SHARED:
             # The variables of kvz/cronlock go with it.
@@ -152,7 +152,7 @@ def replace(job: Job, reading: Reading) -> Replacement | None:
 
 
 def _options(launcher: Launcher, variables: list[Word]) -> list[str] | None:
-    """Return cronlock's options for those of a lock, or None if it has none for them."""
+    """Return cronlock's options that are equivalent to those of a lock, or None."""
     found: list[str] = []
     if launcher.name == "flock":
         if launcher.has_flag("s", "--shared") or launcher.has_flag("u", "--unlock"):

@@ -1,4 +1,4 @@
-"""What a line does, command by command, and which of them it is there for."""
+"""The commands of a line without their launchers, and which of them is its main job."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from . import launchers
 from .launchers import Launcher
 from .shell import Command, Word, commands, word_set
 
-# `sh -c 'flock f sh -c "..."'`, and deeper than this nobody reads.
+# Levels of `sh -c 'flock f sh -c "..."'`.
 _DEEPEST = 8
-#: They prepare what the line is about, or say how it went.
+#: They prepare the job or report on it.
 _ASIDES = word_set(
     """
     ! . : [ [[ ]] break case cd command continue date declare done echo esac exit export false fi for function getopts
@@ -22,7 +22,7 @@ _ASIDES = word_set(
     true type typeset ulimit umask unset usleep wait which
     """
 )
-#: They do so as well, unless there is nothing else in the line.
+#: Likewise, unless the line has nothing else.
 _LESSER = word_set(
     """
     cat chgrp chmod chown cp cut dotlockfile flock gzip head install kill ln lockfile lockfile-check lockfile-create
@@ -30,7 +30,7 @@ _LESSER = word_set(
     sed sendmail service shlock sort sync systemctl tail tee touch tr ts uniq xargs xz zstd bzip2 grep egrep awk
     """
 )
-#: Where a pipe may begin whose point is what comes after.
+#: Sources of a pipe whose main command comes later.
 _SOURCES = word_set("cat date echo false grep head printf seq sleep tail true yes")
 _RANDOM = re.compile(r"RANDOM|rand|shuf|\$\$|\bod\b|\bjot\b|cksum|md5sum|urandom|%N")
 _SLEEPING = re.compile(r"\bsleep\b")
@@ -42,24 +42,24 @@ _PING = re.compile(
 
 @dataclass
 class Invocation:
-    """One command of a line, without what launches it."""
+    """One command of a line, without its launchers."""
 
     words: list[Word]
-    #: From the outermost.
+    #: Outermost first.
     launchers: list[Launcher]
-    #: What was set for it, such as ``FOO=bar``.
+    #: Its variables, such as ``FOO=bar``.
     assignments: list[Word]
     #: (operator, target) such as (">", "/dev/null").
     redirections: list[tuple[str, str]]
     #: The operator in front of it.
     before: str
-    #: Where the last ``cd`` before it went.
+    #: The target of the last ``cd`` before it.
     directory: str = ""
     after: str = ""
 
     @property
     def program(self) -> str:
-        """Return the name of what it runs, without directories; empty if that is known at the run only."""
+        """Return the program's name without directories; empty if the shell expands it."""
         name = launchers.program_of(self.words[0]) if self.words else ""
         return "" if "$" in name or "`" in name else name
 
@@ -70,12 +70,12 @@ class Invocation:
 
     @property
     def sleeps_randomly(self) -> bool:
-        """Return whether it waits for a time that each machine picks by itself."""
+        """Return whether it sleeps for a random time."""
         return _SLEEPING.search(self.text) is not None and has_random(self.text)
 
     @property
     def text(self) -> str:
-        """Return its words as they are written, the program's without directories."""
+        """Return its words as written, the program without directories."""
         return " ".join([self.program, *(word.text for word in self.words[1:])])
 
     @property
@@ -85,7 +85,7 @@ class Invocation:
 
     @property
     def rank(self) -> int:
-        """Return 2 for a job, 1 for what is one if nothing else is, 0 for a preparation or report, -1 for nothing."""
+        """Return 2 for a job, 1 for a job if there is no better one, 0 for preparation or report, -1 for nothing."""
         program = self.program
         context = self.launchers[-1] if self.launchers and not self.words else None
         if not program:
@@ -96,12 +96,12 @@ class Invocation:
 
     @property
     def is_job(self) -> bool:
-        """Return whether a line may be there for its sake."""
+        """Return whether it can be the main job of a line."""
         return self.rank == 2
 
     @property
     def pings(self) -> bool:
-        """Return whether it tells a monitor that the job ran."""
+        """Return whether it reports the job to a monitor."""
         return self.program in ("curl", "wget") and any(_PING.search(value) for value in self.values)
 
 
@@ -110,26 +110,26 @@ class Reading:
     """The commands of a line."""
 
     invocations: list[Invocation]
-    #: What the line is there for; None if nothing in it says so.
+    #: The main job of the line, or None.
     main: Invocation | None = None
     #: All launchers in the line, in order.
     launchers: list[Launcher] = field(default_factory=list)
 
 
 def has_random(text: str) -> bool:
-    """Return whether `text` has in it what each machine, or each run, makes another number of."""
+    """Return whether `text` contains a random number."""
     return _RANDOM.search(text) is not None
 
 
 @functools.lru_cache(maxsize=4096)
 def read(text: str) -> Reading:
-    """Return what the shell command `text` does."""
+    """Return the commands in the shell command `text`."""
     return _reading(list(_read(text, [], "", "", 0)))
 
 
 @functools.lru_cache(maxsize=4096)
 def read_words(values: tuple[str, ...]) -> Reading:
-    """Return what a command of these words, which no shell reads, does."""
+    """Return the commands in a command of these words, which no shell reads."""
     words = [Word(value, value) for value in values]
     return _reading(list(_launched(Command(words=words), words, [], "", "", 0)))
 
@@ -154,7 +154,7 @@ def _read(text: str, outer: list[Launcher], before: str, directory: str, depth: 
 def _launched(
     part: Command, words: list[Word], outer: list[Launcher], before: str, directory: str, depth: int
 ) -> Iterator[Invocation]:
-    """Yield the invocations of a command: those of the script that it hands to a shell, or the one that it launches."""
+    """Yield the invocations of a command: those of its script for a shell, or the one that it launches."""
     inside = list(outer)
     assignments = part.words[: len(part.words) - len(part.arguments)] if part.arguments else list(part.words)
     redirections = list(part.redirections)
@@ -165,7 +165,7 @@ def _launched(
         inside.append(launcher)
         assignments += launcher.assignments
         if launcher.script is not None and depth < _DEEPEST:
-            # What stands around the script is an invocation without words, so that it is not forgotten.
+            # An invocation without words keeps the assignments and redirections around the script.
             if assignments or redirections:
                 yield Invocation([], [], assignments, redirections, before, directory)
             yield from _read(launcher.script, inside, before, directory, depth + 1)
@@ -175,17 +175,17 @@ def _launched(
 
 
 def _main(invocations: list[Invocation]) -> Invocation | None:
-    """Return the last command that is no preparation, no report and no filter, or the best of the others."""
+    """Return the last job that is not a filter, or the best of the others."""
     best: dict[int, Invocation] = {}
     last_rank = 0
     for invocation in invocations:
         rank = invocation.rank
         if invocation.before in ("|", "|&"):
-            # A filter, unless what it filters is but a text.
+            # A filter, unless its input is only a text.
             rank = rank if last_rank < 0 else min(rank, 1)
         elif invocation.before == "||" and rank == 2 and 2 in best:
-            break  # For when the command failed.
-        # A shell's function, a pattern of case, or a source of text, says less than what comes after.
+            break  # It handles a failure of the job.
+        # A shell function, a pattern of case, or a source of text is less likely the job than what follows.
         last_rank = -1 if invocation.program in _SOURCES and invocation.before not in ("|", "|&") else rank
         if rank > 0 or (rank == 0 and rank not in best):
             best[rank] = invocation

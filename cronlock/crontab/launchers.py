@@ -1,4 +1,4 @@
-"""Programs that run another command, and where in their words that command stands."""
+"""Programs that run another command, and how to find that command in their arguments."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from .calls import OWN_COMMANDS
 from .shell import ASSIGNMENT, POSIX_SHELLS, Word, word_set
 
-# A launcher, with its subcommand if it needs one; how many words stand before the command; what those words name, the
-# place where it runs, is a part of what the job is (`context`) or not; the options that take a value of their own.
+# Launcher, with a subcommand if needed; number of operands before the command; `context` if those name the place where
+# the job runs and so belong to its name; options that take a value.
 _TABLE = """
 # locks of one machine
 flock          1 -        -w --wait --timeout -E --conflict-exit-code
@@ -107,13 +107,13 @@ doppler_run    0 -        -p -c --project --config --token
 op_run         0 -        --env-file
 aws-vault_exec 1 -        -d --duration
 """
-#: The value of these is a script for a shell, wherever it stands.
+#: Their value is a shell script, in any position.
 _SCRIPT_OPTIONS = re.compile(r"-[a-zA-Z]*c|--command|--session-command")
 _WITH_SCRIPTS = POSIX_SHELLS | word_set("flock su runuser script")
-# The value of these is a program in the language.
+# Their value is a program in that language.
 _INLINE = re.compile(r"-[a-zA-Z]*[ceEr]|--eval|--command")
 _INLINE_OF = {"python": "c", "perl": "eE", "ruby": "e", "php": "r", "node": "ep", "Rscript": "e", "lua": "e"}
-# They lay their words together and hand them to a shell, here or elsewhere.
+# They join their words and pass them to a shell, here or on another machine.
 _JOINING = frozenset(("ssh", "eval", "zk-flock", "consul lock"))
 _WITH_ASSIGNMENTS = word_set("env sudo doas")
 _ALIASES = {
@@ -138,24 +138,24 @@ class _Row:
 
 @dataclass
 class Launcher:
-    """A program that runs a command, as it stands in a line."""
+    """A program that runs a command, as written in a line."""
 
     #: Without directories, aliases resolved, with its subcommand: `flock`, `docker exec`.
     name: str
-    #: Its options, with their values, as they are written.
+    #: Its options and their values, as written.
     options: list[Word] = field(default_factory=list)
     #: The words between the options and the command: a lock's file, a container, a host.
     operands: list[Word] = field(default_factory=list)
-    #: The command in words, or as text for a shell; at most one of both.
+    #: The command as words or as a shell script; at most one of them.
     command: list[Word] = field(default_factory=list)
     script: str | None = None
-    #: All its words before the command or the script.
+    #: All words before the command or the script.
     head: list[Word] = field(default_factory=list)
-    #: The words of the script: one, or several that it lays together.
+    #: The words of the script: one, or several that it joins.
     tail: list[Word] = field(default_factory=list)
     #: Variables that it sets.
     assignments: list[Word] = field(default_factory=list)
-    #: Whether the operands say what the job is.
+    #: Whether the operands belong to the job's name.
     names_context: bool = False
 
     def given(self, *names: str) -> str | None:
@@ -190,8 +190,8 @@ def _read_table() -> dict[str, _Row]:
     return table
 
 
-_CARRIERS = _read_table()
-_WITH_SUBCOMMAND = frozenset(name.partition("_")[0] for name in _CARRIERS if "_" in name)
+_LAUNCHERS = _read_table()
+_WITH_SUBCOMMAND = frozenset(name.partition("_")[0] for name in _LAUNCHERS if "_" in name)
 
 
 def program_of(word: Word) -> str:
@@ -201,7 +201,7 @@ def program_of(word: Word) -> str:
 
 
 def read(words: list[Word]) -> Launcher | None:
-    """Return the launcher that the command `words` calls, or None if it is none or runs nothing."""
+    """Return the launcher that `words` call; None for another program, or if it runs no command."""
     name = program_of(words[0])
     name = _ALIASES.get(name, name)
     versioned = _VERSIONED.fullmatch(name)
@@ -210,7 +210,7 @@ def read(words: list[Word]) -> Launcher | None:
     options: list[Word] = []
     if name in _WITH_SUBCOMMAND:
         name, options, rest = _subcommand(name, rest)
-    row = _CARRIERS.get(name)
+    row = _LAUNCHERS.get(name)
     if words[0].expands and name[:1] in ("$", "`") and rest:
         # As in `"$PHP" script`.
         row = _Row(0, False, set())
@@ -229,7 +229,7 @@ def read(words: list[Word]) -> Launcher | None:
 
 def _subcommand(name: str, rest: list[Word]) -> tuple[str, list[Word], list[Word]]:
     """Return the name with its subcommand, the options before that, and what follows."""
-    takes = set().union(*(row.options for key, row in _CARRIERS.items() if key.startswith(f"{name}_")))
+    takes = set().union(*(row.options for key, row in _LAUNCHERS.items() if key.startswith(f"{name}_")))
     options, rest = _split_options(rest, takes)
     if name == "docker" and rest and rest[0].value == "compose":
         return _subcommand("compose", rest[1:])
@@ -270,7 +270,7 @@ def _read_words(launcher: Launcher, row: _Row, words: list[Word]) -> Launcher | 
             operands -= 1
             launcher.operands.append(words[0])
             words = words[1:]
-            # Only there, and with none of its own options behind it, the command may begin with a minus.
+            # Here the command may begin with a minus, since no options of the launcher follow.
             if not operands and launcher.name not in ("kubectl exec", "ssh", "etcdctl lock"):
                 words = words[1:] if words and words[0].value == "--" else words
                 break
@@ -278,7 +278,7 @@ def _read_words(launcher: Launcher, row: _Row, words: list[Word]) -> Launcher | 
             break
     if launcher.name == "script" or (launcher.name == "command" and launcher.has_flag("v")):
         return None
-    # `runuser -u USER COMMAND` has no user's name before the command.
+    # `runuser -u USER COMMAND` has no operand before the command.
     if launcher.name in ("su", "runuser") and launcher.given("-u", "--user"):
         words, launcher.operands = [*launcher.operands[1:], *words], launcher.operands[:1]
     launcher.command = words
@@ -288,12 +288,12 @@ def _read_words(launcher: Launcher, row: _Row, words: list[Word]) -> Launcher | 
 
 
 def _script_option(launcher: Launcher, row: _Row, words: list[Word]) -> int | None:
-    """Return where the option stands whose value is the script: for a shell only before its first operand."""
+    """Return the position of the option whose value is the script; for a shell, only before its first operand."""
     is_shell, position = launcher.name in POSIX_SHELLS, 0
     while position + 1 < len(words):
         value = words[position].value
         if _SCRIPT_OPTIONS.fullmatch(value):
-            # More options may follow a shell's -c, before the script.
+            # More options may stand between a shell's -c and the script.
             while is_shell and words[position + 1].value.startswith("-") and position + 2 < len(words):
                 position += 1
             return position
@@ -306,8 +306,8 @@ def _script_option(launcher: Launcher, row: _Row, words: list[Word]) -> int | No
 
 
 def _is_command(words: list[Word]) -> bool:
-    """Return whether the words of a flock have a command, in which a -c would be the command's own."""
-    _, rest = _split_options(words, _CARRIERS["flock"].options)
+    """Return whether the words of flock contain a command, to which a -c then belongs."""
+    _, rest = _split_options(words, _LAUNCHERS["flock"].options)
     return len(rest) > 1 and not rest[1].value.startswith("-")
 
 

@@ -1,4 +1,4 @@
-"""The lines of a crontab, read as cron reads them."""
+"""Parse a crontab into lines as cron does."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _EMPTY_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*[ \t]*=[ \t\r]*$")
 
 
 class CrontabError(ConfigError):
-    """A crontab that cannot be read; says where (``FILE:LINE:``) and why."""
+    """A crontab that cannot be read; the text begins with ``FILE:LINE:``."""
 
 
 @dataclass
 class Remark:
-    """What there is to say about a line."""
+    """A remark on a line."""
 
     number: int
     text: str
@@ -38,18 +38,18 @@ class Remark:
 
 @dataclass
 class Job:
-    """A line that starts a command; texts are as they stand in the file."""
+    """A line that starts a command; texts are as in the file."""
 
     #: Its line number, from 1.
     number: int
-    #: All that stands before the command, blanks and the cron's options included.
+    #: The line up to the command, including blanks and cron's options.
     head: str
     schedule: Schedule
     #: None in a crontab without a user field.
     user: str | None
     #: The command; its ``%`` are escaped as in the file.
     command: str
-    #: The first unescaped ``%`` and what follows it, which cron gives to the command's stdin; or empty.
+    #: The first unescaped ``%`` and what follows, the command's standard input; or empty.
     stdin: str
     #: The variables set above the line.
     variables: Mapping[str, str]
@@ -64,26 +64,26 @@ class Job:
 
     @property
     def text(self) -> str:
-        r"""Return the command as the shell gets it: ``\%`` has become ``%``, where that means something."""
+        r"""Return the command as the shell gets it: with ``%`` for ``\%`` if the dialect has that."""
         return unescape(self.command) if self.dialect.percent else self.command
 
     @property
     def shell(self) -> str:
-        """Return the shell that cron gives the command to."""
+        """Return the shell that cron runs the command with."""
         return self.variables.get("SHELL", "/bin/sh")
 
     @property
     def delay(self) -> float:
-        """Return by how many seconds cronie may delay it, on each machine by another time (RANDOM_DELAY)."""
+        """Return the longest random delay by cronie (RANDOM_DELAY), in seconds."""
         minutes = self.variables.get("RANDOM_DELAY", "") if self.dialect.has_delay else ""
         return (digits(minutes, 5) or 0) * 60.0
 
 
 @dataclass
 class Crontab:
-    """A crontab: its lines, and which of them are jobs."""
+    """The lines of a crontab, its jobs and what else was found."""
 
-    #: As messages call it.
+    #: Its name in messages.
     name: str
     #: The lines without their newline.
     lines: list[str]
@@ -93,7 +93,7 @@ class Crontab:
     stray_keys: list[int] = field(default_factory=list)
     #: The lines that cron cannot read, with the reason.
     unreadable: list[Remark] = field(default_factory=list)
-    #: The variables that are set, with the number of the line.
+    #: (line number, name) of each variable.
     variables: list[tuple[int, str]] = field(default_factory=list)
     dialect: Dialect = CRON
 
@@ -101,7 +101,7 @@ class Crontab:
 def parse(text: str, name: str, *, system: bool, dialect: Dialect = CRON) -> Crontab:
     """Return the crontab `text`; with `system` its jobs have a user field.
 
-    Raises CrontabError if nothing in it is a job and something cannot be read.
+    Raises CrontabError if there is no job and a line cannot be read.
     """
     ended = text.endswith("\n") or not text
     crontab = Crontab(name, text.split("\n")[: -1 if ended else None], ended, dialect=dialect)
@@ -132,7 +132,7 @@ def parse(text: str, name: str, *, system: bool, dialect: Dialect = CRON) -> Cro
     if comment[0] is not None:
         crontab.stray_keys.append(len(crontab.lines))
     if dialect.seconds:
-        # supercronic gives all jobs what is set last.
+        # supercronic gives all jobs the last value.
         for job in crontab.jobs:
             job.variables = variables
     if crontab.unreadable and not crontab.jobs:
@@ -141,7 +141,7 @@ def parse(text: str, name: str, *, system: bool, dialect: Dialect = CRON) -> Cro
 
 
 def end_of_command(text: str) -> int:
-    """Return where the first ``%`` stands that no backslash escapes, or the end of `text`."""
+    """Return the position of the first unescaped ``%``, or the end of `text`."""
     escaped = False
     for position, character in enumerate(text):
         if escaped:
@@ -154,15 +154,12 @@ def end_of_command(text: str) -> int:
 
 
 def unescape(command: str) -> str:
-    r"""Return `command` as the shell gets it: ``\%`` has become ``%``.
-
-    Debian's cron makes ``\\`` one backslash as well, cronie does not.
-    """
+    r"""Return `command` with ``%`` for ``\%``. Debian's cron, unlike cronie, also unescapes ``\\``."""
     return re.sub(r"\\(.)", lambda pair: "%" if pair[1] == "%" else pair[0], command, flags=re.DOTALL)
 
 
 def read_variable(text: str) -> tuple[str, str] | None:
-    """Return (name, value) if cron takes `text`, without leading blanks, for a setting; else None."""
+    """Return (name, value) if cron reads `text`, without leading blanks, as a variable; else None."""
     name, position = _read_part(text, 0, "=" + _SPACE)
     if name is None:
         return None
@@ -179,7 +176,7 @@ def read_variable(text: str) -> tuple[str, str] | None:
 
 
 def _read_part(text: str, position: int, ends: str) -> tuple[str | None, int]:
-    """Read a quoted text, or one up to a character of `ends`; return None for what has no end."""
+    """Read a quoted text, or one up to a character of `ends`; return None if it is not closed."""
     if text[position] in "\"'":
         end = text.find(text[position], position + 1)
         part = text[position + 1 : end]
@@ -243,7 +240,7 @@ def _read_job(line: str, number: int, system: bool, variables: Mapping[str, str]
 
 
 def _read_schedule(line: str, start: int, dialect: Dialect) -> tuple[Schedule, int]:
-    """Return the schedule at `start` of `line`, and where what follows begins; raises ValueError with a reason."""
+    """Return the schedule at `start` of `line` and the position after it; raises ValueError with a reason."""
     shortcut = (_EVERY if line.startswith("@every", start) and dialect.name == "kubernetes" else _WORD).match(
         line, start
     )

@@ -1,4 +1,4 @@
-"""Jobs that each machine does for itself: wrapped, they would stop on all machines but one."""
+"""Recognise jobs that each machine does for itself: wrapped, they would run on one machine only."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from .calls import OWN_COMMANDS
 from .invocations import Reading, has_random
 from .shell import word_set
 
-# What a job is about, and patterns of the commands that are about it, one a line. A pattern stands for the program
-# without its directory, a blank, and the arguments with a blank between; it must match from the start up to a blank or
-# the end; OWN is a path of `_OWN`. To know one job more, add a line.
+# Patterns of commands, one a line, by what they concern. A pattern matches the program without its directory and the
+# arguments, separated by blanks, from the start to a blank or the end; OWN is a path of `_OWN`.
 _ABOUT = {
     "this machine's own hourly, daily, weekly or monthly jobs": r"""
         run-parts .*/etc/(periodic|cron\.)\S*
@@ -86,20 +85,20 @@ _ABOUT = {
         cronlock ({"|".join(sorted(OWN_COMMANDS - {"run"}))})
     """,
 }
-# Where a machine has what is its own.
+# Directories with a machine's own files.
 _OWN = r"(/|(/etc|/home|/root|/boot|/usr/local|/var/log|/var/spool|/var/lib|/var/mail|/dev)(/\S*)?)"
 _PATTERNS = [
     (about, re.compile(rf"(?:{'|'.join(patterns.split(chr(10) + ' ' * 8))})(?= |$)".replace("OWN", _OWN)))
     for about, patterns in ((about, patterns.strip()) for about, patterns in _ABOUT.items())
 ]
 _ELSEWHERE = word_set("ssh kubectl")
-# The word after one of these is no operand.
+# Options whose value is not an operand.
 _TAKES_FILE = re.compile(r"--\S*(?:file|from|config|conf|repo(?:sitory)?$|key|exclude)\S*|-[cefiorX]")
 _LOOKING = re.compile(r"(?:pgrep|pidof|systemctl .*is-active|service .*status|\S* .*is-running)(?= |$)")
 
 
 def reason(reading: Reading) -> str | None:
-    """Return why each machine should go on doing what the line does, or None."""
+    """Return why each machine should run the line, or None."""
     found = about(reading)
     if found is not None:
         return found
@@ -113,9 +112,9 @@ def reason(reading: Reading) -> str | None:
 
 
 def about(reading: Reading) -> str | None:
-    """Return which command of the line is about one machine, and what of it."""
+    """Return what a command of the line concerns on each machine, with its name; or None."""
     for invocation in reading.invocations:
-        # What only prepares or follows is not what the line is there for.
+        # Commands that only prepare or report do not count.
         if (invocation is reading.main or invocation.is_job) and not any(
             each.name.split()[0] in _ELSEWHERE for each in invocation.launchers
         ):

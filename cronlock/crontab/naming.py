@@ -1,4 +1,4 @@
-"""Keys made from what a line is there for: readable, and the same on every machine and after every release."""
+"""Derive keys from commands: readable, and stable across machines and releases."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST = 40
 _DIGITS = 6
 _SCRIPT_ENDINGS = re.compile(r"\.(sh|bash|zsh|ksh|py|pl|rb|php|phar|js|mjs|ts|jar|war|lua|tcl|R|exe|bin|run)$")
 _VERSION = re.compile(r"[-_]?[0-9]+(?:\.[0-9]+)*$")
-# Directories that hold programs of all kinds, and so say nothing about one.
+# Directories for programs of all kinds, which say nothing about one.
 _GENERAL = word_set(
     """
     ~ .. . bin sbin usr local opt srv var etc lib lib64 libexec share src www html htdocs public public_html web home
@@ -28,12 +28,12 @@ _GENERAL = word_set(
 )
 _FETCHING = word_set("curl wget fetch http https lynx links w3m GET HEAD POST")
 _MYSQLS = re.compile(r"(?:mysql|maria)")
-#: Their short options whose value is a password.
+#: Programs and their short option for a password.
 _SECRETS = {"redis-cli": "-a", "zip": "-P", "openssl": "-k", "lftp": "-u", "smbclient": "-U", "sqlcmd": "-P"}
 _SECRETS.update({"ldapsearch": "-w", "mongodump": "-p", "mongo": "-p", "mongosh": "-p", "ipmitool": "-P"})
 _LOUDNESS = re.compile(r"-[qv]+|--(?:quiet|silent|verbose|no-interaction|no-ansi|no-progress)")
 _URL = re.compile(r"(?i)[a-z][a-z0-9+]*://(?:[^/@\s]*@)?([^/:?#\s]*)(?::[0-9]+)?([^?#\s]*)(?:\?([^#\s]*))?")
-# What tells the copies of a pod or a container from each other.
+# The suffix of a replica of a pod or container.
 _COPY = re.compile(r"(?:-[0-9a-f]{8,10})?-(?=[a-z]*[0-9])[0-9a-z]{5}$|[-_][0-9]+$")
 _OPTION = re.compile(r"(-{0,2}[A-Za-z][\w.-]*)=(.*)", re.DOTALL)
 
@@ -43,14 +43,14 @@ class Name:
     """The key of a job."""
 
     key: str
-    #: What stands against it, for people, as long as it is the key; or None.
+    #: A remark as long as the key is in use, or None.
     problem: str | None = None
-    #: What to know when it is chosen, or None.
+    #: A remark when the key is chosen, or None.
     hint: str | None = None
 
     @property
     def remarks(self) -> list[str]:
-        """Return what there is to say when it is given to a line."""
+        """Return the remark for a line that gets this key, if any."""
         return [self.problem or self.hint or ""] if self.problem or self.hint else []
 
 
@@ -58,21 +58,21 @@ class Name:
 class _Described:
     job: Job
     name: str
-    #: Whether a word of it says what it is.
+    #: Whether a word says what the job is.
     is_known: bool
-    #: All that tells it from others and stays; and with what does not.
+    #: What distinguishes the job from others: only its stable part; and all of it.
     identity: str
     content: str
     is_wrapped: bool
-    #: The machine that it names, which is not in its name; or empty.
+    #: A host in its arguments, which the name omits; or empty.
     host: str
 
 
 def derive(crontab: Crontab, prefix: str, programs: frozenset[str], taken: set[str]) -> dict[int, Name]:
-    """Return the keys of the jobs that no comment names, by the numbers of their lines.
+    """Return the keys of the jobs without one in a comment, by line number.
 
-    `taken` are the keys that the file has already. Neither the order of the lines nor what is in `taken`
-    besides matters to a job whose name no other job of the file has.
+    `taken` are the keys in the file. A job whose name is unique in the file depends on neither the order of lines nor
+    `taken`.
     """
     groups: dict[str, list[_Described]] = defaultdict(list)
     for job in crontab.jobs:
@@ -95,7 +95,7 @@ def derive(crontab: Crontab, prefix: str, programs: frozenset[str], taken: set[s
 
 
 def _ending(each: _Described, group: list[_Described]) -> tuple[str, str | None]:
-    """Return what tells a job from the others of its name, and what stands against its key."""
+    """Return the suffix that distinguishes a job from others of its name, and the problem of its key, if any."""
     problem = None if each.is_known else _UNKNOWN
     if len(group) == 1 and each.is_known:
         return "", None
@@ -133,22 +133,22 @@ def _free(key: str, taken: set[str]) -> str:
 
 
 def slug(text: str) -> str:
-    """Return `text` in small letters and digits, everything else as single hyphens."""
+    """Return `text` in lower case, with each run of other characters as one hyphen."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower().encode("ascii", "replace").decode()).strip("-")
 
 
 def _join(prefix: str, name: str) -> str:
-    # A file named after its job; no key of another file has neither another prefix nor none.
+    # A file named after its job needs no prefix: keys of other files have another one.
     return name if prefix in ("", name) else f"{prefix}.{name}"
 
 
 def _describe(job: Job, prefix: str, programs: frozenset[str]) -> _Described:
-    """Return the program and its arguments in a few words; what is cut off leaves a digest of what stays of it."""
+    """Describe a job by its program and arguments; a long name ends in a digest."""
     reading, is_wrapped = reading_of(job, programs)
     main = reading.main
     directory, words = _name_words(main) if main is not None else ([], [])
     said = slug(" ".join(words))
-    # `:` and the like have no letters; what has lost its letters is another matter.
+    # Punctuation such as `:` never had letters; a name may also have lost them.
     is_known = stable.says_something(said) or (
         not said and all(invocation.is_punctuation for invocation in reading.invocations)
     )
@@ -166,7 +166,7 @@ def _describe(job: Job, prefix: str, programs: frozenset[str]) -> _Described:
 
 
 def reading_of(job: Job, programs: frozenset[str]) -> tuple[Reading, bool]:
-    """Return what `job` does, and whether ``cronlock run`` does it already, which then is looked through."""
+    """Return the commands of `job`, inside ``cronlock run`` if it is wrapped, and whether it is."""
     text = job.text
     found = calls.find(text, programs)
     if found:
@@ -196,7 +196,7 @@ def _program(name: str) -> str:
 
 
 def _context(invocation: Invocation) -> list[str]:
-    """Return the container or the host where it runs."""
+    """Return the container or host where it runs."""
     found = []
     for launcher in invocation.launchers:
         for operand in launcher.operands if launcher.names_context else []:
@@ -212,7 +212,7 @@ def _context(invocation: Invocation) -> list[str]:
 
 
 def _directory(program: str, directory: str) -> str:
-    """Return the directory that tells programs of one name from each other, as those of several applications."""
+    """Return the directory that distinguishes programs of the same name, such as those of several applications."""
     path = posixpath.join(directory, posixpath.dirname(program))
     if "$" in path or "`" in path or stable.is_temporary(path):
         return ""
@@ -248,7 +248,7 @@ def _arguments(words: list[Word], program: str) -> list[str]:
 
 
 def _argument(value: str) -> str:
-    """Return the part of a path that says something, or another word without what passes."""
+    """Return the last stable part of a path, or the stable part of another word."""
     if _URL.match(value):
         return " ".join(_url_words(value))
     if stable.is_log(value) and "/" in value:
@@ -261,7 +261,7 @@ def _argument(value: str) -> str:
 
 
 def _url_words(text: str) -> list[str]:
-    """Return what says something in the URL `text`: its site, its path, its parameters without secrets."""
+    """Return the words of the URL `text`: site, path, and parameters without secrets."""
     match = _URL.match(text)
     if match is None:
         return []
@@ -274,7 +274,7 @@ def _url_words(text: str) -> list[str]:
 
 
 def _content(reading: Reading, job: Job, part: Callable[[str], str]) -> str:
-    """Return all that tells `job` from others in what it does, each word as `part` gives it."""
+    """Return all that distinguishes the commands of `job`, each word mapped by `part`."""
     parts = [job.user or "", part(job.stdin)]
     for invocation in reading.invocations:
         if invocation.program in ("cd", "pushd"):

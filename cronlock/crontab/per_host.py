@@ -1,4 +1,4 @@
-"""What in a line is not the same on every machine: keys that guard nothing, sleeps that spread a tick."""
+"""Parts of a line that differ between machines: keys that guard nothing, and random sleeps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 
 from .shell import Command
 
-# Within a substitution; elsewhere they are words like others.
+# Only within a substitution; elsewhere they are ordinary words.
 _CALLED = r"(?:\$\(|`)[^)`]*"
 _IN_KEYS = (
     (rf"{_CALLED}\b(hostname\b|uname\s+-n|machine-id)|\$\{{?HOST(NAME)?\b", "the host's name"),
@@ -31,20 +31,20 @@ _LARGEST_RANDOM = 32767.0
 
 
 def in_key(key: str, host: str | None = None) -> str | None:
-    """Return what in `key`, as it is written, differs between machines or ticks, in words; or None."""
+    """Return the part of `key`, as written, that differs between machines or ticks, for messages; or None."""
     for pattern, words in _IN_KEYS:
         if re.search(pattern, key):
             return words
     own = host if host is not None else socket.gethostname()
     for name in {own, own.partition(".")[0]}:
-        # A host called `billing` may well run billing; one with a number is one of several.
+        # A host called `billing` may run billing; a host with a number is one of several.
         if any(map(str.isdigit, name)) and re.search(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", key):
             return "the host's name"
     return None
 
 
 def random_sleep(command: Command) -> float | None:
-    """Return for how many seconds at most `command` sleeps a random time, inf if that cannot be seen; or None."""
+    """Return the longest random sleep of `command` in seconds, inf if unknown; None if it does not sleep randomly."""
     text = command.text
     is_sleep = command.program == "sleep" and any(word.expands for word in command.arguments[1:])
     if not is_sleep and not (command.program in _SLEEPERS and _INTERPRETED.search(text)):

@@ -1,7 +1,6 @@
-"""When a line fires, and how close to each other its ticks come.
+"""Schedules, and the shortest time between two ticks.
 
-cronsim reads and counts, since it does so after Debian's cron: both day fields given means either,
-``*/2`` counts as a star.
+cronsim follows Debian's cron: if both day fields are given, either one matches; ``*/2`` counts as a star.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ SHORTCUTS = {
     _REBOOT: _REBOOT,
 }
 _EVERY = re.compile(r"@every[ \t]+([0-9.hms]+)")
-# Counted from the end of the run before, so from another time on each machine.
+# Counted from the end of the previous run, so different on each machine.
 _INTERVAL = re.compile(r"@([0-9]+|every_second)")
 _FIRST = datetime(2000, 1, 1)
 _DAY = 86400
@@ -39,25 +38,25 @@ _DAY = 86400
 class Schedule:
     """When a line fires."""
 
-    #: As it is written, with single blanks; five fields for such as ``@daily``; or ``@reboot``.
+    #: As written, with single blanks; five fields for shortcuts such as ``@daily``; or ``@reboot``.
     text: str
-    #: The same as five fields of Debian's cron, where it is not `text`.
+    #: The equivalent five fields of Debian's cron, if different.
     plain: str = ""
     #: Whether each machine picks its own random time.
     random: bool = False
-    #: The time between ticks of ``@every``, in seconds.
+    #: The period of ``@every``, in seconds.
     period: float | None = None
     #: The field of seconds.
     seconds: str = "0"
 
     @property
     def reboot(self) -> bool:
-        """Whether it fires when the machine starts."""
+        """Whether it fires when the machine boots."""
         return self.text == _REBOOT
 
     @property
     def gap(self) -> float | None:
-        """Return the seconds between the two of its ticks that are closest; None if there are no two."""
+        """Return the shortest time between two ticks in seconds; None if it fires at most once."""
         if self.reboot or self.random or self.period is not None:
             return self.period
         gap = smallest_gap(self.plain or self.text)
@@ -65,7 +64,7 @@ class Schedule:
 
 
 def read(text: str, dialect: Dialect = CRON) -> Schedule:
-    """Return the schedule `text`: five fields, or such as ``@daily``. Raises ValueError with a reason."""
+    """Return the schedule `text`: time fields or a shortcut. Raises ValueError with a reason."""
     if text.startswith("@"):
         return _read_shortcut(text, dialect)
     fields = text.split()
@@ -104,10 +103,7 @@ def _gap_with_seconds(seconds: str, gap: float | None) -> float | None:
 
 @lru_cache(maxsize=4096)
 def smallest_gap(text: str) -> float | None:
-    """Return the seconds between the two ticks of five fields that are closest; None if there are no two.
-
-    Clocks that are set forward or back for daylight saving are not looked at.
-    """
+    """Return the shortest time between two ticks of five fields in seconds, without daylight saving; or None."""
     minute, hour, *days = text.split()
     times = _times(minute, hour)
     within_day = min((later - earlier for earlier, later in zip(times, times[1:])), default=None)
@@ -134,7 +130,7 @@ def _times(minute: str, hour: str) -> list[int]:
 
 @lru_cache(maxsize=4096)
 def _smallest_day_gap(day: str, month: str, weekday: str) -> int | None:
-    """Return the days between the two days that are closest; None if there are no two."""
+    """Return the smallest number of days between two ticks; None if it fires at most once."""
     smallest: int | None = None
     last: date | None = None
     end = _FIRST.replace(year=_FIRST.year + _years(day, weekday))
@@ -151,10 +147,10 @@ def _smallest_day_gap(day: str, month: str, weekday: str) -> int | None:
 
 
 def _years(day: str, weekday: str) -> int:
-    """Return how many years show all that there is to see of the days."""
+    """Return how many years cover every distance between two days."""
     if weekday == "*":
         return 9  # With three 29ths of February.
-    # Any month has each day of the week four times; dates fall on the same ones again after 28 years.
+    # Each month has each weekday four times; weekdays of dates repeat after 28 years.
     return 1 if day == "*" else 29
 
 
@@ -169,4 +165,4 @@ def _ticks(expression: str) -> Iterator[datetime]:
     try:
         yield from CronSim(expression, _FIRST - timedelta(seconds=1))
     except CronSimError:
-        return  # Such as the 31st of February, a way to switch a line off.
+        return  # Such as the 31st of February, which disables a line.

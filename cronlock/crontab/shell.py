@@ -1,7 +1,6 @@
-"""The language of sh, as far as it takes to see which commands a text holds and where words end.
+"""A parser for enough of sh to find commands and the ends of words.
 
-Nothing is expanded. What cannot be read (a quote without an end) is no error here: the shell will
-say so, as it does now.
+It expands nothing. Syntax errors such as an unterminated quote are not reported here: the shell will.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ def word_set(text: str) -> frozenset[str]:
 
 #: Shells whose quoting is that of sh.
 POSIX_SHELLS = word_set("ash bash dash ksh ksh93 lksh mksh posh rbash sh yash zsh")
-#: What bash, dash, ksh or zsh have built in or reserved, and a program of the same name might do otherwise.
+#: Builtins and reserved words of bash, dash, ksh and zsh, which may differ from programs of the same name.
 BUILTINS = word_set(
     """
     ! . : [ [[ ]] { } alias autoload bg bind break builtin caller case cd chdir command compgen complete compopt
@@ -30,11 +29,11 @@ BUILTINS = word_set(
     umask unalias unlimit unset until wait whence where which while
     """
 )
-#: What begins or ends a compound command; the command itself comes after.
+#: They begin or end a compound command.
 _RESERVED = word_set("! { } do done elif else esac fi if then time until while")
 _PLAIN_WORD = re.compile(r"""(?:[A-Za-z0-9_./:,+@%=\x80-\U0010ffff-]|'[^']*'|"[^"$`\\!]*")+""")
 _PLAIN_PROGRAM = re.compile(r"[A-Za-z0-9_./:,+@%-]+")
-#: What stands before a command and sets a variable for it.
+#: A variable in front of a command.
 ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\+?=")
 _OPERATORS = ("&>>", "<<<", "<<-", "&&", "||", ";;", "|&", "&>", ">>", "<<", ">&", "<&", "<>", ">|", *";&|()<>\n")
 _REDIRECTIONS = frozenset(("&>>", "<<<", "<<-", "&>", ">>", "<<", ">&", "<&", "<>", ">|", "<", ">"))
@@ -45,11 +44,11 @@ _CLOSING = {"$(": ")", "${": "}", "`": "`"}
 class Word:
     """A word of a command."""
 
-    #: As it is written.
+    #: As written.
     text: str = ""
-    #: Without its quotes; what the shell would expand stands as written.
+    #: Without quotes; expansions as written.
     value: str = ""
-    #: Whether it holds a variable or a substitution.
+    #: Whether it contains a variable or a substitution.
     expands: bool = False
     #: The texts of its command substitutions.
     inner: list[str] = field(default_factory=list)
@@ -59,7 +58,7 @@ class Word:
 class Command:
     """A simple command, with the operators around it."""
 
-    #: The operator in front of it, and the one that ends it; empty where there is none.
+    #: The operators before and after it; may be empty.
     before: str = ""
     after: str = ""
     words: list[Word] = field(default_factory=list)
@@ -68,13 +67,13 @@ class Command:
 
     @property
     def program(self) -> str:
-        """Return the name of what it runs, without directories; empty if nothing is run."""
+        """Return the program's name without directories; empty if there is none."""
         words = self.arguments
         return posixpath.basename(words[0].value) if words else ""
 
     @property
     def arguments(self) -> list[Word]:
-        """Return its words from the program on, without what comes before: assignments, reserved words."""
+        """Return its words from the program on, without assignments and reserved words."""
         for index, word in enumerate(self.words):
             if word.text not in _RESERVED and not ASSIGNMENT.match(word.text):
                 return self.words[index:]
@@ -82,34 +81,32 @@ class Command:
 
     @property
     def text(self) -> str:
-        """Return its words as they are written."""
+        """Return its words as written."""
         return " ".join(word.text for word in self.words)
 
 
 def quote(text: str) -> str:
     r"""Return `text` as one word for sh, always in single quotes.
 
-    The result goes through cron, which knows backslashes and ``%``: since each ``'`` becomes
-    ``'\''`` and all else stays, cron makes of the quoted text what it makes of the text itself.
+    cron, which interprets backslashes and ``%``, treats the result as it treats `text`: only ``'`` changes.
     """
     return "'" + text.replace("'", "'\\''") + "'"
 
 
 def quote_if_needed(text: str) -> str:
-    """Return `text` as one word for sh, in quotes only where it must be."""
+    """Return `text` as one word for sh, quoted only if needed."""
     return text if is_plain(text) else quote(text)
 
 
 def is_plain(text: str) -> bool:
-    """Return whether `text` is one word for sh as it is."""
+    """Return whether `text` is one word for sh without quotes."""
     return re.fullmatch(r"[A-Za-z0-9_./:,+@=-]+", text) is not None
 
 
 def plain_words(text: str) -> list[str] | None:
-    """Return the words of `text` if it is one command of plain and quoted words, else None.
+    """Return the words of `text` if it is one command of plain and quoted words and not a builtin, else None.
 
-    Such words mean the same wherever they stand in a line. A command that the shell has built in is
-    none of these.
+    Such words mean the same anywhere in a line.
     """
     words, position = [], 0
     text = text.strip(" \t")
@@ -139,9 +136,9 @@ def ends_inside(text: str) -> bool:
 
 
 def commands(text: str) -> list[Command]:
-    """Return the simple commands of `text` in order, those in parentheses and braces included.
+    """Return the simple commands of `text` in order, including those in parentheses and braces.
 
-    None of a text with hundreds of substitutions inside of each other.
+    Empty if hundreds of substitutions are nested.
     """
     try:
         return _read_commands(text)
@@ -172,7 +169,7 @@ def _read_commands(text: str) -> list[Command]:
 
 
 def _tokens(text: str) -> Iterator[tuple[Word | str, bool]]:
-    """Yield each word and operator, and whether it follows the one before without a blank."""
+    """Yield each word or operator, and whether no blank precedes it."""
     position, is_glued = 0, False
     while position < len(text):
         character = text[position]
@@ -184,7 +181,7 @@ def _tokens(text: str) -> Iterator[tuple[Word | str, bool]]:
             operator = next(each for each in _OPERATORS if text.startswith(each, position))
             position += len(operator)
             yield operator, is_glued
-            # A comment may follow an operator at once, and a number belongs to words only.
+            # A comment may follow an operator directly; only a word can have the number of a redirection.
             is_glued = False
         else:
             word, position = _read_word(text, position)
@@ -216,7 +213,7 @@ def _read_word(text: str, start: int) -> tuple[Word, int]:
 
 
 def _read_double(word: Word, text: str, position: int) -> int:
-    """Read on after a double quote; return the position after its end."""
+    """Read the text after a double quote; return the position after its end."""
     while position < len(text) and text[position] != '"':
         character = text[position]
         if character == "\\" and text[position + 1 : position + 2] in tuple('$`"\\\n'):
@@ -231,7 +228,7 @@ def _read_double(word: Word, text: str, position: int) -> int:
 
 
 def _read_expansion(word: Word, text: str, start: int) -> int:
-    """Read what begins with ``$`` or a backquote; return the position after it."""
+    """Read an expansion that begins with ``$`` or a backquote; return the position after it."""
     opening = "`" if text[start] == "`" else text[start : start + 2]
     if opening in _CLOSING:
         inside = start + len(opening)
@@ -242,13 +239,13 @@ def _read_expansion(word: Word, text: str, start: int) -> int:
     else:
         end = start + 1
     word.value += text[start:end]
-    # `$'...'` and `$"..."` are quotes; `$` before anything but a name stands for itself, at no harm.
+    # `$'...'` and `$"..."` are quotes, and `$` without a name is literal: treating them as expansions does no harm.
     word.expands = True
     return min(end, len(text))
 
 
 def _find_closing(text: str, closing: str, position: int) -> int:
-    """Return where what was opened before `position` ends, quotes and what is nested passed over."""
+    """Return the position of `closing`, skipping quotes and nested expansions."""
     while position < len(text) and text[position] != closing:
         character = text[position]
         if character == "\\":

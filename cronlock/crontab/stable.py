@@ -1,4 +1,4 @@
-"""What of a word stays when a release, a day or a machine changes."""
+"""Remove from words what changes with a release, a day or a machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from .shell import word_set
 
-# Of a version no more than this stays: nothing. Order matters: what is longer comes first.
+# Order matters: longer forms come first.
 _PASSING = re.compile(
     r"""
     \b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b                     # a UUID
@@ -24,27 +24,27 @@ _PASSING = re.compile(
     """,
     re.VERBOSE,
 )
-# A name of a machine: in a domain and with a number, or such as EC2 and most people give.
+# A host name: with a domain and a number, or a common form such as EC2's.
 _HOST = re.compile(
     r"(?:[a-z][a-z-]*-?[0-9]+[a-z]?(?:\.[a-z0-9-]+){2,}|ip(?:-[0-9]+){4}(?:\.[a-z0-9.-]+)?|i-[0-9a-f]{8,}"
     r"|(?:host|node|server|srv|vm|web)-?[0-9]{1,3})",
     re.IGNORECASE,
 )
-# What comes after one of these is a release, and one of the others stands for it.
+# The next part of the path is a release; an alias stands for one.
 _HOLD_RELEASES = word_set("builds deployments deploys releases revisions versions")
 _ALIASES = word_set("blue current green latest live previous")
 _COLOUR = re.compile(r"[-_.](?:blue|green|current|latest)$")
 _TEMPORARY = re.compile(r"/(?:tmp|var/tmp|dev/shm|run/user|var/run|run|proc)(?:/|$)")
 _LOG = re.compile(r"^/var/log(?:/|$)|\.(?:log|err|out)(?:\.[0-9]+)?$|/logs?/[^/]*$")
 _HOME = re.compile(r"^(?:/home/[^/]+|/root|~[^/]*|\$HOME|\$\{HOME\})(?=/|$)")
-#: Their value is of this release, or of this machine.
+#: Their value belongs to a release or a machine.
 _PASSING_OPTIONS = re.compile(
     r"-{0,2}(?:release|build|revision|rev|commit|sha|git[-_]sha|version|image[-_]tag|deploy(?:ment)?[-_]id|host(?:name)?"
     r"|node|node[-_]name|server[-_]name|machine|instance(?:[-_]id)?|run[-_]id|request[-_]id|timestamp|pid-?file"
     r"|lock-?file|log-?file|log)",
     re.IGNORECASE,
 )
-#: Their value is nobody's business.
+#: Names whose value is a secret.
 _SECRET = re.compile(
     r"passw|passphrase|pwd|secret|token|credential|auth(?:$|[^a-z])|(?:^|[^a-z])pass(?:$|[^a-z])"
     r"|(?:(?:api|access|private|cron|auth)[-_]?|^-*)key$",
@@ -55,7 +55,7 @@ _LETTERS = re.compile(r"[A-Za-z]")
 
 
 def word(text: str) -> str:
-    """Return `text`, a word of a command or a part of a path, without what passes; empty if nothing else is in it."""
+    """Return the stable part of `text`, a word of a command or a part of a path; may be empty."""
     if _HOST.fullmatch(text):
         return ""
     kept = _PASSING.sub("", text)
@@ -63,7 +63,7 @@ def word(text: str) -> str:
 
 
 def path(text: str) -> str:
-    """Return the path `text` without the parts that pass, whose place ``releases/1101`` and ``current`` both leave."""
+    """Return the stable part of the path `text`: the same for ``releases/1101`` and ``current``."""
     parts: list[str] = []
     names = _HOME.sub("~", text).split("/")
     is_release = False
@@ -80,7 +80,7 @@ def path(text: str) -> str:
 
 
 def is_temporary(text: str) -> bool:
-    """Return whether the path `text` lies where files do not stay."""
+    """Return whether the path `text` is in a temporary directory."""
     return _TEMPORARY.match(text) is not None
 
 
@@ -90,7 +90,7 @@ def is_log(text: str) -> bool:
 
 
 def is_host(text: str) -> bool:
-    """Return whether `text` is the name of a machine."""
+    """Return whether `text` is a host name."""
     return _HOST.fullmatch(text) is not None
 
 
@@ -100,22 +100,22 @@ def is_passing_option(name: str) -> bool:
 
 
 def is_secret(name: str) -> bool:
-    """Return whether an option, variable or parameter called `name` has a secret for its value."""
+    """Return whether the value of an option, variable or parameter called `name` is a secret."""
     return _SECRET.search(name) is not None
 
 
 def is_secret_value(text: str) -> bool:
-    """Return whether `text` is a header or the like that holds a secret."""
+    """Return whether `text` is a header or the like with a secret."""
     return _SECRET_VALUE.match(text) is not None
 
 
 def any_value(text: str) -> str:
-    """Return the word or path `text` without what passes."""
+    """Return the stable part of the word or path `text`."""
     if is_temporary(text):
         return ""
     return path(text) if "/" in text else word(text)
 
 
 def says_something(text: str) -> bool:
-    """Return whether `text` has a letter by which people would know it."""
+    """Return whether `text` has a letter."""
     return _LETTERS.search(text) is not None

@@ -1,4 +1,4 @@
-"""Whether the lines of a crontab have a user's name before the command, judged by all of them."""
+"""Decide from all lines of a crontab whether they have a user name before the command."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .lines import Crontab, CrontabError, Job, parse
 from .shell import BUILTINS, POSIX_SHELLS, word_set
 
 _NAME = re.compile(r"[a-z_][a-z0-9_.-]*\$?(:[a-z_][a-z0-9_-]*)?")
-# Users of distributions, images and services that no program is called after.
+# Users of distributions, images and services whose name no program has.
 _USERS = word_set(
     "root daemon nobody www-data www ubuntu debian ec2-user centos fedora rocky vagrant pi apache nginx httpd "
     "postgres tomcat jenkins gitlab-runner zabbix nagios icinga munin prometheus grafana elasticsearch rabbitmq _apt"
 )
-# Users that exist on most machines, and programs, or names that people give to scripts.
+# Names of both users and programs or scripts.
 _BOTH = word_set("backup bin games git list lp mail man mysql news proxy redis sync sys uucp deploy app admin")
 _PROGRAMS = (
     POSIX_SHELLS
@@ -32,13 +32,13 @@ _COMMAND = re.compile(r"/(.*/)?(s?bin|libexec)/.+|[/~].*\.(sh|bash|py|pl|rb|php)
 
 _TAKEN = "read as a system crontab, with a user's name before each command ({}); if wrong, give --user"
 _NOT_TAKEN = "read as a user's crontab; if line {} begins with a user's name, {!r}, give --system"
-# Whether a line has a user's name.
+# How certain it is that a line has a user name.
 _CERTAIN, _LIKELY, _UNCLEAR, _NONE = "certainly", "likely", "unclear", "no"
 
 
 @dataclass
 class Machine:
-    """What is asked of the machine besides."""
+    """Lookups on this machine."""
 
     is_user: Callable[[str], bool]
     is_program: Callable[[str], bool]
@@ -56,9 +56,9 @@ HERE = Machine(_is_user, lambda name: shutil.which(name, path="/usr/bin:/bin:/us
 
 
 def read(text: str, name: str, dialect: Dialect, here: Machine = HERE) -> tuple[Crontab, str | None]:
-    """Return the crontab in `text`, read in the form that its lines have, and what there is to say about that.
+    """Return the crontab in `text`, parsed with or without users, and a note about the choice, if any.
 
-    Raises CrontabError if some lines have a user for certain, and others for certain none.
+    Raises CrontabError if some lines certainly have a user and others certainly have none.
     """
     plain = parse(text, name, system=False, dialect=dialect)
     seen: dict[str, list[Job]] = {}
@@ -81,7 +81,7 @@ def read(text: str, name: str, dialect: Dialect, here: Machine = HERE) -> tuple[
 
 
 def _has_user(command: str, here: Machine) -> str:
-    """Return whether `command` begins with a user's name."""
+    """Return how certain it is that `command` begins with a user name."""
     words = command.split(None, 2)
     if len(words) < 2 or not _NAME.fullmatch(words[0]):
         return _NONE

@@ -1,4 +1,4 @@
-"""Putting ``cronlock run`` before the commands of a crontab."""
+"""``wrap``: put ``cronlock run`` in front of the commands of a crontab."""
 
 from __future__ import annotations
 
@@ -13,42 +13,41 @@ from . import calls, exclusions, findings, guards, naming, per_host
 from .lines import Crontab, Job, Remark
 from .shell import POSIX_SHELLS, plain_words, quote, quote_if_needed
 
-#: The most that is given as --every. Half of it, half an hour, is more than clocks ever differ by; a
-#: longer hold would only be in the way of whoever runs the job again by hand.
+#: The longest --every. Half of it exceeds any difference of clocks; a longer hold would only hinder runs by hand.
 LONGEST_PERIOD = 3600.0
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+-]+")
-# zsh reads a file at its start that may define functions; these make others do so.
+# They make a shell read a file at its start, as zsh always does, which may define functions.
 _START_FILES = ("BASH_ENV", "ENV")
 
 
-#: The keys of the jobs without a comment that gives one, by their lines' numbers.
+#: The derived keys of jobs without one in a comment, by line number.
 Names = Mapping[int, naming.Name]
 
 
 @dataclass
 class Options:
-    """How to wrap."""
+    """Options of ``wrap``."""
 
-    #: What the keys begin with.
+    #: The beginning of keys.
     prefix: str = ""
-    #: How the lines call cronlock: plain words.
+    #: The plain words that call cronlock.
     program: str = "cronlock"
-    #: As the user wrote it; None leaves it to the program.
+    #: --ttl as written; None: none.
     ttl: str | None = None
-    #: The most to give as --every, in seconds.
+    #: The longest --every, in seconds.
     period: float = LONGEST_PERIOD
-    #: Whether cronlock takes the place of flock and the like, instead of standing around it.
+    #: Whether cronlock replaces flock and similar locks.
     replaces: bool = False
 
     @property
     def programs(self) -> frozenset[str]:
-        """Return the names that cronlock goes by."""
+        """Return the names of the cronlock program."""
         return frozenset(("cronlock", "cronlock.pyz", posixpath.basename(self.program.split()[-1])))
 
 
 @dataclass
 class Wrapped:
-    """What became of a crontab, which of its jobs were wrapped, and what there is to say about some lines."""
+    """A wrapped crontab, the jobs that were wrapped, and remarks."""
 
     text: str
     jobs: list[Job]
@@ -56,7 +55,7 @@ class Wrapped:
 
 
 def wrap(crontab: Crontab, options: Options) -> Wrapped:
-    """Return the crontab with its jobs wrapped; those that are already, or cannot be, are left as they are."""
+    """Return the crontab with its jobs wrapped, except those that are wrapped already or cannot be."""
     lines, done = list(crontab.lines), []
     remarks = findings.of_crontab(crontab)
     names = naming.derive(crontab, options.prefix, options.programs, keys_given(crontab, options))
@@ -86,7 +85,7 @@ def why_left(crontab: Crontab, job: Job, names: Names, options: Options) -> str 
 
 
 def guarded(crontab: Crontab, job: Job, names: Names, options: Options) -> list[str]:
-    """Return what to know of the key that a job gets, and of the guards that it has already."""
+    """Return remarks on the key of a job and on the guards that it has."""
     reading = naming.reading_of(job, options.programs)[0]
     if job.key is not None:
         return []
@@ -99,13 +98,13 @@ def guarded(crontab: Crontab, job: Job, names: Names, options: Options) -> list[
 
 
 def _convert(crontab: Crontab, job: Job, names: Names, options: Options) -> str | None:
-    """Return the command with cronlock in the place of the lock that it has, or None if it has none to be replaced."""
+    """Return the command with its lock replaced by cronlock, or None without a replaceable lock."""
     found = guards.replace(job, naming.reading_of(job, options.programs)[0])
     if found is None:
         return None
     others = [naming.reading_of(other, options.programs)[0] for other in crontab.jobs if other is not job]
     if found.path and any(guards.path_of(other) == found.path for other in others):
-        return None  # It keeps two jobs from running at once.
+        return None  # The lock excludes two jobs from each other.
     without = replace(job, command=found.command)
     key = _key(job, names)
     if job.key is None and found.key and key_problem(replace(job, key=found.key)) is None:
@@ -135,7 +134,7 @@ def _cannot_wrap(job: Job, key: str, options: Options) -> str | None:
 
 
 def key_problem(job: Job) -> str | None:
-    """Return why the comment above `job`, if it gives a key, gives none that can be one; else None."""
+    """Return why the key in the comment above `job` is invalid, or None."""
     if job.key is None:
         return None
     try:
@@ -158,7 +157,7 @@ def compact(seconds: float) -> str:
 
 
 def keys_given(crontab: Crontab, options: Options) -> set[str]:
-    """Return the keys that the file has already, in comments and in wrapped lines."""
+    """Return the keys in comments and in wrapped lines of the file."""
     taken = {job.key for job in crontab.jobs if job.key is not None}
     for job in crontab.jobs:
         taken.update(str(call.options.get("key", "")) for call in calls.find(job.text, options.programs))
@@ -166,15 +165,15 @@ def keys_given(crontab: Crontab, options: Options) -> set[str]:
 
 
 def _inner(job: Job) -> str | None:
-    """Return the words of the command, if they may stay as they are; else None."""
-    # A zsh sources ~/.zshenv, so that even a plain name may be a function.
+    """Return the command if its words need no shell, else None."""
+    # zsh sources ~/.zshenv, so even a plain name may be a function.
     if posixpath.basename(job.shell) == "zsh" or any(name in job.variables for name in _START_FILES):
         return None
     return job.command if plain_words(job.text) is not None else None
 
 
 def _wrap_job(job: Job, key: str, options: Options, others: Sequence[str] = ()) -> str:
-    # The form with = also for a key that looks like an option.
+    # A key that begins with a minus needs the form with =.
     flag = "--key=" if key.startswith("-") else "--key "
     quoted = quote_if_needed(key)
     words = [options.program, "run", flag + (quoted.replace("%", "\\%") if job.dialect.percent else quoted)]
@@ -193,7 +192,7 @@ def _period(job: Job, options: Options) -> float:
 
 
 def oddities(job: Job, options: Options) -> list[str]:
-    """Return what the user should know about a job that is not wrapped yet, before or after it is."""
+    """Return remarks that apply to a job before and after it is wrapped."""
     found = findings.of_job(job)
     if job.delay >= _period(job, options) / 2:
         found.append(

@@ -1,7 +1,7 @@
-"""The board: all keys on one page of HTML, without a script and with nothing from elsewhere.
+"""The board: an HTML page of all keys, without scripts or external resources.
 
-It is drawn from what ``status --json`` says of each key, with its runs. Whatever others wrote is escaped, and the
-page's policy lets nothing run should a browser see that otherwise.
+It shows the keys as in ``status --json``, with their runs. Untrusted text is escaped, and the page's
+Content-Security-Policy blocks whatever would get through.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _HEAD = """<!DOCTYPE html>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <title>cronlock: {title}</title><style>{style}</style></head><body>
 """
-#: What a run's mark looks like, and what that means.
+#: (class of a run's mark, its meaning)
 _LEGEND = (("ok", "succeeded"), ("bad", "failed or died"), ("odd", "released, stopped by hand"), ("now", "under way"))
-#: Width of a bar of durations and its height; a run has a column of 8.
+#: Width and height of the bar of a duration; a run has a column of 8.
 _BAR, _HIGH = 8, 32
-#: The width that all of the time line's rows are drawn on, and into how many parts its load is divided.
+#: Width of the time line's rows, and the number of intervals of its load.
 _WIDE, _PARTS = 1000.0, 100
 
 Key = dict[str, Any]
@@ -41,10 +41,10 @@ def page(
     now: float,
     reach: float,
 ) -> str:
-    """Return the page of `keys` (as in JSON, with ``runs``, ``condition``, and the ``limit`` that is past).
+    """Return the page for `keys`: as in JSON, with ``runs``, ``condition``, and the exceeded ``limit``, if any.
 
-    `counts` are of keys by condition, `findings` of the doctor (level, name, text, remedy), `reach` is how many
-    seconds the time line goes back.
+    `counts` are numbers of keys by condition, `findings` are the doctor's (level, name, text, remedy), and `reach` is
+    the length of the time line in seconds.
     """
     title = _text(backend)
     parts = [_HEAD.format(title=title, style=STYLE)]
@@ -93,14 +93,14 @@ def _key(key: Key, now: float) -> str:
 
 
 def _bars(runs: list[dict[str, Any]], now: float) -> str:
-    """Return the last runs as bars, the newest at the right: as high as they took long, colored by how they ended."""
+    """Return the last runs as bars, newest at the right: the height is the duration, the color the outcome."""
     took = [_took(run, now) for run in runs[:HISTORY]]
     longest = max(took, default=0.0) or 1.0
     marks = []
     for index, (run, seconds) in enumerate(zip(runs, took)):
         kind, x = _kind(run), (HISTORY - 1 - index) * _BAR
         height = max(3.0, _HIGH * seconds / longest)
-        # Not by color alone: what ended badly stands on a ground of its own.
+        # Not by color alone: a bad run has a background.
         back = {"bad": "back", "odd": "oddback"}.get(kind)
         ground = f"<rect class={back} x={x} y=0 width={_BAR} height={_HIGH} />" if back else ""
         marks.append(
@@ -116,7 +116,7 @@ def _bars(runs: list[dict[str, Any]], now: float) -> str:
 
 
 def _history(key: Key) -> str:
-    """Return the runs as a table, for who cannot point at a bar."""
+    """Return the runs as a table, for readers who cannot point at a bar."""
     rows = [
         f"<tr><td>{_moment(run['started_at'], date=True)}<td>{_length(run)}<td>{_text(run['host'])}"
         f"<td>{_text(run['program'])}<td>{_how(run)}"
@@ -134,7 +134,7 @@ def _history(key: Key) -> str:
 
 
 def _time_line(keys: list[Key], now: float, reach: float) -> list[str]:
-    """Return who ran where and when, a row for each key, below how many ran at once."""
+    """Return the time line: a row of runs for each key, below the number of concurrent runs."""
     began = now - reach
     rows, spans = [], []
     for key in sorted(keys, key=lambda key: str(key["key"])):
@@ -172,7 +172,7 @@ def _span(run: dict[str, Any], end: float, now: float, began: float, reach: floa
     words = _words(run, now) + (", overlaps the next run" if overlaps else "")
     frame = f"<rect class=mark x={x:.1f} y=1 width={width:.1f} height=12 />" if run["takeover"] or overlaps else ""
     kind = _kind(run)
-    # Not by color alone: what ended badly is as high as its row.
+    # Not by color alone: a bad run fills the height of its row.
     y, height = (0, 14) if kind == "bad" else (3, 8)
     return (
         f"<g><title>{words}</title><rect class={kind} x={x:.1f} y={y} width={width:.1f} height={height} />{frame}</g>"
@@ -180,7 +180,7 @@ def _span(run: dict[str, Any], end: float, now: float, began: float, reach: floa
 
 
 def _load(spans: list[tuple[float, float]], began: float, reach: float) -> str:
-    """Return how many runs were under way at once."""
+    """Return the number of concurrent runs over time."""
     step = reach / _PARTS
     counts = [0] * _PARTS
     for start, end in spans:
@@ -200,7 +200,7 @@ def _load(spans: list[tuple[float, float]], began: float, reach: float) -> str:
 
 
 def _doctor(findings: list[tuple[str, str, str, str]]) -> list[str]:
-    """Return what the doctor found, what is wrong first."""
+    """Return the doctor's findings, most severe first."""
     if not findings:
         return []
     words = {"BAD": "wrong", "WARNING": "warning", "NOTE": "note", "OK": "ok"}
@@ -232,7 +232,7 @@ def _kind(run: dict[str, Any]) -> str:
 
 
 def _end(run: dict[str, Any], later: float, now: float) -> float:
-    """Return when a run ended; one that nobody heard of any more may have lasted until the next one began."""
+    """Return when a run ended; a run without an end may have lasted until the next one began."""
     if run["ended_at"] is not None:
         return float(run["ended_at"])
     return now if run["outcome"] is None else min(later, float(run["started_at"]) + float(run["ttl"]))
@@ -255,7 +255,7 @@ def _how(run: dict[str, Any]) -> str:
 
 
 def _words(run: dict[str, Any], now: float, *, named: bool = True) -> str:
-    """Say all of a run in a line, with its host if it is to be `named`."""
+    """Return all about a run in one line, with its host if `named`."""
     took = f", took {_length(run)}" if run["duration"] is not None else ""
     host = f"{_text(run['host'])}, " if named else ""
     return f"{host}{_ago(run['started_at'], now)}: {_how(run)}{took}"
@@ -270,5 +270,5 @@ def _moment(at: float, *, date: bool = False) -> str:
 
 
 def _text(words: object) -> str:
-    """Return what others wrote as text of HTML, in attributes too, with nothing that turns or hides other text."""
+    """Return untrusted `text` as HTML, for attributes too, without characters that turn or hide other text."""
     return html.escape(printable(str(words)), quote=True)

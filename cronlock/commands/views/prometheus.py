@@ -24,7 +24,10 @@ METRICS = (
 
 
 def exposition(records: list[tuple[str, Record]] | None) -> str:
-    """Return the text for the keys' records; None when the backend did not answer. What is unknown has no sample."""
+    """Return the metrics of the keys' records, or of a backend that did not answer (None).
+
+    Unknown values have no sample.
+    """
     samples: dict[str, list[str]] = {name: [] for name, _ in METRICS}
     samples["cronlock_up"].append(f"cronlock_up {int(records is not None)}")
     for key, record in records or []:

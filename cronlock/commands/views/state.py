@@ -1,4 +1,4 @@
-"""The state of a key, from its record; and record and runs as JSON, in the schema docs/status.schema.json."""
+"""The state of a key, and records and runs as JSON (docs/status.schema.json)."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Any
 from ...lease.describe import describe_drift
 from ...lease.vocabulary import RELEASED, STOPPED, Pause, Record, Run
 
-#: The version of the JSON that ``--json`` prints: raised when a field changes its meaning or goes.
+#: The version of the JSON, increased when a field changes its meaning or is removed.
 SCHEMA = 1
 
 #: A run has the key.
 RUNNING = "running"
-#: Its last run's hold is not over; or a run has it, where the backend does not tell which of both.
+#: The hold of the last run is not over; or a run or a hold has the key and the backend cannot tell which.
 HELD = "held"
-#: A run's lease lapsed without the run having ended: it died, or was cut off.
+#: The lease of a run lapsed before it reported its end: it died or was cut off.
 LAPSED = "lapsed"
 FREE = "free"
-#: Nobody has it, and nobody may.
+#: No run has the key, and none may start.
 PAUSED = "paused"
-#: Besides one of these: the last run did not succeed, and none is under way.
+#: In addition to one of the above: the last run did not succeed, and none is in progress.
 FAILED = "failed"
-#: All that a key can be, by how much it needs somebody's attention.
+#: All conditions, most urgent first.
 CONDITIONS = (LAPSED, FAILED, RUNNING, PAUSED, HELD, FREE)
 
 
 def state_of(record: Record) -> str:
-    """Return RUNNING, LAPSED, PAUSED, HELD or FREE; one that is paused may be running or lapsed as well."""
+    """Return RUNNING, LAPSED, PAUSED, HELD or FREE. A paused key that is running or lapsed is one of these."""
     if record.run is not None:
         return RUNNING if record.remaining > 0 else LAPSED
     if record.pause is not None:
@@ -36,7 +36,7 @@ def state_of(record: Record) -> str:
 
 
 def conditions_of(record: Record) -> list[str]:
-    """Return what of CONDITIONS the key is, the most urgent first."""
+    """Return the conditions of the key, most urgent first."""
     what = state_of(record)
     last = record.history[0] if record.history else None
     failed = record.run is None and last is not None and not last.succeeded and last.outcome not in (RELEASED, STOPPED)
@@ -44,44 +44,44 @@ def conditions_of(record: Record) -> list[str]:
 
 
 def headline(record: Record) -> str:
-    """Return the most urgent of what the key is."""
+    """Return the most urgent condition of the key."""
     return conditions_of(record)[0]
 
 
 def count(records: list[tuple[str, Record]]) -> list[tuple[str, int]]:
-    """Return how many keys are of each kind that there is, the most urgent first."""
+    """Return (condition, number of keys), most urgent first, without conditions of no key."""
     found = [headline(record) for _, record in records]
     return [(one, found.count(one)) for one in CONDITIONS if one in found]
 
 
 def by_attention(records: list[tuple[str, Record]]) -> list[tuple[str, Record]]:
-    """Return the keys' records, those first that need attention, and by name."""
+    """Return the keys' records sorted by urgency and name."""
     return sorted(records, key=lambda one: (CONDITIONS.index(headline(one[1])), one[0]))
 
 
 def is_held(record: Record) -> bool:
-    """Return whether a run or its hold has the key; the hold of a run that died, too."""
+    """Return whether a run or a hold has the key, including the hold of a run that died."""
     return state_of(record) in (RUNNING, HELD) or record.hold_remaining > 0
 
 
 def drift_of(record: Record) -> str | None:
-    """Say how the newest run was started otherwise than the one before it; None if it was not."""
+    """Return how the newest run was started differently from the previous one, for people; or None."""
     runs = record.runs
     return describe_drift(runs[1], runs[0].program, runs[0].ttl) if len(runs) > 1 else None
 
 
 def duration_of(run: Run) -> float | None:
-    """Return how long an ended run took, in seconds; None where nobody knows."""
+    """Return the duration of an ended run in seconds; None if unknown."""
     return None if run.ended_at is None else max(0.0, run.ended_at - run.started_at)
 
 
 def as_json(backend: str, now: float, **fields: Any) -> str:
-    """Return the text of a document that says `fields` of what was read from `backend`, a URL, at `now`."""
+    """Return a JSON document with `fields`, the URL `backend` and the time of reading `now`."""
     return json.dumps({"schema": SCHEMA, "backend": backend, "read_at": round(now, 3), **fields}, indent=2)
 
 
 def key_as_json(key: str, record: Record) -> dict[str, Any]:
-    """Return all that is known of a key; seconds, and times since the epoch."""
+    """Return a key as JSON, in seconds and times since the epoch."""
     return {
         "key": key,
         "state": state_of(record),
@@ -97,15 +97,15 @@ def key_as_json(key: str, record: Record) -> dict[str, Any]:
 
 
 def pause_as_json(pause: Pause) -> dict[str, Any]:
-    """Return a pause; `until` is null where only a person ends it."""
+    """Return a pause as JSON; `until` is null without an end."""
     until = None if pause.until is None else round(pause.until, 3)
     return {"user": pause.user, "host": pause.host, "reason": pause.reason, "at": round(pause.at, 3), "until": until}
 
 
 def attempts(runs: list[tuple[str, Run]]) -> dict[tuple[str, str], tuple[int, int]]:
-    """Return, by key and owner, which attempt of how many each of `runs` was, the newest first, where a tick had more.
+    """Return (number, attempts of its tick) of `runs`, newest first, by key and owner.
 
-    A tick whose first run is not among them is left out.
+    Omits ticks with a single run, and those whose first run is not in `runs`.
     """
     ticks: dict[tuple[str, str], list[Run]] = {}
     for key, run in reversed(runs):
@@ -119,7 +119,7 @@ def attempts(runs: list[tuple[str, Run]]) -> dict[tuple[str, str], tuple[int, in
 
 
 def run_as_json(run: Run) -> dict[str, Any]:
-    """Return a run; what is not known is null."""
+    """Return a run as JSON, with null for what is unknown."""
     duration = duration_of(run)
     return {
         "owner": run.owner,

@@ -1,4 +1,4 @@
-"""Tables for people, and times in words."""
+"""Tables of ``status``, ``history`` and ``forget``."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ _COLORS = {
 }
 _BAD = (DIED, LOST, TIMED_OUT)
 _BRIEFLY = {LOST: "lost lease", TIMED_OUT: "timed out", NOT_STARTED: "not started", STOPPED: "stopped"}
-#: A column that is cut to fit keeps so many cells of the terminal, where there are as many.
+#: The least width of a column that is cut to fit, in cells.
 _LEAST = 12
-#: Where nothing is cut, such a column is made no wider than that.
+#: The width up to which such a column grows if nothing is cut.
 _USUAL = 40
 
 
 def status_table(records: list[tuple[str, Record]], now: float, width: int | None = None) -> list[str]:
-    """Return the lines of ``cronlock status``: one for each key, of at most `width` cells; `now` is since the epoch."""
+    """Return the lines of ``cronlock status``, of at most `width` cells, at epoch time `now`."""
     rows = [["KEY", "STATE", "TIME", "HOST", "LAST RUN"]]
     rows += [_status_row(key, record, now) for key, record in records]
     return _titled(fitted(rows, (0, 3), width))
 
 
 def counted(records: list[tuple[str, Record]]) -> str:
-    """Say how many keys there are, and how many of each kind."""
+    """Return the number of keys and of keys in each state, for people."""
     kinds = [f"{number} {one}" for one, number in state.count(records)]
     return f"{len(records)} key{'s' * (len(records) != 1)}" + (f": {', '.join(kinds)}" if kinds else "")
 
 
 def nothing(wanted: list[str]) -> str:
-    """Say that there is no key, or none that is one of `wanted`."""
+    """Return the message that no key is in one of the states `wanted`."""
     return f"no key is {' or '.join(wanted)}" if wanted else "no key has been used yet"
 
 
 def warnings(records: list[tuple[str, Record]], now: float) -> list[str]:
-    """Say which keys are paused or asked to stop, or had their newest run started otherwise than the one before."""
+    """Return lines about keys that are paused, asked to stop, or whose last run was started differently."""
     found = [f"{key}: {describe_pause(record.pause, now)}" for key, record in records if record.pause is not None]
     found += [
         f"{key}: {record.stop.user} on {record.stop.host} asked it to stop at {moment(record.stop.at, now)}"
@@ -58,9 +58,9 @@ def warnings(records: list[tuple[str, Record]], now: float) -> list[str]:
 def history_table(
     runs: list[tuple[str, Run]], now: float, *, states: dict[str, str], width: int | None = None
 ) -> list[str]:
-    """Return the lines of ``cronlock history``; `states` are those of the keys, for runs that have not ended.
+    """Return the lines of ``cronlock history``, with a column for the key if there are several.
 
-    A column names the key where there are several.
+    `states` are the states of the keys, for runs that have not ended.
     """
     several = len(states) > 1
     rows = [["STARTED", "TOOK", *(["KEY", "HOST"] if several else ["HOST", "PROGRAM", "FENCE"]), "ENDED"]]
@@ -76,7 +76,7 @@ def history_table(
 
 
 def forget_table(records: list[tuple[str, Record]], now: float, width: int | None = None) -> list[str]:
-    """Return the lines that ``cronlock forget`` shows before it asks."""
+    """Return the lines that ``cronlock forget`` shows before it asks for confirmation."""
     rows = [["KEY", "LAST USED", "HOST", "RUNS"]]
     for key, record in records:
         used, host = last_used(record), record.runs[0].host if record.runs else "-"
@@ -86,10 +86,10 @@ def forget_table(records: list[tuple[str, Record]], now: float, width: int | Non
 
 
 def fitted(rows: list[list[str]], flexible: tuple[int, ...], width: int | None = None) -> list[str]:
-    """Return the rows as lines of columns, of at most `width` cells of a terminal; colors take no room.
+    """Return the rows as aligned columns, of at most `width` cells of a terminal; colors take no cell.
 
-    What does not fit is cut: first the widest of the columns `flexible`, then the last one. Where there is no limit
-    nothing is, and a cell that is unusually wide moves only what stands behind it in its own row.
+    Cuts the widest of the columns `flexible` first, then the last one. Without `width` nothing is cut, and an
+    unusually wide cell shifts only its own row.
     """
     widths = [max(cells(row[n]) for row in rows) for n in range(len(rows[0]))]
     if width is None:
@@ -108,7 +108,7 @@ def fitted(rows: list[list[str]], flexible: tuple[int, ...], width: int | None =
 
 
 def cells(text: str) -> int:
-    """Return how many cells of a terminal `text` takes: wide characters two, combining ones none."""
+    """Return the width of `text` in cells of a terminal: wide characters take two, combining ones none."""
     plain = click.unstyle(text)
     if plain.isascii():
         return len(plain)
@@ -116,7 +116,7 @@ def cells(text: str) -> int:
 
 
 def cut(text: str, width: int | None) -> str:
-    """Return `text`, which may be colored as a whole, with the end left out of what takes more than `width` cells."""
+    """Return `text`, which may be colored as a whole, cut to `width` cells."""
     excess = 0 if width is None else cells(text) - width
     if excess <= 0 or width is None:
         return text
@@ -127,12 +127,12 @@ def cut(text: str, width: int | None) -> str:
 
 
 def printable(text: str) -> str:
-    """Return `text` with nothing in it that a terminal would obey."""
+    """Return `text` without characters that could control a terminal."""
     return errors.printable(text, "\N{REPLACEMENT CHARACTER}")
 
 
 def how_it_ended(run: Run, attempt: tuple[int, int] | None = None) -> str:
-    """Say how a run ended, colored if badly; `attempt`: as which of how many of its tick."""
+    """Return how a run ended, colored unless well; `attempt` is (number, attempts of its tick)."""
     of_tick = "" if attempt is None else f" (attempt {attempt[0]} of {attempt[1]})"
     of_tick = of_tick or (" (takeover)" if run.stands_for is not None else "")
     return _judged(run, printable(ending(run.outcome, run.status)) + of_tick)
@@ -160,7 +160,7 @@ def _status_row(key: str, record: Record, now: float) -> list[str]:
 
 
 def _last(run: Run | None, now: float) -> str:
-    """Say in few words when a run began, how it ended and how long it took."""
+    """Return briefly when a run began, how it ended and how long it took."""
     if run is None:
         return "none recorded"
     took = state.duration_of(run)
