@@ -9,7 +9,7 @@ from unittest import mock
 
 from cronlock.engines import registry
 from cronlock.errors import BackendError
-from cronlock.lease import timing
+from cronlock.lease import rules, timing
 from cronlock.lease.leases import Leases
 from cronlock.lease.vocabulary import EXITED, LOST, STOPPED, Claim, Conflict, Grant, Pause, Stop
 from cronlock.lease.watermarks import Watermarks, decode
@@ -70,6 +70,7 @@ def settings(actor: Actor, **changes: Any) -> SimpleNamespace:
         "standby_on": "died",
         "attempts": None,
         "success_status": (0,),
+        "poll": None,
         "backend": "simulated:",
         "backend_url": "simulated:",
         "backend_timeout": LATE,
@@ -260,6 +261,19 @@ def resume(monitor: Monitor) -> Script:
             return
         if sure:
             monitor.resumed()
+
+    return script
+
+
+def forget(monitor: Monitor) -> Script:  # noqa: ARG001 (the world has it check what is removed)
+    """Return the script of ``cronlock forget``: somebody removes the record, if nobody used the key for an hour."""
+
+    def script(actor: Actor) -> None:
+        try:
+            gone = Leases(actor.store, actor.world.clock).forget(KEY, rules.FRESH)
+        except BackendError:
+            return
+        actor.world.tell(f"{actor.name} {'forgets the key' if gone else 'leaves the key'}")
 
     return script
 

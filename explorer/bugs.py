@@ -46,14 +46,7 @@ BUGS: tuple[Bug, ...] = (
         cases.alone,
         2,
     ),
-    _bug(
-        "a standby heeds the hold of the dead",
-        "rules:refuse",
-        "tick == _OPEN",
-        "True",
-        cases.dead_taken_over,
-        1,
-    ),
+    _bug("a standby heeds the hold of the dead", "rules:refuse", "tick == _OPEN", "True", cases.dead_taken_over, 1),
     _bug(
         "a standby for a tick that nobody began heeds no hold",
         "rules:refuse",
@@ -62,14 +55,7 @@ BUGS: tuple[Bug, ...] = (
         cases.by_hand_not_started,
         0,
     ),
-    _bug(
-        "a standby takes any key",
-        "rules:refuse",
-        "tick == _DONE",
-        "False",
-        cases.run_and_standby,
-        0,
-    ),
+    _bug("a standby takes any key", "rules:refuse", "tick == _DONE", "False", cases.run_and_standby, 0),
     _bug(
         "a tick that is done is taken over",
         "rules:_tick",
@@ -272,6 +258,22 @@ BUGS: tuple[Bug, ...] = (
         "claim.on_failure",
         cases.attempt_that_succeeds,
         0,
+    ),
+    _bug(
+        "a key is forgotten that a run has", "rules:stays", "record.remaining > 0", "False", cases.forgotten_in_use, 0
+    ),
+    _bug("a hold is forgotten", "rules:stays", "record.hold_remaining > 0", "False", cases.forgotten, 0),
+    _bug("a pause is forgotten", "rules:stays", "record.pause is not None", "False", cases.forgotten_while_paused, 0),
+    _bug(
+        "a key that was just used is forgotten", "rules:stays", "now - used < age", "False", cases.forgotten_in_use, 0
+    ),
+    _bug(
+        "nobody knows how old a record without a run is",
+        "rules:dated",
+        "state.but(made_at=at)",
+        "state",
+        cases.forgotten_at_once,
+        1,
     ),
     _bug("a grant that was refused counts", "leases:Leases.acquire", "if done: ...", "if True: ...", cases.two_runs, 0),
     _bug(

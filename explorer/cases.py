@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cronlock.lease.rules import FRESH
+
 from . import actors
 from .actors import HOLD, TTL
 from .monitor import Monitor
@@ -250,6 +252,38 @@ def attempt_that_succeeds(world: World, monitor: Monitor) -> None:
     world.add("y", actors.run(monitor, standby=_STANDBY, standby_on="failed", attempts=2), starts_at=0.1)
 
 
+def forgotten(world: World, monitor: Monitor) -> None:
+    """Somebody forgets the key within a hold of over an hour, and behind it while the next node fires."""
+    world.add("x", actors.run(monitor, min_hold=FRESH + 5.0))
+    world.add("f", actors.forget(monitor), starts_at=FRESH + 2.0)
+    world.add("g", actors.forget(monitor), starts_at=FRESH + 6.0)
+    world.add("y", actors.run(monitor), starts_at=FRESH + 6.0)
+
+
+def forgotten_at_once(world: World, monitor: Monitor) -> None:
+    """One gives up, and somebody forgets the key before the next node fires."""
+    world.add("x", actors.give_up(monitor, after=0.05))
+    world.add("f", actors.forget(monitor), starts_at=0.2)
+    world.add("y", actors.run(monitor), starts_at=0.4)
+
+
+def forgotten_in_use(world: World, monitor: Monitor) -> None:
+    """Somebody forgets a key of which a run lasts for longer than an hour, and soon after its end."""
+    world.add("x", actors.run(monitor, ttl=2 * FRESH, lasts=1.5 * FRESH, min_hold=0.0))
+    world.add("f", actors.forget(monitor), starts_at=1.25 * FRESH)
+    world.add("g", actors.forget(monitor), starts_at=1.75 * FRESH)
+
+
+def forgotten_while_paused(world: World, monitor: Monitor) -> None:
+    """Somebody forgets a key that somebody paused, and one that is resumed before another node fires."""
+    world.add("x", actors.run(monitor, min_hold=0.0))
+    world.add("p", actors.pause(monitor), starts_at=1.5)
+    world.add("f", actors.forget(monitor), starts_at=FRESH + 2.0)
+    world.add("r", actors.resume(monitor), starts_at=FRESH + 3.0)
+    world.add("g", actors.forget(monitor), starts_at=FRESH + 4.0)
+    world.add("y", actors.run(monitor), starts_at=FRESH + 5.0)
+
+
 def three_runs(world: World, monitor: Monitor) -> None:
     """Three nodes fire within a second."""
     for index, name in enumerate("xyz"):
@@ -306,5 +340,9 @@ SMALL: tuple[tuple[Case, int, int], ...] = (
     (asked_to_stop_as_it_fails, 0, 1),
     (forced_hold_and_standby, 0, 1),
     (asked_to_stop_at_start, 0, 1),
+    (forgotten, 1, 2),
+    (forgotten_at_once, 1, 2),
+    (forgotten_in_use, 1, 2),
+    (forgotten_while_paused, 1, 2),
 )
 LARGE: tuple[Case, ...] = (three_runs, all_at_once, dead_taken_over, forced)

@@ -6,6 +6,7 @@ from typing import Any
 
 from cronlock.errors import BackendError
 from cronlock.lease.leases import Leases
+from cronlock.lease.rules import FRESH
 from cronlock.lease.state import State, decode
 from cronlock.lease.vocabulary import EXITED, NOT_STARTED, Claim, Conflict, Grant, Run
 from cronlock.run.holding import Holding
@@ -43,10 +44,12 @@ class Started:
         self.status = 0
         self.heard = False
         self._over: str | None = None
+        self.over_at = self.at
         self._monitor = monitor
 
     def ended(self, outcome: str) -> None:
         """Note that the command is dead."""
+        self.over_at = self._monitor.world.clock.now()
         self._over = outcome
         self._monitor.world.tell(f"{self.actor.name}'s command is over: {outcome}")
 
@@ -76,11 +79,14 @@ class Monitor:
         self.stopping: set[str] = set()
         self._stopped: dict[int | None, int] = {}
         self._stopped_ticks: set[str] = set()
+        #: Commands that had been started when somebody last forgot the key: no record need have them.
+        self._forgotten: set[str] = set()
         #: Owners that gave up, and were answered.
         self._gave_up: set[str] = set()
         #: Whether the server may lose what it has: then nodes that never saw the key cannot be held to anything.
         self.state_lost = False
         world.deadlines = lambda: [one.deadline + MOMENT for one in self.starts if one.alive]  # type: ignore[method-assign]
+        world.removed = self._removed  # type: ignore[method-assign]
 
     def started(self, actor: Actor, held: Holding) -> Started:
         """Note a command that starts now, and check that it may."""
@@ -135,6 +141,17 @@ class Monitor:
     def resumed(self) -> None:
         """Note that somebody resumed the key, which was surely paused."""
         self._resumed = True
+
+    def _removed(self, actor: Actor) -> None:
+        """Check that the key could be forgotten that `actor` forgets now."""
+        now = self.world.clock.now()
+        for one in self.starts:
+            used_at = one.over_at if one.heard else one.at
+            if one.alive or now < one.held_until - _TOLERATED or now - used_at < FRESH - _TOLERATED:
+                raise Violation(f"{actor.name} forgets a key that {one.actor.name} has, or had within the hour")
+        if self._paused is not None and now < self._paused[1] - _TOLERATED:
+            raise Violation(f"{actor.name} forgets a key that is paused")
+        self._forgotten = {one.owner for one in self.starts}
 
     def forcing(self, run: Run) -> None:
         """Note that somebody is about to take the key from `run`."""
@@ -212,7 +229,7 @@ class Monitor:
         # Its last write may have been refused, or be under way still: then the lease lapses by itself.
         if after.latest is not None and after.latest.program == actor.name and not answered:
             return
-        if after.but(fence=0) != before.but(fence=0):
+        if after.but(fence=0, made_at=None) != before.but(fence=0, made_at=None):
             raise Violation(f"{actor.name} gave up and left {after} of {before}")
 
     def finish(self) -> None:
@@ -240,6 +257,8 @@ class Monitor:
         record = leases.read(KEY)
         recorded = {run.fence: run for run in record.history} if record is not None else {}
         for one in self.starts if not self.state_lost else []:
+            if one.owner in self._forgotten:
+                continue
             if one.fence not in recorded:
                 raise Violation(f"{one.actor.name} ran, and no record has it")
             outcome = recorded[one.fence].outcome

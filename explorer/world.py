@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from cronlock.errors import BackendUnavailable
+from cronlock.lease.rules import FRESH
 from cronlock.lease.store import Cell
 from cronlock.testing.simulated import SimulatedCell, SimulatedClock, SimulatedServer, SimulatedStore
 
@@ -29,10 +30,12 @@ _MOST_STEPS = 400
 class Call:
     """A request that an actor is about to send."""
 
-    def __init__(self, what: str, carry_out: Callable[[], Any], *, writes: bool) -> None:
+    def __init__(self, what: str, carry_out: Callable[[], Any], *, writes: bool, decided_at: float) -> None:
         self.what = what
         self.carry_out = carry_out
         self.writes = writes
+        #: When that was read which it was decided on.
+        self.decided_at = decided_at
 
 
 class Actor:
@@ -101,10 +104,12 @@ class ActorsStore(SimulatedStore):
     def __init__(self, actor: Actor) -> None:
         super().__init__(actor.world.server)
         self._actor = actor
+        self._read_at = 0.0
 
     def read(self, key: str, deadline: float, *, exact: bool = False) -> Cell:
         """Ask for the cell."""
-        answer: Cell = self._ask(Call("reads", lambda: self.server.show(key), writes=False))
+        self._read_at = self._actor.world.clock.now()
+        answer: Cell = self._ask("reads", lambda: self.server.show(key))
         self._actor.shown.append(answer.data)
         return answer
 
@@ -120,23 +125,45 @@ class ActorsStore(SimulatedStore):
                 actor.world.wrote(actor, data)
             return done, self.server.show(key)
 
-        answer: tuple[bool, Cell] = self._ask(Call("writes", carry_out, writes=True))
+        answer: tuple[bool, Cell] = self._ask("writes", carry_out, writes=True)
         if not answer[0]:
+            self._read_at = actor.world.clock.now()
             actor.shown.append(answer[1].data)
         return answer
 
-    def _ask(self, call: Call) -> Any:
+    def remove(self, key: str, seen: Cell, deadline: float) -> bool:
+        """Ask for the cell to be removed."""
+        actor = self._actor
+
+        def carry_out() -> bool:
+            done = self.server.remove(key, seen)
+            if done:
+                actor.world.wrote(actor, None)
+            return done
+
+        return bool(self._ask("removes", carry_out, writes=True))
+
+    def _ask(self, what: str, carry_out: Callable[[], Any], *, writes: bool = False) -> Any:
         if self._actor.gone:
             raise GreenletExit
-        return self._actor.ask(call)
+        return self._actor.ask(Call(what, carry_out, writes=writes, decided_at=self._read_at))
 
 
 class _WithoutFloor(SimulatedServer):
-    """A server whose clock does not make up for a rule about fences that is missing."""
+    """A server whose clock does not make up for a rule about fences that is missing, until it is all that is left."""
+
+    _removed = False
 
     def show(self, key: str) -> SimulatedCell:
         """Return a cell as it is now."""
-        return super().show(key).but(floor=1)
+        cell = super().show(key)
+        return cell if self._removed else cell.but(floor=1)
+
+    def remove(self, key: str, seen: Cell) -> bool:
+        """Remove a cell, if nobody wrote since."""
+        done = super().remove(key, seen)
+        self._removed = self._removed or done
+        return done
 
 
 class World:
@@ -149,7 +176,8 @@ class World:
         self.hub = getcurrent()
         self.actors: list[Actor] = []
         self.story: list[str] = []
-        self.writes: list[tuple[str, bytes]] = []
+        #: What each swap wrote that was carried out, None for a removal, and whose it was.
+        self.writes: list[tuple[str, bytes | None]] = []
         #: When each was carried out.
         self.written_at: list[float] = []
         self._choose = choose
@@ -169,10 +197,15 @@ class World:
         """Add a line to the story."""
         self.story.append(f"{self.clock.now() - 1000:8.3f}  {text}")
 
-    def wrote(self, actor: Actor, data: bytes) -> None:
-        """Note a swap that was carried out."""
+    def wrote(self, actor: Actor, data: bytes | None) -> None:
+        """Note a swap, or a removal, that was carried out."""
         self.writes.append((actor.name, data))
         self.written_at.append(self.clock.now())
+        if data is None:
+            self.removed(actor)
+
+    def removed(self, actor: Actor) -> None:
+        """Check a removal; the monitor does."""
 
     def run(self) -> None:
         """Go on until nothing more can happen."""
@@ -218,6 +251,8 @@ class World:
         moment = self._next_moment()
         if not waiting and moment is not None:
             options.append(partial(self._pass_time, moment))
+        # No request takes so long, of which forgetting a key makes use.
+        self._under_way = [one for one in self._under_way if self.clock.now() - one[1].decided_at < FRESH]
         for number in range(len(self._under_way)):
             options.append(partial(self._arrive, number))
         for actor in self.actors:

@@ -163,11 +163,9 @@ class Leases:
 
     def listener(self, key: str) -> Listener | None:
         """Return what hears of others' writes to the key, None where nothing does."""
-        if not self.traits.notifies:
-            return None
-        from .listener import Listener
+        from .listener import listener
 
-        return Listener(self.store.notifier(key))  # type: ignore[attr-defined]
+        return listener(self.store, key)
 
     def release(self, grant: Grant, ending: Ending, *, keep_hold: bool) -> bool:
         """End our lease and record how the run ended, by one swap; False if it was not ours."""
@@ -208,6 +206,7 @@ class Leases:
                 lease, hold, state = 0.0, before, rules.give_back(state, replaced)
             elif not any(one.seen.data == cell.data for one in asked.attempts):
                 break
+            state = rules.dated(state, self._server_time(cell, self._clock.now()))
             try:
                 done, cell = self._swap(claim.key, cell, state, lease, hold, deadline)
             except Unacknowledged:
@@ -221,9 +220,8 @@ class Leases:
         """Return what is known of the key, changing nothing; None if there is no record."""
         cell, at = self.store.read(key, self._deadline(), exact=True), self._clock.now()
         state = self._state(key, cell)
-        if state.latest is None and not state.success and state.paused is None:
-            return None
-        return rules.shown(state, cell, self._earliest(cell, at))
+        unused = state.latest is None and not state.success and state.paused is None
+        return None if unused else rules.shown(state, cell, self._earliest(cell, at))
 
     def force_release(self, key: str, owner: str) -> bool:
         """Take the lease or the hold from `owner`, whoever asks; False if it was not theirs."""
@@ -235,8 +233,7 @@ class Leases:
             if released is None:
                 return False
             # What of a run that was made to end before: its lease is there as long as it takes to notice.
-            leased = bool(cell.lease) and state.run is not None and state.run.outcome != RELEASED
-            taken = leased or bool(cell.hold)
+            taken = bool(cell.hold) or (bool(cell.lease) and state.run is not None and state.run.outcome != RELEASED)
             done, cell = self._swap(key, cell, released, 0.0, NO_HOLD, deadline)
             if done:
                 return taken
@@ -344,8 +341,7 @@ class Leases:
 
     def _earliest(self, cell: Cell, at: float) -> float:
         """Return the earliest that epoch time can be now; see `_server_time`."""
-        apart = 0.0 if cell.time is not None or self.traits.local else CLOCKS_APART
-        return self._server_time(cell, at) - apart
+        return self._server_time(cell, at) - (0.0 if cell.time is not None or self.traits.local else CLOCKS_APART)
 
     def _server_time(self, cell: Cell, at: float, otherwise: float | None = None) -> float:
         """Return the epoch time now, by the clock of the server if it has one: `cell` shows it as it was at `at`."""

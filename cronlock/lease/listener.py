@@ -13,7 +13,7 @@ from .store import Cell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .store import Notifier
+    from .store import Notifier, Store
     from .vocabulary import Grant
 
 #: Seconds for one request.
@@ -50,6 +50,11 @@ class Listener:
     def close(self) -> None:
         """Let go of connections of its own."""
         self._notifier.close()
+
+
+def listener(store: Store, key: str) -> Listener | None:
+    """Return what hears of others' writes to the key's cell, None where nothing does."""
+    return Listener(store.notifier(key)) if store.traits.notifies else None  # type: ignore[attr-defined]
 
 
 def _cell(grant: Grant) -> Cell:

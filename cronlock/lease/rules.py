@@ -204,7 +204,7 @@ def grant(state: State, claim: Claim, seen: Cell, at: float) -> State:
     paused = state.paused if claim.ignore_pause else None
     # It counts as long as a run of its tick may yet be the last one: should the key be given back, or have been.
     stop = state.stop if state.run is None else stop_of(state, state.run.owner)
-    return state.but(fence=fence, run=run, paused=paused, stop=stop)
+    return state.but(fence=fence, run=run, paused=paused, stop=stop, made_at=None)
 
 
 def end(state: State, owner: str, ending: Ending, at: float) -> State | None:
@@ -251,6 +251,11 @@ def give_back(state: State, replaced: State) -> State:
     return state.but(run=before, past=past)
 
 
+def dated(state: State, at: float) -> State:
+    """Return the state that is to be written at epoch time `at`, and shows when its record was made if no run does."""
+    return state if state.latest is not None or state.made_at is not None else state.but(made_at=at)
+
+
 def force_release(state: State, owner: str, seen: Cell) -> State | None:
     """Return the state once lease and hold were taken from `owner`, whoever asks; None if they are not theirs.
 
@@ -272,7 +277,7 @@ def pause(state: State, pause: Pause, seen: Cell) -> State:
     """Return the state once no run may start. A fence is passed over, so that its loss is noticed."""
     reason = states.bounded(pause.reason, states.LONGEST_REASON)
     pause = pause.but(user=states.bounded(pause.user), host=states.bounded(pause.host), reason=reason)
-    return state.but(fence=max(state.fence + 1, seen.floor), paused=pause)
+    return dated(state.but(fence=max(state.fence + 1, seen.floor), paused=pause), pause.at)
 
 
 def resume(state: State, seen: Cell) -> State | None:
@@ -302,6 +307,7 @@ def shown(state: State, seen: Cell, now: float) -> Record:
         success=state.last_success(),
         pause=state.paused if pause_left(state, now) else None,
         stop=None if run is None else stop_of(state, run.owner),
+        made_at=state.made_at,
     )
 
 
@@ -324,6 +330,9 @@ def stays(record: Record, now: float, age: float) -> str | None:
 
 
 def last_used(record: Record) -> float | None:
-    """Return the last epoch time at which a run is known to have been under way; None if none is on record."""
+    """Return the last epoch time at which a run is known to have been under way; without one when the record was made.
+
+    None if neither is on record.
+    """
     runs = record.runs if record.success is None else [*record.runs, record.success]
-    return max((run.ended_at or run.started_at for run in runs), default=None)
+    return max((run.ended_at or run.started_at for run in runs), default=record.made_at)

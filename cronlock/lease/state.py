@@ -12,6 +12,8 @@ The text is lines of printable ASCII between line ends, fields between tabs:
     stop<TAB>OWNER<TAB>AT<TAB>USER<TAB>HOST<TAB>TICK
                                       the run of OWNER is to end; TICK is empty for its own
 
+    made<TAB>AT                       when the record was made, where no run tells
+
 A run's fields stand in the order of `_FIELDS`, its end as seconds after its start; what is unknown behind them, and
 lines of other names, are passed over. Characters that are not printable ASCII, and ``%``, are written as %XX of
 their UTF-8 bytes.
@@ -54,6 +56,8 @@ class State(Value):
     paused: Pause | None = None
     #: Of the run that was granted the key last, whatever it said of its end, or of one before it.
     stop: Stop | None = None
+    #: The epoch time at which the record was made, if there was no run on record since, else None.
+    made_at: float | None = None
 
     @property
     def latest(self) -> Run | None:
@@ -83,6 +87,8 @@ def encode(state: State) -> bytes:
     lines += [f"past\t{line}" for line in state.past]
     if state.success and state.success not in state.past:
         lines.append(f"success\t{state.success}")
+    if state.made_at is not None:
+        lines.append(f"made\t{_decimal(state.made_at)}")
     if state.paused is not None:
         lines.append(f"paused\t{_pause_to_line(state.paused)}")
     if state.stop is not None:
@@ -105,7 +111,7 @@ def decode(data: bytes | None) -> State:
         first, *lines, last = data.decode("ascii").split("\n")
         if first.partition("\t")[0] != MAGIC or last:
             raise ValueError("not a record")
-        fence, run, success, paused, stop = -1, None, "", None, None
+        fence, run, success, paused, stop, made_at = -1, None, "", None, None, None
         past = []
         for line in lines:
             name, _, value = line.partition("\t")
@@ -117,6 +123,8 @@ def decode(data: bytes | None) -> State:
                 fence = _whole(value)
             elif name == "success":
                 success = value
+            elif name == "made":
+                made_at = _moment(value)
             elif name == "paused":
                 paused = _pause_from_line(value)
             elif name == "stop":
@@ -129,7 +137,7 @@ def decode(data: bytes | None) -> State:
             run_from_line(line)
     except ValueError:
         raise ForeignValue(f"not a record of cronlock: {data[:40]!r}") from None
-    return State(fence=fence, run=run, past=tuple(past), success=success, paused=paused, stop=stop)
+    return State(fence=fence, run=run, past=tuple(past), success=success, paused=paused, stop=stop, made_at=made_at)
 
 
 def run_to_line(run: Run) -> str:

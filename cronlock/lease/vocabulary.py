@@ -240,6 +240,8 @@ class Record(Value):
     pause: Pause | None = None
     #: Once somebody asked `run` to end.
     stop: Stop | None = None
+    #: When the record was made, if no run is on record.
+    made_at: float | None = None
 
     @property
     def runs(self) -> list[Run]:

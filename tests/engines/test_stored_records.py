@@ -28,6 +28,8 @@ RECORD = (
 )
 #: The same, and alice paused it for an hour.
 PAUSED_RECORD = RECORD + b"paused\t1795455508\t1795451908\talice\tna%C3%AFve\ta migration, tonight\n"
+#: Of a key that a run gave back, and nobody used before.
+MADE_RECORD = b"cronlock=2\t0f1e2d3c4b5a6978\nfence\t7\nmade\t1795451908.5\n"
 #: The same, and she asked web4 to end.
 STOP_RECORD = PAUSED_RECORD + b"stop\tweb4:4004:0000000000000004\t1795451909\talice\tdesk\tweb3:4003:0000000000000003\n"
 #: The same by a later version: with lines and fields that this one knows nothing of.
@@ -76,7 +78,7 @@ def test_it_is_read(data: bytes) -> None:
     assert state.history() == [WEB3, WEB2]
 
 
-@pytest.mark.parametrize("data", [RECORD, PAUSED_RECORD, STOP_RECORD])
+@pytest.mark.parametrize("data", [RECORD, PAUSED_RECORD, STOP_RECORD, MADE_RECORD])
 def test_it_is_written(data: bytes) -> None:
     """As it was, but for the part that is random."""
     assert encode(decode(data)).split(b"\n")[1:] == data.split(b"\n")[1:]

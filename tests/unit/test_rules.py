@@ -312,12 +312,26 @@ def test_end_of_a_run_that_was_to_end(said: str, recorded: str) -> None:
         (Record(run=a_run("x", 7)), USED),
         (Record(success=a_run("x", 7).but(ended_at=NOW + 50)), USED),
         (Record(history=[a_run("x", 7).but(started_at=NOW - 200)]), None),
+        (Record(made_at=NOW - 100), USED),
+        (Record(made_at=NOW - 102), None),
         (Record(history=[a_run("x", 7).but(started_at=NOW - 200, ended_at=NOW - 50)]), USED),
     ],
 )
 def test_forgetting(record: Record, why: str | None) -> None:
     """Nothing that anybody has, or that was used within the time; also not what ended in the future."""
     assert rules.stays(record, NOW, 101.0) == why
+
+
+def test_age_of_a_record_without_a_run() -> None:
+    """It is known from when it was made: what had been decided on nothing may still be under way."""
+    made = rules.dated(State(), NOW)
+    assert rules.dated(made, NOW + 9).made_at == NOW
+    paused = rules.pause(State(), Pause("alice", "h", at=NOW), Cell())
+    resumed = rules.resume(paused, Cell())
+    assert resumed is not None
+    assert resumed.made_at == NOW
+    ran = rules.grant(resumed, make_claim("k"), Cell(), NOW + 1)
+    assert (ran.made_at, rules.dated(ran, NOW).made_at) == (None, None)
 
 
 _FAILED = {"outcome": EXITED, "status": 3}
