@@ -14,11 +14,13 @@ from cronlock.lease.vocabulary import (
     ENDED,
     EXITED,
     HELD,
+    HISTORY,
     HOLD,
     LOST,
     NOT_STARTED,
     PAUSED,
     RELEASED,
+    RETENTION,
     STOPPED,
     TIMED_OUT,
     Conflict,
@@ -27,6 +29,7 @@ from cronlock.lease.vocabulary import (
     Record,
     Run,
     Stop,
+    Traits,
     Watermark,
 )
 from cronlock.testing import make_claim
@@ -264,6 +267,7 @@ def test_pause_stays_until_it_is_resumed() -> None:
         assert after.paused == state.paused
     resumed = rules.resume(state, Cell(floor=20))
     assert resumed == state.but(fence=20, paused=None)
+    assert rules.resume(state, Cell()) == state.but(fence=9, paused=None)
     assert rules.resume(resumed, Cell()) is None
 
 
@@ -442,7 +446,21 @@ def test_giving_back_what_others_removed() -> None:
     assert rules.give_back(granted.but(past=()), replaced).run is None
 
 
-def test_moments_of_the_rules() -> None:
-    """What cronlock(1) says of `forget`, and a key that nobody paused."""
-    assert rules.FRESH == 3600.0
+def test_a_released_run_is_the_newest_of_a_full_history() -> None:
+    """The oldest one goes for it; the last use is the newest run's."""
+    state = State(fence=HISTORY + 1)
+    for fence in range(HISTORY + 1):
+        state = state.with_past(a_run(f"x{fence}", fence + 1, outcome=EXITED, status=0, started_at=NOW + fence))
+    released = state.but(run=a_run("y", HISTORY + 2, outcome=RELEASED, started_at=NOW + HISTORY + 1))
+    record = rules.shown(released, Cell(), NOW)
+    assert [run.owner for run in record.history] == ["y", *(f"x{fence}" for fence in range(HISTORY, 1, -1))]
+    assert rules.last_used(record) == NOW + HISTORY + 1
+
+
+def test_what_the_manual_and_other_engines_rely_on() -> None:
+    """An hour and a month, and what a store is unless it says otherwise."""
+    assert (rules.FRESH, RETENTION) == (3600.0, 30 * 86400.0)
+    traits = Traits(shortest_ttl=1.0, longest_ttl=2.0)
+    assert (traits.longest_hold, traits.granularity) == (3650 * 86400.0, 0.0)
+    assert (traits.lists_keys, traits.records, traits.local, traits.evicts) == (True, True, False, False)
     assert rules.pause_left(State(), NOW) == 0.0
