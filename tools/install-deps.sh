@@ -62,6 +62,8 @@ for group; do
         need gcc gcc
         need zsh zsh
         need fish fish
+        need mmdebstrap mmdebstrap
+        need patchelf patchelf
         ;;
     deb)
         need dpkg-deb dpkg
@@ -75,7 +77,8 @@ for group; do
         need cpio cpio
         need lintian lintian
         need rpmlint rpmlint
-        need mmdebstrap mmdebstrap
+        need qemu-aarch64-static qemu-user-static
+        need update-binfmts binfmt-support
         need git git
         need redis-cli redis-tools
         need unzip unzip
@@ -87,8 +90,6 @@ for group; do
         need mandoc mandoc
         ;;
     servers)
-        need mmdebstrap mmdebstrap
-        need patchelf patchelf
         need npm npm
         need java default-jre-headless
         ;;

@@ -84,8 +84,9 @@ class EtcdHooks(FaultHooks):
         return self.server.keys(f"cronlock/record/{key}"), held(self.server, key)
 
     def lapse(self, key: str) -> None:
-        """Revoke the lease, as the server does with one that is over."""
-        revoke(self.server, lease_of(self.server, key)["lease"])
+        """Revoke the lease, as the server does with one that is over, unless it did so already."""
+        for found in held(self.server, key, "lease").values():
+            revoke(self.server, found["lease"])
 
     def end_hold(self, key: str) -> None:
         """Revoke the leases of all holds."""
