@@ -17,6 +17,7 @@ BACKENDS = {
     "mysql": "MariaDB",
     "dynamodb": "DynamoDB, an emulator",
     "s3": "S3, an emulator",
+    "s3-moto": "S3, another emulator",
     "sqs": "SQS, an emulator",
 }
 #: Name of a fault -> what it does.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .aws import S3, SQS, DynamoDB
+from .aws import S3, SQS, DynamoDB, S3OnMoto
 from .base import System
 from .ensembles import Etcd, ZooKeeper
 from .files import Files
@@ -12,7 +12,7 @@ from .sql import Mysql, Postgresql
 
 _ALL = (
     *(Files, RedisAlone, RedisInMemory, Sentinel, Cluster, Memcached, MemcachedThree),
-    *(ZooKeeper, Etcd, Postgresql, Mysql, DynamoDB, S3, SQS),
+    *(ZooKeeper, Etcd, Postgresql, Mysql, DynamoDB, S3, S3OnMoto, SQS),
 )
 #: All of them, by name.
 SYSTEMS: dict[str, type[System]] = {system.name: system for system in _ALL}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from labs.servers.aws import ENVIRON, DynamoDBServer, S3Server, SQSServer
+from labs.servers.aws import ENVIRON, DynamoDBServer, S3MotoServer, S3Server, SQSServer
 from labs.servers.creating import create
 
 from .base import System
@@ -37,6 +37,13 @@ class S3(Emulated):
 
     name = "s3"
     kind = S3Server
+
+
+class S3OnMoto(Emulated):
+    """A bucket of another emulator, which serves one request at a time."""
+
+    name = "s3-moto"
+    kind = S3MotoServer
 
 
 class SQS(Emulated):

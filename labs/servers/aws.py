@@ -139,12 +139,20 @@ class DynamoDBServer(MinistackServer):
     """What tests take that want DynamoDB and do not care which."""
 
 
-class S3Server(MinistackServer):
-    """What tests take that want S3 and do not care which."""
+class _Bucket(AwsServer):
+    """An emulator that is used as S3."""
 
     def url(self, *, prefix: str | None = None, port: int | None = None, **params: str) -> str:
         """Return the bucket's URL."""
         return self.bucket_url(prefix=prefix, port=port, **params)
+
+
+class S3Server(_Bucket, MinistackServer):
+    """What tests take that want S3 and do not care which."""
+
+
+class S3MotoServer(_Bucket, MotoServer):
+    """The other S3."""
 
 
 class SQSServer(MinistackServer):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from .aws import DynamoDBServer, S3Server, SQSServer
+from .aws import DynamoDBServer, S3MotoServer, S3Server, SQSServer
 from .etcd import EtcdServer
 from .mariadb import MariadbServer
 from .memcached import MemcachedServer
@@ -23,7 +24,7 @@ MAKERS: dict[str, Callable[..., Any]] = {
     "postgresql": PostgresqlServer,
     "mysql": partial(MariadbServer, settings={"innodb-flush-log-at-trx-commit": "2"}),
     "dynamodb": DynamoDBServer,
-    "s3": S3Server,
+    "s3": S3MotoServer if os.environ.get("CRONLOCK_TEST_EMULATOR") == "moto" else S3Server,
     "sqs": SQSServer,
 }
 #: Those where something has to be there before the first run; see `creating`.
