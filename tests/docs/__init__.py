@@ -1,1 +1,1 @@
-"""The documents hold: commands are run, samples compared, recipes tried, links followed."""
+"""Tests of the documents: they run the commands, compare the samples, try the recipes and follow the links."""

@@ -1,4 +1,4 @@
-"""What the documents are made of: blocks of code, what was typed in them, and links."""
+"""Read the documents: blocks of code, the commands in them, and links."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from cronlock import __version__
 from labs.installation import ROOT
 
-#: All that is written for people, but for the manual pages.
+#: Every document but the manual pages.
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 #: The Debian package, as the documents name it.
@@ -32,22 +32,22 @@ class Block(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What a test that is about it is called."""
+        """The name of a test about this block."""
         return f"{self.document}:{self.line}"
 
     @property
     def first(self) -> str:
-        """Its first line, which says which block of a document it is."""
+        """Its first line, by which tests refer to it."""
         return self.text.split("\n", 1)[0]
 
 
 class Step(NamedTuple):
-    """A command in a block of a terminal's text."""
+    """A command in a terminal's text."""
 
     #: The machine in the prompt, as in ``one$``; empty for any.
     host: str
     command: str
-    #: What is shown below it.
+    #: The output that the document shows below it.
     output: str
 
 
@@ -67,9 +67,9 @@ def blocks(document: Path) -> Iterator[Block]:
 
 
 def steps(block: Block) -> list[Step]:
-    """Return what was typed in a terminal, after a ``$`` or root's ``#``, and what that printed.
+    """Return the commands after each ``$`` or ``#`` of a terminal's text, with the output below them.
 
-    A line that ends in a backslash goes on.
+    A line that ends in a backslash continues on the next one.
     """
     found: list[Step] = []
     typing = False
@@ -87,7 +87,7 @@ def steps(block: Block) -> list[Step]:
 
 
 def links(document: Path) -> list[str]:
-    """Return where the links of a document lead."""
+    """Return the targets of a document's links."""
     found: list[str] = []
     inside = False
     for line in document.read_text().splitlines():
@@ -99,7 +99,7 @@ def links(document: Path) -> list[str]:
 
 
 def anchors(document: Path) -> set[str]:
-    """Return the names that GitHub gives to a document's headings."""
+    """Return the anchors that GitHub gives to a document's headings."""
     found: set[str] = set()
     for line in document.read_text().splitlines():
         heading = re.fullmatch(r"#{1,6} (.*)", line)

@@ -1,4 +1,4 @@
-"""Programs of Debian's packages, unpacked and not installed: none of their services is to start here."""
+"""Programs of Debian packages, unpacked instead of installed, so that no service starts here."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from labs.servers.process import need
 
 _DIRECTORY = ROOT / "build/payloads"
 
-#: A package, and how the names of those begin that it needs. Installed, cloud-init would run at the next boot.
+#: A package, and the prefix of the dependencies to unpack too. An installed cloud-init would run at the next boot.
 CLOUD_INIT = ("cloud-init", "python3-")
-#: For promtool, which newer releases have in a package of its own; installed a server would start.
+#: For promtool, which is a package in newer releases. An installed prometheus would start a server.
 PROMETHEUS = ("prometheus", "promtool")
-#: The monitoring tools whose configurations are among the recipes.
+#: Monitoring tools for which there are recipes.
 MONIT = ("monit", "-")
 NAGIOS = ("nagios4-core", "-")
 
 
 def payload(wanted: tuple[str, str]) -> Path:
-    """Return a directory with what a package, and what it needs, would install; fail the test without them."""
+    """Return a directory with the files of a package and its dependencies. Fail the test if they cannot be fetched."""
     package, needed = wanted
     need("apt-get", "apt"), need("dpkg-deb", "dpkg")
     _DIRECTORY.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def payload(wanted: tuple[str, str]) -> Path:
             for archive in sorted((fresh / "debs").iterdir()):
                 _run("dpkg-deb", "-x", str(archive), str(fresh), cwd=fresh)
                 archive.unlink()
-            # Whole, or not at all.
+            # An interrupted download leaves no half-filled directory.
             fresh.rename(done)
     return done
 

@@ -1,4 +1,4 @@
-"""What has happened before the commands of a block are typed, where that matters for what they print."""
+"""What happens before a block's commands are typed, if their output depends on it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from .stage import Node, Stage
 
 RECIPES = ROOT / "docs/recipes"
 
-#: By document and first line of the block.
+#: Scenes by document and first line of the block.
 _SCENES: dict[tuple[str, str], Callable[[Stage], None]] = {}
 
-#: Where a block's commands are typed when the prompt names no machine; the ones that ran the jobs are others.
+#: The machine of blocks whose prompt names none. Jobs run on other machines.
 READER = "desk"
 
 
 def prepare(stage: Stage, block: Block) -> None:
-    """Let happen what the block builds on."""
+    """Play the scene before the block."""
     for document, first in ((block.document, block.first), (block.document, "")):
         if (document, first) in _SCENES:
             _SCENES[document, first](stage)
 
 
 def known() -> set[tuple[str, str]]:
-    """Return for which blocks there is a scene."""
+    """Return the blocks that have a scene."""
     return set(_SCENES)
 
 
@@ -45,7 +45,7 @@ def _run(node: Node, key: str, command: str, options: str = "") -> None:
 
 @_before("README.md", "$ sudo cronlock status")
 def _a_fleet_at_work(stage: Stage) -> None:
-    """Jobs have ended well and badly, one is under way, and one has died."""
+    """Jobs succeeded and failed, one is running, and one died."""
     one, two, three = (stage.node(f"web-{number}") for number in (1, 2, 3))
     three.machine.start(*three.words("cronlock run --key mirror --ttl 3 -- sleep 600"))
     _wait_for(one, "mirror", "running")
@@ -63,13 +63,13 @@ def _a_fleet_at_work(stage: Stage) -> None:
 @_before("docs/faq.md", "$ cronlock run --verbose --key billing -- billing")
 @_before("docs/faq.md", "$ cronlock run --key billing --ignore-hold -- billing")
 def _billing_ran(stage: Stage) -> None:
-    """Another machine has just run it."""
+    """Another machine ran the job a moment ago."""
     _run(stage.node("web-1"), "billing", "billing")
 
 
 @_before("docs/faq.md", "$ sudo cronlock release --force billing")
 def _billing_died(stage: Stage) -> None:
-    """A machine died with the key."""
+    """The machine that held the key died."""
     node = stage.node("web-1")
     node.machine.start(*node.words("PACE=600 cronlock run --key billing -- billing"))
     _wait_for(stage.node(READER), "billing", "running")
@@ -88,7 +88,7 @@ def _billing_runs(stage: Stage) -> None:
 @_before("docs/recipes.md", "$ sudo cronlock pause shop.orders --reason 'sends each order twice'")
 @_before("docs/recipes.md", "$ sudo cronlock pause 'shop.*' --for 6h --reason 'migration, ask alice'")
 def _a_shop(stage: Stage) -> None:
-    """One job ran, another is under way."""
+    """One job ended, another is running."""
     _run(stage.node("web-1"), "shop.invoices", "billing")
     node = stage.node("web-2")
     node.machine.start(*node.words("PACE=600 cronlock run --key shop.orders -- billing"))
@@ -97,13 +97,13 @@ def _a_shop(stage: Stage) -> None:
 
 @_before("docs/recipes.md", "$ cronlock wrap --diff /etc/cron.d/shop")
 def _a_crontab(stage: Stage) -> None:
-    """There is a crontab that was never wrapped."""
+    """A crontab that was never wrapped."""
     stage.node(READER).write("/etc/cron.d/shop", "# Every night\n15 3 * * * root backup shop && echo done\n")
 
 
 @_before("README.md", "$ cronlock wrap --diff /etc/cron.d/reports")
 def _an_older_crontab(stage: Stage) -> None:
-    """There is a crontab with several kinds of lines."""
+    """A crontab with several kinds of lines."""
     lines = (
         "MAILTO=ops",
         "*/5 * * * * www-data /usr/local/bin/poll --quick",
@@ -115,7 +115,7 @@ def _an_older_crontab(stage: Stage) -> None:
 
 @_before("README.md", "$ sudo cronlock doctor")
 def _a_careless_setup(stage: Stage) -> None:
-    """Everybody may read the password, and Redis may throw out leases."""
+    """Everyone can read the password, and Redis may evict leases."""
     stage.redis.ask("acl setuser jobs on '>secret' '~*' '&*' +@all")
     stage.redis.ask("config set maxmemory 64mb")
     stage.redis.ask("config set maxmemory-policy allkeys-lru")
@@ -124,19 +124,19 @@ def _a_careless_setup(stage: Stage) -> None:
 
 @_before("docs/packages.md", "# chmod 644 /etc/cronlock.conf")
 def _a_group(stage: Stage) -> None:
-    """There is a group of users whose jobs use cronlock."""
+    """A group of users whose jobs use cronlock."""
     stage.node(READER).sh("getent group jobs || groupadd jobs")
 
 
 @_before("docs/recipes.md")
 def _files(stage: Stage) -> None:
-    """The recipes lie where the reader is."""
+    """The recipes are in the reader's directory."""
     for name in (READER, "one", "two"):
         stage.node(name).take(*RECIPES.iterdir())
 
 
 def _kill(node: Node, key: str) -> None:
-    # All at once, as when the machine dies. The bracket keeps the shell that looks from finding itself.
+    # All processes at once, as when a machine dies. The bracket keeps pgrep from finding its own shell.
     node.sh(f"kill -KILL $(pgrep -f '[r]un --key {key}') $(pgrep -x sleep) || :")
     eventually(lambda: "sleep" not in node.machine.programs(), f"nothing of {key} lives")
 

@@ -1,4 +1,4 @@
-"""Machines on which the documents' commands are run as a reader would: typed at a terminal."""
+"""Machines on which tests type the documents' commands at a terminal, as a reader would."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ENVIRONMENT = (
 )
 _LIMIT = 120
 
-# Programs that stand in for the reader's own: each notes that it ran, on which machine, and with what.
+# Stand-ins for the reader's programs. Each records that it ran, its arguments and its input.
 _PROGRAM = f"""#!/bin/sh
 {{ printf %s "${{0##*/}}"; [ $# = 0 ] || printf ' %s' "$@"; echo; }} >>{_HOME}/ran
 [ -t 0 ] || cat >>{_HOME}/stdin
@@ -60,19 +60,19 @@ _NORMAL = (
 
 
 class Typed:
-    """What came of a command."""
+    """The result of a command."""
 
     def __init__(self, status: int, output: str) -> None:
         self.status = status
-        #: Both streams, as the terminal showed them.
+        #: Standard output and error, as the terminal showed them.
         self.output = output
 
 
 class Bare:
-    """A machine with a root directory of its own, where every change is its own, and nothing of cronlock's."""
+    """A machine without cronlock. Changes to its file system stay in it."""
 
     def __init__(self, machine: Machine, redis: str, origin: Path = Path("/")) -> None:
-        """Have the files of `origin`, unchanged, as the root of `machine`; `redis` is the address of Redis."""
+        """Lay the root of `machine` over the files of `origin`; `redis` is the address of Redis."""
         self.machine = machine
         self.root = Root(machine, origin)
         self.root.run("mkdir", "-p", _HOME, "/run/lock")
@@ -81,24 +81,24 @@ class Bare:
         self.sh(f"echo {redis} redis.internal locks-1 locks-2 >>/etc/hosts")
 
     def sh(self, script: str) -> str:
-        """Run a script in the reader's directory, away from a terminal; fail if it fails."""
+        """Run a script in the reader's directory, without a terminal. Fail the test if the script fails."""
         return self.root.sh(f"cd {_HOME}\n{script}")
 
     def write(self, path: str, text: str, mode: str = "644") -> None:
-        """Make the file `path` contain `text`; a relative one lies in the reader's directory."""
+        """Write `text` into the file `path`, relative to the reader's directory."""
         path = path if path.startswith("/") else f"{_HOME}/{path}"
         self.root.run("sh", "-c", 'rm -f "$1" && cat >"$1" && chmod "$2" "$1"', "sh", path, mode, stdin=text)
 
     def take(self, *files: Path) -> None:
-        """Have copies of the test's `files` in the reader's directory."""
+        """Copy `files` of the test into the reader's directory."""
         self.machine.run("cp", *map(str, files), f"{self.root.path}{_HOME}/")
 
     def words(self, script: str) -> list[str]:
-        """Return a command for the machine that runs `script` here, as a person who has just logged in."""
+        """Return the command that runs `script` on the machine, in the environment of a fresh login."""
         return ["chroot", self.root.path, "/usr/bin/env", "-i", *_ENVIRONMENT, "sh", "-c", f"cd {_HOME}\n{script}"]
 
     def type(self, command: str, before: int = 0, answers: str = "") -> Typed:
-        """Run `command` as typed at a terminal, where ``$?`` is `before`, and then `answers`."""
+        """Type `command` at a terminal where ``$?`` is `before`, and then `answers`."""
         shown = f"script -qec {shlex.quote(f'(exit {before}); {command}')} /dev/null"
         done = subprocess.run(
             [*self.machine.way_in, *self.words(shown)],
@@ -114,19 +114,19 @@ class Bare:
         """Start the real cron, whose mail goes to a file."""
         if not self.root.has("/usr/sbin/cron"):
             self.sh("apt-get -qq -y --no-install-recommends install cron")
-        # Setting the login id takes a capability that containers do not have.
+        # Containers lack the capability to set the login id.
         self.sh("sed -i /pam_loginuid/d /etc/pam.d/cron")
         self.write("/usr/sbin/sendmail", "#!/bin/sh\ncat >>/root/mail\n", "755")
         self.machine.start(*self.words("exec cron -f"))
         eventually(lambda: "cron" in self.machine.programs(), f"cron runs on {self.machine.name}")
 
     def mail(self) -> str:
-        """Return what cron has mailed."""
+        """Return the mail that cron sent."""
         return self.sh("[ ! -e /root/mail ] || cat /root/mail")
 
 
 class Node(Bare):
-    """A machine with cronlock, set up for the fleet's Redis, and with the programs that the documents mention."""
+    """A machine with cronlock configured for the fleet's Redis, and with the programs that the documents mention."""
 
     def __init__(self, machine: Machine, redis: str) -> None:
         super().__init__(machine, redis)
@@ -137,7 +137,7 @@ class Node(Bare):
                 continue
             script = 'mkdir -p "$1$2" && mount --bind "$2" "$1$2"'
             machine.run("sh", "-c", script, "sh", self.root.path, place)
-        # Where the packages put it, so that cron finds it.
+        # The packages' path, where cron finds it.
         self.write("/usr/bin/cronlock", f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m cronlock "$@"\n', "755")
         for name in PROGRAMS:
             self.write(f"{'/srv' if name.endswith('.sh') else '/usr/local/bin'}/{name}", _PROGRAM, "755")
@@ -145,19 +145,19 @@ class Node(Bare):
         self.fresh()
 
     def fresh(self) -> None:
-        """Forget what earlier commands did: as after the installation, with the fleet's Redis configured."""
+        """Reset the machine to the state after installation and configuration."""
         self.root.sh(
             f"cd /; rm -rf /var/lib/cronlock /etc/cronlock.conf /etc/cron.d/* /srv/report.txt {_HOME}; mkdir {_HOME}\n"
             "umask 077; echo CRONLOCK_BACKEND=redis://redis.internal >/etc/cronlock.conf"
         )
 
     def ran(self) -> list[str]:
-        """Return which of the programs ran here, with their arguments, since the last time this was asked."""
+        """Return the programs that ran here since the last call, with their arguments."""
         return self.sh("[ ! -e ran ] || cat ran; rm -f ran").splitlines()
 
 
 class Redis:
-    """A machine of a fleet with a Redis on its usual port."""
+    """A machine with Redis on its default port."""
 
     def __init__(self, fleet: Fleet) -> None:
         need("redis-server", "redis-server"), need("redis-cli", "redis-tools"), need("script", "bsdutils")
@@ -169,12 +169,12 @@ class Redis:
         eventually(lambda: "PONG" in self.ask("ping || :"), "Redis answers")
 
     def ask(self, command: str) -> str:
-        """Return the answer to a command."""
+        """Return Redis' reply to a command."""
         return self._machine.run("sh", "-c", f"redis-cli -h {self.address} {command} 2>&1")
 
 
 class Stage:
-    """A fleet with Redis, and nodes that appear when they are named."""
+    """A fleet with Redis. Its nodes are created when a test names them."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
@@ -190,7 +190,7 @@ class Stage:
         return self._nodes[name]
 
     def fresh(self) -> None:
-        """Let no earlier command matter."""
+        """Undo what earlier commands did."""
         self.redis.ask("flushall")
         self.redis.ask("config set maxmemory-policy noeviction")
         for name in self._used:
@@ -199,23 +199,23 @@ class Stage:
 
 
 def same(sample: str, output: str) -> bool:
-    """Whether `output` is like `sample` but for times, numbers and the width of columns.
+    """Return whether `output` matches `sample` except for times, numbers and the width of columns.
 
-    A line of three dots stands for any number of lines.
+    A line of three dots matches any number of lines.
     """
     lines = "".join(r"(?:.*\n)*" if line == "..." else re.escape(line) + r"\n" for line in normal(sample))
     return re.fullmatch(lines, "".join(f"{line}\n" for line in normal(output))) is not None
 
 
 def normal(text: str) -> list[str]:
-    """Return the lines of `text` without what differs from one time to the next."""
+    """Return the lines of `text`, with placeholders for times and numbers."""
     for pattern, replacement in _NORMAL:
         text = pattern.sub(replacement, text)
     return [line.strip() for line in text.strip().split("\n")]
 
 
 def complain(where: str, command: str, sample: str, got: Typed) -> None:
-    """Fail, showing what was expected."""
+    """Fail the test, and show the expected output."""
     pytest.fail(
         f"{where}: $ {command}\n--- status {got.status}, printed\n{got.output}\n--- in the document\n{sample}"
         f"\n--- compared\n{normal(got.output)}\n{normal(sample)}",

@@ -17,18 +17,18 @@ from ..unit.test_layers import FILES, imports
 _PACKAGE = ROOT / "cronlock"
 _PAGE = (ROOT / "docs/architecture.md").read_text()
 _ROW = re.compile(r"^\| `([a-z/*]+)/` \|[^|]*\| ([^|]*) \|$", re.MULTILINE)
-#: Each folder, and those that it may import.
+#: Each folder, with the folders that it may import.
 _MAP = {folder: set(re.findall(r"`([a-z/]+)`", imports)) for folder, imports in _ROW.findall(_PAGE)}
 
 
 def _folder(module: str) -> str:
-    """Return the folder of a module of the package, as the map calls it; "" at the top."""
+    """Return the folder of a module as the map names it, or "" for the top level."""
     path = FILES[module].parent.relative_to(_PACKAGE).as_posix()
     return "engines/*" if path.startswith("engines/") and path != "engines/wire" else path.strip(".")
 
 
 def test_folders_import_what_the_map_says() -> None:
-    """Nothing else, and each folder is on the map; the files at the top are the program's entry, or everybody's."""
+    """Each folder is on the map, and imports only what the map allows. Files at the top level are exempt."""
     found: dict[str, set[str]] = {}
     for module in FILES:
         folder = _folder(module)
@@ -43,7 +43,7 @@ def test_folders_import_what_the_map_says() -> None:
 
 @pytest.mark.parametrize("name", ["docs/architecture.md", "CONTRIBUTING.md"])
 def test_what_a_page_names_is_there(name: str) -> None:
-    """Each path is one of the checkout or of the package, with or without .py, in the picture of a run too."""
+    """Each path exists in the checkout or in the package, with or without .py; so do those in the picture of a run."""
     page = re.sub(r"/[A-Z]+\.py`", "/`", (ROOT / name).read_text())
     for named, drawn in re.findall(r"`([\w./-]+/[\w./-]*)`|[─,;] (\w+/\w+) ", page):
         path = named or drawn
@@ -52,5 +52,5 @@ def test_what_a_page_names_is_there(name: str) -> None:
 
 
 def test_the_number_of_deliberate_bugs() -> None:
-    """The page says how many the explorer finds."""
+    """The page has the right number."""
     assert f"puts {len(BUGS)} bugs into the program's own code" in (ROOT / "docs/reliability.md").read_text()

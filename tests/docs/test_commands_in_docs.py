@@ -1,4 +1,4 @@
-"""Every command in the README and in docs/ is typed on a machine, and prints what is written below it."""
+"""Type every command of the documents on a machine: it prints what the document shows below it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .stage import PROGRAMS, Node, Stage, complain, same
 
 ALL = [block for document in DOCUMENTS for block in blocks(document)]
 
-#: Blocks of a terminal whose commands are run by another test, by document and first line.
+#: Terminal blocks that another test covers, by document and first line.
 ELSEWHERE = {
     ("README.md", "$ make deb"): "tests/packaging, which makes it; the other machines are the reader's",
     ("README.md", f"$ sudo apt install ./{DEB}"): "test_quickstart.py: needs a root to install into",
@@ -34,10 +34,10 @@ ELSEWHERE = {
     ("docs/recipes.md", "$ systemd-analyze verify billing.service billing.timer"): "test_recipes.py; no systemd here",
 }
 
-#: Commands that end with another status than 0, as the text around them, or what they print, says.
+#: Commands that exit with another status than 0.
 STATUSES = {("README.md", "sudo cronlock doctor"): 1}
 
-#: Of these only the first word and the syntax are checked: they build or measure for minutes.
+#: Commands that build or measure for minutes: only their targets or modules and their syntax are checked.
 _OWN_TOOLS = ("make", "python")
 
 
@@ -58,12 +58,12 @@ def _where(block: Block) -> tuple[str, str] | None:
 
 @pytest.mark.parametrize("block", ALL, ids=lambda block: block.name)
 def test_each_block_says_what_it_is(block: Block) -> None:
-    """A block without a language, or with one that no test knows, would not be checked."""
+    """Each block has a language that a test checks."""
     assert block.language in ("console", "crontab", "sh", "ini", "text", "python", "toml"), block.name
 
 
 def test_what_is_listed_is_there() -> None:
-    """No exception and no scene outlives the block that it was made for."""
+    """Each exception and each scene belongs to a block that exists."""
     there = {(block.document, first) for block in ALL for first in (block.first, "*", "")}
     assert set(ELSEWHERE) <= there
     assert scenes.known() <= there
@@ -71,7 +71,7 @@ def test_what_is_listed_is_there() -> None:
 
 @_named("console")
 def test_terminal(block: Block, stage: Stage) -> None:
-    """Commands typed in turn end with status 0, or show their status, and print what is written below them."""
+    """Each command exits with status 0 or prints its status, and its output is the one in the document."""
     typed = steps(block)
     for step in typed:
         _check_syntax(block, step.command)
@@ -111,22 +111,22 @@ def _until_comment(words: list[str]) -> list[str]:
 
 @_named("crontab")
 def test_crontab(block: Block, stage: Stage) -> None:
-    """Cron's own parser takes the lines, and a shell runs the command of each with all that it names."""
+    """crontab(1) accepts the lines, and a shell runs each command with all programs that it names."""
     node = stage.node(scenes.READER)
     jobs = [line for line in block.text.splitlines() if line[0] not in "#" and "=" not in line.split()[0]]
     settings = [line for line in block.text.splitlines() if line[0] != "#" and line not in jobs]
     assert jobs, block.name
-    # As a user's crontab, which is what crontab(1) checks.
+    # crontab(1) checks crontabs of users, which have no user field.
     node.write("crontab", "".join(f"{line}\n" for line in settings + [_without_user(line) for line in jobs]))
     accepted = node.type("crontab -n crontab")
     assert accepted.status == 0, accepted.output
     environment = " ".join(f"'{line}'" for line in settings)
     for job in jobs:
         if re.search(rf"# Before.*\n{re.escape(job)}\n", block.text):
-            continue  # Of another tool.
+            continue  # A line of another tool.
         stage.fresh()
         node = stage.node(scenes.READER)
-        # Waiting is not what is tried here.
+        # Jitter would only slow the test down.
         line = re.sub(r"--jitter \S+ ", "", _without_user(job))
         command, _, rest = line.split(None, 5)[5].replace("\\%", "\0").partition("%")
         node.write("stdin-of-job", rest.replace("%", "\n").replace("\0", "%") + "\n" if rest else "")
@@ -134,7 +134,7 @@ def test_crontab(block: Block, stage: Stage) -> None:
         path = "" if "PATH=" in environment else "PATH=/usr/bin:/bin:/usr/local/bin"
         ended = node.type(f'env {path} {environment} /bin/sh -c "$(cat job)" <stdin-of-job')
         assert ended.status == 0, (job, ended.output)
-        # On one machine all of the line runs, wrong or right.
+        # On a single machine the whole line runs, even if parts of it are outside of the lock.
         ran = {line.split()[0] for line in node.ran()}
         assert ran == {word for word in _words(command) if word in PROGRAMS}, job
 
@@ -152,7 +152,7 @@ def _words(command: str) -> list[str]:
 
 @_named("sh")
 def test_script(block: Block, stage: Stage) -> None:
-    """A script is one that shellcheck accepts, and runs to its end."""
+    """shellcheck accepts each script, and it succeeds."""
     _shellcheck(block, block.text)
     node = stage.node(scenes.READER)
     scenes.prepare(stage, block)
@@ -163,7 +163,7 @@ def test_script(block: Block, stage: Stage) -> None:
 
 @_named("ini")
 def test_configuration(block: Block, stage: Stage) -> None:
-    """A configuration is read, and a run with it works."""
+    """A run with each configuration succeeds."""
     node = stage.node(scenes.READER)
     node.write("/etc/cronlock.conf", block.text)
     ended = node.type("cronlock run --quiet --key tried -- true")
@@ -181,7 +181,7 @@ def _shellcheck(block: Block, script: str) -> None:
 
 
 class TestTraps:
-    """What docs/crontab.md says goes wrong does so, and not with the line that it gives instead."""
+    """Wrong lines of docs/crontab.md fail as it says, and the corrected ones do not."""
 
     @staticmethod
     def _lines(wrong: bool) -> list[str]:
@@ -192,7 +192,7 @@ class TestTraps:
 
     @staticmethod
     def _second_runs(stage: Stage, command: str) -> tuple[Node, list[str]]:
-        """Run `command` on two machines, and return the second with what ran there, whose turn it was not."""
+        """Run `command` on two machines; return the second, which skips, and the programs that ran there."""
         stage.fresh()
         for name in ("one", "two"):
             node = stage.node(name)
@@ -202,24 +202,24 @@ class TestTraps:
         return node, [line.split()[0] for line in node.ran()]
 
     def test_and_runs_everywhere(self, stage: Stage) -> None:
-        """What stands behind && runs on the machine that skipped, unless it is inside."""
+        """A command after && runs on the machine that skips, unless it is inside of the lock."""
         assert self._second_runs(stage, self._lines(wrong=True)[0])[1] == ["mail-report"]
         assert self._second_runs(stage, self._lines(wrong=False)[0])[1] == []
 
     def test_redirection_empties_the_file(self, stage: Stage) -> None:
-        """The machine that skipped has an empty file, unless the redirection is inside."""
+        """A redirection empties the file on the machine that skips, unless it is inside of the lock."""
         node, _ = self._second_runs(stage, self._lines(wrong=True)[1])
         assert node.sh("cat /srv/report.txt") == ""
         node, _ = self._second_runs(stage, self._lines(wrong=False)[1])
         assert node.sh("cat /srv/report.txt") == "old\n"
 
     def test_pipe_runs_everywhere(self, stage: Stage) -> None:
-        """The end of the pipe runs on the machine that skipped, unless it is inside."""
+        """The end of a pipe runs on the machine that skips, unless it is inside of the lock."""
         assert self._second_runs(stage, self._lines(wrong=True)[2])[1] == ["mail-report"]
         assert self._second_runs(stage, self._lines(wrong=False)[2])[1] == []
 
     def test_wrap_finds_them(self, stage: Stage) -> None:
-        """`cronlock wrap --check` reports each of the wrong lines and none of the others."""
+        """`cronlock wrap --check` reports the wrong lines and no others."""
         page = next(path for path in DOCUMENTS if path.name == "crontab.md")
         node = stage.node(scenes.READER)
         for block in blocks(page):

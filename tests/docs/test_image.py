@@ -1,4 +1,4 @@
-"""docs/recipes/image.sh makes an image, in a root of its own, from the real packages."""
+"""docs/recipes/image.sh builds an image from the real packages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BAD = "0 6 * * * root cronlock run --key report -- make-report && mail-report\n
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """Give the packages of this checkout, made when asked for."""
+    """Give the packages of this checkout, each built on first use."""
     fetch_wheels()
     found = Build(tmp_path_factory.mktemp("build"))
     found.make_sources(ROOT)
@@ -51,23 +51,23 @@ def _has_no_traces(machine: Bare) -> None:
 
 
 def test_from_a_package(builder: Bare, build: Build) -> None:
-    """With the Debian package: it prints the version, and leaves the crontab and nothing of what it tried."""
+    """With the Debian package it prints the version, installs the crontab, and cleans up after its own trial."""
     builder.take(build.deb)
     made = builder.type(f"sh image.sh {DEB} billing")
     assert made.status == 0, made.output
     assert made.output.splitlines()[-1] == f"cronlock {__version__}"
     _has_no_traces(builder)
-    # What user-data does at boot.
+    # As user-data does at boot.
     builder.write("/etc/cronlock.conf", "CRONLOCK_BACKEND=redis://redis.internal\n")
     assert builder.type('cronlock run --key hello -- echo "it was me"').output.strip() == "it was me"
 
 
 def test_on_a_fresh_root(tmp_path: Path, build: Build) -> None:
-    """Where there are neither lists of packages nor cron, as in a container: both are fetched."""
+    """On a system without package lists and cron, such as a container, it fetches both."""
     with Fleet(tmp_path / "fleet") as fleet:
         root = Root(fleet.machine("fresh"), clean_system())
         root.copy(build.deb), root.copy(RECIPES / "image.sh")
-        # A repository of what is in apt's cache, since a machine of the test's has no network.
+        # The test's machine has no network: apt's cache becomes its repository.
         (tmp_path / "Packages").write_text(_packages(clean_system() / "var/cache/apt/archives"))
         root.machine.run("cp", str(tmp_path / "Packages"), f"{root.path}/var/cache/apt/archives/")
         root.sh("mv /var/cache/apt/archives /srv/repository; mkdir -p /var/cache/apt/archives/partial")
@@ -92,7 +92,7 @@ def _packages(directory: Path) -> str:
 
 
 def test_from_one_file(builder: Bare, build: Build) -> None:
-    """With cronlock.pyz likewise; a crontab that cron would pass over, or that is not guarded, is refused."""
+    """With cronlock.pyz too. It refuses a crontab that cron would ignore, or with unwrapped lines."""
     builder.take(build.pyz)
     builder.write("report.cron", _GOOD)
     builder.write("report", _BAD)
@@ -108,20 +108,20 @@ def test_from_one_file(builder: Bare, build: Build) -> None:
 
 
 def test_pyz_as_documented(builder: Bare, build: Build) -> None:
-    """The commands of docs/packages.md about the one file work on it."""
+    """The commands of docs/packages.md about cronlock.pyz work."""
     builder.take(build.pyz)
     builder.sh("command -v python3.9 || ln -s /usr/bin/python3 /usr/local/bin/python3.9")
     page = [block for block in blocks(ROOT / "docs/packages.md") if "cronlock.pyz" in block.first]
     assert len(page) == 2
     for step in (step for block in page for step in steps(block)):
-        # The pager is man's own business.
+        # man would start a pager.
         done = builder.type(step.command.replace("| man -l -", "| head -c 1000"))
         assert done.status == 0, done.output
         assert ("hello" in done.output) or (".Dt CRONLOCK 1" in done.output)
 
 
 def test_something_else(builder: Bare) -> None:
-    """A file of another kind is refused before anything is done."""
+    """It refuses any other file before it changes anything."""
     refused = builder.type("sh image.sh billing")
     assert refused.status == 64
     assert "neither" in refused.output

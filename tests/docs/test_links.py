@@ -1,4 +1,4 @@
-"""Links lead somewhere, pictures are there, and the URLs of backends are ones that cronlock takes."""
+"""Links and pictures exist, and cronlock accepts the URLs of backends."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _RECIPES = sorted((ROOT / "docs/recipes").iterdir())
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(document: Path) -> None:
-    """Each relative link names a file of the checkout, and a heading of it where it says one."""
+    """Each relative link names a file of the checkout, and a heading in it if it has a fragment."""
     for link in links(document):
         parts = urlsplit(link)
         if parts.scheme:
@@ -50,7 +50,7 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 
 def test_each_document_is_reachable() -> None:
-    """From the README a reader comes to every document, and from docs/recipes.md to every recipe."""
+    """Links lead from the README to every document and every recipe."""
     seen: set[Path] = set()
     waiting = [ROOT / "README.md"]
     while waiting:
@@ -68,7 +68,7 @@ def test_each_document_is_reachable() -> None:
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, *_RECIPES], ids=lambda path: path.name)
 def test_urls_of_backends(document: Path) -> None:
-    """Each complete URL of a backend is one that cronlock takes, and that it does not ask before it must."""
+    """cronlock accepts each complete URL of a backend, and does not connect when it opens it."""
     for url in _URL.findall(document.read_text()):
         if not re.search(r"\[|\.\.\.|\$|[A-Z]{4}", url) and not url.endswith("://") and "?" not in url[-1:]:
             open_backend(url, 1).close()
@@ -76,7 +76,7 @@ def test_urls_of_backends(document: Path) -> None:
 
 @pytest.mark.parametrize("picture", sorted((ROOT / "docs").glob("*.svg")), ids=lambda path: path.name)
 def test_pictures(picture: Path) -> None:
-    """A picture is well-formed, and has colours for dark backgrounds or one of its own."""
+    """Each picture is well-formed, and readable on a dark background."""
     root = ElementTree.parse(picture).getroot()
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     text = picture.read_text()
@@ -85,7 +85,7 @@ def test_pictures(picture: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_pictures_say_what_they_show(document: Path) -> None:
-    """Each picture in a document has words for those who do not see it."""
+    """Each picture in a document has a text for those who cannot see it."""
     text = document.read_text()
     assert all(len(alt) > 10 for alt in re.findall(r"!\[([^\]]*)\]", text))
     assert all(re.search(r'alt="[^"]{10,}"', image, re.S) for image in re.findall(r"<img [^>]*>", text, re.S))

@@ -1,6 +1,6 @@
-"""From the README and docs/quickstart.md to two machines that share a job, key by key, with the real cron.
+"""Follow the README and docs/quickstart.md on two machines, with the real cron.
 
-The machines' roots are this machine's own; with `CRONLOCK_PACKAGE_ROOTS` a clean Debian's.
+The machines have this machine's files, or with `CRONLOCK_PACKAGE_ROOTS` those of a clean Debian.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.packaging.support import Build, fetch_wheels
 from .markdown import DEB, Block, Step, blocks, steps
 from .stage import Bare, Redis, complain, normal
 
-#: The tick comes within a minute; the rest is for a machine that has much else to do.
+#: A tick comes within a minute; the rest is for a busy machine.
 _LIMIT = 180.0
 _HOSTS = ("one", "two")
 
@@ -45,7 +45,7 @@ def deb(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, deb: Path) -> Iterator[Site]:
-    """Give machines with nothing of cronlock's but the package in the reader's directory, and the real cron."""
+    """Give machines without cronlock but with its package in the reader's directory, and with the real cron."""
     need("cron", "cron")
     origin = clean_system() if os.environ.get("CRONLOCK_PACKAGE_ROOTS") else Path("/")
     with Fleet(tmp_path_factory.mktemp("site") / "fleet") as fleet:
@@ -63,19 +63,19 @@ def _terminals(name: str) -> list[Block]:
 
 
 def _type(machine: Bare, where: str, step: Step) -> None:
-    # As one answers apt when it wants more than the package itself.
+    # apt asks if it must install more than the package.
     got = machine.type(step.command, answers="y\n" if "apt" in step.command else "")
     if got.status != 0 or (step.output and _plain(step.output) != _plain(got.output)):
         complain(where, step.command, step.output, got)
 
 
 def _plain(text: str) -> list[str]:
-    # Whichever machine was first.
+    # Either machine may be first.
     return [re.sub(r"\b(one|two)\b", "HOST", line) for line in normal(text)]
 
 
 def test_the_documents_say_the_same() -> None:
-    """The README's short form has the steps of the long one."""
+    """The README has the steps of docs/quickstart.md."""
     short, long = (
         " ".join(step.command for block in _terminals(name)[begin : begin + 2] for step in steps(block))
         for name, begin in (("README.md", 1), ("docs/quickstart.md", 0))
@@ -86,7 +86,7 @@ def test_the_documents_say_the_same() -> None:
 
 
 def test_two_machines_share_a_job(site: Site) -> None:
-    """The keys of docs/quickstart.md, pressed on fresh machines, lead to one run for each minute."""
+    """The commands of docs/quickstart.md, typed on fresh machines, lead to one run per minute."""
     machines = site.machines
     install, by_hand, history, away = _terminals("docs/quickstart.md")
     for machine in machines.values():
@@ -111,7 +111,7 @@ def test_two_machines_share_a_job(site: Site) -> None:
 
 
 def test_readme(site: Site) -> None:
-    """The README's keys work likewise; what they install, cron takes."""
+    """The README's commands work too, and cron accepts the crontab that they install."""
     machines = site.machines
     site.redis.ask("flushall")
     install, by_hand = _terminals("README.md")[1:3]

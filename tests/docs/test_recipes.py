@@ -1,4 +1,4 @@
-"""Each file of docs/recipes does what it is for, as far as a machine without a cloud can tell."""
+"""Each file of docs/recipes works, as far as a machine outside of a cloud can show."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ tests:
 if TYPE_CHECKING:
     from types import ModuleType
 
-# Who asks AWS, and what only doctors and those who make a table or a queue may need.
+# The module that asks AWS, and the actions that only a doctor or --create needs.
 _ASKS = [
     ("dynamodb", dynamodb_table, {"CreateTable", "DeleteItem", "DescribeTable"}),
     ("sqs", sqs_wire, {"ListQueues"}),
@@ -78,7 +78,7 @@ temp_path={here}
 nagios_user=root
 nagios_group=root
 """
-# What every site has.
+# Definitions that every site has.
 _SITE = """\
 define timeperiod {
  timeperiod_name always
@@ -110,21 +110,21 @@ define service {
 
 @pytest.fixture
 def node(stage: Stage) -> Node:
-    """Give a machine with cronlock on which the recipes lie."""
+    """Give a machine with cronlock and the recipes."""
     found = stage.node(READER)
     found.take(*RECIPES.iterdir())
     return found
 
 
 def test_scripts_are_clean() -> None:
-    """shellcheck has nothing to say."""
+    """shellcheck accepts every script."""
     for script in RECIPES.glob("*.sh"):
         checked = subprocess.run([need("shellcheck", "shellcheck"), str(script)], capture_output=True, text=True)
         assert checked.returncode == 0, checked.stdout
 
 
 class TestUserData:
-    """user-data.yaml, by cloud-init's own word and hands."""
+    """user-data.yaml, checked and applied by cloud-init."""
 
     _WRITE = """
 import sys, yaml
@@ -139,14 +139,14 @@ write_files("write_files", yaml.safe_load(open("user-data.yaml"))["write_files"]
         return done.status, done.output
 
     def test_schema(self, node: Node) -> None:
-        """`cloud-init schema` calls it valid, and does not do so with a file that is wrong."""
+        """`cloud-init schema` accepts it, and rejects a wrong file."""
         status, output = self._python(node, "-m cloudinit.cmd.main schema -c user-data.yaml")
         assert (status, output.strip()) == (0, "Valid cloud-config: user-data.yaml")
         node.sh("sed 's/permissions:/permisions:/' user-data.yaml >wrong.yaml")
         assert self._python(node, "-m cloudinit.cmd.main schema -c wrong.yaml")[0] != 0
 
     def test_what_it_writes(self, node: Node) -> None:
-        """cloud-init writes files that cronlock and cron take; the password is shown to nobody."""
+        """cronlock and cron accept the files that cloud-init writes, and nobody else can read the password."""
         node.write("apply.py", self._WRITE)
         node.sh("rm /etc/cronlock.conf")
         status, output = self._python(node, "apply.py")
@@ -154,18 +154,18 @@ write_files("write_files", yaml.safe_load(open("user-data.yaml"))["write_files"]
         assert node.sh("stat -c '%a %U' /etc/cronlock.conf /etc/cron.d/billing") == "600 root\n644 root\n"
         assert node.type("cronlock wrap --check /etc/cron.d/billing").output == ""
         run = node.type("cronlock run --quiet --log stderr --backend-timeout 1 --key billing -- billing")
-        # It is set up rightly, and the Redis here speaks no TLS.
+        # The setup is right, but the Redis of this test speaks no TLS.
         assert run.status == 69
         assert "redis.internal" in run.output
         assert "secret" not in run.output
 
 
 class TestSystemd:
-    """Units."""
+    """systemd units."""
 
     @pytest.mark.parametrize("name", ["billing", "cronlock-check"])
     def test_verify(self, node: Node, name: str) -> None:
-        """`systemd-analyze verify` has nothing to say, and has with a unit that is wrong."""
+        """`systemd-analyze verify` accepts the units, and rejects a wrong one."""
         need("systemd-analyze", "systemd")
         verified = node.type(f"systemd-analyze verify --man=no ./{name}.service ./{name}.timer")
         assert (verified.status, verified.output) == (0, "")
@@ -173,7 +173,7 @@ class TestSystemd:
         assert node.type(f"systemd-analyze verify --man=no ./{name}.service").output != ""
 
     def test_hold_fits_the_timer(self) -> None:
-        """The hold is longer than the random delay, and shorter than the period without it."""
+        """The hold is longer than the random delay, and shorter than the period minus that delay."""
         timer, service = ((RECIPES / f"billing.{kind}").read_text() for kind in ("timer", "service"))
         assert "OnCalendar=*:0/5" in timer
         assert "RandomizedDelaySec=2m" in timer
@@ -182,7 +182,7 @@ class TestSystemd:
         assert 120 < int(hold[1]) < 300 - 120
 
     def test_commands(self, node: Node) -> None:
-        """What the units start works: the job runs, and the check then finds that it did."""
+        """The units' commands work: the job runs, and then the check succeeds."""
         starts = [
             re.findall(r"^ExecStart=(.*)", (RECIPES / name).read_text(), re.M)
             for name in ("cronlock-check.service", "billing.service")
@@ -195,10 +195,10 @@ class TestSystemd:
 
 
 class TestGuardedScript:
-    """guarded.sh tells the endings apart."""
+    """guarded.sh distinguishes all outcomes."""
 
     def test_runs_in_part(self, stage: Stage, node: Node) -> None:
-        """The middle is run by one machine, the rest by both."""
+        """One machine runs the middle, both run the rest."""
         other = stage.node("one")
         other.take(RECIPES / "guarded.sh")
         first, second = node.sh("./guarded.sh").splitlines(), other.sh("./guarded.sh").splitlines()
@@ -217,14 +217,14 @@ class TestGuardedScript:
         ],
     )
     def test_endings(self, node: Node, status: int, word: str) -> None:
-        """Each status of cronlock's, and one of the command's own, has a line of its own and is handed on."""
+        """It prints a line for each of cronlock's statuses and for the command's, and exits with it."""
         node.write("cronlock", f"#!/bin/sh\nexit {status}\n", "755")
         ended = node.type("PATH=.:$PATH ./guarded.sh")
         assert ended.status == status
         assert word in ended.output
 
     def test_backend_away(self, node: Node) -> None:
-        """The real cronlock without a backend, or with a wrong one, leads there too."""
+        """So it does with the real cronlock, if the backend is down or misconfigured."""
         away = node.type("CRONLOCK_BACKEND=redis://127.0.0.1:1 CRONLOCK_BACKEND_TIMEOUT=1 ./guarded.sh")
         assert away.status == 69
         assert "did not answer" in away.output
@@ -234,7 +234,7 @@ class TestGuardedScript:
 
 
 class TestMonitoring:
-    """Nagios, monit and Prometheus take their files."""
+    """Nagios, monit and Prometheus accept their files."""
 
     @staticmethod
     def _promtool(node: Node, words: str) -> str:
@@ -243,14 +243,14 @@ class TestMonitoring:
         return done.output
 
     def test_rules(self, node: Node) -> None:
-        """promtool checks the rules, and each of them fires when it should and not before."""
+        """promtool accepts the rules, and each fires when it should and not before."""
         sample = "Checking alerts.yml\n  SUCCESS: 5 rules found\n"
         assert same(sample, self._promtool(node, "check rules alerts.yml"))
         node.write("alerts_test.yml", _ALERTS_TEST)
         self._promtool(node, "test rules alerts_test.yml")
 
     def test_rules_use_metrics_that_there_are(self) -> None:
-        """A metric with another name would never fire."""
+        """Each metric in the rules exists; a rule with another name would never fire."""
         used = set(re.findall(r"cronlock_[a-z_]+", (RECIPES / "alerts.yml").read_text()))
         assert used <= {name for name, _ in METRICS}
 
@@ -267,7 +267,7 @@ class TestMonitoring:
         assert re.fullmatch(files[1], target)
 
     def test_nagios(self, node: Node) -> None:
-        """Nagios reads the definitions, and the check's command works with the service's arguments."""
+        """Nagios accepts the definitions, and the check's command works with the service's arguments."""
         here = node.sh("pwd").strip()
         node.write("main.cfg", _NAGIOS.format(here=here))
         node.write("site.cfg", _SITE)
@@ -286,7 +286,7 @@ class TestMonitoring:
         assert node.type(words).output.startswith("CRONLOCK OK")
 
     def test_monit(self, node: Node) -> None:
-        """monit reads the control file, and does not read one that is wrong."""
+        """monit accepts the control file, and rejects a wrong one."""
         monit = payload(MONIT) / "usr/bin/monit"
         node.sh("chmod 600 monitrc; sed 's/every/evry/' monitrc >wrong; chmod 600 wrong")
         assert node.type(f"{monit} -t -c monitrc").status == 0
@@ -294,7 +294,7 @@ class TestMonitoring:
 
 
 class TestAws:
-    """Policies allow what the program asks for and no more; the two templates make the table that it makes."""
+    """Policies allow exactly what the program needs, and the templates create the table that it would create."""
 
     @pytest.mark.parametrize(("service", "module", "others"), _ASKS)
     def test_policy(self, service: str, module: ModuleType, others: set[str]) -> None:
@@ -325,14 +325,14 @@ class TestAws:
         template, terraform = ((RECIPES / name).read_text() for name in ("s3.yaml", "s3.tf"))
         assert f"BucketName: {bucket}\n" in template
         assert f'bucket = "{bucket}"\n' in terraform
-        # An object is only removed when no lease or hold can be on it: these last a year at most.
+        # No rule may remove an object with a lease or a hold, which last a year at most.
         for days in re.findall(r"(?:ExpirationInDays: |expiration { days = )(\d+)", template + terraform):
             assert int(days) * 86400 > LONGEST
         assert len(re.findall(r"(?i)noncurrent_?days\W+1\b", template + terraform)) == 2
 
 
 def test_every_recipe_is_tried() -> None:
-    """A new file wants a test here, or in test_image.py."""
+    """Each file has a test here or in test_image.py."""
     here = Path(__file__).read_text() + (Path(__file__).parent / "test_image.py").read_text()
     for file in RECIPES.iterdir():
         assert file.name in here or f'"{file.stem}"' in here, file.name

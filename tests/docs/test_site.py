@@ -1,4 +1,4 @@
-"""What `make site` makes has no link that leads nowhere, and loads nothing from elsewhere."""
+"""The check of `make site` finds dead links, and whatever a page loads from elsewhere."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _checked(site: Path) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_links(tmp_path: Path, body: str, problem: str) -> None:
-    """The check says what is wrong with a page, and nothing of one that is right."""
+    """The check names the problem of a bad page, and accepts a good one."""
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub/index.html").write_text("")
     (tmp_path / "one.html").write_text(body)

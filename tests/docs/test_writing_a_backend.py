@@ -1,4 +1,4 @@
-"""docs/writing-a-backend.md, done word for word: a package of somebody else's, with its tests."""
+"""Build the package of docs/writing-a-backend.md word for word, and run its tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from labs.installation import ROOT
 from .markdown import blocks
 
 _PAGE = ROOT / "docs/writing-a-backend.md"
-# What the page leaves to its reader: an engine.
+# The engine, which the page leaves to its reader.
 _BOX = '''
 """A lockbox: entries in memory, and a clock."""
 
@@ -94,13 +94,13 @@ class Box:
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """What the page says, in the files that it names, in a directory of modules."""
+    """Give the page's package, with the files that the page names."""
     metadata, module, test, doctor = (block.text for block in blocks(_PAGE))
     directory = tmp_path / "site"
     (directory / "cronlock_lockbox").mkdir(parents=True)
     (directory / "cronlock_lockbox/__init__.py").touch()
     for text in (module, doctor):
-        # Each says in its first line where it belongs.
+        # The first line of each names its file.
         (directory / text.split('"""')[1].partition(":")[0]).write_text(text)
     (directory / "cronlock_lockbox/box.py").write_text(_BOX)
     (tmp_path / "test_lockbox.py").write_text(test)
@@ -120,7 +120,7 @@ def _python(package: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_contract_from_outside(package: Path) -> None:
-    """Somebody else's store earns all of the contract, and a mistake is explained."""
+    """The page's store passes the contract, which explains a mistake."""
     done = _python(package, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_lockbox.py")
     assert done.returncode == 0, done.stdout
     assert "skipped" not in done.stdout
@@ -134,7 +134,7 @@ def test_the_contract_from_outside(package: Path) -> None:
 
 
 def test_the_doctor_from_outside(package: Path) -> None:
-    """The package's doctor is asked, and what it finds counts."""
+    """`cronlock doctor` asks the package's doctor, and its findings count."""
     done = _python(package, "-m", "cronlock", "doctor", "--backend", "lockbox://box.internal")
     assert done.returncode == 2, done.stderr
     assert "they squeak" in done.stdout
@@ -142,7 +142,7 @@ def test_the_doctor_from_outside(package: Path) -> None:
 
 
 def test_a_run_from_outside(package: Path) -> None:
-    """The program serves the package's URLs, and refuses those that its module refuses."""
+    """`cronlock run` accepts the package's URLs, and refuses those that its module refuses."""
     run = ("-m", "cronlock", "run", "--key", "k", "--ttl", "60", "--backend")
     done = _python(package, *run, "lockbox://box.internal", "--", "echo", "ran")
     assert (done.returncode, done.stdout) == (0, "ran\n"), done.stderr

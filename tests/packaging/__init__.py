@@ -1,1 +1,1 @@
-"""What users install: packages, the one file, the wheel, and `make install`."""
+"""Tests of everything that users install: packages, cronlock.pyz, the wheel, and `make install`."""

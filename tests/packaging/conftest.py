@@ -1,6 +1,6 @@
-"""Packages built once for all tests, from copies of the checkout.
+"""Build each package once for all tests, from a copy of the checkout.
 
-Tests that install them into roots of their own take minutes: `make package-test` has them collected.
+Tests that install packages on clean systems take minutes: only `make package-test` collects them.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if not os.environ.get("CRONLOCK_PACKAGE_ROOTS"):
 
 
 def _shared(factory: pytest.TempPathFactory) -> Path:
-    """Return a directory that all workers of this session share."""
+    """Return a directory that all workers of the session share."""
     directory = factory.getbasetemp()
     return directory.parent if "PYTEST_XDIST_WORKER" in os.environ else directory
 
 
 def _locked(directory: Path, build: Build, origin: Path) -> Build:
     with (directory / "lock").open("w") as lock:
-        # Whoever comes first makes it, and the others find it made.
+        # The first worker copies the sources, the others find them.
         fcntl.flock(lock, fcntl.LOCK_EX)
         build.make_sources(origin)
     return build
@@ -35,7 +35,7 @@ def _locked(directory: Path, build: Build, origin: Path) -> Build:
 
 @pytest.fixture(scope="session")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """Give a copy of the checkout where packages are built when first asked for."""
+    """Give a copy of the checkout, where each package is built on first use."""
     directory = _shared(tmp_path_factory) / "build"
     directory.mkdir(exist_ok=True)
     fetch_wheels()
@@ -44,7 +44,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
 
 @pytest.fixture(scope="session")
 def other_build(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """Give one in another directory, of another user's habits, on another day."""
+    """Give another copy: in another directory, with another umask, time zone, locale and hash seed."""
     habits = {"umask": "077", "TZ": "Asia/Tokyo", "LC_ALL": "tr_TR.UTF-8", "PYTHONHASHSEED": "7"}
     directory = _shared(tmp_path_factory) / "another/directory/of/sources"
     directory.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Builds of the packages, and roots to install them into."""
+"""Build packages, and install them into root directories."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NOT_COPIED = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pyc
 
 
 def run(*command: str | Path, cwd: Path | None = None, environ: dict[str, str] | None = None) -> str:
-    """Run `command` and return what it printed, errors included; fail the test if it fails."""
+    """Run `command` and return its output, errors included. Fail the test if it fails."""
     status, output = attempt(*command, cwd=cwd, environ=environ)
     if status != 0:
         pytest.fail(f"{' '.join(map(str, command))}: status {status}:\n{output[-6000:]}")
@@ -29,7 +29,7 @@ def run(*command: str | Path, cwd: Path | None = None, environ: dict[str, str] |
 
 
 def attempt(*command: str | Path, cwd: Path | None = None, environ: dict[str, str] | None = None) -> tuple[int, str]:
-    """Run `command` to its end; return its status and what it printed, errors included."""
+    """Run `command`; return its exit status and its output, errors included."""
     done = subprocess.run(
         list(map(str, command)),
         cwd=cwd,
@@ -44,7 +44,7 @@ def attempt(*command: str | Path, cwd: Path | None = None, environ: dict[str, st
 
 
 class Build:
-    """A copy of the checkout, which others may be changing, and what is built there."""
+    """A copy of the checkout, which somebody may be changing, and the packages built from it."""
 
     def __init__(self, directory: Path, umask: str = "022", **environ: str) -> None:
         self.sources = directory / "sources"
@@ -53,7 +53,7 @@ class Build:
         self._environ = {**clean_environment(), **environ}
 
     def make_sources(self, origin: Path) -> None:
-        """Copy the sources that lie at `origin`, and the pinned dependencies, if that is not done yet."""
+        """Copy the sources and the pinned dependencies from `origin`, once."""
         if self._output.exists():
             return
         shutil.copytree(origin, self.sources, ignore=_NOT_COPIED)
@@ -72,7 +72,7 @@ class Build:
 
     @property
     def pyz(self) -> Path:
-        """The program in one file."""
+        """The file cronlock.pyz."""
         return self._made("pyz", "cronlock.pyz")
 
     @property
@@ -86,7 +86,7 @@ class Build:
         return self._made("dist", "cronlock-*.tar.gz")
 
     def make(self, kind: str, output: Path, *options: str) -> None:
-        """Run the script that makes packages of `kind`, which puts them into `output`."""
+        """Build a package of `kind` in the directory `output`."""
         script = self.sources / f"packaging/{kind}.py"
         command = [sys.executable, str(script), "--output", str(output), *options]
         environ = {"SOURCE_DATE_EPOCH": "1700000000", **self._environ}
@@ -104,7 +104,7 @@ class Build:
 
 
 def fetch_wheels() -> None:
-    """Have the pinned dependencies in the checkout's build directory, once for all tests."""
+    """Fetch the pinned dependencies into the checkout's build directory, once."""
     (ROOT / "build").mkdir(exist_ok=True)
     with (ROOT / "build/wheels.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -112,13 +112,13 @@ def fetch_wheels() -> None:
 
 
 def unpack_deb(package: Path, target: Path) -> Path:
-    """Unpack what a Debian package installs, and return `target`."""
+    """Unpack the files of a Debian package into `target`, and return it."""
     run("dpkg-deb", "-x", package, target)
     return target
 
 
 def unpack_rpm(package: Path, target: Path) -> Path:
-    """Unpack what an RPM package installs, and return `target`."""
+    """Unpack the files of an RPM package into `target`, and return it."""
     need("rpm2cpio", "rpm"), need("cpio", "cpio")
     target.mkdir()
     run(
@@ -132,7 +132,7 @@ def unpack_rpm(package: Path, target: Path) -> Path:
     return target
 
 
-# The machine's own directories are laid over what is below; every change stays in its memory.
+# An overlay keeps every change in the machine's memory.
 _ENTER_SETUP = f"""
 set -eu
 mkdir /run/root /run/upper /run/work
@@ -149,9 +149,9 @@ cp -L /etc/hosts /etc/hostname etc/
 
 
 class Root:
-    """A root directory on a machine of its own, made of directories that it leaves as they are."""
+    """A root directory on a machine, laid over directories that never change."""
 
-    #: Where it is, as seen from the machine's own root.
+    #: Its path on the machine.
     path = "/run/root"
 
     def __init__(self, machine: Machine, *layers: Path) -> None:
@@ -160,16 +160,16 @@ class Root:
         machine.run("sh", "-c", _ENTER_SETUP, "sh", ":".join(map(str, layers)))
 
     def run(self, *command: str, stdin: str = "", **environ: str) -> str:
-        """Run `command` here to its end and return what it printed; fail the test if it fails."""
+        """Run `command` here and return its output. Fail the test if it fails."""
         line = [*self.machine.way_in, *self._enter(environ), *command]
-        # More patient than the machine itself: packages are unpacked here.
+        # A longer limit than the machine's own, since packages are unpacked here.
         done = subprocess.run(line, input=stdin, env=_ENVIRONMENT, capture_output=True, text=True, timeout=_LIMIT)
         if done.returncode != 0:
             pytest.fail(f"{' '.join(command)}: status {done.returncode}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
         return done.stdout
 
     def sh(self, script: str, **environ: str) -> str:
-        """Run a shell script here, which fails with its first command that does; return all that was said."""
+        """Run a shell script here, up to the first command that fails; return its output, errors included."""
         said = self.run("sh", "-c", '(sh -ec "$1") 2>&1; echo $?', "sh", script, **environ)
         output, _, status = said[:-1].rpartition("\n") if "\n" in said[:-1] else ("", "", said[:-1])
         if status != "0":
@@ -177,11 +177,11 @@ class Root:
         return output and f"{output}\n"
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
-        """Start `command` here and return without waiting, as the machine does."""
+        """Start `command` here and return at once."""
         return self.machine.start(*self._enter({}), *command)
 
     def has(self, path: str) -> bool:
-        """Whether there is something at `path`."""
+        """Return whether `path` exists."""
         return self.sh(f'if [ -e "{path}" ] || [ -L "{path}" ]; then echo yes; fi') == "yes\n"
 
     def files(self, *directories: str) -> set[str]:
@@ -189,7 +189,7 @@ class Root:
         return set(self.run("find", *directories, "-xdev", "-mindepth", "1").splitlines())
 
     def copy(self, file: Path) -> str:
-        """Bring a file of the test's here; return its path."""
+        """Copy a file of the test here; return its path."""
         target = f"/root/{file.name}"
         self.machine.run("cp", str(file), f"{self.path}{target}")
         return target

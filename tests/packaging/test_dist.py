@@ -1,4 +1,4 @@
-"""The wheel and the source archive: the same bytes from the same commit, and all that packages are made of."""
+"""The wheel and the source archive are reproducible, and the archive suffices for making packages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_reproducible(build: Build, other_build: Build, kind: str) -> None:
 
 
 def test_packages_from_the_source_archive(build: Build, tmp_path: Path) -> None:
-    """Packages made from the unpacked archive are those made from the checkout."""
+    """Packages from the unpacked archive are the same bytes as those from the checkout."""
     run("tar", "-xzf", build.sdist, "-C", tmp_path)
     (sources,) = tmp_path.iterdir()
     shutil.copytree(build.sources / "build/wheels", sources / "build/wheels")

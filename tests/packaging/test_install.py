@@ -13,36 +13,36 @@ from .support import Build, attempt, run
 
 
 class Installation:
-    """An installation below a directory, by the makefile of a copy of the checkout."""
+    """An installation below a directory, made by a copy of the checkout."""
 
     def __init__(self, build: Build, directory: Path) -> None:
         self.destdir = directory / "image"
         self.destdir.mkdir()
-        # Its own: what a test puts there would get into others' packages.
+        # A copy for this test, whose changes must not get into other tests' packages.
         own = Build(directory)
         own.make_sources(build.sources)
         self.sources = own.sources
         self._words = [f"DESTDIR={self.destdir}", f"PYTHON={sys.executable}"]
 
     def make(self, target: str, *words: str) -> str:
-        """Run the target as `make` would, and return what was said."""
+        """Run the target as `make` would, and return its output."""
         rules = "VENV := .venv\nBIN := $(dir $(PYTHON))\n.venv/installed .venv/tools:\ninclude packaging/targets.mk\n"
         (self.sources / "install.mk").write_text(rules)
         return run("make", "--no-print-directory", "-f", "install.mk", target, *self._words, *words, cwd=self.sources)
 
     def files(self) -> set[str]:
-        """Return all that is there, directories included."""
+        """Return all installed paths, directories included."""
         return {str(path.relative_to(self.destdir)) for path in self.destdir.rglob("*")}
 
 
 @pytest.fixture
 def installation(build: Build, tmp_path: Path) -> Installation:
-    """Give a directory with nothing installed in it yet."""
+    """Give an empty directory."""
     return Installation(build, tmp_path)
 
 
 def test_uninstall_leaves_nothing(installation: Installation) -> None:
-    """After install and uninstall all is as before, directories that were there included."""
+    """install and uninstall together change nothing, and keep directories that existed before."""
     (installation.destdir / "usr/local/bin").mkdir(parents=True)
     (installation.destdir / "usr/local/bin/other").write_text("")
     (installation.destdir / "etc").mkdir()
@@ -56,7 +56,7 @@ def test_uninstall_leaves_nothing(installation: Installation) -> None:
 
 
 def test_prefix(installation: Installation) -> None:
-    """All but configuration and state goes below the prefix, where the launcher looks for it."""
+    """Everything but configuration and state goes below the prefix, where the launcher finds it."""
     installation.make("install", "PREFIX=/opt/job tools")
     top = {name for name in installation.files() if not name.startswith("opt/")}
     state = {"var", "var/lib", "var/lib/cronlock"}
@@ -69,7 +69,7 @@ def test_prefix(installation: Installation) -> None:
 
 
 def test_runs_from_where_it_is(installation: Installation, tmp_path: Path) -> None:
-    """Installed without DESTDIR's help the program runs, on byte code that tells its installed place."""
+    """The program runs on the byte code of the installation, which names the installed path."""
     prefix = tmp_path / "prefix"
     installation.make("install", f"PREFIX={prefix}")
     shutil.move(f"{installation.destdir}{prefix}", prefix)
@@ -87,7 +87,7 @@ def test_runs_from_where_it_is(installation: Installation, tmp_path: Path) -> No
 
 
 def test_changed_configuration_is_kept(installation: Installation) -> None:
-    """Neither another install nor uninstall touches what somebody wrote, and uninstall says so."""
+    """install and uninstall keep a changed configuration, and uninstall says so."""
     installation.make("install")
     configuration = installation.destdir / "etc/cronlock.conf"
     assert configuration.stat().st_mode & 0o7777 == 0o640
@@ -101,7 +101,7 @@ def test_changed_configuration_is_kept(installation: Installation) -> None:
 
 
 def test_install_over_an_earlier_version(installation: Installation) -> None:
-    """What an earlier version had and this one has not is removed, its byte code as well."""
+    """install removes files that only the earlier version had, and their byte code."""
     library = installation.destdir / "usr/local/lib/cronlock"
     gone = installation.sources / "cronlock/engines/gone.py"
     gone.write_text("")
@@ -117,7 +117,7 @@ def test_install_over_an_earlier_version(installation: Installation) -> None:
 
 
 def test_what_cannot_be_done_is_said(installation: Installation) -> None:
-    """A relative prefix and a Python that is not there end in one line, with nothing installed."""
+    """A relative prefix, a missing Python or an unwritable directory ends in one line, and installs nothing."""
     script = [sys.executable, str(installation.sources / "packaging/install.py"), "install"]
     for options, words in (
         (["--prefix", "usr"], "PREFIX=usr is not an absolute path"),

@@ -1,4 +1,4 @@
-"""What is in the packages, what the tools of their distributions say of it, and that it is always the same."""
+"""The packages' content, the distributions' own checks of it, and that builds are reproducible."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ _PROJECT = ("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md
 
 @pytest.fixture(scope="module")
 def deb(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give what the Debian package installs, unpacked."""
+    """Give the unpacked files of the Debian package."""
     return unpack_deb(build.deb, tmp_path_factory.mktemp("deb") / "root")
 
 
 @pytest.fixture(scope="module")
 def rpm(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give what the RPM package installs, unpacked."""
+    """Give the unpacked files of the RPM package."""
     need("rpmbuild", "rpm")
     return unpack_rpm(build.rpm, tmp_path_factory.mktemp("rpm") / "root")
 
 
 @pytest.fixture(params=["deb", "rpm"])
 def payload(request: pytest.FixtureRequest) -> Path:
-    """Give what each package installs."""
+    """Give the unpacked files of each package."""
     found = request.getfixturevalue(request.param)
     assert isinstance(found, Path)
     return found
@@ -60,7 +60,7 @@ class TestContents:
     """Files, owners and modes."""
 
     def test_carries_the_program_and_all_that_is_pinned(self, payload: Path, build: Build) -> None:
-        """Every module but the tests for others is there, every pinned dependency with its licence; no byte code is."""
+        """It contains every module but cronlock.testing, every dependency with its licence, and no byte code."""
         files = _files(payload)
         modules = {name for name in _modules_of_checkout(build) if not name.startswith("cronlock/testing/")}
         assert {f"{_LIBRARY}/{name}" for name in modules} <= files
@@ -71,13 +71,13 @@ class TestContents:
         assert not [name for name in files if "/cronlock/testing/" in name]
 
     def test_manual_pages_and_completions(self, payload: Path, build: Build) -> None:
-        """Every manual page and completion of the checkout is where the system looks, pages as small as can be."""
+        """It contains every manual page, compressed, and every completion, where the system looks for them."""
         pages = sorted((build.sources / "man").glob("*.[1-9]"))
         assert pages
         for page in pages:
             packed = payload / f"usr/share/man/man{page.suffix[1:]}/{page.name}.gz"
             assert run("gzip", "-cd", packed) == page.read_text()
-            # Neither a name nor a time, and the best compression.
+            # No name, no time, and the best compression.
             assert packed.read_bytes()[3:9] == b"\0\0\0\0\0\x02"
         kinds = {_shell(path.name) for path in (build.sources / "completions").glob("*")}
         assert {
@@ -87,7 +87,7 @@ class TestContents:
         } == kinds
 
     def test_documents(self, payload: Path) -> None:
-        """Their links lead to each other, or to sources, which are not installed; what the manual names is there."""
+        """Links lead to installed documents or to sources; the files that the manual names are installed."""
         place = payload / "usr/share/doc/cronlock"
         pages = sorted(place.rglob("*.md"))
         assert {"README.md", "faq.md", "recipes.md"} <= {page.name for page in pages}
@@ -102,22 +102,22 @@ class TestContents:
         assert named <= {path.name for path in (place / "docs").iterdir()}
 
     def test_configuration_is_private_and_all_comments(self, payload: Path) -> None:
-        """Root alone may read what may come to hold a password, and nothing is set in it."""
+        """Only root can read the configuration, since it may contain a password. As installed it sets nothing."""
         configuration = payload / "etc/cronlock.conf"
         assert configuration.stat().st_mode & 0o7777 == 0o640
         assert all(line.startswith("#") for line in configuration.read_text().splitlines() if line)
 
     def test_state_directory_has_the_mode_that_the_program_gives_it(self, payload: Path) -> None:
-        """Leases of the file backend and what was seen of keys are nobody's business."""
+        """Only root can read the state directory."""
         assert (payload / "var/lib/cronlock").stat().st_mode & 0o7777 == 0o700
 
     def test_nothing_else(self, payload: Path) -> None:
-        """No file lies outside of the places that are said."""
+        """It contains no file in another directory."""
         places = ("etc/cronlock.conf", "usr/bin/cronlock", f"{_LIBRARY}/", "usr/share/")
         assert [name for name in _files(payload) if not name.startswith(places)] == []
 
     def test_deb_depends_on_python_alone(self, build: Build) -> None:
-        """The control file wants no other package, on any architecture; the configuration is known as such."""
+        """It depends on Python only, on any architecture, and declares its configuration file."""
         fields = run("dpkg-deb", "-f", build.deb, "Package", "Architecture", "Depends", "Pre-Depends", "Recommends")
         assert fields == "Package: cronlock\nArchitecture: all\nDepends: python3 (>= 3.9)\n"
         assert run("dpkg-deb", "-I", build.deb, "conffiles") == "/etc/cronlock.conf\n"
@@ -125,7 +125,7 @@ class TestContents:
         assert owners == {"root/root"}
 
     def test_rpm_depends_on_python_alone(self, build: Build) -> None:
-        """The package wants no other, provides itself alone, and its configuration is not replaced."""
+        """It requires Python only, provides only itself, and never replaces a configuration."""
         need("rpm", "rpm")
         wanted = set(run("rpm", "-qp", "--requires", build.rpm).splitlines())
         assert {each for each in wanted if not each.startswith("rpmlib(")} == {"/bin/sh", "python3 >= 3.9"}
@@ -137,7 +137,7 @@ class TestContents:
         assert {line.split()[-1] for line in flags.splitlines()} == {"root"}
 
     def test_wheel_has_every_module(self, build: Build) -> None:
-        """No module, manual page or package was forgotten in pyproject.toml; the source archive has the tests."""
+        """pyproject.toml lists every package and manual page, and the source archive contains the tests."""
         with zipfile.ZipFile(build.wheel) as wheel:
             names = set(wheel.namelist())
         assert {name for name in names if name.endswith(".py")} == _modules_of_checkout(build)
@@ -158,17 +158,17 @@ def _shell(name: str) -> str:
 
 
 class TestPins:
-    """What is carried, against what is asked for."""
+    """The pinned dependencies."""
 
     def test_every_dependency_is_pinned(self, build: Build) -> None:
-        """pip finds all that the wheel needs in the pins alone, for the interpreter of these tests."""
+        """pip can install the wheel from the pinned dependencies only."""
         options = ["--dry-run", "--quiet", "--ignore-installed", "--no-index", "--find-links", str(vendor.WHEELS)]
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install"]
         status, said = attempt(*pip, *options, build.wheel)
         assert status == 0, f"{said}\npackaging/requirements.txt is stale: make lock"
 
     def test_a_wheel_that_is_not_the_pinned_one_is_refused(self, build: Build, tmp_path: Path) -> None:
-        """One flipped bit in a fetched wheel, and it is fetched again: what is built does not change."""
+        """A wheel with one flipped bit is fetched again, and the package does not change."""
         (wheel,) = (build.sources / "build/wheels").glob("click-*.whl")
         good = wheel.read_bytes()
         wheel.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
@@ -177,10 +177,10 @@ class TestPins:
 
 
 class TestConfiguration:
-    """The file that packages install."""
+    """The configuration file of the packages."""
 
     def test_every_line_works_when_it_is_taken(self, tmp_path: Path) -> None:
-        """Each commented line is accepted by the program without its comment sign."""
+        """The program accepts each setting of the file when it is uncommented."""
         lines = re.findall(r"^#(CRONLOCK_[A-Z_]+=.*)$", (ROOT / "packaging/cronlock.conf").read_text(), re.MULTILINE)
         assert len(lines) > 5
         for line in lines:
@@ -199,18 +199,18 @@ class TestLint:
     """The distributions' own checks."""
 
     def test_lintian(self, build: Build) -> None:
-        """lintian has nothing to say, warnings included."""
+        """lintian finds neither errors nor warnings."""
         need("lintian", "lintian")
         assert run("lintian", "--allow-root", "--fail-on", "error,warning", build.deb).strip() == ""
 
     def test_rpmlint(self, build: Build) -> None:
-        """rpmlint finds no error beyond those that packaging/rpm/rpmlint.toml gives a reason for."""
+        """rpmlint finds no errors; packaging/rpm/rpmlint.toml has the exceptions, with reasons."""
         need("rpmlint", "rpmlint")
         said = run("rpmlint", "--config", ROOT / "packaging/rpm/rpmlint.toml", build.rpm)
         assert re.search(r" 0 errors,", said), said
 
     def test_maintainer_scripts(self, build: Build, tmp_path: Path) -> None:
-        """Every script of the packages is a good shell script."""
+        """shellcheck accepts every script of the packages."""
         need("shellcheck", "shellcheck")
         scripts = sorted((build.sources / "packaging/deb").glob("p*"))
         scripts += [build.sources / "packaging/pyz/start.sh", build.sources / "packaging/rpm/compile"]
@@ -219,11 +219,11 @@ class TestLint:
 
 
 class TestReproducible:
-    """Two builds of one commit are the same bytes."""
+    """Two builds of one commit give the same bytes."""
 
     @pytest.mark.parametrize("kind", ["deb", "rpm", "pyz"])
     def test_elsewhere_and_otherwise(self, build: Build, other_build: Build, kind: str) -> None:
-        """Directory, umask, time zone, locale, hash seed and the files' own times do not matter."""
+        """Directory, umask, time zone, locale, hash seed and times of files do not matter."""
         for path in (other_build.sources / "cronlock").rglob("*.py"):
             path.touch()
         one, other = getattr(build, kind), getattr(other_build, kind)
@@ -231,7 +231,7 @@ class TestReproducible:
         assert filecmp.cmp(one, other, shallow=False)
 
     def test_time_is_that_of_the_commit(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """Without SOURCE_DATE_EPOCH the time of the last commit counts; without one, that of pyproject.toml."""
+        """The time is SOURCE_DATE_EPOCH, else that of the last commit, else that of pyproject.toml."""
         need("git", "git")
         (tmp_path / "pyproject.toml").write_text("")
         monkeypatch.setattr(source, "ROOT", tmp_path)
@@ -256,7 +256,7 @@ class TestReproducible:
     ],
 )
 def test_what_cannot_be_packaged_is_refused(build: Build, name: str, value: str, said: str) -> None:
-    """A version or a maintainer that dpkg or rpm would not take is refused in one line."""
+    """The script refuses a version or a maintainer that dpkg or rpm would not accept, in one line."""
     rules = f"BIN := {Path(sys.executable).parent}\nVENV := v\nv/installed v/tools:\ninclude packaging/targets.mk\n"
     (build.sources / "refuse.mk").write_text(rules)
     line = ["make", "-f", "refuse.mk", "deb", f"{name}={value}"]
@@ -268,13 +268,13 @@ def test_what_cannot_be_packaged_is_refused(build: Build, name: str, value: str,
 
 @pytest.mark.parametrize("target", ["demo", "deb", "rpm", "pyz", "dist", "install", "uninstall"])
 def test_a_machine_without_python_gets_it_first(target: str, tmp_path: Path) -> None:
-    """Whatever is made needs a virtual environment, and a fresh machine lacks what makes one."""
+    """Each target first installs what creates a virtual environment."""
     planned = run("make", "-n", f"VENV={tmp_path}/venv", target, cwd=ROOT)
     assert -1 < planned.find("tools/install-deps.sh venv") < planned.find(f"-m venv {tmp_path}/venv")
 
 
 def test_missing_tool_is_named(build: Build, tmp_path: Path) -> None:
-    """A build without its tool says in one line what to install."""
+    """A build without its tool names the package to install, in one line."""
     line = [sys.executable, str(build.sources / "packaging/rpm.py"), "--output", str(tmp_path)]
     done = subprocess.run(line, capture_output=True, text=True, env={"PATH": str(tmp_path)})
     assert (done.returncode, done.stderr) == (1, "rpmbuild is missing: apt-get install rpm\n")

@@ -1,4 +1,4 @@
-"""One version: what the program, the changelog, the documents and the packages say."""
+"""The program, the changelog, the documents and the packages have the same version."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RELEASES = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MUL
 
 
 def test_changelog() -> None:
-    """What is not released stands first, then this version with its date, newest first."""
+    """Unreleased comes first, then this version and earlier ones, newest first."""
     assert _RELEASES[0] == "Unreleased"
     versions, dates = zip(*(release.split(" - ") for release in _RELEASES[1:]))
     assert versions[0] == __version__
@@ -30,13 +30,13 @@ def test_changelog() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_documents(document: Path) -> None:
-    """Each name of a package is one that `make deb` or `make rpm` gives."""
+    """Each name of a package in the documents has this version."""
     named = re.findall(r"cronlock[_-](\d[\w.]*\w)(?=_all\.deb|-1\.noarch\.rpm)", document.read_text())
     assert set(named) <= {__version__}
 
 
 def test_the_next_release(tmp_path: Path) -> None:
-    """The commands of docs/releasing.md that set the version leave nothing of this one."""
+    """After the commands of docs/releasing.md no document names this version."""
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
     (tmp_path / "cronlock").mkdir()
     for name in ("README.md", "CHANGELOG.md", "cronlock/__init__.py"):
@@ -52,7 +52,7 @@ def test_the_next_release(tmp_path: Path) -> None:
 
 
 def test_packages(build: Build) -> None:
-    """Names and fields of deb, rpm, wheel and source archive."""
+    """The names and fields of deb, rpm, wheel and source archive have this version."""
     need("rpm", "rpm")
     assert [build.deb.name, build.rpm.name] == [
         f"cronlock_{__version__}_all.deb",

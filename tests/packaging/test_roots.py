@@ -1,7 +1,7 @@
-"""Packages installed by their own tools: installed, run, upgraded, removed and purged in a clean Debian.
+"""Install, run, upgrade, remove and purge the packages by their own tools, in a clean Debian.
 
-It is the same one for all, and each test has changes of its own. It has no network: what a package
-needs beyond what it carries must be python3, which apt finds in its cache.
+All tests share one Debian, and each keeps its changes to itself. It has no network: a package may need only
+python3, which is in apt's cache.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _OLD = "0.0.9"
 
 @pytest.fixture
 def root(tmp_path: Path) -> Iterator[Root]:
-    """Give a clean Debian on a machine of its own."""
+    """Give a machine with a clean Debian."""
     with Fleet(tmp_path / "fleet") as fleet:
         yield Root(fleet.machine("debian"), clean_system())
 
 
 @pytest.fixture(scope="session")
 def old(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a directory with packages of an earlier version, which had another configuration and a module more."""
+    """Give packages of an earlier version, with another configuration and one more module."""
     directory = tmp_path_factory.mktemp("old")
     earlier = Build(directory)
     earlier.make_sources(build.sources)
@@ -53,7 +53,7 @@ def _byte_code(root: Root) -> set[str]:
 
 
 def _check_byte_code(root: Root) -> None:
-    """Every module is compiled, by the interpreter that is there, and a run finds nothing to renew."""
+    """Check that the installed interpreter compiled every module, and that a run compiles nothing again."""
     tag = root.run("/usr/bin/python3", "-c", "import sys; print(sys.implementation.cache_tag)").strip()
     compiled = _byte_code(root)
     assert compiled
@@ -67,10 +67,10 @@ def _check_byte_code(root: Root) -> None:
 
 
 class TestDeb:
-    """By apt and dpkg."""
+    """The Debian package, with apt and dpkg."""
 
     def test_from_install_to_purge(self, root: Root, build: Build) -> None:
-        """A clean Debian gets the program by one command, and after a purge nothing of it is left."""
+        """One command installs the program on a clean Debian, and a purge leaves nothing behind."""
         package = root.copy(build.deb)
         root.sh(f"{_APT} install python3")
         before = root.files("/etc", "/usr", "/var/lib")
@@ -90,18 +90,18 @@ class TestDeb:
         assert not root.has("/usr/bin/cronlock")
         root.sh(f"{_APT} purge cronlock")
         left = root.files("/etc", "/usr", "/var/lib") - before
-        # What dpkg and apt write for themselves.
+        # dpkg and apt keep these for themselves.
         assert {path for path in left if not path.startswith(("/var/lib/dpkg/", "/var/lib/apt/"))} == set()
 
     def test_apt_brings_python_and_nothing_else(self, root: Root, build: Build) -> None:
-        """On a Debian without Python apt installs it with the package, and nothing that Python does not need."""
+        """On a Debian without Python, apt installs Python with the package, and nothing else."""
         package = root.copy(build.deb)
         for_python = _new_packages(root.sh(f"{_APT} --simulate install python3"))
         assert _new_packages(root.sh(f"{_APT} install {package}")) == for_python | {"cronlock"}
         _check_byte_code(root)
 
     def test_upgrade(self, root: Root, build: Build, old: Path) -> None:
-        """A changed configuration is kept, an unchanged one replaced; nothing of the earlier version stays."""
+        """An upgrade keeps a changed configuration, and removes everything else of the earlier version."""
         root.sh(f"{_APT} install {root.copy(old / f'cronlock_{_OLD}_all.deb')}")
         assert _version(root) == _OLD
         root.sh("echo CRONLOCK_TTL=61 >>/etc/cronlock.conf; chmod 604 /etc/cronlock.conf")
@@ -116,34 +116,34 @@ class TestDeb:
         _check_byte_code(root)
 
     def test_upgrade_with_unchanged_configuration(self, root: Root, build: Build, old: Path) -> None:
-        """Nobody is asked about a file that nobody changed."""
+        """An upgrade replaces an unchanged configuration without asking."""
         root.sh(f"{_APT} install {root.copy(old / f'cronlock_{_OLD}_all.deb')}")
         root.sh(f"apt-get -q -y install {root.copy(build.deb)}")
         assert "earlier" not in root.run("cat", "/etc/cronlock.conf")
 
     def test_another_python(self, root: Root, build: Build) -> None:
-        """When the distribution's python3 changes, all is compiled again."""
+        """When the distribution's python3 changes, everything is compiled again."""
         root.sh(f"{_APT} install {root.copy(build.deb)}")
         root.sh(f"find {_LIBRARY} -name __pycache__ -exec rm -r {{}} +")
         root.sh("dpkg -i /var/cache/apt/archives/python3-minimal_*.deb")
         _check_byte_code(root)
 
     def test_byte_code_that_cannot_be_written(self, root: Root, build: Build) -> None:
-        """The package is installed all the same, and says what that costs."""
+        """The installation succeeds without byte code, and warns that starts take longer."""
         root.sh(f"{_APT} install python3; mkdir -p {_LIBRARY}/click; : >{_LIBRARY}/click/__pycache__")
         said = root.sh(f"{_APT} install {root.copy(build.deb)}")
         assert "cronlock: byte code could not be written to /usr/lib/cronlock; each start takes longer" in said
         assert "--min-hold" in root.run("cronlock", "run", "--help")
 
     def test_a_run_outlives_the_package(self, root: Root, build: Build) -> None:
-        """A job that runs while the package is removed ends as ever, and its key is free again."""
+        """A job that runs while the package is removed ends normally, and frees its key."""
         root.sh(f"{_APT} install {root.copy(build.deb)}; mkfifo /root/go")
         job = "echo started >>/root/said; read word </root/go"
         line = f"cronlock run --key job --min-hold 0 --ttl 3 -- sh -c '{job}'; echo $? >>/root/said"
         process = root.start("sh", "-c", line)
         eventually(lambda: root.has("/root/said"), "the job runs")
         root.sh(f"{_APT} remove cronlock")
-        # Longer than a renewal is away.
+        # Longer than until the next renewal.
         root.run("sleep", "2")
         root.run("sh", "-c", "echo word >/root/go")
         process.wait(60)
@@ -158,17 +158,17 @@ def _new_packages(said: str) -> set[str]:
 
 
 class TestRpm:
-    """By rpm, in the same Debian: it has a shell and a Python, of which rpm's list does not know."""
+    """The RPM package, in the same Debian, whose shell and Python rpm does not know of."""
 
     @pytest.fixture
     def rpm_root(self, root: Root) -> Root:
-        """Give the root with Python in it."""
+        """Give the Debian with Python."""
         need("rpm", "rpm")
         root.sh(f"{_APT} install python3")
         return root
 
     def test_from_install_to_erase(self, rpm_root: Root, build: Build, old: Path) -> None:
-        """Installed, upgraded with a changed configuration, and erased: what was changed is left, and no more."""
+        """Erasing after an upgrade leaves the changed configuration and nothing else."""
         before = rpm_root.files("/etc", "/usr")
         _rpm(rpm_root, "-i", old / f"cronlock-{_OLD}-1.noarch.rpm")
         assert _version(rpm_root) == _OLD
@@ -179,7 +179,7 @@ class TestRpm:
         _check_byte_code(rpm_root)
         assert not [path for path in rpm_root.files(_LIBRARY) if "earlier" in path]
         assert "CRONLOCK_TTL=61" in rpm_root.run("cat", "/etc/cronlock.conf")
-        # With what was changed aside, all is as the package has it.
+        # Only the configuration differs from the package.
         verified = _rpm(rpm_root, "-V", "cronlock")
         assert [line.split()[-1] for line in verified.splitlines() if "Unsatisfied" not in line] in (
             ["/etc/cronlock.conf"],
@@ -192,14 +192,14 @@ class TestRpm:
 
 
 def _rpm(root: Root, *words: str | Path) -> str:
-    """Run rpm on the machine for its root, since the root has none."""
+    """Run the machine's rpm on the root, which has no rpm itself."""
     checks = [] if words[0] == "-e" else ["--nodeps"]
     script = 'exec 2>&1; "$@" || [ "$4" = -V ]'
     return root.machine.run("sh", "-c", script, "sh", "rpm", "--root", root.path, *map(str, words), *checks)
 
 
 def test_make_install(root: Root, build: Build, tmp_path: Path) -> None:
-    """What `make install` puts into an image runs there, on the image's Python."""
+    """`make install` into an image makes a program that runs there, on the image's Python."""
     root.sh(f"{_APT} install python3")
     script = ["packaging/install.py", "install", "--python", "/usr/bin/python3", "--destdir", str(tmp_path / "image")]
     run(shutil.which("python3") or "python3", *script, cwd=build.sources)

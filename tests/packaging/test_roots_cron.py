@@ -1,4 +1,4 @@
-"""From three clean Debians to a job that runs on one of them, as the manual says it."""
+"""Follow the manual on three clean Debians: each tick runs the job on one of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LINE = f"* * * * * root cronlock run --key hello -- {_JOB}"
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    """Give a network for the machines."""
+    """Give a fleet without machines."""
     with Fleet(tmp_path / "fleet") as fleet:
         yield fleet
 
@@ -39,14 +39,14 @@ def _start_redis(fleet: Fleet) -> Machine:
 
 
 def _prepare(root: Root) -> None:
-    """Give a clean Debian cron, and what a machine that is a container lacks for it."""
+    """Install cron on a clean Debian, and adapt it to a container."""
     root.sh("apt-get -q -y --no-install-recommends install cron")
-    # Setting the login id takes a capability that containers do not have.
+    # Containers lack the capability to set the login id.
     root.sh("sed -i /pam_loginuid/d /etc/pam.d/cron")
 
 
 def _fired(root: Root) -> int:
-    """Return how often cron here has started the line."""
+    """Return how often cron has started the line here."""
     return sum(" CMD (" in message and "cronlock run" in message for _, message in root.machine.syslog())
 
 
@@ -55,13 +55,13 @@ def _is_idle(root: Root) -> bool:
 
 
 def test_three_machines_one_run(fleet: Fleet, build: Build) -> None:
-    """apt install, one line of configuration, one of cron: each tick runs on exactly one of three machines."""
+    """After apt install, one line of configuration and one of crontab, exactly one machine runs each tick."""
     redis = _start_redis(fleet)
     roots = [Root(fleet.machine(name), clean_system()) for name in ("alpha", "beta", "gamma")]
     for root in roots:
         _prepare(root)
         package = root.copy(build.deb)
-        # As the manual has it, from here on.
+        # From here on, the steps of the manual.
         root.sh(f"cd /root; apt-get -y install ./{Path(package).name}")
         root.sh(f"echo CRONLOCK_BACKEND=redis://{redis.address} >>/etc/cronlock.conf")
         root.run("sh", "-c", "cat >/etc/cron.d/hello", stdin=f"{_LINE}\n")
@@ -78,7 +78,7 @@ def test_three_machines_one_run(fleet: Fleet, build: Build) -> None:
     finally:
         for root in roots:
             print(root.machine.name, root.machine.output(), root.machine.syslog(), sep="\n")
-    # Nothing was there to be mailed, that is, nobody printed.
+    # No run printed anything, so cron had nothing to mail.
     complaints = ("discarding output", "MAIL", "failed with exit status")
     said = [message for root in roots for _, message in root.machine.syslog()]
     assert not [message for message in said if any(words in message for words in complaints)]

@@ -1,4 +1,4 @@
-"""What was installed runs: under every Python of this machine, for anybody, whatever is in the way."""
+"""The installed program runs under every Python of this machine, for every user, in any environment."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if _OLDEST != 9:
     warnings.warn(f"no Python 3.9 on this machine: the oldest found is 3.{_OLDEST}", stacklevel=1)
 
 _LIBRARY = "/usr/lib/cronlock"
-# Each of them ends the program that takes it for what it is called.
+# Modules that end the program if it imports them by mistake.
 _TRAPS = ("click", "redis", "kazoo", "cronlock", "os", "select", "_ctypes", "sitecustomize", "usercustomize")
 _ALL_MODULES = (
     "import sys; sys.path.append(%r); import click, kazoo.client, pymemcache, redis.cluster; print(redis.__file__)"
@@ -35,23 +35,23 @@ _ALL_MODULES = (
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    """Give a place for machines."""
+    """Give a fleet without machines."""
     with Fleet(tmp_path / "fleet") as fleet:
         yield fleet
 
 
 def _root(fleet: Fleet, payload: Path, minor: int) -> Root:
-    """Return this machine's root with a package laid over it, where python3 is of a minor version."""
+    """Return this machine's root with the files of a package, and with Python 3.`minor` as python3."""
     root = Root(fleet.machine(f"python3{minor}"), Path("/"))
     root.machine.run("cp", "-a", f"{payload}/.", root.path)
-    # A link, since an interpreter looks for its library from where it really is.
+    # A link, since an interpreter finds its library from its real path.
     root.run("ln", "-sfn", os.path.realpath(_PYTHONS[minor]), "/usr/bin/python3")
     root.sh("chmod 711 /root")
     return root
 
 
 def _check(root: Root, minor: int) -> None:
-    """Short and long ways through the program work, with the modules of the package alone."""
+    """Check run, help and imports: they use the modules of the package only."""
     assert root.run("/usr/bin/python3", "--version").startswith(f"Python 3.{minor}.")
     assert root.run("cronlock", "--version").startswith("cronlock ")
     assert "--min-hold" in root.run("cronlock", "run", "--help")
@@ -61,17 +61,17 @@ def _check(root: Root, minor: int) -> None:
 
 @pytest.mark.parametrize("minor", _PYTHONS)
 def test_deb_payload(fleet: Fleet, build: Build, tmp_path: Path, minor: int) -> None:
-    """What the Debian package installs runs under each Python, from its place."""
+    """The files of the Debian package run under each Python."""
     _check(_root(fleet, unpack_deb(build.deb, tmp_path / "payload"), minor), minor)
 
 
 def test_rpm_payload(fleet: Fleet, build: Build, tmp_path: Path) -> None:
-    """What the RPM package installs runs under the oldest Python, 3.9 where there is one."""
+    """The files of the RPM package run under the oldest Python."""
     _check(_root(fleet, unpack_rpm(build.rpm, tmp_path / "payload"), _OLDEST), _OLDEST)
 
 
 def test_package_imports_nothing_of_the_user(fleet: Fleet, build: Build, tmp_path: Path) -> None:
-    """Neither PYTHON* variables, nor the user's site, nor the current directory get a module in."""
+    """The program imports nothing from PYTHON* variables, the user's site or the current directory."""
     root = _root(fleet, unpack_deb(build.deb, tmp_path / "payload"), max(_PYTHONS))
     traps = f"/root/.local/lib/python3.{max(_PYTHONS)}/site-packages"
     root.sh(f"mkdir -p {traps}; chmod 755 /root")
@@ -86,7 +86,7 @@ def test_package_imports_nothing_of_the_user(fleet: Fleet, build: Build, tmp_pat
 
 
 def test_package_without_byte_code(fleet: Fleet, build: Build, tmp_path: Path) -> None:
-    """A user who may not write there runs it all the same and leaves nothing; root makes what is missing."""
+    """Without byte code, a user's run works and writes none; a run by root writes it."""
     root = _root(fleet, unpack_deb(build.deb, tmp_path / "payload"), _OLDEST)
     as_user = "chmod 644 /etc/cronlock.conf; cd /; HOME=/tmp/user setpriv --reuid 4711 --regid 4711 --clear-groups"
     root.sh("mkdir -m 777 /tmp/user")
@@ -97,7 +97,7 @@ def test_package_without_byte_code(fleet: Fleet, build: Build, tmp_path: Path) -
 
 
 def test_configuration_that_a_user_may_not_read(fleet: Fleet, build: Build, tmp_path: Path) -> None:
-    """A user to whom the configuration is closed is told so, and nothing runs."""
+    """If a user may not read the configuration, cronlock says so and runs nothing."""
     root = _root(fleet, unpack_deb(build.deb, tmp_path / "payload"), _OLDEST)
     root.sh("mkdir -m 777 /tmp/user")
     as_user = "cd /; HOME=/tmp/user setpriv --reuid 4711 --regid 4711 --clear-groups"
@@ -107,17 +107,17 @@ def test_configuration_that_a_user_may_not_read(fleet: Fleet, build: Build, tmp_
 
 
 def _environ(directory: Path) -> dict[str, str]:
-    """Return the environment of a user with nothing configured, whose leases lie in `directory`."""
+    """Return the environment of a user without configuration, with leases in `directory`."""
     own = {"HOME": str(directory), "CRONLOCK_STATE_DIR": f"{directory}/state", "CRONLOCK_CONFIG": os.devnull}
     return {"PATH": os.defpath, "CRONLOCK_BACKEND": f"file://{directory}/leases", **own}
 
 
 class TestPyz:
-    """The program in one file."""
+    """cronlock.pyz."""
 
     @pytest.mark.parametrize("minor", _PYTHONS)
     def test_runs(self, build: Build, tmp_path: Path, minor: int) -> None:
-        """Each Python runs it, also in isolation, and finds its own byte code in it."""
+        """It runs under each Python, isolated or not, from the byte code for that Python."""
         state = _environ(tmp_path)
         python = _PYTHONS[minor]
         assert run(python, build.pyz, "--version", environ=state).startswith("cronlock ")
@@ -129,13 +129,13 @@ class TestPyz:
         assert run(python, "-IS", "-c", modules, environ=state).startswith(str(build.pyz))
 
     def test_starts_by_itself_where_nothing_may_be_written(self, build: Build, fleet: Fleet) -> None:
-        """Run as a program, with all file systems read-only but the state's, it works and writes nothing at home."""
+        """It runs as a program on a read-only system, and writes only to the state directory."""
         root = Root(fleet.machine("readonly"), Path("/"))
         pyz = root.copy(build.pyz)
         root.sh(
             f"mkdir -p /opt /var/lib/cronlock; cp {pyz} /opt/cronlock.pyz; ln -sfn {sys.executable} /usr/bin/python3"
         )
-        # An overlay's own options cannot be changed.
+        # An overlay cannot be remounted with other options.
         read_only = f"mount -t tmpfs tmpfs {root.path}/var/lib && mount -o remount,bind,ro {root.path}"
         root.machine.run("sh", "-c", read_only)
         assert root.sh("echo >/root/x || echo refused").endswith("refused\n")
@@ -145,7 +145,7 @@ class TestPyz:
         assert "--key" in root.sh("/opt/cronlock.pyz run --help", **home)
 
     def test_without_byte_code_for_this_python(self, build: Build, tmp_path: Path) -> None:
-        """A Python whose byte code is not in it compiles the sources."""
+        """A Python without byte code in it compiles the sources."""
         stripped = tmp_path / "stripped.pyz"
         code = (
             "import sys, zipfile\nwith zipfile.ZipFile(sys.argv[1]) as old, zipfile.ZipFile(sys.argv[2], 'w') as new:\n"
@@ -156,7 +156,7 @@ class TestPyz:
         assert run(sys.executable, stripped, "run", "--key", "k", "--", "echo", "ran", environ=state) == "ran\n"
 
     def test_a_python_that_is_too_old_says_so(self, build: Build) -> None:
-        """One line and status 70; Python 2 reads it, too."""
+        """It prints one line and exits with status 70; Python 2 can parse it too."""
         code = "import runpy, sys; sys.version_info = (3, 6, 15); sys.path.insert(0, sys.argv[1]); "
         code += "runpy.run_path(sys.argv[1], run_name='__main__')"
         status, said = attempt(sys.executable, "-c", code, build.pyz)
@@ -165,13 +165,13 @@ class TestPyz:
         assert said.count("\n") == 1
 
     def test_manual_page_comes_out_of_it(self, build: Build, tmp_path: Path) -> None:
-        """The pages are inside, for whoever has nothing else."""
+        """It contains the manual pages."""
         run(sys.executable, "-m", "zipfile", "-e", build.pyz, tmp_path)
         for page in (build.sources / "man").glob("*.[1-9]"):
             assert (tmp_path / f"share/man/man{page.suffix[1:]}/{page.name}").read_text() == page.read_text()
 
     def test_is_a_program_of_the_shell(self, build: Build, tmp_path: Path) -> None:
-        """Arguments arrive as they were given; the path may have spaces, and be found in PATH."""
+        """It passes arguments on unchanged, and runs from PATH and from a path with spaces."""
         place = tmp_path / "a b"
         place.mkdir()
         shutil.copy(build.pyz, place / "cronlock")
