@@ -3,8 +3,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Most tests wait for something, so that more of them than cores can run at once; tests/conftest.py has the order.
-PARALLEL := -n 5 --dist loadfile --no-loadscope-reorder
+# Most tests wait for something, so that two cores run this many at once; tests/conftest.py has the order.
+WORKERS ?= 10
+PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 WITHOUT_SERVERS := tests/unit tests/test_cli.py tests/engines/file/test_file.py
 # What may differ between interpreters; all else is tested on one of them, and by `make wheel-test`.
 ON_EACH_PYTHON := tests/unit tests/test_cli.py tests/engines/postgresql/test_libpq.py \

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
-from labs.machines import Fleet
 
 _ROOT = Path(__file__).resolve().parents[2]
 _OPTIONS = ["--seconds=8", "--nodes=3", "--keys=5", "--jobs=short", "--every=0.5", "--busy"]
@@ -34,12 +31,10 @@ def _chaos(*options: str, limit: float = 60.0) -> subprocess.CompletedProcess[st
     return subprocess.run(line, cwd=_ROOT, capture_output=True, text=True, timeout=limit)
 
 
+@pytest.mark.usefixtures("machines")
 @pytest.mark.parametrize("backend", _SEEDS)
 def test_torture(backend: str, tmp_path: Path) -> None:
     """Nothing runs twice at a time or twice a tick, nothing is left behind, and every status is as documented."""
-    Fleet(tmp_path / "probe")  # Skips where there can be no machines.
-    if not os.path.exists("/dev/net/tun"):
-        pytest.skip("needs /dev/net/tun, which a container may lack")
     which = (f"--backend={backend}", "--faults=all", f"--seed={_SEEDS[backend]}")
     done = _chaos(*which, *_OPTIONS, f"--out={tmp_path}", limit=600)
     assert done.returncode == 0, done.stdout + done.stderr

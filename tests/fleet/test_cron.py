@@ -312,4 +312,6 @@ def _check_mails(nodes: Nodes, node: Machine, failures: int) -> None:
 
 
 def _body(mail: email.message.Message) -> str:
-    return str(mail.get_payload())
+    body = mail.get_payload(decode=True)  # Of Debian's cron from 13 on it is quoted-printable.
+    assert isinstance(body, bytes)
+    return body.decode()

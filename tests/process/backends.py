@@ -1,7 +1,4 @@
-"""Nodes on every backend, with real servers: fixtures and marks for tests that must pass on each.
-
-A test module imports `servers_fixture` and `backend_fixture` for its tests to find them.
-"""
+"""Nodes on every backend, with real servers: fixtures and marks for tests that must pass on each."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ class Backend:
         self.server = server
 
 
-@pytest.fixture(scope="module", name="servers")
+@pytest.fixture(scope="session", name="servers")
 def servers_fixture() -> Iterator[dict[str, Any]]:
     """Give one server of each kind, started when the first test of its kind needs it."""
     running: dict[str, Any] = {}

@@ -10,6 +10,8 @@ import pytest
 
 from labs.servers.redis import RedisServer
 
+from .backends import backend_fixture as backend_fixture
+from .backends import servers_fixture as servers_fixture
 from .support import Node
 
 

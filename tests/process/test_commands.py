@@ -14,8 +14,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from labs.servers.redis import RedisServer
 
 from .backends import RECORDING, VARIOUS, VARIOUS_WITH_SERVER, Backend, on
-from .backends import backend_fixture as backend_fixture
-from .backends import servers_fixture as servers_fixture
 from .looking import SCHEMA, call, shown
 from .support import Node, Started, children, wait_until
 

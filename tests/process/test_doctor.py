@@ -27,8 +27,6 @@ from labs.servers.tls import tls
 from labs.servers.zookeeper import ZooKeeperEnsemble, ZooKeeperServer
 
 from .backends import EVERY, RECORDING, WITH_SERVER, Backend, on
-from .backends import backend_fixture as backend_fixture
-from .backends import servers_fixture as servers_fixture
 from .looking import call, shown
 from .support import Node
 from .test_commands import end_run, hold

@@ -7,8 +7,6 @@ import signal
 import time
 
 from .backends import EVERY, RECORDING, VARIOUS, WITH_SERVER, Backend, on
-from .backends import backend_fixture as backend_fixture
-from .backends import servers_fixture as servers_fixture
 from .support import Node, Tree, now, wait_stopped, wait_until
 
 #: Long enough for every backend and a busy machine.

@@ -11,8 +11,6 @@ from pathlib import Path
 import jsonschema
 
 from .backends import RECORDING, Backend, on
-from .backends import backend_fixture as backend_fixture
-from .backends import servers_fixture as servers_fixture
 from .looking import SCHEMA, call, shown
 from .support import wait_until
 

@@ -15,8 +15,6 @@ from labs.servers.aws_gate import Gate
 from labs.servers.process import HOST
 
 from .backends import Backend, on
-from .backends import backend_fixture as backend_fixture
-from .backends import servers_fixture as servers_fixture
 from .looking import call
 
 SQS = on("sqs")

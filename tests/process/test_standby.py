@@ -10,8 +10,6 @@ import time
 import pytest
 
 from .backends import RECORDING, VARIOUS, VARIOUS_WITH_SERVER, Backend, on
-from .backends import backend_fixture as backend_fixture
-from .backends import servers_fixture as servers_fixture
 from .support import Node, Started, children, is_alive, now, wait_until
 
 #: Long enough for every backend and a busy machine.

@@ -15,8 +15,6 @@ from labs.servers.process import eventually
 from labs.servers.zookeeper import ZooKeeperServer
 
 from .backends import VARIOUS, Backend, on
-from .backends import backend_fixture as backend_fixture
-from .backends import servers_fixture as servers_fixture
 from .looking import call, shown
 from .support import Node, Started, now
 from .test_commands import end_run, hold

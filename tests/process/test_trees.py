@@ -269,7 +269,7 @@ def test_nested_runs_end_together(node: Node, tree: Tree) -> None:
 def test_proc_of_another_pid_namespace(node: Node, on_term: str) -> None:
     """Where /proc shows other processes, the command's group is gone before the key is free."""
     if os.geteuid() != 0:
-        pytest.skip("not run: a pid namespace needs root")
+        pytest.skip("needs root: it makes a pid namespace")
     tree = Tree(node.directory / "tree", "deaf,plain")
     leader = f"trap '{on_term}' TERM; \"$@\" & while :; do wait; done"
     words = ("--ttl", _TTL, "--min-hold", "0", "--timeout", "5", "--kill-after", "1")

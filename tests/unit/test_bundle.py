@@ -130,7 +130,7 @@ def _link(bundle: Path) -> None:
         pytest.param(
             lambda bundle: os.chown(bundle, 4711, 4711),
             id="another owner's",
-            marks=pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away"),
+            marks=pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it gives files away"),
         ),
     ],
 )

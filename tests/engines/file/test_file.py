@@ -43,7 +43,7 @@ from cronlock.testing.cells import a_text, read, swap
 
 from ..faults import Strangers, URLs
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a disk or gives files away: run as root")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it mounts a disk or gives files away")
 
 
 class LateClock(SystemClock):
