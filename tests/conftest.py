@@ -1,4 +1,4 @@
-"""What pytest must know before it loads the tests, and the order in which it runs them."""
+"""Set-up before pytest loads the tests, and the order of tests."""
 
 from __future__ import annotations
 

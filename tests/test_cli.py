@@ -1,4 +1,4 @@
-"""The command line: the quick reader and click agree, help and version say what they should."""
+"""The command line: quick reader and click agree; help and version."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _WORDS = st.one_of(
 @example(["-v", "-v", "--ttl", "a", "--ttl", "b", "--", "--", "x"])
 @settings(max_examples=1000, deadline=None)
 def test_quick_reader_agrees_with_click(arguments: list[str]) -> None:
-    """Whatever the quick reader reads, click reads alike; what click refuses, it leaves to click."""
+    """The quick reader agrees with click, and leaves to click what click refuses."""
     try:
         quick = quickargs.read_run(arguments)
     except UsageError:
@@ -72,7 +72,7 @@ _VALUES = st.one_of(st.sampled_from(_ODD), st.text(max_size=4))
 
 @st.composite
 def _well_formed(draw: st.DrawFn) -> tuple[list[str], dict[str, object], list[str]]:
-    """Draw a line as documented, and what it means."""
+    """Draw a documented line and its meaning."""
     words: list[str] = []
     meaning: dict[str, object] = {}
     for option in draw(st.lists(st.sampled_from(OPTIONS), max_size=6)):
@@ -105,7 +105,7 @@ def test_quick_reader_reads_every_documented_line(line: tuple[list[str], dict[st
     "arguments", [["--help"], ["-h"], ["--key", "a", "-h"], ["--ttl"], ["--no-such"], ["-vq", "x"]]
 )
 def test_quick_reader_leaves_to_click(arguments: list[str]) -> None:
-    """Help, errors and short forms that are joined are left to click."""
+    """Help, errors and joined short options are left to click."""
     assert quickargs.read_run(arguments) is None
 
 
@@ -140,7 +140,7 @@ def test_help_of_run(words: tuple[str, ...]) -> None:
 
 
 def test_help_after_the_command_is_the_commands() -> None:
-    """An option behind the command's name is for the command."""
+    """An option after the command's name belongs to the command."""
     done = run(
         "run", "--key", "a", "--backend", "redis://127.0.0.1:9", "--on-error", "run", "echo", "--help", "-h", "-v"
     )
@@ -157,7 +157,7 @@ def test_version() -> None:
     "words", [(), ("no-such-command",), ("--no-such-option",), ("run",), ("run", "--key", "a"), ("run", "--", "true")]
 )
 def test_errors_are_one_line(words: tuple[str, ...]) -> None:
-    """What cannot be understood gives 64 and one line that says what to do."""
+    """A usage error gives 64 and one line with a remedy."""
     done = run(*words)
     assert (done.returncode, done.stdout) == (64, "")
     assert done.stderr.startswith("cronlock: ")
@@ -174,7 +174,7 @@ def test_console_script() -> None:
 
 @pytest.mark.parametrize("words", [("--version",), ("--help",), ("run", "--help")])
 def test_output_that_nobody_takes(words: tuple[str, ...]) -> None:
-    """A reader that went away, or a full disk, is no reason for a traceback."""
+    """A closed reader or a full disk gives no traceback."""
     read, write = os.pipe()
     os.close(read)
     with open(write, "wb") as broken, open("/dev/full", "wb") as full:
@@ -216,6 +216,6 @@ def test_run_imports_little() -> None:
 def test_what_is_mistyped_is_answered_with_the_nearest(
     line: str, answer: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The remedy is in the message, if there is one."""
+    """The message contains the remedy, if any."""
     assert cli.main(line.split()) == errors.USAGE
     assert capsys.readouterr().err == f"cronlock: {answer}\n"

@@ -1,4 +1,4 @@
-"""Completion, in the real shells: what Tab offers after the beginning of a line."""
+"""Completion in the real shells."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
 _BASHRC = f"PS1='> '; source {_quote(str(_FILES))}/cronlock.bash; bind 'set enable-bracketed-paste off'\n"
 _COMPINIT = "autoload -Uz compinit; compinit -u -D; bindkey '^I' complete-word"
 _ZSHRC = f"PS1='> '; fpath=({_quote(str(_FILES))} $fpath); {_COMPINIT}\n"
-# What is typed before Tab, and what then stands there.
+# The input before Tab, and the completed line.
 _ANYWHERE = (
     ("hist", "history"),
     ("release bi", "release billing"),
@@ -50,7 +50,7 @@ _IN_BASH = (
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """Give a PATH where cronlock is, a backend with keys, and a home with a file."""
+    """Give a PATH with cronlock, a backend with keys, and a home with a file."""
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "cron tab").touch()
     (tmp_path / "bin").mkdir()
@@ -73,13 +73,13 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 def in_bash(environment: dict[str, str], *words: str) -> set[str]:
-    """Return what bash offers for the last of `words`."""
+    """Return bash's completions of the last of `words`."""
     line = [need("bash", "bash"), "-c", _BASH, "bash", str(_FILES / "cronlock.bash"), *words]
     return set(subprocess.run(line, env=environment, capture_output=True, text=True, check=True).stdout.splitlines())
 
 
 def in_fish(environment: dict[str, str], *words: str) -> set[str]:
-    """Return what fish offers for the last of `words`."""
+    """Return fish's completions of the last of `words`."""
     code = f"source {_quote(str(_FILES))}/cronlock.fish; complete -C '{' '.join(words)}'"
     done = subprocess.run(
         [need("fish", "fish"), "-c", code], env=environment, capture_output=True, text=True, check=True
@@ -105,7 +105,7 @@ def test_commands_options_and_keys_are_offered(offered, environment: dict[str, s
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_tab(environment: dict[str, str], shell: str) -> None:
-    """At a terminal Tab completes commands, options, keys and files, quoted as the shell must read them."""
+    """At a terminal Tab completes commands, options, keys and files, quoted for the shell."""
     home = Path(environment["HOME"])
     (home / ".bashrc").write_text(_BASHRC)
     (home / ".zshrc").write_text(_ZSHRC)
@@ -142,7 +142,7 @@ def test_tab(environment: dict[str, str], shell: str) -> None:
 
 
 def test_no_backend_is_no_mess(environment: dict[str, str]) -> None:
-    """Where the backend does not answer nothing is offered, and nothing is said."""
+    """If the backend does not answer, there are no completions and no message."""
     Path(environment["CRONLOCK_CONFIG"]).write_text("CRONLOCK_BACKEND=redis://127.0.0.1:1\n")
     line = [need("bash", "bash"), "-c", _BASH, "bash", str(_FILES / "cronlock.bash"), "cronlock", "status", "b"]
     done = subprocess.run(line, env=environment, capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""What a run may cost, in things that can be counted: modules, system calls, requests, byte code.
+"""The cost of a run in countable terms: modules, system calls, requests, byte code.
 
 Time is measured by ``make bench``; here no slow machine can make a test fail.
 """
@@ -38,7 +38,7 @@ def _names(text: str) -> set[str]:
     return set(text.split())
 
 
-# What `import os` does not bring, by what brings it. Python 3.9 opens text files with the first line.
+# Modules beyond `import os`, by what imports them. Python 3.9 opens text files with the first line.
 _START = {"__future__", "_locale", "_bootlocale", "gc"}
 _RUN = _START | {"_ctypes", "errno", "select"}
 _SOCKET = _RUN | {"_socket"}
@@ -64,7 +64,7 @@ _FOREIGN = {
     "s3": _SOCKET,
     "sqs": _SOCKET,
 }
-#: What engines import besides, with all that it brings in turn: clients of servers, and what AWS's signatures take.
+#: Additional imports of engines, with their own imports: clients, and modules for AWS's signatures.
 _CLIENTS = {
     "etcd": "_json, binascii",
     "mysql": "sys; sys.modules.update(cryptography=None, ssl=None); import pymysql",
@@ -83,7 +83,7 @@ _JOB |= _names("engines engines.registry engines.url")
 
 
 def _engine(name: str, modules: str, wire: str = "") -> set[str]:
-    """Return what a run on the engine `name` imports of cronlock."""
+    """Return the modules of cronlock that a run on the engine `name` imports."""
     own = {f"engines.{name}", *(f"engines.{name}.{module}" for module in modules.split())}
     return _JOB | own | ({"engines.wire"} if wire else set()) | {f"engines.wire.{module}" for module in wire.split()}
 
@@ -109,7 +109,7 @@ _BACKENDS = tuple(name for name in _OWN if name != "version")
 
 
 class Servers:
-    """What the URLs lead to, started when one is first asked for."""
+    """The servers of the URLs, started on first use."""
 
     def __init__(self, directory: Path) -> None:
         self.redis = RedisServer()
@@ -130,7 +130,7 @@ class Servers:
         self._directory = directory
 
     def start(self) -> None:
-        """Start all of them, and make what they need."""
+        """Start all servers, and create what they need."""
         for server in self.all:
             server.launch()
         for server in self.all:
@@ -139,7 +139,7 @@ class Servers:
             create(made.url(), made.environ)
 
     def url(self, backend: str, **options: Any) -> str:
-        """Return the URL of a backend by the name of its server here."""
+        """Return the URL of a backend by its name in these tests."""
         if backend == "file":
             return f"file://{self._directory}"
         return str(getattr(self, backend).url(**options))
@@ -147,7 +147,7 @@ class Servers:
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """Give servers that have not heard of any key."""
+    """Give servers without keys."""
     servers = Servers(tmp_path_factory.mktemp("leases"))
     try:
         servers.start()
@@ -158,7 +158,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
 
 class Starter:
-    """Starts cronlock by its launcher, in an interpreter without a site: editable installs bring modules."""
+    """Start cronlock without site packages, since editable installs import modules."""
 
     def __init__(self, servers: Servers, directory: Path) -> None:
         self._servers = servers
@@ -186,23 +186,23 @@ class Starter:
         return ["run", "--key", key, "--backend", self._servers.url(backend, **options), *more, "--", _TRUE]
 
     def run(self, command: list[str]) -> str:
-        """Run `command`, which must end with status 0, and return what it wrote to standard error."""
+        """Run `command`, which must end with status 0, and return its standard error."""
         done = subprocess.run(command, env=self.environ, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
         return done.stderr
 
     def modules(self, backend: str, key: str = "job") -> set[str]:
-        """Return what is imported, in the guard and the command's process too, but for what `_CLIENTS` names."""
+        """Return the imports of all processes, except those in `_CLIENTS`."""
         told = self.run(self.line(*self.words(backend, key), options=("-X", "importtime")))
         return _imported(told) - self.brought(f"os, {_CLIENTS[backend]}" if backend in _CLIENTS else "os")
 
     def brought(self, names: str) -> set[str]:
-        """Return what importing `names` imports."""
+        """Return the modules that importing `names` imports."""
         code = f"import sys; sys.path[:0] = {self._paths!r}; import {names}"
         return _imported(self.run([sys.executable, "-I", "-S", "-X", "importtime", "-c", code]))
 
     def calls(self, backend: str, log: Path, key: str = "job") -> dict[str, int]:
-        """Return how often the system calls that matter were made, in all processes."""
+        """Return the counts of relevant system calls in all processes."""
         calls = "execve,connect,clone,clone3,fork,vfork"
         told = ["-f", "-qq", "-o", str(log), "-e", f"trace={calls}", "-e", "signal=none"]
         self.run([need("strace", "strace"), *told, "--", *self.line(*self.words(backend, key))])
@@ -210,14 +210,14 @@ class Starter:
         text = log.read_text()
         found = re.findall(r"^\d+ +(\w+)\(", text, re.MULTILINE)
         forks = sum(found.count(name) for name in ("clone", "clone3", "fork", "vfork"))
-        # Of the network: a client that looks up the user's name may ask a daemon of this machine.
+        # Network only: a client that looks up the user's name may ask a daemon of this machine.
         connections = len(re.findall(r"^\d+ +connect\(\d+, \{sa_family=AF_INET", text, re.MULTILINE))
         return {"execve": found.count("execve"), "connect": connections, "fork": forks}
 
 
 @pytest.fixture
 def starter(servers: Servers, tmp_path: Path) -> Starter:
-    """Give what starts cronlock, with a state directory of its own."""
+    """Give a starter of cronlock with its own state directory."""
     return Starter(servers, tmp_path)
 
 
@@ -230,22 +230,22 @@ def _key() -> str:
 
 
 class TestModules:
-    """What may be imported on the way of a run: most of what a start costs."""
+    """The modules that a run may import: most of the cost of a start."""
 
     @pytest.mark.parametrize("backend", ["version", *_BACKENDS])
     def test_a_run_imports_nothing_new(self, starter: Starter, backend: str) -> None:
-        """Neither a run that gets its lease nor --version imports what is not on the list."""
+        """A run that gets its lease, and --version, import only modules on the list."""
         assert _beyond(starter.modules(backend, _key()), backend) == set()
 
     @pytest.mark.parametrize("backend", _BACKENDS)
     def test_a_skip_imports_nothing_more(self, starter: Starter, backend: str) -> None:
-        """A run that finds the key in its hold imports no more than one that gets it."""
+        """A skip imports no more than a run."""
         key = _key()
         starter.run(starter.line(*starter.words(backend, key)))
         assert _beyond(starter.modules(backend, key), backend) == set()
 
     def test_the_list_would_notice(self, starter: Starter) -> None:
-        """A line that is left to click does go beyond the list."""
+        """A line that is left to click exceeds the list."""
         told = starter.run(starter.line("run", "--help", options=("-X", "importtime")))
         assert {"click", "cronlock.cli"} <= _beyond(_imported(told), "version")
 
@@ -260,7 +260,7 @@ class TestSystemCalls:
 
     @pytest.mark.parametrize("backend", _BACKENDS)
     def test_a_run_starts_a_guard_and_the_command(self, starter: Starter, tmp_path: Path, backend: str) -> None:
-        """Guard and command are forked, the interpreter and the command executed, and one connection made.
+        """A run forks guard and command, executes interpreter and command, and makes one connection.
 
         A lease of a server's has a backup guard, too.
         """
@@ -270,7 +270,7 @@ class TestSystemCalls:
 
     @pytest.mark.parametrize("backend", _BACKENDS)
     def test_a_skip_starts_nothing(self, starter: Starter, tmp_path: Path, backend: str) -> None:
-        """A run that finds the key in its hold makes one connection and no process."""
+        """A skip makes one connection and no process."""
         key = _key()
         starter.run(starter.line(*starter.words(backend, key)))
         connections = 0 if backend == "file" else 1
@@ -283,11 +283,11 @@ class TestSystemCalls:
 
 
 class TestRequests:
-    """Requests as the server counts them."""
+    """Requests as counted by the server."""
 
     @pytest.mark.parametrize("server", ["redis", "rediss", "redis_password"])
     def test_redis(self, starter: Starter, servers: Servers, server: str) -> None:
-        """A run is a look and two scripts on one connection, a skip a look; a password is said once besides."""
+        """On one connection, a run is a read and two scripts, a skip a read; a password adds one request."""
         redis = getattr(servers, server)
         login = {"auth": 1} if redis.password is not None else {}
         key = _key()
@@ -297,7 +297,7 @@ class TestRequests:
             assert count.since() == ({"look": 1, **scripts, **login}, 1)
 
     def test_memcached(self, starter: Starter, servers: Servers) -> None:
-        """A run is a look and two swaps, each of which looks too, on one connection; a skip is one look."""
+        """On one connection, a run is a read and two swaps, each with a read; a skip is one read."""
         key = _key()
         for expected in ({"cmd_get": 3, "cmd_set": 2}, {"cmd_get": 1}):
             count = MemcachedCount(servers.memcached)
@@ -341,7 +341,7 @@ class TestRequests:
 
 
 class TestByteCode:
-    """A start compiles nothing: cron's user often could not keep what it compiled."""
+    """A start compiles nothing: cron's user often could not store the byte code."""
 
     def test_installed_byte_code_is_complete(self, starter: Starter, tmp_path: Path) -> None:
         """pip compiles every module, and a run of the installed program neither adds nor renews any."""

@@ -1,4 +1,4 @@
-"""The load of ``make fleet``, in small: it tells the truth, and a fleet that asks at once gets its answers."""
+"""The load generator of ``make fleet`` at a small scale: it is accurate, and a fleet gets its answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bench.fleet.worker import Tick
 
 
 class Servers(ExitStack):
-    """The servers that can be measured, started when one is first asked for."""
+    """The servers that can be measured, started on first use."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,13 +37,13 @@ class Servers(ExitStack):
         return self._started[name]
 
 
-#: However slow this machine is.
+#: Long enough for a slow machine.
 PATIENCE = {"backend_timeout": "60"}
 
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
-    """Give servers as they are by default."""
+    """Give servers with default settings."""
     with Servers() as servers:
         yield servers
 
@@ -55,19 +55,19 @@ def target(request: pytest.FixtureRequest, servers: Servers) -> Target:
 
 
 def test_a_fleet_at_once(target: Target) -> None:
-    """Of hundreds one runs, all others hear that it does, and nothing is left but the record."""
+    """Of hundreds one runs, all others are told so, and only the record remains."""
     with Crowd() as crowd:
         row = Lab(target, crowd, **PATIENCE).tick(Case(300))
     assert (row.won, row.wrong, row.failed, row.reasons) == (1, 0, 0, ())
     assert row.connects >= 300
     assert row.cpu > 0
     assert row.memory > 1
-    # ZooKeeper's come with their parents, the clock and the history.
+    # ZooKeeper's nodes include parents, the clock and the history.
     assert 1 <= row.records <= 4
 
 
 def test_a_fleet_with_whole_crontabs(target: Target) -> None:
-    """Each line runs once, also when the jobs take no time."""
+    """Each line runs once even if the jobs take no time."""
     with Crowd() as crowd:
         row = Lab(target, crowd, **PATIENCE).tick(Case(20, keys=10, lines=10, brief=True, spread=0.05))
     assert (row.won, row.wrong, row.failed) == (10, 0, 0)
@@ -75,7 +75,7 @@ def test_a_fleet_with_whole_crontabs(target: Target) -> None:
 
 @pytest.mark.parametrize("name", list(TARGETS))
 def test_simulated_runs_are_like_real_ones(servers: Servers, name: str) -> None:
-    """The server counts the same of both: connections, requests, and writes where these are told apart."""
+    """The server counts the same for both: connections, requests, and writes if it counts them apart."""
     comparison = real.compare(servers.target(name), 6)
     assert comparison.real == comparison.simulated
     assert comparison.real["connections"] == 6
@@ -97,7 +97,7 @@ def test_a_loser_asks_once(servers: Servers, name: str, what: str) -> None:
 
 
 def test_a_loser_costs_zookeeper_its_session_only(servers: Servers) -> None:
-    """Who finds a lease writes nothing but what opens and ends its session."""
+    """A skip writes nothing except to open and end its session."""
     target = servers.target("zookeeper")
     with Crowd(1) as winner, Crowd(1) as losers:
         winner.prepare(Tick({"backend": target.url}, ["held"], 1, 0, 1, 0.0, False, 1))
@@ -111,7 +111,7 @@ def test_a_loser_costs_zookeeper_its_session_only(servers: Servers) -> None:
 
 
 def test_more_than_a_server_has_room_for() -> None:
-    """A memcached with room for few turns most away; all of them get their answer nevertheless."""
+    """A memcached with few connections refuses most; all get their answer nevertheless."""
     target = TARGETS["memcached"]()
     target.server._extra += ["-c", "100"]  # type: ignore[attr-defined]
     with target.server, Crowd() as crowd:
@@ -131,14 +131,14 @@ def test_every_tick_of_a_soak(servers: Servers) -> None:
 
 
 def test_a_load_that_this_machine_cannot_make() -> None:
-    """Said before it is tried, and not as the server's failure."""
+    """It is reported before the attempt, and not as a failure of the server."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with pytest.raises(SystemExit, match="ended with status 1"), Crowd(1) as crowd:
         crowd.prepare(Tick({"backend": "redis://127.0.0.1:1"}, ["job"], 1, 0, most, 0.0, False, 1))
 
 
 def test_unanswered_runs_are_counted() -> None:
-    """A server that is not there: every run fails, for a reason that is told."""
+    """Without a server every run fails, with the reason."""
     with Crowd(1) as crowd:
         crowd.prepare(Tick({"backend": "redis://127.0.0.1:1"}, ["job"], 1, 0, 3, 0.0, False, 1))
         result = crowd.fire()
@@ -151,13 +151,13 @@ def test_unanswered_runs_are_counted() -> None:
 
 
 def test_what_ran() -> None:
-    """Keys that ran twice or not at all are told from those that ran once."""
+    """Keys that ran twice or not at all are distinguished from those that ran once."""
     result = Result(asked={"a": 1.0, "b": 2.0, "c": 2.0}, won={"a": [1.5], "b": [2.1, 2.2]}, last_left=4.0)
     assert (result.wrong, result.started, result.lasted) == (2, 0.5, 3.0)
 
 
 def test_quantiles() -> None:
-    """Of losers' times; 0 where there are none."""
+    """Quantiles of losers' times; 0 without any."""
     result = Result(lost=[float(number) for number in range(100)])
     assert [result.quantile(share) for share in (0.0, 0.5, 0.99, 1.0)] == [0.0, 50.0, 99.0, 99.0]
     assert Result().quantile(0.99) == 0.0
@@ -165,18 +165,18 @@ def test_quantiles() -> None:
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 2.0])
 def test_exponents(power: float) -> None:
-    """What grows by a power is found to, whatever its factor."""
+    """The exponent of a growth is found, whatever its factor."""
     assert exponent([(x, 3 * x**power) for x in (10, 100, 1000)]) == pytest.approx(power)
 
 
 def test_no_exponent() -> None:
-    """Not of one size, and not of what never happened."""
+    """There is none from one size, or from zeros."""
     assert exponent([(10, 1.0)]) is None
     assert exponent([(10, 0.0), (100, 0.0)]) is None
 
 
 def rows() -> list[Row]:
-    """What a server would show that takes 100 microseconds for each run and fails beyond a thousand."""
+    """The figures of a server that takes 100 microseconds per run and fails beyond a thousand."""
     return [
         Row(
             case=case,
@@ -226,12 +226,12 @@ def test_report() -> None:
 
 
 def test_a_difference_is_reported() -> None:
-    """A simulation that does not tell the truth is not passed over."""
+    """An inaccurate simulation is reported."""
     assert "**Not the same.**" in report.compared("Redis", real.Comparison(2, {"eval": 2}, {"eval": 3}))
 
 
 def test_growth_leaves_small_fleets_out() -> None:
-    """What every tick costs would hide what each node adds."""
+    """The cost of a tick would hide what each node adds."""
     assert growth(CPU, [row for row in rows() if (row.case.keys, row.case.spread) == (1, 0.0)]) == pytest.approx(1.0)
 
 
@@ -250,12 +250,12 @@ def test_plots(keys: int) -> None:
 
 @pytest.mark.parametrize(("runs", "seconds"), [(100, 0), (10_000, 0), (20_000, 4), (200_000, 40), (2_000_000, 400)])
 def test_advice(runs: int, seconds: float) -> None:
-    """Beyond what comes through at once, a server is to be busy with half of its time at the most."""
+    """Beyond its capacity, a server should be busy for at most half of its time."""
     assert advice.jitter(runs, 1e-4, 10_000) == pytest.approx(seconds)
 
 
 def test_table_of_advice() -> None:
-    """Jitter as far as a line of every minute bears it, more servers beyond."""
+    """Jitter as far as a line of every minute allows, then more servers."""
     table = "\n".join(advice.table({"Redis": rows()}))
     assert "| 100 | 1 | 100 | as it is |" in table
     assert "| 1,000 | 20 | 20,000 | `--jitter 5s` |" in table

@@ -1,4 +1,4 @@
-"""A small model of what cron makes of a command, and shells that run what it hands them.
+"""A small model of how cron passes a command to a shell, with real shells to run it.
 
 The model follows ``do_command.c`` of Debian's cron 3.0pl1 and of cronie; test_real_cron.py holds it
 against the real one.
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from cronlock.crontab.lines import Job
 
-#: Puts each argument, and with `take` each line of stdin, between brackets.
+#: Prints each argument in brackets, and with `take` each line of stdin.
 SHOW = """#!/bin/sh
 printf '%s:' "$#"
 for word; do printf '[%s]' "$word"; done
@@ -21,7 +21,7 @@ printf '\\n'
 TAKE = """#!/bin/sh
 while IFS= read -r line || [ -n "$line" ]; do printf '<%s>\\n' "$line"; done
 """
-#: Stands in for cronlock: says so, and becomes the command after ``--``.
+#: A stand-in for cronlock: prints a line and executes the command after ``--``.
 STAND_IN = """#!/bin/sh
 [ "$1 $2" = "run --key" ] || case "$2" in --key=*) ;; *) echo "not called as cronlock run --key" ;; esac
 [ -z "$WRAPPED" ] || echo called >>"$WRAPPED"
@@ -32,14 +32,14 @@ exec "$@"
 
 
 class Handed(NamedTuple):
-    """What cron hands to the shell."""
+    """What cron passes to the shell."""
 
     command: bytes
     stdin: bytes
 
 
 def hand(text: str, *, cronie: bool = False) -> Handed:
-    """Return what cron makes of `text`, all that stands in a line after time fields and user."""
+    """Return how cron reads `text`, the part of a line after time fields and user."""
     data = text.encode("utf-8", "surrogateescape")
     command, position, escaped = bytearray(), 0, False
     while position < len(data):
@@ -77,7 +77,7 @@ def _stdin(data: bytes) -> bytes:
 
 
 class Sandbox:
-    """A directory with files, and programs on its PATH, to run commands in."""
+    """A directory to run commands in, with files and a PATH of programs."""
 
     def __init__(self, directory: Path) -> None:
         self.work = directory / "work"
@@ -89,13 +89,13 @@ class Sandbox:
         for name, text in (("show", SHOW), ("take", TAKE), ("cronlock", STAND_IN)):
             (self.programs / name).write_text(text)
             (self.programs / name).chmod(0o755)
-        # Without `#!`: only a shell, or who falls back to one, can run it.
+        # Without `#!`: only a shell, or a fallback to one, can run it.
         (self.programs / "bare").write_text('echo "bare $1"\n')
         (self.programs / "bare").chmod(0o755)
         self.wrapped = directory / "wrapped"
 
     def run(self, job: Job, *, cronie: bool = False) -> tuple[int, bytes]:
-        """Return (exit status, output) of `job`, run as cron would: stderr goes where stdout goes."""
+        """Return (exit status, output) of `job`, run as by cron: stderr goes to stdout."""
         given = hand(job.command + job.stdin, cronie=cronie)
         environ = {
             **{name: value for name, value in job.variables.items() if name != "PATH"},

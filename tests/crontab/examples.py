@@ -1,8 +1,8 @@
-"""Lines as people write them, of all kinds; every command says on stdout what it was given."""
+"""Lines of all kinds as people write them; each command prints its input."""
 
 from __future__ import annotations
 
-#: Each line is wrapped, and does the same before and after.
+#: Each line is wrapped and does the same before and after.
 LINES = (
     r"""
 # --- plain words

@@ -1,4 +1,4 @@
-"""Crontab lines by chance: what a person could write, and what only an adversary would."""
+"""Random crontab lines: plausible ones and adversarial ones."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _STDIN = ("x", " ", "%", "\\%", "\\", "'", '"', "$X", "a b", "\\\\", "é", "&&",
 
 
 class Lines:
-    """Makes lines; the same ones for the same seed."""
+    """A generator of lines, reproducible by its seed."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
 
     def line(self, user: str = "") -> str:
-        """Return a job line, with a user's name if there is one."""
+        """Return a job line, with the user name, if any."""
         pick = self._random.choice
         indent = pick(("", "", "", " ", "\t"))
         words = [indent + self.schedule(), *([user] if user else [])]
@@ -85,7 +85,7 @@ class Lines:
         pick = self._random.choice
         text = self._pipeline(depth)
         for _ in range(pick((0, 0, 1, 1, 2))):
-            # A blank before, since Debian's cron makes of `\\&&` a background job, whose output comes at any time.
+            # A blank before: Debian's cron turns `\\&&` into a background job, whose output comes at any time.
             text += pick((" && ", " || ", "; ", " &&", ";", " ||")) + self._pipeline(depth)
         return text + (pick(("", "", "", " # end", ";", " & wait;")) if depth == 0 else "")
 

@@ -1,4 +1,4 @@
-"""What --check reports, and what it has nothing against."""
+"""What --check reports, and what it accepts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _check(text: str) -> list[tuple[int, str]]:
     return [(remark.number, remark.text) for remark in found]
 
 
-#: Lines that are right.
+#: Correct lines.
 GOOD = [
     "* * * * * cronlock run --key a -- b",
     "* * * * * cronlock run --key a --every 1m -- b",
@@ -56,7 +56,7 @@ GOOD = [
 ]
 
 
-#: A line, and what is said of it.
+#: A line and its remark.
 BAD = [
     ("* * * * * b", "not wrapped: every machine runs it"),
     ("0 3 * * * logrotate /etc/x", "it concerns this machine's logs (logrotate)"),
@@ -116,20 +116,20 @@ BAD = [
 
 @pytest.mark.parametrize("text", GOOD)
 def test_nothing_to_report(text: str) -> None:
-    """Lines that are right."""
+    """Correct lines give no remark."""
     assert _check(f"{text}\n") == []
 
 
 @pytest.mark.parametrize(("line", "report"), BAD)
 def test_report(line: str, report: str) -> None:
-    """Each thing that is wrong is reported once, with the number of its line."""
+    """Each problem is reported once, with its line number."""
     ((number, text),) = _check(f"# a comment\n{line}\n")
     assert number == 2
     assert report in text
 
 
 def test_shared_keys() -> None:
-    """Lines that share a key are reported, and a key that is not the one of the comment."""
+    """Lines that share a key are reported, and a key that differs from its comment."""
     line = "* * * * * cronlock run --key a -- b\n"
     assert _check(line * 3 + "# key: c\n* * * * * cronlock run --key d -- b\n") == [
         (2, "shares the key 'a' with line 1: each keeps the other from running"),
@@ -139,14 +139,14 @@ def test_shared_keys() -> None:
 
 
 def test_random_delay() -> None:
-    """What cronie adds to each machine's start must be shorter than the hold."""
+    """cronie's random delay must be shorter than the hold."""
     ((number, text),) = _check("RANDOM_DELAY=30\n0 3 * * * cronlock run --key a --every 1h -- b\n")
     assert number == 2
     assert text.endswith("RANDOM_DELAY spreads the machines over more: a tick may run twice; write --every 1d")
 
 
 def test_variables_of_the_crontab_count() -> None:
-    """A hold or a ttl that a variable above sets is looked at as if it stood in the line."""
+    """A hold or a ttl set by a variable above the line counts."""
     ((number, text),) = _check("CRONLOCK_EVERY=2h\n0 * * * * cronlock run --key a -- b\n")
     assert number == 2
     assert text.startswith("--every 2h: ")

@@ -1,4 +1,4 @@
-"""``cronlock wrap`` as it is called."""
+"""``cronlock wrap`` on the command line."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _wrap(*words: object, stdin: bytes = b"", cwd: Path | None = None) -> tuple[
 
 
 def test_prints_the_crontab(tab: Path) -> None:
-    """The crontab goes to stdout, remarks with file and line to stderr; the file stays as it is."""
+    """The crontab goes to stdout, remarks with file and line to stderr; the file is not changed."""
     status, output, said = _wrap(tab, "--cronlock", "/usr/bin/cronlock")
     assert (status, output.decode()) == (0, _WRAPPED.replace(" cronlock", " /usr/bin/cronlock"))
     assert said == [f"cronlock: {tab}:3: left as it is: @reboot fires on each machine when it boots"]
@@ -49,7 +49,7 @@ def test_prints_the_crontab(tab: Path) -> None:
 
 
 def test_says_when_cron_would_not_find_cronlock(tab: Path) -> None:
-    """The PATH that cron searches is looked at, as the crontab sets it."""
+    """A program missing in cron's PATH, as the crontab sets it, is reported."""
     tab.write_text(f"PATH=/nonexistent\n{_TAB}")
     _, _, said = _wrap(tab)
     assert f"cronlock: {tab}:3: cronlock is not in cron's PATH, /nonexistent; " in said[-1]
@@ -62,7 +62,7 @@ def test_says_when_cron_would_not_find_cronlock(tab: Path) -> None:
 
 @pytest.mark.parametrize("words", [(), ("-",)])
 def test_standard_input(words: tuple[str, ...]) -> None:
-    """Without a file, or with -, stdin is read; the user's name stands for the file's."""
+    """Without a file, or with -, stdin is read, and the user's name replaces the file's."""
     status, output, _ = _wrap(*words, stdin=b"@daily caf\xe9 | x\n")
     assert status == 0
     name = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
@@ -70,7 +70,7 @@ def test_standard_input(words: tuple[str, ...]) -> None:
 
 
 def test_wrapping_twice(tab: Path) -> None:
-    """What comes out goes in unchanged."""
+    """Wrapping the output again changes nothing."""
     once = _wrap(tab)[1]
     tab.write_bytes(once)
     assert _wrap(tab)[1] == once
@@ -82,7 +82,7 @@ def test_check(tab: Path) -> None:
     tab.write_text(_WRAPPED)
     status, output, said = _wrap("--check", tab)
     assert (status, output) == (0, b"")
-    # Not of this machine, or the others; so it is no finding.
+    # It may differ on other machines, so --check does not report it.
     assert said == [
         f"cronlock: {tab}:2: cronlock is not in cron's PATH, /usr/bin:/bin; if so on all machines: --cronlock PATH"
     ]
@@ -104,7 +104,7 @@ def test_diff(tab: Path) -> None:
 
 
 def test_in_place(tab: Path) -> None:
-    """The file is replaced, with its mode; the backup is what it was, and no backup is ever replaced."""
+    """The file is replaced with its mode kept; the original is backed up, and no backup is overwritten."""
     tab.chmod(0o640)
     status, output, said = _wrap("-i", tab)
     assert (status, output) == (0, b"")
@@ -130,7 +130,7 @@ def test_in_place_changes_the_time(tab: Path) -> None:
 
 
 def test_in_place_through_a_link(tab: Path) -> None:
-    """The file that a link names is changed, and the link stays."""
+    """The target of a link is changed, and the link stays."""
     link = tab.with_name("link")
     link.symlink_to(tab.name)
     assert _wrap("-i", "--diff", link)[0] == 0
@@ -139,7 +139,7 @@ def test_in_place_through_a_link(tab: Path) -> None:
 
 
 def test_in_place_where_nothing_can_be_written(tmp_path: Path) -> None:
-    """A file that cannot be changed is status 78, and stays; here no longer name is possible."""
+    """A file that cannot be changed, here for its long name, gives status 78 and stays."""
     file = tmp_path / ("x" * 255)
     file.write_text("@daily job\n")
     status, output, said = _wrap("-i", file)
@@ -156,7 +156,7 @@ def test_in_place_where_nothing_can_be_written(tmp_path: Path) -> None:
     [("etc/crontab", True), ("etc/cron.d/jobs", True), ("crontab", False), ("cron.d", False), ("etc/jobs", False)],
 )
 def test_user_field_by_the_files_place(path: str, system: bool, tmp_path: Path) -> None:
-    """Where cron expects users in the lines, so does wrap, in any root directory; an option says otherwise."""
+    """Where cron expects users, so does wrap, below any root directory; an option overrides that."""
     file = tmp_path / path
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("@daily alice job\n")
@@ -166,7 +166,7 @@ def test_user_field_by_the_files_place(path: str, system: bool, tmp_path: Path) 
 
 
 def test_system_crontab_elsewhere(tmp_path: Path) -> None:
-    """Where the lines begin with users, they are read so, which is said; --check says it too."""
+    """Lines that begin with users are read so, with a note; --check prints it, too."""
     file = tmp_path / "crontab"
     file.write_text("*/5 * * * * ubuntu /usr/bin/x\n")
     for words in ((file,), ("--check", file)):
@@ -185,7 +185,7 @@ def test_system_crontab_elsewhere(tmp_path: Path) -> None:
 
 
 def test_dialect() -> None:
-    """What only one cron can read is read as that one does, which is said; an option says otherwise."""
+    """A line that only one cron can read selects its dialect, with a note; an option overrides that."""
     status, output, said = _wrap(stdin=b"*/10 * * * * * * job 100%\n")
     assert (status, output.split(b" -- ")[1]) == (0, b"job 100%\n")
     assert (
@@ -200,7 +200,7 @@ def test_dialect() -> None:
 
 
 def test_name_that_cron_passes_over(tmp_path: Path) -> None:
-    """Debian's cron does not read every file in cron.d; both ways of calling say so."""
+    """Debian's cron ignores some files in cron.d; wrap and --check say so."""
     file = tmp_path / "cron.d" / "billing.cron"
     file.parent.mkdir()
     file.write_text("@daily root job\n")
@@ -227,7 +227,7 @@ def test_as_the_editor_of_crontab(cron: str, tmp_path: Path) -> None:
     [("billing", "billing."), ("My Jobs.cron", "my-jobs."), ("app.crontab", "app."), ("a.b", "a-b."), ("job", "")],
 )
 def test_prefix_is_the_files_name(name: str, prefix: str, tmp_path: Path) -> None:
-    """Keys begin with the name of the file, as far as it has letters, unless that says it all."""
+    """Keys begin with the letters of the file's name, unless those are the whole key."""
     (tmp_path / name).write_text("@daily job\n")
     assert f" --key {prefix}job --every" in _wrap(tmp_path / name)[1].decode()
     assert b" --key x_1.job --every" in _wrap("--key-prefix", "x_1", tmp_path / name)[1]
@@ -236,7 +236,7 @@ def test_prefix_is_the_files_name(name: str, prefix: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("name", "is_made_up"), [("crontab.Dykda1", True), ("tmp.a8Jd83kLm2", True), ("jobs", False)])
 def test_temporary_names_are_in_no_key(name: str, is_made_up: bool, tmp_path: Path) -> None:
-    """The name of a temporary file, which is another on each machine, is not what keys begin with."""
+    """Keys do not begin with the name of a temporary file, which differs between machines."""
     (tmp_path / name).write_text("@daily job\n")
     command = [sys.executable, "-m", "cronlock", "wrap", str(tmp_path / name)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TMPDIR": str(tmp_path)})
@@ -245,7 +245,7 @@ def test_temporary_names_are_in_no_key(name: str, is_made_up: bool, tmp_path: Pa
 
 
 def test_ttl_and_every(tab: Path) -> None:
-    """What is asked for is written."""
+    """The options are written into the lines."""
     assert b" --ttl 10m --every 2h -- backup" in _wrap("--ttl", "10m", "--every", "2h", tab)[1]
 
 
@@ -269,7 +269,7 @@ def test_ttl_and_every(tab: Path) -> None:
     ],
 )
 def test_usage(words: tuple[str, ...]) -> None:
-    """What cannot be asked for is one line and status 64."""
+    """A usage error gives one line and status 64."""
     status, output, said = _wrap(*words, stdin=b"@daily a\n")
     assert (status, output, len(said)) == (64, b"", 1)
 
@@ -277,7 +277,7 @@ def test_usage(words: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(("content", "line"), [("61 * * * * b\n", 1), ("# x\nFOO=\n", 2), ("a\0b\n", 1)])
 @pytest.mark.parametrize("option", [(), ("--check",), ("--diff",), ("--in-place",)])
 def test_no_crontab(content: str, line: int, option: tuple[str, ...], tab: Path) -> None:
-    """Of a file without any line that starts a job, the first bad line is told, status 78; nothing is written."""
+    """A file without jobs gives status 78 with its first bad line; nothing is written."""
     tab.write_text(content)
     status, output, said = _wrap(*option, tab)
     assert (status, output, len(said)) == (78, b"", 1)
@@ -288,7 +288,7 @@ def test_no_crontab(content: str, line: int, option: tuple[str, ...], tab: Path)
 
 @pytest.mark.parametrize("line", ["61 * * * * b", "FOO=", "@never b", "* * * * *", "0 3 * * fri-sun b"])
 def test_one_bad_line(line: str, tab: Path) -> None:
-    """A line that cron cannot read is told, with its number, and stays; the rest is converted, or checked."""
+    """A line that cron cannot read is reported with its number and stays; the rest is converted or checked."""
     tab.write_text(f"@daily a\n{line}\n@daily c\n")
     status, output, said = _wrap(tab)
     assert (status, output.count(b"cronlock run"), f"\n{line}\n".encode() in output) == (0, 2, True)
@@ -300,7 +300,7 @@ def test_one_bad_line(line: str, tab: Path) -> None:
 
 
 def test_unreadable(tmp_path: Path) -> None:
-    """A file that is not there, or none, is status 78."""
+    """A missing file, or a directory, gives status 78."""
     for path in (tmp_path / "nothing", tmp_path):
         status, output, said = _wrap(path)
         assert (status, output) == (78, b"")
@@ -308,7 +308,7 @@ def test_unreadable(tmp_path: Path) -> None:
 
 
 def test_full_disk_and_closed_pipe(tab: Path) -> None:
-    """Output that cannot be written is no traceback."""
+    """Output that cannot be written gives no traceback."""
     command = [sys.executable, "-m", "cronlock", "wrap", str(tab)]
     with open("/dev/full", "wb") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE)

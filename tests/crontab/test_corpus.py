@@ -1,4 +1,4 @@
-"""The corpus: lines as people write them, and the key, the options and the remarks that each gets."""
+"""The corpus: lines as people write them, each with its key, options and remarks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OFFER = "replace it (--replace-locks): "
 
 
 class _Case(NamedTuple):
-    """A crontab of one or a few lines, and what becomes of its jobs: (`KEY OPTIONS` or `left`, texts of remarks)."""
+    """A crontab of a few lines, and the results of its jobs: (`KEY OPTIONS` or `left`, texts of remarks)."""
 
     name: str
     is_system: bool
@@ -65,7 +65,7 @@ def _given(crontab: Crontab, wrapped: Wrapped) -> list[str]:
 
 @pytest.mark.parametrize("case", _CASES, ids=lambda case: case.name)
 def test_case(case: _Case) -> None:
-    """Each job gets the key and the options that it should, and the remarks, and no others; --check has them, too."""
+    """Each job gets its key, options and remarks, and no other remarks; --check has them, too."""
     crontab = _parse(case.lines, system=case.is_system)
     wrapped = wrap(crontab, _OPTIONS)
     assert _given(crontab, wrapped) == [given for given, _ in case.jobs]
@@ -80,7 +80,7 @@ def test_case(case: _Case) -> None:
 
 @pytest.mark.parametrize("case", _CASES, ids=lambda case: case.name)
 def test_once_wrapped(case: _Case) -> None:
-    """Wrapped again it stays, and --check reports nothing but what a remark said; so with locks replaced."""
+    """Wrapping again changes nothing, and --check reports only known remarks; likewise with locks replaced."""
     crontab = _parse(case.lines, system=case.is_system)
     said = {remark.number for remark in wrap(crontab, _OPTIONS).remarks}
     for options in (_OPTIONS, _REPLACING):
@@ -88,7 +88,7 @@ def test_once_wrapped(case: _Case) -> None:
         again = _parse(once.text.splitlines(), system=case.is_system)
         assert wrap(again, options).text == once.text
         assert {remark.number for remark in check(again, options)} <= said
-    # What was offered is what --replace-locks writes.
+    # --replace-locks writes what the remark offers.
     for job, line, (_, texts) in zip(crontab.jobs, once.text.splitlines(), case.jobs if len(crontab.jobs) == 1 else []):
         offered = [text.partition(_OFFER)[2] for text in texts if _OFFER in text]
         assert all(line[len(job.head) :].startswith(text.replace("...", "")) for text in offered), line
@@ -96,11 +96,11 @@ def test_once_wrapped(case: _Case) -> None:
 
 
 def test_there_are_enough() -> None:
-    """The corpus is as large as was asked for."""
+    """The corpus has at least the promised size."""
     assert sum(len(case.jobs) for case in _CASES) > 180
 
 
-# What a release, a day and a machine put into a line.
+# Parts of a line that change with a release, a day or a machine.
 _RELEASE = st.one_of(
     st.integers(1, 99999).map(str),
     st.datetimes(datetime(2000, 1, 1), datetime(2099, 1, 1)).map(lambda when: f"{when:%Y%m%d%H%M%S}"),
@@ -139,7 +139,7 @@ _LINES = """\
 def test_two_releases_on_two_machines(
     releases: tuple[str, str], hosts: tuple[str, str], days: tuple[str, str], temporary: tuple[str, str]
 ) -> None:
-    """Releases, hosts, days and temporary paths come and go; each job keeps its key."""
+    """Each job keeps its key when releases, hosts, days and temporary paths change."""
     keys = []
     for values in zip(releases, hosts, days, temporary):
         lines = list(_LINES)
@@ -154,7 +154,7 @@ def test_two_releases_on_two_machines(
 @_few
 @given(st.randoms(use_true_random=False))
 def test_two_orders_of_the_lines(chance: random.Random) -> None:
-    """In whatever order the lines of the corpus stand in one file, each gets the same key."""
+    """The order of lines in a file does not change their keys."""
     lines = sorted(
         {
             line
@@ -173,7 +173,7 @@ def test_two_orders_of_the_lines(chance: random.Random) -> None:
 @_few
 @given(st.randoms(use_true_random=False), st.integers(0, 14))
 def test_a_file_that_is_half_converted(chance: random.Random, count: int) -> None:
-    """Whichever lines were wrapped already, the others get the keys that they would have got with them."""
+    """Lines that are wrapped already do not change the keys of the others."""
     before = _parse([line.replace("(", "").replace(")", "") for line in _LINES])
     after = wrap(before, _OPTIONS)
     kept = chance.sample(range(len(_LINES)), min(count, len(_LINES)))

@@ -1,4 +1,4 @@
-"""What other crons make of a line, and whose lines have users."""
+"""The dialects of cron, and which lines have users."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cronlock.crontab.dialects import CRON, DIALECTS, detect
 from cronlock.crontab.lines import CrontabError, parse
 from cronlock.crontab.wrapping import Options, wrap
 
-#: Dialect, schedule, and the seconds between its ticks; None if each machine has its own, 0 if it cannot be read.
+#: Dialect, schedule, seconds between ticks; None if each machine has its own time, 0 if unreadable.
 _SCHEDULES = [
     ("cron", "0 3 * * fri-sun", 0),
     ("cronie", "0 3 * * fri-sun", 86400),
@@ -49,7 +49,7 @@ _SCHEDULES = [
 
 @pytest.mark.parametrize(("dialect", "text", "gap"), _SCHEDULES)
 def test_schedule(dialect: str, text: str, gap: float | None) -> None:
-    """Each cron's own schedules are counted, and those of others refused."""
+    """Each dialect reads its own schedules and refuses those of others."""
     if gap == 0:
         with pytest.raises(ValueError, match=r"is no|is none of|not a duration"):
             schedule.read(text, DIALECTS[dialect])
@@ -79,7 +79,7 @@ def test_schedule(dialect: str, text: str, gap: float | None) -> None:
     ],
 )
 def test_line(dialect: str, line: str, wrapped: str) -> None:
-    """What stands between schedule and command stays in front, and % is what it is to that cron; twice is as once."""
+    """Options and users stay in front, % has the dialect's meaning, and wrapping twice changes nothing."""
     for text in (line, wrapped):
         crontab = parse(f"{text}\n", "tab", system=False, dialect=DIALECTS[dialect])
         assert wrap(crontab, Options()).text == f"{wrapped}\n"
@@ -119,7 +119,7 @@ def test_variables() -> None:
     ],
 )
 def test_detected(text: str, path: str, name: str) -> None:
-    """A line that only one cron can read tells whose file it is; what several can read, or two only each, does not."""
+    """A line that only one cron can read selects the dialect; one that several can read does not."""
     dialect, reason = detect(text, path)
     assert (dialect.name, reason is None) == (name, name == "cron")
 
@@ -147,7 +147,7 @@ _HERE = user_field.Machine(is_user={"alice", "backup"}.__contains__, is_program=
     ],
 )
 def test_users(commands: list[str], users: bool, said: str | None) -> None:
-    """All lines decide whether they have users, by names that exist or look so; a guess is said."""
+    """All lines decide whether they have users, by existing or likely names; a guess is reported."""
     text = "".join(f"* * * * * {command}\n" for command in commands)
     crontab, note = user_field.read(text, "tab", CRON, _HERE)
     assert all((job.user is not None) is users for job in crontab.jobs)
@@ -155,6 +155,6 @@ def test_users(commands: list[str], users: bool, said: str | None) -> None:
 
 
 def test_users_on_some_lines() -> None:
-    """Lines of which one has a user for certain, and another none, want to be corrected."""
+    """If one line certainly has a user and another has none, the file is refused."""
     with pytest.raises(CrontabError, match=r"^tab:2: begins with a user's name, 'root', but line 1 does not; "):
         user_field.read("@daily /usr/bin/x\n@daily root x\n", "tab", CRON, _HERE)

@@ -56,7 +56,7 @@ def crontab(request: pytest.FixtureRequest) -> Crontab:
 
 @pytest.fixture(scope="module")
 def spool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Machine, Path]]:
-    """A machine with a spool of its own, and the directory that it shares with us."""
+    """A machine with its own spool, and the directory that it shares with the tests."""
     need("crontab", "cron")
     with Fleet(tmp_path_factory.mktemp("spool") / "fleet") as fleet:
         machine = fleet.machine("one")
@@ -66,7 +66,7 @@ def spool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Machine, P
 
 @pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
 def test_shell_runs_the_same(shell: str, crontab: Crontab, tmp_path: Path) -> None:
-    """What cronlock is to run is what cron's shell ran, to the byte; so are output and status."""
+    """cronlock runs exactly what cron's shell ran, with the same output and status."""
     need(shell, "bash dash")
     before = parse(f"SHELL={shell}\n" + "".join(f"{line}\n" for line in crontab.lines), "tab", system=False)
     wrapped = wrap(before, Options(prefix="tab"))
@@ -86,46 +86,46 @@ def test_shell_runs_the_same(shell: str, crontab: Crontab, tmp_path: Path) -> No
             in_shell += 1
         else:
             assert calls[index] == _words(text), line
-    # Both kinds are among them, and they say something.
+    # Both kinds occur, with output.
     assert _CHUNK / 4 < in_shell < _CHUNK * 3 / 4
     assert sum(b"[" in each for each in ran) > _CHUNK / 2
 
 
 def test_wrapping_twice_changes_nothing(crontab: Crontab) -> None:
-    """A wrapped crontab stays as it is; it has one key for each line, and nothing to report."""
+    """Wrapping again changes nothing; each line has its own key, and --check reports nothing."""
     once = wrap(crontab, Options(prefix="tab"))
-    # What wrap says of a line, --check says too.
+    # --check has the remarks of wrap.
     found = {(remark.number, remark.text) for remark in check(crontab, Options(prefix="tab"))}
     assert all((remark.number, remark.text) in found for remark in once.remarks)
     again = parse(once.text, "tab", system=False)
     twice = wrap(again, Options(prefix="tab"))
     assert twice.text == once.text
     assert twice.jobs == []
-    # All that there is to say was so before.
+    # All remarks applied before as well.
     assert all("a carriage return" in remark.text for remark in check(again, Options()))
     assert [job.schedule.text for job in again.jobs] == [job.schedule.text for job in crontab.jobs]
     assert len({line.split(" --key ")[1].split()[0] for line in once.text.splitlines() if " --key " in line}) == _CHUNK
 
 
 def test_crontab_accepts_it(crontab: Crontab, spool: tuple[Machine, Path]) -> None:
-    """The real crontab installs the lines, and the wrapped ones."""
+    """The real crontab(1) installs the lines, wrapped or not."""
     machine, shared = spool
     once = wrap(crontab, Options(prefix="tab")).text
     for text in ("".join(f"{line}\n" for line in crontab.lines), once):
         (shared / "tab").write_bytes(text.encode("utf-8", "surrogateescape"))
         machine.run("crontab", f"{SHARED}/tab")
-        # Below the three lines that crontab puts on top.
+        # crontab(1) adds three lines on top.
         machine.run("sh", "-c", f"tail -n +4 /var/spool/cron/crontabs/root | cmp - {SHARED}/tab")
 
 
 def _words(text: bytes) -> list[bytes]:
-    """Return the words of a command without shell syntax, as another than cronlock's own reader sees them."""
+    """Return the words of a command without shell syntax, by another parser than cronlock's."""
     words = shlex.split(text.decode("utf-8", "surrogateescape"))
     return [word.encode("utf-8", "surrogateescape") for word in words]
 
 
 def _run_all(jobs: list[Job], shell: str, directory: Path) -> tuple[list[bytes], list[list[bytes]]]:
-    """Run all jobs by one process; return output with status of each, and what `cronlock` was given."""
+    """Run all jobs by one process; return the output and status of each, and the arguments of `cronlock`."""
     (directory / "sub").mkdir(parents=True)
     for name in ("a.txt", "b.txt", "sub/c.txt"):
         (directory / name).write_text(f"{name}\n")
@@ -133,7 +133,7 @@ def _run_all(jobs: list[Job], shell: str, directory: Path) -> tuple[list[bytes],
     for job in jobs:
         given = hand(job.command + job.stdin)
         command = b"'" + given.command.replace(b"'", b"'\\''") + b"'"
-        # Not a redirection of the whole subshell: with one, bash gives it to background jobs, too.
+        # Not a redirection of the whole subshell, which bash would pass to background jobs, too.
         script.append(b"( exec <<'end of stdin'\n%send of stdin\neval %s )" % (given.stdin, command))
         script.append(b"printf '\\036%s\\036\\n' $?")
     (directory / "script").write_bytes(b"\n".join(script) + b"\n")

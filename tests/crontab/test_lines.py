@@ -12,7 +12,7 @@ from labs.machines import SHARED, Fleet
 from labs.servers.process import need
 
 _JOB = "* * * * * job"
-#: A line, and whether both cron and we can read it.
+#: A line, and whether cron and cronlock can read it.
 READABLE = [
     ("", True),
     ("  \t ", True),
@@ -65,7 +65,7 @@ READABLE = [
 
 
 def test_reads_what_crontab_reads(tmp_path: Path) -> None:
-    """A line is readable to us if and only if it is to the real crontab."""
+    """cronlock can read a line if and only if the real crontab(1) can."""
     need("cron", "cron")
     with Fleet(tmp_path / "fleet") as fleet:
         machine = fleet.machine("one")
@@ -77,12 +77,12 @@ def test_reads_what_crontab_reads(tmp_path: Path) -> None:
     for (line, readable), status in zip(READABLE, statuses):
         assert (status == "0") is readable, f"crontab on {line!r}"
         assert (_refusal(f"{line}\n") == "") is readable, f"parse on {line!r}"
-    # Debian's cron from 13 on reads it, other crons do not.
+    # Only Debian's cron from 13 on reads it.
     assert _refusal("FOO=\n")
 
 
 def _refusal(text: str) -> str:
-    """Return why `text` is no crontab, in one line that says where; empty if it is one."""
+    """Return the one-line error of the crontab `text`; empty if it is valid."""
     try:
         parse(text, "tab", system=False)
     except CrontabError as error:
@@ -109,13 +109,13 @@ def _refusal(text: str) -> str:
     ],
 )
 def test_refuses_what_cron_takes_for_something_else(line: str, reason: str) -> None:
-    """Lines that some cron accepts, but surely not as they were meant."""
+    """Lines that some cron accepts, but not as they were meant."""
     with pytest.raises(CrontabError, match=rf"^tab:3: .*{reason}"):
         parse(f"# one\n\n{line}\n", "tab", system=False)
 
 
 def test_user_field() -> None:
-    """With users, the name is not of the command; without a name there is no command."""
+    """With users, the name is not part of the command; without a name there is no command."""
     (job,) = parse("*/5 * * * *  root\t job --x \n", "tab", system=True).jobs
     assert (job.head, job.user, job.command) == ("*/5 * * * *  root\t ", "root", "job --x ")
     for line in ("* * * * * root", "* * * * *", "@daily root", "* * * * * /usr/bin/job x"):
@@ -124,13 +124,13 @@ def test_user_field() -> None:
 
 
 def test_minus_in_front_belongs_to_the_schedule() -> None:
-    """A minus, which keeps the line out of cronie's log, is kept."""
+    """A minus, with which cronie does not log the line, is kept."""
     (job,) = parse("-*/15 * * * * root job\n", "tab", system=True).jobs
     assert (job.head, job.schedule.text, job.command) == ("-*/15 * * * * root ", "*/15 * * * *", "job")
 
 
 def test_variables_hold_from_their_line_on() -> None:
-    """A variable counts for the lines below it."""
+    """A variable applies to the lines below it."""
     first, second, third = parse(
         f"{_JOB}\nSHELL=/bin/bash\n{_JOB}\nSHELL = '/bin/sh'\n{_JOB}\n", "tab", system=False
     ).jobs
@@ -138,7 +138,7 @@ def test_variables_hold_from_their_line_on() -> None:
 
 
 def test_variables_are_what_the_command_finds() -> None:
-    """Blanks around the equal sign, quotes and blanks at the end are no part of a value."""
+    """Blanks around the equal sign, quotes and trailing blanks are not part of a value."""
     assert read_variable("A = b c \r") == ("A", "b c")
     assert read_variable("A='b c '") == ("A", "b c ")
     assert read_variable('"A b" = "\'c\'" ') == ("A b", "'c'")
@@ -147,7 +147,7 @@ def test_variables_are_what_the_command_finds() -> None:
 
 
 def test_comments_above() -> None:
-    """A key counts for the line directly below; elsewhere it is noted."""
+    """A key applies to the line directly below; elsewhere there is a remark."""
     text = f"# key: one\n{_JOB}\n#key:  two words \n\n{_JOB}\n# cronlock: off\n{_JOB}\n# key: three\n"
     crontab = parse(text, "tab", system=False)
     assert [(job.key, job.off) for job in crontab.jobs] == [("one", False), (None, False), (None, True)]
@@ -155,14 +155,14 @@ def test_comments_above() -> None:
 
 
 def test_only_a_newline_ends_a_line() -> None:
-    """What other programs take for the end of a line is a part of it for cron."""
+    """Only a newline ends a line for cron."""
     text = "* * * * * a\x0bb\x0cc\u2028d\x85e\n"
     (job,) = parse(text, "tab", system=False).jobs
     assert job.command == text[len("* * * * * ") : -1]
 
 
 def test_parse_takes_any_bytes() -> None:
-    """Nothing that a file may hold ends in anything but a crontab or its error."""
+    """Any file gives a crontab or its error."""
     data = subprocess.run(["head", "-c", "200000", "/dev/urandom"], capture_output=True, check=True).stdout
     reasons = set()
     for line in data.decode("utf-8", "surrogateescape").split("\n"):

@@ -1,4 +1,4 @@
-"""Debian's cron and cronie themselves run the examples, before and after, and do what the model says."""
+"""Debian's cron and cronie run the examples, before and after, as the model predicts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _RECORD = f"""\
 printf '%s\\0' "$@" >"{SHARED}/fired/$CASE"
 """
 _TEXTS = {"/bin/sh": LINES, "/bin/bash": BASH_LINES}
-# What a shell says of a line that it cannot read or run; it quotes the line or counts within it.
+# Errors of a shell, which quote the line or count within it.
 _COMPLAINTS = re.compile(rb"not found|yntax error|nterminated|unexpected EOF")
 # cronie mails what these print only if they fail.
 _OPTION_LINES = """\
@@ -47,7 +47,7 @@ _CRONS = {"debian": ["cron", "-f", "-L", "15"], "cronie": ["sbin/crond", "-n"]}
 @pytest.mark.parametrize("cron", _CRONS)
 @pytest.mark.parametrize("shell", _TEXTS)
 def test_real_cron_runs_the_same(cron: str, shell: str, tmp_path: Path) -> None:
-    """What cron mails of each example is the same before and after, and what the model foretells."""
+    """cron mails the same for each example before and after, as the model predicts."""
     before = parse(f"SHELL={shell}\nX='x y'\n{_TEXTS[shell]}", "tab", system=False)
     after = parse(wrap(before, Options(prefix="tab")).text, "tab", system=False)
     mails = _mails_of(cron, tmp_path, before.jobs, after.jobs)
@@ -67,7 +67,7 @@ def test_real_cron_runs_the_same(cron: str, shell: str, tmp_path: Path) -> None:
 
 
 def test_cronie_reads_its_options_in_front_of_cronlock(tmp_path: Path) -> None:
-    """`-n` is cronie's before and after: no mail of a run that was right, one of a run that failed."""
+    """`-n` keeps its meaning for cronie: mail only for a failed run."""
     before = parse(_OPTION_LINES, "tab", system=False, dialect=DIALECTS["cronie"])
     after = parse(wrap(before, Options()).text, "tab", system=False, dialect=DIALECTS["cronie"])
     assert len(after.jobs) == 3
@@ -94,7 +94,7 @@ def test_real_cron_fires_the_corpus(cron: str, tmp_path: Path) -> None:
         machine.write("/usr/local/bin/cronlock", _RECORD, "755")
         _fire(machine, command, shared, {name: job for name, (job, _) in wanted.items()})
         fired = {file.name: file.read_bytes().decode().split("\0")[:-1] for file in (shared / "fired").iterdir()}
-    # An option that this cron does not read is its command, as the remark on the line says.
+    # This cron takes an unknown option for the command, as the remark says.
     assert fired.keys() == read
     for name, (key, *options) in ((name, wanted[name][1]) for name in read):
         words = fired[name]
@@ -102,7 +102,7 @@ def test_real_cron_fires_the_corpus(cron: str, tmp_path: Path) -> None:
 
 
 def _accept(cron: str, machine: Machine, jobs: list[Job]) -> None:
-    """Have the crontab(1) of `cron` look at the lines as they are, without users."""
+    """Let the crontab(1) of `cron` check the lines, without users."""
     lines = "".join(f"{job.schedule.text} {_command(job)}\n" for job in jobs)
     machine.write("/run/tab", lines)
     machine.run(*(["crontab", "-n"] if cron == "debian" else [*cronie("bin/crontab"), "-T"]), "/run/tab")
@@ -113,7 +113,7 @@ def _command(job: Job) -> str:
 
 
 def _mails_of(cron: str, directory: Path, before: list[Job], after: list[Job]) -> Callable[[int], tuple[bytes, bytes]]:
-    """Return a function that says what `cron` mails of a line, by its number, before and after it was wrapped."""
+    """Return a function from a line's number to what `cron` mails, before and after wrapping."""
     cases = {f"old{job.number}": job for job in before} | {f"new{job.number}": job for job in after}
     with _machine(cron, directory) as (machine, command, shared):
         _fire(machine, command, shared, cases)
@@ -127,7 +127,7 @@ def _body(mails: dict[str, bytes], case: str) -> bytes:
 
 @contextlib.contextmanager
 def _machine(cron: str, directory: Path) -> Iterator[tuple[Machine, list[str], Path]]:
-    """Give a machine, the command that starts `cron` there, and the directory that it shares with us."""
+    """Give a machine, the command that starts `cron` there, and the directory shared with the tests."""
     name, *options = _CRONS[cron]
     command = [*(cronie(name) if cron == "cronie" else [need(name, "cron")]), *options]
     with Fleet(directory / "fleet") as fleet:
@@ -145,7 +145,7 @@ def _machine(cron: str, directory: Path) -> Iterator[tuple[Machine, list[str], P
 
 
 def _fire(machine: Machine, command: list[str], shared: Path, cases: dict[str, Job]) -> None:
-    """Start cron with `cases` as jobs of the machine's start, and wait until all of them are over."""
+    """Start cron with `cases` as @reboot jobs, and wait until all have ended."""
     tab = ["MAILTO=root", "PATH=/usr/local/bin:/usr/bin:/bin", "X='x y'", *_line("first", "/bin/sh", "echo first")]
     for case, job in cases.items():
         tab += _line(case, job.shell, _command(job))
@@ -178,6 +178,6 @@ def _mails(shared: Path) -> dict[str, bytes]:
         header, _, body = file.read_bytes().partition(b"\n\n")
         case = re.search(rb"<CASE=(\w+)>", header)
         assert case is not None
-        # As Debian's cron from 13 on writes it.
+        # The form of Debian's cron from 13 on.
         found[case[1].decode()] = quopri.decodestring(body) if b": quoted-printable" in header else body
     return found

@@ -1,4 +1,4 @@
-"""The table of remarks in docs/crontab.md: each comes of its line, and there are no others."""
+"""The table of remarks in docs/crontab.md is complete, and its examples give their remarks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.crontab.test_checking import BAD, GOOD
 from tests.crontab.test_corpus import _CASES as CASES
 from tests.crontab.test_lines import READABLE
 
-# Before each example, so that it is never the only line.
+# In front of each example, so that it is never the only line.
 _FIRST = "@daily cronlock run --key first --min-hold 1h -- first\n"
 _SYSTEM_FIRST = _FIRST.replace("@daily", "@daily root")
 _FROM = {"␍": "\r", "␀": "\0", "\\|": "|", "…": "x" * 990, "(BOM)": "\ufeff"}
@@ -59,7 +59,7 @@ ROWS = _rows()
 
 
 def _both(text: str, dialect: Dialect = CRON, *, system: bool = False) -> tuple[list[Remark], list[Remark]]:
-    """Return what wrap and --check say of `text`."""
+    """Return the remarks of wrap and of --check on `text`."""
     crontab = parse(text, "tab", system=system, dialect=dialect)
     options = Options(prefix="tab")
     return wrap(crontab, options).remarks, check(crontab, options)
@@ -67,7 +67,7 @@ def _both(text: str, dialect: Dialect = CRON, *, system: bool = False) -> tuple[
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.remark)
 def test_comes_of_its_line(row: _Row) -> None:
-    """The line has the remark, and no other but that it is not wrapped."""
+    """The example gives its remark, and otherwise only that it is not wrapped."""
     wrapped, checked = _both(row.example, row.dialect, system=row.system)
     found = {remark.text for remark in wrapped + checked}
     assert any(row.pattern.search(text) for text in found), found
@@ -83,7 +83,7 @@ _TEXTS = [
 
 
 def test_there_are_no_others() -> None:
-    """Whatever is said of any line of these tests is in the table, and what wrap says, --check says of that line."""
+    """Every remark in these tests is in the table, and --check has each remark of wrap."""
     assert len(ROWS) > 40
     for text, system in _TEXTS:
         for whole in (f"{text}\n", text):

@@ -1,4 +1,4 @@
-"""What the shell gets to run is the same before and after, seen through real shells."""
+"""Real shells run the same before and after wrapping."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHELLS = {"/bin/sh": LINES, "/bin/dash": LINES, "/bin/bash": LINES + BASH_LINES
 
 
 def _crontabs(text: str) -> tuple[Crontab, Crontab]:
-    """Return a crontab and what wrapping makes of it; all its jobs are wrapped."""
+    """Return a crontab before and after wrapping, which wraps all its jobs."""
     before = parse(text, "tab", system=False)
     wrapped = wrap(before, Options(prefix="tab"))
     assert [job.number for job in wrapped.jobs] == [job.number for job in before.jobs]
@@ -31,7 +31,7 @@ def _crontabs(text: str) -> tuple[Crontab, Crontab]:
 @pytest.mark.parametrize("shell", _SHELLS)
 @pytest.mark.parametrize("cronie", [False, True], ids=["debian", "cronie"])
 def test_examples_do_the_same(shell: str, cronie: bool, tmp_path: Path) -> None:
-    """Status and output of each example are the same, and it ran through cronlock, once."""
+    """Each example has the same status and output, and ran once, through cronlock."""
     need(shell, "bash dash")
     before, after = _crontabs(f"SHELL={shell}\nX='x y'\n{_SHELLS[shell]}")
     assert len(before.jobs) >= 60
@@ -42,7 +42,7 @@ def test_examples_do_the_same(shell: str, cronie: bool, tmp_path: Path) -> None:
         found = status, _neutral(output, second, first)
         line = before.lines[old.number - 1]
         if _is_about_the_line(expected[1]):
-            # The shell's own complaint quotes what it was given, or counts its lines.
+            # The shell's error quotes its input or counts its lines.
             assert status == expected[0], line
         else:
             assert found == expected, line
@@ -60,7 +60,7 @@ def _is_about_the_line(output: bytes) -> bool:
 
 @given(st.text(st.characters(exclude_characters="\n\0", exclude_categories=()), max_size=30))
 def test_cron_makes_the_same_of_quoted_text(text: str) -> None:
-    """Quoting for the shell and cron's reading of backslashes and percent signs do not disturb each other."""
+    """Quoting for the shell does not interfere with cron's reading of backslashes and percent signs."""
     command = text[: end_of_command(text)].encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")
     for cronie in (False, True):
         shells = hand(command, cronie=cronie)
@@ -73,7 +73,7 @@ def test_cron_makes_the_same_of_quoted_text(text: str) -> None:
 
 @given(st.text("ab %\\'\"", max_size=20))
 def test_end_of_command_is_where_cron_ends_it(text: str) -> None:
-    """The command is what cron gives to the shell, the rest what it gives to stdin."""
+    """cron gives the command to the shell and the rest to its stdin."""
     end = end_of_command(text)
     for cronie in (False, True):
         whole = hand(text, cronie=cronie)
@@ -83,7 +83,7 @@ def test_end_of_command_is_where_cron_ends_it(text: str) -> None:
 
 @given(st.text("ab%\\ '", max_size=20))
 def test_unescape_is_cronies_reading(text: str) -> None:
-    """Without doubled backslashes, which cronie leaves, both crons read the same."""
+    """Both crons read the same, except for doubled backslashes, which cronie keeps."""
     command = text[: end_of_command(text)]
     assert unescape(command).encode() == hand(command, cronie=True).command
     if "\\\\" not in command:
@@ -94,12 +94,12 @@ def test_unescape_is_cronies_reading(text: str) -> None:
     "word", ["cd", "echo", "FOO=bar", "if", "a b;c", "$X", "*", "~/x", "a>b", "a\\ b", "'", "-x|", "{a}"]
 )
 def test_shell_syntax_is_not_plain(word: str) -> None:
-    """What only a shell can do is not taken for words."""
+    """Shell syntax is not taken for plain words."""
     assert plain_words(f"{word} x") is None
 
 
 def test_with_cronlock_itself(tmp_path: Path) -> None:
-    """A wrapped line runs once by the real cronlock, stdin and all; at the same tick it is skipped."""
+    """The real cronlock runs a wrapped line once, with its stdin, and skips it at the same tick."""
     (tmp_path / "empty.conf").touch()
     text = f"""\
 CRONLOCK_STATE_DIR={tmp_path}/state

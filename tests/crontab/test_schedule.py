@@ -1,4 +1,4 @@
-"""How close the ticks of a line come."""
+"""The shortest time between ticks."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
     ],
 )
 def test_smallest_gap(text: str, gap: float | None) -> None:
-    """The two ticks that are closest count, across midnight and the end of the month too."""
+    """The closest two ticks count, also across midnight and the end of a month."""
     assert schedule.read(text).gap == gap
 
 
@@ -55,7 +55,7 @@ def test_smallest_gap(text: str, gap: float | None) -> None:
     "text", ["13 */3 * * *", "*/13 2-4 * * *", "0 9 1-7 * 1", "5 0 */9 * *", "0 22 * 1,2 3", "1,2 0 1 * 0"]
 )
 def test_smallest_gap_by_counting_minutes(text: str) -> None:
-    """Ten years of minutes, each held against the fields, have the same smallest gap."""
+    """Ten years of minutes, compared with the fields one by one, have the same smallest gap."""
     assert schedule.read(text).gap == _count(text)
 
 

@@ -1,4 +1,4 @@
-"""What wrapping writes, line by line."""
+"""The lines that wrap writes."""
 
 from __future__ import annotations
 
@@ -60,18 +60,18 @@ def _wrap(text: str, *, system: bool = False, **options: object) -> tuple[str, l
     ],
 )
 def test_line(line: str, wrapped: str) -> None:
-    """Plain words stay as they are; what needs the shell goes into it as a whole."""
+    """Plain words stay; a command that needs a shell becomes one argument of it."""
     assert _wrap(f"{line}\n") == (f"{wrapped}\n", [])
 
 
 def test_user_and_minus_stay_in_front() -> None:
-    """What cron reads before the command is not touched."""
+    """The part before the command is not changed."""
     text, _ = _wrap("-*/5 * * * * www-data job | tee\n", system=True)
     assert text == "-*/5 * * * * www-data cronlock run --key tab.job --every 5m -- /bin/sh -c 'job | tee'\n"
 
 
 def test_the_shell_is_the_one_of_the_line() -> None:
-    """The command goes to the shell that cron would have given it to."""
+    """The command goes to the shell that cron would use."""
     text, _ = _wrap("* * * * * a;b\nSHELL=/bin/bash\n* * * * * a;c\n")
     assert [line.split(" -- ")[1] for line in text.splitlines() if " -- " in line] == [
         "/bin/sh -c 'a;b'",
@@ -81,13 +81,13 @@ def test_the_shell_is_the_one_of_the_line() -> None:
 
 @pytest.mark.parametrize("variable", ["SHELL=/bin/zsh", "BASH_ENV=/etc/functions", "ENV=/etc/functions"])
 def test_where_words_may_be_functions_the_shell_runs_them(variable: str) -> None:
-    """A shell that reads a file at its start may know more commands than there are programs."""
+    """A shell that reads a file at its start may define functions."""
     assert " -c 'job x'\n" in _wrap(f"{variable}\n* * * * * job x\n")[0]
 
 
 @pytest.mark.parametrize("shell", ["/usr/bin/fish", "/bin/csh", "/usr/bin/python3", "/opt/my shells/sh"])
 def test_other_shells(shell: str) -> None:
-    """Words are passed on under any shell; for more its quoting would have to be known."""
+    """Plain words work under any shell; syntax needs a shell whose quoting is known."""
     text, remarks = _wrap(f"SHELL={shell}\n* * * * * job x\n* * * * * a; b\n")
     assert "-- job x\n" in text
     assert text.endswith("\n* * * * * a; b\n")
@@ -98,24 +98,24 @@ def test_other_shells(shell: str) -> None:
 
 @pytest.mark.parametrize("line", _LEFT)
 def test_left_as_it_is(line: str) -> None:
-    """What is wrapped already, in whatever form, and what cannot be, does not change."""
+    """Lines that are wrapped already, in any form, or cannot be wrapped do not change."""
     assert _wrap(f"{line}\n")[0] == f"{line}\n"
 
 
 def test_quoting_cronlock_is_not_calling_it() -> None:
-    """A command that only speaks of cronlock is wrapped."""
+    """A command that only mentions cronlock is wrapped."""
     text, _ = _wrap("* * * * * grep -q 'cronlock run' f\n* * * * * echo cronlock run\n")
     assert text.count("cronlock run --key") == 2
 
 
 def test_off() -> None:
-    """A comment keeps a line as it is."""
+    """A comment keeps a line unwrapped."""
     text = "# cronlock: off\n* * * * * logrotate\n"
     assert _wrap(text) == (text, [])
 
 
 def test_keys_of_comments() -> None:
-    """A key given above a line is used as it is, quoted where it must be."""
+    """A key in the comment above is used unchanged, quoted if needed."""
     text, remarks = _wrap(
         "# key: nightly backup\n@daily a\n#KEY: 5%'s\n@daily b\n# key: --x\n@daily c\n# key: y\n\n@daily d\n"
     )
@@ -130,7 +130,7 @@ def test_keys_of_comments() -> None:
 
 @pytest.mark.parametrize("key", ["", "a\tb", "back\\slash", "x" * 201, "caf\udce9"])
 def test_bad_keys(key: str) -> None:
-    """A line with a key that cannot be one is left as it is; the others are wrapped."""
+    """A line with an invalid key is left as it is; the others are wrapped."""
     text, remarks = _wrap(f"\n# key: {key}\n@daily a\n@daily b\n")
     assert (text.count("cronlock run"), "\n@daily a\n" in text) == (1, True)
     ((number, remark),) = remarks
@@ -139,7 +139,7 @@ def test_bad_keys(key: str) -> None:
 
 
 def test_keys_are_unique_and_depend_on_their_own_line_only() -> None:
-    """Lines that look alike get different keys, the same in any order; taken keys are not given again."""
+    """Similar lines get different keys, in any order; keys in use are not assigned again."""
     lines = ["0 1 * * * job 'a b'", "0 2 * * * job a b", "0 3 * * * job a b", "0 3 * * * job a b"]
     keys = [line.split()[8] for line in _wrap("".join(f"{line}\n" for line in lines))[0].splitlines()]
     assert len(set(keys)) == 4
@@ -171,7 +171,7 @@ def test_keys_are_unique_and_depend_on_their_own_line_only() -> None:
     ],
 )
 def test_keys_say_what_runs(command: str, key: str) -> None:
-    """The key names the program and its arguments, not what leads up to them."""
+    """The key names the program and its arguments, not its launchers."""
     assert f" --key {key} " in _wrap(f"0 1 * * * {command}\n")[0]
 
 
@@ -187,7 +187,7 @@ def test_options() -> None:
 
 
 def test_too_long_for_cron() -> None:
-    """A line that would be too long for cron is left; the longest that is not, is wrapped."""
+    """A line that would be too long for cron is left; one of the maximum length is wrapped."""
     for count, wrapped in ((900, True), (960, False)):
         text, remarks = _wrap(f"* * * * * job {'a' * count}\n")
         assert ("cronlock run" in text) is wrapped
@@ -196,14 +196,14 @@ def test_too_long_for_cron() -> None:
 
 @pytest.mark.parametrize("opening", ["$(", '"$(', "`", "(", "{ ", "${", "'", '"', "\\", "<(", "$((", "a=(", "&&", "%"])
 def test_text_that_nobody_writes(opening: str) -> None:
-    """Openings without end are no error of ours, in however long a line; twice is the same as once."""
+    """Unterminated syntax is not an error, however long the line; wrapping twice changes nothing."""
     for count in (1, 2, 250, 5_000):
         text, _ = _wrap(f"* * * * * x {opening * count}\n")
         assert _wrap(text)[0] == text
 
 
 def test_newline_at_the_end() -> None:
-    """A last line without a newline, which cron does not read, gets one."""
+    """A last line without a newline, which cron ignores, gets one."""
     text, remarks = _wrap("0 1 * * * a")
     assert text.endswith("-- a\n")
     assert [number for number, text in remarks if "no newline at the end" in text] == [1]
@@ -211,7 +211,7 @@ def test_newline_at_the_end() -> None:
 
 
 def test_oddities() -> None:
-    """Lines that are wrong before and after are wrapped and remarked on."""
+    """Lines with a problem that wrapping does not change are wrapped, with a remark."""
     _, remarks = _wrap("0 1 * * * a\r\n0 1 * * * b &\n0 1 * * * c & wait\n")
     assert [number for number, _ in remarks] == [1, 2]
     assert "carriage return" in remarks[0][1]
@@ -219,7 +219,7 @@ def test_oddities() -> None:
 
 
 def test_random_delay() -> None:
-    """A delay of cronie's that the hold does not outlast is remarked on."""
+    """A random delay of cronie that exceeds the hold gives a remark."""
     _, remarks = _wrap("RANDOM_DELAY=20\n0 3 * * * a\n*/10 * * * * b\n")
     ((number, text),) = remarks
     assert number == 3
@@ -230,5 +230,5 @@ def test_random_delay() -> None:
     ("seconds", "text"), [(60, "1m"), (90, "1m30s"), (3600, "1h"), (5400, "1h30m"), (2419200, "28d")]
 )
 def test_compact(seconds: float, text: str) -> None:
-    """Durations are short and exact."""
+    """Durations are written short and exact."""
     assert compact(seconds) == text

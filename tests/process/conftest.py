@@ -1,4 +1,4 @@
-"""Servers for the session, and a node for each test, after which nothing may be left behind."""
+"""Fixtures: shared servers, and a node for each test that must leave no process behind."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .support import Node
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
-    """Give one Redis that nobody stops."""
+    """Give the Redis of the session, which no test stops."""
     with RedisServer() as server:
         yield server
 
 
 @pytest.fixture
 def own_redis() -> Iterator[RedisServer]:
-    """Give a Redis for one test, which keeps every write through a crash."""
+    """Give a Redis for one test that persists every write."""
     with RedisServer(persistent=True) as server:
         yield server
 
@@ -39,7 +39,7 @@ def node(tmp_path: Path, redis_server: RedisServer) -> Iterator[Node]:
 
 @pytest.fixture
 def own_node(tmp_path: Path, own_redis: RedisServer) -> Iterator[Node]:
-    """Give a node on the Redis of this test alone."""
+    """Give a node on this test's own Redis."""
     node = Node(tmp_path, own_redis.url())
     yield node
     node.check_nothing_left()

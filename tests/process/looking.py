@@ -1,4 +1,4 @@
-"""The commands that look at keys, called as a person would."""
+"""The commands that show keys, called as a user would."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def call(node: Node, *words: object, stdin: Any = subprocess.DEVNULL) -> tuple[i
 
 
 def shown(node: Node, *keys: str) -> dict[str, Any]:
-    """Return what ``status --json`` says of one key, after a look at the schema."""
+    """Return what ``status --json`` says of one key, checked against the schema."""
     status, out, err = call(node, "status", "--json", *keys)
     assert (status, err) == (0, "")
     document: dict[str, Any] = json.loads(out)

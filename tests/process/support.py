@@ -1,4 +1,4 @@
-"""What drives ``cronlock`` from outside: runs of it, commands that misbehave, and looks into /proc."""
+"""Drive ``cronlock`` from outside: runs, misbehaving commands, and process information from /proc."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from labs.proc import is_stopped as is_stopped
 from labs.proc import look, pids, stat
 from labs.servers.process import eventually
 
-#: In the environment of everything that a test starts: finds what was left behind.
+#: In the environment of every process of a test, to find those left behind.
 _MARK = "TESTS_OF_CRONLOCK"
 _CRONLOCKS_ARGUMENTS = b"\0cronlock\0run\0"
 
@@ -33,7 +33,7 @@ def python(code: str, *arguments: object) -> list[str]:
 
 
 class Started:
-    """A started process whose output goes to files, so that nobody waits for its pipes."""
+    """A started process whose output goes to files, so that no pipe blocks."""
 
     def __init__(self, command: Sequence[str], out: Path, err: Path, **options: Any) -> None:
         self._out, self._err = out, err
@@ -48,12 +48,12 @@ class Started:
 
     @property
     def out(self) -> str:
-        """What it wrote to standard output so far."""
+        """Its standard output so far."""
         return self._out.read_text(errors="replace")
 
     @property
     def err(self) -> str:
-        """What it wrote to standard error so far."""
+        """Its standard error so far."""
         return self._err.read_text(errors="replace")
 
     @property
@@ -63,17 +63,17 @@ class Started:
 
     @property
     def guard(self) -> int:
-        """The guard's process id: the only child of the wrapper, or of the backup guard where there is one."""
+        """The guard's process id: the only child of the wrapper or of the backup guard."""
         return self.guards[-1]
 
     @property
     def guards(self) -> list[int]:
-        """The process ids of the backup guard, where there is one, and of the guard."""
+        """The process ids of the backup guard, if any, and of the guard."""
         return guards(self.pid)
 
     @property
     def backup_guard(self) -> int:
-        """The backup guard's process id, on a backend that has one."""
+        """The backup guard's process id, on backends with one."""
         backup, _ = self.guards
         return backup
 
@@ -99,7 +99,7 @@ class Started:
 
 
 class Done:
-    """A run that ended."""
+    """A finished run."""
 
     def __init__(self, started: Started) -> None:
         self.status = started.wait()
@@ -109,7 +109,7 @@ class Done:
 
 
 class Node:
-    """A place to run cronlock in: a state directory, an environment, a backend of its own."""
+    """A machine to run cronlock on: its own state directory, environment and backend."""
 
     def __init__(self, directory: Path, backend: str) -> None:
         self.directory = directory
@@ -120,7 +120,7 @@ class Node:
         empty = directory / "empty.conf"
         empty.touch()
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith("CRONLOCK_")}
-        # CRONLOCK_CONFIG: what the machine has in /etc is not for the tests.
+        # CRONLOCK_CONFIG: ignore the machine's own file in /etc.
         self.environ.update(
             {
                 _MARK: self.mark,
@@ -135,7 +135,7 @@ class Node:
         return [sys.executable, "-m", "cronlock", "run", f"--key={key}", *map(str, words)]
 
     def start(self, *words: object, key: str = "job", env: dict[str, str] | None = None, **options: Any) -> Started:
-        """Start ``cronlock run`` with `words`, away from any terminal, with `env` over the node's."""
+        """Start ``cronlock run`` with `words` without a terminal, with `env` added to the node's."""
         return self.spawn(self.line(*words, key=key), env=env, **options)
 
     def run(self, *words: object, key: str = "job", env: dict[str, str] | None = None, **options: Any) -> Done:
@@ -154,7 +154,7 @@ class Node:
         return self.start_ready(*words, "--", "sh", "-c", code, **options)
 
     def finish(self) -> None:
-        """Let the commands that wait for the file "go" come to their end."""
+        """Let the commands that wait for the file "go" end."""
         (self.directory / "go").touch()
 
     def spawn(self, command: Sequence[str], *, env: dict[str, str] | None = None, **options: Any) -> Started:
@@ -165,12 +165,12 @@ class Node:
         return Started(command, out, err, env={**self.environ, **(env or {})}, **settings)
 
     def left(self) -> list[int]:
-        """Return the processes of this node that live."""
+        """Return the live processes of this node."""
         mark = f"{_MARK}={self.mark}".encode()
         return [pid for pid in pids() if mark in look(pid, "environ") and is_alive(pid)]
 
     def check_nothing_left(self) -> None:
-        """Fail when something that was started lives on, and end it."""
+        """Fail if a process of the test is still alive, and kill it."""
         limit = time.monotonic() + 30
         while (left := self.left()) and time.monotonic() < limit:
             time.sleep(0.05)
@@ -243,7 +243,7 @@ live("leader")
         self.command = python(self._CODE, folder, self.name, ways, size)
 
     def alive(self) -> list[int]:
-        """Return which of its processes live."""
+        """Return its live processes."""
         return [pid for pid in members_of(self.name) if is_alive(pid)]
 
     def first_beat(self) -> float:
@@ -251,11 +251,11 @@ live("leader")
         return min(float(path.read_text().split()[0]) for path in self.folder.iterdir() if path.stat().st_size)
 
     def last_beat(self) -> float:
-        """Return until when something of it lived."""
+        """Return when its last process died."""
         return max(float(path.read_text().split()[-1]) for path in self.folder.iterdir() if path.stat().st_size)
 
     def counter(self) -> list[str]:
-        """Return a command that prints how many of its processes live when it starts, and since when itself."""
+        """Return a command that prints the number of live processes of the tree and its own start time."""
         return [sys.executable, "-c", _COUNTER, self.name]
 
 
@@ -268,7 +268,7 @@ print("alive:", sum(is_alive(pid) for pid in members_of(sys.argv[1])), "began:",
 
 
 def members_of(name: str) -> list[int]:
-    """Return the processes that have `name` among their arguments, but for cronlock's own and who counts."""
+    """Return the processes with `name` among their arguments, except cronlock's and the caller."""
     wanted = b"\0" + name.encode() + b"\0"
     found = []
     for pid in pids():
@@ -279,13 +279,13 @@ def members_of(name: str) -> list[int]:
 
 
 def guards(wrapper: int) -> list[int]:
-    """Return the backup guard, where there is one, and the guard of a run, which has no other children."""
+    """Return the backup guard, if any, and the guard of a run, which has no other children."""
     (child,) = children(wrapper)
     return [child, *children(child)] if is_backup_guard(child) else [child]
 
 
 def is_backup_guard(pid: int) -> bool:
-    """Return whether a process is what stands behind a guard."""
+    """Return whether a process is a backup guard."""
     return look(pid, "comm").strip() == b"cronlock-backup"
 
 
@@ -302,7 +302,7 @@ def copied_bytes(pid: int) -> int:
 
 
 def show(pid: int) -> str:
-    """Return what a process is, for people."""
+    """Return a description of a process."""
     return look(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace")[:300]
 
 

@@ -1,4 +1,4 @@
-"""The commands that look at keys, driven from outside on every backend, or on various where these tell no more."""
+"""The commands besides run, driven from outside, on every backend or on a few."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def end_run(node: Node, started: Started) -> None:
 
 @RECORDING
 def test_status_follows_a_key(backend: Backend) -> None:
-    """From free over running to held: each state, with who and how it ended."""
+    """The state goes from free over running to held, with the host and the outcome."""
     node = backend.node
     assert shown(node, "job")["job"]["state"] == "free"
     holder = hold(node, "--min-hold", 600)
@@ -51,11 +51,11 @@ def test_status_follows_a_key(backend: Backend) -> None:
 
 @RECORDING
 def test_status_of_the_dead(backend: Backend) -> None:
-    """A run that died is lapsed, until the next one makes history of it."""
+    """A run that died is lapsed until the next run moves it into the history."""
     node = backend.node
     holder = node.hold("--ttl", 3, "--min-hold", 0)
     family = [holder.pid, *holder.guards, *children(holder.guard)]
-    # All stopped before one is killed, and the command first: one that dies has others end.
+    # Stop all before killing one, the command first: a dying process makes the others end.
     for pid in family:
         os.kill(pid, signal.SIGSTOP)
     for pid in reversed(family):
@@ -69,7 +69,7 @@ def test_status_of_the_dead(backend: Backend) -> None:
 
 @on("redis")
 def test_status_beside_what_is_foreign(backend: Backend) -> None:
-    """What somebody else put in the place of one key hides no other; a line and the status tell of it."""
+    """A foreign value under one key hides no other key; a line and the exit status report it."""
     assert isinstance(backend.server, RedisServer)
     node = backend.node
     assert node.run("--", "true").status == 0
@@ -86,7 +86,7 @@ def test_status_beside_what_is_foreign(backend: Backend) -> None:
 
 @on("sqs")
 def test_commands_that_need_records(backend: Backend) -> None:
-    """Where no record is kept each command refuses in one line; whether a key is held or free `status` can say."""
+    """Without records each command refuses in one line; `status` can tell only held from free."""
     node = backend.node
     holder = hold(node)
     for words in (["history", "job"], ["release", "--force", "job"]):
@@ -103,7 +103,7 @@ def test_commands_that_need_records(backend: Backend) -> None:
 
 @on("sqs")
 def test_options_that_need_records(backend: Backend) -> None:
-    """A standby and a run that ignores a hold are refused before anything runs."""
+    """--standby and --ignore-hold are refused before anything runs."""
     for option in (("--standby", 60), ("--ignore-hold",)):
         done = backend.node.run(*option, "--", "echo", "ran")
         assert (done.status, done.out, len(done.messages)) == (64, "", 1), done.err
@@ -112,7 +112,7 @@ def test_options_that_need_records(backend: Backend) -> None:
 
 @VARIOUS
 def test_history_of_many_runs(backend: Backend) -> None:
-    """Twenty runs and no more, the newest first, in JSON by the schema and as a table."""
+    """History has at most twenty runs, newest first, in JSON by the schema and as a table."""
     node = backend.node
     for number in range(23):
         assert node.run("--min-hold", 0, "--", "sh", "-c", f"exit {number}").status == number
@@ -128,7 +128,7 @@ def test_history_of_many_runs(backend: Backend) -> None:
 
 @VARIOUS
 def test_a_short_job_that_could_not_start_is_in_the_history(backend: Backend) -> None:
-    """So is one that --timeout stopped."""
+    """A run that --timeout stopped is in it as well."""
     node = backend.node
     assert node.run("--", "no-such-program").status == 127
     assert node.run("--timeout", 0.2, "--min-hold", 0, "--", "sleep", 60).status == 124
@@ -138,7 +138,7 @@ def test_a_short_job_that_could_not_start_is_in_the_history(backend: Backend) ->
 
 @VARIOUS
 def test_check_alarms_and_calms_down(backend: Backend) -> None:
-    """Critical without a success, OK after one, critical again as time goes by, and UNKNOWN for nonsense."""
+    """CRITICAL without a success, OK after one, CRITICAL again later, UNKNOWN for bad options."""
     node = backend.node
     status, out, err = call(node, "check", "job", "--max-age", "1h")
     assert (status, err) == (2, "")
@@ -161,7 +161,7 @@ def test_check_alarms_and_calms_down(backend: Backend) -> None:
 
 @VARIOUS
 def test_check_of_a_run_under_way(backend: Backend) -> None:
-    """A run under way counts with --max-run, as long as it is not older."""
+    """With --max-run, a run in progress counts up to that age."""
     node = backend.node
     holder = hold(node)
     assert call(node, "check", "job", "--max-age", "1h")[0] == 2
@@ -173,7 +173,7 @@ def test_check_of_a_run_under_way(backend: Backend) -> None:
 
 @VARIOUS_WITH_SERVER
 def test_a_server_that_does_not_answer(backend: Backend) -> None:
-    """Each command says so in its own way, within the time limit."""
+    """Each command reports it in its own way, within the time limit."""
     assert backend.server is not None
     node = backend.node
     output = node.directory / "metrics.prom"
@@ -194,7 +194,7 @@ def test_a_server_that_does_not_answer(backend: Backend) -> None:
 
 @VARIOUS
 def test_metrics_in_a_file(backend: Backend) -> None:
-    """--output replaces the file as a whole; Prometheus' parser reads what it has."""
+    """--output replaces the file atomically, in a format that Prometheus' parser reads."""
     node = backend.node
     output = node.directory / "metrics.prom"
     assert node.run("--min-hold", 600, "--", "sh", "-c", "exit 3").status == 3
@@ -212,7 +212,7 @@ def test_metrics_in_a_file(backend: Backend) -> None:
 
 @RECORDING
 def test_release_of_a_hold(backend: Backend) -> None:
-    """The hold ends, and it says whose it was."""
+    """The hold ends, and the message names its run."""
     node = backend.node
     assert call(node, "release", "--force", "job")[:2] == (1, "job: free; nothing to release\n")
     assert node.run("--min-hold", 600, "--", "true").status == 0
@@ -227,7 +227,7 @@ def test_release_of_a_hold(backend: Backend) -> None:
 
 @RECORDING
 def test_release_of_a_run(backend: Backend) -> None:
-    """The run that has the key is stopped as for any lost lease, and nobody in standby does it again."""
+    """The run is stopped as for any lost lease, and no standby repeats it."""
     node = backend.node
     holder = hold(node, "--min-hold", 600)
     standby = node.start("--ttl", 10, "--standby", 300, "--skip-status", 9, "-v", "--", "echo", "ran")
@@ -243,7 +243,7 @@ def test_release_of_a_run(backend: Backend) -> None:
 
 @VARIOUS
 def test_outcome_log(backend: Backend) -> None:
-    """With --log-format json one line per run and per skip says how it went."""
+    """With --log-format json each run and each skip writes one line with its outcome."""
     node = backend.node
     options = ("--log-format", "json", "--min-hold", 600)
     lines = [json.loads(line) for line in node.run(*options, "--", "sh", "-c", "exit 3").messages]
@@ -262,7 +262,7 @@ def test_outcome_log(backend: Backend) -> None:
 
 @VARIOUS
 def test_drift_is_warned_of(backend: Backend) -> None:
-    """A run that finds another program or another ttl before it says so, and status does."""
+    """A run warns if the previous run had another program or ttl, and so does status."""
     node = backend.node
     assert node.run("--ttl", 10, "--min-hold", 0, "--", "true").err == ""
     assert node.run("--ttl", 10, "--min-hold", 0, "--", "true").err == ""
@@ -277,7 +277,7 @@ def test_drift_is_warned_of(backend: Backend) -> None:
 
 @on("file")
 def test_jobs_of_one_shell_are_told_apart(backend: Backend) -> None:
-    """Another script of the same shell is another program; the next release of one is not. No word is shown."""
+    """Scripts of one shell count as different programs, releases of one script do not. Arguments are not shown."""
     said = []
     for script in ("cd /releases/1101 2>/dev/null; true bill", "cd /releases/1102 2>/dev/null; true bill", "true pay"):
         said.append(backend.node.run("--min-hold", 0, "--", "sh", "-c", script).err)
@@ -287,7 +287,7 @@ def test_jobs_of_one_shell_are_told_apart(backend: Backend) -> None:
 
 @on("file")
 def test_bad_words(backend: Backend) -> None:
-    """Nonsense is one line and status 64, nonsense in the configuration one line and 78."""
+    """Bad options give one line and status 64, a bad configuration one line and 78."""
     node = backend.node
     for words in (
         ["status", "--json", "--prometheus"],
@@ -309,7 +309,7 @@ def test_bad_words(backend: Backend) -> None:
 )
 @on("file")
 def test_each_command_has_help(backend: Backend, command: str) -> None:
-    """--help of each command is there and names its options."""
+    """--help of each command names its options."""
     status, out, err = call(backend.node, command, "--help")
     assert (status, err) == (0, "")
     assert out.startswith(f"Usage: cronlock {command} ")

@@ -1,4 +1,4 @@
-"""Configuration from file, environment and command line, and what of it may be shown."""
+"""Configuration from file, environment and command line, and passwords that must stay hidden."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def skip_status(node: Node, *words: object, env: dict[str, str] | None = None) -
 
 
 def test_order(node: Node) -> None:
-    """The command line stands over the environment, which stands over the file."""
+    """The command line takes precedence over the environment, and that over the file."""
     node.run("--", "true")
     configure(node, "CRONLOCK_SKIP_STATUS=11")
     assert skip_status(node) == 11
@@ -96,7 +96,7 @@ def test_forms_of_lines(node: Node, line: str) -> None:
     ],
 )
 def test_bad_lines(node: Node, line: str) -> None:
-    """A line that cannot be served gives 78 and one line with file and number."""
+    """A bad line gives 78 and one line with file and line number."""
     name = line.partition("=")[0]
     node.environ.pop(name if name.startswith("CRONLOCK_") else "CRONLOCK_X", None)
     path = configure(node, "# first", line)
@@ -107,13 +107,13 @@ def test_bad_lines(node: Node, line: str) -> None:
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\n", b"CRONLOCK_TTL=5\0\n", b"x" * 100_000])
 def test_file_that_is_no_configuration(node: Node, content: bytes) -> None:
-    """A file that is no text gives 78 and one line."""
+    """A file that is not text gives 78 and one line."""
     configure(node).write_bytes(content)
     assert_one_error(node.run("--", "echo", "ran"), 78)
 
 
 def test_missing_file(node: Node) -> None:
-    """A file that was named must be there."""
+    """A file that was named must exist."""
     missing = node.directory / "missing"
     assert_one_error(node.run("--config", missing, "--", "echo", "ran"), 78)
     assert_one_error(node.run("--", "echo", "ran", env={"CRONLOCK_CONFIG": str(missing)}), 78)
@@ -126,7 +126,7 @@ def test_unreadable_file(node: Node) -> None:
     path.chmod(0)
     words = node.line("--", "echo", "ran")
     if os.geteuid() == 0:
-        # Root reads everything; without the capabilities for that it is as any user.
+        # Root without capabilities cannot read everything.
         words = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--", *words]
         words[1:1] = ["--inh-caps=-dac_override,-dac_read_search"]
     started = node.spawn(words)
@@ -153,7 +153,7 @@ def test_bad_variables(node: Node, variable: str, value: str) -> None:
 
 
 def test_url_of_the_file_is_not_handed_down(node: Node) -> None:
-    """The command does not learn the backend's URL, nor anything else, from the configuration file."""
+    """The command inherits nothing from the configuration file, such as the backend's URL."""
     configure(node, f"CRONLOCK_BACKEND={node.environ.pop('CRONLOCK_BACKEND')}", "CRONLOCK_TTL=77")
     done = node.run("--", "env")
     assert done.status == 0
@@ -162,7 +162,7 @@ def test_url_of_the_file_is_not_handed_down(node: Node) -> None:
 
 
 def test_default_backend_is_a_directory_of_this_machine(node: Node) -> None:
-    """Without a backend the state directory keeps the leases, and only a person who asks is told."""
+    """Without a backend the state directory keeps the leases, and only --verbose mentions it."""
     del node.environ["CRONLOCK_BACKEND"]
     assert node.run("--", "echo", "ran").out == "ran\n"
     done = node.run("-v", "--", "echo", "ran")
@@ -173,7 +173,7 @@ def test_default_backend_is_a_directory_of_this_machine(node: Node) -> None:
 
 @pytest.mark.parametrize("name", ["dir with space", "per%cent", "que?stion", "h#sh", "ümlaut", "a&b=c", "at@colon:x"])
 def test_default_backend_in_an_odd_directory(node: Node, name: str) -> None:
-    """Any directory will do as the state directory."""
+    """The state directory may have any name."""
     del node.environ["CRONLOCK_BACKEND"]
     state = node.directory / name
     done = node.run("--state-dir", state, "--", "echo", "ran")
@@ -267,7 +267,7 @@ def test_password_stays_hidden_with_verbose_and_on_the_command_line(node: Node, 
 
 
 def test_password_is_in_no_file(node: Node) -> None:
-    """What the state directory remembers holds no password."""
+    """The state directory contains no password."""
     with RedisServer(password=_SECRET) as server:
         assert node.run("--backend", server.url(), "--", "true").status == 0
     files = list(node.state.rglob("*"))
@@ -338,14 +338,14 @@ def test_odd_keys_are_distinct(node: Node) -> None:
     ],
 )
 def test_bad_options(node: Node, words: tuple[str, ...]) -> None:
-    """Nonsense on the command line gives 64 and one line that names the option."""
+    """A bad option gives 64 and one line that names it."""
     done = node.run(*words, "--", "echo", "ran")
     assert_one_error(done, 64)
     assert words[0].partition("=")[0] in done.err
 
 
 def test_value_that_is_not_cronlocks(own_node: Node, own_redis: RedisServer) -> None:
-    """A value of somebody else's under the key gives 69 and one line, and stays as it is."""
+    """A foreign value under the key gives 69 and one line, and is not changed."""
     assert own_node.run("--min-hold", "0", "--", "true").status == 0
     with own_redis.client() as client:
         (name,) = client.keys("*")

@@ -1,4 +1,4 @@
-"""``cronlock doctor`` from outside, on every backend: what it finds of real servers, and that it leaves no trace."""
+"""``cronlock doctor`` from outside, on every backend: findings on real servers, and no trace left."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _STATUSES = {"ok": 0, "warning": 1, "bad": 2}
 
 
 class Report:
-    """What the doctor said in JSON, after a look at the schema."""
+    """The doctor's JSON, checked against the schema."""
 
     def __init__(self, node: Node, *words: object) -> None:
         self.status, self.out, err = call(node, "doctor", "--json", *words)
@@ -54,7 +54,7 @@ class Report:
         return found
 
     def all(self, name: str) -> list[dict[str, Any]]:
-        """Return the findings of this name, of several servers perhaps."""
+        """Return the findings of this name, one for each server."""
         return [finding for finding in self.findings if finding["name"] == name]
 
     def level(self, name: str) -> str:
@@ -62,11 +62,11 @@ class Report:
         return str(self.one(name)["level"])
 
     def bad(self) -> list[str]:
-        """Return the names of what is wrong."""
+        """Return the names of WRONG findings."""
         return [finding["name"] for finding in self.findings if finding["level"] == "bad"]
 
     def warnings(self) -> list[str]:
-        """Return the names of what it warns of."""
+        """Return the names of warnings."""
         return [finding["name"] for finding in self.findings if finding["level"] == "warning"]
 
 
@@ -86,7 +86,7 @@ def node_on(tmp_path: Path, url: str) -> Node:
 
 @RECORDING
 def test_a_backend_that_is_all_right(backend: Backend) -> None:
-    """The smoke test takes a lease, nothing is wrong, and users' keys and the list of keys stay as they were."""
+    """The smoke test passes, nothing is wrong, and other keys and the list of keys do not change."""
     node = backend.node
     assert node.run("--min-hold", 600, "--", "true", key="mine").status == 0
     holder = hold(node)
@@ -108,7 +108,7 @@ def test_a_backend_that_is_all_right(backend: Backend) -> None:
 
 @EVERY
 def test_lines_for_people(backend: Backend) -> None:
-    """Each finding is a line, what to do is below it, and the last line sums up; no colors in a pipe."""
+    """Each finding is a line with its remedy below, the last line sums up, and a pipe gets no colors."""
     status, out, err = call(backend.node, "doctor", "--ttl", "2s")
     lines = out.splitlines()
     assert (status, err) == (1, "")
@@ -122,7 +122,7 @@ def test_lines_for_people(backend: Backend) -> None:
 
 @EVERY
 def test_a_ttl_that_the_backend_cannot_keep(backend: Backend) -> None:
-    """It is wrong, says what can be kept, and the rest is looked at all the same."""
+    """It is WRONG and names the range; the other checks run anyway."""
     report = Report(backend.node, "--ttl", "0.5s")
     assert report.level("ttl") == "bad"
     assert report.one("ttl")["remedy"].startswith("set --ttl to ")
@@ -131,7 +131,7 @@ def test_a_ttl_that_the_backend_cannot_keep(backend: Backend) -> None:
 
 @on("sqs")
 def test_a_backend_without_records(backend: Backend) -> None:
-    """The smoke test takes a lease where the server reports nothing, and a run that goes on is left alone."""
+    """The smoke test passes without records, and does not disturb a run in progress."""
     node = backend.node
     holder = hold(node)
     report = Report(node)
@@ -142,7 +142,7 @@ def test_a_backend_without_records(backend: Backend) -> None:
 
 @EVERY
 def test_two_at_once(backend: Backend) -> None:
-    """Two doctors on one machine do not take each other's probe for something wrong."""
+    """Two doctors on one machine do not report each other's lease."""
     words = [sys.executable, "-m", "cronlock", "doctor", "--json"]
     assert backend.node.run("--", "true").status == 0
     both = [backend.node.spawn(words) for _ in range(2)]
@@ -154,7 +154,7 @@ def test_two_at_once(backend: Backend) -> None:
 
 @WITH_SERVER
 def test_a_server_that_hangs(backend: Backend) -> None:
-    """One finding, after the time limit of a request, and no more is asked."""
+    """One finding after the time limit of a request, and no further requests."""
     assert backend.server is not None
     backend.server.pause()
     try:
@@ -169,10 +169,10 @@ def test_a_server_that_hangs(backend: Backend) -> None:
     assert took < 30
 
 
-# Of those that want a user or a table in the URL: the tests of their doctors.
+# Schemes whose URL needs a user or a table have their own tests.
 @pytest.mark.parametrize("scheme", ["redis", "memcached", "zookeeper", "redis+sentinel", "redis+cluster", "etcd"])
 def test_no_server(tmp_path: Path, scheme: str) -> None:
-    """A refused connection and a name that is none are said with the address."""
+    """A refused connection and an unknown name are reported with the address."""
     with socket.socket() as listener:
         listener.bind((HOST, 0))
         address = f"{HOST}:{listener.getsockname()[1]}"
@@ -203,7 +203,7 @@ def test_a_server_that_speaks_otherwise(tmp_path: Path, web_server: int, scheme:
 
 
 def test_no_backend_is_configured(tmp_path: Path) -> None:
-    """The default guards this machine only: it warns, and works."""
+    """The default guards this machine only: the doctor warns, and tests it."""
     node = Node(tmp_path, "")
     del node.environ["CRONLOCK_BACKEND"]
     report = Report(node)
@@ -216,7 +216,7 @@ def test_no_backend_is_configured(tmp_path: Path) -> None:
     "url", ["redis://h/0?nope=1", "carrier-pigeon://h", "file://h/x", f"redis://u:{_PASSWORD}@h:1/?x=@", "nonsense"]
 )
 def test_a_backend_that_is_none(tmp_path: Path, url: str) -> None:
-    """A URL that cannot be used is wrong, with file and line."""
+    """A bad URL is WRONG, with file and line."""
     node = node_on(tmp_path, url)
     report = Report(node)
     assert report.bad() == ["backend"]
@@ -225,7 +225,7 @@ def test_a_backend_that_is_none(tmp_path: Path, url: str) -> None:
 
 
 def test_a_configuration_that_cannot_be_read(tmp_path: Path) -> None:
-    """A bad line is what it finds, with status 2; a bad option is a usage error as everywhere."""
+    """A bad line is a finding with status 2; a bad option is a usage error."""
     node = node_on(tmp_path, "redis://h")
     Path(node.environ["CRONLOCK_CONFIG"]).write_text("CRONLOCK_BAKEND=redis://h\n")
     report = Report(node)
@@ -345,7 +345,7 @@ class _Managed(RedisServer):
 
 
 def test_redis_users(tmp_path: Path) -> None:
-    """The least rule of the manual suffices; whatever is missing is named."""
+    """The manual's ACL rule suffices; a missing right is named."""
     without = {name: ACL_RULE.replace(f" +{name}", "") for name in ("hset", "time", "eval", "pexpire", "publish")}
     keys = ACL_RULE.replace("~cronlock:*", "~other:*")
     with _Managed(least=ACL_RULE, keys=keys, **without) as server:
@@ -370,7 +370,7 @@ def test_redis_users(tmp_path: Path) -> None:
 
 
 def test_redis_as_a_managed_service(tmp_path: Path) -> None:
-    """What INFO, CONFIG, SCAN and PING would tell cannot be told: notes, and one warning for the list of keys."""
+    """Without INFO, CONFIG, SCAN and PING there are notes, and one warning about the list of keys."""
     rule = "~* +@all -info -config -scan -ping -time"
     with _Managed(app=f"{rule} +time") as server:
         node = node_on(tmp_path, server.url(user="app", password=_PASSWORD))
@@ -394,7 +394,7 @@ def test_redis_replicas(tmp_path: Path) -> None:
 
 
 def test_redis_over_tls(tmp_path: Path) -> None:
-    """A certificate's end is told; one that nobody vouches for, or TLS on one side only, is wrong."""
+    """The expiry of a certificate is reported; an unknown authority, or TLS on one side only, is WRONG."""
     with RedisServer(tls=True, persistent=True) as server:
         report = Report(node_on(tmp_path, server.url()))
         assert (report.status, report.level("certificate")) == (0, "ok")
@@ -411,7 +411,7 @@ def test_redis_over_tls(tmp_path: Path) -> None:
 
 
 def test_redis_on_a_unix_socket(tmp_path: Path) -> None:
-    """The socket's path is what is reachable."""
+    """The socket's path is reported as reachable."""
     with RedisServer(unix=True, persistent=True) as server:
         node = node_on(tmp_path, server.unix_url(db="2"))
         report = Report(node)
@@ -437,7 +437,7 @@ def test_redis_behind_sentinels(tmp_path: Path) -> None:
 
 
 def test_redis_cluster(tmp_path: Path) -> None:
-    """Each master is looked at, and the state of the slots."""
+    """Each master is checked, and the state of the slots."""
     with RedisCluster() as cluster:
         report = Report(node_on(tmp_path, cluster.url()))
     assert (report.bad(), report.level("cluster"), report.level("lease")) == ([], "ok", "ok")
@@ -449,7 +449,7 @@ def test_redis_cluster(tmp_path: Path) -> None:
 
 
 def test_memcached_that_evicts(tmp_path: Path) -> None:
-    """Evictions seen warn; -M is told."""
+    """Evictions are a warning; -M is reported."""
     with MemcachedServer() as server:
         node = node_on(tmp_path, server.url())
         report = Report(node)
@@ -469,7 +469,7 @@ def test_memcached_that_evicts(tmp_path: Path) -> None:
 
 
 def test_several_memcached(tmp_path: Path) -> None:
-    """Each has a lease of its own tried; one that is down is wrong, since its keys are unavailable."""
+    """The smoke test runs on each; a server that is down is WRONG, since its keys are unavailable."""
     with MemcachedServers(2) as group:
         node = node_on(tmp_path, group.url())
         report = Report(node)
@@ -497,7 +497,7 @@ def _nodes_of(server: ZooKeeperServer, path: str = "/") -> list[str]:
 
 
 def test_zookeeper_alone(tmp_path: Path) -> None:
-    """One server warns; its sessions bound the ttl; and no node is left that was not there."""
+    """A single server is a warning; its sessions limit the ttl; the doctor leaves no node behind."""
     with ZooKeeperServer(tick=2000) as server:
         node = node_on(tmp_path, server.url("/some/where"))
         report = Report(node)
@@ -513,7 +513,7 @@ def test_zookeeper_alone(tmp_path: Path) -> None:
 
 
 def test_zookeeper_with_a_wrong_password(tmp_path: Path) -> None:
-    """Nodes of another user are wrong, with what to check."""
+    """Nodes of another user are WRONG, with a remedy."""
     with ZooKeeperServer() as server:
         client = KazooClient(f"{HOST}:{server.port}")
         client.start(30)
@@ -527,7 +527,7 @@ def test_zookeeper_with_a_wrong_password(tmp_path: Path) -> None:
 
 
 def test_zookeeper_ensemble(tmp_path: Path) -> None:
-    """Leader and followers are told; with one of them gone it warns."""
+    """Leader and followers are reported; a missing one is a warning."""
     with ZooKeeperEnsemble() as ensemble:
         node = node_on(tmp_path, ensemble.url())
         node.environ["CRONLOCK_KILL_AFTER"] = "3"
@@ -553,7 +553,7 @@ def test_files_in_a_place_that_cannot_be(tmp_path: Path) -> None:
 
 
 def test_files_leave_no_trace(tmp_path: Path) -> None:
-    """The directory is as it was: not there, or with the users' files only."""
+    """The directory does not change, and is not created."""
     node = node_on(tmp_path, f"file://{tmp_path}/new/leases")
     assert Report(node).status == 0
     assert not (tmp_path / "new").exists()
@@ -563,7 +563,7 @@ def test_files_leave_no_trace(tmp_path: Path) -> None:
 
 
 def test_nothing_of_it_is_on_the_way_of_a_run(node: Node) -> None:
-    """A run imports neither the doctor nor what it is made of."""
+    """A run does not import the doctor."""
     line = [sys.executable, "-X", "importtime", *node.line("--", "true")[1:]]
     done = subprocess.run(line, env=node.environ, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0

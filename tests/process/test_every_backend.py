@@ -1,4 +1,4 @@
-"""What must hold on every backend, shown with real servers and real processes."""
+"""Guarantees on every backend, with real servers and real processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RACERS = 50
 
 @EVERY
 def test_one_of_fifty_runs(backend: Backend) -> None:
-    """Of fifty runs that race for one key exactly one runs, the others are silent skips."""
+    """Of fifty runs that race for one key, one runs and the others are silent skips."""
     node = backend.node
     code = 'while [ ! -e go ]; do sleep 0.1; done; exec "$@"'
     line = node.line("--min-hold", 600, "--ttl", 60, "--backend-timeout", 60, "--", "echo", "ran")
@@ -43,7 +43,7 @@ def test_no_hold(backend: Backend) -> None:
 
 @EVERY
 def test_command_that_cannot_start_frees_the_key(backend: Backend) -> None:
-    """A command that is not there leaves no hold."""
+    """A missing command leaves no hold."""
     assert backend.node.run("--", "no-such-command").status == 127
     assert backend.node.run("--", "echo", "ran").out == "ran\n"
 
@@ -72,7 +72,7 @@ def test_job_longer_than_three_ttls(backend: Backend) -> None:
 
 @VARIOUS
 def test_sigkill_of_the_wrapper(backend: Backend) -> None:
-    """After SIGKILL of the wrapper all of the command is gone before another run starts."""
+    """After SIGKILL of the wrapper, the whole command is dead before another run starts."""
     node = backend.node
     tree = Tree(node.directory / "tree")
     started = node.start_ready("--ttl", 4, "--min-hold", 0, "--", *tree.command)
@@ -106,7 +106,7 @@ def next_run_finds_none(node: Node, tree: Tree, ttl: float) -> None:
 
 @WITH_SERVER
 def test_server_that_hangs(backend: Backend) -> None:
-    """A server that takes requests and answers none: the command is dead before the ttl is over, status 75.
+    """If the server accepts requests but never answers, the command is dead before the ttl is over: status 75.
 
     cronlock stays a second at most behind that, whatever the limit of a request; who asks only then has an answer
     within twice that limit, status 69.
@@ -152,10 +152,10 @@ def test_server_that_restarts_with_its_data(backend: Backend) -> None:
 
 @on("redis", "zookeeper", "etcd", "postgresql", "mysql")
 def test_server_that_is_away_as_the_command_ends(backend: Backend) -> None:
-    """The end of the run is on record as soon as the server is back: nobody has to wait for its lease to lapse."""
+    """The end of the run is recorded as soon as the server is back, without waiting for the lease to lapse."""
     assert backend.server is not None
     node = backend.node
-    # Asked again for twice that long.
+    # The release is retried for twice that long.
     started = node.hold("--ttl", 30, "--min-hold", 0, "--backend-timeout", 30, then="touch gone; exit 5")
     backend.server.kill()
     node.finish()
@@ -167,7 +167,7 @@ def test_server_that_is_away_as_the_command_ends(backend: Backend) -> None:
 
 @on("memcached")
 def test_server_that_restarts_without_its_data(backend: Backend) -> None:
-    """A memcached that is restarted forgot the lease: the command is stopped, and no other starts meanwhile."""
+    """After a restart memcached has lost the lease: the command is stopped, and no other starts meanwhile."""
     assert backend.server is not None
     tree = Tree(backend.node.directory / "tree")
     started = backend.node.start_ready("--ttl", _TTL, "--min-hold", 0, "--", *tree.command)
@@ -179,7 +179,7 @@ def test_server_that_restarts_without_its_data(backend: Backend) -> None:
 
 @EVERY
 def test_holder_that_ends_while_others_look(backend: Backend) -> None:
-    """From lease to hold there is no gap: runs that look while the holder ends are skips."""
+    """There is no gap between lease and hold: runs that ask while the holder ends are skips."""
     node = backend.node
     holder = node.hold("--ttl", 30, "--min-hold", 60)
     others = [node.start("--skip-status", 9, "--", "echo", "ran") for _ in range(4)]

@@ -1,4 +1,4 @@
-"""Exit statuses of ``run``, and what is said with them."""
+"""Exit statuses of ``run`` and their messages."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .support import Done, Node, Started, Tree, python
 
 
 def is_free(node: Node) -> bool:
-    """Whether the key can be had at once."""
+    """Whether the key is free."""
     return node.run("--", "echo", "free").out == "free\n"
 
 
 @pytest.mark.parametrize("status", [0, 1, 7, 64, 69, 255])
 def test_status_is_the_commands_own(node: Node, status: int) -> None:
-    """What the command exits with is what cronlock exits with."""
+    """cronlock exits with the command's status."""
     done = node.run("--", "sh", "-c", f"exit {status}")
     assert (done.status, done.err) == (status, "")
 
@@ -42,7 +42,7 @@ _NOT_EXECUTABLE = ("./plain", "/", "./broken")
 
 @pytest.mark.parametrize("command", [*_NOT_FOUND, *_NOT_EXECUTABLE])
 def test_command_that_cannot_be_started(node: Node, command: str) -> None:
-    """A command that is not there gives 127, a file that is no program 126; both one line, and the key is free."""
+    """A missing command gives 127, a file that is not executable 126, each with one line and a free key."""
     (node.directory / "missing-interpreter").write_text("#!/no/such/interpreter\n")
     (node.directory / "missing-interpreter").chmod(0o755)
     (node.directory / "plain").write_text("echo ran\n")
@@ -56,7 +56,7 @@ def test_command_that_cannot_be_started(node: Node, command: str) -> None:
 
 
 def test_unexecutable_in_path_is_passed_over(node: Node) -> None:
-    """PATH is searched on behind a file that may not be executed, as execvp(3) does."""
+    """The search of PATH continues after a file that is not executable, as in execvp(3)."""
     for name, mode in (("one", 0o644), ("two", 0o755)):
         (node.directory / name).mkdir()
         (node.directory / name / "tool").write_text(f"#!/bin/sh\necho {name}\n")
@@ -68,7 +68,7 @@ def test_unexecutable_in_path_is_passed_over(node: Node) -> None:
 
 
 def test_folder_in_path_that_may_not_be_searched(node: Node) -> None:
-    """It has nothing, as for a shell: a command that is nowhere else was not found."""
+    """It counts as empty, as for a shell: a command that is nowhere else is not found."""
     closed = node.directory / "closed"
     closed.mkdir(mode=0o700)
     line = node.line("--", "no-such-command")
@@ -95,14 +95,14 @@ def test_script_without_interpreter_line(node: Node) -> None:
 
 
 def test_arguments_reach_the_command_as_they_are(node: Node) -> None:
-    """No shell comes between: spaces, quotes, empty words, options and bytes that are no text stay."""
+    """Without a shell, spaces, quotes, empty words, options and invalid UTF-8 stay unchanged."""
     words = ["", " two words ", "$HOME", "*", "--key", "-v", "--", "a\"b'c", "new\nline", "\udcff\udcfe"]
     done = node.run("--", *python("import os, sys; os.write(1, ascii(sys.argv[1:]).encode())", *words))
     assert done.out == ascii(words)
 
 
 def test_timeout_term_is_enough(node: Node) -> None:
-    """After --timeout the command gets TERM; the status is 124 and one line says why."""
+    """After --timeout the command gets TERM; status 124 and one line."""
     done = node.run("--timeout", "0.5", "--", "sleep", "300")
     assert done.status == 124
     assert len(done.messages) == 1
@@ -110,7 +110,7 @@ def test_timeout_term_is_enough(node: Node) -> None:
 
 
 def test_timeout_kills_who_ignores_term(node: Node) -> None:
-    """After --kill-after everything of the command is killed, what left its session too."""
+    """After --kill-after all processes of the command are killed, in other sessions too."""
     tree = Tree(node.directory / "tree")
     done = node.run("--timeout", "1", "--kill-after", "1", "--", *tree.command)
     assert done.status == 124
@@ -119,7 +119,7 @@ def test_timeout_kills_who_ignores_term(node: Node) -> None:
 
 
 def test_timeout_of_a_command_that_handles_term(node: Node) -> None:
-    """The status of a timeout is 124 whatever the command makes of TERM."""
+    """A timeout gives 124 even if the command handles TERM."""
     code = "trap 'echo cleaned; exit 5' TERM; echo ready; while :; do sleep 0.05; done"
     done = node.run("--timeout", "1", "--", "sh", "-c", code)
     assert (done.status, done.out) == (124, "ready\ncleaned\n")
@@ -131,21 +131,21 @@ def test_timeout_zero_is_none(node: Node) -> None:
 
 
 def test_skip_is_silent(node: Node) -> None:
-    """A skip has status 0 and prints nothing when nobody looks."""
+    """Without a terminal a skip has status 0 and prints nothing."""
     assert node.run("--", "true").status == 0
     done = node.run("--", "echo", "ran")
     assert (done.status, done.out, done.err) == (0, "", "")
 
 
 def test_skip_status(node: Node) -> None:
-    """--skip-status is what a skip exits with, and nothing else."""
+    """--skip-status is the exit status of a skip only."""
     assert node.run("--skip-status", "99", "--", "sh", "-c", "exit 4").status == 4
     done = node.run("--skip-status", "99", "--", "echo", "ran")
     assert (done.status, done.out, done.err) == (99, "", "")
 
 
 def test_skip_says_so_when_asked(node: Node) -> None:
-    """With --verbose a skip says who ran."""
+    """With --verbose a skip names the run."""
     assert node.run("--", "true").status == 0
     done = node.run("-v", "--", "echo", "ran")
     assert (done.status, done.out) == (0, "")
@@ -154,7 +154,7 @@ def test_skip_says_so_when_asked(node: Node) -> None:
 
 @pytest.mark.parametrize(("words", "speaks"), [((), True), (("-q",), False)])
 def test_skip_says_so_to_a_person(node: Node, words: tuple[str, ...], speaks: bool) -> None:
-    """When standard error is a terminal, a skip says so unless --quiet."""
+    """At a terminal a skip prints a line unless --quiet."""
     assert node.run("--", "true").status == 0
     master, slave = pty.openpty()
     try:
@@ -185,7 +185,7 @@ def test_json_messages_parse(node: Node) -> None:
 
 @pytest.mark.skipif(os.path.exists("/dev/log"), reason="this machine has a syslog daemon, which takes the message")
 def test_without_a_syslog_daemon(node: Node) -> None:
-    """Where nobody listens to syslog, as in a container, that is said once, and all the rest on standard error too."""
+    """Without a syslog daemon, as in a container, one warning and all messages go to standard error."""
     done = node.run("--log", "syslog", "-v", "--", "true")
     assert done.status == 0
     assert [line for line in done.messages if "no syslog daemon" in line] == done.messages[:1]
@@ -196,7 +196,7 @@ def test_without_a_syslog_daemon(node: Node) -> None:
 
 @pytest.mark.parametrize("redirection", ["", "<&-", "<&- >&-", "2>&-"])
 def test_without_dev_null(file_node: Node, redirection: str) -> None:
-    """In a container without /dev/null nothing is started, one line says why, and the key stays free."""
+    """Without /dev/null nothing starts, one line says why, and the key stays free."""
     ran = file_node.directory / "ran"
     started = start_with_own_dev(file_node, f'exec "$@" {redirection}', "--", "touch", ran)
     assert started.wait() == 70
@@ -207,7 +207,7 @@ def test_without_dev_null(file_node: Node, redirection: str) -> None:
 
 @pytest.mark.parametrize("second", ["--key=other", "-kother"])
 def test_two_keys(node: Node, second: str) -> None:
-    """A line with two keys is refused: it would be guarded by one of them only."""
+    """Two keys are refused: only one of them would guard the line."""
     done = node.run(second, "--", "echo", "ran")
     assert_one_error(done, 64)
     assert "'job' and 'other'" in done.err
@@ -234,7 +234,7 @@ def start_with_own_dev(node: Node, code: str, *words: object) -> Started:
 
 
 def test_nothing_listens(node: Node) -> None:
-    """A backend that is not there gives 69 and one line, and nothing runs."""
+    """An unreachable backend gives 69 and one line, and nothing runs."""
     ran = node.directory / "ran"
     done = node.run("--backend", f"redis://127.0.0.1:{free_port()}", "--backend-timeout", "1", "--", "touch", str(ran))
     assert_one_error(done, 69)
@@ -243,17 +243,17 @@ def test_nothing_listens(node: Node) -> None:
 
 @pytest.mark.parametrize("words", [("--no-such-option",), ("--ttl", "soon", "--", "true"), ("--ttl",), ()])
 def test_usage(node: Node, words: tuple[str, ...]) -> None:
-    """What is wrong on the command line gives 64 and one line."""
+    """A usage error gives 64 and one line."""
     assert_one_error(node.run(*words), 64)
 
 
 def test_configuration(node: Node) -> None:
-    """What is wrong in the environment gives 78 and one line."""
+    """A bad variable gives 78 and one line."""
     assert_one_error(node.run("--", "true", env={"CRONLOCK_TTL": "soon"}), 78)
 
 
 def test_status_of_the_command_wins_over_a_failed_release(own_node: Node) -> None:
-    """When the backend is gone as the command ends, its own status stays, and one line says so."""
+    """If the backend is gone when the command ends, the command's status stays, with one line."""
     words = ("--backend-timeout", "1", "--", "sh", "-c", "redis-cli -p $0 shutdown nosave >/dev/null 2>&1; exit 7")
     done = own_node.run(*words, own_node.backend.rpartition(":")[2])
     assert done.status == 7

@@ -19,13 +19,13 @@ _TTL = 4
 
 
 def forget(server: RedisServer) -> None:
-    """Delete all that a server of one test holds."""
+    """Delete all data of a test's own server."""
     with server.client() as client:
         client.flushall()
 
 
 def test_lease_lasts_longer_than_its_ttl(node: Node) -> None:
-    """A job longer than three ttls keeps its lease; then comes the hold, then the key is free."""
+    """A job longer than three ttls keeps its lease; after the hold the key is free."""
     began = now()
     started = node.hold("--ttl", 1.5, "--min-hold", 7, then="exit 5")
     while now() < began + 5:
@@ -43,18 +43,18 @@ def test_lease_lasts_longer_than_its_ttl(node: Node) -> None:
 
 
 def test_server_that_dies(own_node: Node, own_redis: RedisServer) -> None:
-    """When the server is gone, the command gets TERM and time to put things in order; status 75, one line."""
+    """If the server dies, the command gets TERM and time to clean up: status 75 and one line."""
     code = "trap 'sleep 0.3; echo cleaned; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
     started = own_node.start_ready("--ttl", _TTL, "--backend-timeout", 1, "--", "sh", "-c", code)
     own_redis.kill()
     assert started.wait() == 75
     assert started.out == "ready\ncleaned\n"
-    # TERM goes to every process of the command; the shell may have a word on its sleep.
+    # TERM goes to every process of the command; the shell may report its sleep.
     assert len([line for line in started.messages if line.startswith("cronlock: ")]) == 1, started.err
 
 
 def test_hung_server_and_stopped_guard(own_node: Node, own_redis: RedisServer) -> None:
-    """A guard that somebody stopped is continued by the wrapper, and ends the command in time."""
+    """The wrapper continues a stopped guard, which kills the command in time."""
     tree = Tree(own_node.directory / "tree")
     started = own_node.start_ready("--ttl", _TTL, "--backend-timeout", 1, "--", *tree.command)
     own_redis.pause()
@@ -68,7 +68,7 @@ def test_hung_server_and_stopped_guard(own_node: Node, own_redis: RedisServer) -
 
 
 def test_server_comes_back_within_the_ttl(own_node: Node, own_redis: RedisServer) -> None:
-    """A server that hung for less than the ttl leaves the job undisturbed."""
+    """A server that hangs for less than the ttl does not disturb the job."""
     started = own_node.hold("--ttl", 6, "--backend-timeout", 1, then="exit 5")
     own_redis.pause()
     time.sleep(2.5)
@@ -80,7 +80,7 @@ def test_server_comes_back_within_the_ttl(own_node: Node, own_redis: RedisServer
 
 
 def test_server_forgets_the_lease(own_node: Node, own_redis: RedisServer) -> None:
-    """A lease that the server says is not ours stops the command: status 75 and one line."""
+    """A lost lease stops the command: status 75 and one line."""
     tree = Tree(own_node.directory / "tree")
     started = own_node.start_ready("--ttl", 3, "--", *tree.command)
     forget(own_redis)
@@ -91,7 +91,7 @@ def test_server_forgets_the_lease(own_node: Node, own_redis: RedisServer) -> Non
 
 
 def test_forgotten_lease_is_not_granted_again(own_node: Node, own_redis: RedisServer) -> None:
-    """A server that forgot a lease does not let this node run the key a second time meanwhile."""
+    """After state loss of the server, this node does not run the key a second time."""
     started = own_node.hold("--ttl", 30, then="exit 5")
     forget(own_redis)
     done = own_node.run("--skip-status", 9, "--ttl", 30, "--", "echo", "ran")
@@ -102,7 +102,7 @@ def test_forgotten_lease_is_not_granted_again(own_node: Node, own_redis: RedisSe
 
 
 def test_on_lost_continue(own_node: Node, own_redis: RedisServer) -> None:
-    """With --on-lost continue the command goes on to its own status, and one warning is given."""
+    """With --on-lost continue the command ends with its own status, after one warning."""
     started = own_node.hold("--ttl", 2, "--on-lost", "continue", "--backend-timeout", 1, then="exit 5")
     forget(own_redis)
     started.hears("lease lost")
@@ -124,7 +124,7 @@ def test_on_lost_continue_with_a_hung_server(own_node: Node, own_redis: RedisSer
 
 
 def test_hung_renewal_delays_no_signal(own_node: Node, own_redis: RedisServer) -> None:
-    """In the middle of a renewal that hangs, signals are passed on."""
+    """Signals are forwarded while a renewal hangs."""
     with Proxy(own_redis.port) as proxy:
         words = ("--backend", own_redis.url(port=proxy.port), "--ttl", 4.5, "--backend-timeout", 60)
         started = own_node.start_ready(*words, "--", *python(PRINTER))
@@ -140,14 +140,14 @@ def test_hung_renewal_delays_no_signal(own_node: Node, own_redis: RedisServer) -
 
 
 def test_hung_renewal_delays_no_timeout(own_node: Node, own_redis: RedisServer) -> None:
-    """In the middle of a renewal that hangs, --timeout's KILL is sent all the same."""
+    """--timeout kills while a renewal hangs."""
     tree = Tree(own_node.directory / "tree")
     words = ("--ttl", 9, "--backend-timeout", 60, "--timeout", 4, "--kill-after", 0.5)
     started = own_node.start_ready(*words, "--", *tree.command)
     own_redis.pause()
     try:
         wait_until(lambda: tree.alive() == [], "all killed", limit=30)
-        # The lease would have been good for longer, and the request hangs on.
+        # The lease is still valid, and the request still hangs.
         assert tree.last_beat() - tree.first_beat() < 9
         assert started.process.poll() is None
     finally:
@@ -156,7 +156,7 @@ def test_hung_renewal_delays_no_timeout(own_node: Node, own_redis: RedisServer) 
 
 
 def test_lost_reply_to_the_first_request(own_node: Node, own_redis: RedisServer) -> None:
-    """When the answer to acquire is lost, asking again finds the lease ours, and the command runs once."""
+    """After a lost reply to acquire, a retry finds the lease, and the command runs once."""
     with Proxy(own_redis.port) as proxy:
         proxy.drop_replies()
         started = own_node.start(
@@ -170,7 +170,7 @@ def test_lost_reply_to_the_first_request(own_node: Node, own_redis: RedisServer)
 
 
 def test_lost_replies_until_it_gives_up(own_node: Node, own_redis: RedisServer) -> None:
-    """When no answer ever comes, nothing runs, status 69, and the key is not left taken."""
+    """Without any reply nothing runs: status 69, and the key is not left held."""
     with Proxy(own_redis.port) as proxy:
         proxy.drop_replies()
         url = own_redis.url(port=proxy.port)
@@ -181,7 +181,7 @@ def test_lost_replies_until_it_gives_up(own_node: Node, own_redis: RedisServer) 
 
 
 def test_too_few_replicas(own_node: Node, own_redis: RedisServer) -> None:
-    """A grant that min_replicas does not accept is a failure of the backend, no skip, and the key stays free."""
+    """A grant that misses min_replicas is a backend failure, not a skip, and the key stays free."""
     words = ("--backend", own_redis.url(min_replicas="1"), "--backend-timeout", 1, "--skip-status", 9)
     done = own_node.run(*words, "--", "echo", "ran")
     assert (done.status, done.out) == (69, "")
@@ -191,7 +191,7 @@ def test_too_few_replicas(own_node: Node, own_redis: RedisServer) -> None:
 
 
 def test_wait_for_a_server_that_comes_after_the_ttl(tmp_path: Path) -> None:
-    """--wait that began while nobody listened runs once the server is there, however short the ttl."""
+    """A --wait that began without a server runs once the server is up, however short the ttl."""
     server = RedisServer()
     node = Node(tmp_path, server.url())
     started = node.start("--wait", 30, "--ttl", 3, "--backend-timeout", 1, "--", "echo", "ran")
@@ -203,7 +203,7 @@ def test_wait_for_a_server_that_comes_after_the_ttl(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("choice", "status", "out"), [("fail", 69, ""), ("skip", 0, ""), ("run", 5, "ran\n")])
 def test_on_error(node: Node, choice: str, status: int, out: str) -> None:
-    """--on-error decides what is done when the backend cannot be asked."""
+    """--on-error decides what happens if the backend does not answer."""
     words = ("--backend", "redis://127.0.0.1:9", "--backend-timeout", 0.5, "--on-error", choice)
     done = node.run(*words, "--", "sh", "-c", "echo ran; exit 5")
     assert (done.status, done.out) == (status, out)
@@ -211,7 +211,7 @@ def test_on_error(node: Node, choice: str, status: int, out: str) -> None:
 
 
 def test_wait_runs_after_the_holder(node: Node) -> None:
-    """--wait runs once the holder ended, and not before."""
+    """--wait runs after the holder ended, and not before."""
     holder = node.hold("--min-hold", 0, then="exit 5")
     waiter = node.start("--wait", 120, "--", "sh", "-c", "[ -e go ] && echo after")
     time.sleep(1)
@@ -219,7 +219,7 @@ def test_wait_runs_after_the_holder(node: Node) -> None:
     node.finish()
     assert holder.wait() == 5
     assert (waiter.wait(), waiter.out) == (0, "after\n")
-    # Two scripts of one shell under one key are two jobs.
+    # Two scripts of one shell count as two jobs.
     assert "the previous run was another program: sh(" in waiter.err
 
 
@@ -243,7 +243,7 @@ def test_wait_lets_each_run_in_turn(node: Node) -> None:
 
 
 def test_hold(node: Node) -> None:
-    """The hold counts from the start of the run and bars others until it is over."""
+    """The hold counts from the start of the run and excludes others until its end."""
     began = now()
     assert node.run("--min-hold", 2, "--", "true").status == 0
     assert node.run("--min-hold", 0, "--skip-status", 9, "--", "true").status == 9
@@ -254,13 +254,13 @@ def test_hold(node: Node) -> None:
 
 
 def test_hold_of_a_run_that_failed(node: Node) -> None:
-    """The hold is kept however the run ended."""
+    """The hold applies however the run ended."""
     assert node.run("--", "sh", "-c", "kill -KILL $$").status == 137
     assert node.run("--skip-status", 9, "--", "true").status == 9
 
 
 def test_ignore_hold(node: Node) -> None:
-    """--ignore-hold runs within a hold, but never beside a holder."""
+    """--ignore-hold runs during a hold, but never beside a holder."""
     assert node.run("--", "true").status == 0
     assert node.run("--", "echo", "ran").out == ""
     assert node.run("--ignore-hold", "--", "echo", "ran").out == "ran\n"
@@ -290,7 +290,7 @@ def test_hold_outlives_a_dead_holder(node: Node) -> None:
 
 
 def test_jitter_is_waited_before_asking(node: Node) -> None:
-    """--jitter sleeps at most so long, then runs."""
+    """--jitter sleeps for at most that time, then runs."""
     assert node.run("--jitter", 0.3, "--", "echo", "ran").out == "ran\n"
 
 
@@ -303,7 +303,7 @@ def test_keys_are_independent(node: Node) -> None:
 
 
 def test_unwritable_state_directory_costs_only_memory(node: Node) -> None:
-    """A state directory that cannot be made does not keep a job from running."""
+    """A job runs even if the state directory cannot be created."""
     node.state.write_text("in the way")
     done = node.run("--", "echo", "ran")
     assert (done.status, done.out, done.err) == (0, "ran\n", "")

@@ -1,4 +1,4 @@
-"""What shows many keys at once, on every backend that can list them."""
+"""Commands on many keys, on every backend that can list them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .support import wait_until
 
 @on("file", "redis", "zookeeper", "etcd", "postgresql", "mysql", "dynamodb")
 def test_status_of_all_keys(backend: Backend) -> None:
-    """Without keys it lists all that were used, also for people."""
+    """Without keys it lists all used keys, as JSON and as a table."""
     node = backend.node
     assert call(node, "status")[1] == "no key has been used yet\n"
     for key in ("billing", "a/b c%", "-rf"):
@@ -45,7 +45,7 @@ def test_status_of_all_keys(backend: Backend) -> None:
 
 @on("memcached", "sqs")
 def test_status_where_keys_cannot_be_listed(backend: Backend) -> None:
-    """memcached and SQS cannot list: a line says to name the keys."""
+    """memcached and SQS cannot list keys: one line asks to name them."""
     for words in ((), ("jo*",)):
         status, out, err = call(backend.node, "status", *words)
         assert (status, out) == (64, "")
@@ -54,7 +54,7 @@ def test_status_where_keys_cannot_be_listed(backend: Backend) -> None:
 
 @on("file")
 def test_the_watch_goes_on_without_the_backend(backend: Backend) -> None:
-    """What is wrong stands below the first line, above the last answer, until the next one."""
+    """An error stands below the first line, above the last records, until the next answer."""
     node = backend.node
     assert node.run("--min-hold", 600, "--", "true").status == 0
     leases, away = Path(node.backend.partition("://")[2]), node.directory / "away"
@@ -72,7 +72,7 @@ def test_the_watch_goes_on_without_the_backend(backend: Backend) -> None:
     assert watch.wait() == -signal.SIGINT
 
 
-#: Makes the run of a key begin and end two hours ago, as its server tells the time.
+#: Move the run of a key two hours into the past, by the server's clock.
 _AGE = """
 import sys, time
 from cronlock.engines.registry import open_backend
@@ -90,7 +90,7 @@ assert store.swap(key, cell, state.encode(aged), lease=None, hold=0.0, deadline=
 
 @RECORDING
 def test_forgotten_keys_are_gone(backend: Backend) -> None:
-    """What nobody used for long is removed, here and on the server; what is held or fresh stays, and is said to."""
+    """Unused keys are removed here and on the server; held and fresh keys are kept, with a message."""
     node = backend.node
     for key, hold in (("old", 0), ("older", 0), ("fresh", 0), ("held", 600)):
         assert node.run("--min-hold", hold, "--", "true", key=key).status == 0

@@ -1,4 +1,4 @@
-"""Signals: forwarded while the command runs, an end without a trace before it."""
+"""Signals: forwarded while the command runs; before that they end cronlock without a trace."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from .support import Node, Started, Tree, children, is_alive, python, wait_running, wait_stopped, wait_until
 
-#: Prints the signals that it gets; TERM ends it with status 9.
+#: A command that prints its signals; TERM ends it with status 9.
 PRINTER = """
 import os, signal
 def note(number, frame):
@@ -51,13 +51,13 @@ def end_printer(started: Started) -> None:
 
 
 def is_free(node: Node) -> bool:
-    """Whether the key can be had at once."""
+    """Whether the key is free."""
     return node.run("--", "echo", "free").out == "free\n"
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGCONT"])
 def test_forwarded(node: Node, name: str) -> None:
-    """A signal to the wrapper reaches the command, which goes on if it likes."""
+    """A signal to the wrapper reaches the command, which may continue."""
     printer = start_printer(node)
     printer.signal(signal.Signals[name])
     printer.wait_for(name)
@@ -77,7 +77,7 @@ def test_all_of_the_group_gets_it(node: Node) -> None:
 
 
 def test_many_signals_in_a_row(node: Node) -> None:
-    """A hail of signals neither ends the wrapper nor gets lost for good."""
+    """Many signals in a row neither end the wrapper nor get lost."""
     printer = start_printer(node)
     for _ in range(300):
         printer.signal(signal.SIGUSR1)
@@ -88,17 +88,17 @@ def test_many_signals_in_a_row(node: Node) -> None:
 
 
 def test_term_that_the_command_handles(node: Node) -> None:
-    """TERM to the wrapper gives the status that the command chooses."""
+    """TERM to the wrapper gives the command's status."""
     printer = start_printer(node)
     end_printer(printer)
     assert printer.out.split() == ["ready", "SIGTERM"]
     assert printer.err == ""
-    # It ran, so the hold is on.
+    # It ran, so there is a hold.
     assert not is_free(node)
 
 
 def test_term_that_kills_the_command(node: Node) -> None:
-    """A command that dies of TERM gives 143, and what it left behind in other sessions is ended."""
+    """A command that dies of TERM gives 143, and its processes in other sessions are killed."""
     tree = Tree(node.directory / "tree", "plain,session,orphan,stopped")
     started = node.start_ready("--kill-after", "1", "--", *tree.command)
     started.signal(signal.SIGTERM)
@@ -133,7 +133,7 @@ def test_what_the_caller_ignored_stays_ignored(node: Node) -> None:
 
 
 def test_command_starts_with_a_clean_slate(node: Node) -> None:
-    """No signal is blocked or ignored in the command, although the caller blocks some."""
+    """No signal is blocked or ignored in the command even if the caller blocks some."""
 
     def block() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD})
@@ -148,7 +148,7 @@ def test_command_starts_with_a_clean_slate(node: Node) -> None:
 
 @pytest.mark.parametrize("blocked", [False, True])
 def test_dispositions_are_as_without_cronlock(node: Node, blocked: bool) -> None:
-    """What the command finds ignored is what it would find without cronlock."""
+    """The command ignores the same signals as without cronlock."""
 
     def prepare() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -167,7 +167,7 @@ def test_dispositions_are_as_without_cronlock(node: Node, blocked: bool) -> None
 
 
 def test_signals_that_the_caller_blocks_still_end_a_run(node: Node) -> None:
-    """TERM ends the run although the caller had it blocked, as it would end the command."""
+    """TERM ends the run even if the caller blocked it, as it would end the command."""
 
     def block() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -238,7 +238,7 @@ def test_term_during_a_wait_for_the_hold(node: Node) -> None:
 
 
 def test_term_during_acquire(own_node: Node) -> None:
-    """TERM while a hung server is asked: 143, nothing ran, and what was taken is given back."""
+    """TERM during a hung request: 143, nothing ran, and a lease is given back."""
     port = int(own_node.backend.rpartition(":")[2])
     server = next(pid for pid in _listeners(port))
     os.kill(server, signal.SIGSTOP)
@@ -270,13 +270,13 @@ def _listeners(port: int) -> list[int]:
 
 
 def test_end_at_any_moment_of_the_start(node: Node) -> None:
-    """TERM at any moment gives 143 and a key that is free or held by the hold, never a lease that is left."""
+    """TERM at any moment gives 143 and a free key or a hold, never a stale lease."""
     for step in range(25):
-        # Quiet: that another program had the key before is no matter here.
+        # Quiet: another program of the previous run does not matter here.
         started = node.start("-q", "--min-hold", "0", "--ttl", "60", "--", "sleep", "300")
         time.sleep(step * 0.006)
         started.signal(signal.SIGTERM)
-        # Before the interpreter is up, TERM ends it as any process.
+        # Before the interpreter has started, TERM kills it like any process.
         assert started.wait() in (143, -signal.SIGTERM)
         assert started.err == ""
         wait_until(lambda: node.left() == [], "everything ended")
@@ -293,7 +293,7 @@ def test_ctrl_c_while_starting_shows_no_traceback(node: Node) -> None:
 
     def is_reading() -> bool:
         try:
-            # Fails as long as nobody opened the other end.
+            # Fails until the other end is open.
             writers.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
         except OSError:
             return False
@@ -307,7 +307,7 @@ def test_ctrl_c_while_starting_shows_no_traceback(node: Node) -> None:
 
 
 def is_free_without_hold(node: Node) -> bool:
-    """Whether the key can be had at once, and leave no hold."""
+    """Whether the key is free; leaves no hold."""
     return node.run("--min-hold", "0", "--", "echo", "free").out == "free\n"
 
 
@@ -327,7 +327,7 @@ def test_tstp_stops_both_and_cont_continues_both(node: Node) -> None:
 
 
 def test_tstp_while_waiting(node: Node) -> None:
-    """TSTP before the command runs stops the wrapper, which goes on after CONT."""
+    """TSTP before the command runs stops the wrapper until CONT."""
     started = node.start("--jitter", "10000", "--", "true")
     wait_for_handlers(started)
     started.signal(signal.SIGTSTP)
@@ -339,7 +339,7 @@ def test_tstp_while_waiting(node: Node) -> None:
 
 
 def test_stopped_wrapper_within_the_deadline(node: Node) -> None:
-    """A wrapper under SIGSTOP for less than the lease lasts goes on as if nothing had been."""
+    """SIGSTOP for less than the lease does not disturb the run."""
     started = node.start_ready("--ttl", "60", "--", *python(WAITER))
     started.signal(signal.SIGSTOP)
     wait_stopped(started.pid)
@@ -350,7 +350,7 @@ def test_stopped_wrapper_within_the_deadline(node: Node) -> None:
 
 
 def test_stopped_command_is_left_stopped(node: Node) -> None:
-    """Who stops just the command stops just the command; its lease is kept."""
+    """A stop of the command stops only the command; the lease is renewed."""
     started = node.start_ready("--ttl", "1.5", "--", *python(WAITER))
     (command,) = children(started.guard)
     os.kill(command, signal.SIGSTOP)
@@ -376,7 +376,7 @@ def test_term_ends_a_stopped_command(node: Node) -> None:
 
 
 def test_stop_sends_term_once_to_each(node: Node) -> None:
-    """A second TERM may mean something else to a program: neither the command nor its child gets one."""
+    """Neither the command nor its child gets a second TERM, which may have another meaning."""
     code = """
 import os, signal, time
 os.fork()
@@ -389,7 +389,7 @@ signal.signal(signal.SIGCONT, note)
 os.write(1, b"ready\\n")
 while signal.SIGCONT not in terms:
     time.sleep(0.01)
-# Whatever was sent after CONT would have come by now, or comes before the end of this.
+# A signal after CONT would arrive before the end of this.
 time.sleep(0.5)
 """
     done = node.run("--timeout", 2, "--", *python(code))

@@ -1,4 +1,4 @@
-"""The program on SQS, which knows nothing but that a key is held: what it refuses, and how."""
+"""The program on SQS, which knows only whether a key is held: what it refuses, and how."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SQS = on("sqs")
 
 @SQS
 def test_one_run_a_tick(backend: Backend) -> None:
-    """A second node that comes within the hold skips, and says no more than it knows."""
+    """A second node skips during the hold, and its message claims no more than SQS knows."""
     node = backend.node
     assert node.run("--", "echo", "ran").out == "ran\n"
     second = node.run("--verbose", "--", "echo", "ran")
@@ -52,7 +52,7 @@ def test_no_fence_is_told(backend: Backend) -> None:
 
 
 class _Role(BaseHTTPRequestHandler):
-    """Gives the credentials of a container's role, which are to be renewed at once."""
+    """Serves credentials of a container's role that must be refreshed at once."""
 
     def do_GET(self) -> None:
         expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 30))
@@ -67,7 +67,7 @@ class _Role(BaseHTTPRequestHandler):
 
 @SQS
 def test_credentials_that_go_end_no_run(backend: Backend) -> None:
-    """A run whose credentials cannot be had anew goes on until its lease is over, and its status is the command's."""
+    """A run whose credentials cannot be refreshed continues until its lease ends, with the command's status."""
     node, token = backend.node, backend.node.directory / "token"
     token.write_text("a-token")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -118,7 +118,7 @@ def test_runs_that_are_refused(backend: Backend, options: tuple[str, ...], statu
     ],
 )
 def test_commands_that_are_refused(backend: Backend, command: tuple[str, ...], status: int) -> None:
-    """Commands that want a record say that there is none, whether the key is held or not."""
+    """Commands that need records are refused, whether the key is held or not."""
     for _ in range(2):
         got, out, err = call(backend.node, *command)
         assert got == status
@@ -129,7 +129,7 @@ def test_commands_that_are_refused(backend: Backend, command: tuple[str, ...], s
 
 @SQS
 def test_doctor_is_content(backend: Backend) -> None:
-    """The doctor makes a queue of its own, which the next doctor finds, and finds nothing wrong."""
+    """The doctor creates its own queue, which the next doctor reuses, and finds nothing wrong."""
     node = backend.node
     for expected in ("made queue", "exists already"):
         status, out, _ = call(node, "doctor", "--create", "--json")
@@ -143,7 +143,7 @@ def test_doctor_is_content(backend: Backend) -> None:
 
 @SQS
 def test_doctor_without_its_queue(backend: Backend) -> None:
-    """Where queues are not made by runs, the doctor says how to make its own, and then how to make the keys'."""
+    """Without create=yes the doctor says how to create its own queue, and then those of the keys."""
     node = backend.node
     node.environ["CRONLOCK_BACKEND"] = node.environ["CRONLOCK_BACKEND"].replace("create=yes", "create=no")
     status, out, _ = call(node, "doctor")
@@ -161,7 +161,7 @@ def test_doctor_without_its_queue(backend: Backend) -> None:
 
 @SQS
 def test_queues_that_may_not_be_made(backend: Backend) -> None:
-    """Where create=yes is not allowed, the run and the doctor name what is missing; keys with a queue go on."""
+    """Without the right for create=yes, the run and the doctor name it; keys with a queue work."""
     node = backend.node
     assert backend.server is not None
     assert node.run("--min-hold", "0", "--", "true").status == 0

@@ -1,4 +1,4 @@
-"""Standing by, driven from outside on every backend: who takes over, who leaves, what the command is told."""
+"""Standby, driven from outside on every backend: takeover, skip, and the command's variables."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def stand_by(node: Node, *options: object, count: int = _STANDBYS) -> list[Start
 
 
 def kill_all_of(started: Started) -> None:
-    """Kill a run as the end of its machine does: all processes at once, with no time to release anything."""
+    """Kill a run as the death of its machine does: all processes at once."""
     family = [started.pid, *started.guards, *children(started.guard)]
     for pid in family:
         os.kill(pid, signal.SIGSTOP)
-    # The command last would be gone already: it dies with the guard.
+    # The command first: it dies with the guard.
     for pid in reversed(family):
         os.kill(pid, signal.SIGKILL)
     started.wait()
@@ -46,7 +46,7 @@ def kill_all_of(started: Started) -> None:
 
 @RECORDING
 def test_one_takes_over_from_the_dead(backend: Backend) -> None:
-    """Of many in standby exactly one runs the job of a holder that died, the others leave when it ended."""
+    """Of many standbys exactly one takes over from a dead holder; the others exit when it ends."""
     node = backend.node
     holder = hold(node, "--min-hold", 600)
     standbys = stand_by(node, "--min-hold", 600)
@@ -66,7 +66,7 @@ def test_one_takes_over_from_the_dead(backend: Backend) -> None:
 @VARIOUS
 @pytest.mark.parametrize("status", [0, 3])
 def test_all_leave_when_the_run_ended(backend: Backend, status: int) -> None:
-    """A run that ends, well or badly, is not done again; whoever stood by is a skip that says so."""
+    """A run that ended, well or badly, is not repeated; the standby is a skip that says so."""
     node = backend.node
     holder = node.hold("--ttl", _TTL, "--min-hold", 0, then=f"exit {status}")
     standbys = stand_by(node, "--min-hold", 0)
@@ -90,7 +90,7 @@ def test_the_time_in_standby_ends(backend: Backend) -> None:
 
 @VARIOUS
 def test_a_free_key_needs_no_standby(backend: Backend) -> None:
-    """Where nobody holds the key --standby changes nothing, and after a run that ended it is a plain skip."""
+    """--standby changes nothing for a free key, and is a plain skip after a run that ended."""
     node = backend.node
     code = "echo ran $CRONLOCK_TAKEOVER"
     assert node.run("--standby", 300, "--", "sh", "-c", code).out == "ran\n"
@@ -100,7 +100,7 @@ def test_a_free_key_needs_no_standby(backend: Backend) -> None:
 
 @VARIOUS
 def test_who_comes_after_the_death_takes_over_at_once(backend: Backend) -> None:
-    """Within the hold of a run whose lease lapsed already, only who stands by gets the key."""
+    """During the hold of a dead run only a standby gets the key."""
     node = backend.node
     kill_all_of(hold(node, "--min-hold", 600))
     died_at = now()
@@ -112,7 +112,7 @@ def test_who_comes_after_the_death_takes_over_at_once(backend: Backend) -> None:
 
 @VARIOUS
 def test_a_command_that_could_not_start_is_taken_over(backend: Backend) -> None:
-    """A node that has the lease and not the program leaves the tick to those in standby."""
+    """A node that gets the lease but lacks the program leaves the tick to standbys."""
     node = backend.node
     line = node.line("--ttl", _TTL, "--min-hold", 600, "--", "no-such-program")
     # Stopped after the lease, before the command: --jitter cannot do that, so the program is missing and slow to miss.
@@ -122,7 +122,7 @@ def test_a_command_that_could_not_start_is_taken_over(backend: Backend) -> None:
 
 @VARIOUS
 def test_signal_ends_a_standby(backend: Backend) -> None:
-    """TERM ends it at once, nothing ran, and the key is as it was."""
+    """TERM ends it at once, nothing ran, and the key is unchanged."""
     node = backend.node
     holder = hold(node, "--min-hold", 600)
     (standby,) = stand_by(node, count=1)
@@ -153,12 +153,12 @@ def test_standby_without_a_server(backend: Backend) -> None:
 
 @on("memcached")
 def test_a_server_that_lost_the_run(backend: Backend) -> None:
-    """A standby that finds no trace of the run says so, and its node does not start another beside that run."""
+    """A standby that finds no trace of the run says so, and its node starts no other run beside it."""
     assert backend.server is not None
     node = backend.node
-    # Renews after half a minute, so that it does not hear of it.
+    # It renews only after half a minute.
     holder = node.hold("--ttl", 90, "--min-hold", 0)
-    # Another machine: the holder's own would remember it all the same.
+    # Another machine: the holder's own remembers the fence as well.
     elsewhere = {"CRONLOCK_STATE_DIR": str(node.directory / "elsewhere")}
     line = ["--ttl", 90, "--min-hold", 0, "--skip-status", 9]
     standby = node.start(*line, "--standby", 300, "-v", "--", "echo", "ran", env=elsewhere)
@@ -192,7 +192,7 @@ main()
 
 @VARIOUS_WITH_SERVER
 def test_on_error_run_is_not_beside_another(backend: Backend) -> None:
-    """A machine that slept between its lease and the start of the command must not run it without one."""
+    """A machine that slept between acquiring and starting must not run the command without a lease."""
     words = ["run", "--key=job", "--ttl", "2", "--on-error", "run", "--", "echo", "ran"]
     late = backend.node.spawn([sys.executable, "-c", _LATE, *words])
     assert (late.wait(), late.out) == (69, ""), late.err

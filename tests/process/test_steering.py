@@ -1,4 +1,4 @@
-"""Steering the fleet from outside: `cronlock pause`, `resume` and what `check` and `status` say of it."""
+"""`cronlock pause`, `resume` and `stop`, driven from outside, and what `check` and `status` report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .looking import call, shown
 from .support import Node, Started, now
 from .test_commands import end_run, hold
 
-#: How many fire at once: 50 is what was promised, fewer do to notice what breaks.
+#: The number of nodes: 50 are promised, fewer suffice to notice a failure.
 _FLEET = int(os.environ.get("CRONLOCK_STEERED", "8"))
 _NOTES = "read now rest </proc/uptime; echo $now $CRONLOCK_OWNER >>log"
 
@@ -44,7 +44,7 @@ def history(node: Node) -> list[dict[str, Any]]:
 
 @VARIOUS
 def test_pause_and_resume(backend: Backend) -> None:
-    """A run under way goes on, no other starts, whoever looks is told who paused it and why; then it runs again."""
+    """A run in progress continues, no other starts, status and check name user and reason; after resume it runs."""
     node = backend.node
     holder = hold(node, "--min-hold", 0)
     status, out, err = call(node, "pause", "job", "--for", "1h", "--reason", "a\x1b[31m migration")
@@ -76,7 +76,7 @@ def test_pause_and_resume(backend: Backend) -> None:
 
 @on("redis")
 def test_pause_of_many(backend: Backend) -> None:
-    """Patterns and --all name keys that were used; a bad word is one line."""
+    """Patterns and --all name used keys; a bad argument gives one line."""
     node = backend.node
     assert "none was paused" in call(node, "pause", "--all")[1]
     for key in ("reports.daily", "reports.weekly", "billing"):
@@ -88,7 +88,7 @@ def test_pause_of_many(backend: Backend) -> None:
     ]
     skip = node.run("-v", "--skip-status", 9, "--", "true", key="new")
     assert (skip.status, skip.err.endswith("until it is resumed\n")) == (9, True)
-    # The time is the pause's, not that of a hold, which is over first.
+    # The time is that of the pause, not of the hold, which ends first.
     assert call(node, "status", "reports.daily")[1].splitlines()[1].split()[:3] == ["reports.daily", "paused", "-"]
     line = json.loads(node.run("--log-format", "json", "--", "true", key="new").messages[0])
     assert (line["why"], "remaining" in line) == ("paused", False)
@@ -101,14 +101,14 @@ def test_pause_of_many(backend: Backend) -> None:
 
 @on("memcached", "sqs")
 def test_what_cannot_be_paused(backend: Backend) -> None:
-    """Where nothing is kept, or not for ever, that is said."""
+    """Backends without records, or that evict them, refuse in one line."""
     status, out, err = call(backend.node, "pause", "job")
     assert (status, out, len(err.splitlines())) == (64, "", 1)
 
 
 @on("file")
 def test_a_pause_that_is_over(backend: Backend) -> None:
-    """It ends by itself, and the outcome log says why a run was skipped before."""
+    """It ends by itself, and the outcome log has the reason of earlier skips."""
     node = backend.node
     assert call(node, "pause", "job", "--for", "3")[0] == 0
     line = json.loads(node.run("--log-format", "json", "--", "true").messages[0])
@@ -116,7 +116,7 @@ def test_a_pause_that_is_over(backend: Backend) -> None:
     assert node.run("--wait", 60, "--", "echo", "ran").out == "ran\n"
 
 
-#: Ignores TERM, and has a child in a session of its own that does, too.
+#: Ignores TERM, and so does its child in another session.
 _STUBBORN = """
 trap '' TERM
 setsid sh -c "trap '' TERM; while :; do cat /proc/uptime >beat.new; mv beat.new beat; sleep 0.1; done" &
@@ -127,7 +127,7 @@ while :; do sleep 0.1; done
 
 @VARIOUS
 def test_stop(backend: Backend) -> None:
-    """All of it dies, by KILL where it must; only then the key is free, into its hold, and no standby runs it again."""
+    """Everything dies, by KILL if needed; only then the key is released into its hold, and no standby takes over."""
     node = backend.node
     assert call(node, "stop", "job")[:2] == (1, "job: no run in progress; nothing to stop\n")
     options = ("--ttl", 6, "--kill-after", 1, "--min-hold", 600)
@@ -152,7 +152,7 @@ def test_stop(backend: Backend) -> None:
 
 @on("redis", "zookeeper", "postgresql")
 def test_stop_of_a_run_that_looks_often(backend: Backend) -> None:
-    """With --poll it hears of it long before it renews."""
+    """With --poll it notices long before it renews."""
     node = backend.node
     holder = hold(node, "--ttl", 3000, "--poll", 0.2, "--min-hold", 0)
     assert call(node, "stop", "job")[0] == 0
@@ -213,7 +213,7 @@ def test_notification_that_is_lost(backend: Backend) -> None:
 
 @on("file", "memcached", "postgresql")
 def test_stop_of_a_run_that_ends_by_itself(backend: Backend) -> None:
-    """Its own word counts; what is said while it is stopped is what happened."""
+    """The command's own end counts, and the messages tell what happened."""
     node = backend.node
     holder = hold(node, "--ttl", 600, "--min-hold", 0, "--poll", 500)
     status, out, _ = call(node, "stop", "job", "--wait", 0)
@@ -225,7 +225,7 @@ def test_stop_of_a_run_that_ends_by_itself(backend: Backend) -> None:
 
 @on("redis", "postgresql")
 def test_stop_of_a_run_that_is_cut_off(backend: Backend) -> None:
-    """It is told apart from one that ends: its lease lapses, and its guard has ended it by then."""
+    """`stop` distinguishes it from a run that ends: its lease lapses, and its guard has killed it by then."""
     node = backend.node
     assert backend.server is not None
     with Proxy(backend.server.port) as proxy:
@@ -249,7 +249,7 @@ _STEERED = on("redis", "zookeeper", "postgresql")
 
 @_STEERED
 def test_pause_of_a_fleet(backend: Backend) -> None:
-    """Once it returned no run starts, but for one that had the key by then; the tick after its end runs once."""
+    """Once it returned, only a run that already had the key starts; the tick after its end runs once."""
     node = backend.node
     first = fire(node, "--min-hold", 0, "--wait", 30)
     first[0].wait()
@@ -270,7 +270,7 @@ def test_pause_of_a_fleet(backend: Backend) -> None:
 
 @_STEERED
 def test_stop_beside_a_fleet_that_waits(backend: Backend) -> None:
-    """None of those who wait for the key starts before all of the run is dead, and then each in turn."""
+    """Waiting runs start only after the whole run is dead, one after the other."""
     node = backend.node
     holder = node.start_ready("--ttl", 6, "--kill-after", 1, "--min-hold", 0, "--", "sh", "-c", _STUBBORN)
     waiting = fire(node, "--wait", 600, "--min-hold", 0)
@@ -282,7 +282,7 @@ def test_stop_beside_a_fleet_that_waits(backend: Backend) -> None:
 
 @VARIOUS
 def test_attempts(backend: Backend) -> None:
-    """What failed is run again by one that stands by, which is told so, as often as asked and no more."""
+    """A standby retries a failed command, with its variables set, up to --attempts."""
     node = backend.node
     (node.directory / "log").touch()
     told = "echo $CRONLOCK_ATTEMPT $CRONLOCK_PREVIOUS_STATUS $CRONLOCK_TAKEOVER >>told"
@@ -303,7 +303,7 @@ def test_attempts(backend: Backend) -> None:
 
 @on("file")
 def test_bad_words_about_attempts(backend: Backend) -> None:
-    """One line says what goes together and what a list is."""
+    """Options that need --standby, and bad lists, give one line."""
     for words in (
         ("--standby-on", "failed"),
         ("--attempts", 3),

@@ -1,4 +1,4 @@
-"""What the command sees is what it would see without cronlock: streams, descriptors, environment, limits."""
+"""The command gets the same streams, descriptors, environment and limits as without cronlock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from .support import Node, copied_bytes, cpu_seconds, guards, python, wait_until
 
-#: Writes into a file which descriptors it has, and what they are.
+#: Writes its descriptors and their targets into a file.
 DESCRIPTORS = """
 import os, sys
 found = []
@@ -28,7 +28,7 @@ with open(sys.argv[1], "w") as file:
     file.write("\\n".join(map(str, found)))
 """
 
-#: Prints what a process inherits besides descriptors and environment.
+#: Prints inherited properties besides descriptors and environment.
 CONTEXT = """
 import os, resource, sys
 print(os.getcwd(), oct(os.umask(0)), os.nice(0), os.getgroups(), os.getresuid(), os.getresgid())
@@ -50,13 +50,13 @@ def popen(node: Node, *words: object, direct: bool = False, **options: Any) -> s
 
 
 def stream(file: IO[bytes] | None) -> IO[bytes]:
-    """Return a pipe's end that is known to be there."""
+    """Return the end of a pipe, which must exist."""
     assert file is not None
     return file
 
 
 def test_bytes_pass_unchanged(node: Node) -> None:
-    """Standard input, output and error carry every byte as it is."""
+    """Standard input, output and error carry every byte unchanged."""
     data = os.urandom(3_000_000)
     process = popen(
         node, "sh", "-c", "cat; echo to stderr >&2; exit 3",
@@ -80,7 +80,7 @@ def test_input_is_left_for_who_comes_next(node: Node) -> None:
     "closed", [combination for size in range(4) for combination in itertools.combinations((0, 1, 2), size)]
 )
 def test_descriptors(node: Node, file_node: Node, closed: tuple[int, ...]) -> None:
-    """The command finds the same descriptors as without cronlock, also when standard ones are closed."""
+    """The command has the same descriptors as without cronlock, even if standard ones are closed."""
     found: list[list[str]] = []
     for place, direct in ((node, True), (node, False), (file_node, False)):
         target = node.directory / f"descriptors-{len(found)}"
@@ -105,7 +105,7 @@ def test_descriptors(node: Node, file_node: Node, closed: tuple[int, ...]) -> No
 
 
 def _closer(closed: tuple[int, ...], extra: int) -> Any:
-    """Return what leaves a child with standard streams but for `closed`, and with `extra` as 9."""
+    """Return a preexec function that closes the streams `closed` and passes `extra` as 9."""
 
     def close() -> None:
         os.dup2(extra, 9)
@@ -154,7 +154,7 @@ def test_much_output_costs_the_wrapper_nothing(node: Node) -> None:
 
 
 def test_reader_that_goes_away(node: Node) -> None:
-    """A command whose reader goes away gets SIGPIPE, as without cronlock."""
+    """A command whose reader closes gets SIGPIPE, as without cronlock."""
     statuses = []
     for direct in (True, False):
         process = popen(node, "yes", direct=direct, stdout=subprocess.PIPE)
@@ -166,7 +166,7 @@ def test_reader_that_goes_away(node: Node) -> None:
 
 
 def test_reader_sees_the_end_when_the_command_closes(node: Node) -> None:
-    """Wrapper and guard hold no copy of standard output: its reader sees the end although the command goes on."""
+    """Wrapper and guard keep no copy of standard output: its reader gets EOF while the command still runs."""
     code = "import os, time\nos.write(1, b'x')\nos.close(1)\nwhile not os.path.exists('go'): time.sleep(0.05)"
     process = popen(node, *python(code), stdout=subprocess.PIPE)
     seen: list[bytes] = []
@@ -180,7 +180,7 @@ def test_reader_sees_the_end_when_the_command_closes(node: Node) -> None:
 
 
 def test_writer_sees_that_the_command_reads_no_more(node: Node) -> None:
-    """Wrapper and guard hold no copy of standard input: its writer gets EPIPE when the command closed it."""
+    """Wrapper and guard keep no copy of standard input: its writer gets EPIPE once the command closes it."""
     code = "import os, time\nos.close(0)\nos.write(1, b'x')\nwhile not os.path.exists('go'): time.sleep(0.05)"
     process = popen(node, *python(code), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
     assert stream(process.stdout).read(1) == b"x"
@@ -243,7 +243,7 @@ def test_process_context(node: Node) -> None:
         code = 'umask 027; ulimit -S -n 77; ulimit -c 0; ulimit -s 4096; cd /usr; exec nice -n 3 "$@"'
         process = popen(node, "bash", "-c", code, "bash", *words, direct=True, stdout=subprocess.PIPE)
         told = process.communicate(timeout=120)[0].decode().splitlines()
-        # How many signals the user's processes have queued, others than this one too.
+        # The number of signals queued for all processes of the user.
         lines.append([line for line in told if not line.startswith("SigQ:")])
         assert process.returncode == 0
     assert lines[0] == lines[1]
@@ -273,7 +273,7 @@ def test_variables(node: Node) -> None:
 
 
 def test_nested_run(node: Node) -> None:
-    """A run inside of a run has its own key, owner and fence."""
+    """A run inside a run has its own key, owner and fence."""
     show = 'echo "$CRONLOCK_KEY $CRONLOCK_OWNER"'
     inner = node.line("--", "sh", "-c", show, key="inner")
     code = f'{show}; "$@"; exit $?'
@@ -285,13 +285,13 @@ def test_nested_run(node: Node) -> None:
 
 
 def test_nested_run_of_the_same_key_is_skipped(node: Node) -> None:
-    """A run of the key that is running is a skip, also from inside."""
+    """A run of a key that is held is a skip, even from inside that run."""
     done = node.run("--", *node.line("--skip-status", "9", "--", "echo", "ran"))
     assert (done.status, done.out) == (9, "")
 
 
 def test_without_lease_there_is_no_fence(node: Node) -> None:
-    """A run without a lease has no fence, nor does it inherit that of a run around it."""
+    """A run without a lease has no fence and does not inherit one from an outer run."""
     words = ("--backend", "redis://127.0.0.1:9", "--backend-timeout", "0.2", "--on-error", "run", "--")
     done = node.run(*words, "sh", "-c", 'echo "[$CRONLOCK_FENCE]"', env={"CRONLOCK_FENCE": "7"})
     assert (done.status, done.out) == (0, "[]\n")

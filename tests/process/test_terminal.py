@@ -1,4 +1,4 @@
-"""At a terminal, with a shell that does job control, cronlock is not to be noticed."""
+"""cronlock is transparent at a terminal with a job-control shell."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Shell:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._seen = ""
-        #: All that the terminal showed.
+        #: All output of the terminal.
         self.shown = ""
         self.pid, self._master = pty.fork()
         if self.pid == 0:
@@ -44,7 +44,7 @@ class Shell:
         self.send(line + "\n")
 
     def expect(self, text: str, limit: float = 60) -> None:
-        """Wait until `text` is shown, after what was waited for before."""
+        """Wait until `text` is shown, after the last text that was waited for."""
         end = time.monotonic() + limit
         while text not in self._seen:
             ready, _, _ = select.select([self._master], [], [], max(0.0, end - time.monotonic()))
@@ -81,7 +81,7 @@ class Shell:
 
 @pytest.fixture
 def shell(node: Node) -> Iterator[Shell]:
-    """Give a shell at a terminal, with ``locked`` as a short way to say cronlock run."""
+    """Give a shell at a terminal, and a script ``locked`` that calls cronlock run."""
     words = " ".join(f"'{word}'" for word in node.line())
     node.environ["CRONLOCK_MIN_HOLD"] = "0"
     (node.directory / "locked").write_text(f'#!/bin/sh\nexec {words} "$@"\n')
@@ -106,7 +106,7 @@ sys.exit(6)'"""
 
 
 def test_ctrl_c(shell: Shell) -> None:
-    """Ctrl-C ends the command, and the status says so."""
+    """Ctrl-C ends the command, with the matching status."""
     shell.do(f"./locked {LOOP}")
     shell.expect("ready")
     shell.send("\x03")
@@ -124,7 +124,7 @@ def test_ctrl_backslash(shell: Shell) -> None:
 
 
 def test_ctrl_c_that_the_command_handles(shell: Shell) -> None:
-    """A command that makes its own of Ctrl-C gives its own status, and gets it once."""
+    """A command that handles Ctrl-C keeps its own status, and gets the signal once."""
     shell.do("./locked sh -c 'trap \"echo got''one; exit 4\" INT; echo rea''dy; while :; do sleep 0.1; done'")
     shell.expect("ready")
     shell.send("\x03")
@@ -187,7 +187,7 @@ def _reads_in_front(shell: Shell) -> None:
 
 
 def test_reading_after_ctrl_z_and_fg(shell: Shell) -> None:
-    """A command that was stopped and brought back reads what is typed."""
+    """A command that was stopped and continued reads what is typed."""
     shell.do("./locked sh -c 'echo rea''dy; read x; echo got:$x'")
     shell.expect("ready")
     shell.send("\x1a")
@@ -229,7 +229,7 @@ def test_window_size(shell: Shell) -> None:
 
 
 def test_script_reads_on(shell: Shell, node: Node) -> None:
-    """A script at the terminal reads on after cronlock ended: the foreground is its own again."""
+    """A script at the terminal can read after cronlock ended: it has the foreground again."""
     (node.directory / "script").write_text(
         "./locked sh -c 'read x; echo command:$x'\nread y\necho script:$y\n./locked true\nread z\necho then:$z\n"
     )
@@ -242,7 +242,7 @@ def test_script_reads_on(shell: Shell, node: Node) -> None:
 
 
 def test_script_reads_on_after_the_guards_death(shell: Shell, node: Node) -> None:
-    """A script at the terminal reads on although cronlock's guard was killed."""
+    """A script at the terminal can read after cronlock's guard was killed."""
     (node.directory / "script").write_text(
         "./locked sh -c 'echo rea''dy; exec sleep 300'\necho status=$?.\nread y\necho script:$y\n"
     )
@@ -307,7 +307,7 @@ def test_pager_behind_it_reads_its_keys(shell: Shell, node: Node) -> None:
 
 
 def test_reading_from_the_terminal_in_front_of_a_pipe(shell: Shell) -> None:
-    """A command whose output goes to a pipe is lent the terminal when it reads, and the shell gets it back."""
+    """A command in front of a pipe gets the terminal when it reads, and the shell gets it back."""
     shell.do("./locked sh -c 'read x; echo got:$x; read y; echo got:$y' | cat")
     shell.do("hello")
     shell.expect("got:hello")
@@ -331,7 +331,7 @@ def test_ctrl_c_while_waiting(shell: Shell, node: Node) -> None:
 
 
 def test_skip_says_so(shell: Shell) -> None:
-    """A person at the terminal is told of a skip and by whom, unless --quiet."""
+    """At a terminal a skip names the holder, unless --quiet."""
     shell.do("CRONLOCK_MIN_HOLD=60 ./locked true")
     shell.expect(_PROMPT)
     shell.do("./locked -q echo r''an; echo en''d")

@@ -1,4 +1,4 @@
-"""Process trees: whatever dies or is stopped, the command ends as a whole and in time."""
+"""Process trees: whatever dies or is stopped, the whole command ends in time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TTL = 4
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
-    """Give a tree that does all it can to live on."""
+    """Give a tree of processes that resist being killed."""
     return Tree(tmp_path / "tree")
 
 
@@ -44,7 +44,7 @@ def all_end_in_time(tree: Tree) -> None:
 
 
 def test_sigkill_of_the_wrapper(node: Node, tree: Tree) -> None:
-    """After SIGKILL of the wrapper nothing is left when the next run starts, and somebody says why."""
+    """After SIGKILL of the wrapper the whole command is dead before the next run starts, with a message."""
     started = start(node, tree)
     started.signal(signal.SIGKILL)
     assert started.wait() == -signal.SIGKILL
@@ -55,7 +55,7 @@ def test_sigkill_of_the_wrapper(node: Node, tree: Tree) -> None:
 
 
 def test_sigstop_of_the_wrapper(node: Node, tree: Tree) -> None:
-    """A wrapper that stays stopped beyond its deadline loses the command in time."""
+    """If the wrapper stays stopped beyond the deadline, the command is killed in time."""
     started = start(node, tree)
     started.signal(signal.SIGSTOP)
     wait_stopped(started.pid)
@@ -69,7 +69,7 @@ def test_sigstop_of_the_wrapper(node: Node, tree: Tree) -> None:
 
 
 def test_sigkill_of_the_guard(node: Node, tree: Tree) -> None:
-    """After SIGKILL of the guard the wrapper ends everything and says so with status 70."""
+    """After SIGKILL of the guard the wrapper kills everything and exits with status 70 and a message."""
     started = start(node, tree)
     os.kill(started.guard, signal.SIGKILL)
     assert started.wait() == 70
@@ -81,7 +81,7 @@ def test_sigkill_of_the_guard(node: Node, tree: Tree) -> None:
 
 @pytest.mark.parametrize("spared", ["wrapper", "backup guard", "guard"])
 def test_sigkill_of_two(node: Node, tree: Tree, spared: str) -> None:
-    """Of wrapper, backup guard and guard any one is enough to end everything in time."""
+    """Any one of wrapper, backup guard and guard suffices to kill everything in time."""
     started = start(node, tree)
     family = {"wrapper": started.pid, "backup guard": started.backup_guard, "guard": started.guard}
     kept = family.pop(spared)
@@ -93,7 +93,7 @@ def test_sigkill_of_two(node: Node, tree: Tree, spared: str) -> None:
 
 
 def test_sigkill_of_the_backup_guard(node: Node) -> None:
-    """Without its backup guard a run goes on, and ends as ever."""
+    """Without its backup guard a run continues and ends normally."""
     started = node.hold(then="exit 5")
     os.kill(started.backup_guard, signal.SIGKILL)
     node.finish()
@@ -101,7 +101,7 @@ def test_sigkill_of_the_backup_guard(node: Node) -> None:
 
 
 def test_sigkill_of_all_three(node: Node) -> None:
-    """When wrapper and both guards are killed at once, the command itself dies with them."""
+    """If wrapper and both guards are killed at once, the command itself dies."""
     started = node.start_ready("--ttl", "5", "--", "sh", "-c", "echo ready; exec sleep 300")
     kill_at_once([started.pid, started.backup_guard, started.guard])
     assert started.wait() == -signal.SIGKILL
@@ -109,7 +109,7 @@ def test_sigkill_of_all_three(node: Node) -> None:
 
 
 def kill_at_once(pids: list[int]) -> None:
-    """Send SIGKILL to processes none of which can act in between."""
+    """Send SIGKILL to processes, none of which can act in between."""
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
         wait_stopped(pid)
@@ -120,7 +120,7 @@ def kill_at_once(pids: list[int]) -> None:
 
 
 def test_group_kill_spares_nothing(node: Node, tree: Tree) -> None:
-    """SIGKILL to the wrapper's whole process group, as a supervisor sends it, ends all of the tree."""
+    """SIGKILL to the wrapper's process group, as from a supervisor, kills the whole tree."""
     started = start(node, tree)
     os.killpg(started.pid, signal.SIGKILL)
     assert started.wait() == -signal.SIGKILL
@@ -129,7 +129,7 @@ def test_group_kill_spares_nothing(node: Node, tree: Tree) -> None:
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGTSTP", "SIGPIPE"])
 def test_guard_ignores_what_people_send(node: Node, name: str) -> None:
-    """Signals to the guard itself do not end the watch."""
+    """The guard survives signals."""
     started = node.hold(then="exit 5")
     for guard in (started.guard, started.backup_guard):
         os.kill(guard, signal.Signals[name])
@@ -140,7 +140,7 @@ def test_guard_ignores_what_people_send(node: Node, name: str) -> None:
 
 
 def test_sigstop_of_the_guard_is_undone(node: Node) -> None:
-    """A stopped guard is continued at the next renewal, so that it can keep its watch."""
+    """The wrapper continues a stopped guard at the next renewal."""
     started = node.hold("--ttl", 3, then="exit 5")
     guard = started.guard
     os.kill(guard, signal.SIGSTOP)
@@ -150,7 +150,7 @@ def test_sigstop_of_the_guard_is_undone(node: Node) -> None:
 
 
 def test_fifty_processes(node: Node) -> None:
-    """A tree of fifty processes in many sessions that ignore TERM is ended as a whole."""
+    """Fifty processes in many sessions that ignore TERM are all killed."""
     tree = Tree(node.directory / "tree", "deaf,plain", 48)
     started = start(node, tree)
     assert len(tree.alive()) >= 50
@@ -160,7 +160,7 @@ def test_fifty_processes(node: Node) -> None:
 
 
 def test_daemon_left_on_purpose_lives_on(node: Node) -> None:
-    """After a normal end a daemon lives on, and the key is released all the same."""
+    """After a normal end a daemon lives on, and the key is released."""
     code = "setsid sh -c 'echo $$; exec sleep 300' & exit 3"
     started = node.start("--min-hold", "0", "--", "sh", "-c", code)
     assert started.wait() == 3
@@ -180,7 +180,7 @@ def test_daemon_keeps_no_lock_of_the_file_backend(file_node: Node) -> None:
 
 
 def test_orphans_are_reaped_while_it_runs(node: Node) -> None:
-    """The guard, to whom orphans fall, leaves none of them a zombie."""
+    """The guard reaps its orphans."""
     code = """
 import os, time
 for _ in range(20):
@@ -203,7 +203,7 @@ while not os.path.exists("go"):
 
 
 def test_on_lost_continue_survives_the_wrapper(node: Node) -> None:
-    """With --on-lost continue the command goes on when the wrapper is killed."""
+    """With --on-lost continue the command continues after SIGKILL of the wrapper."""
     started = node.hold("--on-lost", "continue", then="echo end")
     started.signal(signal.SIGKILL)
     started.process.wait()
@@ -215,7 +215,7 @@ def test_on_lost_continue_survives_the_wrapper(node: Node) -> None:
 
 
 def test_file_backend_sigkill_of_everything_of_cronlocks(file_node: Node) -> None:
-    """On the file backend the key stays taken as long as a process of the job lives, whatever was killed."""
+    """On the file backend the key stays held while any process of the job lives."""
     code = "setsid sh -c 'echo $$; exec sleep 300' & exec sleep 300"
     started = file_node.start("--ttl", "3", "--min-hold", "0", "--", "sh", "-c", code)
     wait_until(lambda: started.out, "the process of another session")
@@ -231,7 +231,7 @@ def test_file_backend_sigkill_of_everything_of_cronlocks(file_node: Node) -> Non
 
 
 def test_file_backend_sigstop_of_the_wrapper(file_node: Node, tree: Tree) -> None:
-    """A wrapper that stays stopped does not keep the file backend's key for ever."""
+    """A stopped wrapper does not keep the file backend's key forever."""
     started = start(file_node, tree)
     started.signal(signal.SIGSTOP)
     wait_stopped(started.pid)
@@ -241,7 +241,7 @@ def test_file_backend_sigstop_of_the_wrapper(file_node: Node, tree: Tree) -> Non
 
 
 def test_children_of_another_life_are_spared(node: Node) -> None:
-    """What the shell that became cronlock by exec had started before is not the command's, and lives on."""
+    """Children of the shell that became cronlock by exec live on."""
     line = node.line("--min-hold", "0", "--", "sh", "-c", "echo ready; exec sleep 300")
     started = node.spawn(["sh", "-c", 'sleep 299 & echo $!; exec "$@"', "sh", *line])
     started.wait_for("ready")
@@ -257,7 +257,7 @@ def test_children_of_another_life_are_spared(node: Node) -> None:
 
 
 def test_nested_runs_end_together(node: Node, tree: Tree) -> None:
-    """When the outer wrapper is killed, a run inside of it is ended too, with its command."""
+    """After SIGKILL of the outer wrapper, a nested run ends with its command."""
     inner = node.line("--min-hold", "0", "--", *tree.command, key="inner")
     started = node.start_ready("--ttl", _TTL, "--min-hold", "0", "--", *inner)
     started.signal(signal.SIGKILL)
