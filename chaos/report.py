@@ -29,13 +29,13 @@ _PROCESSES = (OUTLIVE, LEFT)
 _WORDS = {
     OVERLAP: ("overlap", "overlaps"),
     FENCE: ("fence out of order", "fences out of order"),
-    DOUBLE: ("double tick", "double ticks"),
+    DOUBLE: ("repeated tick", "repeated ticks"),
     HOLD: ("hold cut short", "holds cut short"),
-    LOST: ("lost tick", "lost ticks"),
-    STATUS: ("wrong status", "wrong statuses"),
-    OUTLIVE: ("run outliving its lease", "runs outliving their leases"),
-    LEFT: ("process left behind", "processes left behind"),
-    STUCK: ("refusal of a free key", "refusals of a free key"),
+    LOST: ("missed tick", "missed ticks"),
+    STATUS: ("wrong exit status", "wrong exit statuses"),
+    OUTLIVE: ("run that outlived its lease", "runs that outlived their leases"),
+    LEFT: ("leaked process", "leaked processes"),
+    STUCK: ("stuck key", "stuck keys"),
 }
 _MARK = re.compile(r"<!-- (?P<name>[a-z]+) -->\n.*?<!-- /(?P=name) -->\n", re.DOTALL)
 
@@ -150,8 +150,8 @@ def _ordered(figures: Figures) -> list[tuple[str, Figures]]:
 
 
 def _totals(figures: Figures) -> str:
-    head = ["backend", "hours", "runs", "commands", "faults"]
-    head += ["overlaps", "fences out of order", "double ticks", "holds cut short"]
+    head = ["backend", "hours", "starts", "commands run", "faults injected"]
+    head += ["overlaps", "fences out of order", "repeated ticks", "holds cut short"]
     rows = []
     everything: Figures = {"seconds": 0, "attempts": 0, "runs": 0, "injected": 0}
     all_kinds = dict.fromkeys(KINDS, 0)
@@ -163,7 +163,7 @@ def _totals(figures: Figures) -> str:
         for kind, number in kinds.items():
             all_kinds[kind] += number
     rows.append([f"**{cell}**" for cell in _total_row("all", everything, all_kinds)])
-    return _table([*head, "ticks lost", "wrong statuses", "processes left", "keys stuck"], rows)
+    return _table([*head, "missed ticks", "wrong exit statuses", "leaked processes", "stuck keys"], rows)
 
 
 def _total_row(name: str, total: Figures, kinds: Mapping[str, int]) -> list[str]:
@@ -185,7 +185,7 @@ def _kills(figures: Figures) -> str:
 
 
 def _of_backend(name: str, total: Figures) -> str:
-    head = ["what was broken", "times", "runs", "overlaps", "double ticks", "lost ticks", "other", "taken over within"]
+    head = ["fault", "injected", "runs", "overlaps", "repeated ticks", "missed ticks", "other", "longest takeover"]
     rows = []
     for fault, row in sorted(total["faults"].items(), key=lambda item: (item[0] != NO_FAULT, item[0])):
         other = sum(row[kind] for kind in KINDS if kind not in (OVERLAP, DOUBLE, LOST))
@@ -200,7 +200,7 @@ def _of_backend(name: str, total: Figures) -> str:
 
 
 def _apart(figures: Figures) -> str:
-    head = ["backend", "what was broken", "times", "counted apart", "longest overlap"]
+    head = ["backend", "fault", "injected", "expected violations", "longest overlap"]
     rows = []
     for name, total in _ordered(figures):
         for fault, row in sorted(total["faults"].items()):
@@ -218,7 +218,7 @@ def _plain(kind: str, number: int) -> str:
 
 
 def _mutants(figures: Figures) -> str:
-    head = ["bug", "backend", "what was broken", "seed", "caught", "found"]
+    head = ["bug", "backend", "fault", "seed", "caught", "violations"]
     rows = []
     for mutant in figures["mutants"]:
         found = ", ".join(f"{number} {_plain(kind, number)}" for kind, number in sorted(mutant["found"].items()))
@@ -259,7 +259,7 @@ def _fuzz(figures: Figures) -> str:
             sums[name] = sums.get(name, 0) + number
     rows = [[name.replace("_", " "), _number(number)] for name, number in sums.items()]
     rows.append(["**all**", f"**{_number(sum(sums.values()))}, {crashes} crashes**"])
-    return _table(["what was fed", "inputs"], rows) if sums else "Not run yet."
+    return _table(["parser of", "inputs"], rows) if sums else "Not run yet."
 
 
 def _number(number: int) -> str:
