@@ -1,4 +1,4 @@
-"""What ``cronlock doctor`` looks at on this machine: the system, the configuration, directories."""
+"""The checks of ``cronlock doctor`` on this machine: the system, the configuration, directories."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def state_directory(chosen: Settings) -> Iterator[Finding]:
         return
     remedy = "let this user write there, or name another with --state-dir"
     path = os.path.join(directory, "watermarks")
-    # What is not there yet is made: by who may write above it.
+    # A missing directory will be made, by a user who may write to its parent.
     while not os.path.lexists(path):
         path = os.path.dirname(path)
     problem = None
@@ -112,7 +112,7 @@ def state_directory(chosen: Settings) -> Iterator[Finding]:
 
 
 def directory_modes(name: str, directory: str) -> Finding:
-    """Judge who may write in a directory of cronlock's."""
+    """Judge the owner and mode of one of cronlock's directories."""
     found = os.stat(directory)
     mode = stat.S_IMODE(found.st_mode)
     text = f"{directory}, mode {mode:o}"
@@ -151,7 +151,7 @@ def _configuration_file(path: str) -> Finding:
 
 
 def _holds_password(path: str) -> bool:
-    """Whether the file sets a backend with a password, also if another source stands over it."""
+    """Whether the file sets a backend with a password, even if another source overrides it."""
     try:
         with open(path, encoding="utf-8-sig", errors="replace") as file:
             lines = file.read(1 << 16).split("\n")
@@ -163,7 +163,7 @@ def _holds_password(path: str) -> bool:
 
 
 def _has_secret(text: str) -> bool:
-    """Whether a backend's URL holds a password, also one that cannot be used."""
+    """Whether a backend's URL holds a password, even if the URL is bad."""
     credentials, at, _ = text.rpartition("@")
     is_file = text.lower().startswith("file:")
     return "sentinel_password=" in text or (bool(at) and not is_file and ":" in credentials.replace("://", "", 1))

@@ -41,7 +41,7 @@ SCHEMES: dict[str, str] = {
 _ALIASES = {"mariadb": "mysql", "postgres": "postgresql"}
 #: Parameters by which engines tell databases, accounts and tables apart, besides those that all know.
 _PLACES = ("account", "endpoint", "host", "port", "region", "socket", "table")
-#: Where installed packages of others name theirs: scheme = module.
+#: The group of entry points of third parties' engines: scheme = module.
 ENTRY_POINTS = "cronlock.backends"
 
 
@@ -116,11 +116,11 @@ def _import(name: str) -> ModuleType:
 def _module_of(scheme: str) -> str:
     """Return the module of `scheme`; an entry point serves what is unknown here.
 
-    Raises ConfigError where nobody serves it.
+    Raises ConfigError if no engine serves it.
     """
     if scheme in SCHEMES:
         return SCHEMES[scheme]
-    # Costs more than a whole run on Redis: only for those who need it.
+    # Costs more than a whole run on Redis, so it is imported only if needed.
     from importlib.metadata import entry_points
 
     found = entry_points()

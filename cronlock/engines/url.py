@@ -9,7 +9,7 @@ from ..keys import unescape
 _TLS_FILES = {"ca": "rootcert", "cert": "cert", "key": "key"}
 #: Schemes that have one of their own for TLS.
 _WITH_TLS = {"redis": "rediss", "memcached": "memcacheds", "zookeeper": "zookeepers", "etcd": "etcds"}
-#: Where every backend keeps its keys unless told otherwise.
+#: The default prefix of keys, on every backend.
 DEFAULT_PREFIX = "cronlock"
 _PREFIX_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.")
 
@@ -30,7 +30,7 @@ class URL:
         rest, _, query = rest.partition("?")
         authority, slash, path = rest.partition("/")
         if self.scheme != "file" and "@" in path + query:
-            # What stands before it is a password's, so no message may show the parts.
+            # The part before it may be a password, so no message shows it.
             raise ConfigError(
                 f"{self.scheme}://: an '@' behind the first '/' or '?'; in user and password write / as %2F, ? as %3F, "
                 "@ as %40"

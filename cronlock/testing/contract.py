@@ -1,4 +1,4 @@
-"""What every store keeps, as tests that a store earns by subclassing; see `cronlock.lease.store` for the words.
+"""The promises of every store, as tests for it to subclass; see `cronlock.lease.store` for the terms.
 
 An engine's test file writes its `StoreHooks` (how to open a store, and how to let time pass on its server) and a
 class::
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class StoreContract(SteeringContract):
-    """What the rules rely on. Two nodes, `a` and `b`, are two stores that share one server."""
+    """The promises that the rules rely on. Two nodes, `a` and `b`, are two stores on one server."""
 
     #: How many histories are compared, and the seed of the first one.
     histories = int(os.environ.get("CRONLOCK_HISTORIES", "40"))
@@ -44,7 +44,7 @@ class StoreContract(SteeringContract):
     # The cell and its version
 
     def test_fresh_key_is_an_empty_cell(self, a: Store, b: Store, key: str) -> None:
-        """A key that nobody used has nothing, and looking makes nothing."""
+        """An unused key has no record, and reading makes none."""
         for store in (a, b, a):
             cell = read(store, key)
             assert (cell.data, cell.lease, cell.hold) == (None, 0.0, 0.0)
@@ -74,7 +74,7 @@ class StoreContract(SteeringContract):
         assert swap(b, key, refused(b, key, seen)).lease > 0
 
     def test_nothing_was_there(self, a: Store, b: Store, key: str) -> None:
-        """What was decided while there was nothing is refused once there is something."""
+        """A swap that was decided on an empty cell is refused once there is a record."""
         mine, theirs = read(a, key), read(b, key)
         cell = swap(a, key, mine)
         assert refused(a, key, mine).data == cell.data
@@ -195,7 +195,7 @@ class StoreContract(SteeringContract):
         eventually(lambda: read(a, key).hold == read(b, key).hold == 0, "the hold is over", limit=10.0)
 
     def test_lease_lapses_and_stays_over(self, hooks: StoreHooks, a: Store, b: Store, key: str) -> None:
-        """A lease that nobody renews is over for all, behind it the record and the hold stay, and it stays over."""
+        """A lease that is not renewed ends for all nodes, and stays over; record and hold remain."""
         data = swap(a, key, read(a, key), lease=hooks.short_ttl, hold=LONG).data
         hooks.lapse(key)
         for store in (a, b, a, b):
@@ -209,7 +209,7 @@ class StoreContract(SteeringContract):
         assert read(a, key).lease > 0
 
     def test_lapsed_lease_is_out_of_the_way(self, hooks: StoreHooks, a: Store, b: Store, key: str) -> None:
-        """Whose lease lapsed finds that somebody else wrote, and can take nothing from that one."""
+        """A run whose lease lapsed finds that another node wrote, and takes nothing from it."""
         dead = swap(a, key, read(a, key), lease=hooks.short_ttl)
         hooks.lapse(key)
         heir = swap(b, key, read(b, key), lease=LONG)
@@ -232,7 +232,7 @@ class StoreContract(SteeringContract):
         assert swap(a, key, cell, lease=0.0, hold=0.0).hold == 0
         assert read(b, key).hold == 0
 
-    # What is kept
+    # Records and floors
 
     def test_data_comes_back_byte_for_byte(self, a: Store, b: Store, key: str) -> None:
         """Whatever printable ASCII, tabs and line ends there are, up to 8 KB of them."""
@@ -243,7 +243,7 @@ class StoreContract(SteeringContract):
             assert read(b, key).data == data
 
     def test_floors_never_go_back(self, a: Store, b: Store, key: str) -> None:
-        """What the next fence is at least grows or stays, and fits where fences are kept."""
+        """The floor of the next fence never falls, and fits into a record."""
         floors = []
         cell = read(a, key)
         for _ in range(3):
@@ -282,7 +282,7 @@ class StoreContract(SteeringContract):
         assert (listed.count(key), listed.count(ended)) == (1, 1)
 
     def test_removed_as_if_it_had_never_been(self, a: Store, b: Store, key: str) -> None:
-        """What was seen is removed, for all; what anybody wrote since is not, and nothing comes back but the floor."""
+        """A cell is removed if it is still as seen, for all nodes; only the floor remains."""
         first = swap(a, key, read(a, key), hold=LONG)
         seen = read(b, key)
         second = swap(a, key, first, lease=LONG)
@@ -295,7 +295,7 @@ class StoreContract(SteeringContract):
         for store, old in ((a, cell), (b, last)):
             gone = read(store, key)
             assert (gone.data, gone.lease, gone.hold) == (None, 0.0, 0.0)
-            assert gone.floor >= old.floor  # Where it is by a clock, no two nodes know that equally well.
+            assert gone.floor >= old.floor  # By a clock, two nodes do not know it equally well.
             assert not store.traits.lists_keys or key not in set(store.keys())
             assert refused(store, key, cell, lease=LONG).data is None
             assert store.remove(key, gone, soon())
@@ -305,7 +305,7 @@ class StoreContract(SteeringContract):
 
     @pytest.mark.parametrize("data", [b"cronlock=1\nfence=7\n", b"{'owner': 'somebody'}", b"\t\n"])
     def test_foreign_bytes_are_left_as_they_are(self, a: Store, b: Store, key: str, data: bytes) -> None:
-        """Who finds something else in the key's place says so in one line, and overwrites nothing."""
+        """A foreign value in a key's place is reported in one line, and never overwritten."""
         swap(a, key, read(a, key), data)
         node, claim = Leases(b), make_claim(key)
         for ask in (lambda: node.acquire(claim), lambda: node.read(key), lambda: node.force_release(key, "x")):

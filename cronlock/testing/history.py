@@ -101,7 +101,7 @@ class _World:
         return str(self.nodes[node].stop(self.key, Stop(owner, "somebody", f"node-{node}")))
 
     def forget(self, node: int) -> str:
-        """Remove what is recorded. Fences that came from a watermark alone no floor knows: they begin anew."""
+        """Remove the record. Fences that came from a watermark alone restart, since no floor knows them."""
         if gone := self.nodes[node].forget(self.key, -60.0):
             self._forgotten = len(self.fences)
         return str(gone)
@@ -160,7 +160,7 @@ class _World:
         return f"{words}, in place of {self._ordinal(answer.took_over)}, {which}"
 
     def _ordinal(self, fence: int | None) -> str:
-        # A fence that nobody was granted was passed over by a pause.
+        # A pause skipped a fence.
         return "none" if fence is None else f"#{self.fences.index(fence)}" if fence in self.fences else "another"
 
     def _run(self, run: Run | None) -> str:
@@ -292,7 +292,7 @@ class _History:
 def compare_histories(hooks: StoreHooks, count: int, seed: int) -> None:
     """Play `count` histories with seeds from `seed` on; fail with the first one in which the answers differ.
 
-    Where the machine is so slow that short leases lapse on the way, they are played again with longer ones.
+    If the machine is so slow that short leases lapse, they are played again with longer ones.
     """
     seeds, played = [*range(seed, seed + count)], 0
     while played * 2 <= count:
@@ -324,7 +324,7 @@ def _compare(hooks: StoreHooks, seeds: list[int]) -> list[int]:
             if phase:
                 clock.time += 2 * _SHORT
                 hooks.pass_time(hooks.short_hold)
-            # What was short for the model may have been long over for the engine: that tells nothing.
+            # A short time of the model may be long over on the engine: that proves nothing.
             slow += [one for one in histories if one not in slow and not _play(one, hooks, stores[0], server, short)]
     finally:
         for store in stores:

@@ -1,4 +1,4 @@
-"""What the runs of a generated history ask for."""
+"""The requests of runs in a generated history."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Request(NamedTuple):
-    """What a run asks for, in words that mean the same on both stores."""
+    """A request of a run, in terms that mean the same on both stores."""
 
     owner: str
     node: int

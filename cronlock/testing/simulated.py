@@ -39,7 +39,7 @@ class SimulatedClock:
 
 
 class _Kept:
-    """What the server has in one cell; ends of lease and hold by its clock."""
+    """One cell of the server's; ends of lease and hold by its clock."""
 
     __slots__ = ("data", "hold_until", "lapses_at", "version")
 
@@ -80,7 +80,7 @@ class SimulatedServer:
         )
 
     def put(self, key: str, seen: Cell, data: bytes, lease: float | None, hold: Hold) -> bool:
-        """Carry out a swap, if nobody wrote since `seen`; return whether that was so."""
+        """Carry out a swap if the cell is still as `seen`; return whether it was."""
         with self._lock:
             return self._put(key, seen, data, lease, hold)
 
@@ -100,7 +100,7 @@ class SimulatedServer:
         return True
 
     def remove(self, key: str, seen: Cell) -> bool:
-        """Remove a cell, if nobody wrote since `seen`; return whether that was so."""
+        """Remove a cell if it is still as `seen`; return whether it was."""
         with self._lock:
             if self.show(key).version != seen.version:
                 return False
@@ -140,12 +140,12 @@ class SimulatedStore:
     def swap(
         self, key: str, seen: Cell, data: bytes, *, lease: float | None, hold: Hold, deadline: float
     ) -> tuple[bool, Cell]:
-        """Put `data` in its place if nobody wrote since it was `seen`."""
+        """Replace the cell by `data` if it is still as `seen`."""
         done = self.server.put(key, seen, data, lease, hold)
         return done, self.server.show(key)
 
     def remove(self, key: str, seen: Cell, deadline: float) -> bool:
-        """Remove the cell if nobody wrote since it was `seen`."""
+        """Remove the cell if it is still as `seen`."""
         return self.server.remove(key, seen)
 
     def location(self, key: str) -> str:

@@ -21,7 +21,7 @@ class SteeringContract(Nodes):
     """Part of the `StoreContract`."""
 
     def test_pause(self, hooks: StoreHooks, a: Store, b: Store, key: str) -> None:
-        """No run starts, of a key that nobody used or of one that a run has, which goes on, until the pause is over.
+        """No run starts until the pause is over, of an unused key or of a held one, whose run goes on.
 
         It is over by the server's clock where that has one, else by this machine's with some slack, left out here.
         """

@@ -93,5 +93,5 @@ class DynamoDBStore(DatedStore):
                 try:
                     self.table.mark(key, str(cell.version), times.latest(), deadline)
                 except aws.Denied:
-                    pass  # Who may only read takes no key either.
+                    pass  # A user who may only read acquires no key either.
         return cell

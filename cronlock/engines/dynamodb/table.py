@@ -63,7 +63,7 @@ class Table:
         return _dict(self.ask("DescribeTable", {"TableName": self.name}, deadline).body.get("Table"))
 
     def delete(self, key: str, rev: str, deadline: float) -> bool:
-        """Remove a key's item if it has this ``rev``; False if it has another, or there is none."""
+        """Remove a key's item if it has this ``rev``; False if it has another, or does not exist."""
         request = {
             "Key": {KEY: {"S": self.item_name(key)}},
             "ConditionExpression": "#rev = :rev",

@@ -1,6 +1,6 @@
 """etcd's JSON gateway (``/v3/...``, etcd 3.4 and later): several servers, one asked at a time.
 
-Every answer is checked and bounded: whatever is not etcd's is BackendUnavailable.
+Every answer is checked and bounded: a malformed one raises BackendUnavailable.
 
 A request that was sent to a server which did not answer is sent to the next one: all that is asked here may
 be done twice. What writes names the versions that it was decided on, or the id of a lease; its answer says that
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ..wire.stream import Stream
 
 PORT = 2379
-#: What of an answer is read, in bytes: a page of keys is the longest.
+#: The longest answer, in bytes: a page of keys.
 _LONGEST_ANSWER = 4 << 20
 _LONGEST_MESSAGE = 200
 #: Keys that are listed in one answer.
@@ -43,7 +43,7 @@ _PAGE = 500
 
 # Codes of gRPC.
 _UNKNOWN, _DEADLINE, _DENIED, _UNAVAILABLE = 2, 4, 7, 14
-# What etcd says, in any version; the codes of some changed.
+# etcd's messages, the same in all versions; the codes of some changed.
 _LEASE_EXISTS = "lease already exists"
 _LEASE_GONE = "requested lease not found"
 _NOT_ENABLED = "authentication is not enabled"
@@ -91,7 +91,7 @@ class Refusal(BackendUnavailable):
     def elsewhere(self) -> bool:
         """Whether another server may answer otherwise: this one has no leader, or is no voter, or had no answer.
 
-        A leader that was cut off calls what it has waited for in vain UNKNOWN.
+        A leader that was cut off gives UNKNOWN for a proposal that no majority accepted.
         """
         about_lease = self.lease_exists or self.lease_gone
         return (self.code in (_UNAVAILABLE, _DEADLINE, _UNKNOWN) or _LEARNER in self.said) and not about_lease
@@ -116,7 +116,7 @@ class Cluster:
         # Nodes do not all ask the same server first; after a failure the next one is.
         self._turn = time.time_ns() // 1000
         self._server: Server | None = None
-        #: Whether a server may have done what is asked, and did not say so.
+        #: Whether a server may have carried out the request without a reply.
         self._in_doubt = False
 
     def ask(self, path: str, message: dict[str, Any], deadline: float) -> Answer:
@@ -164,7 +164,7 @@ class Cluster:
         return self.server(*self._hosts[self._turn % len(self._hosts)])
 
     def authorization(self, server: Server, deadline: float, *, anew: bool) -> dict[str, str]:
-        """Return what tells a server who asks: a token, asked for once, or `anew` where it was refused."""
+        """Return the header that identifies the user: a token, fetched once, and again (`anew`) after a refusal."""
         if self._credentials is None:
             return {}
         if self._token is None or anew:
@@ -212,14 +212,14 @@ class Server:
         self._heard = False
 
     def ask(self, path: str, message: dict[str, Any], deadline: float) -> Answer:
-        """Return the answer to `message`, asked for by who the URL says. Raises BackendUnavailable."""
+        """Return the answer to `message`, sent as the URL's user. Raises BackendUnavailable."""
         who = self._cluster.authorization(self, deadline, anew=False)
         try:
             return self.post(path, message, who, deadline)
         except Refusal as error:
             if self._cluster.is_nobody or not any(text in error.said for text in _TOKENS):
                 raise
-        # Tokens end, and a server that was started anew knows none. What was refused was not done.
+        # Tokens expire, and a restarted server knows none. A refused request was not carried out.
         who = self._cluster.authorization(self, deadline, anew=True)
         return self.post(path, message, who, deadline)
 

@@ -1,4 +1,4 @@
-"""What ``cronlock doctor`` looks at on etcd."""
+"""The checks of ``cronlock doctor`` on etcd."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _server(case: Case, server: Server, status: Answer) -> Iterator[Finding]:
 
 
 def _date(server: Server, deadline: float) -> float:
-    """Return the epoch time that an answer is of, cut to whole seconds; raise ValueError if it does not say so."""
+    """Return the epoch time of a reply, in whole seconds; raise ValueError if it has no date."""
     date = parse_date(server.get("/version", deadline).headers.get("date", ""))
     if date is None:
         raise ValueError("no date")
@@ -168,7 +168,7 @@ def _alarms(cluster: Cluster, case: Case) -> Finding:
 
 
 def _compaction(cluster: Cluster, case: Case) -> Iterator[Finding]:
-    """See whether old revisions are thrown away: nobody reads them, and they fill the servers."""
+    """Check that old revisions are compacted: they are never read, and fill the servers."""
     request = {"key": text_of(Names(base(case.url), case.key).record), "revision": "1"}
     try:
         revision = cluster.ask("/v3/kv/range", request, case.deadline()).revision

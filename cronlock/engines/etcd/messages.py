@@ -1,4 +1,4 @@
-"""What etcd's gateway is told and answers, as JSON: numbers of 64 bits are texts, zeros are left out, bytes base64."""
+"""Messages of etcd's gateway, in JSON: numbers of 64 bits are strings, zeros are left out, bytes are base64."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ class EtcdStore:
             kept = [one.key for one in hold.hold_keys] if isinstance(hold, EtcdCell) else []
             dropped = [one for one in seen.hold_keys if one.key not in kept]
         elif hold:
-            # Before that of the lease, whose time is short.
+            # Before the lease, which lasts less long.
             asked.append(grant(self._cluster, names.hold + os.urandom(8).hex().encode(), hold, slack, deadline))
         if lease:
             asked.append(grant(self._cluster, names.lease, lease, SLACK, deadline))

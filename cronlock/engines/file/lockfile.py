@@ -133,7 +133,7 @@ def pause(path: str, deadline: float) -> None:
 class OpenLeases:
     """The open files of this process whose locks are leases. Each lease has a number, from the record in its file.
 
-    The lock is there as long as anybody has the file open: the command does, and the guard.
+    The lock lasts as long as any process has the file open: the command and the guard do.
     """
 
     def __init__(self) -> None:
@@ -150,9 +150,9 @@ class OpenLeases:
         self._files[key] = descriptor, number
 
     def let_go(self, key: str, *, unlock: bool) -> None:
-        """Close the file, and `unlock` it for everybody who has it open.
+        """Close the file, and `unlock` it for every process that has it open.
 
-        Where it is not unlocked our command may still run: then also what that unlocked itself is locked again.
+        Without `unlock` our command may still run: if it unlocked the file itself, the lock is taken again.
         """
         descriptor, _ = self._files.pop(key, (-1, 0))
         if descriptor >= 0:
@@ -199,9 +199,9 @@ def failure(error: OSError, path: str) -> BackendUnavailable:
 
 
 def remove(path: str, is_same: Callable[[int], bool], made: list[str], deadline: float) -> bool:
-    """Remove a key's file if `is_same` says so of it and nobody has it locked, and directories `made` for it.
+    """Remove a key's file if `is_same` confirms it and no process has it locked, and the directories `made` for it.
 
-    These stay if somebody uses them by now. False if the file is another than expected, or locked.
+    Directories in use stay. False if the file is another than expected, or locked.
     """
     try:
         descriptor = open_plain(path, os.O_RDWR)

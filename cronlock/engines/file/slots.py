@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _MAGIC = b"cronlock=2\tslot\t"
 _OLDER = b"cronlock=1"
 _CRC = 8
-#: Bytes. The longest record that the rules can make, of names that nobody has, takes 31,000 with the longest key.
+#: Bytes. The longest record that the rules can make takes 31,000, with the longest key.
 SLOT = 32768
 SIZE = 2 * SLOT
 #: Of the names of keys' files.
@@ -38,14 +38,14 @@ SUFFIX = ".lock"
 class FileCell(Cell):
     """A key's file and its lock, as seen at one moment."""
 
-    #: The hold's end by the boot clock; 0.0 if there is none.
+    #: The hold's end by the boot clock; 0.0 for no hold.
     hold_until: float = 0.0
 
 
 class Slot(Value):
     """The content of a key's file."""
 
-    #: How often the record was written; 0 if there is none.
+    #: The number of writes of the record; 0 for no record.
     number: int = 0
     #: The ttl of the last lease, in seconds; 0.0 once it was ended.
     ttl: float = 0.0
@@ -53,7 +53,7 @@ class Slot(Value):
     since: int = 0
     #: The boot that it was written in.
     boot: str = ""
-    #: The hold's end on the clock of that boot, 0.0 if there is none.
+    #: The hold's end on the clock of that boot; 0.0 for no hold.
     hold_until: float = 0.0
     key: str = ""
     data: bytes | None = None

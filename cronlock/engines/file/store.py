@@ -110,7 +110,7 @@ class FileStore:
             raise
 
     def remove(self, key: str, seen: Cell, deadline: float) -> bool:
-        """Remove the key's file in its turn, and the directories that were made here unless somebody uses them."""
+        """Remove the key's file in its turn, and the directories that were made here unless they are in use."""
         path = self.location(key)
         try:
             is_same = lambda file: load(file, path, self._boot).version() == seen.version  # noqa: E731
@@ -130,7 +130,7 @@ class FileStore:
             raise failure(error, self.directory) from error
 
     def watch(self, key: str) -> None:
-        """Return None: the end of a lock wakes only who waits in flock(2)."""
+        """Return None: the end of a lock wakes only processes that wait in flock(2)."""
 
     def uptime(self, key: str, deadline: float) -> None:
         """Return None: a machine that starts has no lock left of before."""
@@ -142,7 +142,7 @@ class FileStore:
         self, key: str, path: str, seen: Cell, data: bytes, lease: float | None, hold: Hold
     ) -> tuple[bool | None, FileCell]:
         """Return whether it was done, and the cell; None and no cell if it takes another look."""
-        # Where our lease's open file is at hand it serves for all, also on a disk that turned read-only.
+        # An open file of our lease serves all requests, even on a disk that turned read-only.
         keep = mine = self._leases.find(key, path) if lease is not None else None
         descriptor = self._open(path, seen) if mine is None else mine
         if descriptor is None:
@@ -167,7 +167,7 @@ class FileStore:
                     return None, _NOTHING
                 after.ttl, after.since, locked = lease, after.number if ours is None else slot.since, True
             else:
-                # What our command unlocked another may have locked.
+                # If our command unlocked the file, another run may have locked it.
                 lost = ours is None or not lockfile.lock(descriptor, fcntl.LOCK_EX)
                 locked = lost and lockfile.is_locked(descriptor)
                 if lease is not None:

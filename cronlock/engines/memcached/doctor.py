@@ -1,4 +1,4 @@
-"""What ``cronlock doctor`` looks at on memcached servers."""
+"""The checks of ``cronlock doctor`` on memcached servers."""
 
 from __future__ import annotations
 

@@ -27,17 +27,17 @@ _NEEDED = "cronlock needs memcached 1.6.10 or later, with its text protocol and 
 
 
 class Item(Value):
-    """What the server keeps under a name."""
+    """An item of the server's."""
 
     value: bytes
     #: Whole seconds until the server drops it; None for never.
     left: int | None
-    #: Different after every change; comparable on this connection only, since it starts anew with the server.
+    #: Different after every change; comparable on this connection only, since a restarted server counts from the start.
     cas: int
 
 
 class Connection:
-    """One connection to one server. After a failure it is of no use."""
+    """One connection to one server. Any failure leaves it unusable."""
 
     __slots__ = ("_buffer", "_heard", "_name", "_stream")
 
@@ -56,7 +56,7 @@ class Connection:
         self._stream.close()
 
     def get(self, name: bytes) -> Item | None:
-        """Return the item `name`; None if there is none. Raises ForeignValue for one that is too long."""
+        """Return the item `name`, or None. Raises ForeignValue for one that is too long."""
         self._stream.send(b"mg %b v t c\r\n" % name)
         code, words = self._answer()
         if code == b"EN":
@@ -207,7 +207,7 @@ class _Socket:
         return data
 
     def close(self) -> None:
-        """Leave the stream to its owner, who drops it after a failure."""
+        """Do nothing: the stream's owner drops it after a failure."""
 
 
 def _busy(name: str) -> ServerBusy:

@@ -54,7 +54,7 @@ class Servers:
     def ask(self, address: Address, deadline: float, work: Callable[[Connection], _T], *, anew: bool = False) -> _T:
         """Do `work` on the connection to `address` by `deadline`; drop it after any failure.
 
-        With `anew` on a new connection, unless the server answered just now.
+        `anew` takes a new connection, unless the server replied just now.
         """
         if anew and address in self._connections and self.clock.now() - self._connections[address][1] > _MOMENT:
             self._drop(address)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..url import URL
 
 PORT = 11211
-#: What memcached gives as its uptime as soon as it runs.
+#: The uptime that memcached reports as soon as it runs.
 _FIRST_UPTIME = 2
 #: How long a server that goes on after a pause may take to set its clock, in seconds.
 _SETTLING = 0.05

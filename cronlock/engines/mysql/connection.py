@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 #: A row; None is NULL.
 Row = tuple["Any", ...]
 
-#: What a server is that is asked here.
+#: The product, in messages.
 PRODUCT = "MySQL or MariaDB"
 # More than any answer has: a thousand names, or a history.
 _LONGEST_ANSWER = 4 << 20
@@ -53,7 +53,7 @@ _TLS_REQUEST = 36
 # Ways to log in that show the password, or nearly so, to whoever is at the other end.
 _BARE_PLUGINS = ("mysql_clear_password", "dialog", "mysql_old_password")
 _USER_PLEASE = "mysql://USER:PASSWORD@HOST/DATABASE"
-# What PyMySQL needs for some ways to log in, and why.
+# Packages that PyMySQL needs for some authentication plugins, and why.
 _REMEDIES = {
     "cryptography": "the server wants to see the password of this user, which takes TLS (ssl=required or ca=), or ",
     "pynacl": "this user's password is checked by ed25519, for which PyMySQL needs ",
@@ -61,13 +61,13 @@ _REMEDIES = {
 
 
 class Wire:
-    """What PyMySQL takes for a socket and for a file on it: a stream whose deadline is the request's."""
+    """A stand-in for PyMySQL's socket and its file: a stream whose deadline is the request's."""
 
     def __init__(self, name: str, stream: Stream, host: str, tls: ssl.SSLContext | None) -> None:
         self._name = name
         self._stream = stream
         self._host = host
-        #: What is still to be spoken before anything that is a secret.
+        #: TLS that must begin before any secret is sent; None once it has.
         self._tls = tls
         self._buffer = b""
         self._left = _LONGEST_ANSWER
@@ -96,7 +96,7 @@ class Wire:
         """What the server's certificate says, where it was verified."""
         return self._stream.certificate()
 
-    # What PyMySQL calls
+    # Called by PyMySQL
 
     def settimeout(self, seconds: float | None) -> None:
         """Do nothing: `limit` rules."""
@@ -127,7 +127,7 @@ class Wire:
 
 
 class _Upgrade:
-    """What PyMySQL takes for a TLS context: the wire knows the real one."""
+    """A stand-in for PyMySQL's TLS context: the wire knows the real one."""
 
     def wrap_socket(self, sock: Any, *args: Any, **options: Any) -> Any:  # noqa: ARG002 (the wire has the name)
         """Speak TLS on `sock`, a `Wire`."""
@@ -135,7 +135,7 @@ class _Upgrade:
 
 
 class _Refusal:
-    """Stands for a way to log in that nobody is to use without TLS."""
+    """A stand-in for an authentication plugin that is unsafe without TLS."""
 
     def __init__(self, connection: object) -> None:
         pass
@@ -154,7 +154,7 @@ class _Driver(pymysql.connections.Connection):  # type: ignore[misc]
 
 
 class Connection:
-    """A connection. Every failure is BackendUnavailable, and it is of no use afterwards."""
+    """A connection. Any failure raises BackendUnavailable and leaves it unusable."""
 
     __slots__ = ("_driver", "_name", "_wire")
 
@@ -202,7 +202,7 @@ class Connection:
                 defer_connect=True,
             )
             connection = cls(name, wire, driver)
-            # What this raises is never shown with a traceback, which might show the password.
+            # Errors of this call are shown without a traceback, which might contain the password.
             connection._try(lambda: driver.connect(wire))
         except BaseException:
             stream.close()
@@ -227,7 +227,7 @@ class Connection:
                 answers.append((cursor.rowcount, list(cursor.fetchall())))
                 if not cursor.nextset():
                     break
-            # Where the server's own settings, or a pooler's, open a transaction all the same.
+            # A setting of the server or of a pooler may open a transaction even so.
             if not self._driver.get_autocommit():
                 self._driver.commit()
 
@@ -278,7 +278,7 @@ class Connection:
 
             raise BackendUnavailable(f"{self._name}: {_REMEDIES[package]}{lacks(package)}") from None
         except Exception:
-            # PyMySQL trusts what it reads: an answer that is none ends in errors of every kind.
+            # PyMySQL trusts its input: a malformed reply raises errors of every kind.
             raise protocol_error(self._name, PRODUCT) from None
 
     def _scrub(self, text: str) -> str:

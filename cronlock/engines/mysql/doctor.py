@@ -1,4 +1,4 @@
-"""What ``cronlock doctor`` looks at on a server of MySQL or MariaDB, and the table that it makes."""
+"""The checks of ``cronlock doctor`` on MySQL or MariaDB, and the table that it makes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _OLDEST = {"MySQL": (5, 7), "MariaDB": (10, 3)}
 _ABOUT_USERS = ("Access denied", "authentication failed", "atabase", "password")
-# What lets a user write to a server that is read-only.
+# Privileges that let a user write to a read-only server.
 _ABOVE_READ_ONLY = ("ALL PRIVILEGES ON *.*", " SUPER", "READ_ONLY ADMIN", "READ ONLY ADMIN", "CONNECTION_ADMIN")
 _VARIABLES = (
     *("innodb_flush_log_at_trx_commit", "sync_binlog", "log_bin", "read_only", "innodb_doublewrite"),

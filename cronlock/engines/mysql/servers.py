@@ -64,7 +64,7 @@ class Servers(sql.Servers):
         return retry_while_busy(deadline, lambda: self.ask_once(texts, deadline))
 
     def query(self, text: str, deadline: float) -> list[Row]:
-        """Return the rows of any one statement, for who looks at the server rather than at keys.
+        """Return the rows of any one statement, for checks of the server rather than of keys.
 
         Raises Refused for the server's own errors.
         """
@@ -93,12 +93,12 @@ class Servers(sql.Servers):
             self.close()
             raise self.explained(error) from None
         except BaseException:
-            # An answer may still be on its way, which the next request must not take for its own.
+            # The reply may still arrive, and must not be read as the next request's.
             self.close()
             raise
 
     def connection(self, deadline: float) -> Connection:
-        """Return the connection, made before monotonic time `deadline` if there is none, and bound to that."""
+        """Return the connection, opened if need be, and limited to monotonic time `deadline`."""
         connection: Connection = super().connection(deadline)
         connection.limit(deadline)
         return connection

@@ -1,4 +1,4 @@
-"""What MySQL and MariaDB are asked: statements over the table of `cronlock.engines.wire.sql`.
+"""The statements for MySQL and MariaDB, over the table of `cronlock.engines.wire.sql`.
 
 Words in braces stand for values, which `statement` puts in as numbers and as hexadecimal literals. These
 are the same in every ``sql_mode``, whatever it does with quotes and backslashes, and they are bytes, so
@@ -85,7 +85,7 @@ WRITTEN = (
 
 #: A row if the server is a node of a Galera cluster, which other servers than such do not know.
 GALERA = "SHOW GLOBAL VARIABLES WHERE Variable_name = 'wsrep_on' AND Value = 'ON'"
-#: What is asked in between sees all that other nodes did before: 7 is reading and writing.
+#: The statements in between see all earlier writes of other nodes: 7 is reading and writing.
 CAUGHT_UP, AS_BEFORE = "SET SESSION wsrep_sync_wait = 7", "SET SESSION wsrep_sync_wait = DEFAULT"
 
 LIST = "SELECT name FROM {leases} WHERE name > {last} ORDER BY name LIMIT {page}"

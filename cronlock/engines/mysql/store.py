@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .servers import Address
 
 PORT = 3306
-#: What the server's refusals of what a user may not do have.
+#: Codes of the server's errors for statements that a user may not execute.
 DENIED = (1044, 1142, 1227)
 #: Values of ssl=, from the weakest.
 SSL_MODES = ("disabled", "required", "verify_ca", "verify_identity")

@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 #: A row; None is NULL.
 Row = list["str | None"]
 
-#: What a server is that is asked here.
+#: The product, in messages.
 PRODUCT = "PostgreSQL"
 # More than any answer has: a page of names.
 _MOST_ROWS = 10_000
 # Parts of an answer to one statement. In COPY mode there is always one more.
 _MOST_PARTS = 2
-# What poll(2) takes, in milliseconds.
+# The longest timeout of poll(2), in milliseconds.
 _LONGEST_POLL = (1 << 31) - 1
 _LONGEST_MESSAGE = 300
-# What was wrong with a login, and what to do about it.
+# Faults of a login and their remedies.
 _REMEDIES = (
     ("password authentication failed", "check user and password in the URL, or the password file"),
     ("no password supplied", "write USER:PASSWORD@ in the URL, or use a password file"),
@@ -49,12 +49,12 @@ _REMEDIES = (
     ("Connection refused", "check host and port, and that the server is up"),
     ("does not exist", "check user and database in the URL"),
 )
-# What a server without room says; it gives no code that libpq would tell before a connection is made.
+# Messages of a full server: libpq shows no code before the connection is made.
 _FULL = ("too many clients", "too many connections", "connection slots are reserved", "no more connections allowed")
 
 
 class Connection:
-    """A connection. Every failure is BackendUnavailable, and it is of no use afterwards, but for Refused."""
+    """A connection. Any failure but Refused raises BackendUnavailable and leaves it unusable."""
 
     __slots__ = ("_name", "_password", "_pgconn")
 
@@ -171,7 +171,7 @@ class Connection:
 
 
 def resolve(name: str, host: str) -> list[str]:
-    """Return the addresses of a host. Raises BackendUnavailable where there are none."""
+    """Return the addresses of a host. Raises BackendUnavailable if it has none."""
     return list(dict.fromkeys(str(address[4][0]) for address in stream.resolve(name, host)))
 
 

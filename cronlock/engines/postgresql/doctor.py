@@ -1,4 +1,4 @@
-"""What ``cronlock doctor`` looks at on a PostgreSQL server, and the table that it makes."""
+"""The checks of ``cronlock doctor`` on PostgreSQL, and the table that it makes."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from ...doctor.probe import Case
     from .connection import Row
 
-#: Bytes of a table of some thousand keys; more are the dead rows that nobody cleaned up.
+#: Bytes of a table of some thousand keys; more are dead rows that were not vacuumed.
 _LARGE = 256 << 20
 _THERE_ALREADY = ("42P07", "23505")
 _ABOUT_USERS = ("authentication", "password", "pg_hba.conf", "role ", "database ")
-# What opens TLS on a server that speaks without it first, and what it says to that.
+# The request for TLS on a plain connection, and the server's consent.
 _TLS_PLEASE = b"\x00\x00\x00\x08\x04\xd2\x16\x2f", b"S"
 
 _TABLE = """
@@ -126,11 +126,11 @@ def _encryption(case: Case, *, encrypted: bool) -> Iterator[Finding]:
     try:
         context = ssl.create_default_context(cafile=case.url.params.get("sslrootcert"))
     except (OSError, ValueError):
-        return  # "system", or what libpq has read all the same.
+        return  # "system", or a file that libpq could read.
     context.check_hostname = False  # libpq has looked at the name.
     for address in case.url.need_hosts(PORT):
         found = certificate(address, context, case.timeout / len(case.url.hosts), _TLS_PLEASE)
-        if found.level in (OK, WARNING):  # What hinders a run was found before.
+        if found.level in (OK, WARNING):  # A fault that stops runs was found before.
             yield found
 
 
@@ -187,7 +187,7 @@ def _table(case: Case) -> Row | None:
 
 
 def _row(case: Case, statement: str, width: int) -> Row:
-    """Return the one row of an answer; raise as `_ask` does, also if it is none."""
+    """Return the only row of a reply; raise as `_ask` does, also if there is another number of rows."""
     rows = _ask(case, statement, width)
     if len(rows) != 1:
         raise protocol_error(case.store(PostgresqlStore).name, PRODUCT)

@@ -109,7 +109,7 @@ _PQgetisnull = _bind("PQgetisnull", c_int, c_void_p, c_int, c_int)
 _PQgetvalue = _bind("PQgetvalue", c_char_p, c_void_p, c_int, c_int)
 _PQclear: Callable[[int], None] = _bind("PQclear", None, c_void_p)
 
-# What takes notices: called with a NULL of ours and the text, it frees the former, which is to do nothing.
+# Discards notices: called with a NULL of ours and the text, free(3) of the former does nothing.
 # A function of Python's would need memory that can be written and executed, which hardened systems refuse.
 _NOBODY = _ctypes.dlsym(_LIBRARY, "PQfreemem")
 
@@ -125,19 +125,19 @@ class ConnStatus:
 
 
 class PollingStatus:
-    """What a connection that is being made waits for."""
+    """The event that a connection in progress waits for."""
 
     FAILED, READING, WRITING, OK = 0, 1, 2, 3
 
 
 class ExecStatus:
-    """What an answer is, of those that are good."""
+    """The status of a good reply."""
 
     COMMAND_OK, TUPLES_OK = 1, 2
 
 
 class DiagnosticField:
-    """What an error can be asked for."""
+    """The fields of an error."""
 
     SQLSTATE, MESSAGE_PRIMARY = ord("C"), ord("M")
 
@@ -176,7 +176,7 @@ class PGconn:
 
     @property
     def error_message(self) -> bytes:
-        """What was wrong last."""
+        """The last error."""
         return _PQerrorMessage(self._pointer) or b""
 
     @property
@@ -230,7 +230,7 @@ class PGconn:
 
     def finish(self) -> None:
         """Close the connection, once: what is asked of it afterwards fails."""
-        # All of the above know NULL, as a connection that is none.
+        # All of these accept NULL, as a connection that failed.
         pointer, self._pointer = self._pointer, None
         _PQfinish(pointer)
 
@@ -253,7 +253,7 @@ class PGresult:
 
     @property
     def error_message(self) -> bytes:
-        """What was wrong."""
+        """The error's text."""
         return _PQresultErrorMessage(self._pointer) or b""
 
     def error_field(self, code: int) -> bytes | None:

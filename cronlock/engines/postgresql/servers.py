@@ -48,7 +48,7 @@ class Servers(sql.Servers):
             raise self.explained(error) from error
 
     def query(self, text: str, values: Sequence[str | None], width: int, deadline: float) -> list[Row]:
-        """Return the rows of any one statement, for who looks at the server rather than at keys.
+        """Return the rows of any one statement, for checks of the server rather than of keys.
 
         Raises Refused for the server's own errors, as they are.
         """
@@ -61,7 +61,7 @@ class Servers(sql.Servers):
             raise
 
     def connection(self, deadline: float) -> Connection:
-        """Return the connection, made before monotonic time `deadline` if there is none that stands."""
+        """Return the connection, opened by monotonic time `deadline` if need be."""
         connection: Connection = super().connection(deadline)
         return connection
 
@@ -84,7 +84,7 @@ class Servers(sql.Servers):
                 self.close()
             raise
         except BaseException:
-            # An answer may still be on its way, which the next request must not take for its own.
+            # The reply may still arrive, and must not be read as the next request's.
             self.close()
             raise
 

@@ -1,4 +1,4 @@
-"""What URLs of Redis say: the server, the login and the database."""
+"""The parts of Redis's URLs: the server, the login and the database."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def open_server(url: URL) -> Server:
 
 
 def database(url: URL) -> int:
-    """Return the number of the database; raise ConfigError if it is none."""
+    """Return the number of the database; raise ConfigError for a bad one."""
     if url.scheme == "redis+unix":
         return number(url, "db", url.params.get("db", "0"))
     path = url.path[1:]
@@ -48,7 +48,7 @@ def credentials(url: URL) -> tuple[str | None, str] | None:
 
 
 def number(url: URL, what: str, text: str) -> int:
-    """Return the small number that `text` is; raise ConfigError if it is none."""
+    """Return the small number in `text`; raise ConfigError for any other text."""
     if not (text.isascii() and text.isdigit() and len(text) <= 5):
         raise ConfigError(f"{url}: {what} must be a number, not {text!r}")
     return int(text)

@@ -93,7 +93,7 @@ def is_nothing(fields: Reply) -> bool:
 
 
 def whole(word: Reply) -> int:
-    """Return the number that a string is; raise ValueError if it is none, or beyond what Lua counts exactly."""
+    """Return the number in a string; raise ValueError for any other, and for one that Lua cannot represent exactly."""
     if not (isinstance(word, bytes) and word.isdigit() and len(word) < 17):
         raise ValueError("not a number")
     return int(word)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Address = tuple[str, int]
     Found = TypeVar("Found")
 
-# What redis-py takes off the texts of these errors.
+# The codes that redis-py strips from the texts of these errors.
 _CODES = ((redis_errors.NoPermissionError, "NOPERM"), (redis_errors.BusyLoadingError, "LOADING"))
 # How the text ends when a server that speaks TLS was spoken to without.
 _HUNG_UP = ("reset by peer", "closed the connection")
@@ -74,7 +74,7 @@ class Discovery:
                 return question(name, address, options)
             except BackendUnavailable as error:
                 failure = error
-            except Exception as error:  # What a lying server can provoke in a parser has no limits.
+            except Exception as error:  # A malicious server can provoke any error in a parser.
                 failure = self._failed(name, error)
         raise failure
 

@@ -156,7 +156,7 @@ def _ping(client: Redis) -> None:
     try:
         client.ping()
     except redis_errors.ResponseError:
-        pass  # Who may not PING may ask all the same.
+        pass  # A user who may not PING may still ask the sentinel.
 
 
 class Cluster(_Ensemble):
@@ -188,7 +188,7 @@ class Cluster(_Ensemble):
             if word not in ("MOVED", "ASK"):
                 return answers
             if word == "MOVED":
-                self._map = None  # Ask anew next time.
+                self._map = None  # Discover again next time.
             asking = word == "ASK"
             host, _, port = rest.partition(" ")[2].rpartition(":")
             address = _address(server.name, host, int(port) if port.isdecimal() and len(port) < 6 else 0)
@@ -216,7 +216,7 @@ class Cluster(_Ensemble):
         client.set_response_callback("CLUSTER SLOTS", check)
         seed = ClusterNode(*address, redis_connection=client)  # type: ignore[no-untyped-call]
         try:
-            # What RedisCluster asks for its map. Itself it would ask the first master for all that it knows
+            # The map of RedisCluster. That class would also ask the first master for all that it knows
             # of commands, which is long, needs a further permission and fails when that master hangs.
             return NodesManager([seed], require_full_coverage=False, protocol=2)
         except IndexError:

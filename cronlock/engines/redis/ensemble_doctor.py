@@ -1,4 +1,4 @@
-"""What ``cronlock doctor`` looks at on Redis behind Sentinel, and on Redis Cluster."""
+"""The checks of ``cronlock doctor`` on Redis behind Sentinel, and on Redis Cluster."""
 
 from __future__ import annotations
 

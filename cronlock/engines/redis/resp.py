@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Union
 
     Command = Sequence[bytes]
-    #: What a server answers: a string, a number, nothing, an error or a list of these.
+    #: A reply: a string, a number, nothing, an error or a list of these.
     Reply = Union[bytes, int, None, "ReplyError", "list[Reply]"]
     #: Host and port, or the path of a Unix socket.
     Address = Union[tuple[str, int], str]
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LONGEST_REPLY = 256 * 1024
 DEEPEST_REPLY = 8
 
-# What an error of the server means for the user; the first that is found in its text counts,
+# The server's errors and their meaning for the user; the first that is found in the text counts,
 # since older servers put the code of an error inside a script after words of their own.
 _HINTS = (
     ("unauthenticated", "the server wants a password: write it in the URL as user:password@ or :password@"),
@@ -57,7 +57,7 @@ class ReplyError(Value):
     """An error that the server answered, as a value."""
 
     text: str
-    #: What the server was told and may repeat, but a person is not told.
+    #: The password, which the server may repeat and messages must not.
     secret: str
 
     @property
@@ -196,7 +196,7 @@ class Server:
         credentials: tuple[str | None, str] | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        #: What messages call it.
+        #: Its name in messages.
         self.name = name
         self.address = address
         #: User, or None for the default one, and password.
@@ -208,7 +208,7 @@ class Server:
     def ask(self, commands: list[Command], deadline: float, key: bytes = b"") -> list[Reply]:  # noqa: ARG002
         """Send all `commands` at once and return their replies, before monotonic time `deadline`.
 
-        `key` is what they are about, for who has to find out where that is.
+        `key` is the key that they are about; ensembles find its server.
 
         A server that has no room is asked again until then; ServerBusy when it never has.
         """
@@ -219,7 +219,7 @@ class Server:
         try:
             return self._exchange(commands, deadline)
         except BaseException as error:
-            # A reply may still be on its way: no later request may take it for its own.
+            # The reply may still arrive, and must not be read as a later request's.
             self.close()
             if fresh and self._tls is None and str(error).endswith(("reset by peer", "closed the connection")):
                 raise BackendUnavailable(f"{error}; if this port speaks TLS, use rediss:// (or tls=1)") from error
@@ -290,7 +290,7 @@ class Server:
         return answers
 
     def _login(self) -> list[Command]:
-        """Return what goes before the first request, in the same packet.
+        """Return the login, which precedes the first request in the same packet.
 
         On a server that lets the default user in without a password, a request behind a refused
         AUTH is carried out all the same: what it wrote is undone as after a lost reply.

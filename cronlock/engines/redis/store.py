@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .resp import Command, Reply, Server
 
     class Transport(Protocol):
-        """Where requests go: one server, or the right one of many."""
+        """The way to a key's server: one server, or the right one of many."""
 
         name: str
 
@@ -72,7 +72,7 @@ class RedisStore:
         self.traits = Traits(shortest_ttl=1.0, longest_ttl=365 * 86400.0, granularity=0.001, notifies=True)
         self.timeout = timeout
         self.notices: list[str] = []
-        #: The way to the servers, for who looks at these rather than at keys.
+        #: The way to the servers, for checks of these rather than of keys.
         self.transport = transport
         self._prefix = url.prefix() + ":"
         self._database = b"%d" % address.database(url)
@@ -93,7 +93,7 @@ class RedisStore:
             clock, exists, fields = self._ask(key, commands, deadline)[-3:]
             if exists == 0 or not is_nothing(fields):
                 break
-            # A stranger's hash, or the key went between the two commands.
+            # A foreign hash, or the key expired between the two commands.
         return self._cell(key, sent, clock, exists, fields)
 
     def swap(
@@ -171,7 +171,7 @@ class RedisStore:
         return time.monotonic() + self.timeout
 
     def _name(self, key: str) -> bytes:
-        # What comes from a command line may hold bytes that are no text.
+        # A command line may hold bytes that are not UTF-8.
         return (self._prefix + key).encode("utf-8", "surrogateescape")
 
     def _ask(self, key: str, commands: list[Command], deadline: float) -> list[Reply]:

@@ -1,4 +1,4 @@
-"""What ``cronlock doctor`` looks at on S3, and the bucket that it makes."""
+"""The checks of ``cronlock doctor`` on S3, and the bucket that it makes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ...doctor.probe import Case
 
-#: What a run needs, and what the doctor and the other commands need besides.
+#: Permissions of a run, and of the doctor and the other commands besides.
 RUN_ACTIONS = ("GetObject", "PutObject", "ListBucket")
 DOCTOR_ACTIONS = ("DeleteObject", "GetBucketVersioning", "GetLifecycleConfiguration")
 #: How many nodes try to overwrite one object at the same time.

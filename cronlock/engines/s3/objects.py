@@ -1,4 +1,4 @@
-"""What S3 is asked about a bucket and its objects: one method a request, or two."""
+"""Requests to S3 about a bucket and its objects: one or two in each method."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Objects(Service):
         self._trusted = False
 
     def get(self, name: str, deadline: float) -> tuple[bytes, str] | None:
-        """Return the content of an object and its ETag, None if there is none."""
+        """Return the content of an object and its ETag, or None."""
         answer = self._object("GetObject", "GET", name, {}, b"", deadline, (_NO_KEY,))
         return None if answer.code else (answer.response.body, self._tag(answer))
 
@@ -147,7 +147,7 @@ class Objects(Service):
         return made or (self.get(name, deadline) or (b"", None))[1]
 
     def deletes_with_care(self, deadline: float) -> bool:
-        """Whether this store heeds conditions of deletes. Tried on the object of `trust`, which then makes another."""
+        """Whether this store keeps conditions of deletes. Tried on the object of `trust`, which then makes another."""
         self._trusted = False
         self.trust(deadline)
         self._trusted = not self.delete(PROOF, NO_TAG, deadline)
@@ -170,7 +170,7 @@ class Objects(Service):
 
     @staticmethod
     def field(root: Element, name: str) -> str:
-        """Return the text of the first element `name`, empty if there is none."""
+        """Return the text of the first element `name`, or empty text."""
         return next((one.text or "" for one in root.iter() if _local(one) == name), "")
 
     def locate(self, host: str, root: str) -> tuple[str, str]:

@@ -40,7 +40,7 @@ class S3Store(DatedStore):
     def __init__(self, objects: Objects, shown: str, timeout: float, *, create: bool = False) -> None:
         """`shown` begins every error; see `open_store` for the rest."""
         super().__init__(objects, shown, timeout, create=create)
-        # A bucket's lifecycle rule may remove what nobody wrote for longer; see the manual's.
+        # A bucket's lifecycle rule may remove objects that were not written for longer; see the manual.
         self.traits = self.traits.but(longest_hold=LONGEST)
         self.objects = objects
 
@@ -67,7 +67,7 @@ class S3Store(DatedStore):
         return True, cell
 
     def remove(self, key: str, seen: Cell, deadline: float) -> bool:
-        """Remove the object, if it is as it was seen; only where the store heeds If-Match in deletes as well."""
+        """Remove the object if it is still as `seen`, and the store keeps If-Match in deletes."""
         if self.read(key, deadline).version != seen.version:
             return False
         if seen.version is None:

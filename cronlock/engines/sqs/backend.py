@@ -65,7 +65,7 @@ class Token(Value):
     handle: str
     #: When it was asked for: SQS counts its 12 hours from later.
     received: float
-    #: Until when nobody else can have it.
+    #: The end of its visibility timeout.
     until: float
     #: Until when the key must not be free again.
     held_until: float
@@ -83,9 +83,9 @@ class SqsBackend:
         self.queues = Queues(name, service, base, account)
         self._create = create
         self.clock: Clock = SystemClock()
-        #: What this node has, by key.
+        #: This node's tokens, by key.
         self.tokens: dict[str, Token] = {}
-        #: What was asked for and not answered yet.
+        #: The request that was not answered yet.
         self.asking: Asking | None = None
 
     def acquire(self, claim: Claim) -> Grant | Conflict:
@@ -109,7 +109,7 @@ class SqsBackend:
             return Conflict(HELD, remaining=claim.ttl)
         quarantine = queue.quarantine(message, claim)
         if quarantine:
-            # From all: those who never saw the key would run it beside a lease that is out.
+            # Withheld from all: a node that never saw the key would run it beside a lost lease.
             self.queues.change(claim.key, message.handle, queue.seconds(quarantine), deadline)
             self.asking = None
             return Conflict(STATE_LOST, remaining=quarantine)
@@ -172,7 +172,7 @@ class SqsBackend:
         raise BackendError(f"{self._name}: SQS cannot list its keys; name the key")
 
     def force_release(self, key: str, owner: str) -> bool:  # noqa: ARG002 - it is refused for all
-        """Raise BackendError: only who received the token can give it back."""
+        """Raise BackendError: only the run that received the token can return it."""
         raise BackendError(
             f"{self._name}: SQS takes a token back from nobody but the run that received it: end that run, or wait "
             "for its ttl"
@@ -187,11 +187,11 @@ class SqsBackend:
         raise BackendError(f"{self._name}: SQS keeps no records, so no key is paused")
 
     def stop(self, key: str, stop: Stop) -> bool:  # noqa: ARG002 - it is refused for all
-        """Raise BackendError: nobody knows which run has the key."""
+        """Raise BackendError: SQS does not know which run has the key."""
         raise BackendError(f"{self._name}: SQS keeps no records, so no run can be asked to end")
 
     def stop_requested(self, grant: Grant) -> bool:  # noqa: ARG002 - it is the same for all
-        """Return False: nobody can."""
+        """Return False: SQS has no stop requests."""
         return False
 
     def listener(self, key: str) -> None:
@@ -286,7 +286,7 @@ class SqsBackend:
     # Taking
 
     def _take(self, asking: Asking, deadline: float) -> Message | None:
-        """Return the key's token if it is there; make one, and the queue if it may, where there is none."""
+        """Return the key's token if it is delivered; if the queue has none, make one, and the queue if allowed."""
         try:
             message = self._receive(asking, deadline)
         except NoQueue:
@@ -322,7 +322,7 @@ class SqsBackend:
             raise BackendUnavailable(f"{self._name}: queue {name} was made just now and is not ready yet") from error
 
     def _seed(self, key: str, deadline: float) -> None:
-        # Of those who find none within a minute, SQS takes the first one's only.
+        # If several nodes find no token within a minute, SQS accepts only the first one's.
         self.queues.send(key, queue.SEED, f"seed-{int(self._service.times.now() // 60)}", deadline)
 
     def _replace(self, asking: Asking, worn: Message, deadline: float) -> Message | None:

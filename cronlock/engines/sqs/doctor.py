@@ -1,4 +1,4 @@
-"""What ``cronlock doctor`` looks at on SQS: a queue of its own, and those of the keys where it may list them."""
+"""The checks of ``cronlock doctor`` on SQS: a queue of its own, and the keys' queues if it may list them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def create(case: Case) -> Iterator[Finding]:
         try:
             once_there(lambda: queues.look(key, deadline), deadline)
         except NoQueue:
-            pass  # Who looks next finds out.
+            pass  # The next check finds out.
         yield judge_made(f"queue {name}", made=True)
     if case.url.params.get("create") != "yes":
         attributes = ",".join(f"{one}={value}" for one, value in ATTRIBUTES.items())
@@ -82,7 +82,7 @@ def examine(case: Case) -> Iterator[Finding]:
         try:
             told = queues.look_at(name, case.deadline())
         except NoQueue:
-            continue  # The lease has shown why, or somebody has just deleted it.
+            continue  # The lease has shown why, or it was deleted just now.
         looked_at += 1
         for found in at(name, examine_queue(told)):
             wrong = True
@@ -131,7 +131,7 @@ def _creating(case: Case, queues: Queues, key: str) -> Iterator[Finding]:
 def _queues_of(case: Case) -> tuple[Queues, str]:
     """Return the backend's queues, and the key of the doctor's, which is the same on all machines.
 
-    It is left for all of them: a deleted queue cannot be made anew for a minute.
+    It stays for all of them: a deleted queue cannot be recreated for a minute.
     """
     assert isinstance(case.backend, SqsBackend)
     case.key = PROGRAM

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 #: Seconds from its receipt for which SQS lets a message be in flight, whatever the renewals.
 FLIGHT = 12 * 3600.0
-#: What is left of that for the longest ttl and hold, since requests take their time.
+#: The longest ttl and hold: less than that, since requests take time.
 LONGEST = FLIGHT - 60.0
 #: The server counts whole seconds, and may begin to count within one.
 SLACK = 1.0
@@ -33,7 +33,7 @@ SURELY_KEPT = RETENTION - WORN - 2 * FLIGHT
 GROUP = "token"
 #: How a token begins that was sent since there was none, and one that took the place of a worn one.
 SEED, HEIR = "cronlock token 1 seed", "cronlock token 1 heir"
-#: What a queue is made with.
+#: The attributes of a new queue.
 ATTRIBUTES = {"FifoQueue": "true", "MessageRetentionPeriod": str(RETENTION)}
 
 #: Bytes of a queue's name, the ending included.
@@ -50,7 +50,7 @@ _COARSE = 2.0
 class Message(Value):
     """A token as it was received: ours for as long as its visibility timeout lasts."""
 
-    #: What SQS wants to be shown for every change of it; good for this receipt only.
+    #: The receipt handle, which every change of the message needs.
     handle: str
     #: The message's id, the same for each receipt.
     id: str
@@ -94,7 +94,7 @@ def attempt_id(owner: str, number: int) -> str:
 def read_message(message: Mapping[str, object], now: float) -> Message:
     """Return the token that SQS says it delivered; `now` is the server's time, since the epoch.
 
-    Raises ForeignValue for a message of somebody else's, and ValueError for what is no message.
+    Raises ForeignValue for a foreign message, and ValueError for a malformed one.
     """
     handle, identity, body = message.get("ReceiptHandle"), message.get("MessageId"), message.get("Body")
     attributes = message.get("Attributes")

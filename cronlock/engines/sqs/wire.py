@@ -1,4 +1,4 @@
-"""What SQS is asked about the queue of a key: one method a request, and how their answers are read."""
+"""Requests to SQS about a key's queue, one in each method, and their replies."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
     _T = TypeVar("_T")
 
-#: What SQS answers when a handle is not, or no longer, that of a message in flight.
+#: Codes for a handle that is not, or no longer, of a message in flight.
 _INVALID = ("ReceiptHandleIsInvalid", "MessageNotInflight", "InvalidParameterValue", "InvalidParameterValueException")
 _NO_QUEUE = ("QueueDoesNotExist", "NonExistentQueue")
 # How long to wait for a queue that was just made before it is asked for again, in seconds.
 _NOT_YET = 0.25
-#: What of a queue's attributes says how many tokens there are.
+#: The attributes that count a queue's tokens.
 VISIBLE = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed")
 INVISIBLE = ("ApproximateNumberOfMessagesNotVisible",)
-#: What a run looks at.
+#: The attributes that a run reads.
 LOOKED_AT = (*VISIBLE, *INVISIBLE, "FifoQueue", "MessageRetentionPeriod", "RedrivePolicy")
 
 
@@ -74,7 +74,7 @@ class Queues:
         }
         reply = self._ask("ReceiveMessage", request, deadline, _INVALID)
         if reply.code in _INVALID and "AttemptId" in str(reply.body):
-            # What it was given by the first of these requests it gave back or lost since.
+            # The message of the first such request was returned or lost since.
             request["ReceiveRequestAttemptId"] = sqs_queue.attempt_id(asking.claim.owner, asking.anew().attempt)
             reply = self._ask("ReceiveMessage", request, deadline)
         if reply.code:
@@ -82,7 +82,7 @@ class Queues:
         return self._message(key, reply.body, deadline)
 
     def _message(self, key: str, answer: dict[str, Any], deadline: float) -> Message | None:
-        """Return the token of an answer, None if there is none; give back what is not cronlock's."""
+        """Return the token of a reply, or None; return a foreign message to the queue."""
         messages = answer.get("Messages") or []
         if not messages:
             return None

@@ -53,7 +53,7 @@ _SKEWED = ("RequestExpired", "RequestTimeTooSkewed", "RequestInTheFuture")
 #: From so many seconds on it is the clock that a signature is refused for; AWS bears 300 or more.
 _SKEW = 60.0
 _LONGEST_TEXT = 300
-#: What a `Date` leaves open, in seconds.
+#: The resolution of a `Date`, in seconds.
 _DATED = 1.0
 
 
@@ -69,7 +69,7 @@ class Answer(Value):
     response: Response
     #: The error's text, for people.
     says: str = ""
-    #: What the service's protocol makes of the body.
+    #: The body as the service's protocol decodes it.
     content: Any = None
 
 
@@ -83,7 +83,7 @@ class Service:
         """
         self.name = name
         self._shown = str(url)
-        #: What a person should hear of AWS's clock.
+        #: Warnings about AWS's clock.
         self.notices: list[str] = []
         self.use_clock(SystemClock())
         self.timeout = timeout
@@ -123,7 +123,7 @@ class Service:
             if not code or code in known:
                 return Answer(code, response, _printable(credentials.scrub(text)), content)
             if date is not None and not skewed and self._is_clock(code, text) and abs(date - signed_at) > _SKEW:
-                # Refused before anything was done. A machine whose clock is wrong can ask by AWS's.
+                # The request was not carried out. A machine with a wrong clock can sign by AWS's.
                 self._signing_offset = date - self.clock.now()
                 skewed = True
             elif code in _EXPIRED and credentials.renewable and not refreshed:
@@ -151,7 +151,7 @@ class Service:
 
     @property
     def source(self) -> str:
-        """Where the credentials came from, for people; raises as `ask` does."""
+        """The source of the credentials, for people; raises as `ask` does."""
         return self._need_credentials(self.deadline()).source
 
     def _need_credentials(self, deadline: float) -> Credentials:
@@ -166,7 +166,7 @@ class Service:
         """Return when it was signed and when AWS says it was answered (epoch times), and the answer."""
         connection = self._connected()
         request = request.but(path=self.path(request.path))
-        connection.connect(deadline)  # What it takes is none of the doubt about AWS's time.
+        connection.connect(deadline)  # Connecting must not count into the bounds of AWS's time.
         signed_at, sent = self._signing_time(), self.clock.now()
         headers = {**headers, "Host": connection.authority}
         headers = sign(request, headers, credentials, self._finder.region or "", self.name, signed_at)

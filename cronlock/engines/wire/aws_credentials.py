@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-#: Credentials are fetched anew so many seconds before they expire.
+#: Credentials are refreshed so many seconds before they expire.
 EARLY = 60.0
-#: What one request to the metadata service is given at most, in seconds: it is next door, or not there.
+#: The time limit of a request to the metadata service, in seconds: it is near, or does not exist.
 _METADATA_LIMIT = 1.0
 _METADATA = "http://169.254.169.254"
 _METADATA_IPV6 = "http://[fd00:ec2::254]"
 _CONTAINER = "http://169.254.170.2"
-#: Where a container's credentials may be had without TLS.
+#: Hosts of containers' credentials that may do without TLS.
 _CONTAINER_HOSTS = ("169.254.170.2", "169.254.170.23", "fd00:ec2::23", "localhost", "127.0.0.1", "::1")
 # Variables and files by which botocore may find something else than the role of container or instance.
 _VARIABLES = (
@@ -63,7 +63,7 @@ class Credentials(Value):
     access_key: str
     secret: str
     token: str | None
-    #: Where they are from, for people.
+    #: Their source, for people.
     source: str
     #: Epoch time, AWS's.
     expires_at: float = float("inf")
@@ -100,7 +100,7 @@ class Finder:
     def find(self, deadline: float) -> Credentials:
         """Return credentials by monotonic time `deadline`; from then on `region` and `endpoint` are known.
 
-        Raises ConfigError where there are none, BackendUnavailable where who has them does not answer.
+        Raises ConfigError if there are none, BackendUnavailable if their source does not answer.
         """
         if self.endpoint is None and any(map(_is_true, _SPECIAL_ENDPOINTS)):
             found = self._by_botocore(deadline)
@@ -196,7 +196,7 @@ class Finder:
             if self.region is None:
                 self.region = line("meta-data/placement/region") or None
         except BackendUnavailable as error:
-            # Off AWS nobody is there. On AWS it may be late, after a boot.
+            # Outside AWS there is no such service. On AWS it may be late after a boot.
             raise BackendUnavailable(f"{error}; {_NONE}") from error
         finally:
             connection.close()

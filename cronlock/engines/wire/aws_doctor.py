@@ -1,4 +1,4 @@
-"""What the doctors of AWS's services share: credentials, the service itself, what a run needs there, its keys."""
+"""Checks that the doctors of AWS's services share: credentials, the service, a run's table or bucket, keys."""
 
 from __future__ import annotations
 

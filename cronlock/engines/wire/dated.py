@@ -1,6 +1,6 @@
 """Stores whose server tells the time by the `Date` of its answers, and cannot be asked for it in a condition.
 
-So ends are written and judged by who asks, by what is known of the server's clock. An own end is written by the
+So the client writes and judges the ends, by its bounds of the server's clock. An own end is written by the
 latest that this can be; another's is over once the earliest is `SLACK` behind it, since not all of AWS's front
 ends tell the very same time.
 """
@@ -45,14 +45,14 @@ class Missing(ConfigError):
 class DatedCell(Cell):
     """A cell with the ends that are written in it. Its version is None where there is nothing, else a text."""
 
-    #: Epoch seconds by AWS's clock; 0 where there is none.
+    #: Epoch seconds by AWS's clock; 0 for no lease or hold.
     lapses_at: float = 0.0
     hold_until: float = 0.0
     #: For how long the lease was granted, in seconds.
     ttl: float = 0.0
 
     def followed_by(self, data: bytes, lease: float | None, hold: Hold, start: float) -> DatedCell:
-        """Return the cell that a swap puts in the place of this one, whose times count from epoch time `start`."""
+        """Return the cell that a swap replaces this one by; its times count from epoch time `start`."""
         if isinstance(hold, Cell):
             hold_until = hold.hold_until if isinstance(hold, DatedCell) else 0.0
         else:
@@ -78,7 +78,7 @@ class DatedCell(Cell):
 
 
 class DatedStore:
-    """What of a store follows from what a service can be asked: `fetch`, `put` and `make`."""
+    """A store over the requests that a service adds: `fetch`, `put` and `make`."""
 
     def __init__(self, service: Service, shown: str, timeout: float, *, create: bool) -> None:
         """`shown` begins every error; `timeout` is that of a call, in seconds.
@@ -163,7 +163,7 @@ class DatedStore:
         raise NotImplementedError
 
     def remove(self, key: str, seen: Cell, deadline: float) -> bool:
-        """Remove the cell that `seen` shows, if nobody wrote since."""
+        """Remove the cell if it is still as `seen`."""
         raise NotImplementedError
 
     def watch(self, key: str) -> None:
@@ -187,7 +187,7 @@ class DatedStore:
 
 
 def time_of(text: str) -> float:
-    """Return the epoch time or the seconds that a record has as `text`; raise ValueError for what is none."""
+    """Return the epoch time or the seconds in a record's `text`; raise ValueError for a bad one."""
     try:
         value = float(text)
     except ValueError:
@@ -198,5 +198,5 @@ def time_of(text: str) -> float:
 
 
 def _left(end: float, earliest: float, now: float) -> float:
-    """Return for how many seconds from `now` on, never 0 as long as it is not sure to be over."""
+    """Return the seconds from `now` to `end`; at least 1 until it is surely over."""
     return max(1.0, end - now) if end + SLACK > earliest else 0.0

@@ -1,4 +1,4 @@
-"""What the doctors of several engines look at in the same way: connections, certificates, clocks, ensembles."""
+"""Checks that the doctors of several engines share: connections, certificates, clocks, ensembles."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def tls_of(url: URL) -> ssl.SSLContext | None:
 
 
 def judge_credentials(url: URL, nobody: str, user: str) -> Finding:
-    """Judge how a URL says who asks: what follows from `nobody`, or what messages call the `user`."""
+    """Judge the URL's credentials: `nobody` is the text without a user, `user` the user's name in messages."""
     readable = f"{user}, whose password is readable on its way: only {url.scheme}s:// (TLS) hides it"
     return decide(
         "credentials",

@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
 
-#: What of an answer is read at most, in bytes, head included.
+#: The longest reply, in bytes, head included.
 LONGEST = 1 << 20
 _LONGEST_HEAD = 1 << 16
 #: A chunk's length has so many hexadecimal digits at most, a body's so many decimal ones.
 _LONGEST_NUMBER = 16
-# What RFC 9110 calls a token, and what it lets a header's value have: no control characters but the tab.
+# RFC 9110: the characters of a token, and those of a header's value, with no control characters but the tab.
 _TOKEN = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _VALUE = frozenset((9, *range(0x20, 0x7F), *range(0x80, 0x100)))
 _VISIBLE = frozenset(range(0x21, 0x7F))
 _SENT = _VALUE & frozenset(range(0x80))
 _HEXADECIMAL = frozenset(b"0123456789abcdefABCDEF")
-# A server may announce its answer ("100 Continue", "103 Early Hints"); one that only announces is none.
+# Informational responses ("100 Continue", "103 Early Hints") precede the reply; so many at most.
 _ANNOUNCEMENTS = 8
 
 
 class Unanswered(BackendUnavailable):
-    """The request was sent, and no answer came or one that makes no sense: it may have been done.
+    """The request was sent, and no reply came or a malformed one: it may have been carried out.
 
     Every other BackendUnavailable of a request says that the server did not get all of it: nothing was done.
     """
@@ -49,13 +49,13 @@ class Response(Value):
 
 
 class Answer:
-    """An answer as its bytes come. Raises ValueError, whose text says what is wrong with one that is no HTTP."""
+    """The parser of one reply, fed as bytes come. Raises ValueError, with the fault, for a malformed reply."""
 
     def __init__(self) -> None:
         self._data = bytearray()
         #: How much of the data was looked through for the end of a line.
         self._searched = 0
-        #: What is read next; each returns whether something was read.
+        #: The next step of the parser, which returns whether it read something.
         self._step = self._read_head
         self._announced = 0
         self._status = 0
@@ -114,7 +114,7 @@ class Answer:
         end = self._data.find(b"\r\n\r\n", max(self._searched - 3, 0))
         if max(end, len(self._data) if end < 0 else 0) > _LONGEST_HEAD:
             raise ValueError("its head is too long")
-        # What can be no HTTP is not waited for.
+        # Do not wait for more of a reply that cannot be HTTP.
         if not b"HTTP/1.".startswith(self._data[:7]):
             raise ValueError("bad status line")
         if end < 0:
@@ -219,7 +219,7 @@ def _framing(fields: list[tuple[str, str]], *, current: bool) -> tuple[int | Non
 def _header(line: bytes) -> tuple[str, str]:
     """Return the name, in small letters, and the value of a header's line; raises ValueError."""
     name, colon, value = line.partition(b":")
-    # A line that begins with a space would go on with the one before it: nobody may send such any more.
+    # A leading space would continue the line before (obs-fold), which RFC 9112 forbids servers to send.
     if not (name and colon and _TOKEN.issuperset(name) and _VALUE.issuperset(value)):
         raise ValueError("bad header")
     return name.decode("ascii").lower(), value.strip(b" \t").decode("latin-1")
@@ -307,7 +307,7 @@ class Connection:
         return self._stream is not None and self._stream.quiet()
 
     def _connected(self, deadline: float) -> Stream:
-        # A server that closed the idle connection, or says what it was not asked, is connected to anew. On a new
+        # A connection that the server closed while idle, or sent unexpected bytes on, is replaced. On a new
         # one it may still end the handshake: TLS 1.3 has session tickets for later.
         if self._stream is not None and (not self._asked or self.quiet()):
             self._stream.limit(deadline)

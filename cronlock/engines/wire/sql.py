@@ -1,4 +1,4 @@
-"""What PostgreSQL and MySQL share: a table with one row for each key, and the store over it.
+"""The parts that PostgreSQL and MySQL share: a table with one row for each key, and the store over it.
 
 Columns: ``name`` (the key), ``version`` (a random token, another one in each write), ``record`` (ASCII),
 ``lapses_at`` and ``held_until`` (ends of lease and hold by the server's clock, in microseconds since 1970; 0 where
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from ...lease.store import Hold
     from ..url import URL
 
-#: Where the rows are unless the URL says otherwise.
+#: The default table.
 TABLE = "cronlock"
 #: Every column that the statements name.
 COLUMNS = ("name", "version", "record", "lapses_at", "held_until")
 #: The least that a user needs on the table. DELETE lets records be removed.
 GRANTS = "SELECT, INSERT, UPDATE"
-#: What to do about a table that lacks some of them.
+#: The remedy for a table that lacks some of them.
 MAKE_ANEW = "drop it while no job runs and make it by `cronlock doctor --create`, or name another by table="
 #: The longest lease, in seconds.
 LONGEST_TTL = 365 * 86400.0
@@ -91,7 +91,7 @@ class Servers:
     denied: tuple[object, ...]
 
     def __init__(self, name: str, addresses: Sequence[Any], shown_table: str) -> None:
-        #: What messages call them.
+        #: Their name in messages.
         self.name = name
         self.addresses = addresses
         #: The table as people name it.
@@ -99,7 +99,7 @@ class Servers:
         self._connection: Any = None
 
     def connection(self, deadline: float) -> Any:
-        """Return the connection, made before monotonic time `deadline` if there is none that stands."""
+        """Return the connection, opened by monotonic time `deadline` if need be."""
         if self._connection is not None and not self._connection.quiet():
             # The server hung up while nothing was asked: no reason to fail the next request.
             self.close()
@@ -152,16 +152,16 @@ class TableCell(Cell):
 class TableStore:
     """A `Store` over a table. An engine adds `_look`, `_put`, `_names`, `_key` and what its servers are called."""
 
-    #: What a server is that gives an unexpected reply.
+    #: The servers' product, in messages.
     product = ""
 
     def __init__(self, servers: Servers, timeout: float) -> None:
         self.traits = Traits(shortest_ttl=1.0, longest_ttl=LONGEST_TTL, granularity=0.001)
         self.timeout = timeout
         self.notices: list[str] = []
-        #: The way to the servers, for who looks at these rather than at keys.
+        #: The servers, for checks of these rather than of keys.
         self.servers = servers
-        #: What messages call the server.
+        #: The server's name in messages.
         self.name = servers.name
         #: The table as people name it.
         self.table = servers.shown_table
@@ -175,7 +175,7 @@ class TableStore:
     def swap(
         self, key: str, seen: Cell, data: bytes, *, lease: float | None, hold: Hold, deadline: float
     ) -> tuple[bool, Cell]:
-        """Put `data` in the place of what was seen, by one request; who finds something else there looks again."""
+        """Replace the cell that was seen by `data`, in one request; a refused swap reads the row again."""
         version, sent = os.urandom(8).hex(), self._clock.now()
         row = self._put(key, seen, version, data.decode("ascii"), ends(seen, lease, hold), deadline)
         if row is None:
@@ -210,12 +210,12 @@ class TableStore:
         """Close the connection; raises nothing."""
         self.servers.close()
 
-    # What an engine adds
+    # For engines to add
 
     def _look(self, key: str, deadline: float, *, exact: bool) -> Sequence[Any]:
-        """Return the server's time, and the other columns of the key's row: None each where there is none.
+        """Return the server's time, and the other columns of the key's row: None each if there is no row.
 
-        `exact` says that it must be the newest: one that was seen before was found to be another, say.
+        `exact` asks for the newest row, such as after a refused swap.
         """
         raise NotImplementedError
 
@@ -294,7 +294,7 @@ def _whole(value: Any) -> int:
 
 
 def _bytes(value: Any) -> bytes:
-    """Return a column of text; raise TypeError for what is none."""
+    """Return a column of text as bytes; raise TypeError for another type."""
     if isinstance(value, str):
         return value.encode("utf-8", "surrogateescape")
     if not isinstance(value, bytes):

@@ -1,4 +1,4 @@
-"""What the doctors of PostgreSQL and MySQL look at in the same way: the log-in and the table."""
+"""Checks that the doctors of PostgreSQL and MySQL share: the login and the table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     _Connection = TypeVar("_Connection")
 
-#: What a user has to be granted who runs jobs, with what lets the doctor remove its probe.
+#: The privileges of a user who runs jobs, and of the doctor, which removes its probe.
 GRANTS = f"{sql.GRANTS}, DELETE"
 CREATE = "make it: cronlock doctor --create"
 

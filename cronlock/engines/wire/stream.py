@@ -113,7 +113,7 @@ def tls_context(url_text: str, params: dict[str, str], *, late: bool = False) ->
 
 
 class Stream:
-    """One connection. Every failure on it is BackendUnavailable, and it is of no use afterwards."""
+    """One connection. Any failure raises BackendUnavailable and leaves the connection unusable."""
 
     def __init__(self, name: str, deadline: float) -> None:
         self._name = name
@@ -210,7 +210,7 @@ class Stream:
             try:
                 self._socket.close()
             except OSError:
-                pass  # It is of no use either way, and the descriptor is gone.
+                pass  # The descriptor is closed even so.
             self._socket = None
 
     def _open(self, family: int, kind: int, protocol: int, address: tuple[object, ...] | str) -> None:
@@ -235,7 +235,7 @@ class Stream:
             except FileNotFoundError as error:
                 raise BackendUnavailable(f"{self._name}: there is no socket {address}: is the server up?") from error
             except (TimeoutError, _socket.timeout) as error:
-                # ETIMEDOUT, the kernel's own word, is a TimeoutError too.
+                # The kernel's ETIMEDOUT is a TimeoutError, too.
                 if share >= left or error.errno is not None:
                     raise self._failed(error) from error
             except OSError as error:

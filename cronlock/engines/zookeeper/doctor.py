@@ -1,4 +1,4 @@
-"""What ``cronlock doctor`` looks at on a ZooKeeper ensemble."""
+"""The checks of ``cronlock doctor`` on a ZooKeeper ensemble."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _open_session(case: Case, address: tuple[str, int]) -> None:
 
 
 def _four_letters(case: Case, address: tuple[str, int]) -> str:
-    """Return the answer to ``srvr``, with empty text where there is none. Raises BackendUnavailable."""
+    """Return the reply to ``srvr``, empty if there is none. Raises BackendUnavailable."""
     stream = Stream.connect_tcp(show(*address), *address, case.deadline(), tls_of(case.url))
     data = b""
     try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: The largest reply read, in bytes; the servers' own limit for a node is 1 MiB.
 LARGEST_REPLY = 4 << 20
-#: A connection left alone for longer, in seconds, is opened anew rather than trusted.
+#: A connection that was idle for longer, in seconds, is replaced by a new one.
 FRESH = 1.0
 
 # The servers' error codes that mean something here.
@@ -54,7 +54,7 @@ class Session:
     def __init__(self, name: str) -> None:
         self._name = name
         self._stream: Stream | None = None
-        #: What is still to be said first on the connection.
+        #: The first requests on the connection, if not sent yet.
         self._greeting: tuple[Any, ...] = ()
         self._used = self._opened = 0.0
         #: Whether an event came since this was last set to False.
@@ -82,7 +82,7 @@ class Session:
         return f"{self.id & 0xFFFFFFFFFFFFFFFF:x}"
 
     def resume(self, deadline: float) -> bool:
-        """Go on with the connection if it was used a moment ago; False if there is none such."""
+        """Reuse the connection if it was used a moment ago; False if not."""
         if self._stream is not None and time.monotonic() - self._used < FRESH:
             self._stream.limit(deadline)
             return True
@@ -95,7 +95,7 @@ class Session:
         return same and self._stream is not None and time.monotonic() - self._opened < FRESH
 
     def go_on(self, deadline: float) -> None:
-        """Trust the connection, however long it was left alone; BackendUnavailable if there is none."""
+        """Reuse the connection, however long it was idle; raise BackendUnavailable without one."""
         if self._stream is None:
             raise BackendUnavailable(f"{self._name}: the connection is closed")
         self._stream.limit(deadline)

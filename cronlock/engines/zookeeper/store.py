@@ -120,7 +120,7 @@ class ZooKeeperStore:
         return done, cell
 
     def remove(self, key: str, seen: Cell, deadline: float) -> bool:
-        """Remove the key's node, and those above that this store made, unless somebody uses them by now."""
+        """Remove the key's node, and the parents that this store made, unless they are in use."""
         self._forget_what_was_seen()
         with self._tree.opened(self._session, LASTING, deadline):
             return self._tree.remove(self._session, key, seen if isinstance(seen, NodeCell) else NodeCell())
@@ -155,7 +155,7 @@ class ZooKeeperStore:
         return LeaseWatch(self._tree, key, self._leases)
 
     def uptime(self, key: str, deadline: float) -> None:
-        """Return None: sessions outlive a server that starts anew."""
+        """Return None: sessions outlive a restart of their server."""
 
     def close(self) -> None:
         """Drop the connections, not the sessions of leases: one that was not ended lapses in its time."""

@@ -27,7 +27,7 @@ _EPHEMERAL = 1
 def put(
     tree: Tree, session: Session, key: str, seen: NodeCell, data: bytes, *, lease: float | None, hold: Hold
 ) -> NodeCell | None:
-    """Put `data` in the index of what was `seen`; a lease is that of `session`. Return None if it is not there now.
+    """Replace the cell that was `seen` by `data`, with a lease of `session`. Return None if the cell has changed.
 
     That the node of the lease is there that was seen proves that the key's is the one that was seen: its name was
     never used before. Where there is no such node, how often the key's was written does so, as long as nobody
@@ -91,7 +91,7 @@ def put(
 def _failure(reply: Reply) -> tuple[int, int]:
     """Return which part of a transaction failed, and the server's code for it; OK if none did."""
     if reply.code == OK:
-        # Where one part fails, those before it say "rolled back" and those after it "not tried".
+        # If one part fails, those before it say "rolled back" and those after it "not tried".
         for index, result in enumerate(reply.value):
             code = getattr(result, "code", OK) if isinstance(result, Exception) else OK
             if code not in (OK, ROLLED_BACK, NOT_TRIED):

@@ -58,14 +58,14 @@ class Tree:
         self._tls = tls_context(self.name, params, late=True) if secure else None
         self._base = _base(url)
         self._credentials = None if url.user is None else f"{url.user}:{url.password}"
-        #: The node whose times tell the leader's.
+        #: The node whose modification times show the leader's clock.
         self.clock_path = f"{self._base}/{_CLOCK}"
         self._made: list[str] = []
 
     # The way.
 
     def opened(self, session: Session, lasting: float, deadline: float | None = None) -> Session:
-        """Return `session` connected to one of the servers, for use in `with`; one that is over begins anew.
+        """Return `session` connected to one of the servers, for use in `with`; one that has expired is replaced.
 
         Monotonic time `deadline` is when all must be done, unless the time limit of a request says so.
         """
@@ -123,7 +123,7 @@ class Tree:
                 if cell is not None:
                     return self._with_lease_left(session, key, cell) if exact and cell.lease else cell
             elif data.code == NO_NODE:
-                # Perhaps nothing was ever here, and a look makes nothing.
+                # The prefix may never have been used, and a read makes nothing.
                 return NodeCell(floor=data.zxid + 1, seen_at=time.monotonic())
             else:
                 self.make_parents(session)
@@ -139,7 +139,7 @@ class Tree:
         """Return the keys that have a node."""
         reply = session.ask(GetChildren2(self._base, None))[0]
         names = [] if reply.code == NO_NODE else self.value(reply, self._base)[0]
-        # The clock's node is none, nor is what is somebody else's.
+        # Leaves out the clock's node, and foreign ones.
         return filter(None, (key_of(name or "") for name in names))
 
     def _cell(self, path: str, data: Reply, children: Reply, now: int | None) -> NodeCell | None:
@@ -183,7 +183,7 @@ class Tree:
         """Remove the key's node if it is as `seen`, and what `make_parents` made; one with nodes below it stays."""
         path = self.path(key)
         if seen.node is not None:
-            # How often it was written does not tell it from one that was made anew.
+            # The number of writes does not distinguish it from a new node of that name.
             if not self.is_same_node(session, key, seen):
                 return False
             reply = session.ask(Delete(path, seen.node[1]))[0]
