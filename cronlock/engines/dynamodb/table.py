@@ -7,6 +7,7 @@ import time
 from ...errors import BackendUnavailable, ConfigError
 from ..wire.dated import Missing
 from ..wire.http import Unanswered
+from ..wire.stream import protocol_error
 from .item import KEY
 
 TYPE_CHECKING = False
@@ -105,7 +106,7 @@ class Table:
             # It is done already where the request came in twice.
             return _dict(found).get("rev") == item["rev"], found
         if _dict(reply.body.get("Attributes")).get("rev") != item["rev"]:
-            raise Unanswered(f"{self._shown}: does not answer an update as DynamoDB does")
+            raise protocol_error(self._shown, "DynamoDB", "to an update", Unanswered)
         return True, None
 
     def mark(self, key: str, rev: str, since: float, deadline: float) -> None:
@@ -142,7 +143,7 @@ class Table:
                 return
             if behind == request.get("ExclusiveStartKey"):
                 # It would never come to an end.
-                raise BackendUnavailable(f"{self._shown}: does not answer a scan as DynamoDB does")
+                raise protocol_error(self._shown, "DynamoDB", "endless scan")
             request["ExclusiveStartKey"] = behind
 
     def ask(self, action: str, request: dict[str, Any], deadline: float, known: tuple[str, ...] = ()) -> Reply:

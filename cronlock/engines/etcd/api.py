@@ -19,11 +19,12 @@ from ..wire.stream import (
     ConnectionClosed,
     ServerBusy,
     endpoint,
+    protocol_error,
     retry_while_busy,
     tls_context,
     without_secrets,
 )
-from .messages import Answer, behind, text_of
+from .messages import PRODUCT, Answer, behind, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class Cluster:
             found = self.ask("/v3/kv/range", message, time.monotonic() + timeout).found()
             if not all(first <= one.key < end for one in found):
                 # It might never come to an end.
-                raise BackendUnavailable(f"{self.name}: lists other keys than it was asked for")
+                raise protocol_error(self.name, PRODUCT, "keys of another range")
             yield from (one.key[len(prefix) :] for one in found)
             more = len(found) >= _PAGE
             first = found[-1].key + b"\0" if more else first
@@ -245,10 +246,8 @@ class Server:
                     f"{self.name}: the gateway of servers that ask for users takes no client certificate with a"
                     " CommonName: use one without"
                 ) from None
-            raise BackendUnavailable(
-                f"{self.name}: does not answer as etcd does (status {response.status}):"
-                " check host and port, and that it is etcd 3.4 or later with its gateway"
-            ) from None
+            product = f"{PRODUCT} 3.4 or later with its gateway"
+            raise protocol_error(self.name, product, f"status {response.status}") from None
         failed = answer.get("error") if isinstance(answer, dict) else None
         if response.status == 200 and not failed:
             return Answer(self.name, answer)

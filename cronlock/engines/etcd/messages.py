@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import binascii
 
-from ...errors import BackendUnavailable
 from ...value import Value
+from ..wire.stream import protocol_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+#: The product, in messages.
+PRODUCT = "etcd"
 
 
 class KeyValue(Value):
@@ -34,7 +37,7 @@ class Answer:
         self.repeated = False
         self._name = name
         if not isinstance(data, dict):
-            raise self._protocol_error()
+            raise protocol_error(self._name, PRODUCT)
         self._data = data
 
     def number(self, name: str) -> int:
@@ -43,14 +46,14 @@ class Answer:
         if isinstance(value, str) and len(value) < 21 and value.removeprefix("-").isdecimal():
             value = int(value)
         if not isinstance(value, int) or not -(1 << 63) <= value < 1 << 64:
-            raise self._protocol_error()
+            raise protocol_error(self._name, PRODUCT)
         return value
 
     def text(self, name: str) -> str:
         """Return a text."""
         value = self._data.get(name, "")
         if not isinstance(value, str):
-            raise self._protocol_error()
+            raise protocol_error(self._name, PRODUCT)
         return value
 
     def truth(self, name: str) -> bool:
@@ -65,7 +68,7 @@ class Answer:
         """Return a list of objects within this one."""
         value = self._data.get(name) or []
         if not isinstance(value, list):
-            raise self._protocol_error()
+            raise protocol_error(self._name, PRODUCT)
         return [Answer(self._name, one) for one in value]
 
     def found(self) -> list[KeyValue]:
@@ -76,7 +79,7 @@ class Answer:
         """Return the keys that the ranges of a transaction found, which had `number` parts."""
         parts = self.parts("responses")
         if len(parts) != number:
-            raise self._protocol_error()
+            raise protocol_error(self._name, PRODUCT)
         return [one for part in parts for one in part.part("response_range").found()]
 
     @property
@@ -84,20 +87,17 @@ class Answer:
         """The revision that the key space was at."""
         revision = self.part("header").number("revision")
         if revision <= 0:
-            raise self._protocol_error()
+            raise protocol_error(self._name, PRODUCT)
         return revision
 
     def _key_value(self, one: Answer) -> KeyValue:
         try:
             key, value = (binascii.a2b_base64(one.text(name)) for name in ("key", "value"))
         except ValueError:
-            raise self._protocol_error() from None
+            raise protocol_error(self._name, PRODUCT) from None
         if not key:
-            raise self._protocol_error()
+            raise protocol_error(self._name, PRODUCT)
         return KeyValue(key, value, one.number("mod_revision"), one.number("lease"))
-
-    def _protocol_error(self) -> BackendUnavailable:
-        return BackendUnavailable(f"{self._name}: does not answer as etcd does: check host and port")
 
 
 def text_of(data: bytes) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ...errors import BackendUnavailable, ForeignValue, printable
 from ...value import Value
-from ..wire.stream import ServerBusy, Stream
+from ..wire.stream import ServerBusy, Stream, protocol_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Connection:
         that was there just before would have had left.
         """
         if len(value) > LONGEST_VALUE:
-            raise BackendUnavailable(f"{self._name}: {len(value)} bytes are more than an item is to have")
+            raise BackendUnavailable(f"{self._name}: the record is too long: {len(value)} bytes")
         condition = b"C%d" % cas if cas else b"ME"
         # One packet, and so one round trip.
         look = b"mg %b t\r\n" % name
@@ -184,7 +184,7 @@ class Connection:
         return int(word)
 
     def _protocol_error(self, data: bytes) -> BackendUnavailable:
-        return BackendUnavailable(f"{self._name}: does not answer as memcached does: {data[:60]!r}")
+        return protocol_error(self._name, "memcached", repr(data[:60]))
 
 
 class _Socket:
@@ -203,7 +203,7 @@ class _Socket:
             raise _busy(self._name)
         self._left -= len(data)
         if self._left < 0:
-            raise BackendUnavailable(f"{self._name}: the statistics do not end: it is not memcached")
+            raise protocol_error(self._name, "memcached", "endless statistics")
         return data
 
     def close(self) -> None:

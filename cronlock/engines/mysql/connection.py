@@ -86,7 +86,7 @@ class Wire:
         assert self._tls is not None
         if self._buffer:
             # It came before there was TLS, from anybody.
-            raise BackendUnavailable(f"{self._name}: the server sent more than it was asked for")
+            raise protocol_error(self._name, PRODUCT, "more than requested")
         self._stream.start_tls(self._tls, self._host)
         self._tls = None
         return self
@@ -115,7 +115,7 @@ class Wire:
         """Return exactly `size` bytes."""
         self._left -= size
         if self._left < 0:
-            raise BackendUnavailable(f"{self._name}: the server's answer is too long: is it MySQL or MariaDB?")
+            raise protocol_error(self._name, PRODUCT, "too long")
         while len(self._buffer) < size:
             self._buffer += self._stream.receive()
         data, self._buffer = self._buffer[:size], self._buffer[size:]

@@ -99,7 +99,7 @@ class Connection:
                 f"{self._name}: {self._one_line(pgconn.error_message or str(error).encode())}"
             ) from error
         if not answers:
-            raise BackendUnavailable(f"{self._name}: the server gave no answer")
+            raise protocol_error(self._name, PRODUCT, "empty")
         # A commit that fails does so behind the rows.
         return [self._rows(answer, width) for answer in reversed(answers)][-1]
 

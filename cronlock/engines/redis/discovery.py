@@ -16,7 +16,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ...errors import BackendUnavailable, CronlockError
-from .resp import ReplyError, protocol_error
+from ..wire.stream import protocol_error
+from .resp import PRODUCT, ReplyError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Discovery:
                 trouble = self._refusal(name, cause)
                 if trouble is not None:
                     return trouble
-        return protocol_error(name)
+        return protocol_error(name, PRODUCT)
 
     def _network_trouble(self, error: OSError) -> str:
         # A server without TLS may wait for the end of what it takes for a command.
@@ -115,7 +116,7 @@ class Discovery:
         if isinstance(error, redis_errors.TimeoutError):
             return BackendUnavailable(f"{name}: no answer in time")
         if isinstance(error, redis_errors.InvalidResponse):
-            return BackendUnavailable(f"{name}: the server does not speak Redis's protocol: check host and port")
+            return protocol_error(name, PRODUCT)
         text = str(error)
         if isinstance(error, redis_errors.ConnectionError) and "closed" in text:
             return BackendUnavailable(f"{name}: {self._suspect_tls('the server closed the connection')}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .resp import ReplyError, protocol_error
+from ..wire.stream import protocol_error
+from .resp import PRODUCT, ReplyError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def names(
             if cursor == b"0":
                 break
             if cursor == before:
-                raise protocol_error(server.name)
+                raise protocol_error(server.name, PRODUCT)
 
 
 def _page(
@@ -47,6 +48,6 @@ def _page(
             raise answer.refusal(server.name)
     page = answers[-1]
     if not (isinstance(page, list) and len(page) == 2 and isinstance(page[0], bytes) and isinstance(page[1], list)):
-        raise protocol_error(server.name)
+        raise protocol_error(server.name, PRODUCT)
     following, found = page[0], page[1]
     return following, [name for name in found if isinstance(name, bytes) and name.startswith(prefix)]

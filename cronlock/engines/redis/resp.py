@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ...errors import BackendUnavailable, printable
 from ...value import Value
-from ..wire.stream import ConnectionClosed, ServerBusy, Stream, retry_while_busy
+from ..wire.stream import ConnectionClosed, ServerBusy, Stream, protocol_error, retry_while_busy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     #: Host and port, or the path of a Unix socket.
     Address = Union[tuple[str, int], str]
 
+#: The product, in messages.
+PRODUCT = "Redis or Valkey"
 #: Bytes of one reply. The longest that is expected is one page of SCAN.
 LONGEST_REPLY = 256 * 1024
 DEEPEST_REPLY = 8
@@ -76,11 +78,6 @@ class ReplyError(Value):
         return BackendUnavailable(f"{name}: the server refused: {text}")
 
 
-def protocol_error(name: str) -> BackendUnavailable:
-    """Return the exception for an answer of the server `name` that is in good form, and none to what was asked."""
-    return BackendUnavailable(f"{name}: unexpected reply; is this really a Redis or Valkey server?")
-
-
 def encode(command: Command) -> bytes:
     """Return `command` as a server reads it."""
     words = [b"$%d\r\n%b\r\n" % (len(word), word) for word in command]
@@ -109,9 +106,9 @@ class Replies:
         return self._value(0)
 
     def expect_end(self) -> None:
-        """Raise BackendUnavailable if more came than was asked for: what comes next would be a riddle."""
+        """Raise BackendUnavailable if the server sent extra bytes: replies could no longer be matched to requests."""
         if self._at < len(self._buffer):
-            raise self._malformed("sent more than it was asked for")
+            raise self._malformed("more than requested")
 
     def _value(self, depth: int) -> Reply:
         line = self._line()
@@ -127,33 +124,33 @@ class Replies:
             return None
         # Each element has three bytes or more, so this bounds a list as well.
         if not 0 <= number <= self._left:
-            raise self._malformed("malformed reply length")
+            raise self._malformed("bad length")
         if kind == b"$":
             data = self._take(number + 2)
             if not data.endswith(b"\r\n"):
-                raise self._malformed("does not speak Redis's protocol")
+                raise self._malformed()
             return data[:-2]
         if depth == DEEPEST_REPLY:
-            raise self._malformed("sent a reply nested too deep")
+            raise self._malformed("nested too deep")
         return [self._value(depth + 1) for _ in range(number)]
 
     def _line(self) -> bytes:
         if self._at == len(self._buffer):
             self._more()
         if self._buffer[self._at] not in b"+-:$*":
-            raise self._malformed(_guess(self._buffer[self._at :]))
+            raise self._other_product(self._buffer[self._at :])
         while True:
             end = self._buffer.find(b"\r\n", self._at)
             if end >= 0:
                 return self._take(end + 2 - self._at)[:-2]
             if len(self._buffer) - self._at > self._left:
-                raise self._malformed("sent a reply that is too long")
+                raise self._malformed("too long")
             self._more()
 
     def _take(self, size: int) -> bytes:
         self._left -= size
         if self._left < 0:
-            raise self._malformed("sent a reply that is too long")
+            raise self._malformed("too long")
         while len(self._buffer) - self._at < size:
             self._more()
         data = self._buffer[self._at : self._at + size]
@@ -168,21 +165,20 @@ class Replies:
         digits = text[1:] if text.startswith(b"-") else text
         # int() itself would also take spaces and underscores.
         if not digits.isdigit() or len(digits) > 19:
-            raise self._malformed("does not speak Redis's protocol")
+            raise self._malformed()
         return int(text)
 
-    def _malformed(self, what: str) -> BackendUnavailable:
-        return BackendUnavailable(f"{self._name}: the server {what}")
+    def _malformed(self, fault: str = "") -> BackendUnavailable:
+        return protocol_error(self._name, PRODUCT, fault)
 
-
-def _guess(head: bytes) -> str:
-    """Say what a server may be that answered with `head`, without repeating what it sent."""
-    if head.startswith((b"HTTP/", b"<")):
-        return "is a web server, not Redis: check host and port"
-    # A TLS alert, the answer to what was no handshake.
-    if head.startswith(b"\x15\x03"):
-        return "speaks TLS on this port: use rediss:// (or ?tls=1)"
-    return "does not speak Redis's protocol: check host and port"
+    def _other_product(self, head: bytes) -> BackendUnavailable:
+        """Return the error for a server whose reply begins with `head`, without repeating that."""
+        if head.startswith((b"HTTP/", b"<")):
+            return BackendUnavailable(f"{self._name}: a web server replied, not Redis: check host and port")
+        # A TLS alert, the reply to bytes that are not a handshake.
+        if head.startswith(b"\x15\x03"):
+            return BackendUnavailable(f"{self._name}: this port speaks TLS: use rediss:// (or ?tls=1)")
+        return self._malformed()
 
 
 class Server:

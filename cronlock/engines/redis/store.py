@@ -22,9 +22,10 @@ from ...lease.clock import SystemClock
 from ...lease.server_clock import ServerClock
 from ...lease.store import STAYS, Cell
 from ...lease.vocabulary import RETENTION, Traits
+from ..wire.stream import protocol_error
 from . import address
 from .cell import FIELDS, REMOVE, SWAP, decode, is_nothing
-from .resp import ReplyError, protocol_error
+from .resp import PRODUCT, ReplyError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class RedisStore:
         sent = self._clock.now()
         answer, *waited = self._ask(key, commands, deadline)
         if not isinstance(answer, list) or len(answer) != 4:
-            raise protocol_error(self.transport.name)
+            raise protocol_error(self.transport.name, PRODUCT)
         done, clock, *there = answer
         if done != 1:
             return False, self._cell(key, sent, clock, *there)
@@ -193,7 +194,7 @@ class RedisStore:
         except ForeignValue as error:
             raise self._foreign(key, str(error)) from None
         except ValueError:
-            raise protocol_error(self.transport.name) from None
+            raise protocol_error(self.transport.name, PRODUCT) from None
         if key != self._timed:
             self._server_clock.forget()
             self._timed = key

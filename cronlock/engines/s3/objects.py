@@ -10,6 +10,7 @@ from ..wire.aws import Service
 from ..wire.aws_signature import Request, quote
 from ..wire.dated import Missing
 from ..wire.http import Unanswered
+from ..wire.stream import protocol_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -235,7 +236,7 @@ class Objects(Service):
         )
 
     def _protocol_error(self, what: str) -> BackendUnavailable:
-        return Unanswered(f"{self._shown}: does not answer as S3 does: {what}")
+        return protocol_error(self._shown, "S3", what, Unanswered)
 
 
 def _local(element: Element) -> str:

@@ -6,6 +6,7 @@ import time
 
 from ...errors import BackendUnavailable, ConfigError, ForeignValue
 from ...value import Value
+from ..wire.stream import protocol_error
 from . import queue as sqs_queue
 
 TYPE_CHECKING = False
@@ -168,7 +169,7 @@ class Queues:
         return reply
 
     def _protocol_error(self, what: str) -> BackendUnavailable:
-        return BackendUnavailable(f"{self._name}: answers as SQS does not: {what[:100]}")
+        return protocol_error(self._name, "SQS", what[:100])
 
     def _missing(self, request: dict[str, Any]) -> str:
         queue = str(request.get("QueueUrl")).rpartition("/")[2]

@@ -7,6 +7,7 @@ from . import json_text
 from .aws import Service
 from .aws_signature import Request
 from .http import Unanswered
+from .stream import protocol_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class JsonService(Service):
         if body is None:
             body = {}
             if 200 <= response.status < 500:
-                raise Unanswered(f"{self._shown}: does not answer as AWS does (status {response.status})")
+                raise protocol_error(self._shown, "AWS", f"status {response.status}", Unanswered)
         code = str(body.get("__type") or body.get("code") or response.headers.get("x-amzn-errortype", ""))
         code = code.rpartition("#")[2].partition(":")[0].rpartition(".")[2] or f"status {response.status}"
         text = body.get("message") or body.get("Message") or ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ...errors import BackendUnavailable
 from ...value import Value
-from .stream import ConnectionClosed, Stream
+from .stream import ConnectionClosed, Stream, protocol_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ class Connection:
             raise Unanswered(str(error)) from error
         except ValueError as error:
             self.close()
-            raise Unanswered(f"{self._name}: does not answer as an HTTP server does: {error}") from error
+            raise protocol_error(self._name, "an HTTP server", str(error), Unanswered) from error
 
     def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes, deadline: float) -> Stream:
         """Send a request as `request` does; return where the answer comes, for one that comes in lines (`Answer`)."""
@@ -286,7 +286,7 @@ class Connection:
             self.close()
             # A UnicodeEncodeError would quote what is not to be shown.
             what = "bad character" if isinstance(error, UnicodeError) else error
-            raise BackendUnavailable(f"{self._name}: what is to be sent is no HTTP: {what}") from error
+            raise BackendUnavailable(f"{self._name}: cannot be sent by HTTP: {what}") from error
         except BackendUnavailable:
             self.close()
             raise

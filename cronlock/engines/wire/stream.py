@@ -92,9 +92,11 @@ def in_turn(addresses: Sequence[_T], deadline: float) -> Iterator[tuple[_T, floa
         yield address, now + (deadline - now) / (len(addresses) - position)
 
 
-def protocol_error(name: str, product: str) -> BackendUnavailable:
-    """Return what to raise for an answer of the server `name` that no `product` gives to what was asked."""
-    return BackendUnavailable(f"{name}: unexpected reply; is this really a {product} server?")
+def protocol_error(
+    name: str, product: str, fault: str = "", kind: type[BackendUnavailable] = BackendUnavailable
+) -> BackendUnavailable:
+    """Return the error for a reply of the server `name` that no `product` would send; `fault` is what is wrong."""
+    return kind(f"{name}: unexpected reply{f' ({fault})' if fault else ''}; is this really {product}?")
 
 
 def is_loopback(host: str) -> bool:

@@ -9,7 +9,7 @@ from kazoo.protocol.serialization import Auth, CloseInstance, Connect, ReplyHead
 
 from ...errors import BackendUnavailable
 from ...value import Value
-from ..wire.stream import ConnectionClosed, ServerBusy, Stream
+from ..wire.stream import ConnectionClosed, ServerBusy, Stream, protocol_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ class Session:
         return Reply(header.err, value, header.zxid)
 
     def _protocol_error(self) -> BackendUnavailable:
-        return BackendUnavailable(f"{self._name}: the answer is not one of a ZooKeeper server; check host and port")
+        return protocol_error(self._name, "ZooKeeper")
 
 
 def _header(xid: int, request: Any) -> bytes:

@@ -7,8 +7,8 @@ import time
 
 from kazoo.protocol.serialization import CheckVersion, Create, Delete, SetData, Transaction
 
-from ...errors import BackendUnavailable
 from ...lease.store import Cell
+from ..wire.stream import protocol_error
 from .cell import NodeCell, to_text
 from .session import BAD_VERSION, FRESH, NO_NODE, NODE_EXISTS, NOT_TRIED, OK, ROLLED_BACK, Reply
 from .tree import ANY_VERSION
@@ -104,4 +104,4 @@ def _stat(tree: Tree, reply: Reply, index: int) -> Any:
         reply.value[index].mtime, reply.value[index].czxid
         return reply.value[index]
     except (LookupError, AttributeError) as error:
-        raise BackendUnavailable(f"{tree.name}: the server's answer makes no sense") from error
+        raise protocol_error(tree.name, "ZooKeeper") from error

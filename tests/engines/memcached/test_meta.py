@@ -92,9 +92,9 @@ def test_endless_answers_are_cut_off(endless: bytes) -> None:
         (b"ERROR\r\n", "1.6.10"),
         (b"CLIENT_ERROR bad command line format\r\n", "1.6.10"),
         (b"SERVER_ERROR out of memory storing object\r\n", "out of memory"),
-        (b"HTTP/1.1 400 Bad Request\r\n", "not answer as memcached"),
+        (b"HTTP/1.1 400 Bad Request\r\n", "is this really memcached"),
         (b"VA 2 t1 c0\r\nab\r\n", "without CAS"),
-        (b"VA 2 t1 c1\r\nabcd", "not answer as memcached"),
+        (b"VA 2 t1 c1\r\nabcd", "is this really memcached"),
         (b"", "1.6.10"),
     ],
 )

@@ -332,7 +332,7 @@ def test_hostile_guide(scheme: str) -> None:
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak Redis's protocol"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "unexpected reply"),
         (b"", "closed the connection; if this port speaks TLS"),
         (b"-ERR unknown command 'AUTH', with args beginning with: 'secret'\r\n", "does not know the command"),
         (b"-WRONGPASS secret is wrong\r\n", "authentication failed: check user and password"),

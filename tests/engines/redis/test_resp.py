@@ -152,7 +152,7 @@ EMPTY = TIME + written(0) + written([None] * 5)
     [
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "web server"),
         (b"\x15\x03\x01\x00\x02\x02\x46", "rediss://"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "does not speak"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "unexpected reply"),
         (b"", "closed the connection"),
         (b"+OK\r\n", "closed the connection"),
         (b"-ERR unknown command 'AUTH', with args beginning with: 'user' 'correct-horse'\r\n", "authentication failed"),
