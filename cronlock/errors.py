@@ -98,3 +98,8 @@ class LeaseOver(BackendUnavailable):
 
 class ForeignValue(BackendError):
     """The key's record is not cronlock's. Nothing was overwritten, and retrying cannot help."""
+
+    @classmethod
+    def at(cls, location: str, what: object, otherwise: str = "use another key or prefix=") -> ForeignValue:
+        """Return the error for `what`, found at a key's `location`: remove it, or do `otherwise`."""
+        return cls(f"{location}: {what}; nothing was changed: remove it, or {otherwise}")

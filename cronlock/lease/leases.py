@@ -318,9 +318,7 @@ class Leases:
         try:
             return decode(cell.data)
         except ForeignValue as error:
-            raise ForeignValue(
-                f"{self.store.location(key)}: {error}; nothing was changed: remove it, or name another place in the URL"
-            ) from None
+            raise ForeignValue.at(self.store.location(key), error, "name another one in the URL") from None
 
     def _forgotten(self, claim: Claim, state: State, deadline: float) -> Conflict | None:
         if not rules.has_lost_state(state, claim) or rules.is_run_of(state, claim.owner):

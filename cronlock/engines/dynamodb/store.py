@@ -78,9 +78,7 @@ class DynamoDBStore(DatedStore):
         try:
             return decode(item)
         except ForeignValue as error:
-            raise ForeignValue(
-                f"{self.location(key)}: {error}; nothing was changed: delete it, or use another key or prefix="
-            ) from None
+            raise ForeignValue.at(self.location(key), error) from None
 
     def judged(self, key: str, cell: DatedCell, deadline: float) -> DatedCell:
         """Return `cell` with what depends on the time; with ``strict=yes`` on how long it was seen besides."""

@@ -48,10 +48,7 @@ def cell_of(names: Names, found: list[KeyValue], revision: int) -> EtcdCell:
             else:
                 raise ForeignValue("not a key of cronlock")
         except ForeignValue as error:
-            text = (
-                f"etcd key {shown(one.key)!r}: {error}; nothing was changed: delete it, or use another key or prefix="
-            )
-            raise ForeignValue(text) from None
+            raise ForeignValue.at(f"etcd key {shown(one.key)!r}", error) from None
     return EtcdCell(
         data=None if record is None else record.value,
         version=0 if record is None else record.modified,

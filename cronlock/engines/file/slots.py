@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ...lease.clock import Clock
     from ...lease.store import Hold
 
+_OTHERWISE = "name another directory in the URL"
 _MAGIC = b"cronlock=2\tslot\t"
 _OLDER = b"cronlock=1"
 _CRC = 8
@@ -122,7 +123,7 @@ def _load(descriptor: int, path: str) -> Slot:
     try:
         return _read(descriptor, path)
     except ValueError:
-        raise _foreign(path, "not a file of cronlock") from None
+        raise ForeignValue.at(path, "not a file of cronlock", _OTHERWISE) from None
 
 
 def _read(descriptor: int, path: str) -> Slot:
@@ -130,15 +131,11 @@ def _read(descriptor: int, path: str) -> Slot:
     texts = (data[:SLOT], data[SLOT:SIZE])
     start = data.lstrip(b"\0 ")[: len(_OLDER)]
     if start == _OLDER:
-        raise _foreign(path, "a file of an older, unreleased layout of cronlock")
+        raise ForeignValue.at(path, "a file of an older, unreleased layout of cronlock", _OTHERWISE)
     # A file without any slot of ours, whole or torn, is foreign.
     if len(data) > SIZE or (start and not any(text.startswith(_MAGIC) for text in texts)):
         raise ValueError
     return max((decode_slot(text) for text in texts), key=lambda slot: slot.number)
-
-
-def _foreign(path: str, what: str) -> ForeignValue:
-    return ForeignValue(f"{path}: {what}; nothing was changed: remove it, or name another directory in the URL")
 
 
 def save(descriptor: int, slot: Slot, path: str) -> None:

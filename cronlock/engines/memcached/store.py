@@ -131,9 +131,7 @@ class MemcachedStore:
             item = connection.get(self.name(key))
             return cell_of(item, connection, clock.now(), int(clock.wall() * 1e6))
         except ForeignValue as error:
-            raise ForeignValue(
-                f"{self.location(key)}: {error}; nothing was changed: delete it, or use another key or ?prefix="
-            ) from None
+            raise ForeignValue.at(self.location(key), error) from None
 
     def _settled(
         self, connection: Connection, key: str, value: bytes, cas: int, age: int, elapsed: float, *, leased: bool

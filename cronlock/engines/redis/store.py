@@ -181,7 +181,7 @@ class RedisStore:
         for answer in answers:
             if isinstance(answer, ReplyError):
                 if "WRONGTYPE" in answer.text:
-                    raise self._foreign(key, "a value of another type")
+                    raise ForeignValue.at(self.location(key), "a value of another type")
                 # A read-only replica, say: another server may be the right one next time.
                 self.transport.close()
                 raise answer.refusal(self.transport.name)
@@ -192,7 +192,7 @@ class RedisStore:
         try:
             cell = decode(clock, exists, fields)
         except ForeignValue as error:
-            raise self._foreign(key, str(error)) from None
+            raise ForeignValue.at(self.location(key), error) from None
         except ValueError:
             raise protocol_error(self.transport.name, PRODUCT) from None
         if key != self._timed:
@@ -200,8 +200,3 @@ class RedisStore:
             self._timed = key
         self._server_clock.observe(sent, self._clock.now(), cell.floor / 1e6)
         return cell
-
-    def _foreign(self, key: str, what: str) -> ForeignValue:
-        return ForeignValue(
-            f"{self.location(key)} holds {what}; nothing was changed: remove it, or use another key or prefix="
-        )

@@ -91,9 +91,7 @@ class S3Store(DatedStore):
         try:
             return decode(*found) if found else DatedCell()
         except ForeignValue as error:
-            raise ForeignValue(
-                f"{self.location(key)}: {error}; nothing was changed: delete it, or use another key or prefix"
-            ) from None
+            raise ForeignValue.at(self.location(key), error) from None
 
 
 def object_name(key: str) -> str:

@@ -155,9 +155,7 @@ class Tree:
         try:
             return to_cell(text or b"", stat, names, now, data.zxid)
         except ForeignValue as error:
-            raise ForeignValue(
-                f"{self.name}: node {path}: {error}; nothing was changed: remove it, or use another key or prefix="
-            ) from None
+            raise ForeignValue.at(f"{self.name}: node {path}", error) from None
 
     def _with_lease_left(self, session: Session, key: str, cell: NodeCell) -> NodeCell:
         path = self.lease_path(key, cell.lease_name)

@@ -104,7 +104,7 @@ class TestHash:
                 partial(swap, store, key, Cell(), lease=LONG),
                 partial(swap, store, key, mine, lease=LONG),
             ):
-                with pytest.raises(ForeignValue, match=rf"{name} holds [^\n]*{what}[^\n]*nothing was changed"):
+                with pytest.raises(ForeignValue, match=rf"{name}: [^\n]*{what}[^\n]*nothing was changed"):
                     step()
             assert (client.dump(name), client.ttl(name)) == (before, -1)
             client.delete(name)
