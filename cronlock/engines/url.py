@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from ..errors import ConfigError, nearest
 from ..keys import unescape
+from ..value import digits
 
 #: Parameters that name TLS files, and what libpq's names for them end in.
 _TLS_FILES = {"ca": "rootcert", "cert": "cert", "key": "key"}
-#: Schemes that have one of their own for TLS.
-_WITH_TLS = {"redis": "rediss", "memcached": "memcacheds", "zookeeper": "zookeepers", "etcd": "etcds"}
+#: Schemes by the one of the same engine with TLS.
+WITH_TLS = {"redis": "rediss", "memcached": "memcacheds", "zookeeper": "zookeepers", "etcd": "etcds"}
 #: The default prefix of keys, on every backend.
 DEFAULT_PREFIX = "cronlock"
 _PREFIX_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.")
+
+
+def is_port(text: str) -> bool:
+    """Whether `text` is a number from 1 to 65535."""
+    return 0 < (digits(text, 5) or 0) < 65536
 
 
 class URL:
@@ -99,6 +105,17 @@ class URL:
                 raise ConfigError(f"{self}: unknown parameter {name!r}; {hint or knows}")
         return self.params
 
+    @property
+    def secure(self) -> bool:
+        """Whether the scheme asks for TLS."""
+        return self.scheme in WITH_TLS.values()
+
+    @property
+    def path_parts(self) -> list[str]:
+        """The parts of the path between slashes; none for an empty path."""
+        path = self.path.strip("/")
+        return path.split("/") if path else []
+
     def flag(self, name: str) -> bool:
         """Return whether the parameter `name` is ``yes``; raise ConfigError for anything but yes and no."""
         value = self.params.get(name, "no")
@@ -110,8 +127,8 @@ class URL:
         """Return what does here what a parameter does elsewhere; empty for nothing."""
         if name in _TLS_FILES and f"ssl{_TLS_FILES[name]}" in known:
             return f"write ssl{_TLS_FILES[name]}="
-        if name in _TLS_FILES and self.scheme in _WITH_TLS:
-            return f"TLS files go with {_WITH_TLS[self.scheme]}://"
+        if name in _TLS_FILES and self.scheme in WITH_TLS:
+            return f"TLS files go with {WITH_TLS[self.scheme]}://"
         if name == "prefix" and "table" in known:
             return "keys are kept apart by table="
         return ""
@@ -137,7 +154,7 @@ class URL:
             raise ConfigError(f"{self.scheme}://: a host is missing; write {self.scheme}://HOST")
         if not separated:
             return host, None
-        if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        if not is_port(port):
             raise ConfigError(f"{self.scheme}://{host}: bad port; use a number from 1 to 65535")
         return host, int(port)
 

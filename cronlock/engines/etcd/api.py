@@ -15,13 +15,12 @@ from ...errors import BackendUnavailable
 from ..wire import json_text
 from ..wire.http import Connection, Unanswered
 from ..wire.stream import (
-    TLS_PARAMS,
     ConnectionClosed,
     ServerBusy,
     endpoint,
     protocol_error,
     retry_while_busy,
-    tls_context,
+    take_tls,
     without_secrets,
 )
 from .messages import PRODUCT, Answer, behind, text_of
@@ -103,13 +102,11 @@ class Cluster:
 
     def __init__(self, url: URL) -> None:
         """Raises ConfigError for a URL that says what cannot be. Asks nothing yet."""
-        secure = url.scheme == "etcds"
-        params = url.take_params(("prefix", *TLS_PARAMS) if secure else ("prefix",))
+        self._tls = take_tls(url, "prefix")
         url.check_credentials()
         self.name = str(url)
         self._scheme = url.scheme
         self._hosts = url.need_hosts(PORT)
-        self._tls = tls_context(self.name, params, late=True) if secure else None
         self._credentials = None if url.user is None else {"name": url.user, "password": url.password}
         self._token: str | None = None
         #: Whether a server gave a token for user and password.

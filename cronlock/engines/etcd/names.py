@@ -27,8 +27,6 @@ class Names:
 
 def base(url: URL) -> str:
     """Return what all names begin with; raise ConfigError for a bad path or prefix."""
-    prefix = url.prefix()
-    parts = url.path.strip("/").split("/") if url.path.strip("/") else []
-    if any(not part or not part.isprintable() for part in parts):
+    if any(not part or not part.isprintable() for part in url.path_parts):
         raise ConfigError(f"{url}: the path {url.path!r} has an empty part or a control character")
-    return "/".join([*parts, prefix])
+    return "/".join([*url.path_parts, url.prefix()])

@@ -15,7 +15,7 @@ import os
 from ...errors import ConfigError, ForeignValue
 from ...keys import escape, unescape
 from ...lease.store import Cell
-from ...value import Value
+from ...value import Value, digits
 from .lockfile import open_plain, pwrite
 
 TYPE_CHECKING = False
@@ -180,14 +180,13 @@ def decode_slot(text: bytes) -> Slot:
     if text[len(_MAGIC) : start] != b"%08x\t" % binascii.crc32(body):
         return Slot()
     number, _, ttl, since, boot, hold_until, key = (word.decode("ascii") for word in words[:7])
-    if not (number.isdigit() and since.isdigit() and len(number) < 19 and len(since) < 19):
-        raise ValueError
-    if not (0 <= float(ttl) < 1e15 and abs(float(hold_until)) < 1e15):
+    count, began = digits(number), digits(since)
+    if count is None or began is None or not (0 <= float(ttl) < 1e15 and abs(float(hold_until)) < 1e15):
         raise ValueError
     return Slot(
-        number=int(number),
+        number=count,
         ttl=float(ttl),
-        since=int(since),
+        since=began,
         boot=boot,
         hold_until=float(hold_until),
         key=unescape(key),

@@ -6,6 +6,7 @@ from ...doctor import probe
 from ...doctor.findings import BAD, NOTE, OK, Finding, at, decide, judge_evictions, judge_share, number
 from ...errors import BackendError
 from ...lease.leases import Leases
+from ...value import digits
 from ..wire.doctor import alone, connect_all, look_at_clock
 from ..wire.stream import endpoint as show
 from .store import PORT, open_store
@@ -84,7 +85,7 @@ def _eviction_policy(settings: dict[str, str]) -> Finding:
 
 
 def _version(text: str) -> Finding:
-    numbers = tuple(int(part) for part in text.split(".")[:3] if part.isascii() and part.isdigit() and len(part) < 6)
+    numbers = tuple(number for part in text.split(".")[:3] if (number := digits(part, 5)) is not None)
     return decide(
         "server",
         (len(numbers) < 3, NOTE, "cannot tell its version", None),

@@ -15,6 +15,7 @@ import os
 from ...errors import ForeignValue
 from ...lease.store import Cell
 from ...lease.vocabulary import RETENTION
+from ...value import digits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,13 +51,13 @@ def cell_of(item: Item | None, connection: Connection, at: float, floor: int) ->
     if item.left is None:
         raise ForeignValue("somebody else let the item last for ever")
     words = item.value.partition(b"\n")[0].split(b" ")
-    lease, hold = (word.partition(b"=")[2] for word in (*words, b"", b"")[:2])
+    lease, hold = (digits(word.partition(b"=")[2], 11) for word in (*words, b"", b"")[:2])
     known = len(words) == 3 and all(map(bytes.startswith, words, _NAMES))
-    if not (known and all(number.isdigit() and len(number) < 12 for number in (lease, hold))):
+    if not known or lease is None or hold is None:
         if item.value.startswith(_OLDER):
             raise ForeignValue("a record of an older, unreleased layout of cronlock")
         raise ForeignValue(f"not a record of cronlock: {item.value[:40]!r}")
-    return shown(item.value, connection, item.cas, at, max(0, KEPT - item.left), int(lease), int(hold))
+    return shown(item.value, connection, item.cas, at, max(0, KEPT - item.left), lease, hold)
 
 
 def shown(

@@ -8,7 +8,7 @@ BackendUnavailable. The protocol took its lasting form in memcached 1.6.10
 from __future__ import annotations
 
 from ...errors import BackendUnavailable, ForeignValue, printable
-from ...value import Value
+from ...value import Value, digits
 from ..wire.stream import ServerBusy, Stream, protocol_error
 
 TYPE_CHECKING = False
@@ -179,9 +179,10 @@ class Connection:
         return cas
 
     def _number(self, word: bytes) -> int:
-        if not word.isdigit() or len(word) > 20:
+        number = digits(word, 20)
+        if number is None:
             raise self._protocol_error(word)
-        return int(word)
+        return number
 
     def _protocol_error(self, data: bytes) -> BackendUnavailable:
         return protocol_error(self._name, "memcached", repr(data[:60]))

@@ -15,7 +15,7 @@ import time
 from ...errors import BackendError, BackendUnavailable, ForeignValue
 from ...keys import bounded
 from ...lease.vocabulary import RETENTION, Traits
-from ..wire.stream import TLS_PARAMS, tls_context
+from ..wire.stream import take_tls
 from .item import KEPT, ItemCell, cell_of, shown, text, times
 from .meta import LONGEST_NAME, Connection
 from .servers import Servers
@@ -36,12 +36,10 @@ _SETTLING = 0.05
 
 def open_store(url: URL, timeout: float) -> MemcachedStore:
     """Return the store of a ``memcached://`` or ``memcacheds://`` URL; raise ConfigError for a bad one."""
-    secure = url.scheme == "memcacheds"
-    params = url.take_params(("prefix", *TLS_PARAMS) if secure else ("prefix",))
+    tls = take_tls(url, "prefix")
     url.forbid_credentials("protect memcached by TLS certificates or the network")
     url.forbid_path("keys are kept apart by ?prefix=NAME")
     addresses = url.need_hosts(PORT)
-    tls = tls_context(str(url), params, late=True) if secure else None
     return MemcachedStore(Servers(url.scheme, addresses, tls), url.prefix(), timeout)
 
 

@@ -27,7 +27,7 @@ _PATIENTLY = "/*M!100300 SET STATEMENT innodb_lock_wait_timeout=PATIENCE FOR */"
 
 
 def statement(text: str, table: str, **values: str | bytes | int | None) -> str:
-    """Return a statement with `values` in their addresses, on the table that is named `table`, quoted already."""
+    """Return a statement with `values` in their places, on the table that is named `table`, quoted already."""
     literals = {name: _literal(value) for name, value in values.items()}
     return text.format(leases=table, **literals)
 

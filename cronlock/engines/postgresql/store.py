@@ -17,6 +17,7 @@ from __future__ import annotations
 import time
 
 from ...errors import ConfigError, Forbidden
+from ..url import is_port
 from ..wire import sql
 from ..wire.sql import Refused
 from . import sql as statements
@@ -87,7 +88,7 @@ def _addresses(url: URL) -> list[tuple[str, str]]:
         return [(host, str(number)) for host, number in url.need_hosts(PORT)]
     if url.hosts or not directory.startswith("/"):
         raise ConfigError(f"{url}: host= is the directory of a Unix socket: {url.scheme}:///DATABASE?host=/DIRECTORY")
-    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+    if not is_port(port):
         raise ConfigError(f"{url}: bad port; use a number from 1 to 65535")
     return [(directory, port)]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ...errors import ConfigError
-from ..wire.stream import TLS_PARAMS, tls_context
+from ...value import digits
+from ..wire.stream import take_tls
 from .resp import Server
 
 TYPE_CHECKING = False
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 def open_server(url: URL) -> Server:
     """Return the server of a URL of one, not yet connected; raise ConfigError for a bad one."""
     unix = url.scheme == "redis+unix"
-    params = url.take_params(("prefix", "min_replicas", *(("db",) if unix else TLS_PARAMS)))
+    tls = take_tls(url, "prefix", "min_replicas", *(["db"] if unix else []))
     if unix:
         if url.hosts or len(url.path) < 2:
             raise ConfigError(f"{url}: names no socket; write redis+unix:///PATH")
@@ -24,9 +25,6 @@ def open_server(url: URL) -> Server:
         if len(hosts) > 1:
             raise ConfigError(f"{url}: names several hosts; use redis+sentinel:// or redis+cluster:// for that")
         address = hosts[0]
-    tls = tls_context(str(url), params, late=True) if url.scheme == "rediss" else None
-    if tls is None and any(name in params for name in TLS_PARAMS):
-        raise ConfigError(f"{url}: ca, cert and key are for TLS; use rediss://")
     return Server(str(url), address, credentials=credentials(url), tls=tls)
 
 
@@ -49,6 +47,7 @@ def credentials(url: URL) -> tuple[str | None, str] | None:
 
 def number(url: URL, what: str, text: str) -> int:
     """Return the small number in `text`; raise ConfigError for any other text."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 5):
+    value = digits(text, 5)
+    if value is None:
         raise ConfigError(f"{url}: {what} must be a number, not {text!r}")
-    return int(text)
+    return value

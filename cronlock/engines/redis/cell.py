@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ...errors import ForeignValue
 from ...lease.store import Cell
+from ...value import digits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def is_nothing(fields: Reply) -> bool:
 
 def whole(word: Reply) -> int:
     """Return the number in a string; raise ValueError for any other, and for one that Lua cannot represent exactly."""
-    if not (isinstance(word, bytes) and word.isdigit() and len(word) < 17):
+    number = digits(word, 16) if isinstance(word, bytes) else None
+    if number is None:
         raise ValueError("not a number")
-    return int(word)
+    return number

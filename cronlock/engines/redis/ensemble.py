@@ -24,6 +24,7 @@ from redis.crc import key_slot
 from redis.sentinel import MasterNotFoundError, Sentinel
 
 from ...errors import BackendUnavailable, ConfigError
+from ...value import digits
 from ..wire.stream import TLS_PARAMS, tls_context
 from .address import credentials
 from .discovery import Discovery
@@ -191,7 +192,7 @@ class Cluster(_Ensemble):
                 self._map = None  # Discover again next time.
             asking = word == "ASK"
             host, _, port = rest.partition(" ")[2].rpartition(":")
-            address = _address(server.name, host, int(port) if port.isdecimal() and len(port) < 6 else 0)
+            address = _address(server.name, host, digits(port, 5))
             server = self._server("node", address)
         raise BackendUnavailable(f"{self.name}: redirect loop: cluster nodes disagree about this slot")
 

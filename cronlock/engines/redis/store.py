@@ -22,6 +22,7 @@ from ...lease.clock import SystemClock
 from ...lease.server_clock import ServerClock
 from ...lease.store import STAYS, Cell
 from ...lease.vocabulary import RETENTION, Traits
+from ...value import digits
 from ..wire.stream import protocol_error
 from . import address
 from .cell import FIELDS, REMOVE, SWAP, decode, is_nothing
@@ -160,9 +161,9 @@ class RedisStore:
         """Return for how many seconds at least the key's server is up; None if it does not say so to this user."""
         answer = self.transport.ask([[b"INFO", b"server"]], deadline, self._name(key))[0]
         text = answer.partition(b"uptime_in_seconds:")[2] if isinstance(answer, bytes) else b""
-        seconds = text.partition(b"\r")[0]
+        seconds = digits(text.partition(b"\r")[0], 16)
         # It is between two times, both of which were cut to whole seconds.
-        return max(0.0, int(seconds) - 1.0) if seconds.isdigit() and len(seconds) < 17 else None
+        return None if seconds is None else max(0.0, seconds - 1.0)
 
     def close(self) -> None:
         """Close the connections; raises nothing."""

@@ -23,7 +23,7 @@ import time
 from ...errors import BackendError, BackendUnavailable, ConfigError, UsageError
 from ...lease.clock import SystemClock
 from ...lease.vocabulary import HELD, STATE_LOST, Claim, Conflict, Ending, Grant, Pause, Record, Stop, Traits
-from ...value import Value
+from ...value import Value, digits
 from ..wire import aws, aws_json
 from . import queue
 from .queue import FLIGHT, LONGEST
@@ -51,7 +51,7 @@ def open_backend(url: URL, timeout: float) -> SqsBackend:
     base = url.need_name("names no queue, or several; write sqs://QUEUE")
     queue.check_base(str(url), base)
     account = params.get("account", "")
-    if account and not (len(account) == 12 and account.isascii() and account.isdigit()):
+    if account and (len(account) != 12 or digits(account) is None):
         raise ConfigError(f"{url}: account={account}: write the 12 digits of the account that has the queues")
     create = url.flag("create")
     service = aws_json.JsonService(url, "sqs", "AmazonSQS", timeout)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ...errors import ConfigError, ForeignValue
 from ...keys import escape
-from ...value import Value
+from ...value import Value, digits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,9 +103,10 @@ def read_message(message: Mapping[str, object], now: float) -> Message:
         raise ValueError("a message without a handle, an id or a body")
     if not body.startswith((SEED, HEIR)):
         raise ForeignValue(f"a message that is none of cronlock's: {body[:40]!r}")
-    if not isinstance(sent, str) or not (sent.isascii() and sent.isdigit() and len(sent) < 18):
+    sent_at = digits(sent) if isinstance(sent, str) else None
+    if sent_at is None:
         raise ValueError("a message without the time when it was sent")
-    return Message(handle, identity, heir=body.startswith(HEIR), age=now - int(sent) / 1000)
+    return Message(handle, identity, heir=body.startswith(HEIR), age=now - sent_at / 1000)
 
 
 def seconds(duration: float) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from ...errors import BackendUnavailable, ConfigError, ForeignValue
-from ...value import Value
+from ...value import Value, digits
 from ..wire.stream import protocol_error
 from . import queue as sqs_queue
 
@@ -196,5 +196,4 @@ def once_there(work: Callable[[], _T], deadline: float) -> _T:
 
 def count(attributes: dict[str, str], names: tuple[str, ...]) -> int:
     """Return how many messages there are in the states `names`."""
-    values = [attributes.get(name, "") for name in names]
-    return sum(int(value) for value in values if value.isascii() and value.isdigit() and len(value) < 20)
+    return sum(digits(attributes.get(name, "")) or 0 for name in names)

@@ -14,6 +14,7 @@ import time
 
 from ...errors import BackendUnavailable, ConfigError
 from ...value import Value
+from ..url import is_port
 from . import json_text
 from .http import Connection, Response, Unanswered
 from .stream import is_loopback, tls_context, without_secrets
@@ -287,7 +288,7 @@ def split_endpoint(url: str, *, query: bool = False) -> tuple[bool, str, int, st
         host, colon, port = authority.partition(":")
     if not host:
         raise ValueError("the host is missing")
-    if colon and not (port.isdigit() and 0 < int(port[:6]) < 65536):
+    if colon and not is_port(port):
         raise ValueError("bad port")
     return scheme == "https", host, int(port) if colon else (443 if scheme == "https" else 80), slash + path or "/"
 

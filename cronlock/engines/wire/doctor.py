@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 REACHABLE = "reachable"
 ANSWER = "answer"
 _LOOKS = 3
-_WITH_TLS = ("rediss", "memcacheds", "zookeepers", "etcds")
 
 
 def connect_all(case: Case, default_port: int, down: str | None = None) -> Generator[Finding, None, bool]:
@@ -81,7 +80,7 @@ def judge_made(what: str, *, made: bool) -> Finding:
 
 def tls_of(url: URL) -> ssl.SSLContext | None:
     """Return the TLS context for the servers of a URL that asks for TLS by its scheme, or by ``tls=1``."""
-    wanted = url.scheme in _WITH_TLS or url.params.get("tls") == "1"
+    wanted = url.secure or url.params.get("tls") == "1"
     return tls_context(str(url), url.params) if wanted else None
 
 
@@ -91,7 +90,7 @@ def judge_credentials(url: URL, nobody: str, user: str) -> Finding:
     return decide(
         "credentials",
         (url.user is None, NOTE, nobody, None),
-        (url.scheme not in _WITH_TLS, NOTE, readable, None),
+        (not url.secure, NOTE, readable, None),
         (True, OK, user, None),
     )
 

@@ -8,7 +8,7 @@ lets it be: client libraries take as long to import as all the rest of a run. No
 from __future__ import annotations
 
 from ...errors import BackendUnavailable
-from ...value import Value
+from ...value import Value, digits
 from .stream import ConnectionClosed, Stream, protocol_error
 
 TYPE_CHECKING = False
@@ -208,7 +208,7 @@ def _framing(fields: list[tuple[str, str]], *, current: bool) -> tuple[int | Non
     """
     lengths = {value for name, value in fields if name == "content-length"}
     for text in lengths:
-        if len(lengths) > 1 or len(text) > _LONGEST_NUMBER or not (text.isascii() and text.isdigit()):
+        if len(lengths) > 1 or digits(text, _LONGEST_NUMBER) is None:
             raise ValueError("bad Content-Length")
     codings = [value.lower() for name, value in fields if name == "transfer-encoding"]
     if codings and (codings != ["chunked"] or lengths or not current):

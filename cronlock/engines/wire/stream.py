@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any, TypeVar
 
+    from ..url import URL
+
     _T = TypeVar("_T")
 
 TLS_PARAMS = ("ca", "cert", "key")
@@ -105,6 +107,12 @@ def is_loopback(host: str) -> bool:
         return _socket.inet_pton(_socket.AF_INET, host)[0] == 127
     except OSError:
         return False
+
+
+def take_tls(url: URL, *known: str) -> ssl.SSLContext | None:
+    """Check the URL's parameters: those `known`, and TLS files if it asks for TLS; return the context for that."""
+    params = url.take_params((*known, *TLS_PARAMS) if url.secure else known)
+    return tls_context(str(url), params, late=True) if url.secure else None
 
 
 def tls_context(url_text: str, params: dict[str, str], *, late: bool = False) -> ssl.SSLContext:

@@ -13,6 +13,7 @@ import time
 
 from ...errors import ForeignValue
 from ...lease.store import Cell
+from ...value import digits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def to_cell(text: bytes, stat: Any, names: list[str], now: int | None, zxid: int
 
 
 def _whole(text: str) -> int:
-    number = int(text) if text.isdigit() else -1
-    if not 0 <= number < 10**15:
+    number = digits(text, 15)
+    if number is None:
         raise ValueError
     return number

@@ -9,7 +9,7 @@ from kazoo.security import CREATOR_ALL_ACL, OPEN_ACL_UNSAFE
 
 from ...errors import BackendUnavailable, ConfigError, ForeignValue
 from ...keys import escape, key_of
-from ..wire.stream import TLS_PARAMS, Stream, retry_while_busy, tls_context
+from ..wire.stream import Stream, retry_while_busy, take_tls
 from .cell import NodeCell, to_cell
 from .session import (
     BAD_VERSION,
@@ -45,8 +45,7 @@ class Tree:
 
     def __init__(self, url: URL, timeout: float) -> None:
         """Raises ConfigError for a URL that says what cannot be."""
-        secure = url.scheme == "zookeepers"
-        params = url.take_params(("prefix", *(TLS_PARAMS if secure else ())))
+        self._tls = take_tls(url, "prefix")
         url.check_credentials()
         self.name = str(url)
         #: The limit of one request, in seconds.
@@ -55,7 +54,6 @@ class Tree:
         self._hosts = url.need_hosts(DEFAULT_PORT)
         # Nodes do not all ask the same server first; after a failure the next one is.
         self._turn = time.time_ns() // 1000
-        self._tls = tls_context(self.name, params, late=True) if secure else None
         self._base = _base(url)
         self._credentials = None if url.user is None else f"{url.user}:{url.password}"
         #: The node whose modification times show the leader's clock.
@@ -217,9 +215,7 @@ class Tree:
 
 def _base(url: URL) -> str:
     """Return the path of the node that keys live under; raise ConfigError for a bad chroot or prefix."""
-    prefix = url.prefix()
-    parts = url.path.strip("/").split("/") if url.path.strip("/") else []
-    parts.append(prefix)
+    parts = [*url.path_parts, url.prefix()]
     if parts[0] == "zookeeper" or any(part in ("", ".", "..") or not part.isprintable() for part in parts):
         path = "/".join(parts)
         raise ConfigError(f"{url}: chroot and prefix make the path {'/' + path!r}, which ZooKeeper does not take")
