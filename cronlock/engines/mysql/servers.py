@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from ...errors import BackendUnavailable, ConfigError
 from ..wire import sql
 from ..wire.sql import GRANTS, Refused
@@ -29,8 +27,6 @@ _NO_DATABASE = 1049
 _NOT_HERE = 1044
 _LOGIN = (1045, 1698)
 _INSECURE = 3159
-# Which part of a request's time a statement may wait for a lock.
-_PATIENCE = 0.9
 
 
 class Servers(sql.Servers):
@@ -72,30 +68,27 @@ class Servers(sql.Servers):
 
     def changed(self, text: str, deadline: float) -> int:
         """Return how many rows any one statement changed. Raises Refused."""
-        return self._ask_one(statements.patient(text, (deadline - time.monotonic()) * _PATIENCE), deadline)[0]
+        return self._ask_one(statements.patient(text, sql.patience(deadline)), deadline)[0]
 
     def _ask_one(self, text: str, deadline: float) -> tuple[int, list[Row]]:
-        try:
-            (answer,) = self.connection(deadline).ask([text])
-        except BaseException:
-            self.close()
-            raise
-        return answer
+        def ask(connection: Connection) -> tuple[int, list[Row]]:
+            (answer,) = connection.ask([text])
+            return answer
+
+        return self.asked(deadline, ask)
 
     def ask_once(self, texts: list[str], deadline: float) -> list[tuple[int, list[Row]]]:
         """Send a request once; raises ServerBusy if a statement was not done and a retry may succeed."""
-        try:
-            connection = self.connection(deadline)
-            # Less than all the time that is left: the server is to say what it waits for.
-            patience = (deadline - time.monotonic()) * _PATIENCE
+
+        def ask(connection: Connection) -> list[tuple[int, list[Row]]]:
+            patience = sql.patience(deadline)
             return connection.ask([statements.patient(text, patience) for text in texts])
+
+        try:
+            return self.asked(deadline, ask)
         except Refused as error:
             self.close()
             raise self.explained(error) from None
-        except BaseException:
-            # The reply may still arrive, and must not be read as the next request's.
-            self.close()
-            raise
 
     def connection(self, deadline: float) -> Connection:
         """Return the connection, opened if need be, and limited to monotonic time `deadline`."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from ...errors import BackendUnavailable
 from ..wire import sql
 from ..wire.sql import Refused
@@ -18,8 +16,6 @@ if TYPE_CHECKING:
     from .connection import Row
 
 _OLDEST = 100000
-# Which part of a request's time a statement may wait for a lock.
-_PATIENCE = 0.9
 # SQLSTATEs. A transaction that the server rolled back since it met another: nothing was done.
 _ROLLED_BACK = ("40001", "40P01")
 _READ_ONLY = "25006"
@@ -52,13 +48,8 @@ class Servers(sql.Servers):
 
         Raises Refused for the server's own errors, as they are.
         """
-        try:
-            return self.connection(deadline).ask(statements.statement(text, self.table), values, width, deadline)
-        except Refused:
-            raise
-        except BaseException:
-            self.close()
-            raise
+        filled = statements.statement(text, self.table)
+        return self.asked(deadline, lambda connection: connection.ask(filled, values, width, deadline))
 
     def connection(self, deadline: float) -> Connection:
         """Return the connection, opened by monotonic time `deadline` if need be."""
@@ -71,21 +62,19 @@ class Servers(sql.Servers):
         return BackendUnavailable(f"{self.name}: the server is read-only: a replica? name the primary")
 
     def _ask_once(self, text: str, values: Sequence[str | None], width: int, deadline: float) -> list[Row]:
+
+        def ask(connection: Connection) -> list[Row]:
+            filled = statements.statement(text, self.table, sql.patience(deadline))
+            return connection.ask(filled, values, width, deadline)
+
         try:
-            connection = self.connection(deadline)
-            # Less than all the time that is left: the server is to say what it waits for.
-            patience = (deadline - time.monotonic()) * _PATIENCE
-            return connection.ask(statements.statement(text, self.table, patience), values, width, deadline)
+            return self.asked(deadline, ask)
         except Refused as error:
             if error.code in _ROLLED_BACK:
-                # Only where the default isolation is stricter than PostgreSQL's own.
+                # Only if the default isolation is stricter than PostgreSQL's own.
                 raise ServerBusy(str(error)) from error
             if not error.code.startswith(("22", "42")):
                 self.close()
-            raise
-        except BaseException:
-            # The reply may still arrive, and must not be read as the next request's.
-            self.close()
             raise
 
     def _connect_to(self, server: tuple[str, str], deadline: float) -> Connection:

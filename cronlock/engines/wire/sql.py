@@ -12,6 +12,7 @@ there is none.
 from __future__ import annotations
 
 import os
+import time
 
 from ...errors import BackendError, BackendUnavailable, ConfigError, ForeignValue
 from ...lease.clock import SystemClock
@@ -22,11 +23,13 @@ from .stream import ServerBusy, in_turn, protocol_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from typing import Any
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any, TypeVar
 
     from ...lease.store import Hold
     from ..url import URL
+
+    _T = TypeVar("_T")
 
 #: The default table.
 TABLE = "cronlock"
@@ -43,6 +46,8 @@ PAGE = 1000
 #: Stands for the server's time, in microseconds, in what `ends` returns.
 NOW = "$NOW"
 _TABLE_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
+# The part of a request's time that a statement may wait for a lock.
+_PATIENCE = 0.9
 # The shortest identifiers that servers take are PostgreSQL's.
 _LONGEST_IDENTIFIER = 63
 
@@ -124,6 +129,19 @@ class Servers:
             return BackendUnavailable(f"{text}; to allow it: GRANT {GRANTS} ON {table} TO the URL's user")
         return error
 
+    def asked(self, deadline: float, ask: Callable[[Any], _T]) -> _T:
+        """Return what `ask` gets on the connection.
+
+        Any failure but Refused closes the connection: the reply may still arrive, and must not be read as the next's.
+        """
+        try:
+            return ask(self.connection(deadline))
+        except Refused:
+            raise
+        except BaseException:
+            self.close()
+            raise
+
     def _connect(self, deadline: float) -> Any:
         """Connect to the first server that takes writes; one that does not answer costs its share of the time."""
         failures: list[Exception] = []
@@ -141,6 +159,11 @@ class Servers:
     def _connect_to(self, address: Any, deadline: float) -> Any:
         """Return a connection to one of `addresses`, before monotonic time `deadline`, if that takes writes."""
         raise NotImplementedError
+
+
+def patience(deadline: float) -> float:
+    """Return for how many seconds a statement may wait for a lock: less than are left, so that the server says why."""
+    return (deadline - time.monotonic()) * _PATIENCE
 
 
 class TableCell(Cell):
