@@ -11,7 +11,8 @@ import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
@@ -227,6 +228,15 @@ class Server(Service):
     def resume(self) -> None:
         """Let a paused server go on."""
         os.kill(self.pid, signal.SIGCONT)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Pause the server, and resume it at the end."""
+        self.pause()
+        try:
+            yield
+        finally:
+            self.resume()
 
     def restart(self, *, keep_data: bool) -> None:
         """Stop and start again on the same port, with its data or as a new one."""

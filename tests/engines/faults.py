@@ -310,15 +310,12 @@ class StoreFaults(Nodes):
         ]
         if hasty.traits.lists_keys:
             calls.append(lambda: list(hasty.keys()))
-        hooks.server.pause()
-        try:
+        with hooks.server.paused():
             for call in calls:
                 began = time.monotonic()
                 with pytest.raises(BackendUnavailable, match="no answer in time"):
                     call()
                 assert 0.9 <= time.monotonic() - began < 5.0
-        finally:
-            hooks.server.resume()
         eventually(lambda: isinstance(other.acquire(make_claim(key)), Grant), "the lease lapsed", pause=0.2)
         assert not other.renew(grant)
         for one in (hasty, other):

@@ -24,7 +24,13 @@ class Backend:
 
     def __init__(self, node: Node, server: Server | None) -> None:
         self.node = node
-        self.server = server
+        self._server = server
+
+    @property
+    def server(self) -> Server:
+        """The server, which must exist."""
+        assert self._server is not None
+        return self._server
 
 
 @pytest.fixture(scope="session", name="servers")

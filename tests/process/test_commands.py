@@ -174,11 +174,9 @@ def test_check_of_a_run_under_way(backend: Backend) -> None:
 @VARIOUS_WITH_SERVER
 def test_a_server_that_does_not_answer(backend: Backend) -> None:
     """Each command reports it in its own way, within the time limit."""
-    assert backend.server is not None
     node = backend.node
     output = node.directory / "metrics.prom"
-    backend.server.pause()
-    try:
+    with backend.server.paused():
         limit = ("--backend-timeout", 0.5)
         for words in (["status", "job"], ["history", "job"], ["release", "--force", "job"]):
             status, out, err = call(node, *words, *limit)
@@ -188,8 +186,6 @@ def test_a_server_that_does_not_answer(backend: Backend) -> None:
         assert (status, out.startswith("CRONLOCK UNKNOWN - ")) == (3, True)
         assert call(node, "status", "--prometheus", "job", "--output", output, *limit)[0] == 69
         assert "cronlock_up 0" in output.read_text()
-    finally:
-        backend.server.resume()
 
 
 @VARIOUS

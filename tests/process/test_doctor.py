@@ -155,14 +155,10 @@ def test_two_at_once(backend: Backend) -> None:
 @WITH_SERVER
 def test_a_server_that_hangs(backend: Backend) -> None:
     """One finding after the time limit of a request, and no further requests."""
-    assert backend.server is not None
-    backend.server.pause()
-    try:
+    with backend.server.paused():
         began = time.monotonic()
         report = Report(backend.node, "--backend-timeout", "1s")
         took = time.monotonic() - began
-    finally:
-        backend.server.resume()
     assert report.bad() == ["answer"]
     assert "no answer in time" in report.one("answer")["text"]
     # Each further request would have cost another second of it.

@@ -111,18 +111,14 @@ def test_server_that_hangs(backend: Backend) -> None:
     cronlock stays a second at most behind that, whatever the limit of a request; who asks only then has an answer
     within twice that limit, status 69.
     """
-    assert backend.server is not None
     tree = Tree(backend.node.directory / "tree")
     started = backend.node.start_ready("--ttl", _TTL, "--backend-timeout", 9, "--", *tree.command)
-    backend.server.pause()
-    paused_at = now()
-    try:
+    with backend.server.paused():
+        paused_at = now()
         assert started.wait() == 75
         ended_at = now()
         another = backend.node.run("--backend-timeout", 1.5, "--", "echo", "ran")
         answered_at = now()
-    finally:
-        backend.server.resume()
     assert tree.alive() == []
     assert tree.last_beat() < paused_at + _TTL
     assert len(started.messages) == 1, started.err
@@ -137,7 +133,6 @@ def test_server_that_hangs(backend: Backend) -> None:
 @on("redis", "zookeeper", "etcd", "postgresql", "mysql")
 def test_server_that_restarts_with_its_data(backend: Backend) -> None:
     """A server that is killed and started again within the ttl leaves the job undisturbed."""
-    assert backend.server is not None
     node = backend.node
     # ZooKeeper lets a session of 20 ticks live at most: 10 s with the tick of the tests.
     started = node.hold("--ttl", 10, "--min-hold", 0, "--backend-timeout", 2, then="exit 5")
@@ -153,7 +148,6 @@ def test_server_that_restarts_with_its_data(backend: Backend) -> None:
 @on("redis", "zookeeper", "etcd", "postgresql", "mysql")
 def test_server_that_is_away_as_the_command_ends(backend: Backend) -> None:
     """The end of the run is recorded as soon as the server is back, without waiting for the lease to lapse."""
-    assert backend.server is not None
     node = backend.node
     # The release is retried for twice that long.
     started = node.hold("--ttl", 30, "--min-hold", 0, "--backend-timeout", 30, then="touch gone; exit 5")
@@ -168,7 +162,6 @@ def test_server_that_is_away_as_the_command_ends(backend: Backend) -> None:
 @on("memcached")
 def test_server_that_restarts_without_its_data(backend: Backend) -> None:
     """After a restart memcached has lost the lease: the command is stopped, and no other starts meanwhile."""
-    assert backend.server is not None
     tree = Tree(backend.node.directory / "tree")
     started = backend.node.start_ready("--ttl", _TTL, "--min-hold", 0, "--", *tree.command)
     backend.server.kill()

@@ -144,14 +144,11 @@ def test_hung_renewal_delays_no_timeout(own_node: Node, own_redis: RedisServer) 
     tree = Tree(own_node.directory / "tree")
     words = ("--ttl", 9, "--backend-timeout", 60, "--timeout", 4, "--kill-after", 0.5)
     started = own_node.start_ready(*words, "--", *tree.command)
-    own_redis.pause()
-    try:
+    with own_redis.paused():
         wait_until(lambda: tree.alive() == [], "all killed", limit=30)
         # The lease is still valid, and the request still hangs.
         assert tree.last_beat() - tree.first_beat() < 9
         assert started.process.poll() is None
-    finally:
-        own_redis.resume()
     assert started.wait() == 124
 
 

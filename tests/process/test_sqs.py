@@ -163,7 +163,6 @@ def test_doctor_without_its_queue(backend: Backend) -> None:
 def test_queues_that_may_not_be_made(backend: Backend) -> None:
     """Without the right for create=yes, the run and the doctor name it; keys with a queue work."""
     node = backend.node
-    assert backend.server is not None
     assert node.run("--min-hold", "0", "--", "true").status == 0
     with Gate(backend.server.port, node.environ["AWS_SECRET_ACCESS_KEY"], service="sqs") as gate:
         gate.allowed = {action.partition(":")[2] for action in _allowed()} - {"CreateQueue"}

@@ -135,26 +135,21 @@ def test_signal_ends_a_standby(backend: Backend) -> None:
 @VARIOUS_WITH_SERVER
 def test_standby_without_a_server(backend: Backend) -> None:
     """A server that is gone until the end of the standby: nothing runs, and a line says why."""
-    assert backend.server is not None
     node = backend.node
     holder = hold(node)
     standby = node.start(
         *("--ttl", _TTL, "--standby", 12, "--backend-timeout", 0.5, "--skip-status", 9, "-v", "--", "echo", "ran")
     )
     standby.hears("standing by for")
-    backend.server.pause()
-    try:
+    with backend.server.paused():
         assert (standby.wait(), standby.out) == (9, "")
         assert "without an answer of the backend; nothing was run" in standby.err
-    finally:
-        backend.server.resume()
     assert holder.wait() == 75
 
 
 @on("memcached")
 def test_a_server_that_lost_the_run(backend: Backend) -> None:
     """A standby that finds no trace of the run says so, and its node starts no other run beside it."""
-    assert backend.server is not None
     node = backend.node
     # It renews only after half a minute.
     holder = node.hold("--ttl", 90, "--min-hold", 0)

@@ -227,7 +227,6 @@ def test_stop_of_a_run_that_ends_by_itself(backend: Backend) -> None:
 def test_stop_of_a_run_that_is_cut_off(backend: Backend) -> None:
     """`stop` distinguishes it from a run that ends: its lease lapses, and its guard has killed it by then."""
     node = backend.node
-    assert backend.server is not None
     with Proxy(backend.server.port) as proxy:
         node.environ["CRONLOCK_BACKEND"] = node.backend.replace(f":{backend.server.port}", f":{proxy.port}")
         holder = node.start_ready("--ttl", 5, "--backend-timeout", 1, "--min-hold", 0, "--", "sh", "-c", _STUBBORN)

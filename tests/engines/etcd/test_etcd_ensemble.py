@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,14 +147,14 @@ def _is_whole(ensemble: Ensemble) -> bool:
 
 
 @contextmanager
-def leader_down(ensemble: Ensemble, down: str, up: str) -> Iterator[None]:
-    """Call the leader's method `down`, and `up` at the end."""
+def leader_killed(ensemble: Ensemble) -> Iterator[None]:
+    """Kill the leader, and start it again at the end."""
     leader = ensemble.leader()
-    getattr(leader, down)()
+    leader.kill()
     try:
         yield
     finally:
-        getattr(leader, up)()
+        leader.start()
 
 
 @contextmanager
@@ -168,8 +167,8 @@ def leader_cut_off(ensemble: Ensemble) -> Iterator[None]:
 
 
 FAULTS: dict[str, Callable[[Ensemble], AbstractContextManager[None]]] = {
-    "killed": partial(leader_down, down="kill", up="start"),
-    "paused": partial(leader_down, down="pause", up="resume"),
+    "killed": leader_killed,
+    "paused": lambda ensemble: ensemble.leader().paused(),
     "cut off": leader_cut_off,
 }
 
@@ -276,7 +275,7 @@ def test_a_leader_that_stood_still_takes_no_lease_back(ensemble: Ensemble, key: 
     with opened(others[0].url()) as backend:
         grants = [granted(backend.acquire(make_claim(f"{key}-{number}", ttl=5.0))) for number in range(20)]
         started = time.monotonic()
-        with leader_down(ensemble, "pause", "resume"):
+        with ensemble.leader().paused():
             while time.monotonic() - started < 9.0:
                 _keep(backend, grants)
         for _ in range(10):

@@ -71,11 +71,8 @@ class TestSentinel:
         first = sentinel.sentinels[0]
         url = sentinel.url()
         full_cycle(opened(url.replace(f":{first.port},", f":{free_port()},")))
-        first.pause()
-        try:
+        with first.paused():
             full_cycle(opened(url, timeout=5))
-        finally:
-            first.resume()
 
     def test_unknown_service(self, sentinel: RedisSentinel) -> None:
         """A service that no sentinel knows is named as such."""
@@ -226,11 +223,8 @@ class TestCluster:
     def test_hung_seed(self, cluster: RedisCluster) -> None:
         """A node that hangs costs its share of the time; keys of others are served."""
         key = next(f"k{n}" for n in range(99) if cluster.node_of(f"cronlock:k{n}") is cluster.nodes[2])
-        cluster.nodes[0].pause()
-        try:
+        with cluster.nodes[0].paused():
             granted(opened(cluster.url(), timeout=5).acquire(make_claim(key)))
-        finally:
-            cluster.nodes[0].resume()
 
     def test_moved_slot(self, cluster: RedisCluster) -> None:
         """A slot that moves takes its leases along, also in the middle of it."""

@@ -284,15 +284,12 @@ def test_a_hung_server(server: ZooKeeperServer, key: str) -> None:
         held = granted(holder.acquire(make_claim(key)))
         with standing_by(server.url(), held, timeout=1.0) as (backend, _), leasing(server.url(), 1.0) as late:
             refused(late.acquire(make_claim(key)), HELD)
-            server.pause()
-            try:
+            with server.paused():
                 for call in (lambda: backend.acquire(take_over(held)), lambda: late.watch(key)):
                     began = time.monotonic()
                     with pytest.raises(BackendUnavailable, match="no answer in time"):
                         call()
                     assert time.monotonic() - began >= 0.9
-            finally:
-                server.resume()
             eventually(lambda: _answers(backend, held), "the server answers")
             assert not readable(watched(backend, held))
 
