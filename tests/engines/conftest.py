@@ -43,6 +43,12 @@ def node(server: Any, open_at: Opener) -> Leases:
 
 
 @pytest.fixture
+def store(server: Any, open_at: Opener) -> Any:
+    """The store of a node that reaches the server."""
+    return open_at(server.url()).store
+
+
+@pytest.fixture
 def wire(server: Any) -> Iterator[Wire]:
     """A wire to the server."""
     one = Wire(server.port)

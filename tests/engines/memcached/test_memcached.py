@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import pytest
 
@@ -54,9 +54,6 @@ from ..faults import (
     node_at,
     why_unavailable,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def _store(url: str) -> MemcachedStore:
@@ -136,14 +133,6 @@ def own_server() -> Iterator[MemcachedServer]:
     """A memcached of the test's own."""
     with MemcachedServer() as running:
         yield running
-
-
-@pytest.fixture
-def store(server: MemcachedServer) -> Iterator[MemcachedStore]:
-    """The store of a node that reaches the shared server."""
-    store = _store(server.url())
-    yield store
-    store.close()
 
 
 @pytest.fixture

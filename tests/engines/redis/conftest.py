@@ -11,8 +11,6 @@ from cronlock.lease.leases import Leases
 from labs.servers.process import HOST, eventually
 from labs.servers.redis import RedisServer
 
-from .nodes import store_of
-
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RedisServer]:
@@ -28,14 +26,6 @@ def replica(server: RedisServer) -> Iterator[RedisServer]:
         with running.client() as client:
             eventually(lambda: client.info("replication")["master_link_status"] == "up", "replica in step")
         yield running
-
-
-@pytest.fixture
-def store(server: RedisServer) -> Iterator[RedisStore]:
-    """A node's store on it."""
-    made = store_of(server.url())
-    yield made
-    made.close()
 
 
 @pytest.fixture
