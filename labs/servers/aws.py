@@ -37,16 +37,19 @@ run_simple(sys.argv[1], int(sys.argv[2]), one_at_a_time, threaded=True)
 """
 
 
-def _need_package(name: str) -> None:
-    if importlib.util.find_spec(name) is None:
-        pytest.fail(f"the package {name} is missing: pip install -e '.[test,emulators]'", pytrace=False)
-
-
 class AwsServer(Server):
     """An emulator of AWS: any number of services on one port."""
 
     #: Where its readiness is asked for.
     health = "/"
+    #: The Python package that it is, if it is one.
+    package = ""
+
+    def __init__(self, site: Site = LOOPBACK) -> None:
+        if self.package and importlib.util.find_spec(self.package) is None:
+            text = f"the package {self.package} is missing: pip install -e '.[test,emulators]'"
+            pytest.fail(text, pytrace=False)
+        super().__init__(site)
 
     @property
     def environ(self) -> dict[str, str]:
@@ -85,10 +88,7 @@ class MotoServer(AwsServer):
     """moto, of the package of that name."""
 
     health = "/moto-api/data.json"
-
-    def __init__(self, site: Site = LOOPBACK) -> None:
-        _need_package("moto")
-        super().__init__(site)
+    package = "moto"
 
     def command(self) -> list[str]:
         """Run its application, one request at a time."""
@@ -99,10 +99,7 @@ class MinistackServer(AwsServer):
     """MiniStack, which would listen on all addresses if it were not told."""
 
     health = "/_ministack/health"
-
-    def __init__(self, site: Site = LOOPBACK) -> None:
-        _need_package("ministack")
-        super().__init__(site)
+    package = "ministack"
 
     def command(self) -> list[str]:
         """Run it with the three services only, and nothing kept on disk."""

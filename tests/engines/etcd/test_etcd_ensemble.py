@@ -40,11 +40,6 @@ class Peer(EtcdServer):
         """Where the others believe it to be."""
         return f"http://{HOST}:{self.way.port}"
 
-    @property
-    def is_running(self) -> bool:
-        """Whether it was started and not ended."""
-        return self._process is not None
-
     def command(self) -> list[str]:
         """Listen behind the proxy."""
         command = super().command()

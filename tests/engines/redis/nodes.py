@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
@@ -17,7 +16,6 @@ from ..faults import FaultHooks, node_at
 from ..faults import full_cycle as go_through
 
 PASSWORD = "Pass:w/rd%1"
-Answer = TypeVar("Answer")
 
 
 opened = node_at
@@ -74,14 +72,3 @@ def unavailable(backend: Leases) -> str:
     assert PASSWORD not in text
     assert "Pass" not in text
     return text
-
-
-def retry_until_up(step: Callable[[], Answer]) -> Answer:
-    """Ask again while a busy machine makes a short time limit too short."""
-    end = soon(30)
-    while True:
-        try:
-            return step()
-        except BackendUnavailable:
-            if time.monotonic() > end:
-                raise
