@@ -89,7 +89,7 @@ def judge_clock(offset: float, bound: float, hold: float) -> Finding:
     if abs(offset) <= bound:
         text = f"agrees with the server's, give or take {span(bound)}"
     surely = abs(offset) - bound
-    remedy = "keep the clocks of all machines by NTP"
+    remedy = "synchronize the clocks of all machines by NTP"
     twice = f"{text}; more than the hold of {durations.show(hold)}, so that a tick can run twice"
     finding = decide(
         "clock",
@@ -106,7 +106,7 @@ def judge_ttl(ttl: float, traits: Traits) -> Finding | None:
     if traits.shortest_ttl <= ttl <= traits.longest_ttl:
         return None
     shortest, longest = durations.show(traits.shortest_ttl), durations.show(traits.longest_ttl)
-    text = f"{durations.show(ttl)} is not what this backend can keep"
+    text = f"{durations.show(ttl)} is out of range for this backend"
     return Finding("ttl", BAD, text, f"set --ttl to {shortest} to {longest}", {"ttl": ttl})
 
 

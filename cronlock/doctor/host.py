@@ -67,7 +67,9 @@ def configuration(given: Mapping[str, object], environ: Mapping[str, str], chose
     yield Finding("settings", OK, ", ".join([*sources, "the rest" if sources else "all"]) + " by default")
     if chosen.sources.get("backend", "").startswith("--") and _has_secret(chosen.backend or ""):
         remedy = f"write it into {config_file.DEFAULT_PATH}, with mode 600"
-        yield Finding("password", WARNING, "is on the command line, where every user of this machine reads it", remedy)
+        yield Finding(
+            "password", WARNING, "is on the command line, where every user of this machine can read it", remedy
+        )
 
 
 def key_file(path: str) -> Iterator[Finding]:

@@ -147,8 +147,8 @@ def lease(case: Case) -> Iterator[Finding]:
             yield Finding("lease", OK, "acquired, renewed and released one")
         else:
             what = "renewed" if not kept else "released"
-            text = f"the probe's lease was gone before it could be {what}"
-            yield Finding("lease", BAD, text, "see that nothing flushes the server")
+            text = f"the probe's lease was lost before it could be {what}"
+            yield Finding("lease", BAD, text, "check that nothing flushes the server")
     except BackendError as error:
         yield Finding("lease", BAD, f"cannot {step} one: {error}")
     finally:

@@ -28,7 +28,7 @@ class URL:
     def __init__(self, text: str) -> None:
         """Parse `text`; raise ConfigError, without showing a password, when it is no URL."""
         if any(character <= " " or character == "\x7f" or "\ud800" <= character <= "\udfff" for character in text):
-            raise ConfigError("the backend's URL has a space, a control character or no UTF-8; write it as %XX")
+            raise ConfigError("the backend's URL has a space, a control character or invalid UTF-8; write it as %XX")
         scheme, separator, rest = text.partition("://")
         if not separator or not scheme:
             raise ConfigError("the backend is not a URL; write one such as redis://host or file:///var/lib/cronlock")
@@ -71,7 +71,7 @@ class URL:
     def need_hosts(self, default_port: int) -> list[tuple[str, int]]:
         """Return the hosts with their ports; raise ConfigError when the URL names none."""
         if not self.hosts:
-            raise ConfigError(f"{self}: names no host; write {self.scheme}://HOST:{default_port}")
+            raise ConfigError(f"{self}: no host; write {self.scheme}://HOST:{default_port}")
         return [(host, default_port if port is None else port) for host, port in self.hosts]
 
     def need_name(self, how: str) -> str:
@@ -83,7 +83,7 @@ class URL:
     def forbid_credentials(self, instead: str) -> None:
         """Raise ConfigError, which ends with what to do `instead`, for a user or a password."""
         if self.user is not None or self.password is not None:
-            raise ConfigError(f"{self}: takes no user and password; {instead}")
+            raise ConfigError(f"{self}: user and password are not supported; {instead}")
 
     def check_credentials(self) -> None:
         """Raise ConfigError for a user without a password, or the other way round."""
@@ -93,7 +93,7 @@ class URL:
     def forbid_path(self, instead: str) -> None:
         """Raise ConfigError, which ends with what to do `instead`, for a path."""
         if self.path not in ("", "/"):
-            raise ConfigError(f"{self}: takes no path; {instead}")
+            raise ConfigError(f"{self}: a path is not supported; {instead}")
 
     def take_params(self, known: tuple[str, ...]) -> dict[str, str]:
         """Return the parameters; raise ConfigError when one is not in `known`."""

@@ -44,7 +44,7 @@ _ENDS: tuple[tuple[str, int | None], ...] = ((EXITED, 0),) * 20 + (
 _ENDS += ((RELEASED, None), (STOPPED, 75))
 FINDINGS = [
     ("OK", "reachable", "redis.internal:6379", ""),
-    ("WARNING", "persistence", "snapshots only (save 3600 1): a crash forgets leases", "set appendonly yes"),
+    ("WARNING", "persistence", "snapshots only (save 3600 1): a crash loses leases", "set appendonly yes"),
     ("BAD", "clock", "12 s ahead of the server's", "set it, as by NTP"),
     ("NOTE", "replicas", "none: while this server is down nothing runs", ""),
 ]

@@ -79,7 +79,7 @@ def test_status_beside_what_is_foreign(backend: Backend) -> None:
     for options in ((), ("--json",), ("--prometheus",)):
         status, out, err = call(node, "status", *options)
         assert (status, "job" in out, "alien" in out) == (69, True, False), out
-        assert f"{prefix}:alien holds a hash without the mark of cronlock" in err
+        assert f"{prefix}:alien holds not a record of cronlock" in err
         assert "cronlock_up 0" not in out
     assert call(node, "status", "job")[0] == 0
 

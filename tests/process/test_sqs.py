@@ -171,7 +171,7 @@ def test_queues_that_may_not_be_made(backend: Backend) -> None:
         assert node.run("--", "true").status == 0
         done = node.run("--", "true", key="new")
         assert done.status == 69
-        assert "may not sqs:CreateQueue: allow it in the IAM policy" in done.err
+        assert "no permission for sqs:CreateQueue; allow it in the IAM policy" in done.err
         status, out, _ = call(node, "doctor")
         assert status == 2
         assert "cannot acquire one" in out

@@ -56,7 +56,7 @@ def test_unknown_parameter_and_missing_host_are_refused() -> None:
     """A typing mistake does not pass silently."""
     with pytest.raises(ConfigError, match="unknown parameter 'prefx'; did you mean prefix"):
         registry.open_backend("redis://h?prefx=a", 5.0)
-    with pytest.raises(ConfigError, match="names no host"):
+    with pytest.raises(ConfigError, match="no host"):
         registry.open_backend("redis://", 5.0)
 
 

@@ -66,7 +66,7 @@ def decode(item: Item | None) -> ItemCell:
         )
     except KeyError as error:
         # The text of it is the name.
-        raise ForeignValue(f"not a record of cronlock: without attribute {error}, or that is of another kind") from None
+        raise ForeignValue(f"not a record of cronlock: attribute {error} is missing or of another type") from None
     except (ValueError, TypeError, AttributeError) as error:
         raise ForeignValue(f"not a record of cronlock: {error}") from None
 

@@ -1,10 +1,10 @@
 """DynamoDB: one item for each key, read by one consistent read, swapped by one conditional update.
 
-The condition is that the item's ``rev`` is the one that was seen: it is a random token, new in each write. A
-refusal brings the item along in the same round trip. The item is never deleted, for the fence lives in it.
+The condition is the item's ``rev`` that was seen: a random token, new in each write. A refusal returns the current item
+in the same round trip. The item holds the key's fence.
 
-By which clock ends are written and judged stands in `wire.dated`. A lease lasts as long as asked for from when it was
-sent, as its holder counts, and so for less from when it arrives.
+`wire.dated` explains by which clock ends are written and judged. A lease counts from the request, as its holder counts,
+so it is a little shorter from its arrival.
 """
 
 from __future__ import annotations

@@ -64,11 +64,11 @@ def _credentials(case: Case) -> Iterator[Finding]:
                 raise
     user = case.url.user
     if user is not None and not cluster.asks_for_users:
-        text = f"{user}, which is not looked at: the servers' authentication is off"
+        text = f"{user}, which is not checked: the servers' authentication is off"
         remedy = "`etcdctl auth enable`, or leave user and password out of the URL"
         yield Finding("credentials", WARNING, text, remedy)
         return
-    nobody = "none: keys are open to whoever reaches the servers, unless TLS asks for certificates"
+    nobody = "none: anyone who reaches the servers can change keys, unless TLS requires client certificates"
     yield judge_credentials(case.url, nobody, str(user))
     if user is not None:
         yield _judge_login(_login_seconds(case))
@@ -174,9 +174,9 @@ def _compaction(cluster: Cluster, case: Case) -> Iterator[Finding]:
         revision = cluster.ask("/v3/kv/range", request, case.deadline()).revision
     except Refusal as error:
         if "has been compacted" in error.said:
-            yield Finding("compaction", OK, "old revisions are thrown away")
+            yield Finding("compaction", OK, "old revisions are compacted")
         return  # Or the user may not ask: nothing is known.
-    text = f"none of {revision} revisions was ever thrown away: each run makes two and a renewal one, of 4 KB each"
+    text = f"none of {revision} revisions was ever compacted: each run makes two and a renewal one, of 4 KB each"
     if revision < _MANY_REVISIONS:
         yield Finding("compaction", NOTE, f"{text}; start the servers with --auto-compaction-retention=1")
     else:

@@ -1,7 +1,7 @@
 """The keys below ``held/``: each is attached to a lease of the server's, and vanishes when that ends.
 
-Each lease has an id of its own, chosen here: so it may be asked for twice, and one of an earlier try is never
-relied on, whose time counts from then. One that is not used after all lapses by itself.
+This module chooses the id of each lease, so a request for one may be repeated. A lease of an earlier attempt is never
+relied on, since its time counts from then. An unused lease lapses by itself.
 """
 
 from __future__ import annotations

@@ -1,19 +1,17 @@
 """etcd v3: a cell is a key for its record, and below ``held/`` one for its lease and one for each hold.
 
-The version is the revision of the record, which every swap writes. The record's bytes are compared too, since a
-server that lost its data gives revisions again. A swap is one transaction, behind one request for each new lease
-of the server's. All that is asked may be asked twice.
+The version is the revision of the record, which every swap writes. A swap compares the record's bytes, too, since a
+server that lost its data repeats revisions. It is one transaction, after one request for each new lease of the
+server's. Every request may be repeated.
 
-A renewal moves the key onto a new lease. Keep-alives are answered by the server that believes to lead, alone: one
-that was deposed while it hung, or was cut off, answers for a while (https://github.com/etcd-io/etcd/issues/15247),
-and once it goes on it has leases revoked that others kept alive (https://github.com/etcd-io/etcd/issues/12528): so
-does Debian's 3.4.23, later releases hardly. A new lease needs a majority, and no server ever believed that it ends
-earlier. All leases are asked for `SLACK` seconds more than is made use of.
+A renewal attaches the key to a new lease. A keep-alive would be answered by any server that believes to be the leader:
+a deposed one answers for a while (https://github.com/etcd-io/etcd/issues/15247), and later revokes leases that others
+kept alive (https://github.com/etcd-io/etcd/issues/12528; Debian's 3.4.23 does, later releases hardly). A new lease
+needs a majority, and no server ever expects an earlier end of it. Each lease lasts `SLACK` seconds longer than needed.
 
-The leader counts whole seconds, on a clock of its own that nobody sets. A new leader gives every lease its full
-time again, so what is held ends late, never early. A transaction that names a lease which lapsed before it came is
-refused, and nothing was done. A read has ranges only: with a put in it, taken or not, etcd 3.5 refuses it on a
-server that is out of space.
+The leader counts whole seconds on a monotonic clock. A new leader restarts every lease, so leases end late, never
+early. A transaction that names a lapsed lease is refused, and changes nothing. A read contains only ranges: on a server
+that is out of space, etcd 3.5 refuses a transaction with a put in it, even if that branch is not taken.
 """
 
 from __future__ import annotations

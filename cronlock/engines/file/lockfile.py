@@ -1,7 +1,7 @@
-"""The file of one key as a plain file with two locks on it, and the directory that it lies in.
+"""A key's file, a plain file with two locks on it, and its directory.
 
-One lock is the lease: flock(2)'s, which whoever inherits the open file has too. The other is the turn to write the
-record, for an instant: fcntl(2)'s, of the open file as well, and neither is in the other's way.
+One lock is the lease: flock(2), shared with every process that inherits the open file. The other is the turn to write
+the record, for an instant: fcntl(2)'s lock of an open file. The two do not affect each other.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def is_at(descriptor: int, path: str) -> bool:
 def pause(path: str, deadline: float) -> None:
     """Let others go on, a while that is another each time. Raises BackendUnavailable behind the deadline."""
     if time.monotonic() >= deadline:
-        raise BackendUnavailable(f"{path}: others keep it locked without a word why; see lslocks(8)")
+        raise BackendUnavailable(f"{path}: locked by a process that left no record; see lslocks(8)")
     time.sleep(_PAUSE * (1 + os.urandom(1)[0] / 64))
 
 

@@ -62,11 +62,11 @@ def _unescape_mount(text: str) -> str:
 def directory_of(url: URL) -> str:
     """Return the directory that a ``file:`` URL names; raise ConfigError if it names more, or none."""
     if url.hosts or url.user or url.password:
-        raise ConfigError("file:// takes no host; write three slashes, such as file:///var/lib/cronlock")
+        raise ConfigError("file://: a host is not supported; write three slashes, such as file:///var/lib/cronlock")
     url.take_params(())
     if not url.path.strip("/"):
-        raise ConfigError("file:// names no directory; write one such as file:///var/lib/cronlock")
+        raise ConfigError("file://: no directory; write one such as file:///var/lib/cronlock")
     if "\0" in url.path:
-        raise ConfigError("file:// has a NUL in its path; name a directory")
+        raise ConfigError("file://: the path has a NUL; name a directory")
     # One slash at the beginning: two are not the same to normpath.
     return os.path.normpath("/" + url.path.lstrip("/"))

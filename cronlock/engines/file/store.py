@@ -1,12 +1,12 @@
 """Cells in files of one machine: ``file:///DIRECTORY``.
 
-One file for each key, never renamed or unlinked. The lease is the kernel's lock on it (flock(2)), which the command
-inherits with the open file: it lasts as long as any process of the job, whatever its ttl, and what is called its
-remaining time is the whole ttl. The record is in the file too, see `slots`. Who writes it has a second lock for that
-instant, so that who ends another's lease writes as well: that notes in the record that the lease is ended, and cannot
-take the lock of a living process. Its next swap is refused, and then this process lets go of the open file.
+Each key has one file, never renamed or unlinked. The lease is the kernel's lock on it (flock(2)), which the command
+inherits with the open file: it lasts as long as any process of the job, whatever its ttl, so the remaining time is
+always the whole ttl. The file also holds the record (see `slots`). A second lock, held for an instant, orders the
+writers. So a forced release of another's lease is a write as well: it marks the lease as ended in the record, but
+cannot take the lock of a living process. That process's next swap is refused, and then it closes the file.
 
-A reader tests the lock by taking it shared for an instant. So whoever fails to take it for himself tries again.
+A reader tests the lock by taking it shared for an instant. So an exclusive attempt that fails is repeated.
 """
 
 from __future__ import annotations

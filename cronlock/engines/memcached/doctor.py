@@ -59,7 +59,7 @@ def _examine_server(case: Case, address: Address, store: MemcachedStore) -> Iter
 
     told, settings = statistics(), statistics(b"settings")
     if "time" not in told:
-        yield Finding("server", BAD, f"{show(*address)}: gives no statistics", "check that it is memcached")
+        yield Finding("server", BAD, f"{show(*address)}: no statistics", "check that it is memcached")
         return
     yield _version(told.get("version", ""))
     yield look_at_clock(case, lambda: number(statistics().get("time")), _COARSE)
@@ -80,7 +80,7 @@ def _eviction_policy(settings: dict[str, str]) -> Finding:
         "eviction policy",
         (policy is None, NOTE, "cannot tell: the server does not show its settings", None),
         (policy == "off", OK, refuses, None),
-        (True, NOTE, "on: a full server drops what was unused the longest, leases too", None),
+        (True, NOTE, "on: a full server evicts the least recently used items, leases too", None),
     )
 
 

@@ -1,8 +1,8 @@
-"""A key's item: its text, and for how long lease and hold last by it.
+"""A key's item: its text, and the time that it gives to lease and hold.
 
-Before the record stands a line of the store's own: for how long *from its own writing* lease and hold last, and a
-random word that makes each text another. An item is written to be kept for `KEPT` seconds, so what it has left tells
-how long ago, by the server's clock, it was written: that is the clock that leases and holds are judged by.
+A line of the store's own precedes the record: the durations of lease and hold *from the write of the item*, and a
+random word that makes each text different. An item is written with an expiry of `KEPT` seconds, so what is left of
+that shows its age by the server's clock: leases and holds are judged by this age.
 
 The server counts whole seconds, and its second may end at any moment: n of its seconds are at least n - 2 of ours.
 `SLACK` makes up for that, so a lease never ends early, and up to three seconds late.
@@ -49,7 +49,7 @@ def cell_of(item: Item | None, connection: Connection, at: float, floor: int) ->
     if item is None:
         return ItemCell(connection=connection, at=at, floor=floor)
     if item.left is None:
-        raise ForeignValue("somebody else let the item last for ever")
+        raise ForeignValue("an item that never expires")
     words = item.value.partition(b"\n")[0].split(b" ")
     lease, hold = (digits(word.partition(b"=")[2], 11) for word in (*words, b"", b"")[:2])
     known = len(words) == 3 and all(map(bytes.startswith, words, _NAMES))

@@ -1,7 +1,7 @@
 """The servers of a URL: which of them has a key, and one connection to each.
 
-A server that goes on after a pause may answer a connection that stood before it sets its clock; a new one it accepts
-in the thread that keeps the clock.
+After a pause, a server may answer old connections before it updates its clock. It accepts new ones in the thread that
+keeps the clock.
 """
 
 from __future__ import annotations

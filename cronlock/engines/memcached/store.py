@@ -1,11 +1,11 @@
 """memcached as a store: the cell of a key is one item, and a swap is one compare-and-swap of it.
 
-A server that was paused may answer before it sets its clock, and what it writes then ends too early. So a read, on
-which a key may be granted, begins on a new connection (see `servers`), and a swap on one that stood looks whether the
-server's clock went as far as ours since the cell was shown.
+A paused server may answer before it updates its clock, and then writes ends that are too early. So a read, on which a
+key may be granted, uses a new connection (see `servers`), and a swap on an old one checks that the server's clock
+advanced as far as ours since the cell was shown.
 
-A blind `add` would save a run that read. But a node would notice state loss, which
-its uptime tells, only once others had seen the key held by a run that may not start.
+A blind `add` would save the read of a run. But a node would notice state loss by the server's uptime only after others
+had seen the key held by a run that may not start.
 """
 
 from __future__ import annotations
@@ -147,5 +147,5 @@ class MemcachedStore:
             return again
         if leased:
             name = self.servers.url(self.servers.of(self.name(key)))
-            raise BackendUnavailable(f"{name}: the server's clock stood still, so the lease is in doubt")
+            raise BackendUnavailable(f"{name}: the server's clock stood still, so the lease is uncertain")
         return again or cas

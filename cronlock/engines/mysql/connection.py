@@ -1,8 +1,7 @@
 """One connection to MySQL or MariaDB by PyMySQL, each request within an exact time limit.
 
-PyMySQL's own time limits are for each operation on its socket, and a server that sends a byte now and
-then outlasts them: it is given a `Wire` in place of the socket. Importing the module imports PyMySQL, most
-of what a run here costs.
+PyMySQL's time limits are for each operation on its socket, so a server that sends a byte now and then outlasts them.
+A `Wire` in place of the socket enforces one limit. Importing this module imports PyMySQL, most of a run's cost here.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ _BARE_PLUGINS = ("mysql_clear_password", "dialog", "mysql_old_password")
 _USER_PLEASE = "mysql://USER:PASSWORD@HOST/DATABASE"
 # Packages that PyMySQL needs for some authentication plugins, and why.
 _REMEDIES = {
-    "cryptography": "the server wants to see the password of this user, which takes TLS (ssl=required or ca=), or ",
+    "cryptography": "the server requires TLS (ssl=required or ca=) for the password of this user, or ",
     "pynacl": "this user's password is checked by ed25519, for which PyMySQL needs ",
 }
 
@@ -142,7 +141,7 @@ class _Refusal:
 
     def authenticate(self, packet: object) -> None:  # noqa: ARG002 (whatever it says)
         """Raise BackendUnavailable."""
-        raise BackendUnavailable("the server asks for the password as it is, which takes TLS: see ssl= and ca=")
+        raise BackendUnavailable("the server requests the password in clear text, which requires TLS; see ssl= and ca=")
 
 
 class _Driver(pymysql.connections.Connection):  # type: ignore[misc]
@@ -182,7 +181,9 @@ class Connection:
         user = user or pymysql.connections.DEFAULT_USER
         if user is None:
             stream.close()
-            raise ConfigError(f"{name}: names no user, and whoever runs this has no name: write {_USER_PLEASE}")
+            raise ConfigError(
+                f"{name}: no user in the URL, and this process's user id has no name; write {_USER_PLEASE}"
+            )
         wire = Wire(name, stream, host or "", tls)
         bare = dict.fromkeys(_BARE_PLUGINS, _Refusal) if tls is None and host is not None else {}
         try:

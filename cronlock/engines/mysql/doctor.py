@@ -106,11 +106,13 @@ def _several(case: Case) -> Iterator[Finding]:
         if told.get("read_only", "OFF").upper() == "OFF":
             takes_writes[shown] = told.get("wsrep_on") == "ON" or bool(told.get("group_replication_group_name"))
         else:
-            yield Finding("read-only", NOTE, f"{shown} is, and passed over until it is not")
+            yield Finding("read-only", NOTE, f"{shown} is read-only, and skipped until it is not")
     names = " and ".join(takes_writes)
     if len(takes_writes) > 1 and all(takes_writes.values()):
         text = f"{names} take writes: leases are judged by the clock of the one that is asked"
-        yield Finding("read-only", NOTE, f"{text}; write them in the same order everywhere, and keep clocks by NTP")
+        yield Finding(
+            "read-only", NOTE, f"{text}; write them in the same order everywhere, and synchronize clocks by NTP"
+        )
     elif len(takes_writes) > 1:
         text = f"{names} take writes, and are not one cluster: each grants what the other has granted"
         yield Finding("read-only", BAD, text, "set read_only on all but one")
@@ -126,9 +128,9 @@ def _usable_table(case: Case) -> Finding:
     texts = [
         name for name, kind in kinds.items() if name in sql.COLUMNS and not kind.endswith(("blob", "binary", "int"))
     ]
-    collated = f": {', '.join(texts[:4])} would have a collation, which takes some keys for each other"
+    collated = f": a collation on {', '.join(texts[:4])} makes different keys equal"
     may = {word.strip() for row in columns for word in plain(row[2]).lower().split(",")}
-    unsafe = f" is kept by {engine}, which keeps no promise through a crash"
+    unsafe = f" uses {engine}, which is not crash-safe"
     return judge_table(
         shown,
         kinds,
@@ -145,8 +147,8 @@ def _encryption(case: Case, connection: Connection) -> Iterator[Finding]:
         return
     mode = case.url.params.get("ssl", "verify_identity" if "ca" in case.url.params else SSL_MODES[0])
     mode = mode.lower().replace("-", "_")
-    listeners = "none: who listens in sees jobs and their hosts; ca= (or ssl=required) wants it"
-    any_server = f"TLS, but ssl={mode} takes other servers for the right one; use ca="
+    listeners = "none: eavesdroppers see jobs and their hosts; ca= (or ssl=required) enables TLS"
+    any_server = f"TLS, but ssl={mode} accepts any server; use ca="
     yield decide(
         "encryption",
         (mode == "disabled", NOTE, listeners, None),
@@ -180,7 +182,7 @@ def _durability(told: dict[str, str]) -> list[Finding]:
         return [Finding(name, NOTE, "cannot tell: the server does not show its settings")]
     wrong = []
     if flush != "1":
-        text = f"innodb_flush_log_at_trx_commit is {flush}: a crash forgets leases that were just granted"
+        text = f"innodb_flush_log_at_trx_commit is {flush}: a crash loses leases that were just granted"
         wrong.append(Finding(name, WARNING, text, "set it to 1"))
     if told.get("log_bin", "OFF") == "ON" and binlog != "1":
         text = f"sync_binlog is {binlog}: after a crash replicas may lack, or alone have, what was just granted"
@@ -199,9 +201,9 @@ def _replication(told: dict[str, str]) -> Iterator[Finding]:
     one_primary = group and told.get("group_replication_single_primary_mode", "ON") == "ON"
     galera = f"Galera, {told.get('wsrep_cluster_size', '?')} nodes, {told.get('wsrep_cluster_status', '?')}"
     several = "leases are judged by the clock of the one that is asked"
-    several += "; name one first everywhere, and keep clocks by NTP"
+    several += "; name one first everywhere, and synchronize clocks by NTP"
     waits = f"semi-synchronous, to {clients}: a grant waits for one of them, but not beyond its time-out"
-    lags = "if this server has replicas, they are asynchronous: a failover can forget leases that were just granted"
+    lags = "if this server has replicas, they are asynchronous: a failover can lose leases that were just granted"
     waiting = "semi-synchronous replication has a grant wait for one of them"
     yield decide(
         "replication",

@@ -1,18 +1,16 @@
 """The statements for MySQL and MariaDB, over the table of `cronlock.engines.wire.sql`.
 
-Words in braces stand for values, which `statement` puts in as numbers and as hexadecimal literals. These
-are the same in every ``sql_mode``, whatever it does with quotes and backslashes, and they are bytes, so
-that no character set and no collation has a say. For the same reason there is no ``||``, no empty string,
-and no string in quotes but one date.
+`statement` replaces words in braces by numbers and hexadecimal literals. These mean the same in every ``sql_mode``,
+whatever it does with quotes and backslashes, and are bytes, so no character set or collation applies. For the same
+reason there is no ``||``, no empty string, and no string in quotes but one date.
 
-Times are microseconds since 1970 by the server's clock in UTC, of which no time zone is left to be set
-wrong. `UTC_TIMESTAMP` is the time at which the statement began, also where it then waited for another's
-lock on the row: a lease that counts from then still lasts as long as asked from when it was asked for,
-which is what its holder counts from. (`SYSDATE` would be the later time, but in the session's time zone, and
-another one on a replica that repeats statements.)
+Times are microseconds since 1970 by the server's clock in UTC, so no time zone matters. `UTC_TIMESTAMP` is the start of
+the statement, even if it then waited for a lock on the row: the lease still lasts as long as requested from the
+request, as its holder counts. (`SYSDATE` would be later, but in the session's time zone, and different on a replica
+that repeats statements.)
 
-A request is one packet of up to four statements, each a transaction of its own that leaves nothing behind in the
-session: any of a pooler's connections will do.
+A request is one packet of up to four statements, each a transaction of its own that leaves nothing in the session, so
+any connection of a pooler will do.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def open_store(url: URL, timeout: float) -> MysqlStore:
     params = url.take_params(("table", "ssl", "socket", *TLS_PARAMS))
     database = url.path[1:]
     if not 0 < len(database) <= _LONGEST_NAME or "\0" in database or "/" in database:
-        raise ConfigError(f"{url}: names no database; write {url.scheme}://HOST/DATABASE")
+        raise ConfigError(f"{url}: no database; write {url.scheme}://HOST/DATABASE")
     parts = sql.table_name(url)
     path = params.get("socket")
     if path is None:

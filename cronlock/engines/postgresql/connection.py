@@ -1,8 +1,8 @@
 """One connection to PostgreSQL, each request within an exact time limit.
 
-By libpq's calls that do not block: its own ``connect_timeout`` counts whole seconds and each host anew, and
-nothing of it limits a statement. Where `.libpq` cannot be had, as on macOS, psycopg.pq stands in for it, whose
-import is most of what a run then costs.
+The connection uses libpq's non-blocking calls: libpq's own ``connect_timeout`` counts whole seconds and restarts for
+each host, and does not limit statements. If `.libpq` cannot be loaded, as on macOS, psycopg.pq replaces it, whose
+import is then most of a run's cost.
 """
 
 from __future__ import annotations

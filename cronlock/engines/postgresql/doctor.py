@@ -81,12 +81,12 @@ def examine(case: Case) -> Iterator[Finding]:
     yield from _durability(sync, fsync, pages)
     yield _replication(sync, number(standbys), number(in_step), names)
     if isolation != "read committed":
-        text = f"default_transaction_isolation is {isolation}: races are asked again"
+        text = f"default_transaction_isolation is {isolation}: conflicting swaps are repeated"
         yield Finding("isolation", NOTE, f"{text}; ALTER ROLE ... SET default_transaction_isolation = 'read committed'")
     remedy = "raise max_connections, or use a pooler"
     yield judge_share("clients", number(clients), number(most), " connections", remedy)
     if str(store.servers.connection(case.deadline()).process) != process:
-        text = "a pooler stands before the server, which is all right: each request is one statement"
+        text = "a pooler is in front of the server, which is fine: each request is one statement"
         yield Finding("pooler", NOTE, text)
     yield from _upkeep(case, vacuum)
 
@@ -115,11 +115,11 @@ def _encryption(case: Case, *, encrypted: bool) -> Iterator[Finding]:
     if not case.url.hosts:
         return
     if not encrypted:
-        text = "none: who listens in sees jobs and their hosts, and who stands in between can ask for the password"
-        yield Finding("encryption", NOTE, f"{text}; sslmode=verify-full wants it")
+        text = "none: eavesdroppers see jobs and their hosts, and a man in the middle can request the password"
+        yield Finding("encryption", NOTE, f"{text}; use sslmode=verify-full")
         return
     if mode not in ("verify-ca", "verify-full"):
-        text = f"TLS, but sslmode={mode} takes any server for the right one"
+        text = f"TLS, but sslmode={mode} accepts any server"
         yield Finding("encryption", NOTE, f"{text}; use sslmode=verify-full and sslrootcert=")
         return
     yield Finding("encryption", OK, f"TLS, sslmode={mode}")
@@ -143,13 +143,13 @@ def _durability(sync: str, fsync: str, pages: str) -> Iterator[Finding]:
         yield Finding(name, WARNING, text, "set full_page_writes = on")
     if sync == "off":
         remedy = "ALTER ROLE the URL's user SET synchronous_commit = on"
-        yield Finding(name, WARNING, "synchronous_commit is off: a crash forgets leases that were just granted", remedy)
+        yield Finding(name, WARNING, "synchronous_commit is off: a crash loses leases that were just granted", remedy)
     elif fsync == pages == "on":
         yield Finding(name, OK, f"synchronous_commit {sync}")
 
 
 def _replication(sync: str, standbys: float, in_step: float, names: str) -> Finding:
-    asynchronous = f"{standbys:.0f}, asynchronous: a failover can forget leases that were just granted"
+    asynchronous = f"{standbys:.0f}, asynchronous: a failover can lose leases that were just granted"
     no_wait = f"synchronous_commit = {sync} does not wait for the standbys of synchronous_standby_names"
     nobody = f"synchronous_standby_names is {names[:60]}, and none is connected: grants wait for one"
     # Without pg_monitor their states are not shown.

@@ -98,7 +98,8 @@ class Servers(sql.Servers):
     def explained(self, error: Refused) -> Exception:
         """Return what the server's refusal means here, with what to do about it."""
         if error.code == _LOCKED:
-            return BackendUnavailable(f"{error}: somebody has a row of {self.shown_table} locked: see pg_stat_activity")
+            text = f"another session has a row of {self.shown_table} locked; see pg_stat_activity"
+            return BackendUnavailable(f"{error}: {text}")
         if error.code == _READ_ONLY:
             return BackendUnavailable(f"{error}; name the primary")
         return super().explained(error)

@@ -47,12 +47,12 @@ def open_store(url: URL, timeout: float) -> PostgresqlStore:
     params = url.take_params(("table", "host", "port", *LIBPQ))
     database = url.path[1:]
     if not database or "\0" in url.path:
-        raise ConfigError(f"{url}: names no database; write {url.scheme}://HOST/DATABASE")
+        raise ConfigError(f"{url}: no database; write {url.scheme}://HOST/DATABASE")
     if params.get("sslmode", "prefer") not in _SSLMODES:
         raise ConfigError(f"{url}: sslmode={params['sslmode']!r}: use one of {', '.join(_SSLMODES)}")
     for name, value in params.items():
         if "\0" in value or not value:
-            raise ConfigError(f"{url}: parameter {name!r} has no value that could be used")
+            raise ConfigError(f"{url}: parameter {name!r} has no usable value")
     for name, given in (("user", url.user), ("password", url.password)):
         if "\0" in (given or ""):
             raise ConfigError(f"{url}: no {name} has a zero byte (%00) in it")

@@ -18,12 +18,12 @@ def open_server(url: URL) -> Server:
     tls = take_tls(url, "prefix", "min_replicas", *(["db"] if unix else []))
     if unix:
         if url.hosts or len(url.path) < 2:
-            raise ConfigError(f"{url}: names no socket; write redis+unix:///PATH")
+            raise ConfigError(f"{url}: no path of a socket; write redis+unix:///PATH")
         address: tuple[str, int] | str = url.path
     else:
         hosts = url.need_hosts(6379)
         if len(hosts) > 1:
-            raise ConfigError(f"{url}: names several hosts; use redis+sentinel:// or redis+cluster:// for that")
+            raise ConfigError(f"{url}: several hosts: use redis+sentinel:// or redis+cluster://")
         address = hosts[0]
     return Server(str(url), address, credentials=credentials(url), tls=tls)
 
@@ -40,7 +40,7 @@ def credentials(url: URL) -> tuple[str | None, str] | None:
     """Return user (None: the default one) and password, or None; raise ConfigError for half of them."""
     if url.password is None:
         if url.user is not None:
-            raise ConfigError(f"{url}: has a user without a password; write user:password@")
+            raise ConfigError(f"{url}: user without a password; write user:password@")
         return None
     return url.user, url.password
 

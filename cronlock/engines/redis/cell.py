@@ -65,17 +65,17 @@ def decode(clock: Reply, exists: Reply, fields: Reply) -> RedisCell:
     now = seconds * 1_000_000 + rest
     if is_nothing(fields):
         if exists == 1:
-            raise ForeignValue("a hash without the mark of cronlock")
+            raise ForeignValue("not a record of cronlock")
         return RedisCell(floor=now, time=now / 1e6)
     layout, version, record, *ends = fields
     if layout == b"1":
         raise ForeignValue("a record of an older, unreleased layout of cronlock")
     if not (version and isinstance(version, bytes) and isinstance(record, bytes)):
-        raise ForeignValue("a hash without the mark of cronlock")
+        raise ForeignValue("not a record of cronlock")
     try:
         lease, hold = map(whole, ends)
     except ValueError:
-        raise ForeignValue("a hash with a wrong end of lease or hold") from None
+        raise ForeignValue("a record with a malformed end of lease or hold") from None
     return RedisCell(
         data=record,
         version=version,

@@ -109,7 +109,7 @@ def lists_keys(case: Case) -> Iterator[Finding]:
     try:
         next(iter(case.backend.keys()), None)
     except BackendError as error:
-        remedy = "without it `cronlock status` has to be told the keys; allow +scan"
+        remedy = "without it `cronlock status` needs the keys as arguments; allow +scan"
         yield Finding("listing", WARNING, f"keys cannot be listed: {error}", remedy)
 
 
@@ -175,7 +175,7 @@ def log_in(case: Case) -> Iterator[Finding]:
     if case.url.scheme == "redis+unix":
         yield Finding(REACHABLE, OK, str(case.url))
     if case.url.password is None:
-        yield Finding("credentials", NOTE, "none are needed: whoever reaches the server can take and free keys")
+        yield Finding("credentials", NOTE, "none required: anyone who reaches the server can take and free keys")
     else:
         yield Finding("credentials", OK, f"accepted for {'the default user' if not case.url.user else case.url.user}")
     yield from permissions(case)
@@ -210,13 +210,13 @@ def _memory(info: dict[str, str]) -> Iterator[Finding]:
         "eviction policy",
         (not policy, NOTE, "cannot tell: the server does not say", None),
         (policy == "noeviction", OK, policy, None),
-        (not limit, NOTE, f"{policy}, without effect as long as maxmemory is not set", None),
+        (not limit, NOTE, f"{policy}, without effect while maxmemory is not set", None),
         (True, WARNING, evicts, "set maxmemory-policy noeviction"),
     )
     if limit:
-        remedy = "raise maxmemory: a server that is full refuses leases or drops them"
+        remedy = "raise maxmemory: a full server refuses or evicts leases"
         yield judge_share("memory", number(info.get("used_memory")), limit, "", remedy)
-    remedy = "set maxmemory-policy noeviction and give the server room"
+    remedy = "set maxmemory-policy noeviction and give the server more memory"
     yield judge_evictions(number(info.get("evicted_keys")), remedy)
 
 
@@ -238,7 +238,7 @@ def _persistence(case: Case, server: Server, info: dict[str, str]) -> Iterator[F
         yield Finding("persistence", NOTE, "no append-only file; cannot tell about snapshots: CONFIG is refused")
         return
     text = f"snapshots only (save {save})" if save else "none"
-    text += ": a crash forgets leases"
+    text += ": a crash loses leases"
     yield Finding("persistence", WARNING, text, "set appendonly yes")
 
 
@@ -256,9 +256,9 @@ def _replication(case: Case, info: dict[str, str]) -> Finding:
         (is_replica, BAD, "this server is a replica", "name the master, or use redis+sentinel://"),
         (len(ready) < wanted, BAD, text, "bring the replicas back: no lease is granted until then"),
         (len(lags) > len(ready), WARNING, out_of_step, "see their logs"),
-        (slowest > _LAG, WARNING, text, "see why they lag: a failover would forget what they lack"),
+        (slowest > _LAG, WARNING, text, "find out why they lag: a failover would lose the leases that they lack"),
         (not ready, NOTE, "none: while this server is down nothing runs", None),
-        (not wanted, NOTE, f"{text}; ?min_replicas=1 has a lease count only when one of them has it", None),
+        (not wanted, NOTE, f"{text}; with ?min_replicas=1 a lease counts only once a replica has it", None),
         (True, OK, text, None),
     )
 

@@ -51,17 +51,17 @@ def open_store(url: URL, timeout: float) -> RedisStore:
     if url.scheme == "redis+cluster":
         url.take_params(common)
         if url.path.strip("/"):
-            raise ConfigError(f"{url}: a cluster has no databases; write no path")
+            raise ConfigError(f"{url}: a cluster has no databases; leave out the path")
         return RedisStore(Cluster(url, _tls(url)), url, timeout)
     params = url.take_params((*common, "sentinel_user", "sentinel_password"))
     service = url.path[1:].partition("/")[0]
     if not service:
-        raise ConfigError(f"{url}: names no service; write {url.scheme}://HOST,HOST/SERVICE")
+        raise ConfigError(f"{url}: no service; write {url.scheme}://HOST,HOST/SERVICE")
     login: Credentials = None
     if "sentinel_password" in params:
         login = params.get("sentinel_user"), params["sentinel_password"]
     elif "sentinel_user" in params:
-        raise ConfigError(f"{url}: has sentinel_user= without sentinel_password=")
+        raise ConfigError(f"{url}: sentinel_user= without sentinel_password=")
     return RedisStore(Sentinels(url, service, _tls(url), login), url, timeout)
 
 
@@ -141,13 +141,13 @@ class Sentinels(_Ensemble):
             if not str(error).endswith(repr(self._service)):
                 raise BackendUnavailable(f"{name}: no answer in time") from None
             raise BackendUnavailable(
-                f"{name}: knows no service {self._service!r} whose master is up: check the name in the URL"
+                f"{name}: no service {self._service!r} with a running master; check the name in the URL"
             ) from None
         except redis_errors.ResponseError as error:
             # "unknown command 'SENTINEL', with args ...", and not what AUTH might give.
             if "unknown command" not in str(error) or "SENTINEL" not in str(error).partition(",")[0]:
                 raise
-            raise BackendUnavailable(f"{name}: is not a Sentinel: use redis://, or check the port") from None
+            raise BackendUnavailable(f"{name}: not a Sentinel; use redis://, or check the port") from None
         finally:
             client.connection_pool.disconnect()
         return _address(name, host, port)

@@ -66,7 +66,7 @@ def _sentinels(case: Case) -> Finding:
     text = f"{agree} of {len(addresses)} that the URL names see a quorum" + "".join(f"; {doubt}" for doubt in doubts)
     return decide(
         "sentinels",
-        (not agree, BAD, text, "bring them back: nobody would take over from the master"),
+        (not agree, BAD, text, "restart them: no replica would take over from the master"),
         (doubts, WARNING, text, "bring them back, or allow +sentinel|ckquorum"),
         (len(addresses) < _FEWEST, WARNING, text, "name all of them; three or more are needed to agree on a failover"),
         (True, OK, text, None),

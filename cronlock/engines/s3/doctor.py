@@ -64,7 +64,7 @@ def _conditions(case: Case, objects: Objects) -> Finding:
             asked = [pool.submit(one.put, name, os.urandom(8).hex().encode(), tag, case.deadline()) for one in nodes]
             won = sum(one.result() is not None for one in asked)
         if won > 1:
-            text = f"of {_RACERS} conditional writes at the same moment {won} were done, which may be one"
+            text = f"of {_RACERS} conditional writes at the same moment {won} succeeded instead of one"
             return Finding("conditions", BAD, text, "use AWS's S3, or a store that compares and writes in one step")
     except Careless as error:
         return Finding("conditions", BAD, str(error))

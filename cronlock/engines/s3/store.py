@@ -1,11 +1,11 @@
 """S3: one object for each key, read by GET, swapped by a PUT that is conditional on the object's ETag.
 
-The content begins with a line of the store's own, in which a part is random; so no two contents are the same, nor
-their ETags, whatever these are made of. Only what nobody used for long is deleted, for the fence lives in it.
-S3 reads what was written last (since 2020) and refuses a condition that does not hold (since 2024); that a store of
-others does so too is tried before its first object is made.
+The content begins with a line of the store's own that has a random part, so no two contents, and no two ETags, are the
+same. An object holds the key's fence, so it is deleted only if it has long been unused.
+S3 reads the last write (since 2020) and keeps conditions (since 2024). Other products' stores are tested for that
+before the first object is made.
 
-By which clock ends are written and judged stands in `wire.dated`.
+`wire.dated` explains by which clock ends are written and judged.
 """
 
 from __future__ import annotations

@@ -1,19 +1,17 @@
-"""Amazon SQS: one FIFO queue for each key, one message in it, and whoever received it has the key.
+"""Amazon SQS: one FIFO queue for each key with one message in it; the run that received the message has the key.
 
-Receiving is taking, with the ttl (or the hold, if that is longer) as visibility timeout; changing that is
-renewing and releasing, into what is left of the hold or into nothing. SQS knows no more than that: not
-who has the token, nor since when, nor how the last run ended. So there is no fence, no record, no standby, and
-a hold cannot be told from a lease. Two requests a run, two a skip (the second looks whether there is a
-token at all), five when a token is worn, every two days.
+Acquiring is receiving, with the ttl (or the hold, if that is longer) as visibility timeout. Renewing and releasing
+change that timeout: to the ttl, to what is left of the hold, or to nothing. SQS knows neither the holder, nor since
+when, nor how the last run ended. So there is no fence, no record and no standby, and a hold looks like a lease. A run
+takes two requests, a skip two (the second checks that there is a token at all), and a worn token five, every two days.
 
-A receipt is the only proof that a token is ours. One that is over may still be obeyed by servers that
-take little care (moto does), to the next holder's harm: so nothing is asked with it once it can be over, by
-this node's own boot clock from before it was asked for.
+A receipt handle is the only proof that a token is ours. Careless servers (moto) accept one that has expired, to the
+next holder's harm: so no request uses a handle that can have expired, by this node's boot clock from before the receive
+request.
 
-A lost reply to a receipt leaves the token with a run that knows nothing of it. SQS gives it to the same run
-once more for five minutes, by ``ReceiveRequestAttemptId``; a server that does not know that lets the
-lease lapse, and the key's next runs are skipped until then. A request that arrives after its run gave up does
-the same. Neither ever gives the key to two.
+If the reply to a receive request is lost, the token stays with a run that does not know of it. For five minutes SQS
+delivers it to the same run again (``ReceiveRequestAttemptId``). On a server without that the lease lapses, and until
+then the key's runs are skipped, as they are if a request arrives after its run gave up. Two runs never have the key.
 """
 
 from __future__ import annotations
@@ -48,7 +46,7 @@ def open_backend(url: URL, timeout: float) -> SqsBackend:
     params = url.take_params((*aws.PARAMS, "account", "create"))
     url.forbid_credentials("credentials are found as the AWS tools find them")
     url.forbid_path("write sqs://QUEUE")
-    base = url.need_name("names no queue, or several; write sqs://QUEUE")
+    base = url.need_name("exactly one queue is needed; write sqs://QUEUE")
     queue.check_base(str(url), base)
     account = params.get("account", "")
     if account and (len(account) != 12 or digits(account) is None):
@@ -168,18 +166,18 @@ class SqsBackend:
         """Return None: SQS tells nothing by itself."""
 
     def keys(self) -> Iterator[str]:
-        """Raise BackendError: which queues are of keys in use is not to be known."""
+        """Raise BackendError: the queues of keys in use are not known."""
         raise BackendError(f"{self._name}: SQS cannot list its keys; name the key")
 
     def force_release(self, key: str, owner: str) -> bool:  # noqa: ARG002 - it is refused for all
         """Raise BackendError: only the run that received the token can return it."""
         raise BackendError(
-            f"{self._name}: SQS takes a token back from nobody but the run that received it: end that run, or wait "
-            "for its ttl"
+            f"{self._name}: a forced release is not supported: only the run that received a token can return it; end"
+            " that run, or wait for its ttl"
         )
 
     def pause(self, key: str, pause: Pause, lasts: float | None) -> None:  # noqa: ARG002 - it is refused for all
-        """Raise BackendError: there is no record to say so in."""
+        """Raise BackendError: SQS keeps no records."""
         raise BackendError(f"{self._name}: SQS keeps no records, so no key can be paused: take the line out")
 
     def resume(self, key: str) -> None:  # noqa: ARG002 - it is refused for all
@@ -214,9 +212,9 @@ class SqsBackend:
 
     def _check(self, claim: Claim) -> None:
         if claim.standby_for is not None:
-            raise ConfigError(f"{self._name}: cannot stand by: SQS does not tell whether a run ended or died")
+            raise ConfigError(f"{self._name}: --standby is not supported: SQS cannot tell whether a run ended or died")
         if claim.ignore_hold:
-            raise ConfigError(f"{self._name}: cannot ignore a hold: SQS does not tell it from a lease")
+            raise ConfigError(f"{self._name}: --ignore-hold is not supported: SQS cannot tell a hold from a lease")
         for option, duration in (("--ttl", claim.ttl), ("--min-hold (or half of --every)", claim.hold)):
             if duration > LONGEST:
                 raise UsageError(

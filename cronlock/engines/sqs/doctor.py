@@ -64,7 +64,7 @@ def reach(case: Case) -> Iterator[Finding]:
 
 def examine(case: Case) -> Iterator[Finding]:
     """Look at the queues, and at the clock."""
-    text = "SQS keeps none: no fence, no standby, no forced release; only whether a key is held can be seen"
+    text = "SQS keeps none: no fence, no standby, no forced release; it shows only whether a key is held"
     yield Finding("records", NOTE, text)
     queues, key = _queues_of(case)
     times = queues.service.times
@@ -88,7 +88,7 @@ def examine(case: Case) -> Iterator[Finding]:
             wrong = True
             yield found
     if looked_at and not wrong:
-        yield Finding("queues", OK, f"{looked_at} looked at: FIFO, messages kept for 14 days, none thrown away")
+        yield Finding("queues", OK, f"{looked_at} looked at: FIFO, messages kept for 14 days, none dropped")
 
 
 def examine_queue(attributes: dict[str, str]) -> Iterator[Finding]:
@@ -99,19 +99,19 @@ def examine_queue(attributes: dict[str, str]) -> Iterator[Finding]:
     tokens = count(attributes, (*VISIBLE, *INVISIBLE))
     if attributes.get("FifoQueue") != "true":
         text = "not a FIFO queue: it may deliver a token twice"
-        yield Finding("type", BAD, text, "make it anew, with FifoQueue=true")
+        yield Finding("type", BAD, text, "recreate it with FifoQueue=true")
     if attributes.get("RedrivePolicy"):
-        text = "has a redrive policy: after so many runs the token is thrown away"
-        yield Finding("redrive policy", BAD, text, "take it off: set-queue-attributes --attributes RedrivePolicy=")
+        text = "has a redrive policy: after some runs the token is dropped"
+        yield Finding("redrive policy", BAD, text, "remove it: set-queue-attributes --attributes RedrivePolicy=")
     if kept != str(RETENTION):
         text = f"keeps messages for {kept} s only: the token ends with them"
         yield Finding("retention", BAD, text, f"set MessageRetentionPeriod={RETENTION}, which is 14 days")
     if delay != "0":
-        text = f"delays messages by {delay} s: nobody can receive a new token before that"
+        text = f"delays messages by {delay} s: a new token is not delivered until then"
         yield Finding("delay", WARNING, text, "set DelaySeconds=0")
     if tokens > _MANY_TOKENS:
-        text = f"has {tokens} messages, where one token is enough: somebody sends to it"
-        remedy = "see that nothing but cronlock uses it, and purge it while nothing runs"
+        text = f"has {tokens} messages, where one token is enough: another program sends to it"
+        remedy = "make sure that only cronlock uses it, and purge it while nothing runs"
         yield Finding("messages", WARNING, text, remedy)
     if key:
         yield Finding("encryption", NOTE, f"encrypted with {key}: runs need kms:Decrypt and kms:GenerateDataKey of it")

@@ -1,8 +1,8 @@
-"""The queue of a key and the token in it: names, texts and limits; pure rules, nothing asked.
+"""The queue of a key and the token in it: names, texts and limits, as pure functions.
 
-Every key has a FIFO queue of its own, and in it one message, the *token*: who received it has the key
-until its visibility timeout is over. All tokens are of one message group, of which SQS delivers none
-while another one is in flight: so a second token does no harm, and can be sent whenever there may be none.
+Every key has its own FIFO queue with one message, the *token*: the run that received it has the key until its
+visibility timeout ends. All tokens are in one message group, of which SQS delivers none while another is in flight: so
+a second token is harmless, and may be sent whenever the queue may have none.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def read_message(message: Mapping[str, object], now: float) -> Message:
     if not isinstance(handle, str) or not isinstance(identity, str) or not isinstance(body, str):
         raise ValueError("a message without a handle, an id or a body")
     if not body.startswith((SEED, HEIR)):
-        raise ForeignValue(f"a message that is none of cronlock's: {body[:40]!r}")
+        raise ForeignValue(f"a message that is not cronlock's: {body[:40]!r}")
     sent_at = digits(sent) if isinstance(sent, str) else None
     if sent_at is None:
         raise ValueError("a message without the time when it was sent")
@@ -129,15 +129,15 @@ def quarantine(message: Message, claim: Claim) -> float:
 def check_attributes(name: str, attributes: Mapping[str, str]) -> None:
     """Raise ConfigError for a queue in which a token can get lost."""
     if attributes.get("FifoQueue") != "true":
-        raise ConfigError(f"{name}: is no FIFO queue: make it one, with --attributes FifoQueue=true")
+        raise ConfigError(f"{name}: not a FIFO queue; make it with --attributes FifoQueue=true")
     if attributes.get("RedrivePolicy"):
         raise ConfigError(
-            f"{name}: has a redrive policy, which throws the token away after so many runs: take it off, with "
+            f"{name}: redrive policy: it drops the token after some runs; remove it with "
             "aws sqs set-queue-attributes --attributes RedrivePolicy="
         )
     kept = attributes.get("MessageRetentionPeriod", "?")
     if kept != str(RETENTION):
         raise ConfigError(
-            f"{name}: keeps its messages for {ascii(kept[:20])[1:-1]} s only: set "
+            f"{name}: retention of {ascii(kept[:20])[1:-1]} s is too short; set "
             f"MessageRetentionPeriod={RETENTION}, which is 14 days"
         )

@@ -1,8 +1,8 @@
-"""A service of AWS over our own bounded connection: `aws_json` (DynamoDB, SQS) and S3 are asked by it.
+"""A service of AWS over our own bounded connection, for `aws_json` (DynamoDB, SQS) and S3.
 
-Where credentials come from, and the endpoint of a region, stands in `aws_credentials`. Nothing is tried again
-but what AWS surely did not do: a request that it refused for this machine's clock is signed once more by AWS's
-own, one refused for credentials that expired, with new ones.
+`aws_credentials` finds the credentials and the region's endpoint. Only requests that AWS surely did not carry out are
+repeated: once by AWS's clock if it refused the signature for this machine's clock, and once with new credentials if
+they had expired.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ class Service:
         source, says = credentials.source, _printable(credentials.scrub(text))
         if code in _DENIED:
             return Denied(
-                f"{self._shown}: may not {self.name}:{action}: allow it in the IAM policy of these credentials"
+                f"{self._shown}: no permission for {self.name}:{action}; allow it in the IAM policy of the credentials"
                 f" ({source}); AWS says: {says or code}"
             )
         if code in _EXPIRED:

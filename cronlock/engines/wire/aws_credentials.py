@@ -1,9 +1,9 @@
-"""Where AWS credentials, region and endpoint come from: as the AWS tools find them.
+"""AWS credentials, region and endpoint, found in the order of the AWS tools.
 
-The three usual ways are gone here: the environment, a container's role, an instance's role. Whatever else
-there may be (profiles, single sign-on, web identity, roles to assume, processes) is botocore's to find:
-in a process of its own (`aws_botocore`), since it takes as long as it likes, and forty megabytes. It is
-asked as soon as anything in the environment or on the disk could make its answer another.
+This module reads the three usual sources: the environment, a container's role and an instance's role. All others
+(profiles, single sign-on, web identity, assumed roles, processes) are left to botocore in a process of its own
+(`aws_botocore`), since botocore has no time limit and takes forty megabytes. It is asked as soon as anything in the
+environment or on the disk could change its answer.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ class Finder:
         code = f"import sys; sys.path[:0] = {sys.path!r}; from cronlock.engines.wire.aws_botocore import main; main()"
         found = spawn.ask([sys.executable, "-c", code], json_text.dumps(request), _LONGEST_ANSWER, deadline)
         if found is None:
-            raise BackendUnavailable(f"{self._shown}: no AWS credentials in time: see --backend-timeout")
+            raise BackendUnavailable(f"{self._shown}: no AWS credentials in time; see --backend-timeout")
         try:
             fields = json_text.loads(found)
             if fields.get("missing"):

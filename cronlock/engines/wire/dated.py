@@ -1,8 +1,8 @@
-"""Stores whose server tells the time by the `Date` of its answers, and cannot be asked for it in a condition.
+"""Stores whose server shows its time only in the `Date` of replies, not in conditions.
 
-So the client writes and judges the ends, by its bounds of the server's clock. An own end is written by the
-latest that this can be; another's is over once the earliest is `SLACK` behind it, since not all of AWS's front
-ends tell the very same time.
+So the client writes and judges the ends, by its bounds of the server's clock: it writes its own end by the latest time
+that the bounds allow, and takes another's as over once the earliest time is `SLACK` past it, since AWS's front ends
+differ a little.
 """
 
 from __future__ import annotations
@@ -145,12 +145,12 @@ class DatedStore:
                     self._say_clock()
                 return True, cell
             seen = cell
-        raise BackendUnavailable(f"{self._shown}: AWS's clock and this machine's run apart")
+        raise BackendUnavailable(f"{self._shown}: AWS's clock and this machine's drift apart")
 
     def judged(self, key: str, cell: DatedCell, deadline: float) -> DatedCell:  # noqa: ARG002 - for strict looks
         """Return `cell` with what depends on the time."""
         if not self.service.times.known:
-            raise BackendUnavailable(f"{self._shown}: its answers have no Date, so no clock can be trusted")
+            raise BackendUnavailable(f"{self._shown}: replies without a Date header, so the clock is unknown")
         cell.judge(self.service.times)
         return cell
 

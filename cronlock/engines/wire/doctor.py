@@ -86,7 +86,7 @@ def tls_of(url: URL) -> ssl.SSLContext | None:
 
 def judge_credentials(url: URL, nobody: str, user: str) -> Finding:
     """Judge the URL's credentials: `nobody` is the text without a user, `user` the user's name in messages."""
-    readable = f"{user}, whose password is readable on its way: only {url.scheme}s:// (TLS) hides it"
+    readable = f"{user}, whose password is sent unencrypted; use {url.scheme}s:// (TLS)"
     return decide(
         "credentials",
         (url.user is None, NOTE, nobody, None),

@@ -1,8 +1,8 @@
-"""HTTP/1.1 with one time limit, for the servers that are asked by it: one connection, one request at a time.
+"""HTTP/1.1 with one time limit: one connection, one request at a time.
 
-As a client needs it that never asks for a head alone, an upgrade or a compressed answer, and as strict as RFC 9112
-lets it be: client libraries take as long to import as all the rest of a run. Nothing is followed (redirects), undone
-(compression) or tried again here. `wire.stream` does the I/O and knows the limit.
+A client library takes as long to import as all the rest of a run. This client needs no HEAD, no upgrade and no
+compression, and is as strict as RFC 9112 allows. It follows no redirect and repeats no request. `wire.stream` does the
+I/O and keeps the time limit.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
 """The parts that PostgreSQL and MySQL share: a table with one row for each key, and the store over it.
 
-Columns: ``name`` (the key), ``version`` (a random token, another one in each write), ``record`` (ASCII),
-``lapses_at`` and ``held_until`` (ends of lease and hold by the server's clock, in microseconds since 1970; 0 where
-there is none). Numbers, since their sums and a hold that is restored are exact then, and mean the same in both.
+Columns: ``name`` (the key), ``version`` (a random token, new in each write), ``record`` (ASCII), ``lapses_at`` and
+``held_until`` (the ends of lease and hold by the server's clock, in microseconds since 1970; 0 for none). Times are
+whole numbers, since sums of these are exact and mean the same in both products.
 
-An engine knows how its server is asked. Its look at a row is one plain SELECT, which locks nothing and waits for
-nobody. What it puts is one statement, which takes effect only on the row with the version that was seen, or where
-there is none.
+An engine adds its statements. A read is one plain SELECT, which takes no lock and waits for none. A swap is one
+statement, which takes effect only if the row still has the version that was seen, or if there is still no row.
 """
 
 from __future__ import annotations

@@ -243,7 +243,7 @@ class Stream:
                 self._socket.connect(address)
                 return
             except FileNotFoundError as error:
-                raise BackendUnavailable(f"{self._name}: there is no socket {address}: is the server up?") from error
+                raise BackendUnavailable(f"{self._name}: no socket at {address}; is the server running?") from error
             except (TimeoutError, _socket.timeout) as error:
                 # The kernel's ETIMEDOUT is a TimeoutError, too.
                 if share >= left or error.errno is not None:

@@ -57,7 +57,7 @@ def make_context(url_text: str, params: dict[str, str], *, late: bool = False) -
     except (OSError, ValueError) as error:
         # ssl.SSLError is an OSError; its text names no file.
         text = f"{url_text}: cannot use the TLS files ({files()}): {_without_source(error)}"
-        raise ConfigError(f"{text}; they are to be PEM files, and key= that of cert=") from error
+        raise ConfigError(f"{text}; they must be PEM files, and key= must belong to cert=") from error
     return context
 
 

@@ -30,7 +30,7 @@ def reach(case: Case) -> Iterator[Finding]:
     """Connect to each server, open a session with one, and look at a key. Raises BackendError."""
     if (yield from connect_all(case, DEFAULT_PORT)):
         case.backend.read(case.key)
-        nobody = "none: nodes are open to whoever reaches the servers; write user:password@ in the URL"
+        nobody = "none: anyone who reaches the servers can change nodes; write user:password@ in the URL"
         yield judge_credentials(case.url, nobody, f"digest of {case.url.user}")
 
 

@@ -1,37 +1,36 @@
-"""ZooKeeper: a lease is an ephemeral node, so that it ends with the session of the run that it was granted to.
+"""ZooKeeper: a lease is an ephemeral node, so it ends with the session of its run.
 
-Under the prefix each key has a persistent node with its record, and below that an ephemeral node of a name of
-its own while a lease is out. A swap is one transaction that names the version of the record which was seen: of
-several that saw the same version one is carried out, and a duplicate that arrives late is refused.
+Under the prefix each key has a persistent node with its record, and while a lease is out, a child: an ephemeral node
+with a unique name. A swap is one transaction on the version of the record that was seen: of several swaps on the same
+version one is carried out, and a late duplicate is refused.
 
-The protocol is spoken here, with kazoo's messages but without its client, which keeps threads and connections,
-queues requests across sessions, hides how long a session lasts and reads any length that a server names. Each
-lease has a session of its own, and nothing moves from one to another.
+The protocol is implemented here with kazoo's messages, but without its client, which keeps threads and connections,
+queues requests across sessions, hides a session's timeout and reads replies of any length. Each lease has its own
+session.
 
-How long a lease lasts: the leader ends a session that was not heard of for the time agreed on when it was opened
-(2 to 20 ticks of the server). A *request* through a follower does not count there: the follower reports which
-sessions it heard of with its next heartbeat, and may be cut off before. Only opening and reopening a session is
-told to the leader at once. So a renewal reopens the session and then writes: the first starts the time anew at the
-leader, and the second, which needs a quorum behind the same leader, shows that this leader was no deposed one. A
-grant does so too, unless its read opened the session just before, for as long: who asks counts from before the read.
-From the first renewal on no connection is kept, so that long runs do not use up the servers'
-maxClientCnxns. A session that is over is followed by another: the version tells whether nobody wrote meanwhile.
+How long a lease lasts: the leader ends a session that it did not hear of for the timeout agreed on at its opening (2 to
+20 ticks of the server). A *request* through a follower does not count at the leader: the follower reports its sessions
+with its next heartbeat, and may be cut off before. Only opening and reopening a session reaches the leader at once. So
+a renewal reopens the session and then writes: the first restarts the timeout at the leader, and the second, which
+needs a quorum behind the same leader, proves that this leader was not deposed. A grant does the same, unless its read
+just opened the session with this timeout: the run counts from before the read. After the first renewal no
+connection is kept, so that long runs do not use up the servers' maxClientCnxns. An expired session is replaced by a
+new one: the version shows whether another node wrote meanwhile.
 
-Holds are measured by the leader's clock, which shows in the times of nodes: a look at a key first writes to the
-node ``~clock``. That write also makes the look current. Who finds a lease needs neither: of a fleet that asks at
-once all but one do, and each write costs a quorum. So a read begins with a glance, behind a ``sync``. It shows what
-was committed when its session was opened, or later, unless the leader was deposed and has not noticed; what
-is decided on it can only refuse, since a swap names the version. The floor of fences is the ensemble's own
-transaction number: no clock can set it back, and it goes on when a key's node was deleted.
+Holds are measured by the leader's clock, which shows in the modification times of nodes: a read of a key first writes
+to the node ``~clock``, which also makes the read current. A read that finds a lease needs neither, and each write costs
+a quorum: of a fleet that asks at the same moment, only one node finds no lease. So a read begins with a plain read
+after a ``sync``. That shows a state no older than its session, unless the leader was deposed and has not noticed; a
+decision on it can only refuse, since a swap names the version. The floor of fences is the ensemble's transaction
+number: no clock can set it back, and it outlives the deletion of a key's node.
 
-With user and password in the URL (the digest scheme) nodes are open to their creator only; without, to everybody
-who reaches the servers. Only TLS hides the password on its way.
+With user and password in the URL (the digest scheme) only their creator may use the nodes; without, everyone who
+reaches the servers may. Only TLS encrypts the password.
 
-A read leaves its session open, for `watch` and the next read, until another request needs none or `close`. What a
-watch shows may be a moment old, so it only says that a lease is still there (`exact` asks for how long).
+A read leaves its session open for `watch` and the next read, until another request needs none, or `close`. A watch may
+be a moment old, so it proves only that a lease still exists (`exact` shows for how long).
 
-Nodes of keys stay for ever: ZooKeeper collects unused nodes only with options that servers do not have by default.
-One that has had no child for long may be deleted by hand.
+Nodes of keys stay until they are removed: ZooKeeper deletes unused nodes only with options that are off by default.
 """
 
 from __future__ import annotations

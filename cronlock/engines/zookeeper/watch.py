@@ -1,7 +1,7 @@
-"""A watch on a key, by the session that read it: kept to be told of a lease's coming and going, or of a hold's.
+"""A watch on a key, by the session that read it, for the end of a lease or a hold.
 
-While nothing changes each look is one read of the lease's node, which is also the session's sign of life; a renewal
-does not wake anybody. What is seen here may be a moment old: only that a lease is still there is told.
+While nothing changes, each look is one read of the lease's node, which also keeps the session alive; a renewal wakes no
+standby. The reply may be a moment old, so it proves only that the lease still exists.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class TestStrangers(Strangers, URLs):
         ({**_GOOD, "lapse": {"N": "-1"}}, "not a record of cronlock: no time"),
         (
             {name: value for name, value in _GOOD.items() if name != "hold"},
-            "not a record of cronlock: without attribute 'hold'",
+            "not a record of cronlock: attribute 'hold'",
         ),
     ]
     bad_url: ClassVar[list[tuple[str, str]]] = [
@@ -77,8 +77,8 @@ class TestStrangers(Strangers, URLs):
         ("dynamodb://tab$le", "3 to 255"),
         ("dynamodb://table:80", "name one table"),
         ("dynamodb://table,other", "name one table"),
-        ("dynamodb://table/path", "no path"),
-        ("dynamodb://user:secret@table", "no user and password"),
+        ("dynamodb://table/path", "a path is not supported"),
+        ("dynamodb://user:secret@table", "user and password are not supported"),
         ("dynamodb://table?create=1", "create=yes"),
         ("dynamodb://table?strict=maybe", "strict=yes"),
         ("dynamodb://table?ttl=1", "unknown parameter"),

@@ -54,7 +54,7 @@ class TestFaults(StoreFaults, Doubles, Costs, TLS, Impostors, URLs):
 
     nonsense: ClassVar[list[bytes]] = [answer for said in _NONSENSE for answer in http_answers(said)]
     bad_url: ClassVar[list[tuple[str, str]]] = [
-        ("etcd://", "names no host"),
+        ("etcd://", "no host"),
         ("etcd://user@host", "give user and password"),
         ("etcd://:secret@host", "give user and password"),
         ("etcd://host?ca=x", "go with etcds://"),

@@ -152,11 +152,11 @@ class TestStrangers(Strangers, URLs):
         ),
     ]
     bad_url: ClassVar[list[tuple[str, str]]] = [
-        ("file://", "names no directory"),
-        ("file:///", "names no directory"),
-        ("file://var/lib/cronlock", "takes no host"),
-        ("file://localhost/var/lib/cronlock", "takes no host"),
-        ("file://:secret@/var/lib", "takes no host"),
+        ("file://", "no directory"),
+        ("file:///", "no directory"),
+        ("file://var/lib/cronlock", "a host is not supported"),
+        ("file://localhost/var/lib/cronlock", "a host is not supported"),
+        ("file://:secret@/var/lib", "a host is not supported"),
         ("file:///var/lib/cronlock?prefix=x", "unknown parameter 'prefix'"),
         ("file:///var/lib/%00", "NUL"),
     ]

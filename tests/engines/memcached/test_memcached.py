@@ -160,13 +160,13 @@ class TestFaults(StoreFaults, Strangers, Doubles, Costs, TLS, URLs):
         ((_OLDER, 1000), "a record of an older, unreleased layout"),
         ((b"x" * (LONGEST_VALUE + 1), 1000), "65537 bytes"),
         # It tells no time, so it is not judged.
-        ((b"lease=1 hold=1 swap=0\ncronlock=2\t0\nfence\t3\n", 0), "somebody else let the item last for ever"),
+        ((b"lease=1 hold=1 swap=0\ncronlock=2\t0\nfence\t3\n", 0), "an item that never expires"),
     ]
     bad_url: ClassVar[list[tuple[str, str]]] = [
-        ("memcached://", "names no host"),
-        ("memcached:///", "names no host"),
-        ("memcached://user:secret@host", "no user and password"),
-        ("memcached://host/0", "no path"),
+        ("memcached://", "no host"),
+        ("memcached:///", "no host"),
+        ("memcached://user:secret@host", "user and password are not supported"),
+        ("memcached://host/0", "a path is not supported"),
         ("memcached://host?ca=x", "go with memcacheds://"),
         ("memcached://host?prefix=a:b", "prefix='a:b'"),
         ("memcacheds://host?ca=/nonexistent", "ca=/nonexistent"),

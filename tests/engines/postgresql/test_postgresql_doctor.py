@@ -61,7 +61,7 @@ def test_settings_that_forget(server: PostgresqlServer, table: str) -> None:
     look = Look(server.url(user="hasty", table=table))
     assert look.one("durability").level == WARNING
     assert "synchronous_commit is off" in look.one("durability").text
-    assert "races are asked again" in look.one("isolation").text
+    assert "conflicting swaps are repeated" in look.one("isolation").text
     with PostgresqlServer(settings={"full_page_writes": "off", "autovacuum": "off"}) as careless:
         look = Look(careless.url())
         assert "fsync is off" in look.one("durability").text
@@ -75,7 +75,7 @@ def test_standbys(server: PostgresqlServer, table: str) -> None:
     assert "nothing runs" in Look(url).one("standbys").text
     with PostgresqlStandby(server) as standby:
         eventually(lambda: server.run("SELECT count(*) FROM pg_stat_replication") == [(1,)], "the standby follows")
-        assert Look(url).one("standbys").text.startswith("1, asynchronous: a failover can forget")
+        assert Look(url).one("standbys").text.startswith("1, asynchronous: a failover can lose")
         alone = Look(standby.url(table=table))
         assert alone.levels()["answer"] == BAD
         assert "read-only" in alone.one("answer").text
@@ -117,7 +117,7 @@ def test_encryption() -> None:
         look = Look(guarded.url())
         assert look.one("encryption").text == "TLS, sslmode=verify-full"
         assert look.one("certificate").text.startswith(HOST)
-        assert "takes any server" in Look(guarded.url(sslmode="require")).one("encryption").text
+        assert "accepts any server" in Look(guarded.url(sslmode="require")).one("encryption").text
         wrong = Look(guarded.url(user="worker", password="hidden")).one("credentials")
         assert (wrong.level, "hidden" in wrong.text) == (BAD, False)
         assert Look(guarded.url(database="nix")).one("credentials").level == BAD

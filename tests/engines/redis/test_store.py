@@ -81,13 +81,13 @@ class TestHash:
         [
             ("SET {} text", "a value of another type"),
             ("RPUSH {} a b", "a value of another type"),
-            ("HSET {} field value", "without the mark"),
-            ("HSET {} version x", "without the mark"),
-            ("HSET {} record x lease 0 hold 0", "without the mark"),
+            ("HSET {} field value", "not a record of cronlock"),
+            ("HSET {} version x", "not a record of cronlock"),
+            ("HSET {} record x lease 0 hold 0", "not a record of cronlock"),
             ("HSET {} cronlock 1 fence 5 lapse 7 hold 7 owner x", "older, unreleased layout"),
-            ("HSET {} version x record y", "wrong end"),
-            ("HSET {} version x record y lease soon hold 0", "wrong end"),
-            ("HSET {} version x record y lease 0 hold 99999999999999999", "wrong end"),
+            ("HSET {} version x record y", "malformed end"),
+            ("HSET {} version x record y lease soon hold 0", "malformed end"),
+            ("HSET {} version x record y lease 0 hold 99999999999999999", "malformed end"),
         ],
     )
     def test_foreign_value(self, server: RedisServer, store: RedisStore, key: str, command: str, what: str) -> None:

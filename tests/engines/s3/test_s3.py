@@ -59,7 +59,7 @@ class TestStrangers(Strangers, URLs):
         ("s3://-bucket", "3 to 63"),
         ("s3://bucket:80", "name one bucket"),
         ("s3://bucket,other", "name one bucket"),
-        ("s3://user:secret@bucket", "no user and password"),
+        ("s3://user:secret@bucket", "user and password are not supported"),
         ("s3://bucket--use1-az4--x-s3", "a directory bucket"),
         ("s3://mfzwi23gnjvgw.mrap", "two regions can grant one key"),
         ("s3://bucket/a//b", "the prefix behind the bucket"),
@@ -108,7 +108,7 @@ def test_refusal_is_followed_by_a_read(guarded: S3Store, gate: Gate, key: str, c
     [
         ("SlowDown", 503, "throttled"),
         ("InternalError", 500, "PutObject failed: InternalError"),
-        ("AccessDenied", 403, "may not s3:PutObject"),
+        ("AccessDenied", 403, "no permission for s3:PutObject"),
         ("PermanentRedirect", 301, "the bucket is elsewhere"),
     ],
 )

@@ -48,4 +48,4 @@ class TestDoctor(DatedDoctorSuite):
             answers.pop(0) if method == "PUT" and answers else forward(method, *rest)
         )
         found = self.one(list(doctor.examine(case)), "conditions")
-        assert (found.level, "2 were done, which may be one" in found.text) == (BAD, True)
+        assert (found.level, "2 succeeded instead of one" in found.text) == (BAD, True)

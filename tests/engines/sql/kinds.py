@@ -47,7 +47,7 @@ class Postgresql:
     read_only = "read-only"
     no_room = "too many connections"
     #: The message at the end of a wait for a lock.
-    locked = r"somebody has a row of cronlock locked|no answer in time"
+    locked = r"another session has a row of cronlock locked|no answer in time"
     #: The transactions that wait for a lock.
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%%cronlock%%'"
     rolled_back = ("40001", "40P01")

@@ -67,8 +67,8 @@ class TestFaults(StoreFaults, Costs):
 
 #: Bad URLs by the message.
 _BAD_URLS = {
-    "names no database": ("h", "h/", "h/d%00b"),
-    "names no host": ("/db", "u:p@/db"),
+    "no database": ("h", "h/", "h/d%00b"),
+    "no host": ("/db", "u:p@/db"),
     "table": [f"h/db?table={table}" for table in ("a.b.c", "1a", "a%22b", "a%60b", "", "x" * 64)],
     "keys are kept apart by table=": ("h/db?prefix=x",),
 }
@@ -78,12 +78,12 @@ _BAD_FOR_ONE = {
         "port": ("/db?host=/run&port=x", "h/db?port=5432"),
         "sslmode='on'": ("h/db?sslmode=on",),
         "sslrootcert=/does/not/exist: No such file": ("h/db?sslrootcert=/does/not/exist",),
-        "'passfile' has no value": ("h/db?passfile=",),
+        "'passfile' has no usable value": ("h/db?passfile=",),
         "unknown parameter 'options'": ("h/db?options=-cx",),
         "zero byte": ("u:p%00@h/db",),
     },
     "mysql": {
-        "names no database": ("h/a/b", "h/" + "x" * 65),
+        "no database": ("h/a/b", "h/" + "x" * 65),
         "mysql:///DATABASE": ("h/db?socket=/run/s", "/db?socket=s"),
         "no TLS": ("/db?socket=/s&ssl=required",),
         "ssl='on'": ("h/db?ssl=on",),

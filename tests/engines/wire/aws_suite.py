@@ -207,12 +207,12 @@ class DatedStoreSuite:
         assert node.release(grant, make_ending(), keep_hold=False)
         assert not node.force_release(key, "nobody")
         assert node.read(key) is not None
-        with pytest.raises(BackendUnavailable, match=rf"may not {suite.service}:{suite.listing}: allow it"):
+        with pytest.raises(BackendUnavailable, match=rf"no permission for {suite.service}:{suite.listing}; allow it"):
             list(node.keys())
         gate.allowed.add(suite.listing)
         assert key in set(node.keys())
         gate.allowed.remove(suite.writing)
-        with pytest.raises(BackendUnavailable, match=rf"may not {suite.service}:{suite.writing}: allow it"):
+        with pytest.raises(BackendUnavailable, match=rf"no permission for {suite.service}:{suite.writing}; allow it"):
             node.acquire(make_claim(key, ignore_hold=True))
 
     def test_prefixes_keep_keys_apart(self, store: DatedStore, url: str, key: str, suite: type[Suite]) -> None:
@@ -291,7 +291,7 @@ class DatedDoctorSuite:
         gate.allowed = set()
         denied = self.one(list(doctor.reach(case)), "permissions")
         assert denied.level == BAD
-        assert f"may not {suite.service}:Get" in denied.text
+        assert f"no permission for {suite.service}:Get" in denied.text
         assert [one.level for one in doctor.create(case)] == [BAD]
         gate.allowed = set(doctor.RUN_ACTIONS)
         assert {one.level for one in doctor.reach(case)} == {OK}

@@ -486,7 +486,7 @@ _ERRORS = [
     ("ExpiredTokenException", 400, "the credentials expired"),
     ("UnrecognizedClientException", 400, "AWS does not know these credentials"),
     ("InvalidSignatureException", 400, "AWS does not know these credentials"),
-    ("AccessDeniedException", 400, "may not dynamodb:ListTables: allow it in the IAM policy"),
+    ("AccessDeniedException", 400, "no permission for dynamodb:ListTables; allow it in the IAM policy"),
     ("ValidationException", 400, "ListTables failed: ValidationException"),
     ("RequestTimeTooSkewed", 400, "refuses this machine's clock"),
 ]

@@ -112,7 +112,7 @@ def test_one_door() -> None:
 
 def test_missing_socket(tmp_path: Path) -> None:
     """The socket that is not there is named."""
-    with pytest.raises(BackendUnavailable, match=f"no socket {tmp_path}/none"):
+    with pytest.raises(BackendUnavailable, match=f"no socket at {tmp_path}/none"):
         Stream.connect_unix("test", f"{tmp_path}/none", time.monotonic() + 5)
 
 

@@ -121,7 +121,7 @@ class TestFaults(StoreFaults, Strangers, TLS, Impostors, URLs):
         ),
     ]
     bad_url: ClassVar[list[tuple[str, str]]] = [
-        ("zookeeper://", "names no host"),
+        ("zookeeper://", "no host"),
         ("zookeeper://user@host", "give user and password"),
         ("zookeeper://host?ca=x", "go with zookeepers://"),
         *((f"zookeeper://host/{path}", "make the path") for path in ("a//b", "a/../b", "a%00b", "zookeeper")),
