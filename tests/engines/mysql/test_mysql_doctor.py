@@ -110,14 +110,6 @@ def test_login_refused(server: MariadbServer) -> None:
     assert Look(f"mysql:///db?socket={server.directory}/none").one("answer").level == BAD
 
 
-def test_unix_socket(server: MariadbServer, table: str) -> None:
-    """By a Unix socket there is nothing to say of encryption."""
-    server.make_table(table)
-    look = Look(server.unix_url(table=table))
-    assert look.one("reachable").text == str(server.socket)
-    assert "encryption" not in look.levels()
-
-
 def test_certificate() -> None:
     """The certificate is looked at where it is verified, and what is not verified is noted."""
     with MariadbServer(tls=True, users={"worker": "secret"}) as server:

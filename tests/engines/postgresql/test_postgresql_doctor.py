@@ -103,14 +103,6 @@ def test_pooler(server: PostgresqlServer, table: str) -> None:
     assert look.one("pooler").level == NOTE
 
 
-def test_unix_socket(server: PostgresqlServer, table: str) -> None:
-    """By a Unix socket there is nothing to encrypt."""
-    server.make_table(table)
-    look = Look(server.unix_url(table=table))
-    assert look.one("reachable").text == str(server.directory)
-    assert "encryption" not in look.levels()
-
-
 def test_encryption() -> None:
     """Whether the server was verified is said, and for how long its certificate is good; so are the credentials."""
     with PostgresqlServer(tls=True, users={"worker": "s3cret"}) as guarded:

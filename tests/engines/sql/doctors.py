@@ -93,6 +93,13 @@ class TableDoctor:
         assert Look(url, create=True).one("create").level == OK
         assert Look(url).one("table").level == BAD
 
+    def test_unix_socket(self, server: Any, table: str) -> None:
+        """A Unix socket is named, and needs no encryption."""
+        server.make_table(table)
+        look = Look(server.unix_url(table=table))
+        assert look.one("reachable").text == str(getattr(server, "socket", server.directory))
+        assert "encryption" not in look.levels()
+
     def test_no_server(self, server: Any) -> None:
         """A closed port and a silent server are one finding each, in time."""
         assert Look(f"{self.scheme}://{HOST}:{free_port()}/db").levels() == {"reachable": BAD}
