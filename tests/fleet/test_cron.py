@@ -254,7 +254,8 @@ def _check(nodes: Nodes) -> str:
 
 def _cronlock(late: bool) -> str:
     """Return the program; a machine whose clock is `late` starts a tick when the others have done its short job."""
-    return f'#!/bin/sh\n{"sleep 2; " if late else ""}exec {shlex.quote(sys.executable)} -m cronlock "$@"\n'
+    # -I: cron's current directory is HOME, where the checkout may stand under the package's name.
+    return f'#!/bin/sh\n{"sleep 2; " if late else ""}exec {shlex.quote(sys.executable)} -I -m cronlock "$@"\n'
 
 
 def _next_tick() -> int:
