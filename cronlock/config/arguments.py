@@ -1,7 +1,6 @@
-"""A small reader of well-formed ``run`` lines, since importing click costs three interpreter starts.
+"""A fast parser of well-formed ``run`` lines, since importing click costs three interpreter starts.
 
-It reads what it is sure of, as click would with the same table; anything else (help, an unknown
-option, a missing value) it leaves to click, which has the messages.
+It agrees with click, and leaves anything else (help, unknown options, missing values) to click.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ _BY_FLAG = {flag: option for option in OPTIONS for flag in (option.long, option.
 def read_run(arguments: list[str]) -> tuple[dict[str, str | bool], list[str]] | None:
     """Return (options by Python name, command) of the words after ``run``, or None to leave it to click.
 
-    Raises UsageError for an option whose value seems to have been forgotten, and for a second key. Of another option
-    that is given twice the last counts, as for most programs: a line may add to what an alias or a variable says.
+    Raises UsageError for a value that was apparently forgotten, and for a second key. If another option is given
+    twice, the last one counts, so that a line may override an alias.
     """
     given: dict[str, str | bool] = {}
     position = 0
@@ -26,7 +25,7 @@ def read_run(arguments: list[str]) -> tuple[dict[str, str | bool], list[str]] | 
         if word == "--":
             return given, arguments[position:]
         if not word.startswith("-") or word == "-":
-            # The first word that is no option begins the command, its own options included.
+            # The first word that is not an option begins the command and its options.
             return given, arguments[position - 1 :]
         flag, equals, value = word.partition("=")
         option = _BY_FLAG.get(flag)
@@ -43,7 +42,7 @@ def read_run(arguments: list[str]) -> tuple[dict[str, str | bool], list[str]] | 
             value = arguments[position]
             position += 1
             if value == "--" or value.partition("=")[0] in _BY_FLAG:
-                # An empty variable in `--key $JOB --`: taken for a key, it would be one for all such lines.
+                # An empty variable in `--key $JOB --`: otherwise all such lines would share the key `--`.
                 raise UsageError(
                     f"{flag}: no value, {value!r} follows; if that is the value, write {option.long}={value}"
                 )
@@ -54,5 +53,5 @@ def read_run(arguments: list[str]) -> tuple[dict[str, str | bool], list[str]] | 
 
 
 def second_key(first: str, second: str) -> UsageError:
-    """Return what to raise for a line with two keys: taken for both, it would guard by one of them only."""
+    """Return the error for two keys, of which only one would guard the line."""
     return UsageError(f"--key: given twice, {first!r} and {second!r}; a run has one key")

@@ -6,14 +6,14 @@ from .. import errors
 from ..errors import ConfigError
 
 DEFAULT_PATH = "/etc/cronlock.conf"
-#: Far more than any configuration; keeps a wrong path from being read whole.
+#: The size limit, so that a wrong path is not read whole.
 _LARGEST = 1 << 16
-#: How much a slip of the keyboard leaves of a name, beside which all have their beginning in common.
+#: The similarity of a mistyped name; high, since all names share their beginning.
 LIKENESS = 0.85
 
 
 def read(path: str, known: frozenset[str], *, required: bool) -> dict[str, tuple[str, str]]:
-    """Return {name: (value, where it stands)} of the file at `path`, which may be missing unless `required`.
+    """Return {name: (value, FILE:LINE)} of the file at `path`, which may be missing unless `required`.
 
     Raises ConfigError, with file and line, for a file that cannot be read, an unknown name or a bad line.
     """
@@ -25,7 +25,7 @@ def read(path: str, known: frozenset[str], *, required: bool) -> dict[str, tuple
             return {}
         raise ConfigError(f"{path}: no such file; name another with --config or CRONLOCK_CONFIG") from None
     except OSError as error:
-        # Going on without it could run the job on every machine.
+        # Without it, every machine could run the job.
         remedy = "name a file" if isinstance(error, IsADirectoryError) else "let this user read it, or use sudo"
         raise ConfigError(f"{path}: cannot read: {error.strerror}; {remedy}") from error
     if len(data) > _LARGEST:
@@ -51,10 +51,10 @@ def read(path: str, known: frozenset[str], *, required: bool) -> dict[str, tuple
 
 
 def advice(name: str, known: frozenset[str]) -> str:
-    """Return what to write instead of the unknown `name`."""
+    """Return the remedy for the unknown `name`."""
     if name.startswith("export "):
         return "remove 'export'"
-    # Names begin alike. So does what is written as on the command line, once it has that beginning.
+    # Also compare an option as written on the command line, with the common beginning of names added.
     option = "CRONLOCK_" + name.lstrip("-").upper().replace("-", "_")
     likely = errors.nearest(name, known, LIKENESS) or errors.nearest(option, known, LIKENESS)
     return f"did you mean {likely}?" if likely is not None else f"known: {', '.join(sorted(known))}"
@@ -69,7 +69,7 @@ def _unquote(value: str, where: str) -> str:
     if len(value) < 2 or value[-1] != quote or escaped:
         raise ConfigError(f"{where}: unterminated quote")
     if quote == '"':
-        # Pairs from left to right: a backslash that was escaped escapes nothing.
+        # Split at pairs first: an escaped backslash escapes nothing.
         inner = "\\".join(_unescape(part) for part in inner.split("\\\\"))
     return inner
 

@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from typing import Any
 
 _DEFAULT_MIN_HOLD = 45.0
-# A record remembers 20 runs.
+# A record keeps 20 runs.
 _MOST_ATTEMPTS = 19
 _YES = ("1", "yes", "true", "on")
 _NO = ("0", "no", "false", "off", "")
-# Variables that are there for other ends: see the option --config, and what a surrounding run hands down.
+# Variables that are not settings: of --config, and those inherited from an outer run.
 _NOT_SETTINGS = frozenset(("CRONLOCK_CONFIG", *(name for name, _ in COMMAND_VARIABLES)))
-# By how much a source stands over another.
+# The precedence of sources.
 _COMMAND_LINE, _ENVIRONMENT, _FILE = 3, 2, 1
 
 
 class Settings(Value):
-    """What a run keeps to; does not change once made. Durations are seconds."""
+    """The settings of a run, immutable. Durations are in seconds."""
 
     key: str
     command: list[str]
@@ -50,21 +50,21 @@ class Settings(Value):
     on_lost: str
     on_error: str
     skip_status: int
-    #: None: none was configured; the file backend in the state directory is used.
+    #: None: not configured; the run uses the file backend in the state directory.
     backend: str | None
     backend_timeout: float
-    #: None: there is no place for it, as without HOME.
+    #: None: no default, as without HOME.
     state_dir: str | None
     verbose: bool
     quiet: bool
     log: str
     log_format: str
-    #: Where each option was set, by its name; none for defaults.
+    #: Where each option was set, by its name; defaults are missing.
     sources: dict[str, str]
 
     @property
     def backend_url(self) -> str:
-        """The backend's URL, configured or not. Raises ConfigError where there is no place for the default one."""
+        """The backend's URL, configured or default. Raises ConfigError without a state directory for the default."""
         if self.backend is not None:
             return self.backend
         if self.state_dir is None:
@@ -72,7 +72,7 @@ class Settings(Value):
         return "file://" + self.state_dir.replace("%", "%25").replace("?", "%3F").replace(" ", "%20")
 
     def error_for(self, name: str, reason: str) -> CronlockError:
-        """Return the error that option `name` cannot be as it is, of the kind that its source asks for."""
+        """Return the error about option `name`: UsageError or ConfigError, depending on its source."""
         return _error_for(self.sources.get(name, "--" + name.replace("_", "-")), reason)
 
 
@@ -91,7 +91,7 @@ def load(given: Mapping[str, str | bool], command: list[str], environ: Mapping[s
 
 
 def load_readonly(given: Mapping[str, str | bool], environ: Mapping[str, str]) -> Settings:
-    """Return the settings as `load` does, for a command that runs nothing and has no key of its own."""
+    """Return the settings as `load` does, for a command without a run."""
     return _load(given, environ, "", [])
 
 
@@ -131,7 +131,7 @@ class _Draft:
         }
 
     def apply_every(self) -> None:
-        """Let --every set min_hold, unless --min-hold stands higher."""
+        """Let --every set min_hold, unless --min-hold has a higher precedence."""
         if "every" not in self.sources:
             return
         above = self._stands_above("every", "min_hold")
@@ -143,7 +143,7 @@ class _Draft:
             self.values["min_hold"] = self.values["every"] / 2
 
     def apply_standby(self) -> None:
-        """Let the one of --standby and --wait count that stands higher: after the end, one runs and the other not."""
+        """Keep the one of --standby and --wait with the higher precedence: they contradict each other."""
         if self.values["standby"] and self.values["wait"]:
             above = self._stands_above("standby", "wait")
             if above == 0:
@@ -151,13 +151,13 @@ class _Draft:
             self.values["wait" if above > 0 else "standby"] = 0.0
 
     def apply_quiet(self) -> None:
-        """Let the one of --quiet and --verbose count that stands higher, or both."""
+        """Keep the one of --quiet and --verbose with the higher precedence, or both."""
         if self.values["quiet"] and self.values["verbose"]:
             above = self._stands_above("quiet", "verbose")
             self.values.update(quiet=above >= 0, verbose=above <= 0)
 
     def check(self) -> None:
-        """Raise ConfigError or UsageError for a value that no run can keep to."""
+        """Raise ConfigError or UsageError for an impossible value."""
         if not self.values["ttl"]:
             raise self._error_for("ttl", "must be more than 0 seconds; 300 suits most jobs")
         if not self.values["backend_timeout"]:
@@ -168,7 +168,7 @@ class _Draft:
             raise self._error_for("state_dir", f"{state_dir!r} is not an absolute path")
 
     def _check_attempts(self) -> None:
-        """Read the list of statuses, and set the number of attempts."""
+        """Parse the list of statuses and set the number of attempts."""
         values = self.values
         statuses = [digits(word, 3) for word in values["success_status"].split(",")]
         if any(status is None or status > 255 for status in statuses):
@@ -185,7 +185,7 @@ class _Draft:
                 raise self._error_for(name, "needs --standby DURATION")
 
     def _stands_above(self, name: str, other: str) -> int:
-        """Return by how much the source of `name` stands above that of `other`, which may have none."""
+        """Return the precedence of the source of `name` minus that of `other`, if set."""
         return self.sources[name].rank - (self.sources[other].rank if other in self.sources else 0)
 
     def _error_for(self, name: str, reason: str) -> CronlockError:
@@ -193,11 +193,11 @@ class _Draft:
 
 
 def _sources(given: Mapping[str, str | bool], environ: Mapping[str, str]) -> dict[str, _Source]:
-    """Return the highest source of each option that is set, by its name."""
+    """Return the source with the highest precedence of each option that is set, by name."""
     settable = {option.variable: option for option in OPTIONS if option.settable and option.name != "config"}
     path = given.get("config") or environ.get("CRONLOCK_CONFIG")
     lines = config_file.read(str(path or config_file.DEFAULT_PATH), frozenset(settable), required=bool(path))
-    _refuse_slips(environ, frozenset(settable))
+    _refuse_typos(environ, frozenset(settable))
     found: dict[str, _Source] = {}
     for variable, option in settable.items():
         if variable in environ:
@@ -211,10 +211,10 @@ def _sources(given: Mapping[str, str | bool], environ: Mapping[str, str]) -> dic
     return found
 
 
-def _refuse_slips(environ: Mapping[str, str], known: frozenset[str]) -> None:
-    """Raise ConfigError for a variable that is almost one of `known`.
+def _refuse_typos(environ: Mapping[str, str], known: frozenset[str]) -> None:
+    """Raise ConfigError for a variable whose name is almost one of `known`.
 
-    Others of the prefix may be anybody's; but CRONLOCK_BAKEND would let every machine run the job.
+    Other variables with the prefix are allowed, but CRONLOCK_BAKEND would let every machine run the job.
     """
     for name in environ:
         if name.startswith("CRONLOCK_") and name not in known and name not in _NOT_SETTINGS:
@@ -257,7 +257,7 @@ def _parse(option: Option, source: _Source) -> str | float | bool:
 
 
 def default_min_hold(ttl: float, *, wait: float, jitter: float) -> float:
-    """Return the hold of a run that was given neither --min-hold nor --every; all are seconds."""
+    """Return the hold in seconds of a run without --min-hold and --every."""
     # Who sleeps the longest must still find the key held by who slept the least.
     return 0.0 if wait else min(_DEFAULT_MIN_HOLD, ttl) + jitter
 
