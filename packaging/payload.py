@@ -26,7 +26,7 @@ from cronlock.__main__ import main
 main()
 """
 
-_DOCUMENTS = ("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md")
+_DOCUMENTS = ("CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md")
 # Raw data that only developers read.
 _NOT_INSTALLED = ("reliability.json",)
 
