@@ -173,7 +173,7 @@ def test_console_script() -> None:
 
 
 @pytest.mark.parametrize("words", [("--version",), ("--help",), ("run", "--help")])
-def test_output_that_nobody_takes(words: tuple[str, ...]) -> None:
+def test_unwritable_output(words: tuple[str, ...]) -> None:
     """A closed reader or a full disk gives no traceback."""
     read, write = os.pipe()
     os.close(read)
@@ -213,9 +213,7 @@ def test_run_imports_little() -> None:
         ("--key a -- true", "unknown option '--key'; did you mean cronlock run --key? (see cronlock --help)"),
     ],
 )
-def test_what_is_mistyped_is_answered_with_the_nearest(
-    line: str, answer: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_typos_are_answered_with_the_nearest_name(line: str, answer: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The message contains the remedy, if any."""
     assert cli.main(line.split()) == errors.USAGE
     assert capsys.readouterr().err == f"cronlock: {answer}\n"

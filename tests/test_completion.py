@@ -141,7 +141,7 @@ def test_tab(environment: dict[str, str], shell: str) -> None:
         os.close(terminal)
 
 
-def test_no_backend_is_no_mess(environment: dict[str, str]) -> None:
+def test_no_completions_without_a_backend(environment: dict[str, str]) -> None:
     """If the backend does not answer, there are no completions and no message."""
     Path(environment["CRONLOCK_CONFIG"]).write_text("CRONLOCK_BACKEND=redis://127.0.0.1:1\n")
     line = [need("bash", "bash"), "-c", _BASH, "bash", str(_FILES / "cronlock.bash"), "cronlock", "status", "b"]

@@ -320,7 +320,7 @@ class TestRequests:
             ),
         ],
     )
-    def test_on_their_way(
+    def test_requests_on_the_wire(
         self,
         starter: Starter,
         servers: Servers,

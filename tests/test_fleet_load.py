@@ -110,7 +110,7 @@ def test_a_loser_costs_zookeeper_its_session_only(servers: Servers) -> None:
     assert watch.counts["quorum writes"] == 40
 
 
-def test_more_than_a_server_has_room_for() -> None:
+def test_server_without_free_connections() -> None:
     """A memcached with few connections refuses most; all get their answer nevertheless."""
     target = TARGETS["memcached"]()
     target.server._extra += ["-c", "100"]  # type: ignore[attr-defined]
@@ -119,7 +119,7 @@ def test_more_than_a_server_has_room_for() -> None:
     assert (row.won, row.wrong, row.failed, row.reasons) == (1, 0, 0, ())
 
 
-def test_every_tick_of_a_soak(servers: Servers) -> None:
+def test_each_tick_of_a_soak_runs_once(servers: Servers) -> None:
     """Ticks follow each other, and each line runs once in each."""
     target = servers.target("redis")
     before = target.records()
@@ -150,7 +150,7 @@ def test_unanswered_runs_are_counted() -> None:
     )
 
 
-def test_what_ran() -> None:
+def test_keys_by_number_of_runs() -> None:
     """Keys that ran twice or not at all are distinguished from those that ran once."""
     result = Result(asked={"a": 1.0, "b": 2.0, "c": 2.0}, won={"a": [1.5], "b": [2.1, 2.2]}, last_left=4.0)
     assert (result.wrong, result.started, result.lasted) == (2, 0.5, 3.0)
@@ -230,7 +230,7 @@ def test_a_difference_is_reported() -> None:
     assert "**Not the same.**" in report.compared("Redis", real.Comparison(2, {"eval": 2}, {"eval": 3}))
 
 
-def test_growth_leaves_small_fleets_out() -> None:
+def test_growth_ignores_small_fleets() -> None:
     """The cost of a tick would hide what each node adds."""
     assert growth(CPU, [row for row in rows() if (row.case.keys, row.case.spread) == (1, 0.0)]) == pytest.approx(1.0)
 

@@ -44,34 +44,34 @@ def command(keys: tuple[str, ...], older_than: str | None, force: bool, **values
         _refuse_unknown(names, set(backend.keys()) if keys and backend.traits.lists_keys else set(names))
         records, failure = common.read_records(backend, names)
         now = time.time()
-        going, staying = [], 0
+        unused, kept = [], 0
         for key, record in records:
             why = rules.stays(record, now, age)
             if why is None and (older_than is None or rules.last_used(record) is not None):
-                going.append((key, record))
+                unused.append((key, record))
             elif older_than is None:
-                staying += 1
+                kept += 1
                 click.echo(f"{table.printable(key)}: kept: {_reason(why, record, now)}", err=True)
-        if going:
-            for line in table.forget_table(going, now, common.table_width()):
+        if unused:
+            for line in table.forget_table(unused, now, common.table_width()):
                 click.echo(line, color=common.colored())
-            question = f"forget {len(going)} key{'s' * (len(going) != 1)}?"
+            question = f"forget {len(unused)} key{'s' * (len(unused) != 1)}?"
             if not force and not common.confirmed(question, "cronlock forget --force ..."):
                 click.echo("nothing was forgotten", err=True)
                 return SOME_KEPT
-            location, gone = registry.location(chosen.backend_url), len(going)
-            for key, _ in going:
+            location, removed = registry.location(chosen.backend_url), len(unused)
+            for key, _ in unused:
                 if not backend.forget(key, age):
-                    staying, gone = staying + 1, gone - 1
+                    kept, removed = kept + 1, removed - 1
                     click.echo(f"{table.printable(key)}: kept: used again just now", err=True)
                 elif chosen.state_dir is not None:
                     Watermarks(chosen.state_dir, location, key, SystemClock()).forget()
-            click.echo(f"{gone} forgotten")
+            click.echo(f"{removed} forgotten")
         elif older_than is not None:
             click.echo(f"no key has been unused for {durations.show(age)}")
     if failure is not None:
         raise failure
-    return SOME_KEPT if staying else 0
+    return SOME_KEPT if kept else 0
 
 
 def _refuse_unknown(names: list[str], known: set[str]) -> None:

@@ -49,7 +49,7 @@ def command(key: str, wait: str | None, **values: str | None) -> int:
         run = record.run
         user, host = common.asker()
         if run is None or not record.remaining or not backend.stop(key, Stop(run.owner, user, host)):
-            click.echo(f"{name}: {_nobody(record)}")
+            click.echo(f"{name}: {_nothing_to_stop(record)}")
             return NOT_RUNNING
         within = next_look(run, backend)
         click.echo(
@@ -59,7 +59,7 @@ def command(key: str, wait: str | None, **values: str | None) -> int:
         return _Waiting(backend, key, run, within).wait(limit)
 
 
-def _nobody(record: Record) -> str:
+def _nothing_to_stop(record: Record) -> str:
     if record.run is None:
         return "no run in progress; nothing to stop"
     return f"the run of pid {record.run.pid} on {printable(record.run.host)} died (lease lapsed); nothing to stop"

@@ -48,7 +48,7 @@ def test_prints_the_crontab(tab: Path) -> None:
     assert os.listdir(tab.parent) == ["jobs"]
 
 
-def test_says_when_cron_would_not_find_cronlock(tab: Path) -> None:
+def test_program_missing_in_crons_path(tab: Path) -> None:
     """A program missing in cron's PATH, as the crontab sets it, is reported."""
     tab.write_text(f"PATH=/nonexistent\n{_TAB}")
     _, _, said = _wrap(tab)
@@ -155,7 +155,7 @@ def test_in_place_where_nothing_can_be_written(tmp_path: Path) -> None:
     ("path", "system"),
     [("etc/crontab", True), ("etc/cron.d/jobs", True), ("crontab", False), ("cron.d", False), ("etc/jobs", False)],
 )
-def test_user_field_by_the_files_place(path: str, system: bool, tmp_path: Path) -> None:
+def test_user_field_by_path(path: str, system: bool, tmp_path: Path) -> None:
     """Where cron expects users, so does wrap, below any root directory; an option overrides that."""
     file = tmp_path / path
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -199,7 +199,7 @@ def test_dialect() -> None:
     assert "a Kubernetes manifest" in said[0]
 
 
-def test_name_that_cron_passes_over(tmp_path: Path) -> None:
+def test_file_name_that_cron_ignores(tmp_path: Path) -> None:
     """Debian's cron ignores some files in cron.d; wrap and --check say so."""
     file = tmp_path / "cron.d" / "billing.cron"
     file.parent.mkdir()

@@ -95,7 +95,7 @@ def test_once_wrapped(case: _Case) -> None:
         assert not offered or not guards.local_lock(naming.reading_of(again.jobs[0], options.programs)[0])
 
 
-def test_there_are_enough() -> None:
+def test_corpus_is_large_enough() -> None:
     """The corpus has at least the promised size."""
     assert sum(len(case.jobs) for case in _CASES) > 180
 

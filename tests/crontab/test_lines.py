@@ -64,7 +64,7 @@ READABLE = [
 ]
 
 
-def test_reads_what_crontab_reads(tmp_path: Path) -> None:
+def test_readable_lines_are_those_of_crontab(tmp_path: Path) -> None:
     """cronlock can read a line if and only if the real crontab(1) can."""
     need("cron", "cron")
     with Fleet(tmp_path / "fleet") as fleet:
@@ -108,7 +108,7 @@ def _refusal(text: str) -> str:
         ("* * * * * a\0b", "NUL"),
     ],
 )
-def test_refuses_what_cron_takes_for_something_else(line: str, reason: str) -> None:
+def test_lines_that_cron_misreads_are_refused(line: str, reason: str) -> None:
     """Lines that some cron accepts, but not as they were meant."""
     with pytest.raises(CrontabError, match=rf"^tab:3: .*{reason}"):
         parse(f"# one\n\n{line}\n", "tab", system=False)
@@ -129,7 +129,7 @@ def test_minus_in_front_belongs_to_the_schedule() -> None:
     assert (job.head, job.schedule.text, job.command) == ("-*/15 * * * * root ", "*/15 * * * *", "job")
 
 
-def test_variables_hold_from_their_line_on() -> None:
+def test_variables_apply_to_lines_below() -> None:
     """A variable applies to the lines below it."""
     first, second, third = parse(
         f"{_JOB}\nSHELL=/bin/bash\n{_JOB}\nSHELL = '/bin/sh'\n{_JOB}\n", "tab", system=False
@@ -137,7 +137,7 @@ def test_variables_hold_from_their_line_on() -> None:
     assert [first.shell, second.shell, third.shell] == ["/bin/sh", "/bin/bash", "/bin/sh"]
 
 
-def test_variables_are_what_the_command_finds() -> None:
+def test_variables_of_the_command() -> None:
     """Blanks around the equal sign, quotes and trailing blanks are not part of a value."""
     assert read_variable("A = b c \r") == ("A", "b c")
     assert read_variable("A='b c '") == ("A", "b c ")

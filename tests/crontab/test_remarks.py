@@ -66,7 +66,7 @@ def _both(text: str, dialect: Dialect = CRON, *, system: bool = False) -> tuple[
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.remark)
-def test_comes_of_its_line(row: _Row) -> None:
+def test_example_gives_its_remark(row: _Row) -> None:
     """The example gives its remark, and otherwise only that it is not wrapped."""
     wrapped, checked = _both(row.example, row.dialect, system=row.system)
     found = {remark.text for remark in wrapped + checked}
@@ -82,7 +82,7 @@ _TEXTS = [
 ]
 
 
-def test_there_are_no_others() -> None:
+def test_table_is_complete() -> None:
     """Every remark in these tests is in the table, and --check has each remark of wrap."""
     assert len(ROWS) > 40
     for text, system in _TEXTS:

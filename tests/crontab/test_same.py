@@ -59,7 +59,7 @@ def _is_about_the_line(output: bytes) -> bool:
 
 
 @given(st.text(st.characters(exclude_characters="\n\0", exclude_categories=()), max_size=30))
-def test_cron_makes_the_same_of_quoted_text(text: str) -> None:
+def test_cron_reads_quoted_text_alike(text: str) -> None:
     """Quoting for the shell does not interfere with cron's reading of backslashes and percent signs."""
     command = text[: end_of_command(text)].encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")
     for cronie in (False, True):

@@ -80,7 +80,7 @@ def test_the_shell_is_the_one_of_the_line() -> None:
 
 
 @pytest.mark.parametrize("variable", ["SHELL=/bin/zsh", "BASH_ENV=/etc/functions", "ENV=/etc/functions"])
-def test_where_words_may_be_functions_the_shell_runs_them(variable: str) -> None:
+def test_words_that_may_be_functions_go_to_the_shell(variable: str) -> None:
     """A shell that reads a file at its start may define functions."""
     assert " -c 'job x'\n" in _wrap(f"{variable}\n* * * * * job x\n")[0]
 
@@ -195,7 +195,7 @@ def test_too_long_for_cron() -> None:
 
 
 @pytest.mark.parametrize("opening", ["$(", '"$(', "`", "(", "{ ", "${", "'", '"', "\\", "<(", "$((", "a=(", "&&", "%"])
-def test_text_that_nobody_writes(opening: str) -> None:
+def test_unterminated_syntax(opening: str) -> None:
     """Unterminated syntax is not an error, however long the line; wrapping twice changes nothing."""
     for count in (1, 2, 250, 5_000):
         text, _ = _wrap(f"* * * * * x {opening * count}\n")

@@ -50,7 +50,7 @@ def test_status_follows_a_key(backend: Backend) -> None:
 
 
 @RECORDING
-def test_status_of_the_dead(backend: Backend) -> None:
+def test_status_of_a_dead_run(backend: Backend) -> None:
     """A run that died is lapsed until the next run moves it into the history."""
     node = backend.node
     holder = node.hold("--ttl", 3, "--min-hold", 0)
@@ -68,7 +68,7 @@ def test_status_of_the_dead(backend: Backend) -> None:
 
 
 @on("redis")
-def test_status_beside_what_is_foreign(backend: Backend) -> None:
+def test_status_beside_a_foreign_value(backend: Backend) -> None:
     """A foreign value under one key hides no other key; a line and the exit status report it."""
     assert isinstance(backend.server, RedisServer)
     node = backend.node
@@ -137,7 +137,7 @@ def test_a_short_job_that_could_not_start_is_in_the_history(backend: Backend) ->
 
 
 @VARIOUS
-def test_check_alarms_and_calms_down(backend: Backend) -> None:
+def test_check_over_time(backend: Backend) -> None:
     """CRITICAL without a success, OK after one, CRITICAL again later, UNKNOWN for bad options."""
     node = backend.node
     status, out, err = call(node, "check", "job", "--max-age", "1h")
@@ -160,7 +160,7 @@ def test_check_alarms_and_calms_down(backend: Backend) -> None:
 
 
 @VARIOUS
-def test_check_of_a_run_under_way(backend: Backend) -> None:
+def test_check_of_a_run_in_progress(backend: Backend) -> None:
     """With --max-run, a run in progress counts up to that age."""
     node = backend.node
     holder = hold(node)
@@ -272,7 +272,7 @@ def test_drift_is_warned_of(backend: Backend) -> None:
 
 
 @on("file")
-def test_jobs_of_one_shell_are_told_apart(backend: Backend) -> None:
+def test_jobs_of_one_shell_are_distinguished(backend: Backend) -> None:
     """Scripts of one shell count as different programs, releases of one script do not. Arguments are not shown."""
     said = []
     for script in ("cd /releases/1101 2>/dev/null; true bill", "cd /releases/1102 2>/dev/null; true bill", "true pay"):

@@ -106,7 +106,7 @@ def test_bad_lines(node: Node, line: str) -> None:
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\n", b"CRONLOCK_TTL=5\0\n", b"x" * 100_000])
-def test_file_that_is_no_configuration(node: Node, content: bytes) -> None:
+def test_file_that_is_not_text(node: Node, content: bytes) -> None:
     """A file that is not text gives 78 and one line."""
     configure(node).write_bytes(content)
     assert_one_error(node.run("--", "echo", "ran"), 78)
@@ -344,7 +344,7 @@ def test_bad_options(node: Node, words: tuple[str, ...]) -> None:
     assert words[0].partition("=")[0] in done.err
 
 
-def test_value_that_is_not_cronlocks(own_node: Node, own_redis: RedisServer) -> None:
+def test_foreign_value_of_the_key(own_node: Node, own_redis: RedisServer) -> None:
     """A foreign value under the key gives 69 and one line, and is not changed."""
     assert own_node.run("--min-hold", "0", "--", "true").status == 0
     with own_redis.client() as client:

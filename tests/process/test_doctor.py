@@ -85,7 +85,7 @@ def node_on(tmp_path: Path, url: str) -> Node:
 
 
 @RECORDING
-def test_a_backend_that_is_all_right(backend: Backend) -> None:
+def test_a_healthy_backend(backend: Backend) -> None:
     """The smoke test passes, nothing is wrong, and other keys and the list of keys do not change."""
     node = backend.node
     assert node.run("--min-hold", 600, "--", "true", key="mine").status == 0
@@ -188,7 +188,7 @@ def web_server() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("scheme", ["redis", "memcached", "zookeeper", "redis+sentinel", "redis+cluster", "rediss"])
-def test_a_server_that_speaks_otherwise(tmp_path: Path, web_server: int, scheme: str) -> None:
+def test_a_server_with_another_protocol(tmp_path: Path, web_server: int, scheme: str) -> None:
     """The wrong port is one finding, not a traceback."""
     path = "/service" if scheme == "redis+sentinel" else ""
     report = Report(node_on(tmp_path, f"{scheme}://{HOST}:{web_server}{path}"), "--backend-timeout", "2s")
@@ -211,7 +211,7 @@ def test_no_backend_is_configured(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "url", ["redis://h/0?nope=1", "carrier-pigeon://h", "file://h/x", f"redis://u:{_PASSWORD}@h:1/?x=@", "nonsense"]
 )
-def test_a_backend_that_is_none(tmp_path: Path, url: str) -> None:
+def test_a_bad_backend_url(tmp_path: Path, url: str) -> None:
     """A bad URL is WRONG, with file and line."""
     node = node_on(tmp_path, url)
     report = Report(node)
@@ -249,7 +249,7 @@ def test_a_password_that_others_can_read(tmp_path: Path) -> None:
         assert _PASSWORD not in out + err
 
 
-def test_where_settings_come_from(place_on_redis: Node) -> None:
+def test_sources_of_settings(place_on_redis: Node) -> None:
     """Each setting is named with its source."""
     place_on_redis.environ["CRONLOCK_KILL_AFTER"] = "3s"
     text = Report(place_on_redis, "--ttl", "60").one("settings")["text"]
@@ -538,7 +538,7 @@ def test_zookeeper_ensemble(tmp_path: Path) -> None:
 # Files.
 
 
-def test_files_in_a_place_that_cannot_be(tmp_path: Path) -> None:
+def test_impossible_directories(tmp_path: Path) -> None:
     """A file in the directory's place, and a directory where everyone can remove files."""
     (tmp_path / "leases").write_text("a file")
     assert Report(node_on(tmp_path, f"file://{tmp_path}/leases")).bad() == ["lease"]
@@ -558,7 +558,7 @@ def test_files_leave_no_trace(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "new" / "leases").iterdir()) == ["job.lock"]
 
 
-def test_nothing_of_it_is_on_the_way_of_a_run(node: Node) -> None:
+def test_run_does_not_import_the_doctor(node: Node) -> None:
     """A run does not import the doctor."""
     line = [sys.executable, "-X", "importtime", *node.line("--", "true")[1:]]
     done = subprocess.run(line, env=node.environ, capture_output=True, text=True, timeout=120)

@@ -78,7 +78,7 @@ def test_sigkill_of_the_wrapper(backend: Backend) -> None:
     started = node.start_ready("--ttl", 4, "--min-hold", 0, "--", *tree.command)
     started.signal(signal.SIGKILL)
     assert started.wait() == -signal.SIGKILL
-    next_run_finds_none(node, tree, 4)
+    check_dead_when_next_run_starts(node, tree, 4)
 
 
 # On Redis and file: test_trees.
@@ -90,12 +90,12 @@ def test_sigstop_of_the_wrapper(backend: Backend) -> None:
     started = node.start_ready("--ttl", 4, "--min-hold", 0, "--", *tree.command)
     started.signal(signal.SIGSTOP)
     wait_stopped(started.pid)
-    next_run_finds_none(node, tree, 4)
+    check_dead_when_next_run_starts(node, tree, 4)
     started.signal(signal.SIGCONT)
     assert started.wait() == 75
 
 
-def next_run_finds_none(node: Node, tree: Tree, ttl: float) -> None:
+def check_dead_when_next_run_starts(node: Node, tree: Tree, ttl: float) -> None:
     """Check that nothing of the tree lives when the next run of the key, by the same line, starts."""
     another = node.start("--ttl", ttl, "--min-hold", 0, "--wait", 120, "--", *tree.counter(), cwd=os.getcwd())
     assert another.wait() == 0, another.err
@@ -166,7 +166,7 @@ def test_server_that_restarts_without_its_data(backend: Backend) -> None:
     started = backend.node.start_ready("--ttl", _TTL, "--min-hold", 0, "--", *tree.command)
     backend.server.kill()
     backend.server.start()
-    next_run_finds_none(backend.node, tree, _TTL)
+    check_dead_when_next_run_starts(backend.node, tree, _TTL)
     assert started.wait() == 75
 
 

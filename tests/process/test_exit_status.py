@@ -55,7 +55,7 @@ def test_command_that_cannot_be_started(node: Node, command: str) -> None:
     assert is_free(node)
 
 
-def test_unexecutable_in_path_is_passed_over(node: Node) -> None:
+def test_unexecutable_file_in_path_is_skipped(node: Node) -> None:
     """The search of PATH continues after a file that is not executable, as in execvp(3)."""
     for name, mode in (("one", 0o644), ("two", 0o755)):
         (node.directory / name).mkdir()
@@ -67,7 +67,7 @@ def test_unexecutable_in_path_is_passed_over(node: Node) -> None:
     assert node.run("--", "tool", env={"PATH": path}, key="other").status == 126
 
 
-def test_folder_in_path_that_may_not_be_searched(node: Node) -> None:
+def test_directory_in_path_without_search_permission(node: Node) -> None:
     """It counts as empty, as for a shell: a command that is nowhere else is not found."""
     closed = node.directory / "closed"
     closed.mkdir(mode=0o700)
@@ -109,7 +109,7 @@ def test_timeout_term_is_enough(node: Node) -> None:
     assert "--timeout" in done.err
 
 
-def test_timeout_kills_who_ignores_term(node: Node) -> None:
+def test_timeout_kills_a_command_that_ignores_term(node: Node) -> None:
     """After --kill-after all processes of the command are killed, in other sessions too."""
     tree = Tree(node.directory / "tree")
     done = node.run("--timeout", "1", "--kill-after", "1", "--", *tree.command)
@@ -144,7 +144,7 @@ def test_skip_status(node: Node) -> None:
     assert (done.status, done.out, done.err) == (99, "", "")
 
 
-def test_skip_says_so_when_asked(node: Node) -> None:
+def test_skip_is_reported_with_verbose(node: Node) -> None:
     """With --verbose a skip names the run."""
     assert node.run("--", "true").status == 0
     done = node.run("-v", "--", "echo", "ran")
@@ -153,7 +153,7 @@ def test_skip_says_so_when_asked(node: Node) -> None:
 
 
 @pytest.mark.parametrize(("words", "speaks"), [((), True), (("-q",), False)])
-def test_skip_says_so_to_a_person(node: Node, words: tuple[str, ...], speaks: bool) -> None:
+def test_skip_is_reported_at_a_terminal(node: Node, words: tuple[str, ...], speaks: bool) -> None:
     """At a terminal a skip prints a line unless --quiet."""
     assert node.run("--", "true").status == 0
     master, slave = pty.openpty()

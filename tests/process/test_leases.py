@@ -90,7 +90,7 @@ def test_server_forgets_the_lease(own_node: Node, own_redis: RedisServer) -> Non
     assert "no longer held" in started.err
 
 
-def test_forgotten_lease_is_not_granted_again(own_node: Node, own_redis: RedisServer) -> None:
+def test_lost_lease_is_not_granted_again(own_node: Node, own_redis: RedisServer) -> None:
     """After state loss of the server, this node does not run the key a second time."""
     started = own_node.hold("--ttl", 30, then="exit 5")
     forget(own_redis)
@@ -299,7 +299,7 @@ def test_keys_are_independent(node: Node) -> None:
     assert holder.wait() == 5
 
 
-def test_unwritable_state_directory_costs_only_memory(node: Node) -> None:
+def test_unwritable_state_directory(node: Node) -> None:
     """A job runs even if the state directory cannot be created."""
     node.state.write_text("in the way")
     done = node.run("--", "echo", "ran")

@@ -89,7 +89,7 @@ assert store.swap(key, cell, state.encode(aged), lease=None, hold=0.0, deadline=
 
 
 @RECORDING
-def test_forgotten_keys_are_gone(backend: Backend) -> None:
+def test_forget_removes_unused_keys(backend: Backend) -> None:
     """Unused keys are removed here and on the server; held and fresh keys are kept, with a message."""
     node = backend.node
     for key, hold in (("old", 0), ("older", 0), ("fresh", 0), ("held", 600)):

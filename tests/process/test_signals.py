@@ -115,7 +115,7 @@ def test_term_that_kills_the_command_but_not_its_children(node: Node) -> None:
     assert node.left() == []
 
 
-def test_what_the_caller_ignored_stays_ignored(node: Node) -> None:
+def test_ignored_signals_stay_ignored(node: Node) -> None:
     """Under nohup the command ignores HUP too, and the wrapper survives it."""
 
     def ignore() -> None:
@@ -132,7 +132,7 @@ def test_what_the_caller_ignored_stays_ignored(node: Node) -> None:
     assert "SIGUSR2" not in printer.out
 
 
-def test_command_starts_with_a_clean_slate(node: Node) -> None:
+def test_no_signal_is_blocked_or_ignored(node: Node) -> None:
     """No signal is blocked or ignored in the command even if the caller blocks some."""
 
     def block() -> None:
@@ -269,7 +269,7 @@ def _listeners(port: int) -> list[int]:
     return found
 
 
-def test_end_at_any_moment_of_the_start(node: Node) -> None:
+def test_term_at_any_moment_of_the_start(node: Node) -> None:
     """TERM at any moment gives 143 and a free key or a hold, never a stale lease."""
     for step in range(25):
         # Quiet: another program of the previous run does not matter here.

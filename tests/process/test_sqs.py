@@ -66,7 +66,7 @@ class _Role(BaseHTTPRequestHandler):
 
 
 @SQS
-def test_credentials_that_go_end_no_run(backend: Backend) -> None:
+def test_run_continues_without_fresh_credentials(backend: Backend) -> None:
     """A run whose credentials cannot be refreshed continues until its lease ends, with the command's status."""
     node, token = backend.node, backend.node.directory / "token"
     token.write_text("a-token")
@@ -128,7 +128,7 @@ def test_commands_that_are_refused(backend: Backend, command: tuple[str, ...], s
 
 
 @SQS
-def test_doctor_is_content(backend: Backend) -> None:
+def test_doctor_finds_nothing_wrong(backend: Backend) -> None:
     """The doctor creates its own queue, which the next doctor reuses, and finds nothing wrong."""
     node = backend.node
     for expected in ("made queue", "exists already"):

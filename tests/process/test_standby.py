@@ -65,7 +65,7 @@ def test_one_takes_over_from_the_dead(backend: Backend) -> None:
 
 @VARIOUS
 @pytest.mark.parametrize("status", [0, 3])
-def test_all_leave_when_the_run_ended(backend: Backend, status: int) -> None:
+def test_standbys_exit_when_the_run_ends(backend: Backend, status: int) -> None:
     """A run that ended, well or badly, is not repeated; the standby is a skip that says so."""
     node = backend.node
     holder = node.hold("--ttl", _TTL, "--min-hold", 0, then=f"exit {status}")
@@ -78,7 +78,7 @@ def test_all_leave_when_the_run_ended(backend: Backend, status: int) -> None:
 
 
 @VARIOUS
-def test_the_time_in_standby_ends(backend: Backend) -> None:
+def test_standby_ends_after_its_time(backend: Backend) -> None:
     """A run that goes on for longer than --standby is left alone."""
     node = backend.node
     holder = hold(node)
@@ -99,7 +99,7 @@ def test_a_free_key_needs_no_standby(backend: Backend) -> None:
 
 
 @VARIOUS
-def test_who_comes_after_the_death_takes_over_at_once(backend: Backend) -> None:
+def test_standby_takes_over_during_the_hold_of_a_dead_run(backend: Backend) -> None:
     """During the hold of a dead run only a standby gets the key."""
     node = backend.node
     kill_all_of(hold(node, "--min-hold", 600))

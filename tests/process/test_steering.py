@@ -100,7 +100,7 @@ def test_pause_of_many(backend: Backend) -> None:
 
 
 @on("memcached", "sqs")
-def test_what_cannot_be_paused(backend: Backend) -> None:
+def test_backends_that_cannot_pause(backend: Backend) -> None:
     """Backends without records, or that evict them, refuse in one line."""
     status, out, err = call(backend.node, "pause", "job")
     assert (status, out, len(err.splitlines())) == (64, "", 1)
@@ -301,7 +301,7 @@ def test_attempts(backend: Backend) -> None:
 
 
 @on("file")
-def test_bad_words_about_attempts(backend: Backend) -> None:
+def test_bad_options_of_standby(backend: Backend) -> None:
     """Options that need --standby, and bad lists, give one line."""
     for words in (
         ("--standby-on", "failed"),

@@ -66,7 +66,7 @@ def test_bytes_pass_unchanged(node: Node) -> None:
     assert (process.returncode, out == data, err) == (3, True, b"to stderr\n")
 
 
-def test_input_is_left_for_who_comes_next(node: Node) -> None:
+def test_input_is_left_for_the_next_command(node: Node) -> None:
     """cronlock takes nothing of its standard input: the next reader goes on where the command ended."""
     line = " ".join(f"'{word}'" for word in node.line("--", "sh", "-c", "read x; echo first:$x").copy())
     shell = popen(
@@ -179,7 +179,7 @@ def test_reader_sees_the_end_when_the_command_closes(node: Node) -> None:
     assert process.wait(120) == 0
 
 
-def test_writer_sees_that_the_command_reads_no_more(node: Node) -> None:
+def test_writer_gets_epipe_when_the_command_closes_stdin(node: Node) -> None:
     """Wrapper and guard keep no copy of standard input: its writer gets EPIPE once the command closes it."""
     code = "import os, time\nos.close(0)\nos.write(1, b'x')\nwhile not os.path.exists('go'): time.sleep(0.05)"
     process = popen(node, *python(code), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)

@@ -292,7 +292,7 @@ print(f"rest:{sys.stdin.read().strip()}", flush=True)
 """
 
 
-def test_pager_behind_it_reads_its_keys(shell: Shell, node: Node) -> None:
+def test_pager_at_the_end_of_a_pipeline(shell: Shell, node: Node) -> None:
     """A pager at the end of the pipeline reads from the terminal while the command runs, and nothing is stopped."""
     (node.directory / "pager.py").write_text(_PAGER)
     job = "echo hello; while [ ! -e go ]; do sleep 0.05; done; echo more"

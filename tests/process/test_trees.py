@@ -28,7 +28,7 @@ def start(node: Node, tree: Tree, *words: object) -> Started:
     return started
 
 
-def next_run_finds_none(node: Node, tree: Tree) -> None:
+def check_dead_when_next_run_starts(node: Node, tree: Tree) -> None:
     """Check that nothing of the tree lives when the next run of the key starts."""
     started = node.start("--min-hold", "0", "--wait", "60", "--", *tree.counter(), cwd=os.getcwd())
     assert started.wait() == 0, started.err
@@ -48,7 +48,7 @@ def test_sigkill_of_the_wrapper(node: Node, tree: Tree) -> None:
     started = start(node, tree)
     started.signal(signal.SIGKILL)
     assert started.wait() == -signal.SIGKILL
-    next_run_finds_none(node, tree)
+    check_dead_when_next_run_starts(node, tree)
     assert tree.last_beat() < tree.first_beat() + _TTL
     assert "killed" in started.err
     assert len(started.messages) == 1
@@ -60,7 +60,7 @@ def test_sigstop_of_the_wrapper(node: Node, tree: Tree) -> None:
     started.signal(signal.SIGSTOP)
     wait_stopped(started.pid)
     stopped_at = time.clock_gettime(time.CLOCK_BOOTTIME)
-    next_run_finds_none(node, tree)
+    check_dead_when_next_run_starts(node, tree)
     # Its last renewal was sent before it was stopped.
     assert tree.last_beat() < stopped_at + _TTL
     started.signal(signal.SIGCONT)
@@ -76,7 +76,7 @@ def test_sigkill_of_the_guard(node: Node, tree: Tree) -> None:
     assert tree.alive() == []
     assert len(started.messages) == 1
     assert "guard" in started.err
-    next_run_finds_none(node, tree)
+    check_dead_when_next_run_starts(node, tree)
 
 
 @pytest.mark.parametrize("spared", ["wrapper", "backup guard", "guard"])
@@ -89,7 +89,7 @@ def test_sigkill_of_two(node: Node, tree: Tree, spared: str) -> None:
     assert started.wait() == (70 if spared == "wrapper" else -signal.SIGKILL)
     all_end_in_time(tree)
     wait_until(lambda: not is_alive(kept), f"the end of the {spared}")
-    next_run_finds_none(node, tree)
+    check_dead_when_next_run_starts(node, tree)
 
 
 def test_sigkill_of_the_backup_guard(node: Node) -> None:
@@ -119,7 +119,7 @@ def kill_at_once(pids: list[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def test_group_kill_spares_nothing(node: Node, tree: Tree) -> None:
+def test_kill_of_the_process_group(node: Node, tree: Tree) -> None:
     """SIGKILL to the wrapper's process group, as from a supervisor, kills the whole tree."""
     started = start(node, tree)
     os.killpg(started.pid, signal.SIGKILL)
@@ -128,7 +128,7 @@ def test_group_kill_spares_nothing(node: Node, tree: Tree) -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGTSTP", "SIGPIPE"])
-def test_guard_ignores_what_people_send(node: Node, name: str) -> None:
+def test_guard_survives_signals(node: Node, name: str) -> None:
     """The guard survives signals."""
     started = node.hold(then="exit 5")
     for guard in (started.guard, started.backup_guard):
@@ -139,7 +139,7 @@ def test_guard_ignores_what_people_send(node: Node, name: str) -> None:
     assert (started.wait(), started.err) == (5, "")
 
 
-def test_sigstop_of_the_guard_is_undone(node: Node) -> None:
+def test_stopped_guard_is_continued(node: Node) -> None:
     """The wrapper continues a stopped guard at the next renewal."""
     started = node.hold("--ttl", 3, then="exit 5")
     guard = started.guard
@@ -159,7 +159,7 @@ def test_fifty_processes(node: Node) -> None:
     all_end_in_time(tree)
 
 
-def test_daemon_left_on_purpose_lives_on(node: Node) -> None:
+def test_daemon_survives_a_normal_end(node: Node) -> None:
     """After a normal end a daemon lives on, and the key is released."""
     code = "setsid sh -c 'echo $$; exec sleep 300' & exit 3"
     started = node.start("--min-hold", "0", "--", "sh", "-c", code)
@@ -176,7 +176,7 @@ def test_daemon_left_on_purpose_lives_on(node: Node) -> None:
 
 def test_daemon_keeps_no_lock_of_the_file_backend(file_node: Node) -> None:
     """A daemon that inherited the file backend's descriptor does not keep the key after the run's end."""
-    test_daemon_left_on_purpose_lives_on(file_node)
+    test_daemon_survives_a_normal_end(file_node)
 
 
 def test_orphans_are_reaped_while_it_runs(node: Node) -> None:
@@ -214,7 +214,7 @@ def test_on_lost_continue_survives_the_wrapper(node: Node) -> None:
     assert started.out == "ready\nend\n"
 
 
-def test_file_backend_sigkill_of_everything_of_cronlocks(file_node: Node) -> None:
+def test_file_backend_sigkill_of_all_processes_of_cronlock(file_node: Node) -> None:
     """On the file backend the key stays held while any process of the job lives."""
     code = "setsid sh -c 'echo $$; exec sleep 300' & exec sleep 300"
     started = file_node.start("--ttl", "3", "--min-hold", "0", "--", "sh", "-c", code)
@@ -235,12 +235,12 @@ def test_file_backend_sigstop_of_the_wrapper(file_node: Node, tree: Tree) -> Non
     started = start(file_node, tree)
     started.signal(signal.SIGSTOP)
     wait_stopped(started.pid)
-    next_run_finds_none(file_node, tree)
+    check_dead_when_next_run_starts(file_node, tree)
     started.signal(signal.SIGCONT)
     assert started.wait() == 75
 
 
-def test_children_of_another_life_are_spared(node: Node) -> None:
+def test_children_from_before_exec_are_spared(node: Node) -> None:
     """Children of the shell that became cronlock by exec live on."""
     line = node.line("--min-hold", "0", "--", "sh", "-c", "echo ready; exec sleep 300")
     started = node.spawn(["sh", "-c", 'sleep 299 & echo $!; exec "$@"', "sh", *line])
@@ -277,6 +277,6 @@ def test_proc_of_another_pid_namespace(node: Node, on_term: str) -> None:
     # Not as the namespace's first process, with whose end the kernel ends all others.
     started = node.spawn(["unshare", "-pf", "sh", "-c", '"$@"; exit $?', "sh", *line])
     started.wait_for("ready")
-    next_run_finds_none(node, tree)
+    check_dead_when_next_run_starts(node, tree)
     assert started.wait() == 124
     assert len(started.messages) == 1
