@@ -271,7 +271,7 @@ class TestTicks:
         assert verdict.held == 1
 
     def test_held_by_one_that_was_killed(self, made: Made) -> None:
-        """A tick whose runner was killed before its command began is not made up for."""
+        """A tick is not repeated if its run was killed before the command began."""
         made.tick(1, "t1")
         run = made.spawn(1, "a", "t1")
         made.kill(1.1, run)
@@ -280,7 +280,7 @@ class TestTicks:
 
 
 class TestStuck:
-    """Keys that nobody holds must be free."""
+    """Keys without a holder must be free."""
 
     @pytest.mark.parametrize(("gone", "good"), [(2.0, True), (TTL + SLACK + 1, False)])
     def test_after_a_kill(self, made: Made, gone: float, good: bool) -> None:
@@ -453,7 +453,7 @@ class TestRead:
         driver, other = Writer(path), Writer(path)
         driver.plan(backend="file", seed=1, ttl=TTL, hold=HOLD, nodes=["a"], length=3)
         before = now()
-        # The command may be faster than the driver, who learns the pid later.
+        # The command may be faster than the driver, which learns the pid later.
         driver.note("start", run="r", pid=3, owner="o", fence=None, takeover=False)
         other.spawn(
             t=before, run="r", node="a", key="k", tick=None, pid=2, ttl=TTL, hold=HOLD, skip_status=SKIP, probe=True

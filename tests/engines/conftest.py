@@ -18,13 +18,13 @@ from .faults import PATIENT, Opener, Wire, node_at
 
 @pytest.fixture
 def key() -> str:
-    """A key that nobody used."""
+    """An unused key."""
     return fresh_key()
 
 
 @pytest.fixture
 def open_at() -> Iterator[Opener]:
-    """What opens a node that is closed at the end."""
+    """Open nodes, which are closed at the end."""
     nodes: list[Leases] = []
 
     def open_one(url: str, timeout: float = PATIENT) -> Leases:

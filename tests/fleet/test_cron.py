@@ -287,7 +287,7 @@ def _runner(nodes: Nodes, key: str, tick: int) -> Machine:
 
 
 def _check_runs(nodes: Nodes, first: int, ticks: list[int]) -> None:
-    """Each job ran once at each of `ticks` and at no other since `first`, and knew who ran it."""
+    """Each job ran once at each of `ticks` and at no other since `first`, with its owner in the environment."""
     for key in _KEYS:
         runs = [run for run in nodes.runs() if run.key == key]
         assert [run.tick for run in runs if run.tick >= first] == ticks

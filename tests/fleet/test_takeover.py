@@ -151,7 +151,7 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
 class Death(NamedTuple):
     """One power cut, and what became of the job."""
 
-    #: From the death to the start of the takeover, in seconds; None if the job had ended and nobody took over.
+    #: From the death to the start of the takeover, in seconds; None if the job had ended and was not taken over.
     delay: float | None
     #: How often the job was done.
     done: int
@@ -167,7 +167,7 @@ def test_another_machine_finishes_the_job(scene: Scene, capfd: pytest.CaptureFix
     if _TIMES > 1:
         with capfd.disabled():
             print(_show(scene, deaths))
-    # Twice if the power went between the job's last act and the record of its end: that nobody can know.
+    # Twice if the power failed between the job's last act and the record of its end, which no node can know.
     assert {death.done for death in deaths if not death.unrecorded} == {1}
 
 
@@ -193,7 +193,7 @@ def _die(scene: Scene, key: str, moment: float) -> Death:
     starts, done = (scene.lines(key, what) for what in ("start", "done"))
     scene.replace()
     if len(starts) == 1:
-        # The power went after the end, which was on record: nobody else had anything to do.
+        # The power failed after the end was recorded: no takeover was needed.
         assert others() == [99] * (_NODES - 1)
         return Death(None, len(done))
     assert [line.number for line in starts] == [0, 1], "exactly one takes over"

@@ -261,7 +261,7 @@ def test_bad_number_of_mysql(column: object, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("names", [[b"a", b"c", b"b"], [b"a", 5], [b"a", None], [b"a", b"a"]])
 def test_list_of_mysql_that_goes_round(names: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names that are none, or do not come in order, are an unexpected reply; they might never end."""
+    """Malformed or unordered names are an unexpected reply; a list of them might never end."""
     monkeypatch.setattr(Servers, "ask_once", lambda *_: [(0, [(name,) for name in names])])
     with pytest.raises(BackendUnavailable, match="unexpected reply"):
         list(open_backend("mysql://u@h/d", 5.0).keys())

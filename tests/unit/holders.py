@@ -53,7 +53,7 @@ class Way(Leases):
         #: The owners that asked, in order, and those that were abandoned.
         self.owners: list[str] = []
         self.abandoned: list[str] = []
-        #: What becomes of giving up.
+        #: The fate of the requests to give up.
         self.abandons: list[str] = []
 
     def acquire(self, claim: Claim) -> Grant | Conflict:
@@ -138,7 +138,7 @@ class Bench:
         self.way = Way(self.clock)
         self.log = Lines()
         self.pauses: list[float] = []
-        #: What the world does while the run waits.
+        #: Called while the run waits.
         self.meanwhile: Callable[[], object] = lambda: None
         monkeypatch.setattr(registry, "open_backend", lambda *_: self.way)
         (folder / "conf").touch()
@@ -176,7 +176,7 @@ class Bench:
         return grant
 
     def owner_of_the_key(self) -> str | None:
-        """Return who has the key by the server's word."""
+        """Return the key's holder on the server."""
         record = self.way.another().read("k")
         return record.run.owner if record is not None and record.run is not None and record.remaining else None
 

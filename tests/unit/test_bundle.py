@@ -84,7 +84,7 @@ def _rewritten(file: Path, text: str, later: int) -> None:
     ids=["another time", "another size"],
 )
 def test_a_changed_source_is_loaded(package: Package, change: Callable[[Path], None]) -> None:
-    """It is loaded as if there were no bundle, and all else from the bundle, until that is made anew."""
+    """A changed source is loaded from its file, all others from the bundle, until that is rebuilt."""
     change(package.source)
     assert package.loader() == f"SourceFileLoader {package.source}\n"
     assert package.loader("cronlock.run.log").startswith("Bundle ")

@@ -1,4 +1,4 @@
-"""What people read of a refusal, a pause and a time: who, until when, and why."""
+"""Refusals, pauses and times for people: who, until when, and why."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def _conflict(why: str, run: Run | None = None, pause: Pause | None = None) -> C
         (_conflict(DEFERRED, run=DONE), ("web-1 (pid 7)", "exited with status 3", "other hosts")),
         (_conflict(PAUSED, pause=PAUSE), ("paused by ann on desk",)),
         (_conflict(STATE_LOST), ("server", "lost", "41s")),
-        # What is missing in a record does not change what it is about.
+        # A field that is missing in the record is left out.
         (_conflict(HOLD, run=DONE, pause=PAUSE), ("web-1 (pid 7)", "41s")),
     ],
 )
 def test_a_refusal_names_its_reason(conflict: Conflict, parts: tuple[str, ...]) -> None:
-    """Who has the key or had it, and for how long."""
+    """A refusal names the current or last holder, and how long to wait."""
     text = describe(conflict)
     assert [part for part in parts if part not in text] == []
     assert ("other hosts" in text) == (conflict.why == DEFERRED)
@@ -52,7 +52,7 @@ def test_a_refusal_names_its_reason(conflict: Conflict, parts: tuple[str, ...]) 
     ],
 )
 def test_a_pause_names_who_until_when_and_why(pause: Pause, expected: str) -> None:
-    """A pause without an end ends when somebody resumes the key."""
+    """A pause without an end lasts until the key is resumed."""
     assert describe_pause(pause, NOW) == expected
 
 

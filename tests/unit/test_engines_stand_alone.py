@@ -16,7 +16,7 @@ from cronlock.engines.registry import SCHEMES
 _PACKAGE = Path(cronlock.engines.__path__[0]).parent
 #: Engine -> what serves its URLs.
 _ENGINES = {path.parent.name: path for name in ("store", "backend") for path in _PACKAGE.glob(f"engines/*/{name}.py")}
-#: What opens a backend of each scheme, without asking anybody.
+#: Opens a backend of each scheme without a request.
 _URLS = {
     "file": "file:///nowhere/locks",
     "redis": "redis://host",

@@ -349,7 +349,7 @@ def test_what_could_not_be_started_is_recorded(bench: Bench) -> None:
 
 
 def test_an_answer_that_is_heard_late_is_asked_for_again(bench: Bench) -> None:
-    """A machine that stood still behind its request begins its hold anew: another's tick is not over before its own."""
+    """A machine that was suspended after its request restarts its hold: another's tick does not end before its own."""
     acquire = bench.way.acquire
 
     def late(claim: Claim) -> Grant | Conflict:

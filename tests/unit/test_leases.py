@@ -130,7 +130,7 @@ class TestTaking:
                 assert conflict.fence == holder.fence == grant.fence
 
     def test_asking_again_renews_the_same_lease(self, bench: Bench, a: Backend, b: Backend) -> None:
-        """The owner whose answer was lost has what it has, for the whole ttl from now on."""
+        """An owner whose reply was lost keeps its lease, for the whole ttl from now on."""
         claim = make_claim(K, ttl=SHORT)
         first = granted(a.acquire(claim))
         bench.wait(6)
@@ -535,7 +535,7 @@ class TestStandby:
         refused(b.acquire(make_claim(K, standby_for=first.claim.owner)), ENDED)
 
     def test_takeover_asked_for_again(self, bench: Bench, a: Backend, b: Backend) -> None:
-        """A takeover whose answer was lost is the same one when it is asked for again, its lease lapsed or not."""
+        """A takeover whose reply was lost is granted again as the same one, whether its lease lapsed or not."""
         dead = died(bench, a, hold=LONG)
         claim = make_claim(K, ttl=SHORT, standby_for=dead.claim.owner)
         first, second = granted(b.acquire(claim)), granted(b.acquire(claim))
@@ -568,7 +568,7 @@ class TestStandbyWithinAHold:
 
     @pytest.mark.parametrize("how", ["could not start", "given back"])
     def test_a_run_by_hand_that_began_nothing(self, a: Backend, b: Backend, how: str) -> None:
-        """Behind it the hold is that of the run before, whose tick is done: who stood by for it is refused."""
+        """If the earlier hold belongs to a run whose tick is done, its standby is refused."""
         held_back(a, hold=LONG)
         by_hand = granted(b.acquire(make_claim(K, ignore_hold=True)))
         if how == "given back":
@@ -765,7 +765,7 @@ class TestFaultsOfBefore:
 
     @pytest.mark.parametrize("before", ["nothing", "a run", "a dead run"])
     def test_unrun_tick_is_left_to_a_standby(self, bench: Bench, a: Backend, b: Backend, before: str) -> None:
-        """Whose run's answer was lost, and who gave up, leaves the tick to those who stand by for it."""
+        """A run that gave up after a lost reply leaves its tick to the standbys."""
         if before == "a run":
             run(b)
         elif before == "a dead run":
@@ -928,7 +928,7 @@ class TestLosses:
 
     @pytest.mark.parametrize("fate", [LOST_ON_ITS_WAY, UNHEARD, LATE])
     def test_forced_release(self, bench: Bench, a: Backend, b: Backend, fate: str) -> None:
-        """One whose answer was lost did its work or can be asked again, and takes nothing later."""
+        """A forced release whose reply was lost was done or can be repeated, and has no effect later."""
         grant = granted(b.acquire(make_claim(K, hold=LONG)))
         bench.way_a.fates = [fate]
         with pytest.raises(BackendUnavailable):

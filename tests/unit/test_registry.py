@@ -1,4 +1,4 @@
-"""The registry of backends: engines whose packages are missing, and those of other people's packages."""
+"""The registry of backends: engines without their client libraries, and third parties' engines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from labs.installation import ROOT
 
-# What each of these lacks without its client, and what brings that on Debian and by pip.
+# The missing package of each scheme, and its name on Debian and for pip.
 _ENGINES = {
     "postgresql://h/d": ("PostgreSQL's library libpq", "libpq5 (Red Hat: libpq)", "'psycopg[binary]'"),
     "postgres://h/d": ("PostgreSQL's library libpq", "libpq5 (Red Hat: libpq)", "'psycopg[binary]'"),

@@ -107,7 +107,7 @@ def test_standby_while_another_has_the_key(outcome: str, lease: float, expected:
     [
         (7, None, 7, None),  # Its run gave the key back, and no run was there before.
         (7, 5, 7, None),
-        (9, 5, 7, None),  # So did who came after it.
+        (9, 5, 7, None),  # So did the run after it.
         (7, 7, 7, ENDED),  # It is the latest, of another tick.
         (9, 9, 7, ENDED),  # A later run left a trace.
         (5, 5, 7, ENDED),  # The server lost it.
@@ -151,7 +151,7 @@ def test_fences() -> None:
 
 
 def test_asking_again() -> None:
-    """Nothing changes while the lease is on; behind it the run begins anew, and what it took over stays."""
+    """Nothing changes while the lease is on; after it the run restarts, with the takeover that it had."""
     run = a_run("y", 8, stands_for="x", took_over=7)
     state, claim = State(fence=8, run=run), make_claim("k", owner="y", standby_for="x")
     assert rules.grant(state, claim, Cell(lease=1.0), NOW) is state
@@ -201,7 +201,7 @@ def test_late_success(newer: int, last: str) -> None:
 
 
 def test_force_release() -> None:
-    """Of the one that has the key, or whose hold is on; there is nothing else to take."""
+    """A lease or a hold is released; there is nothing else to release."""
     state = State(fence=7, run=a_run("x", 7))
     released = rules.force_release(state, "x", Cell())
     assert released is not None
@@ -243,7 +243,7 @@ def test_force_release() -> None:
 def test_paused_key(
     until: float | None, lease: float, hold: float, asks: dict[str, object], expected: str | None
 ) -> None:
-    """Nobody takes it who does not ignore that: no standby, nor who was granted it before and has it no more."""
+    """A paused key is refused unless the claim ignores pauses: also to standbys, and to earlier holders."""
     state = State(fence=7, run=a_run("x", 7), paused=Pause("alice", "h", until=until))
     conflict = rules.refuse(state, make_claim("k").but(**asks), Cell(lease=lease, hold=hold), NOW)
     assert why(conflict) == expected
@@ -272,7 +272,7 @@ def test_pause_stays_until_it_is_resumed() -> None:
 
 
 def test_tick_of_a_run_that_was_to_end_is_done() -> None:
-    """Also if it died, and who came after it gave the key back."""
+    """The same holds if it died, and the run after it gave the key back."""
     before = State(fence=7, run=a_run("x", 7))
     assert rules.stop(before, Stop("x", "alice", "h"), Cell()) is None
     state = rules.stop(before, Stop("x", "alice", "h"), Cell(lease=1.0))
@@ -362,7 +362,7 @@ _FAILED = {"outcome": EXITED, "status": 3}
     ],
 )
 def test_attempts(last: dict[str, object], asks: dict[str, object], expected: str | None) -> None:
-    """A tick that died or failed is tried again as often as asked, first by others; its hold is in nobody's way."""
+    """A dead or failed tick is retried as often as requested, by other nodes first; its hold does not refuse them."""
     state = State(fence=7).with_past(a_run("x", 7, **last))
     claim = make_claim("k", standby_for="x").but(**asks)
     hold = 0.0 if last["outcome"] == NOT_STARTED else 9.0

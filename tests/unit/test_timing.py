@@ -51,7 +51,7 @@ def test_deadline_is_before_the_lapse_by_rate_fixed_and_granularity() -> None:
         # A takeover's own hold has run since it asked first.
         (timing.takeover_hold(45.0, 10.0), 35.0),
         (timing.takeover_hold(45.0, 60.0), 0.0),
-        # What cronlock(1) says of --poll and --standby.
+        # As cronlock(1) documents --poll and --standby.
         (timing.LOCAL_POLL, 5.0),
         (timing.STANDBY_LOOK, 15.0),
         (timing.STANDBY_LOOK_LOCAL, 1.0),

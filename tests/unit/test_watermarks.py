@@ -131,7 +131,7 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_written_back_is_no_watermark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a file system that became read-only a quarantine would begin anew each time, and never be over."""
+    """On a file system that became read-only a quarantine would restart each time, and never end."""
     clock = SimulatedClock()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
     really_open = os.open

@@ -73,7 +73,7 @@ def put(url: str, key: str, **numbers: float) -> None:
 
 
 def item(url: str, key: str) -> dict[str, Any]:
-    """Return a key's item as it is in the table, empty if there is none."""
+    """Return a key's item in the table, or an empty one."""
     found: dict[str, Any] = _call(url, "GetItem", key, ConsistentRead=True).get("Item", {})
     return found
 

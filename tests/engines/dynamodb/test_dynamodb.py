@@ -113,7 +113,7 @@ def test_refusal_brings_the_item_along(guarded: DynamoDBStore, gate: Gate, key: 
     assert gate.actions[before:] == (["UpdateItem"] if says else ["UpdateItem", "GetItem"])
 
 
-# What it costs
+# Cost
 
 
 @pytest.mark.parametrize(("host", "units"), [("web-3", 3), ("ip-10-0-142-201.eu-central-1.compute.internal", 3)])
@@ -168,7 +168,7 @@ def test_table_that_is_still_being_made(guarded: DynamoDBStore, gate: Gate) -> N
 
 @pytest.fixture
 def strict(url: str) -> Iterator[Callable[[], DynamoDBStore]]:
-    """What opens one more store that looks strictly."""
+    """Open one more strict store."""
     stores: list[DynamoDBStore] = []
 
     def open_one() -> DynamoDBStore:

@@ -115,7 +115,7 @@ def test_nothing_ends_early(server: EtcdServer, key: str) -> None:
 def test_a_hold_that_is_asked_for_again(
     server: EtcdServer, node: Leases, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One whose lease began too long before its swap is replaced, and its lease is not left to lapse."""
+    """A hold whose lease began too long before its swap is replaced, and that lease revoked."""
     cells, before = Cells(node, key), leases(server)
     moments = iter((0.0, 60.0, 60.0, 60.5))
     monkeypatch.setattr(node.store, "_clock", SimpleNamespace(now=lambda: next(moments)))
@@ -226,7 +226,7 @@ def test_hold_of_a_slow_swap_that_another_overtakes(node: Leases, far: Leases, w
 
 
 def test_fences_go_on_when_the_record_was_deleted(server: EtcdServer, node: Leases, key: str) -> None:
-    """The next one is behind every revision; the lease is respected all the same, but lost to who has it."""
+    """The next fence is above every revision; the lease is respected, but lost to its holder."""
     grant = granted(node.acquire(make_claim(key, hold=LONG)))
     assert grant.fence is not None
     server.delete(f"cronlock/record/{key}")
@@ -239,7 +239,7 @@ def test_fences_go_on_when_the_record_was_deleted(server: EtcdServer, node: Leas
 
 
 def test_swap_of_a_deleted_record(server: EtcdServer, node: Leases, key: str) -> None:
-    """It finds the record as it knew it, that is none, and takes nothing from who has the lease."""
+    """It finds no record, as before, and takes nothing from the holder of the lease."""
     cells = Cells(node, key)
     seen = cells.read()
     cells.write(lease=60.0)

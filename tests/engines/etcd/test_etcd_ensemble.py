@@ -1,4 +1,4 @@
-"""etcd as an ensemble of three whose leader is killed, stands still or is cut off, while leases are out."""
+"""etcd as an ensemble of three; its leader is killed, paused or cut off while leases are out."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class Ensemble(EtcdEnsemble):
         finally:
             for node in self.nodes:
                 node.way.closed, node.way.closed_for = False, None
-                node.way.cut()  # What was lost in between makes the rest of a stream nonsense.
+                node.way.cut()  # A stream with a gap is useless.
 
 
 @pytest.fixture(scope="module")

@@ -549,7 +549,7 @@ def test_command_that_unlocks_is_locked_again(node: Leases, directory: Path) -> 
         heir = granted(other.acquire(make_claim("x")))
         other.release(heir, make_ending(), keep_hold=False)
         assert not node.renew(grant)
-        # The command still runs, so that nobody else may.
+        # The command still runs, so no other run may.
         with pytest.raises(BackendUnavailable, match="lslocks"):
             other.acquire(make_claim("x"))
     finally:
@@ -558,7 +558,7 @@ def test_command_that_unlocks_is_locked_again(node: Leases, directory: Path) -> 
 
 
 def test_emptied_file_is_a_lost_lease(node: Leases, directory: Path) -> None:
-    """Emptying the file ends the lease, but nobody gets the key before the run has stopped."""
+    """Emptying the file ends the lease, but no run gets the key before the holder has stopped."""
     grant, other = granted(node.acquire(make_claim("x"))), _node(directory, 0.1)
     command = _command(grant)
     try:
@@ -788,7 +788,7 @@ except BackendUnavailable as error:
 
 @pytest.mark.parametrize("place", ["/proc/cronlock", "/proc/self/fd/cronlock/deeper"])
 def test_place_that_takes_no_directory(place: str) -> None:
-    """A file system in which nobody can make a directory is unavailable, whatever it says."""
+    """A file system that allows no directories is unavailable, whatever its error."""
     with pytest.raises(BackendUnavailable, match=f"^{place}/x.lock: "):
         _node(place).acquire(make_claim("x"))
 

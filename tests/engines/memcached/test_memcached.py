@@ -180,7 +180,7 @@ class TestFaults(StoreFaults, Strangers, Doubles, Costs, TLS, URLs):
 def test_nothing_ends_early(server: MemcachedServer) -> None:
     """Wherever in the server's second they begin, lease and hold last for as long as asked for.
 
-    So they do when others wrote meanwhile, who know no more of them than what they read.
+    So they do if other nodes wrote meanwhile, which know only what they read.
     """
     early: list[str] = []
 

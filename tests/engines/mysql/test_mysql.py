@@ -230,7 +230,7 @@ def pair() -> Iterator[tuple[MariadbServer, MariadbReplica]]:
 def test_replica_is_passed_over_by_administrators(
     pair: tuple[MariadbServer, MariadbReplica], open_at: Opener, key: str
 ) -> None:
-    """Whose writes a replica would take asks the one that takes everybody's, too; a replica alone is refused."""
+    """A user whose writes a replica would accept still writes to the primary; a replica alone is refused."""
     primary, replica = pair
     node = open_at(Mysql().both(replica, primary, ADMIN))
     assert node.release(granted(node.acquire(make_claim(key))), make_ending(), keep_hold=False)
@@ -258,7 +258,7 @@ def test_switch_within_a_run(pair: tuple[MariadbServer, MariadbReplica], open_at
 
 
 def test_galera(open_at: Opener) -> None:
-    """Of those who ask the two nodes of a cluster at the same moment one gets the key, and both know."""
+    """Of two claims to two nodes of a cluster at the same moment one is granted, and both nodes know."""
     with MariadbGalera() as cluster:
         nodes = [open_at(cluster.nodes[number % 2].url()) for number in range(8)]
         key, fence = fresh_key(), 0

@@ -55,7 +55,7 @@ def test_making_it_elsewhere(server: MariadbServer) -> None:
 
 
 def test_rights_that_are_too_many(server: MariadbServer, table: str) -> None:
-    """A user whose writes a replica would take is warned of."""
+    """The doctor warns of a user whose writes a replica would accept."""
     server.make_table(table)
     found = Look(server.url(user="admin", table=table)).one("permissions")
     assert found.level == WARNING

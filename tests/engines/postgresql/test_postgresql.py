@@ -100,7 +100,7 @@ def test_columns_of_another_type(server: PostgresqlServer, open_at: Opener, key:
 
 
 def test_server_that_only_reads(server: PostgresqlServer, open_at: Opener, key: str) -> None:
-    """A server that takes no writes any more, or a standby that a pooler asked, does not say who has a key."""
+    """The reply of a read-only server, or of a standby behind a pooler, is not used."""
     node = open_at(server.url())
     grant = granted(node.acquire(make_claim(key)))
     connection = node.store.servers.connection(time.monotonic() + PATIENT)  # type: ignore[attr-defined]

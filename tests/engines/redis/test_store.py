@@ -152,7 +152,7 @@ class TestLostData:
         assert backend.renew(grant)
 
     def test_with_its_data(self, key: str) -> None:
-        """With its data a restart disturbs nobody."""
+        """A restart with its data disturbs no run."""
         with RedisServer(persistent=True) as server:
             backend = opened(server.url())
             grant = granted(backend.acquire(make_claim(key, hold=20)))

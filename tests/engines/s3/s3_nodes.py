@@ -36,7 +36,7 @@ def bucket(url: str) -> Iterator[Objects]:
 
 
 def content(url: str, key: str) -> bytes | None:
-    """Return what a key's object has in it, None if there is none."""
+    """Return the content of a key's object, or None."""
     with bucket(url) as objects:
         found = objects.get(object_name(key), time.monotonic() + PATIENT)
         return found[0] if found else None

@@ -25,7 +25,7 @@ class TestClocks(Clocks):
         return cell.lapses_at, cell.hold_until
 
     def set_hold(self, server: AwsServer, key: str, end: float) -> None:
-        """Write the object anew."""
+        """Rewrite the object."""
         cell = decode(content(self.suite.url(server.endpoint), key) or b"", "another")
         cell.hold_until = end
         overwrite(self.suite.url(server.endpoint), key, encode(cell))

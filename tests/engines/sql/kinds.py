@@ -21,7 +21,7 @@ from ..faults import FaultHooks, node_at
 if TYPE_CHECKING:
     from cronlock.lease.store import Store
 
-#: What a test waits for that is to wait in vain.
+#: Seconds of a wait that must fail.
 HASTY = 1.0
 SECRET = "p'w \\ @:/?\u00e9"
 
@@ -169,7 +169,7 @@ class TableHooks(FaultHooks):
 
     # A connection takes a packet.
     acquire = 3
-    # A server that hangs up on who logs in is called busy.
+    # A server that closes the connection at the login counts as busy.
     hasty = HASTY
 
     def __init__(self, kind: str, server: Server, url: str = "") -> None:

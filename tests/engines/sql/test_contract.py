@@ -73,7 +73,7 @@ class TestPlain(StoreContract):
 
 
 class TestSerializable(StoreContract):
-    """For a role whose transactions are serializable unless they say otherwise."""
+    """For a role with serializable transactions by default."""
 
     histories = 4
 

@@ -30,7 +30,7 @@ def server(kind: str) -> Iterator[AwsServer]:
 
 @pytest.fixture(autouse=True)
 def credentials(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a client of the emulators needs in its environment, and nothing of this machine's own."""
+    """Set the emulators' credentials, without this machine's own."""
     if getattr(request.cls, "real", False):
         return
     for name in [name for name in os.environ if name.startswith("AWS_")]:
@@ -64,6 +64,6 @@ def proxy(server: AwsServer) -> Iterator[Proxy]:
 
 @pytest.fixture
 def gate(server: AwsServer) -> Iterator[Gate]:
-    """What AWS has in front."""
+    """AWS's checks of signatures and permissions, before the server."""
     with Gate(server.port, ENVIRON["AWS_SECRET_ACCESS_KEY"], service="sqs") as standing:
         yield standing

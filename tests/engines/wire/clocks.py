@@ -40,7 +40,7 @@ class Clocks:
     """A service's tests; it says how its ends are looked at behind everybody's back."""
 
     suite: ClassVar[type[Suite]]
-    #: What the service calls a look at a key, and code and text by which it refuses a request's time.
+    #: The service's action that reads a key, and the code and text of its refusal for a wrong time.
     look: ClassVar[str]
     too_late: ClassVar[tuple[str, str]] = (
         "InvalidSignatureException",
@@ -65,7 +65,7 @@ class Clocks:
 
     @pytest.fixture
     def gate(self, server: MinistackServer) -> Iterator[Gate]:
-        """What AWS has in front."""
+        """AWS's checks of signatures and permissions, before the server."""
         with Gate(server.port, ENVIRON["AWS_SECRET_ACCESS_KEY"], service=self.suite.service) as standing:
             yield standing
 
@@ -132,7 +132,7 @@ class Clocks:
 
     @pytest.mark.parametrize("ahead", [-600.0, 600.0])
     def test_dead_are_not_taken_over_too_early(self, way: str, node: Leases, ahead: float) -> None:
-        """A dead run's key is taken over by AWS's clock, whose ever is wrong: the holder's or the taker's."""
+        """A dead run's key is taken over by AWS's clock, even if the holder's or the standby's is wrong."""
         for holder, taker in ((a_node(way, ahead=ahead), node), (node, a_node(way, ahead=ahead))):
             one = fresh_key()
             sent = time.monotonic()
@@ -159,7 +159,7 @@ class Clocks:
         undated.close()
 
     def test_renewal_after_boot_time_stood_still(self, server: MinistackServer, key: str) -> None:
-        """A swap whose answer shows that its ends were counted from too early is made again, with the right ones."""
+        """A swap is repeated if its reply shows that its ends were too early."""
         clock = WrongClock()
         store = open_dated(self.suite.url(server.endpoint), clock=clock)
         _, cell = swap(store, key, read(store, key), b"held", lease=100.0)

@@ -403,7 +403,7 @@ def test_instance_without_a_role(metadata: _Metadata, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
 def test_metadata_that_is_busy(metadata: _Metadata, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
-    """Only who says that there is no role is believed: whatever else is said may pass, and is an outage."""
+    """Only a reply that there is no role is final; any other error is an outage."""
     metadata.status = status
     with pytest.raises(BackendUnavailable, match=f"instance metadata: status {status}"):
         _found()
@@ -470,7 +470,7 @@ def test_container_role(metadata: _Metadata, monkeypatch: pytest.MonkeyPatch, tm
 
 @pytest.fixture
 def gate(server: MinistackServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
-    """What AWS has in front, and credentials that it knows."""
+    """AWS's checks of signatures and permissions, with known credentials."""
     for name, value in ENVIRON.items():
         monkeypatch.setenv(name, value)
     with Gate(server.port, ENVIRON["AWS_SECRET_ACCESS_KEY"]) as standing:

@@ -77,7 +77,7 @@ def test_limits() -> None:
 
 @pytest.mark.parametrize("wants", ["object_hook", "array_hook", "what_nobody_knows_yet", None])
 def test_private_module_of_another_interpreter(wants: str | None) -> None:
-    """`json` does for one that has no `_json`, or whose reader asks for what this one does not; 3.15's is known."""
+    """`json` replaces `_json` if that is missing or its scanner reads unknown attributes; 3.15's is known."""
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); import _json, types, json.scanner, json.encoder\n"
         "real, fake = _json.make_scanner, types.SimpleNamespace(**vars(_json))\n"

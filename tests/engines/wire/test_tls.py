@@ -147,7 +147,7 @@ def test_verdicts(system: System, layout: object, shown: str, refused: str | Non
 
 @pytest.mark.parametrize("shown", _SHOWN)
 def test_no_authorities(system: System, shown: str) -> None:
-    """Where there are none, nothing is trusted."""
+    """Without authorities, no server is trusted."""
     system.directory.rmdir()
     with _server(shown) as (port, _), pytest.raises(BackendUnavailable, match=f"{_UNKNOWN}|{_EXPIRED}"):
         _connect(port, tls_context("test", {}, late=True))

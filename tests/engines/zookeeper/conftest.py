@@ -1,4 +1,4 @@
-"""What the tests on ZooKeeper share."""
+"""Fixtures of the tests on ZooKeeper."""
 
 from __future__ import annotations
 

@@ -353,7 +353,7 @@ def test_foreign_child_is_left_alone(server: ZooKeeperServer, key: str) -> None:
 
 
 def test_ephemeral_nodes_in_the_way(server: ZooKeeperServer, key: str) -> None:
-    """One can have no lease below it, and is nobody's record for long."""
+    """An ephemeral node cannot have a lease below it, and would not keep a record."""
     with looking(server) as client, opened(server.url()) as store:
         client.create(f"/cronlock/{key}", _HEAD % b"", ephemeral=True, makepath=True)
         with pytest.raises(ForeignValue, match="ephemeral"):
