@@ -52,33 +52,33 @@ def examine(case: Case) -> Iterator[Finding]:
 
 def _table(case: Case, store: DynamoDBStore) -> Iterator[Finding]:
     try:
-        told = store.table.describe(case.deadline())
+        description = store.table.describe(case.deadline())
     except Denied:
         yield Finding("table", NOTE, "cannot tell its settings: these credentials may not dynamodb:DescribeTable")
         return
-    status = str(told.get("TableStatus"))
+    status = str(description.get("TableStatus"))
     yield Finding("table", OK if status in ("ACTIVE", "UPDATING") else WARNING, f"{store.table.name}: {status}")
-    schema = [(part.get("AttributeName"), part.get("KeyType")) for part in told.get("KeySchema") or ()]
+    schema = [(part.get("AttributeName"), part.get("KeyType")) for part in description.get("KeySchema") or ()]
     if schema != [(KEY, "HASH")]:
         yield Finding("key", BAD, f"its key is {schema}", f"make another table, whose only key is {KEY!r}, a string")
-    mode = (told.get("BillingModeSummary") or {}).get("BillingMode", "PROVISIONED")
+    mode = (description.get("BillingModeSummary") or {}).get("BillingMode", "PROVISIONED")
     if mode == "PAY_PER_REQUEST":
         yield Finding("capacity", OK, "on demand")
     else:
-        capacity: Any = told.get("ProvisionedThroughput") or {}
+        capacity: Any = description.get("ProvisionedThroughput") or {}
         writes, reads = capacity.get("WriteCapacityUnits"), capacity.get("ReadCapacityUnits")
         text = f"provisioned: {writes} writes and {reads} reads/s"
         yield Finding("capacity", NOTE, f"{text}; many nodes that start in the same second are throttled beyond that")
-    replicas = [str(one.get("RegionName")) for one in told.get("Replicas") or ()]
-    if told.get("GlobalTableVersion") or replicas:
-        strong = told.get("MultiRegionConsistency") == "STRONG"
+    replicas = [str(one.get("RegionName")) for one in description.get("Replicas") or ()]
+    if description.get("GlobalTableVersion") or replicas:
+        strong = description.get("MultiRegionConsistency") == "STRONG"
         text = f"it is a global table ({', '.join(replicas) or 'several regions'})"
         if strong:
             yield Finding("regions", NOTE, f"{text} with strong consistency; cronlock is not tested on those")
         else:
             remedy = "use a table of one region, or see that all machines name the same region= in the URL"
             yield Finding("regions", BAD, f"{text}: two regions can grant the same key", remedy)
-    if not told.get("DeletionProtectionEnabled"):
+    if not description.get("DeletionProtectionEnabled"):
         yield Finding("deletion", NOTE, "it can be deleted, with all leases and fences: deletion protection is off")
 
 
@@ -87,7 +87,7 @@ def _expiry(case: Case, store: DynamoDBStore) -> Iterator[Finding]:
         body = store.table.ask("DescribeTimeToLive", {}, case.deadline()).body
     except BackendUnavailable:
         return  # Of little weight, and often not allowed.
-    told: Any = body.get("TimeToLiveDescription") or {}
-    if told.get("TimeToLiveStatus") in ("ENABLED", "ENABLING"):
-        text = f"by attribute {told.get('AttributeName')!r}: cronlock writes none, so nothing is deleted"
+    expiry: Any = body.get("TimeToLiveDescription") or {}
+    if expiry.get("TimeToLiveStatus") in ("ENABLED", "ENABLING"):
+        text = f"by attribute {expiry.get('AttributeName')!r}: cronlock writes none, so nothing is deleted"
         yield Finding("expiry", NOTE, text)

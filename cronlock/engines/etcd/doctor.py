@@ -126,8 +126,8 @@ def _space(server: Server, status: Answer, case: Case) -> Iterator[Finding]:
     quota = status.number("dbSizeQuota")  # Since 3.6.
     if not quota:
         metrics = server.get("/metrics", case.deadline()).body.decode("utf-8", "replace")
-        told = re.search(r"^etcd_server_quota_backend_bytes ([0-9.e+]{1,40})$", metrics, re.MULTILINE)
-        quota = int(number(told.group(1))) if told else 0
+        found = re.search(r"^etcd_server_quota_backend_bytes ([0-9.e+]{1,40})$", metrics, re.MULTILINE)
+        quota = int(number(found.group(1))) if found else 0
     if quota:
         remedy = "compact by --auto-compaction-retention, and defragment (`etcdctl defrag`)"
         yield judge_share("space", status.number("dbSize"), quota, "", remedy)

@@ -57,17 +57,17 @@ def _examine_server(case: Case, address: Address, store: MemcachedStore) -> Iter
     def statistics(group: bytes = b"") -> dict[str, str]:
         return store.servers.ask(address, case.deadline(), lambda connection: connection.statistics(group))
 
-    told, settings = statistics(), statistics(b"settings")
-    if "time" not in told:
+    stats, settings = statistics(), statistics(b"settings")
+    if "time" not in stats:
         yield Finding("server", BAD, f"{show(*address)}: no statistics", "check that it is memcached")
         return
-    yield _version(told.get("version", ""))
+    yield _version(stats.get("version", ""))
     yield look_at_clock(case, lambda: number(statistics().get("time")), _COARSE)
     yield _eviction_policy(settings)
-    yield judge_evictions(number(told.get("evictions")), "give it more memory (-m)")
-    used, limit = number(told.get("bytes")), number(told.get("limit_maxbytes"))
+    yield judge_evictions(number(stats.get("evictions")), "give it more memory (-m)")
+    used, limit = number(stats.get("bytes")), number(stats.get("limit_maxbytes"))
     yield judge_share("memory", used, limit, "", "give it more memory (-m), or it evicts leases")
-    clients, most = number(told.get("curr_connections")), number(told.get("max_connections"))
+    clients, most = number(stats.get("curr_connections")), number(stats.get("max_connections"))
     yield judge_share("clients", clients, most, " connections", "raise its limit (-c)")
     if settings.get("flush_enabled", "yes") == "yes":
         yield Finding("flush", NOTE, "flush_all is allowed, and drops all leases; -F forbids it")

@@ -112,10 +112,10 @@ class Connection:
         client = Client("unused")
         client.sock = _Socket(self._name, self._receive, self._stream)
         try:
-            told = client.stats(*((group,) if group else ()))
+            stats = client.stats(*((group,) if group else ()))
         except (MemcacheError, ValueError, LookupError) as error:
             raise BackendUnavailable(f"{self._name}: no statistics: {_text(str(error).encode()[:100])}") from error
-        return {_text(name): _text(value) if isinstance(value, bytes) else str(value) for name, value in told.items()}
+        return {_text(name): _text(value) if isinstance(value, bytes) else str(value) for name, value in stats.items()}
 
     def uptime(self) -> int:
         """Return for how many seconds the server says that it is up."""

@@ -116,8 +116,8 @@ class MemcachedStore:
 
     def uptime(self, key: str, deadline: float) -> float:
         """Return for how long the key's server has been up at least, by its statistics."""
-        told = self.servers.ask(self.servers.of(self.name(key)), deadline, Connection.uptime)
-        return float(max(0, told - _FIRST_UPTIME))
+        uptime = self.servers.ask(self.servers.of(self.name(key)), deadline, Connection.uptime)
+        return float(max(0, uptime - _FIRST_UPTIME))
 
     def close(self) -> None:
         """Close all connections."""

@@ -74,12 +74,12 @@ def examine(case: Case) -> Iterator[Finding]:
     """Look at the server. Raises BackendError when it does not answer."""
     store = case.store(MysqlStore)
     yield look_at_clock(case, lambda: store.read(case.key, case.deadline()).time or 0.0)
-    told = {**_told(case, "VARIABLES", _VARIABLES), **_told(case, "STATUS", _STATUS)}
-    yield _version(case, told)
-    yield from _durability(told)
-    yield from _replication(told)
+    settings = {**_global(case, "VARIABLES", _VARIABLES), **_global(case, "STATUS", _STATUS)}
+    yield _version(case, settings)
+    yield from _durability(settings)
+    yield from _replication(settings)
     yield from _rights(case)
-    used, most = number(told.get("threads_connected")), number(told.get("max_connections"))
+    used, most = number(settings.get("threads_connected")), number(settings.get("max_connections"))
     if most:
         remedy = "raise max_connections, or put a pooler before it: each running job keeps one"
         yield judge_share("clients", used, most, " connections", remedy)
@@ -102,9 +102,9 @@ def _several(case: Case) -> Iterator[Finding]:
     answers, failures = ask_each(servers.addresses, ask)
     yield from (Finding(ANSWER, NOTE, failure) for failure in failures)
     takes_writes = {}
-    for shown, told in answers.items():
-        if told.get("read_only", "OFF").upper() == "OFF":
-            takes_writes[shown] = told.get("wsrep_on") == "ON" or bool(told.get("group_replication_group_name"))
+    for shown, settings in answers.items():
+        if settings.get("read_only", "OFF").upper() == "OFF":
+            takes_writes[shown] = settings.get("wsrep_on") == "ON" or bool(settings.get("group_replication_group_name"))
         else:
             yield Finding("read-only", NOTE, f"{shown} is read-only, and skipped until it is not")
     names = " and ".join(takes_writes)
@@ -159,11 +159,11 @@ def _encryption(case: Case, connection: Connection) -> Iterator[Finding]:
         yield judge_peer(str(case.url), connection.certificate)
 
 
-def _version(case: Case, told: dict[str, str]) -> Finding:
+def _version(case: Case, settings: dict[str, str]) -> Finding:
     ((version, user),) = _query(case, "SELECT VERSION(), CURRENT_USER()")
     text = plain(version)
     kind = "MariaDB" if "mariadb" in text.lower() else "MySQL"
-    shown = f"{kind} {text}, up for {durations.show(round(number(told.get('uptime'))))}, user {plain(user)}"
+    shown = f"{kind} {text}, up for {durations.show(round(number(settings.get('uptime'))))}, user {plain(user)}"
     known = re.match(r"([0-9]{1,5})\.([0-9]{1,5})", text)
     found = (int(known[1]), int(known[2])) if known else (0, 0)
     oldest = ".".join(map(str, _OLDEST[kind]))
@@ -175,31 +175,31 @@ def _version(case: Case, told: dict[str, str]) -> Finding:
     )
 
 
-def _durability(told: dict[str, str]) -> list[Finding]:
+def _durability(settings: dict[str, str]) -> list[Finding]:
     name = "durability"
-    flush, binlog = told.get("innodb_flush_log_at_trx_commit"), told.get("sync_binlog", "1")
+    flush, binlog = settings.get("innodb_flush_log_at_trx_commit"), settings.get("sync_binlog", "1")
     if flush is None:
         return [Finding(name, NOTE, "cannot tell: the server does not show its settings")]
     wrong = []
     if flush != "1":
         text = f"innodb_flush_log_at_trx_commit is {flush}: a crash loses leases that were just granted"
         wrong.append(Finding(name, WARNING, text, "set it to 1"))
-    if told.get("log_bin", "OFF") == "ON" and binlog != "1":
+    if settings.get("log_bin", "OFF") == "ON" and binlog != "1":
         text = f"sync_binlog is {binlog}: after a crash replicas may lack, or alone have, what was just granted"
         wrong.append(Finding(name, WARNING, text, "set it to 1"))
-    if told.get("innodb_doublewrite", "ON") == "OFF":
+    if settings.get("innodb_doublewrite", "ON") == "OFF":
         wrong.append(Finding(name, WARNING, "innodb_doublewrite is off: a crash can damage the table", "turn it on"))
     return wrong or [Finding(name, OK, "innodb_flush_log_at_trx_commit 1")]
 
 
-def _replication(told: dict[str, str]) -> Iterator[Finding]:
-    if told.get("read_only", "OFF") != "OFF":
+def _replication(settings: dict[str, str]) -> Iterator[Finding]:
+    if settings.get("read_only", "OFF") != "OFF":
         yield Finding("read-only", BAD, "this server is read-only: a replica?", "name the server that takes writes")
-    semi = next((word for word in ("master", "source") if told.get(f"rpl_semi_sync_{word}_enabled") == "ON"), None)
-    clients = told.get(f"rpl_semi_sync_{semi}_clients", "0")
-    group = told.get("group_replication_group_name")
-    one_primary = group and told.get("group_replication_single_primary_mode", "ON") == "ON"
-    galera = f"Galera, {told.get('wsrep_cluster_size', '?')} nodes, {told.get('wsrep_cluster_status', '?')}"
+    semi = next((word for word in ("master", "source") if settings.get(f"rpl_semi_sync_{word}_enabled") == "ON"), None)
+    clients = settings.get(f"rpl_semi_sync_{semi}_clients", "0")
+    group = settings.get("group_replication_group_name")
+    one_primary = group and settings.get("group_replication_single_primary_mode", "ON") == "ON"
+    galera = f"Galera, {settings.get('wsrep_cluster_size', '?')} nodes, {settings.get('wsrep_cluster_status', '?')}"
     several = "leases are judged by the clock of the one that is asked"
     several += "; name one first everywhere, and synchronize clocks by NTP"
     waits = f"semi-synchronous, to {clients}: a grant waits for one of them, but not beyond its time-out"
@@ -207,12 +207,12 @@ def _replication(told: dict[str, str]) -> Iterator[Finding]:
     waiting = "semi-synchronous replication has a grant wait for one of them"
     yield decide(
         "replication",
-        (told.get("wsrep_on") == "ON", NOTE, f"{galera}: {several}", None),
+        (settings.get("wsrep_on") == "ON", NOTE, f"{galera}: {several}", None),
         (one_primary, NOTE, "Group Replication with one primary: the clock of a new primary decides then", None),
         (group, NOTE, f"Group Replication with several primaries: {several}", None),
         (semi and number(clients), OK, waits, None),
         (semi, WARNING, waits, "bring replicas back"),
-        (told.get("log_bin") == "ON", NOTE, f"{lags}; {waiting}", None),
+        (settings.get("log_bin") == "ON", NOTE, f"{lags}; {waiting}", None),
         (True, NOTE, "none (no binary log): while this server is down nothing runs", None),
     )
 
@@ -230,7 +230,7 @@ def _rights(case: Case) -> Iterator[Finding]:
         yield Finding("permissions", WARNING, text, remedy)
 
 
-def _told(case: Case, what: str, names: tuple[str, ...]) -> dict[str, str]:
+def _global(case: Case, what: str, names: tuple[str, ...]) -> dict[str, str]:
     """Return variables or states of the server, by their names in small letters."""
     return _by_name(_query(case, _show_global(what, names)))
 

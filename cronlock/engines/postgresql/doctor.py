@@ -73,9 +73,9 @@ def examine(case: Case) -> Iterator[Finding]:
     """Look at the server. Raises BackendError when it does not answer."""
     store = case.store(PostgresqlStore)
     yield look_at_clock(case, lambda: store.read(case.key, case.deadline()).time or 0.0)
-    told = _row(case, _SETTINGS, 14)
+    row = _row(case, _SETTINGS, 14)
     version, uptime, sync, fsync, pages, isolation, most, process, clients, standbys, in_step, names, user, vacuum = (
-        value or "" for value in told
+        value or "" for value in row
     )
     yield Finding("server", OK, f"PostgreSQL {version}, up for {durations.show(round(number(uptime)))}, user {user}")
     yield from _durability(sync, fsync, pages)

@@ -51,9 +51,9 @@ _PERMISSIONS = b"""
 local missing = {}
 local function may(name, ...)
   local answer = redis.pcall(name, ...)
-  local told = type(answer) == 'table' and answer.err or ''
+  local text = type(answer) == 'table' and answer.err or ''
   for _, sign in ipairs({'NOPERM', 'ACL failure', "can't run this command"}) do
-    if string.find(told, sign, 1, true) then
+    if string.find(text, sign, 1, true) then
       missing[#missing + 1] = name
       return false
     end

@@ -77,12 +77,12 @@ def _cluster(case: Case, masters: list[Server]) -> Finding:
     answer = ask(case, masters[0], [b"CLUSTER", b"INFO"])
     if not isinstance(answer, bytes):
         return Finding("cluster", NOTE, f"{len(masters)} masters; cannot tell its state: CLUSTER INFO is refused")
-    told = fields(answer)
-    text = f"state {told.get('cluster_state', 'unknown')}, {len(masters)} masters, {told.get('cluster_slots_ok')} slots"
-    failing = any(told.get(f"cluster_slots_{kind}", "0") != "0" for kind in ("pfail", "fail"))
+    info = fields(answer)
+    text = f"state {info.get('cluster_state', 'unknown')}, {len(masters)} masters, {info.get('cluster_slots_ok')} slots"
+    failing = any(info.get(f"cluster_slots_{kind}", "0") != "0" for kind in ("pfail", "fail"))
     return decide(
         "cluster",
-        (told.get("cluster_state") != "ok", BAD, text, "bring the missing masters back"),
+        (info.get("cluster_state") != "ok", BAD, text, "bring the missing masters back"),
         (failing, WARNING, f"{text}; some of them are failing", "see CLUSTER NODES"),
         (len(masters) < _FEWEST, WARNING, text, "three or more masters are needed to agree on a failover"),
         (True, OK, text, None),

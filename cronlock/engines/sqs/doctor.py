@@ -80,11 +80,11 @@ def examine(case: Case) -> Iterator[Finding]:
     looked_at, wrong = 0, False
     for name in names:
         try:
-            told = queues.look_at(name, case.deadline())
+            attributes = queues.look_at(name, case.deadline())
         except NoQueue:
             continue  # The lease has shown why, or it was deleted just now.
         looked_at += 1
-        for found in at(name, examine_queue(told)):
+        for found in at(name, examine_queue(attributes)):
             wrong = True
             yield found
     if looked_at and not wrong:

@@ -136,9 +136,9 @@ def look_at_clock(case: Case, ask: Callable[[], float], granularity: float = 0.0
     looks = []
     for _ in range(_LOOKS):
         before, started = time.time(), time.monotonic()
-        told = ask()
+        server_time = ask()
         took = time.monotonic() - started
-        looks.append((took / 2, told - (before + took / 2)))
+        looks.append((took / 2, server_time - (before + took / 2)))
     bound, offset = min(looks)
     return judge_clock(offset + granularity / 2, bound + granularity / 2, case.hold)
 

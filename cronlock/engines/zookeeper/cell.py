@@ -39,7 +39,7 @@ class NodeCell(Cell):
     #: When the hold is over, by the leader's clock in milliseconds; 0 for none.
     hold_until: int = 0
     #: When it was seen: at least so late by the leader's clock in milliseconds, and monotonic time.
-    told: int = 0
+    leader_time: int = 0
     seen_at: float = 0.0
 
     @property
@@ -85,7 +85,7 @@ def to_cell(text: bytes, stat: Any, names: list[str], now: int | None, zxid: int
         raise ForeignValue(f"the parent of nodes that are not cronlock's, such as {strange[0]!r}")
     if stat.ephemeralOwner:
         raise ForeignValue("ephemeral: not cronlock's")
-    told = stat.mtime if now is None else now
+    leader_time = stat.mtime if now is None else now
     cell = NodeCell(
         data=data,
         version=(stat.czxid, stat.version),
@@ -95,11 +95,11 @@ def to_cell(text: bytes, stat: Any, names: list[str], now: int | None, zxid: int
         session=session,
         timeout=lasts / 1000,
         hold_until=max(ends, stat.mtime + more if more else 0),
-        told=told,
+        leader_time=leader_time,
         seen_at=time.monotonic(),
     )
     # The longest that it can last: when it was renewed stands in its own node.
-    return cell.but(lease=max(_DUE, cell.timeout) if names else 0.0, hold=cell.hold_left(told))
+    return cell.but(lease=max(_DUE, cell.timeout) if names else 0.0, hold=cell.hold_left(leader_time))
 
 
 def _whole(text: str) -> int:

@@ -50,8 +50,8 @@ def _ensemble(case: Case) -> Iterator[Finding]:
         return _four_letters(case, address)
 
     answers, silent = ask_each(case.url.need_hosts(DEFAULT_PORT), look)
-    modes = {address: _after("Mode", told) or "unknown" for address, told in answers.items()}
-    versions = {_after("Zookeeper version", told) for told in answers.values()} - {""}
+    modes = {address: _after("Mode", text) or "unknown" for address, text in answers.items()}
+    versions = {_after("Zookeeper version", text) for text in answers.values()} - {""}
     yield _judge_ensemble(modes, silent)
     if versions:
         yield Finding("server", OK, f"ZooKeeper {', '.join(sorted(versions))}")

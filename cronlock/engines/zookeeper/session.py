@@ -151,7 +151,7 @@ class Session:
         except (struct.error, ValueError, LookupError, TypeError) as error:
             raise self._protocol_error() from error
 
-    def told(self) -> bool:
+    def notified(self) -> bool:
         """Whether the servers said something unasked that was received already."""
         return self.warned or bool(self._buffer) or (self._stream is not None and self._stream.buffers())
 

@@ -72,7 +72,7 @@ def put(
                 session=owner,
                 timeout=timeout,
                 hold_until=max(until, stat.mtime - int(-hold * 1000 // 1)) if hold else until,
-                told=stat.mtime,
+                leader_time=stat.mtime,
                 seen_at=time.monotonic(),
             )
             return cell.but(hold=cell.hold_left(stat.mtime))

@@ -144,7 +144,7 @@ class Tree:
         """Return what a server's two answers say of a key, None where these are of two versions."""
         if data.code == NO_NODE:
             clock = None if now is None else now / 1000
-            return NodeCell(floor=data.zxid + 1, time=clock, told=now or 0, seen_at=time.monotonic())
+            return NodeCell(floor=data.zxid + 1, time=clock, leader_time=now or 0, seen_at=time.monotonic())
         text, stat = self.value(data, path)
         # It was deleted in between.
         names, later = ([], None) if children.code == NO_NODE else self.value(children, path)
@@ -158,7 +158,7 @@ class Tree:
     def _with_lease_left(self, session: Session, key: str, cell: NodeCell) -> NodeCell:
         path = self.lease_path(key, cell.lease_name)
         reply = session.ask(Exists(path, None))[0]
-        left = 0.0 if reply.code == NO_NODE else cell.lease_left(self.value(reply, path).mtime, cell.told)
+        left = 0.0 if reply.code == NO_NODE else cell.lease_left(self.value(reply, path).mtime, cell.leader_time)
         return cell.but(lease=left)
 
     # Answers and names.

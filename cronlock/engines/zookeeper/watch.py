@@ -35,7 +35,7 @@ class Watch:
         self.key = key
         self._cell = cell
         #: How far the leader's clock is ahead of this machine's monotonic one, in milliseconds, or more.
-        self._ahead = cell.told - 1000 * cell.seen_at
+        self._ahead = cell.leader_time - 1000 * cell.seen_at
         #: Whether the server was asked to tell of changes to the cell, and there was none by then.
         self._set = False
         #: A descriptor that can be read at once, if one was given out.
@@ -50,7 +50,7 @@ class Watch:
             with self._tree.opened(self._session, LASTING) as session:
                 session.warned = False
                 self._set = self._unchanged(session.ask(self._question())[0])
-        if self._set and not self._session.told():
+        if self._set and not self._session.notified():
             return self._session.descriptor()
         self._ready, other = os.pipe()
         os.write(other, b"!")
@@ -63,7 +63,7 @@ class Watch:
         Monotonic time `deadline` is when there must be an answer.
         """
         self.close()
-        if not self._set or not self._cell.lease or self._session.told():
+        if not self._set or not self._cell.lease or self._session.notified():
             return None
         path = self._tree.lease_path(self.key, self._cell.lease_name)
         try:
@@ -72,7 +72,7 @@ class Watch:
                 reply = session.ask(Exists(path, None))[0]
         except BackendUnavailable:
             return None
-        if reply.code != OK or self._session.told():
+        if reply.code != OK or self._session.notified():
             return None
         # The first read may have been as old as the lease's last renewal.
         self._ahead = max(self._ahead, reply.value.mtime - 1000 * time.monotonic())
@@ -121,7 +121,7 @@ class LeaseWatch:
             reply = session.ask(GetData(path, True))[0]
             stat = None if reply.code == NO_NODE else self._tree.value(reply, path)[1]
             changed = stat is None or (stat.czxid, stat.version) != seen.node
-            return session.descriptor(), changed or session.told()
+            return session.descriptor(), changed or session.notified()
 
     def heard(self, seen: Cell, deadline: float) -> bool:  # noqa: ARG002 (it is set behind the run's own swap)
         """Take the event."""
