@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +11,7 @@ from labs.proxy import Proxy
 from labs.servers.aws import EMULATORS, ENVIRON, AwsServer
 from labs.servers.aws_gate import Gate
 
+from ..wire.aws_nodes import use_examples
 from .sqs_nodes import open_node
 
 
@@ -31,12 +31,8 @@ def server(kind: str) -> Iterator[AwsServer]:
 @pytest.fixture(autouse=True)
 def credentials(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Set the emulators' credentials, without this machine's own."""
-    if getattr(request.cls, "real", False):
-        return
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    for name, value in ENVIRON.items():
-        monkeypatch.setenv(name, value)
+    if not getattr(request.cls, "real", False):
+        use_examples(monkeypatch)
 
 
 @pytest.fixture
