@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 # Most tests wait for something, so that two cores run this many at once; tests/conftest.py has the order.
 WORKERS ?= 10
 PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# Those that need no server compute.
+UNIT := -n 4 --dist loadfile
 WITHOUT_SERVERS := tests/unit tests/test_cli.py tests/engines/file/test_file.py
 # What may differ between interpreters; all else is tested on one of them, and by `make wheel-test`.
 ON_EACH_PYTHON := tests/unit tests/test_cli.py tests/engines/postgresql/test_libpq.py \
@@ -18,7 +20,7 @@ export PYTHONDONTWRITEBYTECODE =
 export NO_MKDOCS_2_WARNING = 1
 
 # Each target makes what it needs: a virtual environment, and Debian's packages for servers and tools (as root, or sudo).
-.PHONY: help demo test bench check lint types docs unit format reference pictures site clean
+.PHONY: help demo test test-ends test-here bench check lint types docs unit format reference pictures site clean
 .PHONY: test-all-pythons cron-test takeover-test board-test test-servers
 .PHONY: explore chaos mutants mutation-score soak fuzz fleet bench-standby
 
@@ -34,8 +36,17 @@ demo: ## race three runs of one key: one runs, two skip
 test: ## the one command: install what the tests need, check, and test everything
 	sh tools/install-deps.sh tests packages
 	$(MAKE) check
-	sh tools/test-pythons.sh ends $(PARALLEL) $(ON_EACH_PYTHON)
-	CRONLOCK_WRAP_LINES=$${CRONLOCK_WRAP_LINES:-500} $(BIN)/pytest $(PARALLEL) $(SLOW) tests
+	$(MAKE) --no-print-directory -j2 test-ends test-here
+
+# Beside each other, since the second mostly waits; what the first says is shown when it is over.
+test-ends:
+	@mkdir -p build
+	@echo 'Unit tests under the oldest and the newest Python: see build/test-ends.log'
+	@sh tools/test-pythons.sh ends $(UNIT) $(ON_EACH_PYTHON) >build/test-ends.log 2>&1; \
+		status=$$?; cat build/test-ends.log; exit $$status
+
+test-here:
+	CRONLOCK_WRAP_LINES=$${CRONLOCK_WRAP_LINES:-500} env -u MAKEFLAGS $(BIN)/pytest $(PARALLEL) $(SLOW) tests
 
 bench: $(VENV)/tools ## measure what a run costs, beside its rivals (WRITE=1: into docs/; BENCH=--package)
 	sh tools/install-deps.sh venv tests bench
@@ -45,7 +56,7 @@ check: lint types docs ## lint, types and generated documents, in seconds
 
 ##@ While you work
 unit: $(VENV)/tools ## the tests that need no server
-	$(BIN)/pytest $(PARALLEL) $(WITHOUT_SERVERS)
+	$(BIN)/pytest $(UNIT) $(WITHOUT_SERVERS)
 
 lint: $(VENV)/tools ## ruff, shellcheck, and the schemas of .github/
 	sh tools/install-deps.sh lint
@@ -87,7 +98,7 @@ clean: ## remove what the other targets made
 ##@ More tests
 test-all-pythons: ## unit tests under every supported Python that is found
 	PYTHON='$(PYTHON)' sh tools/install-deps.sh venv
-	sh tools/test-pythons.sh all $(PARALLEL) $(ON_EACH_PYTHON)
+	sh tools/test-pythons.sh all $(UNIT) $(ON_EACH_PYTHON)
 
 cron-test: $(VENV)/tools ## the real cron on three machines over many ticks (minutes, as root)
 	sh tools/install-deps.sh tests

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -83,7 +84,9 @@ def imports(module: str, *, types: bool = True) -> tuple[set[str], set[str]]:
     return own, others
 
 
-_IMPORTS = {module: imports(module) for module in FILES}
+@functools.cache
+def _imports() -> dict[str, tuple[set[str], set[str]]]:
+    return {module: imports(module) for module in FILES}
 
 
 @pytest.mark.parametrize("part", sorted({_part(module) for module in FILES}))
@@ -94,13 +97,13 @@ def test_dependencies_point_one_way(part: str) -> None:
             allowed = _KNOWS.get(part, _ENGINES_KNOW) | _GROUND | {part, "engines"}
             if part.startswith("engines.") and module.endswith("doctor"):
                 allowed |= {"doctor"}
-            assert {_part(name) for name in _IMPORTS[module][0]} <= allowed, module
+            assert {_part(name) for name in _imports()[module][0]} <= allowed, module
 
 
 def test_no_circles() -> None:
     """Between folders, engines, and the files at the top."""
     graph: dict[str, set[str]] = {}
-    for module, (own, _) in _IMPORTS.items():
+    for module, (own, _) in _imports().items():
         graph.setdefault(_part(module), set()).update({_part(name) for name in own} - {_part(module)})
     TopologicalSorter(graph).prepare()
 
@@ -108,7 +111,7 @@ def test_no_circles() -> None:
 @pytest.mark.skipif(sys.version_info < (3, 10), reason="Python 3.9 does not say which modules are its own")
 def test_packages_of_others() -> None:
     """Client libraries are imported by engines alone, and by commands that may be slow."""
-    for module, (_, others) in _IMPORTS.items():
+    for module, (_, others) in _imports().items():
         foreign = {name.partition(".")[0] for name in others} - sys.stdlib_module_names
         assert not foreign or module.startswith(_CLIENTS), (module, foreign)
 
@@ -116,4 +119,4 @@ def test_packages_of_others() -> None:
 @pytest.mark.parametrize(("name", "doors"), _DOORS.items())
 def test_private_modules_of_the_interpreter(name: str, doors: set[str]) -> None:
     """Modules that may change with any release of Python are imported in few places."""
-    assert {module for module, (_, others) in _IMPORTS.items() if name in others} <= doors
+    assert {module for module, (_, others) in _imports().items() if name in others} <= doors
