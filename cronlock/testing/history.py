@@ -57,7 +57,7 @@ class _World:
         self._holds = {"no": 0.0, "short": hold, "long": long}
         self._claims: dict[str, Claim] = {}
         self.grants: dict[str, Grant] = {}
-        #: In the order in which they were granted: that is how runs are told apart on both.
+        #: In the order of their grants, which identifies runs on both.
         self.fences: list[int] = []
         self._forgotten = 0
 

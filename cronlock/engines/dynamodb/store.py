@@ -87,7 +87,7 @@ class DynamoDBStore(DatedStore):
             times = self.service.times
             cell.lease = cell.unproven(times)
             if cell.marked_since is None:
-                # From now on, for whoever looks.
+                # Observed from now on, by every node.
                 try:
                     self.table.mark(key, str(cell.version), times.latest(), deadline)
                 except aws.Denied:

@@ -1,4 +1,4 @@
-"""A watch on one key of etcd's: a request that is answered by a line of JSON for each change, without an end."""
+"""A watch on one key of etcd's: one request, whose endless reply has a line of JSON for each change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ...lease.store import Cell
     from .api import Cluster
 
-#: Bytes of what is not read yet. An event has the record, of some 3 KB as base64.
+#: The longest unread part of the reply, in bytes. An event has the record, some 3 KB of base64.
 _LONGEST = 1 << 18
 
 
@@ -20,19 +20,19 @@ class RecordWatch:
     """The `Notifier` of one key, over a connection of its own."""
 
     def __init__(self, cluster: Cluster, record: bytes) -> None:
-        """`record` is the key of the record. Asks nothing yet."""
+        """`record` is the key of the record. Sends no request yet."""
         self._cluster = cluster
         self._record = record
         self._stream: _Stream | None = None
 
     def listen(self, seen: Cell, deadline: float) -> tuple[int | None, bool]:
-        """Watch for what was written after `seen`."""
+        """Watch for writes after `seen`."""
         if self._stream is None:
             self._stream = _Stream(self._cluster, self._record, _revision(seen), deadline)
         return self._stream.fileno(), self._stream.changed(_revision(seen))
 
     def heard(self, seen: Cell, deadline: float) -> bool:
-        """Take the server's events: whether one is of another write than the run's own last."""
+        """Read the server's events; return whether one is of a write other than the run's own last."""
         assert self._stream is not None
         try:
             return self._stream.heard(_revision(seen), deadline)
@@ -41,7 +41,7 @@ class RecordWatch:
             raise
 
     def notify(self, deadline: float) -> bool:  # noqa: ARG002 (the servers do)
-        """Return that watches tell by themselves."""
+        """Return True: the servers notify watches by themselves."""
         return True
 
     def close(self) -> None:
@@ -56,10 +56,10 @@ def _revision(seen: Cell) -> int:
 
 
 class _Stream:
-    """What one server says of a key."""
+    """One server's events of a key."""
 
     def __init__(self, cluster: Cluster, key: bytes, revision: int, deadline: float) -> None:
-        """Watch `key` for what was written after `revision`. Raises BackendUnavailable."""
+        """Watch `key` for writes after `revision`. Raises BackendUnavailable."""
         self._server = cluster.beside()
         self._answer = http.Answer()
         request = {"create_request": {"key": text_of(key), "start_revision": str(revision + 1)}}
@@ -76,11 +76,11 @@ class _Stream:
         return self._stream.fileno()
 
     def changed(self, revision: int) -> bool:
-        """Whether a write that was heard of already is none of that at `revision`."""
+        """Whether an event that was received already is of a write other than the one at `revision`."""
         return self._tells(self._taken(), revision)
 
     def heard(self, revision: int, deadline: float) -> bool:
-        """Take what can be read now; whether it tells of a write that is none of that at `revision`."""
+        """Read the next events; return whether one is of a write other than the one at `revision`."""
         return self._tells([self._next(deadline), *self._taken()], revision)
 
     def close(self) -> None:

@@ -69,8 +69,8 @@ class FileStore:
             try:
                 while True:
                     slot, locked = load(descriptor, path, self._boot), lockfile.is_locked(descriptor)
-                    # A lock without a word is on its way from or to its record. A word without a lock is of one who
-                    # died, if it was no end that came between the two looks.
+                    # A lock without a lease in the record is just being taken or given up. A lease without a lock is
+                    # of a dead run, unless the run ended between the two reads.
                     if locked == bool(slot.ttl) or (not locked and load(descriptor, path, self._boot) == slot):
                         return slot.show(self._clock, locked, self._leases.find(key, path, slot.since))
                     lockfile.pause(path, deadline)
@@ -196,5 +196,5 @@ class FileStore:
             return None
 
 
-#: Beside the answer that there is none yet.
+#: The unused cell of an attempt that must be repeated.
 _NOTHING = FileCell()

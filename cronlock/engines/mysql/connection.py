@@ -49,7 +49,7 @@ _TLS_ERROR = 2026
 _NO_TLS = "the server has no TLS, which the URL asks for: set it up there, or leave out ssl= and ca="
 # Bytes of the request to speak TLS: what comes behind it has the password in it, in one form or another.
 _TLS_REQUEST = 36
-# Ways to log in that show the password, or nearly so, to whoever is at the other end.
+# Authentication plugins that reveal the password, or nearly, to the server.
 _BARE_PLUGINS = ("mysql_clear_password", "dialog", "mysql_old_password")
 _USER_PLEASE = "mysql://USER:PASSWORD@HOST/DATABASE"
 # Packages that PyMySQL needs for some authentication plugins, and why.

@@ -1,7 +1,7 @@
-"""The channel of one key (Pub/Sub): who writes what its run is to look at says so there.
+"""The channel of one key (Pub/Sub), by which a writer notifies the key's run.
 
-Nothing is in a message: it comes behind what was written. A user of an ACL needs +subscribe, +publish and the
-channel (&), without which a run looks when it renews.
+A message is empty, and follows the write. An ACL user needs +subscribe, +publish and the channel (&); without them, a
+run reads the record when it renews.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Channel:
         self._name = name
         self._read = read
         self._subscriber: Server | None = None
-        #: Whether the server refused: this user may not, or a proxy has no channels. It is not asked again.
+        #: Whether the server refused (no permission, or a proxy without channels), which is final.
         self._refused = False
 
     def listen(self, seen: Cell, deadline: float) -> tuple[int | None, bool]:
-        """Subscribe, by a connection of its own, and look what was written before that."""
+        """Subscribe on a connection of its own, and check for writes before that."""
         if self._refused:
             return None, False
         if self._subscriber is not None:
@@ -47,7 +47,7 @@ class Channel:
             raise
 
     def heard(self, seen: Cell, deadline: float) -> bool:  # noqa: ARG002 (a run says nothing to itself)
-        """Take a message."""
+        """Read a message; return True."""
         assert self._subscriber is not None
         try:
             self._subscriber.hear(deadline)
@@ -57,7 +57,7 @@ class Channel:
         return True
 
     def notify(self, deadline: float) -> bool:
-        """Send a message; whether somebody received it, of those that the server knows."""
+        """Send a message; return whether the server delivered it to a subscriber."""
         answer = self._transport.ask([[b"PUBLISH", self._name, b""]], deadline, self._name)[0]
         if isinstance(answer, ReplyError):
             raise answer.refusal(self._transport.name)

@@ -245,7 +245,7 @@ def _checked_slots(answer: Any, asked: str) -> Any:
 
 
 def _address(name: str, host: object, port: object) -> Address:
-    """Return the address that the server `name` told; raise BackendUnavailable if it is none."""
+    """Return the address that the server `name` reported; raise BackendUnavailable for an invalid one."""
     # The host will be shown to people.
     named = isinstance(host, str) and host not in ("", "?") and len(host) < 256 and host.isprintable()
     if not named or not isinstance(port, int) or not 0 < port < 65536:

@@ -288,8 +288,8 @@ class Server:
     def _login(self) -> list[Command]:
         """Return the login, which precedes the first request in the same packet.
 
-        On a server that lets the default user in without a password, a request behind a refused
-        AUTH is carried out all the same: what it wrote is undone as after a lost reply.
+        A server whose default user needs no password carries out a request even after a refused AUTH: its write is
+        undone as after a lost reply.
         """
         if self._credentials is None:
             return []

@@ -145,15 +145,15 @@ class SqsBackend:
         return ours
 
     def abandon(self, claim: Claim) -> None:
-        """Undo an acquire whose answer never came.
+        """Undo an acquire without a reply.
 
-        On SQS that finds the token by asking for it once more in the same way, if the request was carried out
-        already; if it is still on its way, or where the server does not know that way, the lease lapses.
+        Repeating the receive attempt finds the token, if SQS has carried out the first request. If that is still in
+        flight, or the server does not support attempts, the lease lapses.
         """
         aws.mid_run(lambda: self._undo(claim, self._deadline()))
 
     def read(self, key: str) -> Record | None:
-        """Return None for a key that is free, else a record that says no more than that it is not."""
+        """Return None for a free key, else a record that says only that it is held."""
         try:
             attributes = self.queues.look(key, self._deadline())
         except NoQueue:
@@ -301,7 +301,7 @@ class SqsBackend:
             return None
         if not count(attributes, VISIBLE):
             self._seed(key, deadline)
-        # A short poll may have overlooked it, or whoever had it has just given it back.
+        # A short poll may have overlooked it, or its holder has just returned it.
         return self._receive(asking.anew(), deadline)
 
     def _begin(self, asking: Asking, deadline: float) -> Message | None:

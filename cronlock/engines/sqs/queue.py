@@ -25,7 +25,7 @@ LONGEST = FLIGHT - 60.0
 SLACK = 1.0
 #: For how long the queue must keep its messages, in seconds: what SQS allows at most.
 RETENTION = 14 * 86400
-#: A token of this age is replaced by whoever receives it, so that none ends while it is in flight.
+#: A token of this age is replaced by the run that receives it, so that none expires while in flight.
 WORN = 2 * 86400.0
 #: A queue that was in use so long ago has not lost its token by age.
 SURELY_KEPT = RETENTION - WORN - 2 * FLIGHT
@@ -115,10 +115,10 @@ def seconds(duration: float) -> int:
 
 
 def quarantine(message: Message, claim: Claim) -> float:
-    """Return for how many seconds a lease may be out that the queue lost with an earlier token, 0 if none can be.
+    """Return for how many seconds a lease may go on that the queue lost with an earlier token; 0 if none can.
 
-    Where this node saw the key in use, and the token was sent after that although an unused one cannot have
-    ended by age yet, the queue was purged or made anew. Nobody knows when: at the latest when this one was sent.
+    If this node saw the key in use, and the token was sent after that although an unused one cannot have expired
+    yet, the queue was purged or recreated: at the latest when this token was sent.
     """
     watermark = claim.watermark
     if watermark is None or message.heir or watermark.age > SURELY_KEPT or message.age > watermark.age - _COARSE:

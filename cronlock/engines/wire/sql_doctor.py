@@ -45,7 +45,7 @@ def create(
 def log_in(
     case: Case, connect: Callable[[float], _Connection], denied: Iterable[str], socket: str
 ) -> Generator[Finding, None, _Connection | None]:
-    """Log in, and return the connection; errors with one of `denied` are of who asks. `socket` is where without TCP."""
+    """Log in and return the connection. `denied` are signs of errors about the user, `socket` the path without TCP."""
     try:
         connection = connect(case.deadline())
     except (BackendUnavailable, ConfigError) as error:

@@ -57,7 +57,7 @@ def without_secrets(text: str, *secrets: str | None) -> str:
 def retry_while_busy(deadline: float, work: Callable[[], _T]) -> _T:
     """Return what `work` returns; call it again while it raises ServerBusy and monotonic time `deadline` is not near.
 
-    The pauses are random, since whoever is turned away is one of many that came at the same moment.
+    The pauses are random, since a busy server usually turns away many clients at the same moment.
     """
     pause = _FIRST_PAUSE
     while True:
@@ -226,9 +226,8 @@ class Stream:
     def _open(self, family: int, kind: int, protocol: int, address: tuple[object, ...] | str) -> None:
         """Connect, by several attempts if need be.
 
-        A server whose queue of connections is full drops the request for another, and the kernel
-        repeats that after exactly 1 s, for all who came together: another attempt is made sooner,
-        at a random moment.
+        A server whose backlog is full drops the request, and the kernel repeats it after exactly 1 s, for all clients
+        at once: another attempt is made sooner, at a random moment.
         """
         patience = _PATIENCE
         while True:

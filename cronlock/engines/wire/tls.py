@@ -50,7 +50,7 @@ def make_context(url_text: str, params: dict[str, str], *, late: bool = False) -
                 raise ConfigError(f"{url_text}: key= is given without cert=")
 
             def ask() -> str:
-                # Else OpenSSL asks whoever sits at the terminal.
+                # Without it, OpenSSL prompts at the terminal.
                 raise ConfigError(f"{url_text}: the key of {files()} is encrypted: use one without a pass phrase")
 
             context.load_cert_chain(params["cert"], params.get("key"), password=ask)

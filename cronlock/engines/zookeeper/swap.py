@@ -29,9 +29,9 @@ def put(
 ) -> NodeCell | None:
     """Replace the cell that was `seen` by `data`, with a lease of `session`. Return None if the cell has changed.
 
-    That the node of the lease is there that was seen proves that the key's is the one that was seen: its name was
-    never used before. Where there is no such node, how often the key's was written does so, as long as nobody
-    can have deleted it and made it anew since then: its count begins at 0 again.
+    The lease's node has a unique name, so if it still exists, the key's node is the one that was seen. Without a lease,
+    the number of writes of the key's node proves that, unless the node can have been deleted and recreated since: a
+    new node counts from 0.
     """
     path, there = tree.path(key), bool(seen.lease)
     sure = there or seen.node is None or time.monotonic() - seen.seen_at < FRESH

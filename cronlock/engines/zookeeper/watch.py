@@ -101,7 +101,7 @@ class Watch:
 
 
 class LeaseWatch:
-    """The `Notifier` of one key: a watch on its record by the session of the lease, set anew behind each swap."""
+    """The `Notifier` of one key: a watch on its record by the session of the lease, set again after each swap."""
 
     def __init__(self, tree: Tree, key: str, leases: dict[str, Session]) -> None:
         self._tree = tree
