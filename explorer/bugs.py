@@ -213,9 +213,9 @@ BUGS: tuple[Bug, ...] = (
     ),
     _bug(
         "a pause ends the lease",
-        "leases:Leases._tell",
-        "self._swap(key, cell, told, None, 0.0, deadline)",
-        "self._swap(key, cell, told, 0.0, 0.0, deadline)",
+        "leases:Leases._update",
+        "self._swap(key, cell, updated, None, 0.0, deadline)",
+        "self._swap(key, cell, updated, 0.0, 0.0, deadline)",
         cases.paused_and_standby,
         0,
     ),

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Clock(Protocol):
-        """Time as the rules see it; tests bring one that they move."""
+        """Time for the rules; tests inject a simulated one."""
 
         def now(self) -> float:
             """Seconds on a clock that never goes back and counts suspension."""
@@ -41,6 +41,6 @@ def boot_id() -> str:
         with open("/proc/sys/kernel/random/boot_id", "rb", buffering=0) as file:
             return file.read(64).decode("ascii", "replace").strip()
     except OSError:
-        # No such file outside of Linux: the moment of boot, to ten seconds, stands in. Setting the wall clock is a boot
-        # then, which errs on the safe side: what was noted before is as old as this boot, and a quarantine begins anew.
+        # Not Linux: use the time of boot, to ten seconds. A step of the wall clock then looks like a boot. Safe:
+        # earlier notes count as old as this boot, and a quarantine starts over.
         return f"{(time.time() - SystemClock().now()) / 10:.0f}"

@@ -27,7 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .vocabulary import Conflict, Pause, Run
 
-#: A record has times to the millisecond.
+#: Records keep times to the millisecond.
 _SAME = 0.001
 #: Backends keep at least so much of a program's name.
 _KEPT = 100
@@ -38,11 +38,11 @@ def describe(conflict: Conflict) -> str:
     run = conflict.run
     by = "another run" if run is None else f"{run.host} (pid {run.pid})"
     if conflict.why == HELD:
-        # Not every backend tells by whom, nor a lease from a hold.
+        # Some backends know neither the holder nor a hold from a lease.
         return f"held by {by}, or its hold" if run is None else f"held by {by} since {moment(run.started_at)}"
     if conflict.why == PAUSED and conflict.pause is not None:
         return describe_pause(conflict.pause)
-    # What a pause without an end has not.
+    # After PAUSED: a pause without an end lasts for infinity.
     left = durations.show(conflict.remaining)
     if conflict.why == HOLD:
         return f"{by} ran it just now; held for another {left}"
@@ -57,7 +57,7 @@ def describe(conflict: Conflict) -> str:
 
 
 def describe_pause(pause: Pause, now: float | None = None) -> str:
-    """Say for people that the key is paused, by whom, until when and why; epoch time `now` is today without one."""
+    """Say for people who paused the key, until when and why; `now` defaults to the present epoch time."""
     until = "it is resumed" if pause.until is None else moment(pause.until, now)
     reason = f": {pause.reason}" if pause.reason else ""
     return f"paused by {pause.user} on {pause.host} until {until}{reason}"
@@ -80,7 +80,7 @@ def ending(outcome: str | None, status: int | None) -> str:
 
 
 def describe_drift(before: Run, program: str, ttl: float) -> str | None:
-    """Say how the run `before` was started otherwise than with `program` and `ttl`, in seconds; None if it was not."""
+    """Say how the run `before` differs in program or ttl (seconds) from one that starts now; None if it does not."""
     was, now = _comparable(before.program), _comparable(program)
     if was != now:
         return f"the previous run was another program: {was}, now {now}; give each job its own key"
@@ -91,11 +91,11 @@ def describe_drift(before: Run, program: str, ttl: float) -> str | None:
 
 
 def moment(at: float, now: float | None = None) -> str:
-    """Return local time, with the date if that is not the one of `now`, without which it is today's."""
+    """Return local time, with the date unless `at` is on the day of `now` (today by default)."""
     then, today = time.localtime(at), time.localtime(now)
     return time.strftime("%H:%M:%S" if then[:3] == today[:3] else "%Y-%m-%d %H:%M:%S", then)
 
 
 def _comparable(program: str) -> str:
-    # What is no text is kept in different ways.
+    # Backends store names that are not text in different ways.
     return program[:_KEPT].encode("ascii", "replace").decode()

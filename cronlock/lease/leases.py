@@ -1,7 +1,7 @@
-"""Leases on any store: read a cell, let the rules decide, swap; decide again on what is there if that was refused.
+"""Leases over any store: read the cell, let the rules decide, swap; if the swap is refused, decide on the new cell.
 
-A grant keeps the cell that it left, so that a renewal and a release are one swap each, without reading first. It
-also keeps what it replaced, to give the key back as it was.
+A grant remembers the cell that it wrote, so that renewal and release take one swap each and no read. It also
+remembers what it replaced, to give the key back as it was.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from .store import Hold, Store
     from .vocabulary import Claim, Ending, Pause, Record, Stop, Traits
 
-#: Seconds that machines' clocks may differ by where a pause is judged by them, since the server has no clock to ask:
-#: as much as the default --min-hold bears.
+#: Seconds that machines' clocks may differ by if they judge a pause because the server has no clock to ask: as much as
+#: the default --min-hold tolerates.
 CLOCKS_APART = 45.0
 
 
 class _Attempt:
-    """A swap that was to grant the key, and may have been carried out."""
+    """A swap for a grant, which may have taken effect."""
 
     __slots__ = ("fence", "seen", "state")
 
@@ -41,8 +41,8 @@ class _Attempt:
         self.state = state
 
 
-class _Asked:
-    """What this process asked for in the name of one owner."""
+class _Requests:
+    """The swaps for grants that this process sent for one owner."""
 
     __slots__ = ("attempts", "key")
 
@@ -51,7 +51,7 @@ class _Asked:
         self.attempts: list[_Attempt] = []
 
     def before(self, state: State) -> tuple[Cell, State]:
-        """Return what the grant replaced that `state` shows."""
+        """Return cell and state before the grant that `state` shows."""
         for one in reversed(self.attempts):
             if state.run is not None and one.fence == state.run.fence:
                 return one.seen, one.state
@@ -59,7 +59,7 @@ class _Asked:
 
 
 class _Held:
-    """What a grant keeps: the key's cell as it left it, and the cell that it replaced, each with its state."""
+    """A grant's memory: the key's cell as last written, and the cell before the grant, each with its state."""
 
     __slots__ = ("at", "before", "cell", "key", "owner", "replaced", "state")
 
@@ -68,7 +68,7 @@ class _Held:
         self.owner = claim.owner
         self.cell = cell
         self.state = state
-        #: The boot time at which the server's time was read that is in `cell`.
+        #: Boot time at which `cell.time` was read.
         self.at = at
         self.before = before
         self.replaced = replaced
@@ -83,12 +83,12 @@ class Leases:
         self.limit = store.timeout
         self.notices = store.notices
         self._clock: Clock = clock or SystemClock()
-        self._asked: dict[str, _Asked] = {}
+        self._asked: dict[str, _Requests] = {}
 
     def acquire(self, claim: Claim) -> Grant | Conflict:
         """Take the key if it is free, by a read and a swap.
 
-        Raises ConfigError for a hold that the store cannot keep, GivenBack when it is not sure to have kept the grant.
+        Raises ConfigError for a hold longer than the store can keep, GivenBack if the server may lose the grant.
         """
         longest = self.traits.longest_hold
         if claim.hold > longest:
@@ -97,14 +97,14 @@ class Leases:
                 f" ({longest / 86400:.0f}d); shorten it (or --every, whose half it is), or use another backend"
             )
         deadline = self._deadline()
-        asked = self._asked.get(claim.owner) or _Asked(claim.key)
-        # A standby asks again when the lease can have lapsed.
+        asked = self._asked.get(claim.owner) or _Requests(claim.key)
+        # A standby needs to know when to ask again.
         cell, at = self.store.read(claim.key, deadline, exact=claim.standby_for is not None), self._clock.now()
         judged = claim
         while True:
             state = self._state(claim.key, cell)
             conflict = rules.refuse(state, judged, cell, self._earliest(cell, at))
-            conflict = conflict or self._forgotten(judged, state, deadline)
+            conflict = conflict or self._quarantine(judged, state, deadline)
             if conflict is not None:
                 return conflict
             granted = rules.grant(state, judged, cell, self._server_time(cell, at))
@@ -134,13 +134,13 @@ class Leases:
                 )
             self._check(deadline, claim.key)
             if state.fence > (judged.watermark.fence if judged.watermark is not None else 0):
-                # Should the server have lost what it showed just now.
+                # The server may lose state between two reads, too.
                 judged = judged.but(watermark=Watermark(fence=state.fence, age=0.0, loss_noticed_ago=0.0))
 
     def renew(self, grant: Grant) -> bool:
-        """Let the lease last as long as the claim asks for from now on, by one swap; False if it is not ours.
+        """Extend the lease by one swap; False if this run no longer holds it.
 
-        Lowers `grant.ttl` where the server keeps it for a shorter time.
+        Lowers `grant.ttl` if the server keeps the lease for a shorter time.
         """
         deadline = self._deadline()
         held = self._held(grant, deadline)
@@ -157,25 +157,25 @@ class Leases:
         return False
 
     def stop_requested(self, grant: Grant) -> bool:
-        """Whether somebody wrote since our last word, by one read."""
+        """Return True if somebody wrote since our last swap, by one read."""
         held, deadline = grant.token, self._deadline()
         return isinstance(held, _Held) and self.store.read(held.key, deadline).data != held.cell.data
 
     def listener(self, key: str) -> Listener | None:
-        """Return what hears of others' writes to the key, None where nothing does."""
+        """Return a listener for others' writes to the key, None without `traits.notifies`."""
         from .listener import listener
 
         return listener(self.store, key)
 
     def release(self, grant: Grant, ending: Ending, *, keep_hold: bool) -> bool:
-        """End our lease and record how the run ended, by one swap; False if it was not ours."""
+        """End the lease and record how the run ended, by one swap; False if this run did not hold it."""
         deadline = self._deadline()
         held = self._held(grant, deadline)
         while held is not None:
             ours = rules.is_run_of(held.state, held.owner)
             ended = rules.end(held.state, held.owner, ending, self._server_time(held.cell, held.at, ending.ended_at))
             if ended is None:
-                break  # Forced out; or released already, and only the answer was lost.
+                break  # Released by force, or by us with the reply lost.
             lease = 0.0 if ours else None
             hold: Hold = held.before if ours and not keep_hold else 0.0
             done, cell = self._swap(held.key, held.cell, ended, lease, hold, deadline)
@@ -187,15 +187,15 @@ class Leases:
         return False
 
     def abandon(self, claim: Claim) -> None:
-        """Give up: undo what an `acquire` may have done whose answer never came.
+        """Give up: undo an `acquire` whose reply was lost.
 
-        Writes also where that is still on its way, so that it finds another version than it was decided on.
+        Write even if it has had no effect so far: a delayed request then finds another version and is refused.
         """
         asked = self._asked.get(claim.owner)
         if asked is None or not asked.attempts:
             return
         deadline = self._deadline()
-        # A node that is behind would show nothing to undo.
+        # A node that lags would show nothing to undo.
         cell = self.store.read(claim.key, deadline, exact=True)
         while True:
             state = self._state(claim.key, cell)
@@ -210,21 +210,21 @@ class Leases:
             try:
                 done, cell = self._swap(claim.key, cell, state, lease, hold, deadline)
             except Unacknowledged:
-                done = True  # A replica that is promoted without it shows a lease that lapses by itself.
+                done = True  # If a promoted replica lacks this write, the lease lapses by itself.
             if done:
                 break
             self._check(deadline, claim.key)
         del self._asked[claim.owner]
 
     def read(self, key: str) -> Record | None:
-        """Return what is known of the key, changing nothing; None if there is no record."""
+        """Return the key's record, None if it has none. Changes nothing."""
         cell, at = self.store.read(key, self._deadline(), exact=True), self._clock.now()
         state = self._state(key, cell)
         unused = state.latest is None and not state.success and state.paused is None
         return None if unused else rules.shown(state, cell, self._earliest(cell, at))
 
     def force_release(self, key: str, owner: str) -> bool:
-        """Take the lease or the hold from `owner`, whoever asks; False if it was not theirs."""
+        """End the lease and the hold of `owner`; False if it has neither."""
         deadline = self._deadline()
         cell = self.store.read(key, deadline, exact=True)
         while True:
@@ -232,7 +232,7 @@ class Leases:
             released = rules.force_release(state, owner, cell)
             if released is None:
                 return False
-            # What of a run that was made to end before: its lease is there as long as it takes to notice.
+            # A run that was released before keeps its lease until it notices; that counts for nothing.
             taken = bool(cell.hold) or (bool(cell.lease) and state.run is not None and state.run.outcome != RELEASED)
             done, cell = self._swap(key, cell, released, 0.0, NO_HOLD, deadline)
             if done:
@@ -240,13 +240,13 @@ class Leases:
             self._check(deadline, key)
 
     def pause(self, key: str, pause: Pause, lasts: float | None) -> None:
-        """Let no run of the key start from now on, for so many seconds or until `resume`."""
+        """Refuse new runs of the key for `lasts` seconds, or until `resume`."""
 
         def paused(state: State, cell: Cell) -> State:
             now = self._server_time(cell, self._clock.now())
             return rules.pause(state, pause.but(at=now, until=None if lasts is None else now + lasts), cell)
 
-        self._tell(key, paused)
+        self._update(key, paused)
 
     def stop(self, key: str, stop: Stop) -> bool:
         """Ask the run of `stop.owner` to end; False if it has no lease."""
@@ -254,15 +254,15 @@ class Leases:
         def stopped(state: State, cell: Cell) -> State | None:
             return rules.stop(state, stop.but(at=self._server_time(cell, self._clock.now())), cell)
 
-        state, told = self._tell(key, stopped)
-        return told or (rules.is_run_of(state, stop.owner) and rules.stop_of(state, stop.owner) is not None)
+        state, updated = self._update(key, stopped)
+        return updated or (rules.is_run_of(state, stop.owner) and rules.stop_of(state, stop.owner) is not None)
 
     def resume(self, key: str) -> Pause | None:
-        """Let runs start again; return the pause that there was, None without one."""
-        return self._tell(key, rules.resume)[0].paused
+        """Allow runs again; return the pause that ended, or None."""
+        return self._update(key, rules.resume)[0].paused
 
     def forget(self, key: str, age: float) -> bool:
-        """Remove the cell if `rules.stays` lets it go, by a read and another request; see `Backend.forget`."""
+        """Remove the cell if `rules.stays` permits, by a read and another request; see `Backend.forget`."""
         deadline = self._deadline()
         while True:
             cell, at = self.store.read(key, deadline, exact=True), self._clock.now()
@@ -274,7 +274,7 @@ class Leases:
             self._check(deadline, key)
 
     def watch(self, key: str) -> int | None:
-        """Return a descriptor that can be read once the key may have changed; None where nothing tells."""
+        """Return a descriptor that becomes readable when the key may have changed; None: poll instead."""
         return self.store.watch(key)
 
     def keys(self) -> Iterator[str]:
@@ -282,19 +282,19 @@ class Leases:
         return self.store.keys()
 
     def close(self) -> None:
-        """Let go of connections; never of a lease."""
+        """Close connections, but release nothing."""
         self.store.close()
 
-    def _tell(self, key: str, decide: Callable[[State, Cell], State | None]) -> tuple[State, bool]:
-        """Put what is decided into the record, whoever has the key; return what that replaced, and whether it did."""
+    def _update(self, key: str, decide: Callable[[State, Cell], State | None]) -> tuple[State, bool]:
+        """Swap in what `decide` returns, whoever holds the key; return the state before, and whether it changed."""
         deadline = self._deadline()
         while True:
-            # Exactly: some servers tell the time only then.
+            # Exact: some servers report the time only then.
             cell = self.store.read(key, deadline, exact=True)
             state = self._state(key, cell)
-            told = decide(state, cell)
-            if told is None or self._swap(key, cell, told, None, 0.0, deadline)[0]:
-                return state, told is not None
+            updated = decide(state, cell)
+            if updated is None or self._swap(key, cell, updated, None, 0.0, deadline)[0]:
+                return state, updated is not None
             self._check(deadline, key)
 
     # One step
@@ -304,14 +304,14 @@ class Leases:
 
     def _check(self, deadline: float, key: str) -> None:
         if time.monotonic() >= deadline:
-            raise BackendUnavailable(f"{self.store.location(key)}: changes faster than it can be looked at")
+            raise BackendUnavailable(f"{self.store.location(key)}: changes faster than it can be read")
 
     def _swap(
         self, key: str, seen: Cell, state: State, lease: float | None, hold: Hold, deadline: float
     ) -> tuple[bool, Cell]:
         data = encode(state)
         done, cell = self.store.swap(key, seen, data, lease=lease, hold=hold, deadline=deadline)
-        # No two texts are the same: if ours is there, the request came in twice, and the first time it was done.
+        # Each text is unique: if a refusal shows ours, the request arrived twice and took effect the first time.
         return done or cell.data == data, cell
 
     def _state(self, key: str, cell: Cell) -> State:
@@ -320,13 +320,13 @@ class Leases:
         except ForeignValue as error:
             raise ForeignValue.at(self.store.location(key), error, "name another one in the URL") from None
 
-    def _forgotten(self, claim: Claim, state: State, deadline: float) -> Conflict | None:
+    def _quarantine(self, claim: Claim, state: State, deadline: float) -> Conflict | None:
         if not rules.has_lost_state(state, claim) or rules.is_run_of(state, claim.owner):
             return None
         return rules.quarantine(state, claim, self.store.uptime(claim.key, deadline), evicts=self.traits.evicts)
 
     def _held(self, grant: Grant, deadline: float) -> _Held | None:
-        """Return what the grant keeps; what is there now if that is another's."""
+        """Return the grant's memory, or build it from the present cell; None if another run has the key."""
         claim, held = grant.claim, grant.token
         if isinstance(held, _Held) and (held.key, held.owner) == (claim.key, claim.owner):
             return held
@@ -338,11 +338,11 @@ class Leases:
         return held
 
     def _earliest(self, cell: Cell, at: float) -> float:
-        """Return the earliest that epoch time can be now; see `_server_time`."""
+        """Return the earliest possible epoch time; see `_server_time`."""
         return self._server_time(cell, at) - (0.0 if cell.time is not None or self.traits.local else CLOCKS_APART)
 
     def _server_time(self, cell: Cell, at: float, otherwise: float | None = None) -> float:
-        """Return the epoch time now, by the clock of the server if it has one: `cell` shows it as it was at `at`."""
+        """Return the epoch time by the server's clock, which `cell` shows as of `at`, or else by this machine's."""
         if cell.time is None:
             return self._clock.wall() if otherwise is None else otherwise
         return cell.time + self._clock.now() - at

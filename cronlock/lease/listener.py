@@ -1,7 +1,7 @@
-"""What a run hears of its key between its renewals, where the engine notifies.
+"""Notifications about a key between renewals, if the engine has them.
 
-A notification is a hint: somebody may have written. It may be lost, late, or about nothing; what is so the next
-renewal tells, which comes anyhow. So nothing is asked twice for it, and nobody waits.
+A notification is a hint that somebody may have written. It may be lost, late or spurious, and the next renewal, which
+comes anyway, finds out. So nothing retries for it, and nothing waits.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ _LIMIT = 2.0
 
 
 class Listener:
-    """Hears of others' writes to one key."""
+    """Notifications of others' writes to one key."""
 
     def __init__(self, notifier: Notifier) -> None:
         self._notifier = notifier
 
     def listen(self, grant: Grant) -> tuple[int | None, bool]:
-        """Return a descriptor that can be read once others may have written, and whether they did already.
+        """Return a descriptor that becomes readable after others' writes, and whether they wrote already.
 
-        It holds until the next renewal: then this is to be called again. Raises CronlockError where it fails.
+        It is valid until the next renewal; call this again then. Raises CronlockError.
         """
         return self._notifier.listen(_cell(grant), time.monotonic() + _LIMIT)
 
     def heard(self, grant: Grant) -> bool:
-        """Take what made that descriptor readable; whether others may have written.
+        """Consume a notification; return whether others may have written.
 
-        Raises CronlockError once nothing more is heard until `listen` is called again.
+        Raises CronlockError if no more can come before the next `listen`.
         """
         return self._notifier.heard(_cell(grant), time.monotonic() + _LIMIT)
 
     def notify(self) -> bool:
-        """Make the run that has the key look at once; whether it should hear of that. Raises nothing."""
+        """Wake the run that holds the key; return whether it should have heard. Raises nothing."""
         try:
             return self._notifier.notify(time.monotonic() + _LIMIT)
         except CronlockError:
             return False
 
     def close(self) -> None:
-        """Let go of connections of its own."""
+        """Close its own connections."""
         self._notifier.close()
 
 

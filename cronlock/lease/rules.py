@@ -1,17 +1,15 @@
-"""The rules of a lease: who gets a key, and what each step leaves of its record.
+"""The rules of a lease: who gets a key, and what each step changes in its record.
 
-Pure functions of what a store showed (`Cell`) and what is recorded there (`State`). `cronlock.lease.leases` puts
-their answers into the store, where each takes effect only if nobody wrote since the cell was read. So whatever is
-decided here on a cell stays right until it takes effect, and what arrives late or twice does not take effect at
-all: a request names the version that it was decided on. Who gives up, ends or forces a release writes, and
-thereby sees to it that what was decided before is refused.
+Pure functions of a store's `Cell` and its decoded `State`. `cronlock.lease.leases` swaps their results into the
+store, where each takes effect only if nobody wrote since the cell was read. So a decision stays right until it takes
+effect, and a late or doubled request has no effect: it names the version that it was decided on. Giving up, ending
+and releasing by force write too, so that earlier decisions are refused.
 
-A *tick* is one firing of a crontab's line: the owner of the first run of it (`Run.tick`). A run that ended by its
-own word, while nobody else had begun its tick, has done it; one that died, was stopped since it lost its lease, or
-could not be started has not, and a standby may take it over; one that asks for it may also take over a tick whose
-command failed, as one more attempt. So may it when the run gave the key back: then the
-record is as if it had never been, but for the fence. But the tick of a run that somebody asked to end is done, however
-that ends.
+A *tick* is one firing of a crontab line, named after the owner of its first run (`Run.tick`). A run that reports its
+end before anybody else begins its tick has done the tick. One that died, never started, or was stopped because it
+lost its lease has not, so a standby may take over; nor has one that gave the key back, which leaves only its fence. A
+standby may ask to retry a failed command as well, as one more attempt. A stop request makes the tick done, however its
+run ends.
 """
 
 from __future__ import annotations
@@ -42,28 +40,28 @@ if TYPE_CHECKING:
     from .store import Cell
     from .vocabulary import Claim, Ending, Pause
 
-#: What became of a tick: it needs nobody any more; a run of it began and did not end; nobody began it.
+#: The state of a tick: needs no more runs; begun but not ended; not begun.
 _DONE, _BEGUN, _OPEN = "done", "begun", "open"
-#: Why a record is not forgotten, besides HELD and HOLD.
+#: Why `cronlock forget` keeps a record, besides HELD, HOLD and PAUSED.
 USED = "used"
-#: For so many seconds a record stays whatever is asked: no request takes as long to arrive.
+#: The least age in seconds of a record that may be forgotten: no request takes as long to arrive.
 FRESH = 3600.0
-#: Servers tell their uptime in whole seconds, and stores take some off to be sure.
+#: Servers report their uptime in whole seconds, and stores subtract some for safety.
 _UPTIME_SLACK = 3.0
 
 
 def is_run_of(state: State, owner: str) -> bool:
-    """Whether the key is `owner`'s, who has not ended, nor given up, nor been made to end by force.
+    """True if `owner` was granted the key last and neither ended, nor gave up, nor was released by force.
 
-    Its lease may have lapsed: as long as nobody else was granted the key, its owner may have it again.
+    Its lease may have lapsed: until somebody else is granted the key, its owner may take it up again.
     """
     return state.run is not None and state.run.owner == owner and state.run.outcome != RELEASED
 
 
 def pause_left(state: State, now: float) -> float:
-    """Return for how many seconds no run may start yet, 0.0 if the key is not paused; it may be infinite.
+    """Return how many seconds of a pause are left: 0.0 without one, infinite without an end.
 
-    Epoch time `now` is the earliest that it can be: in doubt the key is still paused.
+    `now` is the earliest possible epoch time, so that in doubt the key is still paused.
     """
     if state.paused is None:
         return 0.0
@@ -71,29 +69,29 @@ def pause_left(state: State, now: float) -> float:
 
 
 def stop_of(state: State, owner: str) -> Stop | None:
-    """Return that somebody asked the run of `owner` to end, None if nobody did."""
+    """Return the stop request for the run of `owner`, or None."""
     return state.stop if state.stop is not None and state.stop.owner == owner else None
 
 
 def refuse(state: State, claim: Claim, seen: Cell, now: float) -> Conflict | None:
-    """Return why `claim` does not get the key, None if it does. `quarantine` decides the one further reason.
+    """Return why `claim` does not get the key, None if it does; `quarantine` decides one further reason.
 
-    Epoch time `now` is the earliest that it can be.
+    `now` is the earliest possible epoch time.
     """
     mine = is_run_of(state, claim.owner)
     fence = state.fence or None
-    # A lease of our own that lapsed in the meantime leaves a hold of our own.
+    # A lease of our own that lapsed leaves our own hold.
     heeds_hold, last = not (claim.ignore_hold or mine), None
     if claim.standby_for is not None:
-        # Who asks again has begun nothing yet: the run that it took over from may have said its end meanwhile.
+        # A retry has begun nothing yet, and the run that it took over from may have reported its end meanwhile.
         others = state.but(run=None) if mine else state
         tick, last = _tick(others, claim, seen)
         if tick == _DONE and seen.lease and others.run is not None and others.run.tick != claim.standby_for:
-            # Who has the key for another tick may give it back, and what was before is again.
+            # The holder is of another tick, and may give the key back, which restores the state before.
             tick, last = _tick(others.but(run=None), claim, seen)
         if tick == _DONE:
             return Conflict(ENDED, remaining=0.0, run=others.latest, fence=fence)
-        # Of a tick that nobody began no hold is left: one that is on is that of another tick.
+        # A tick that nobody began has no hold, so a hold belongs to another tick.
         heeds_hold = heeds_hold and tick == _OPEN
     if mine and seen.lease:
         return None
@@ -112,33 +110,33 @@ def refuse(state: State, claim: Claim, seen: Cell, now: float) -> Conflict | Non
 
 
 def may_need_another(run: Run, claim: Claim, *, leased: bool) -> bool:
-    """Whether a standby with `claim` takes over from `run`, or may have to once that is over."""
+    """True if a standby with `claim` takes over from `run`, or may have to once that run is over."""
     if run.outcome is None and leased:
         return True
     return claim.on_death if run.unfinished else claim.on_failure and run.failed(claim.success)
 
 
 def attempts(state: State, tick: str | None) -> int:
-    """Return how many runs of a tick began, as far as they are remembered."""
+    """Return how many recorded runs of a tick began."""
     runs = [run for run in (state.run, *state.history()) if run is not None]
     return sum(run.tick == tick and run.outcome != NOT_STARTED for run in runs)
 
 
 def _tick(state: State, claim: Claim, seen: Cell) -> tuple[str, Run | None]:
-    """Return what became of the tick that a standby waits for, and its last run: it gets the key unless it is done."""
+    """Return the state of the tick that a standby waits for, and its last run. A done tick gets no takeover."""
     if state.stop is not None and state.stop.tick == claim.standby_for:
         return _DONE, None
     run = state.latest
     if run is not None and run.tick == claim.standby_for:
         for run in (state.run, *state.history()):
-            # One that began nothing leaves the tick to what the run before it says, or said in the meantime.
+            # Skip runs that never started: the run before one decides, with an end that it may have reported since.
             if run is not None and run.tick == claim.standby_for and run.outcome != NOT_STARTED:
                 leased = bool(seen.lease)
                 spent = claim.attempts is not None and attempts(state, claim.standby_for) >= claim.attempts
                 needed = may_need_another(run, claim, leased=leased) and (leased or not spent)
                 return (_BEGUN if needed else _DONE), run
         return _OPEN, None
-    # Nobody whose run came after the awaited one left a trace: that one gave the key back.
+    # The awaited fence was granted, but no run with it or a later one is on record: that run gave the key back.
     awaited = claim.awaited_fence
     given_back = awaited is not None and awaited <= state.fence and (run is None or (run.fence or 0) < awaited)
     return (_OPEN if given_back else _DONE), None
@@ -161,7 +159,7 @@ def quarantine(state: State, claim: Claim, uptime: float | None, *, evicts: bool
     assert watermark is not None
     noticed = watermark.loss_noticed_ago or 0.0
     if uptime is not None and uptime < watermark.age:
-        # Too close to tell which was first: whichever lets it wait for longer.
+        # Within the slack either may have come first: use the one that waits longer.
         waited = uptime if evicts or uptime + _UPTIME_SLACK < watermark.age else min(uptime, noticed)
     elif evicts:
         return None
@@ -173,7 +171,7 @@ def quarantine(state: State, claim: Claim, uptime: float | None, *, evicts: bool
 
 
 def grant(state: State, claim: Claim, seen: Cell, at: float) -> State:
-    """Return the state once `claim` has the key, which it is not refused, at epoch time `at`."""
+    """Return the state after granting the key to `claim`, which is not refused, at epoch time `at`."""
     mine = is_run_of(state, claim.owner)
     if mine and seen.lease:
         return state
@@ -200,19 +198,19 @@ def grant(state: State, claim: Claim, seen: Cell, at: float) -> State:
     )
     if state.run is not None and not mine:
         state = state.with_past(states.cut_off(state.run))
-    # A pause that is not ignored is over.
+    # A pause that the claim does not ignore has ended, else it would have been refused.
     paused = state.paused if claim.ignore_pause else None
-    # It counts as long as a run of its tick may yet be the last one: should the key be given back, or have been.
+    # A stop request stays while giving back may make a run of its tick the last one again.
     stop = state.stop if state.run is None else stop_of(state, state.run.owner)
     return state.but(fence=fence, run=run, paused=paused, stop=stop, made_at=None)
 
 
 def end(state: State, owner: str, ending: Ending, at: float) -> State | None:
-    """Return the state once the run of `owner` ended so at epoch time `at`; None if there is nothing to say of it.
+    """Return the state after the run of `owner` ended at epoch time `at`; None if that changes nothing.
 
-    `is_run_of` tells whether that ends the lease. Who says its end while another already has the key changes
-    what the history says of it, and nothing else: should that other one give up, the tick is done. One that somebody
-    asked to end was stopped for that, unless its command ended; that it was asked stays, for whoever stands by.
+    `is_run_of` says whether this ends the lease. If another run already has the key, the report changes only the
+    history; should that run give the key back, the tick is done. An unfinished run with a stop request counts as
+    STOPPED, and the request stays for standbys to see.
     """
     asked = stop_of(state, owner)
     if asked is not None:
@@ -236,9 +234,9 @@ def _ended(run: Run, ending: Ending, at: float) -> Run:
 
 
 def give_back(state: State, replaced: State) -> State:
-    """Return the state once the run that has the key gave it back; `replaced` is the state that its grant replaced.
+    """Return the state after the holder gave the key back; `replaced` is the state before its grant.
 
-    That is as if it had never been, but for the fence. What was said in the meantime stays.
+    Only the fence remains of the run. What others reported meanwhile stays.
     """
     before = replaced.run
     if before is None:
@@ -246,7 +244,7 @@ def give_back(state: State, replaced: State) -> State:
     newest = state.but(run=None).latest
     if newest is None or newest.owner != before.owner or newest.outcome not in (DIED, RELEASED):
         return state.but(run=None)
-    # The grant made a past run of it, which took the place of the oldest one.
+    # The grant moved it into the history, whose oldest run was dropped for it.
     past = state.past[1:] + replaced.past[len(state.past) - 1 :]
     return state.but(run=before, past=past)
 
@@ -257,10 +255,10 @@ def dated(state: State, at: float) -> State:
 
 
 def force_release(state: State, owner: str, seen: Cell) -> State | None:
-    """Return the state once lease and hold were taken from `owner`, whoever asks; None if they are not theirs.
+    """Return the state after ending lease and hold of `owner` by force; None if it has neither.
 
-    Also if nothing is left to take of a run that never ended: a standby must not take over what somebody let go. Nor
-    one that failed, so its tick counts as that of a run that was to end.
+    A run that never ended is marked even if its lease has lapsed, so that no standby takes it over. For the same
+    reason the tick of a run that ended gets a stop request.
     """
     run = state.run
     if run is not None:
@@ -274,19 +272,19 @@ def force_release(state: State, owner: str, seen: Cell) -> State | None:
 
 
 def pause(state: State, pause: Pause, seen: Cell) -> State:
-    """Return the state once no run may start. A fence is passed over, so that its loss is noticed."""
+    """Return the state with a pause. It uses up a fence, so that a loss of the pause is noticed."""
     reason = states.bounded(pause.reason, states.LONGEST_REASON)
     pause = pause.but(user=states.bounded(pause.user), host=states.bounded(pause.host), reason=reason)
     return dated(state.but(fence=max(state.fence + 1, seen.floor), paused=pause), pause.at)
 
 
 def resume(state: State, seen: Cell) -> State | None:
-    """Return the state once runs may start again; None if nobody paused the key."""
+    """Return the state without its pause; None if there is no pause."""
     return None if state.paused is None else state.but(fence=max(state.fence + 1, seen.floor), paused=None)
 
 
 def stop(state: State, stop: Stop, seen: Cell) -> State | None:
-    """Return the state once the run of `stop.owner` is asked to end; None if it has no lease, or was asked already."""
+    """Return the state with a stop request; None if its run has no lease, or was asked already."""
     if not (seen.lease and is_run_of(state, stop.owner)) or stop_of(state, stop.owner):
         return None
     assert state.run is not None
@@ -295,7 +293,7 @@ def stop(state: State, stop: Stop, seen: Cell) -> State | None:
 
 
 def shown(state: State, seen: Cell, now: float) -> Record:
-    """Return what is known of a key, for people; epoch time `now` is the earliest that it can be."""
+    """Return a key's record for people; `now` is the earliest possible epoch time."""
     run, history = state.run, state.history()
     if run is not None and run.outcome == RELEASED and not seen.lease:
         history, run = [run, *history[: HISTORY - 1]], None
@@ -312,12 +310,10 @@ def shown(state: State, seen: Cell, now: float) -> Record:
 
 
 def stays(record: Record, now: float, age: float) -> str | None:
-    """Return why a record that is to be forgotten stays, None if it may go.
+    """Return why a record must not be forgotten: HELD, HOLD, PAUSED or USED within `age` seconds; None if it may.
 
-    HELD, HOLD, PAUSED, or USED within `age` seconds.
-
-    What is on its way to a cell that was never there takes effect once a cell is removed. So nothing is that may
-    still be on its way: who forgets asks for an `age` that no request has (`FRESH`).
+    A delayed request that was decided on an absent cell would take effect after a removal. So `age` must exceed the
+    age of any request in flight (`FRESH`).
     """
     if record.remaining > 0:
         return HELD

@@ -1,8 +1,8 @@
-"""The clock of a server, as far as its answers tell, for those that judge leases by it.
+"""Bounds of a server's clock, for engines that judge leases by it.
 
-An answer that was asked for at `sent` and came at `received`, by this machine's clock, and shows the server's time
-as `time`, or up to `granularity` seconds later, bounds what the server's clock shows at any moment. That another's
-lease is over is judged by the earliest that it can be; the end of an own lease is written by the latest.
+A request sent at `sent` and answered at `received`, both by this machine's clock, with the server's `time` in the
+reply (known to `granularity` seconds) bounds the server's clock from then on. Another run's lease is over once it is
+over by the earliest possible time; the end of an own lease is written by the latest possible time.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ if TYPE_CHECKING:
 
 #: Two clocks' rates differ by less than this: quartz drifts by some 100 ppm, NTP slews by at most 500 ppm.
 RATE = 0.001
-#: Bounds that contradict each other by more than so many seconds show that the server's clock was set.
+#: Bounds that contradict each other by more than so many seconds prove that the server's clock was set.
 JUMP = 1.0
 
 
 class ServerClock:
-    """What is known of one server's clock, or of several that keep the same time."""
+    """The clock of one server, or of several with synchronised clocks."""
 
     __slots__ = ("_ahead_at_least", "_ahead_at_most", "_clock", "_granularity", "_name", "_notices", "_seen_at")
 
     def __init__(self, name: str, clock: Clock, notices: list[str], granularity: float = 0.0) -> None:
-        """`name` is what messages call the server; a notice is put into `notices` when its clock was set."""
+        """A clock jump of the server `name` appends a warning to `notices`."""
         self._name = name
         self._clock = clock
         self._notices = notices
         self._granularity = granularity
-        # By how much the server's clock is ahead of ours, as it was at `_seen_at`.
+        # Bounds in seconds of how far the server's clock was ahead of ours at `_seen_at`.
         self._ahead_at_least = self._ahead_at_most = 0.0
         self._seen_at: float | None = None
 
     @property
     def known(self) -> bool:
-        """Whether any answer told the time."""
+        """True after the first reply with the server's time."""
         return self._seen_at is not None
 
     def observe(self, sent: float, received: float, time: float) -> None:
-        """Take note of the server's epoch `time` in an answer."""
+        """Narrow the bounds by the server's epoch `time` in a reply."""
         least, most = time - received, time + self._granularity - sent
         if self._seen_at is not None:
             known_least, known_most = self._bounds(received)
@@ -53,11 +53,11 @@ class ServerClock:
         self._ahead_at_least, self._ahead_at_most, self._seen_at = least, most, received
 
     def forget(self) -> None:
-        """Know nothing again, as before the first answer."""
+        """Drop the bounds."""
         self._seen_at = None
 
     def now(self) -> float:
-        """Return the likeliest epoch time: this machine's wall clock as far as the answers do not contradict it."""
+        """Return the likeliest epoch time: this machine's wall clock, clamped to the bounds."""
         wall = self._clock.wall()
         return min(max(wall, self.earliest()), self.latest()) if self.known else wall
 

@@ -1,22 +1,21 @@
-"""What is recorded of a key, and its text: the bytes of a store's cell.
+"""The state of a key and its text, which is the data of a store's cell.
 
 The text is lines of printable ASCII between line ends, fields between tabs:
 
     cronlock=2<TAB>NONCE              the layout, and a random part that is another in every text
     fence<TAB>NUMBER                  the highest fence that was ever granted
-    run<TAB>...                       the run granted last, as long as nobody said its end
-    past<TAB>...                      past runs, one a line, the newest first, at most HISTORY
-    success<TAB>...                   the last run that succeeded, where it is not among these
+    run<TAB>...                       the run granted last, until its end is recorded
+    past<TAB>...                      past runs, one a line, newest first, at most HISTORY
+    success<TAB>...                   the last run that succeeded, if it is not among these
     paused<TAB>UNTIL<TAB>AT<TAB>USER<TAB>HOST<TAB>REASON
-                                      no run may start; UNTIL is empty where only a person ends it
+                                      no run may start; UNTIL is empty if only a person ends the pause
     stop<TAB>OWNER<TAB>AT<TAB>USER<TAB>HOST<TAB>TICK
                                       the run of OWNER is to end; TICK is empty for its own
 
     made<TAB>AT                       when the record was made, where no run tells
 
-A run's fields stand in the order of `_FIELDS`, its end as seconds after its start; what is unknown behind them, and
-lines of other names, are passed over. Characters that are not printable ASCII, and ``%``, are written as %XX of
-their UTF-8 bytes.
+A run's fields stand in the order of `_FIELDS`, its end in seconds after its start. Readers skip further fields and
+lines with other names. Characters other than printable ASCII, and ``%``, are written as %XX of their UTF-8 bytes.
 """
 
 from __future__ import annotations
@@ -35,26 +34,26 @@ _FIELDS = (
     *("ended_at", "outcome", "status", "stands_for", "took_over", "poll"),
 )
 _OUTCOME, _STATUS = _FIELDS.index("outcome"), _FIELDS.index("status")
-#: Bytes of a host's or a program's name: two dozen runs are to stay small; and of a reason.
+#: The most bytes of a host's or program's name, so that two dozen runs stay small; and of a reason.
 LONGEST_NAME, LONGEST_REASON = 100, 400
-#: Bytes; no text of cronlock's comes near it.
+#: Bytes; far more than any text of cronlock.
 LONGEST_TEXT = 65536
 
 
 class State(Value):
-    """All that is recorded of a key. Never changed in place."""
+    """The decoded record of a key. Immutable by convention."""
 
     #: The highest fence that was ever granted, 0 if none was.
     fence: int = 0
-    #: The run that was granted the key last, unless it said its end; RELEASED once it was made to end by force.
+    #: The run that was granted the key last, until it reports its end; RELEASED after a release by force.
     run: Run | None = None
-    #: The lines of past runs, the newest first.
+    #: The lines of past runs, newest first.
     past: tuple[str, ...] = ()
-    #: The line of the last run that succeeded, "" if none did.
+    #: The line of the last run that succeeded, "" without one.
     success: str = ""
-    #: Whether it is over the rules tell.
+    #: It may have expired: `rules.pause_left`.
     paused: Pause | None = None
-    #: Of the run that was granted the key last, whatever it said of its end, or of one before it.
+    #: A stop request for the last run, ended or not, or for one before it.
     stop: Stop | None = None
     #: The epoch time at which the record was made, if there was no run on record since, else None.
     made_at: float | None = None
@@ -65,11 +64,11 @@ class State(Value):
         return self.run or (run_from_line(self.past[0]) if self.past else None)
 
     def history(self) -> list[Run]:
-        """Return the past runs, the newest first; what cannot be read is passed over."""
+        """Return the past runs, newest first, without unreadable ones."""
         return [run for run in map(readable, self.past) if run is not None]
 
     def last_success(self) -> Run | None:
-        """Return the last run that succeeded, however long ago."""
+        """Return the last run that succeeded, or None."""
         return run_from_line(self.success) if self.success else None
 
     def with_past(self, run: Run) -> State:
@@ -80,7 +79,7 @@ class State(Value):
 
 
 def encode(state: State) -> bytes:
-    """Return the text of a state, another one each time."""
+    """Return the text of a state, which is unique in each call."""
     lines = [f"{MAGIC}\t{os.urandom(8).hex()}", f"fence\t{state.fence}"]
     if state.run is not None:
         lines.append(f"run\t{run_to_line(state.run)}")
@@ -100,7 +99,7 @@ def encode(state: State) -> bytes:
 
 
 def decode(data: bytes | None) -> State:
-    """Undo `encode`; nothing is a state in which nothing happened. Raises ForeignValue for anything else."""
+    """Undo `encode`; None yields the empty state. Raises ForeignValue for anything else."""
     if data is None:
         return State()
     if data.startswith(_OLDER):
@@ -131,7 +130,7 @@ def decode(data: bytes | None) -> State:
                 stop = _stop_from_line(value)
         if fence < 0:
             raise ValueError("no fence")
-        # What is not looked at by everybody is read here all the same: nobody writes behind what nobody can read.
+        # Check lines that few callers read, too: nobody may write a record that others cannot read.
         success = success or next((line for line in past if _succeeded(line)), "")
         for line in (*past[:1], *((success,) if success else ())):
             run_from_line(line)
@@ -141,7 +140,7 @@ def decode(data: bytes | None) -> State:
 
 
 def run_to_line(run: Run) -> str:
-    """Return a run as one line. What an owner repeats of host and pid is left out."""
+    """Return a run as one line, with the owner shortened by the host and pid that it repeats."""
     words = []
     for name in _FIELDS:
         value = getattr(run, name)
@@ -160,7 +159,7 @@ def run_to_line(run: Run) -> str:
 
 
 def run_from_line(line: str) -> Run:
-    """Undo `run_to_line`; raise ValueError for what is no run."""
+    """Undo `run_to_line`. Raises ValueError."""
     words = line.split("\t")[: len(_FIELDS)]
     words += [""] * (len(_FIELDS) - len(words))
     owner, host, pid, program, started_at, ttl, fence, ended_at, outcome, status, stands_for, took_over, poll = words
@@ -208,7 +207,7 @@ def _stop_from_line(line: str) -> Stop:
 
 
 def readable(line: str) -> Run | None:
-    """Return the run of a line, None for what is no run."""
+    """Return the run of a line, None if it is not one."""
     try:
         return run_from_line(line)
     except ValueError:
@@ -216,12 +215,12 @@ def readable(line: str) -> Run | None:
 
 
 def cut_off(run: Run) -> Run:
-    """Return a run that never said its end as the history has it: it died, or was released by force."""
+    """Return a run without a recorded end as history shows it: DIED, or RELEASED by force."""
     return run.but(outcome=RELEASED if run.outcome == RELEASED else DIED)
 
 
 def bounded(text: str, longest: int = LONGEST_NAME) -> str:
-    """Return the beginning of a text, such as a host's name, as text that is sure to be read again."""
+    """Return the start of a text, such as a host name, in a form that survives encoding."""
     return text.encode("utf-8", "backslashreplace")[:longest].decode("utf-8", "ignore")
 
 
@@ -240,7 +239,7 @@ def _unquote(text: str) -> str:
 
 
 def _decimal(value: float) -> str:
-    """Return a number to the millisecond, as short as it can be: some servers are paid for each kilobyte."""
+    """Return a number to the millisecond in as few characters as possible: some servers charge by the kilobyte."""
     return f"{value:.3f}".rstrip("0").rstrip(".") or "0"
 
 

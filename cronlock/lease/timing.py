@@ -1,35 +1,35 @@
-"""The rules of time, as functions of what they are given; seconds on this machine's boot clock.
+"""The rules of time, as pure functions. Times are seconds on this machine's boot clock.
 
-The lease is good until D = sent + ttl less a margin, where `sent` is from before the request that
-granted or renewed it: the server counted from later, so it cannot have let go earlier. This is the
-lease rule of Gray and Cheriton (SOSP 1989): the holder stops on its own clock, before the server's
-time is over, and no two machines' clocks are compared.
+A lease is good until D = sent + ttl - margin, where `sent` is taken before the request that granted or renewed it.
+The server counts from later, so the lease cannot lapse there before D. This is the lease rule of Gray and Cheriton
+(SOSP 1989): the holder stops by its own clock before the server's time is over, and nobody compares two machines'
+clocks.
 """
 
 from __future__ import annotations
 
 import os
 
-# Two quartz clocks drift apart by some 100 ppm, and NTP slews by at most 500 ppm; chronyd by far more unless told, see
+# Two quartz clocks drift apart by some 100 ppm, and NTP slews by at most 500 ppm. By default chronyd slews more; see
 # TIMING in the manual.
 CLOCK_RATE_MARGIN = 0.001
-# What a kill takes to reach everybody on a busy machine.
+# Seconds that KILL may take to reach every process of a busy machine.
 FIXED_MARGIN = 0.1
 # TERM's grace takes at most a third of the ttl, so that renewals have the rest.
 GRACES_IN_TTL = 3
 
 # A renewal comes at a third of the ttl, or up to a tenth of that later.
 LATEST_RENEWAL = 1.1 / 3
-# How often a run looks whether somebody asked it to end, where a look asks no server.
+# Seconds between a run's polls for a stop request, if a poll asks no server.
 LOCAL_POLL = 5.0
 
-# A run listens for notifications once it lasted for so long: most are over by then.
+# A run starts listening for notifications after so many seconds: most runs end before that.
 LISTEN_AFTER = 1.0
 
-# How often a standby looks whether the run has ended: 1,000 of them ask a server 67 times a second.
-STANDBY_LOOK = 15.0
-STANDBY_LOOK_LOCAL = 1.0
-# Those who wait for a lease to lapse ask spread over so many seconds after it.
+# Seconds between a standby's polls for the run's end: 1,000 standbys send a server 67 requests a second.
+STANDBY_POLL = 15.0
+STANDBY_POLL_LOCAL = 1.0
+# Standbys spread their requests over so many seconds after a lease can have lapsed.
 STANDBY_SPREAD = 0.5
 
 
@@ -67,32 +67,32 @@ def retry_pause(failures: int, ttl: float, jitter: float) -> float:
 
 
 def takeover_hold(hold: float, waited: float) -> float:
-    """Return the hold that begins with a takeover by a run that asked first `waited` seconds ago.
+    """Return the hold of a takeover by a run that first asked `waited` seconds ago.
 
-    It does the dead run's tick, whose hold goes on, and its own, which may be a later one: that has
-    the hold that it would have had without the dead run.
+    The takeover does the dead run's tick, whose hold goes on, and its own tick, which may be a later one and keeps the
+    hold that it would have had otherwise.
     """
     return max(0.0, hold - waited)
 
 
 class StandbyPlan:
-    """When a standby asks next: when the lease can have lapsed, and now and then whether the run has ended.
+    """When a standby asks next: once the lease can have lapsed, and periodically for the run's end.
 
-    The looks keep to a beat that began at a random moment, so that the many who found the key held in
-    the same second do not ask in the same second.
+    Each standby's period starts at a random moment, so that runs that found the key held in the same second do not ask
+    in the same second.
     """
 
-    __slots__ = ("_look", "_period")
+    __slots__ = ("_next_poll", "_period")
 
     def __init__(self, now: float, jitter: float, *, local: bool) -> None:
-        self._period = STANDBY_LOOK_LOCAL if local else STANDBY_LOOK
-        self._look = now + self._period * jitter
+        self._period = STANDBY_POLL_LOCAL if local else STANDBY_POLL
+        self._next_poll = now + self._period * jitter
 
     def next_ask(self, now: float, lapse: float | None, jitter: float) -> float:
-        """Return the next moment to ask; `lapse` is when the lease is over unless it is renewed, None if unknown."""
-        while self._look <= now:
-            self._look += self._period * (0.9 + 0.2 * jitter)
+        """Return when to ask next; `lapse` is when the lease lapses unless renewed, None if unknown."""
+        while self._next_poll <= now:
+            self._next_poll += self._period * (0.9 + 0.2 * jitter)
         if lapse is None:
-            return self._look
+            return self._next_poll
         # A server that counts in whole seconds may still show a lease that is due.
-        return min(self._look, max(lapse, now + 0.1) + STANDBY_SPREAD * jitter)
+        return min(self._next_poll, max(lapse, now + 0.1) + STANDBY_SPREAD * jitter)

@@ -1,7 +1,7 @@
-"""The lease and its vocabulary: what every backend takes and gives.
+"""The values that every backend takes and returns, and its protocol.
 
-Times are seconds. A point in time here is either *boot time* (``Clock.now``: this machine only,
-for rules) or *epoch time* (for people and records); names of the latter end in ``_at``.
+Durations are seconds. A point in time is *boot time* (``Clock.now``, valid on this machine only, used by rules) or
+*epoch time* (for people and records, with names that end in ``_at``).
 """
 
 from __future__ import annotations
@@ -19,44 +19,44 @@ if TYPE_CHECKING:
 HELD = "held"  # another run's lease
 HOLD = "hold"  # the last run's min-hold is not over
 STATE_LOST = "forgotten"  # the server may have lost a lease that is still out
-ENDED = "ended"  # the run that a standby waits for needs nobody to take it over
+ENDED = "ended"  # the run that a standby waits for needs no takeover
 PAUSED = "paused"  # somebody paused it
 DEFERRED = "deferred"  # its tick failed on this host, and another may be standing by
 
-#: How a run ended, as its record says it.
+#: How a run ended.
 EXITED = "exited"
 LOST = "lost"
 TIMED_OUT = "timeout"
 NOT_STARTED = "not-started"
 STOPPED = "stopped"  # as `cronlock stop` asked
-# What others say of a run that did not say it itself, once the next one started.
+# Recorded by the next run for one that recorded no end.
 DIED = "died"
 RELEASED = "released"  # by `cronlock release`
-#: With these the job was not done: a standby may still take it over.
+#: After one of these a standby may take the job over.
 UNFINISHED = (LOST, NOT_STARTED, DIED)
 
-#: Keys that nobody used for so long may vanish from the backend.
+#: Seconds after which a backend may drop a key that nobody used.
 RETENTION = 30 * 86400.0
-#: How many runs a key's history has, besides the last successful one.
+#: The most runs in a key's history, besides the last successful one.
 HISTORY = 20
 
 
 class Traits(Value):
-    """What a backend can keep; declared by it and asked by the rules, never by its type."""
+    """What a backend can do. The rules ask its traits, never its type."""
 
     shortest_ttl: float
     longest_ttl: float
     #: The longest min-hold, in seconds.
     longest_hold: float = 3650 * 86400.0
-    #: How much earlier than asked the server may end a lease; taken off the deadline.
+    #: Seconds by which the server may end a lease early; taken off the deadline.
     granularity: float = 0.0
     lists_keys: bool = True
-    #: Whether it guards this machine only.
+    #: True if it guards this machine only.
     local: bool = False
-    #: Whether it knows who has a key and how runs ended. Where not, a hold is as good as a lease, nothing is
-    #: taken over or released by force, and `read` returns None for a key that is free, else one `opaque`.
+    #: True if it knows who holds a key and how runs ended. Otherwise a hold looks like a lease, nothing is taken over
+    #: or released by force, and `read` returns None for a free key, else an `opaque` record.
     records: bool = True
-    #: Whether it drops records that nobody uses: that one is missing tells nothing of a lease.
+    #: True if it drops unused records, so that a missing one proves nothing about a lease.
     evicts: bool = False
     #: Whether it can notify the run that has a key of what others write; see `cronlock.lease.listener`.
     notifies: bool = False
@@ -75,7 +75,7 @@ class Watermark(Value):
 
 
 class Claim(Value):
-    """What one run asks for. The owner is fresh for each run and the same on every retry."""
+    """What a run asks for. Each run has a fresh owner, and retries with the same one."""
 
     key: str
     owner: str
@@ -84,25 +84,25 @@ class Claim(Value):
     #: The command's name without its arguments, which may hold secrets.
     program: str
     ttl: float
-    #: The key is not free again before this long after the grant, whatever is left of an earlier run's hold.
+    #: The key stays taken for at least so many seconds after the grant, whatever is left of an earlier run's hold.
     hold: float
     #: Take the key although the last run's hold is not over.
     ignore_hold: bool = False
     watermark: Watermark | None = None
     #: Take the key only over from a run of this tick (`Run.tick`) that died, whatever its hold.
     standby_for: str | None = None
-    #: The fence of the run that it stands by for: should that give the key back, nothing else tells.
+    #: The fence of the run that it stands by for; only this shows that the run gave the key back.
     awaited_fence: int | None = None
     #: Take the key although somebody paused it.
     ignore_pause: bool = False
-    #: Of a standby: whether it takes over from a run that died, and from one whose command ended with a status that is
-    #: none of `success`, after how many attempts no more (None: no limit), and whether it leaves that to other hosts.
+    #: For a standby: take over from a run that died; from one whose command failed, that is, ended with a status other
+    #: than `success`; at most this many attempts of a tick (None: no limit); leave failures of this host to others.
     on_death: bool = True
     on_failure: bool = False
     success: tuple[int, ...] = (0,)
     attempts: int | None = None
     defers: bool = False
-    #: How often the run looks whether it is to end, besides with its renewals; for who asks it to.
+    #: Seconds between the run's polls for a stop request, besides its renewals; recorded for `cronlock stop`.
     poll: float | None = None
 
     @property
@@ -112,30 +112,30 @@ class Claim(Value):
 
 
 class Grant(Value):
-    """A lease that is ours."""
+    """A lease that this run holds."""
 
     claim: Claim
-    #: Larger for every later run of the key; None where the backend cannot say.
+    #: Grows with each grant of the key; None if the backend gives none.
     fence: int | None
-    #: What the server keeps without a renewal: may be less than was asked for.
+    #: Seconds that the server keeps it without a renewal, which may be less than the claim asked for.
     ttl: float
-    #: The backend's own, such as what a renewal needs to know of the key.
+    #: Private to the backend, for instance what a renewal needs.
     token: object = None
-    #: A descriptor that the command inherits, since the lease lives in it (file backend).
+    #: A descriptor that the command inherits because the lease lives in it (file backend).
     descriptor: int | None = None
     #: The run before this one, ended or not; None if there was none or the backend cannot tell.
     previous: Run | None = None
     #: The fence of the run in whose place this one is, for a claim that stood by.
     took_over: int | None = None
-    #: Which run of its tick this is, and the exit status of the one before it, None where that did not end.
+    #: The number of this run within its tick, and the exit status of the one before; None if that recorded no end.
     attempt: int = 1
     previous_status: int | None = None
-    #: Once a renewal found that somebody asked this run to end.
+    #: Set by a renewal that finds a stop request for this run.
     stop: Stop | None = None
 
 
 class Run(Value):
-    """One run, as a record keeps it."""
+    """One run in a record."""
 
     owner: str
     host: str
@@ -144,55 +144,55 @@ class Run(Value):
     started_at: float
     ttl: float
     fence: int | None
-    #: None as long as nobody said that it ended.
+    #: None until its end is recorded.
     ended_at: float | None = None
     outcome: str | None = None
     status: int | None = None
     #: Of a takeover: the tick that it runs, and the fence of the run before it.
     stands_for: str | None = None
     took_over: int | None = None
-    #: How often it looks whether it is to end, if it was told to: `Claim.poll`.
+    #: See `Claim.poll`.
     poll: float | None = None
 
     @property
     def tick(self) -> str:
-        """The owner of the first run of this tick: one that died and those that took over from it are one tick."""
+        """The owner of the tick's first run; a run that died and its takeovers share one tick."""
         return self.stands_for or self.owner
 
     @property
     def succeeded(self) -> bool:
-        """Whether its command ended by itself, with status 0."""
+        """True if its command exited with status 0."""
         return self.outcome == EXITED and self.status == 0
 
     @property
     def unfinished(self) -> bool:
-        """Whether it did not end, or was stopped or not started by no doing of its command."""
+        """True if it has no end yet, or ended for a reason other than its command."""
         return self.outcome is None or self.outcome in UNFINISHED
 
     def failed(self, success: tuple[int, ...]) -> bool:
-        """Whether its command ended, or was timed out, with a status that is none of `success`."""
+        """True if its command exited or timed out with a status that is not in `success`."""
         return self.outcome in (EXITED, TIMED_OUT) and self.status not in success
 
 
 class Pause(Value):
-    """No run of the key may start; one that is under way goes on."""
+    """A pause: no run of the key may start. A run that has started goes on."""
 
     user: str
     host: str
     reason: str = ""
     at: float = 0.0
-    #: When it is over by itself, by the server's clock where it has one; None: not before somebody resumes the key.
+    #: When it ends by itself, by the server's clock if it has one; None: only `cronlock resume` ends it.
     until: float | None = None
 
 
 class Stop(Value):
-    """The run of `owner` is to end."""
+    """A request that the run of `owner` ends."""
 
     owner: str
     user: str
     host: str
     at: float = 0.0
-    #: The run's, which nobody takes over.
+    #: The run's tick, which nobody may take over.
     tick: str = ""
 
 
@@ -222,30 +222,29 @@ class Ending(Value):
 
 
 class Record(Value):
-    """All that a backend knows of a key, as it was when it was read; of one that nobody used it is `Record()`."""
+    """All that a backend knows about a key at one moment; `Record()` for an unused key."""
 
     #: The run that was granted the key last, until it reports its end or is released by force.
     run: Run | None = None
-    #: Seconds until `run`'s lease lapses unless renewed; 0 when it lapsed or there is none.
+    #: Seconds until `run`'s lease lapses unless renewed; 0 without a lease.
     remaining: float = 0.0
-    #: Seconds until the hold is over, 0 when it is.
+    #: Seconds until the hold is over; 0 without one.
     hold_remaining: float = 0.0
-    #: Runs before `run`, the newest first, at most HISTORY; one that never said its end is DIED, or RELEASED.
+    #: Runs before `run`, newest first, at most HISTORY; one without a recorded end is DIED or RELEASED.
     history: Sequence[Run] = ()
     #: The last run that succeeded, however long ago.
     success: Run | None = None
-    #: Whether a run or its hold has the key, and the backend tells neither by which nor until when.
+    #: True if the key is taken, but the backend cannot tell by whom or until when.
     opaque: bool = False
-    #: As long as the key is paused.
     pause: Pause | None = None
-    #: Once somebody asked `run` to end.
+    #: A stop request for `run`.
     stop: Stop | None = None
     #: When the record was made, if no run is on record.
     made_at: float | None = None
 
     @property
     def runs(self) -> list[Run]:
-        """All runs that are remembered, the newest first."""
+        """All recorded runs, newest first."""
         return [*self.history] if self.run is None else [self.run, *self.history]
 
     @property
@@ -257,87 +256,80 @@ class Record(Value):
 if TYPE_CHECKING:
 
     class Backend(Protocol):
-        """A place that keeps leases: `cronlock.lease.leases` over a store, or an engine that has no records.
+        """Leases over a store (`cronlock.lease.leases`), or an engine without records.
 
-        Each method raises BackendUnavailable when it could not ask or cannot know the answer, and
-        ForeignValue when something that is not cronlock's lies in the key's place. No method
-        retries on its own account, logs, starts a thread (the guard is forked behind `acquire`), or
-        takes longer than `limit`.
+        Each method raises BackendUnavailable if it gets no answer or cannot know what the server did, and
+        ForeignValue if the key's location holds something else. No method retries, logs, takes longer than
+        `limit`, or starts a thread: the guard is forked after `acquire`.
         """
 
         traits: Traits
-        #: Seconds that a call may take: what the backend was opened with, unless a run has less time left.
+        #: Seconds that a call may take.
         limit: float
-        #: What a person should hear of (a clock that jumped, ...); the run says and clears them.
+        #: Warnings for people, such as a clock jump; the run prints and clears them.
         notices: list[str]
 
         def acquire(self, claim: Claim) -> Grant | Conflict:
-            """Take the key if it is free. The same owner asking again gets the same lease, which lasts anew.
+            """Take the key if it is free. An owner that asks again gets the same lease, counted from now.
 
-            A claim with `standby_for` gets it only if the last run is of that tick, its lease lapsed
-            (or it ended UNFINISHED, or gave the key back), and nobody released it by force; the dead run's hold goes
-            on, or the claim's, if that is longer. While a run of that tick has the lease the answer is HELD, else
-            ENDED.
+            A claim with `standby_for` gets the key only if the last run belongs to that tick, its lease lapsed (or it
+            ended UNFINISHED, or gave the key back), and nobody released it by force. The longer of both holds goes on.
+            The answer is HELD while a run of that tick has the lease, else ENDED.
             """
 
         def renew(self, grant: Grant) -> bool:
-            """Let the lease last `grant.ttl` from now on; False when it is no longer ours.
+            """Extend the lease to `grant.ttl` from now; False if this run no longer holds it.
 
-            Sets `grant.stop` where somebody asked the run to end: it keeps the lease until all of it is dead.
+            Sets `grant.stop` on a stop request. The run keeps its lease until all its processes are dead.
             """
 
         def stop_requested(self, grant: Grant) -> bool:
-            """Whether somebody wrote since our last word, by a look: the next renewal tells what."""
+            """Return True if somebody wrote since our last write; the next renewal finds out what."""
 
         def listener(self, key: str) -> Listener | None:
-            """Return what hears of others' writes to the key, None where nothing does. Asks nothing yet."""
+            """Return a listener for others' writes to the key, None without `traits.notifies`. Sends no request."""
 
         def release(self, grant: Grant, ending: Ending, *, keep_hold: bool) -> bool:
-            """End our lease and record how the run ended, in the history too; False when it was not ours.
+            """End the lease and record how the run ended; False if this run did not hold it.
 
-            With `keep_hold` the key stays taken for what is left of the hold that the claim
-            asked for; without it, the key is as free as it was before.
+            With `keep_hold` the claim's hold goes on. Without, the hold before the grant applies again.
             """
 
         def abandon(self, claim: Claim) -> None:
-            """Undo an `acquire` whose answer never came: the record is as before, but for the fence.
+            """Undo an `acquire` whose reply was lost: restore the record, except the fence.
 
-            A duplicate of that acquire which arrives later must not take the key.
+            A late duplicate of that acquire must not take the key.
             """
 
         def read(self, key: str) -> Record | None:
-            """Return what is known of the key, changing nothing; None if there is no record."""
+            """Return the key's record, None if it has none. Changes nothing."""
 
         def watch(self, key: str) -> int | None:
-            """Return a descriptor that can be read once the key may have changed since it was asked for.
+            """Return a descriptor that becomes readable when the key may have changed; None: poll instead.
 
-            None where the server cannot tell: ask again in time. It is the backend's to close, and
-            holds until the next request.
+            The backend owns it, and it is valid until the next request.
             """
 
         def keys(self) -> Iterator[str]:
             """List the keys with a record, in no order; raise BackendError unless `traits.lists_keys`."""
 
         def force_release(self, key: str, owner: str) -> bool:
-            """Take the lease or the hold from `owner`, whoever asks; False if it was not theirs.
-
-            The record stays, and the fence goes on from where it was.
-            """
+            """End the lease and the hold of `owner`; False if it has neither. Record and fence stay."""
 
         def pause(self, key: str, pause: Pause, lasts: float | None) -> None:
-            """Let no run of the key start from now on, for so many seconds or until `resume`."""
+            """Refuse new runs of the key for `lasts` seconds, or until `resume`."""
 
         def resume(self, key: str) -> Pause | None:
-            """Let runs start again; return the pause that there was, also one that is over, None without one."""
+            """Allow runs again; return the pause that ended, even if it had expired, or None."""
 
         def stop(self, key: str, stop: Stop) -> bool:
             """Ask the run of `stop.owner` to end; False if it has no lease. No standby takes over its tick."""
 
         def forget(self, key: str, age: float) -> bool:
-            """Remove the record, and all that there is of the key; False if `cronlock.lease.rules.stays` keeps it.
+            """Remove everything about the key; False if `cronlock.lease.rules.stays` keeps it. Raises Forbidden.
 
-            `age` is for how many seconds no run of it may have been under way. Raises Forbidden.
+            A key that was used within the last `age` seconds stays.
             """
 
         def close(self) -> None:
-            """Let go of connections and threads; never of a lease. Raises nothing."""
+            """Close connections and threads, but release nothing. Raises nothing."""

@@ -33,22 +33,22 @@ _TRUSTED = RETENTION - 86400.0
 class Watermarks:
     """The watermark of one key on one backend, in a small file of the state directory.
 
-    `recall` first: `remember` never writes a lower fence than was recalled.
+    Call `recall` first: `remember` never writes a lower fence.
     """
 
     __slots__ = ("_boot", "_clock", "_fence", "_noticed", "_path", "_ttl", "problem")
 
     def __init__(self, state_dir: str, location: str, key: str, clock: Clock) -> None:
-        """Be the watermark of `key` at `location`, which names the backend without its credentials."""
+        """`location` names the backend without its credentials."""
         self._path = os.path.join(state_dir, _FOLDER, keys.bounded(f"{location} {key}", _LONGEST_NAME))
         self._clock = clock
         self._boot = clocks.boot_id()
         self._fence = 0
-        #: Of the lease seen last.
+        #: The ttl of the lease seen last.
         self._ttl = 0.0
-        #: Boot time since which the server shows less than was seen, or None.
+        #: Boot time at which this host first noticed state loss, or None.
         self._noticed: float | None = None
-        #: Why nothing could be remembered, or None.
+        #: Why the file could not be written, or None.
         self.problem: str | None = None
 
     def recall(self) -> Watermark | None:
@@ -66,8 +66,8 @@ class Watermarks:
             return None
         now = self._clock.now()
         same_boot = fields.get("boot") == self._boot and boot_time <= now
-        # From an earlier boot: at least as old as this boot. Less is on the safe side, since then
-        # it is not the server's uptime that ends the quarantine but waiting.
+        # A watermark of an earlier boot is at least as old as this boot. Too low an age is safe: then waiting ends the
+        # quarantine, not the server's uptime.
         age = now - boot_time if same_boot else now
         if max(age, wall_age) > _TRUSTED:
             return None
@@ -76,7 +76,7 @@ class Watermarks:
         return Watermark(fence, age, None if self._noticed is None else now - self._noticed, ttl)
 
     def remember(self, answer: Grant | Conflict) -> None:
-        """Write down what `answer` showed of the key; failing costs only this rule."""
+        """Update the file by what `answer` shows. A failure disables only this rule."""
         if isinstance(answer, Conflict) and answer.why == STATE_LOST:
             if self._noticed is None:
                 self._noticed = self._clock.now()
@@ -105,15 +105,15 @@ class Watermarks:
         self._write(encode(fields))
 
     def forget(self) -> None:
-        """Remove what is remembered; failing costs nothing but a delay, should the key be used again."""
+        """Remove the file. A failure costs only a delay if the key is used again."""
         try:
             os.unlink(self._path)
         except OSError:
-            pass  # Nothing was remembered; or it is not ours to remove.
+            pass  # No watermark, or not ours to remove.
 
     def _read(self) -> dict[str, str]:
         try:
-            # What cannot be written back would be noticed anew each time, and never be over.
+            # O_RDWR: a quarantine that cannot be written back would start over each time and never end.
             descriptor = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW)
         except OSError:
             return {}

@@ -1,4 +1,4 @@
-"""The command's processes: started, signalled as a group, ended as a whole."""
+"""The command's processes: start them, signal them as a group, kill all of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: How long processes that even KILL does not end are waited for.
+#: Seconds to wait for processes that KILL does not end.
 UNKILLABLE_AFTER = 60.0
 
 _SHELL = "/bin/sh"
@@ -22,10 +22,10 @@ _NONE: frozenset[int] = frozenset()
 
 
 def environment(extra: dict[str, str], without: Iterable[str] = ()) -> dict[str, str]:
-    """Return what the command finds: cronlock's own environment, `without` these names, and `extra`.
+    """Return the command's environment: cronlock's own without the names `without`, plus `extra`.
 
-    In a POSIX locale, as cron's, the interpreter sets LC_CTYPE for itself and its children (PEP
-    538); the command must not see that.
+    In a POSIX locale, such as cron's, the interpreter sets LC_CTYPE for itself and its children (PEP 538), which the
+    command must not see.
     """
     result = dict(os.environ)
     for name in without:
@@ -41,28 +41,27 @@ def environment(extra: dict[str, str], without: Iterable[str] = ()) -> dict[str,
 
 
 class Command(Value):
-    """What to start, and what it is to find. Made before any fork; see `start`."""
+    """The command and its process attributes."""
 
     argv: list[str]
     env: dict[str, str]
     #: Signals that were ignored when cronlock was started.
     ignored: frozenset[int]
-    #: The terminal that the command gets into its foreground, or None.
+    #: The terminal whose foreground the command becomes, or None.
     terminal: int | None
-    #: A descriptor that the command inherits, since a lock lives in it, or None.
+    #: A descriptor that the command inherits because a lock lives in it, or None.
     descriptor: int | None
-    #: Whether the kernel ends the command with the process that started it.
+    #: True: the kernel kills the command when the process that started it ends.
     die_with_guard: bool
 
     def start(self) -> tuple[int, int]:
-        """Fork the command into a process group of its own; return its pid and a descriptor. Raises OSError.
+        """Fork the command into its own process group; return its pid and a descriptor for `exec_failure`.
 
-        What can be read from the descriptor says whether it could be executed: see `exec_failure`. That
-        may take as long as the file system wants.
+        The descriptor becomes readable after exec, which may take as long as the file system. Raises OSError.
         """
         reader, writer = os.pipe()
         parent = os.getpid()
-        # What comes for the command before it has its own dispositions waits until it has.
+        # Signals for the command wait until it has its own dispositions.
         signals.block_all()
         try:
             pid = os.fork()
@@ -82,9 +81,9 @@ class Command(Value):
                 os._exit(errors.FAULT)
         signals.unblock_all()
         try:
-            os.setpgid(pid, pid)  # Both sides do it, so that neither finds it undone.
+            os.setpgid(pid, pid)  # Parent and child both do it, whichever runs first.
         except OSError:
-            pass  # It did, and is past exec already.
+            pass  # The child did it, and has called exec.
         os.close(writer)
         return pid, reader
 
@@ -92,14 +91,14 @@ class Command(Value):
         os.setpgid(0, 0)
         if self.terminal is not None:
             try:
-                # TTOU is ignored up to here: a background process may do this then.
+                # The guard ignores TTOU, so a background process may do this.
                 os.tcsetpgrp(self.terminal, os.getpid())
             except OSError:
                 pass  # The terminal went away meanwhile.
         if self.die_with_guard:
             linux.die_with_parent(signals.SIGKILL)
             if os.getppid() != parent:
-                os._exit(errors.FAULT)  # It ended before we asked to be told.
+                os._exit(errors.FAULT)  # The guard ended before the call.
         if self.descriptor is not None:
             os.set_inheritable(self.descriptor, True)
         signals.reset_for_exec(self.ignored)
@@ -107,8 +106,8 @@ class Command(Value):
 
 
 def exec_failure(descriptor: int) -> int:
-    """Return errno of the exec behind a descriptor from `Command.start`, 0 if there was none, and close it."""
-    # Closed by exec, so that this is the end of file or the reason why there was no exec.
+    """Return errno of a failed exec, 0 after exec; close `descriptor`, which `Command.start` returned."""
+    # A successful exec closes the pipe.
     report = os.read(descriptor, 16)
     os.close(descriptor)
     return int(report or b"0")
@@ -130,8 +129,8 @@ def _exec(argv: list[str], env: dict[str, str]) -> None:
         except (FileNotFoundError, NotADirectoryError):
             pass
         except PermissionError as error:
-            # Another one further on may do; if none does, this is the reason to give. Where the folder may not be
-            # searched, it is as for a shell: not found there.
+            # A later directory may have a usable one; otherwise report this error. As in a shell, a directory without
+            # search permission counts as not found.
             if os.path.exists(path):
                 found = error
     raise found or FileNotFoundError(errno.ENOENT, "not found")
@@ -147,32 +146,31 @@ def _exec_file(path: str, argv: list[str], env: dict[str, str]) -> None:
 
 
 def start_failure(number: int) -> int:
-    """Return the exit status for a command that could not be started because of errno `number`."""
+    """Return the exit status for a command that failed to start with errno `number`."""
     if number in (errno.ENOENT, errno.ENOTDIR):
         return errors.NOT_FOUND
     return errors.CANNOT_EXECUTE
 
 
 def silence_standard_streams(null: int) -> None:
-    """Put `null`, a descriptor of /dev/null, in place of standard input and output."""
+    """Replace standard input and output by `null`, a descriptor of /dev/null."""
     for descriptor in (0, 1):
         os.dup2(null, descriptor, inheritable=False)
 
 
 def signal_group(group: int, number: int) -> None:
-    """Send signal `number` to process group `group`, if there still is one."""
+    """Send signal `number` to process group `group`, if it still exists."""
     try:
         os.killpg(group, number)
     except (ProcessLookupError, PermissionError):
-        pass  # All gone, or all of another user by now.
+        pass  # All dead, or all of another user.
 
 
 def signal_all(number: int, group: int | None, *, spared: frozenset[int] = _NONE, but: frozenset[int] = _NONE) -> None:
-    """Send signal `number` to all that descends from this process, and to process group `group`.
+    """Send signal `number` to all descendants of this process, and to process group `group`.
 
-    Left alone are the processes `spared` with their descendants, and `but` without their own. The
-    group is all that can be reached without /proc; it must be None once its leader was reaped,
-    since its number may be another's by then.
+    Skip the processes `spared` with their descendants, and the processes `but` without theirs. Without /proc only the
+    group can be reached. It must be None once its leader was reaped, since its number may belong to somebody else.
     """
     if group is not None:
         signal_group(group, number)
@@ -182,17 +180,17 @@ def signal_all(number: int, group: int | None, *, spared: frozenset[int] = _NONE
         if pid in but:
             continue
         try:
-            # Once each: a second TERM may mean something else to a program.
+            # Once each: a second TERM may mean something else to the program.
             if group is None or os.getpgid(pid) != group:
                 os.kill(pid, number)
         except (ProcessLookupError, PermissionError):
-            pass  # Ended meanwhile, or of another user: UNKILLABLE_AFTER is for those.
+            pass  # Dead by now, or of another user: see UNKILLABLE_AFTER.
 
 
 def reap(on_ended: dict[int, int], on_stopped: dict[int, int] | None = None) -> bool:
-    """Collect the ends of children, by pid, into `on_ended` (wait status), and stops likewise.
+    """Reap children into `on_ended` (pid: wait status), note stops in `on_stopped` (pid: signal).
 
-    Returns whether there are children left.
+    Returns True if children are left.
     """
     flags = os.WNOHANG | (0 if on_stopped is None else os.WUNTRACED)
     while True:
@@ -210,7 +208,7 @@ def reap(on_ended: dict[int, int], on_stopped: dict[int, int] | None = None) -> 
 
 
 def group_is_gone(group: int) -> bool:
-    """Return whether process group `group` has no member left that could be signalled."""
+    """Return True if process group `group` has no member."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
@@ -221,10 +219,10 @@ def group_is_gone(group: int) -> bool:
 
 
 def kill_all(group: int | None, *, adopts: bool, spared: frozenset[int] = frozenset()) -> bool:
-    """KILL all descendants of this process but `spared`, again and again; True when none is left.
+    """Send KILL to all descendants of this process except `spared` until none is left; True if so.
 
-    `adopts` says whether this process is a subreaper: only then is the lack of children a proof.
-    Gives up after UNKILLABLE_AFTER: such are stuck in the kernel, or another user's.
+    Only for a subreaper (`adopts`) does the lack of children prove that. Gives up after UNKILLABLE_AFTER seconds on
+    processes that are stuck in the kernel or of another user.
     """
     give_up = time.monotonic() + UNKILLABLE_AFTER
     pause = 0.002
@@ -234,7 +232,7 @@ def kill_all(group: int | None, *, adopts: bool, spared: frozenset[int] = frozen
         if none_left(reap(ended), group, adopts=adopts, spared=spared):
             return True
         if adopts and group in ended and linux.has_proc():
-            group = None  # What is left of it is among the descendants.
+            group = None  # Its other members are among the descendants.
         if time.monotonic() >= give_up:
             return False
         time.sleep(pause)
@@ -242,7 +240,7 @@ def kill_all(group: int | None, *, adopts: bool, spared: frozenset[int] = frozen
 
 
 def none_left(children: bool, group: int | None, *, adopts: bool, spared: frozenset[int] = frozenset()) -> bool:
-    """Return whether every process of the command is known dead, when `reap` left `children` or not."""
+    """Return True if every process of the command is known dead. `children` is the result of `reap`."""
     if group is not None and not adopts and not group_is_gone(group):
         return False
     if spared and linux.has_proc():
@@ -251,6 +249,6 @@ def none_left(children: bool, group: int | None, *, adopts: bool, spared: frozen
 
 
 def exit_status(wait_status: int) -> int:
-    """Return what a shell would show: the command's status, or 128 + N for signal N."""
+    """Return the status as a shell shows it: the command's own, or 128 + N after signal N."""
     code = os.waitstatus_to_exitcode(wait_status)
     return code if code >= 0 else errors.SIGNAL_BASE - code

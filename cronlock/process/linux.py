@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 try:
     import _ctypes
 except ImportError:
-    # An interpreter built without libffi: the rest of cronlock works as on other systems.
+    # An interpreter without libffi: cronlock works as on other systems.
     _ctypes = None  # type: ignore[assignment]
 
 # <linux/prctl.h>
@@ -32,7 +32,7 @@ _TFD_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK
 def _library() -> int | None:
     if sys.platform != "linux" or _ctypes is None:
         return None
-    # None is the program itself, the C library included; typeshed knows only names of files.
+    # None means the program with its C library; typeshed knows only file names.
     return _ctypes.dlopen(None, os.RTLD_NOW)  # type: ignore[arg-type]
 
 
@@ -55,51 +55,50 @@ def become_subreaper() -> bool:
 
 
 def can_adopt() -> bool:
-    """Whether `become_subreaper` would work; this process, which is none, stays as it is."""
+    """Return True if `become_subreaper` would work. Changes nothing in a process that is no subreaper."""
     return _call("prctl", _PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) == 0
 
 
 def die_with_parent(signal: int) -> bool:
-    """Send `signal` to this process when its parent ends; holds across exec, not for children."""
+    """Have the kernel send `signal` when the parent ends; survives exec, but not fork."""
     return _call("prctl", _PR_SET_PDEATHSIG, signal, 0, 0, 0) == 0
 
 
 def set_name(name: str) -> bool:
-    """Let ``ps`` and ``top`` show this process as `name` (at most 15 bytes)."""
+    """Set the name that ``ps`` and ``top`` show (at most 15 bytes)."""
     return _call("prctl", _PR_SET_NAME, name.encode()[:15], 0, 0, 0) == 0
 
 
 class Alarm:
-    """A descriptor that becomes readable at a moment of the boot clock, suspension included.
+    """A descriptor that becomes readable at a moment of the boot clock, which counts suspension.
 
-    poll(2) counts its time-out on a clock that stands still while the machine is suspended; a
-    deadline passed in the meantime would be noticed late. Without timerfd(2) the poller wakes
-    once a second instead: see `poll_limit`.
+    The timeout of poll(2) does not count suspension, so it would notice a deadline late. Without timerfd(2) the poller
+    wakes up once a second instead: see `poll_limit`.
     """
 
     __slots__ = ("_moment", "descriptor")
 
     def __init__(self) -> None:
-        #: -1 where there is no timerfd, or an itimerspec of another layout than written below.
+        #: -1 without timerfd, or if itimerspec has another layout than below.
         self.descriptor: int = -1
         if sys.maxsize > 2**32:
             self.descriptor = _call("timerfd_create", _CLOCK_BOOTTIME, _TFD_FLAGS)
         self._moment: float | None = None
 
     def set(self, moment: float | None) -> None:
-        """Become readable at boot time `moment` (seconds), never if it is None."""
+        """Become readable at boot time `moment`, in seconds; None: never."""
         if self.descriptor < 0 or moment == self._moment:
             self._moment = moment
             return
         self._moment = moment
-        # All zeros disarms, so that a moment long past becomes the first nanosecond.
+        # Zero disarms the timer, so a past moment becomes the first nanosecond.
         nanoseconds = 0 if moment is None else max(1, int(moment * 1e9))
         value = b"".join(part.to_bytes(8, sys.byteorder) for part in (0, 0, nanoseconds // 10**9, nanoseconds % 10**9))
         if _call("timerfd_settime", self.descriptor, _TFD_TIMER_ABSTIME, value, 0) != 0:
             self.descriptor = -1
 
     def poll_limit(self, now: float) -> float | None:
-        """Return how many seconds a poll may last that watches `descriptor` too; None: for ever."""
+        """Return how many seconds a poll of `descriptor` may last; None: for ever."""
         if self.descriptor >= 0 or self._moment is None:
             return None
         return min(1.0, max(0.0, self._moment - now))
@@ -111,7 +110,7 @@ def children(pid: int) -> list[int]:
     try:
         threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
-        return []  # It ended meanwhile, so its children are with its reaper; or it is another user's.
+        return []  # It ended, so its children have its reaper as parent; or it belongs to another user.
     for thread in threads:
         try:
             with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:
@@ -125,18 +124,18 @@ def children(pid: int) -> list[int]:
 
 
 def has_proc() -> bool:
-    """Return whether /proc tells who descends from whom, in the numbers that this process is known by."""
+    """Return True if /proc shows the process tree, with pids of this process's pid namespace."""
     try:
-        # In a pid namespace without a /proc of its own the numbers there are other processes'.
+        # A pid namespace without its own /proc shows pids of another namespace.
         return sys.platform == "linux" and os.readlink("/proc/self") == str(os.getpid())
     except OSError:
         return False
 
 
 def descendants(pid: int, without: frozenset[int] = frozenset()) -> list[int]:
-    """Return the pids of all that descends from `pid`, without itself and what `without` names and its own.
+    """Return the pids of all descendants of `pid`, except `without` and their descendants.
 
-    Only a moment's picture: whoever wants all of them ended repeats it until none is left.
+    A snapshot: to end all of them, repeat until none is left.
     """
     if os.path.exists(f"/proc/{pid}/task/{pid}/children"):
         return _tree(pid, without, children)
@@ -161,7 +160,7 @@ def _children_by_parent() -> dict[int, list[int]]:
             continue
         try:
             with open(f"/proc/{name}/stat", "rb", buffering=0) as file:
-                # The command's name, in parentheses, may hold anything but the last ")".
+                # The command's name, in parentheses, may contain ")".
                 parent = int(file.read(4096).rpartition(b")")[2].split()[1])
         except (OSError, IndexError, ValueError):
             continue  # Ended meanwhile.
@@ -170,7 +169,7 @@ def _children_by_parent() -> dict[int, list[int]]:
 
 
 def initial_environment() -> dict[bytes, bytes] | None:
-    """Return the environment as it was at exec, before the interpreter changed its own; or None."""
+    """Return the environment at exec, before the interpreter changed its own; None if unknown."""
     try:
         with open("/proc/self/environ", "rb") as file:
             items = file.read().split(b"\0")

@@ -1,8 +1,7 @@
-"""What a guard is told and keeps to, and what it says; times are seconds on the boot clock.
+"""The protocol between wrapper and guard. Times are seconds on the boot clock.
 
-The wrapper says by when everything must be dead, and moves that on; the guard asks `decide` each time that it wakes.
-
-Each message on the pipes between them is a line, written at once and shorter than PIPE_BUF.
+The wrapper sets the deadline by which everything must be dead, and extends it after each renewal. The guard calls
+`decide` each time it wakes up. Each message on the two pipes is a line, written at once and shorter than PIPE_BUF.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ if TYPE_CHECKING:
     from .terminal import Terminal
 
     class Clock(Protocol):
-        """What deadlines are measured on."""
+        """The clock of all deadlines."""
 
         def now(self) -> float:
             """Seconds on a clock that never goes back and counts suspension."""
 
 
 #: Why the guard stops a command.
-BY_DEADLINE = "deadline"  # nobody moved it on in time
-BY_LOSS = "lost"  # the wrapper said that the command may not go on
+BY_DEADLINE = "deadline"  # no renewal extended it in time
+BY_LOSS = "lost"  # the wrapper reported that the lease is lost
 BY_TIMEOUT = "timeout"
-BY_REQUEST = "request"  # the wrapper was asked to, and keeps the deadline away meanwhile
+BY_REQUEST = "request"  # of `cronlock stop`; the wrapper keeps extending the deadline meanwhile
 BY_WRAPPER = "wrapper"  # the wrapper died
 BY_SIGNAL = "signal"  # the command died of a forwarded signal and left processes behind
 
@@ -41,9 +40,9 @@ KILL = "kill"
 
 
 class Plan(Value):
-    """What the guard keeps to; the wrapper moves `deadline`, the guard notes `stop`."""
+    """When the guard stops the command. The wrapper extends `deadline`, the guard sets `stop`."""
 
-    #: By when all must be dead, or None when nothing but the command's own end or `limit` ends it.
+    #: When all must be dead; None: only the command's own end or `limit` ends it.
     deadline: float | None
     grace: float
     kill_after: float
@@ -55,18 +54,18 @@ class Plan(Value):
     stopped_at: float = 0.0
 
     def begin_stop(self, why: str, now: float) -> None:
-        """Note that TERM goes out now; the first reason stays."""
+        """Record that TERM is sent now. The first reason stays."""
         if self.stop is None:
             self.stop = why
             self.stopped_at = now
 
     def last_kill(self) -> float | None:
-        """Return when KILL must go out for the deadline's sake."""
+        """Return when the deadline requires KILL."""
         return None if self.deadline is None else self.deadline - self.kill_lead
 
 
 def decide(now: float, plan: Plan) -> tuple[str, str | None, float | None]:
-    """Return (what to do, why, when to look again at the latest; None: no time is set)."""
+    """Return (WAIT, TERMINATE or KILL; why; when to decide again at the latest, None: without limit)."""
     last_kill = plan.last_kill()
     if plan.stop is not None:
         kill_at = plan.stopped_at + (plan.kill_after if plan.stop in (BY_TIMEOUT, BY_REQUEST) else plan.grace)
@@ -85,33 +84,33 @@ def decide(now: float, plan: Plan) -> tuple[str, str | None, float | None]:
 
 
 class GuardConfig(Value):
-    """What the guard is told at its birth; what changes comes through the pipe."""
+    """The guard's configuration at the fork. Changes come through the pipe."""
 
     command: Command
     #: Deadline and graces, as of now.
     plan: Plan
     #: The command's longest run time, from its start.
     timeout: float | None
-    #: Whether the command is stopped when the wrapper is gone.
+    #: True: stop the command if the wrapper dies.
     stop_on_loss: bool
-    #: Whether a backup guard ends what a killed guard leaves when the wrapper cannot.
+    #: True: fork a backup guard.
     backup: bool
-    #: Descriptor from which the numbers of signals for the command are read.
+    #: Descriptor that yields the numbers of signals for the command.
     signals: int
-    #: Descriptor of /dev/null, from before anything was started: it may be missing, or no descriptor be left.
+    #: Descriptor of /dev/null, opened early, since that may fail later.
     null: int
-    #: To be given back for a wrapper that died.
+    #: The terminal to restore if the wrapper dies.
     terminal: Terminal | None
     clock: Clock
-    #: Tells a person what the wrapper no longer can.
+    #: Reports errors to people if the wrapper is dead.
     say: Callable[[str], None]
 
 
 class Message(Value):
-    """One line on a pipe: its class's name, and its fields as `_READERS` reads them."""
+    """One line on a pipe: the class's name and its fields, which `_READERS` reads."""
 
     def line(self) -> bytes:
-        """Return the line to be written."""
+        """Return the line."""
         fields = (_written(getattr(self, name)) for name in type(self)._fields)
         return " ".join([type(self).__name__, *fields]).encode() + b"\n"
 
@@ -123,13 +122,13 @@ def _written(value: object) -> str:
 
 
 class Deadline(Message):
-    """To the guard: everything must be dead by then."""
+    """To the guard: everything must be dead by `moment`."""
 
     moment: float
 
 
 class Stop(Message):
-    """To the guard: stop the command, because of BY_..."""
+    """To the guard: stop the command, for the reason BY_..."""
 
     why: str
 
@@ -139,10 +138,10 @@ class Continue(Message):
 
 
 class Forked(Message):
-    """From the guard: the command is a process, which is to be executed."""
+    """From the guard: the command's process exists, and calls exec next."""
 
     pid: int
-    #: The guard's own.
+    #: The guard's pid.
     guard: int
 
 
@@ -151,7 +150,7 @@ class Started(Message):
 
 
 class NotStarted(Message):
-    """From the guard, as its last word: the command could not be executed, or the deadline had passed before."""
+    """The guard's final report: exec failed, or the deadline had passed before."""
 
     #: errno; None for the deadline.
     error: int | None
@@ -164,14 +163,14 @@ class Stopped(Message):
 
 
 class Ended(Message):
-    """From the guard, as its last word."""
+    """The guard's final report."""
 
-    #: One of BY_..., or None when the command ended by itself.
+    #: One of BY_..., or None if the command ended by itself.
     why: str | None
     wait_status: int | None
-    #: Whether every process of the command is known dead.
+    #: True if every process of the command is known dead.
     clean: bool
-    #: When that was, by boot time.
+    #: Boot time of the end.
     at: float
 
 
@@ -197,14 +196,14 @@ _KINDS = {kind.__name__: kind for kind in _READERS}
 
 
 def read_line(line: bytes) -> Message:
-    """Return the message that a line is, without its end."""
+    """Return the message of a line without its line end."""
     word, *fields = line.decode().split(" ")
     kind: Any = _KINDS[word]
     return kind(*(read(field) for read, field in zip(_READERS[kind], fields)))  # type: ignore[no-any-return]
 
 
 class Pipe:
-    """The end of a pipe at which messages arrive, cut anywhere."""
+    """The reading end of a pipe. Messages may arrive in pieces."""
 
     __slots__ = ("_rest", "descriptor")
 
@@ -213,7 +212,7 @@ class Pipe:
         self._rest = b""
 
     def read(self) -> list[Message] | None:
-        """Return the messages that are complete, None when there will be no more."""
+        """Return the complete messages; None at the end of the pipe."""
         data = os.read(self.descriptor, 4096)
         if not data:
             return None

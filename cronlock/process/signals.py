@@ -1,7 +1,6 @@
-"""Signals of the wrapper: noted before the command runs, passed on to it afterwards.
+"""Signals of the wrapper: caught before the command runs, forwarded to it afterwards.
 
-The interpreter's own ``_signal`` is used, since ``signal`` builds enums at import, which takes a
-third of an interpreter's start.
+Uses the interpreter's ``_signal``: ``signal`` builds enums at import, which takes a third of an interpreter's start.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ SIGTSTP = int(_signal.SIGTSTP)
 SIGTTIN = int(_signal.SIGTTIN)
 SIGTTOU = int(_signal.SIGTTOU)
 
-#: Passed on to the command's process group. CONT is too, but only once the terminal is right.
+#: Forwarded to the command's process group. CONT is too, but only after the terminal is set.
 FORWARDED = (
     SIGTERM,
     SIGINT,
@@ -40,9 +39,9 @@ FORWARDED = (
     int(_signal.SIGWINCH),
     SIGTSTP,
 )
-#: End cronlock itself as long as no command runs.
+#: End cronlock while no command runs.
 ENDING = (SIGTERM, SIGINT, SIGHUP, SIGQUIT)
-#: Set to be ignored by the interpreter at its start; what they were before cannot be known.
+#: The interpreter ignores these from its start, so their earlier dispositions are unknown.
 _INTERPRETERS_OWN = (int(_signal.SIGPIPE), int(getattr(_signal, "SIGXFSZ", _signal.SIGPIPE)))
 
 
@@ -52,7 +51,7 @@ def all_signals() -> list[int]:
 
 
 def ignored() -> frozenset[int]:
-    """Return the signals that were ignored when cronlock was started, as the command must find them."""
+    """Return the signals that were ignored when cronlock started, and must be for the command."""
     return frozenset(
         number
         for number in all_signals()
@@ -61,17 +60,17 @@ def ignored() -> frozenset[int]:
 
 
 def block_all() -> None:
-    """Let no signal in until `unblock_all`."""
+    """Block all signals."""
     _signal.pthread_sigmask(_signal.SIG_SETMASK, all_signals())
 
 
 def unblock_all() -> None:
-    """Let every signal in."""
+    """Unblock all signals."""
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 
 class blocked:
-    """A context in which one signal is held back; what came in the meantime is delivered after it."""
+    """A context in which signals are blocked, and delivered afterwards."""
 
     __slots__ = ("_numbers",)
 
@@ -91,30 +90,30 @@ def set_default(number: int) -> None:
 
 
 def die_of(number: int) -> None:
-    """End this process by signal `number`, as a shell's script expects of what Ctrl-C ended."""
+    """End this process by signal `number`, as a shell script expects after Ctrl-C."""
     set_default(number)
     unblock_all()
     os.kill(os.getpid(), number)
 
 
 def set_ignored(number: int) -> None:
-    """Let signal `number` be ignored."""
+    """Ignore signal `number`."""
     _signal.signal(number, _signal.SIG_IGN)
 
 
 def reset_for_exec(ignored_at_start: frozenset[int]) -> None:
-    """Set what a command expects at exec: defaults, but for what was ignored, and nothing blocked."""
+    """Set default dispositions, except for what was ignored at the start, and unblock all signals."""
     for number in all_signals():
         try:
             _signal.signal(number, _signal.SIG_IGN if number in ignored_at_start else _signal.SIG_DFL)
         except OSError:
-            pass  # The C library keeps some real-time signals for itself.
+            pass  # The C library reserves some real-time signals.
     _signal.set_wakeup_fd(-1)
     unblock_all()
 
 
 def wakeup_pipe() -> tuple[int, int]:
-    """Return both ends of a pipe fit for `_signal.set_wakeup_fd`: neither end ever blocks."""
+    """Return both ends of a non-blocking pipe for `_signal.set_wakeup_fd`."""
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)
@@ -122,10 +121,9 @@ def wakeup_pipe() -> tuple[int, int]:
 
 
 def watch_children() -> int:
-    """Return a descriptor that becomes readable when a child changes, and ignore all that people send.
+    """Return a descriptor that becomes readable when a child changes state; ignore signals from people.
 
-    For the guard: a signal to the whole process group or to all that is called cronlock must not
-    end it before the command.
+    For the guard: a signal to its group, or to all processes named cronlock, must not end it before the command.
     """
     reader, writer = wakeup_pipe()
     _signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -136,11 +134,11 @@ def watch_children() -> int:
 
 
 def _do_nothing(_number: int, _frame: FrameType | None) -> None:
-    """Be a handler, so that the interpreter writes to the wakeup pipe."""
+    """With a handler installed, the interpreter writes to the wakeup pipe."""
 
 
 def drain(reader: int) -> bytes:
-    """Return what lies in a wakeup pipe: one byte a signal, its number."""
+    """Return the content of a wakeup pipe: one byte for each signal, its number."""
     try:
         return os.read(reader, 4096)
     except BlockingIOError:
@@ -148,11 +146,11 @@ def drain(reader: int) -> bytes:
 
 
 class Signals:
-    """The wrapper's handlers.
+    """The wrapper's signal handlers.
 
-    The C-level handler of the interpreter writes each signal's number into a pipe, even while the
-    interpreter waits in a library that holds on to it. Before the command is started the wrapper
-    reads that pipe, from then on the guard does: forwarding does not wait for the wrapper.
+    The interpreter's C-level handler writes each signal's number into a pipe, even while a library keeps the
+    interpreter busy. The wrapper reads this pipe before the command starts; afterwards the guard does, so that
+    forwarding never waits for the wrapper.
     """
 
     __slots__ = ("_continued", "_on_continue", "_stop_asked", "_writer", "caught", "ignored", "reader", "started")
@@ -160,25 +158,25 @@ class Signals:
     def __init__(self) -> None:
         self.ignored = ignored()
         self.reader, self._writer = wakeup_pipe()
-        #: The first signal that asked to end before the command was started.
+        #: The first of `ENDING` that arrived before the command started.
         self.caught: int | None = None
-        #: Whether the command runs, so that signals are for it.
+        #: True once signals are for the command.
         self.started = False
-        #: Whether somebody sent TSTP to the wrapper itself.
+        #: True if somebody sent TSTP to the wrapper itself.
         self._stop_asked = False
-        #: Whether a CONT came since this was last set to False.
+        #: True if a CONT arrived since this was last cleared.
         self._continued = False
         self._on_continue: Callable[[], None] | None = None
         _signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for number in (*FORWARDED, SIGCONT):
             self.handle(number)
-        # A CHLD that was ignored by the caller would let the kernel reap the guard unseen.
+        # If the caller ignored CHLD, the kernel would reap the guard itself.
         set_default(SIGCHLD)
-        # What the caller had blocked would not be heard.
+        # The caller may have blocked signals.
         unblock_all()
 
     def sleep(self, seconds: float, wake: int | None = None) -> None:
-        """Sleep so long, or until a signal asks to end or the descriptor `wake` can be read."""
+        """Sleep, but return early on a signal of `ENDING` or when the descriptor `wake` becomes readable."""
         import time
 
         until = time.monotonic() + seconds
@@ -194,33 +192,32 @@ class Signals:
                 drain(self.reader)
 
     def transfer_to_guard(self, on_continue: Callable[[], None]) -> bool:
-        """Leave the pipe to the guard from now on, and call `on_continue` after each CONT.
+        """From now on the guard reads the pipe, and each CONT calls `on_continue`.
 
-        Returns False when a signal asked to end before: then nothing is to be started.
+        Returns False if a signal of `ENDING` arrived before: then nothing may start.
         """
         self._on_continue = on_continue
         self.started = True
-        # What came before was for cronlock; what comes after the drain is for the command.
+        # Signals before the drain are for cronlock, later ones for the command.
         for number in drain(self.reader):
             if number in ENDING and self.caught is None:
                 self.caught = number
         return self.caught is None
 
     def handle(self, number: int) -> None:
-        """Take signal `number` again, after `set_default`, unless it was ignored from the start."""
+        """Install the handler for signal `number`, unless it was ignored at the start."""
         if number not in self.ignored:
             _signal.signal(number, self._note)
 
     def was_stop_asked(self, number: int) -> bool:
-        """Whether the command's stop by signal `number` is what somebody asked the wrapper itself for, not told yet."""
+        """Return True once if the command's stop by `number` follows a TSTP to the wrapper itself."""
         asked, self._stop_asked = self._stop_asked, False
         return asked and number == SIGTSTP
 
     def stop(self, *, whole_group: bool) -> bool:
-        """Stop this process, or the whole group, which is what a shell knows as the job; return after a CONT.
+        """Stop this process, or its whole group, which is the shell's job; return True after a CONT.
 
-        Returns False where nothing stopped it: the kernel does not stop an orphaned group, since nobody could
-        continue it.
+        Returns False if it did not stop: the kernel does not stop an orphaned group, which nobody could continue.
         """
         self._continued = False
         if whole_group:
@@ -242,6 +239,6 @@ class Signals:
                 os.kill(os.getpid(), SIGSTOP)
         elif number in ENDING and not self.started:
             if self.caught is not None:
-                # The second time somebody is in a hurry: what we may hold is left to lapse.
+                # A second signal means hurry: leave a lease to lapse.
                 os._exit(128 + number)
             self.caught = number

@@ -9,11 +9,10 @@ from . import signals
 
 
 class Terminal:
-    """The terminal that cronlock was started at.
+    """The terminal of cronlock's session.
 
-    The command has a process group of its own, which must be the terminal's foreground for
-    Ctrl-C, Ctrl-Z and reading to reach it; when it stops or ends, the foreground goes back to the
-    group that cronlock is in, as the shell left it.
+    The command has its own process group, which must be the terminal's foreground to read and to receive Ctrl-C and
+    Ctrl-Z. When it stops or ends, the foreground returns to cronlock's group, as the shell left it.
     """
 
     __slots__ = ("_own", "_piped", "descriptor")
@@ -24,10 +23,10 @@ class Terminal:
         self._piped = _is_pipe(1)
 
     def is_ours_to_give(self) -> bool:
-        """Return whether the command is to have the foreground.
+        """Return True if the command should have the foreground.
 
-        Not in front of a pipe, unless it asks (see `lend`): a pager behind it is in the group that
-        cronlock is in, and reads from the terminal.
+        Not if standard output is a pipe, unless the command asks (see `lend`): a pager at its other end is in
+        cronlock's group, and reads from the terminal.
         """
         return self._foreground() == self._own and not self._piped
 
@@ -37,7 +36,7 @@ class Terminal:
             self._set(group)
 
     def lend(self, group: int) -> bool:
-        """Give the foreground to process group `group`, which was stopped for want of it; False if it is not ours."""
+        """Give the foreground to process group `group`, which stopped because it lacks it; False if it is not ours."""
         if self._foreground() != self._own:
             return False
         self._piped = False
@@ -45,21 +44,20 @@ class Terminal:
         return True
 
     def take_back(self, group: int) -> bool:
-        """Take the foreground from process group `group`; False if that did not have it."""
+        """Take the foreground from process group `group`; False if the group did not have it."""
         if self._foreground() != group:
             return False
         self._set(self._own)
         return True
 
     def stopped_by(self, number: int, group: int) -> bool:
-        """Take the foreground back from a stopped `group`; whether the terminal has to do with its stop by `number`."""
+        """Take the foreground back from a stopped `group`; return True if the terminal caused its stop by `number`."""
         return self.take_back(group) or number in (signals.SIGTSTP, signals.SIGTTIN, signals.SIGTTOU)
 
     def leave(self, group: int, wait_status: int | None) -> int | None:
-        """Leave the terminal as it was; what Ctrl-C ended, ends the rest of a pipeline or script too.
+        """Restore the terminal, and let Ctrl-C end the rest of a pipeline or script too.
 
-        `wait_status` is of a command that nobody stopped, else None. Returns the signal that cronlock itself is to
-        die of, or None.
+        `wait_status` is None if cronlock stopped the command. Returns the signal of which cronlock must die, or None.
         """
         if not self.take_back(group) or wait_status is None or not os.WIFSIGNALED(wait_status):
             return None
@@ -67,7 +65,7 @@ class Terminal:
         if number in (signals.SIGINT, signals.SIGQUIT):
             signals.set_ignored(number)
             os.killpg(0, number)
-        # A shell ends its script only for a child that died of it.
+        # A shell ends its script only if the child died of the signal.
         return number if number == signals.SIGINT else None
 
     def _foreground(self) -> int | None:
@@ -77,7 +75,7 @@ class Terminal:
             return None  # The terminal hung up.
 
     def _set(self, group: int) -> None:
-        # Whoever sets the foreground from the background is stopped by TTOU otherwise.
+        # The kernel sends TTOU to a background process that sets the foreground.
         with signals.blocked(signals.SIGTTOU):
             try:
                 os.tcsetpgrp(self.descriptor, group)

@@ -1,4 +1,4 @@
-"""The guard's own side: it watches the command and the deadline until there is nothing left to watch."""
+"""The guard's loop: watch the command and the deadline until all of the command is over."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ class Watchdog:
         self._config = config
         self._control = protocol.Pipe(control)
         self._reports = reports
-        # A group of its own: what a terminal or a caller sends to the wrapper's is not for us.
+        # A group of its own: signals to the wrapper's group are not for the guard.
         os.setpgid(0, 0)
         linux.set_name("cronlock-guard")
         self._children = signals.watch_children()
         signals.unblock_all()
         self._adopts = linux.become_subreaper()
-        # A wrapper that is stopped reads nothing; that must not stop the guard as well.
+        # A stopped wrapper reads nothing, which must not block the guard.
         os.set_blocking(reports, False)
         self._alarm = linux.Alarm()
         self._poll = select.poll()
         for descriptor in (control, self._children, self._alarm.descriptor):
             if descriptor >= 0:
                 self._poll.register(descriptor, select.POLLIN)
-        #: The command's, which is its group's too; None if it was not started.
+        #: The command's pid and process group; None if it was not started.
         self._pid: int | None = None
-        #: Where to read whether it could be executed.
+        #: The descriptor that reports an exec failure.
         self._exec = -1
         self._wait_status: int | None = None
         self._forwarded: set[int] = set()
@@ -44,11 +44,11 @@ class Watchdog:
         self._over = False
 
     def run(self) -> None:
-        """Start the command, and watch until there is nothing left to watch."""
+        """Start the command, and watch it until it is over."""
         self._start()
         while not self._over:
             now = self._config.clock.now()
-            # Before anything else: whatever woke us, it may be late.
+            # First test the deadline: this may be a late wake-up.
             action, why, wake = protocol.decide(now, self._plan)
             if action == protocol.TERMINATE and why is not None:
                 self._terminate(why)
@@ -109,7 +109,7 @@ class Watchdog:
             self._give_up(failure)
             return
         self._report(protocol.Started())
-        # Whoever reads what the command writes must see its end when the command closes it.
+        # Readers of the command's output must see the end of file when the command closes it.
         process.silence_standard_streams(self._config.null)
 
     def _give_up(self, error: int | None) -> None:
@@ -118,7 +118,7 @@ class Watchdog:
 
     def _forward(self) -> None:
         for number in signals.drain(self._config.signals):
-            # Reaped: its pid may belong to somebody else by now.
+            # `_signal_group` skips a reaped command, whose pid may belong to somebody else by now.
             if number in signals.FORWARDED:
                 self._forwarded.add(number)
                 self._signal_group(number)
@@ -156,14 +156,14 @@ class Watchdog:
         if self._plan.stop is None and self._pid is not None:
             self._plan.begin_stop(why, self._config.clock.now())
             process.signal_all(signals.SIGTERM, self._group())
-            # A stopped process takes notice only when it goes on.
+            # A stopped process handles TERM only after CONT.
             process.signal_all(signals.SIGCONT, self._group())
 
     def _finish(self, *, clean: bool) -> None:
         why = self._plan.stop
         descriptor = self._config.command.descriptor
         if clean and why is not None and descriptor is not None:
-            # A wrapper that stays stopped shares this lock; it must not keep the key for ever.
+            # A stopped wrapper shares this lock, and must not keep the key for ever.
             import fcntl
 
             fcntl.flock(descriptor, fcntl.LOCK_UN)
@@ -178,10 +178,10 @@ class Watchdog:
         self._over = True
 
     def _group(self) -> int | None:
-        """Return the command's process group, None once its number may be somebody else's."""
+        """Return the command's process group; None once its number may belong to somebody else."""
         if self._wait_status is None or not (self._adopts and linux.has_proc()):
-            # Where descendants cannot be found, it is the only way to what is left of the group;
-            # and as long as anything is, nobody else gets the number.
+            # If descendants cannot be found, the group is the only way to reach the rest of it, and nobody else gets
+            # its number as long as it has a member.
             return self._pid
         return None
 
@@ -189,6 +189,6 @@ class Watchdog:
         try:
             os.write(self._reports, message.line())
         except BrokenPipeError:
-            pass  # The wrapper died; its pipe's end says the same.
+            pass  # The wrapper died: the end of the control pipe shows that.
         except BlockingIOError:
-            pass  # It has thousands to read before, and sees the pipe's end behind them.
+            pass  # The wrapper has thousands of reports to read, and sees the end of the pipe after them.

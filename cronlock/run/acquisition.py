@@ -1,4 +1,4 @@
-"""Asking for a lease until there is an answer."""
+"""Acquiring the lease: ask until the backend answers."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from ..lease.vocabulary import Grant, Run
     from .holding import Access
 
-#: How often an acquire is tried that is not answered, within twice the time limit of one request.
+#: The most attempts of an acquire without an answer, within twice the time limit of one request.
 _ATTEMPTS = 3
-#: What giving up has for itself of that, in time limits of one request.
-_LAST_WORD = 0.2
-#: Pauses between looks at a held key, for --wait: from, up to, and growing by.
-_FIRST_LOOK, _LONGEST_LOOK, _LOOK_GROWTH = 0.1, 2.0, 1.5
+#: The part of that which is reserved for giving up, in time limits of one request.
+_ABANDON_SHARE = 0.2
+#: Pauses between polls of a held key for --wait: first, longest, growth.
+_FIRST_POLL, _LONGEST_POLL, _POLL_GROWTH = 0.1, 2.0, 1.5
 
-#: Programs that run what they are given, by name without a version.
+#: Programs that run their arguments, by name without a version.
 _SHARED = frozenset(
     "ash bash bundle busybox chronic dash docker env flock ionice java kubectl ksh "  # noqa: SIM905 - a list of words
     "nice node perl php python ruby sh ssh sudo timeout zsh".split()
@@ -33,28 +33,28 @@ _DIGITS = frozenset("0123456789")
 
 
 class Acquisition:
-    """One run's asking: as one owner until there is an answer, and as another one after that."""
+    """The acquire of one run, as the same owner until there is an answer, then as a fresh one."""
 
     def __init__(self, access: Access) -> None:
         self.access = access
-        #: The run whose tick is only to be taken over.
+        #: For a standby: the run whose tick it may take over.
         self._awaited: Run | None = None
-        #: Whether what failed on this host is left to others.
+        #: For a standby: leave a tick that failed on this host to others.
         self.defers = True
-        #: The highest fence that this run was shown.
+        #: The highest fence that this run has seen.
         self._shown = 0
-        #: When this run asked first, whatever for, by boot time.
+        #: Boot time of this run's first request.
         self._began: float | None = None
-        #: By when there must be an answer, or what may have been granted have been given back, by boot time.
+        #: Boot time by which there must be an answer, or giving up must be done.
         self._end = 0.0
-        #: Owners that this run was, and gave up without an answer: the key may be theirs until their lease lapses.
+        #: Earlier owners of this run that could not give up: each may hold the key until its lease lapses.
         self._strays: set[str] = set()
-        #: Whether the backend gave this run an answer once: then its configuration can be used.
+        #: True after the first answer, which proves that the configuration works.
         self._answered = False
         self._start_over()
 
     def _start_over(self) -> None:
-        """Be a new owner, of whom no earlier request is on its way."""
+        """Switch to a fresh owner, so that no request in flight can be ours."""
         settings, host, pid = self.access.settings, os.uname().nodename, os.getpid()
         self._claim = Claim(
             key=settings.key,
@@ -74,14 +74,14 @@ class Acquisition:
             standby_for=None if self._awaited is None else self._awaited.tick,
             awaited_fence=None if self._awaited is None else self._awaited.fence,
         )
-        #: When the present owner asked first, by boot time.
+        #: Boot time of the present owner's first request.
         self._first_sent: float | None = None
-        #: Whether it may have been granted without our hearing of it.
+        #: True if an acquire may have succeeded although its reply was lost.
         self._in_doubt = False
 
     @property
     def claim(self) -> Claim:
-        """What it asks for."""
+        """The present claim."""
         return self._claim
 
     @property
@@ -90,14 +90,14 @@ class Acquisition:
         return self._claim.owner
 
     def stand_by_for(self, run: Run) -> None:
-        """From now on ask to take over the tick of `run`, should it die or give the key back, and nothing else."""
+        """From now on ask only to take over the tick of `run`, if it dies or gives the key back."""
         self._awaited = run
         self._start_over()
 
     def acquire(self, pause: Callable[[float], None]) -> Holding | Conflict:
-        """Ask until the key is ours, or held when --wait is over. Raises BackendError for no answer.
+        """Return the lease, or the conflict when --wait is over. Raises BackendError without an answer.
 
-        `pause` sleeps so many seconds; what it raises ends the asking, and gives back what may be ours.
+        `pause` sleeps for some seconds. An exception from it gives up, and undoes what may have been granted.
         """
         try:
             return self._ask(pause)
@@ -108,7 +108,7 @@ class Acquisition:
     def _ask(self, pause: Callable[[float], None]) -> Holding | Conflict:
         settings, clock, limit = self.access.settings, self.access.clock, self.access.settings.backend_timeout
         give_up = clock.now() + settings.wait
-        look = _FIRST_LOOK
+        poll = _FIRST_POLL
         # Attempts in a row without an answer.
         failures = 0
         while True:
@@ -120,8 +120,8 @@ class Acquisition:
             except BackendUnavailable as error:
                 failures += 1
                 now, seconds = clock.now(), timing.retry_pause(failures, settings.ttl, timing.jitter())
-                # Another attempt is to have as long as the last word.
-                tried = failures >= _ATTEMPTS or now + seconds > self._end - 2 * _LAST_WORD * limit
+                # Another attempt needs at least as long as giving up.
+                tried = failures >= _ATTEMPTS or now + seconds > self._end - 2 * _ABANDON_SHARE * limit
                 if tried and now >= give_up:
                     raise
                 self.access.log.info(f"retrying: {error}")
@@ -131,25 +131,25 @@ class Acquisition:
             if isinstance(answer, Holding) or now >= give_up:
                 return answer
             failures = 0
-            # A hold ends when it says; a lease may be released at any time, and a paused key resumed.
+            # A hold ends as announced, but a lease may be released and a pause resumed at any time.
             early = answer.why in (HELD, PAUSED)
-            seconds = look * (0.5 + timing.jitter()) if early else answer.remaining + 0.01
-            look = min(look * _LOOK_GROWTH, _LONGEST_LOOK)
+            seconds = poll * (0.5 + timing.jitter()) if early else answer.remaining + 0.01
+            poll = min(poll * _POLL_GROWTH, _LONGEST_POLL)
             pause(min(max(seconds, 0.01), give_up - now))
 
     def _request(self) -> Holding | Conflict:
-        """Ask once. Raises GivenBack for a lease that came too late."""
+        """Ask once. Raises GivenBack if the lease came too late."""
         answer = self._send_in_time()
         if not isinstance(answer, Conflict):
             return self._granted(answer)
         answer = self._unless_state_lost(answer)
         self.access.note(answer)
         if self._in_doubt:
-            # A duplicate of an earlier request may still be on its way, and find the key free.
+            # A duplicate of an earlier request may be in flight, and find the key free.
             self._abandon()
         self._start_over()
         if answer.run is not None and answer.run.owner in self._strays and answer.why != PAUSED:
-            # No other run's doing, and so no skip.
+            # The key is held by this run itself, so this is not a skip.
             raise BackendUnavailable(
                 "the lease was granted too late and could not be given back; "
                 f"the key stays held for {durations.show(answer.remaining)}"
@@ -157,9 +157,9 @@ class Acquisition:
         return answer
 
     def _send_in_time(self) -> Grant | Conflict:
-        """Send the claim, again if the grant is heard late: this machine stood still, and the hold went on.
+        """Send the claim; send it again if the grant arrives late because this machine stood still.
 
-        It is to count from the run, not from before; asking again begins it anew.
+        The hold counts from the request, and must cover the run: asking again starts it over.
         """
         clock, limit = self.access.clock, self.access.settings.backend_timeout
         for _ in range(_ATTEMPTS):
@@ -171,7 +171,7 @@ class Acquisition:
         raise BackendUnavailable("this machine stalled repeatedly while it acquired the lease")
 
     def _send(self) -> Grant | Conflict:
-        """Send the claim. What may have been granted without our hearing of it stays in doubt."""
+        """Send the claim. After a lost reply the acquire is in doubt."""
         now = self.access.clock.now()
         self._began = now if self._began is None else self._began
         if self._first_sent is None:
@@ -181,8 +181,8 @@ class Acquisition:
         self._claim.defers = self.defers
         self._claim.watermark = None if self.access.watermarks is None else self.access.watermarks.recall()
         try:
-            last_word = _LAST_WORD * self.access.settings.backend_timeout
-            answer = self.access.within(self._end - last_word - now).acquire(self._claim)
+            reserve = _ABANDON_SHARE * self.access.settings.backend_timeout
+            answer = self.access.within(self._end - reserve - now).acquire(self._claim)
         except GivenBack:
             self._start_over()
             raise
@@ -199,7 +199,7 @@ class Acquisition:
         return answer
 
     def _granted(self, grant: Grant) -> Holding:
-        """Hold what was granted, which counts from the first request of its owner."""
+        """Return the lease, counted from its owner's first request."""
         from ..process import protocol
 
         assert self._first_sent is not None
@@ -216,20 +216,20 @@ class Acquisition:
         if grant.claim.standby_for is not None:
             failed = "" if grant.previous_status is None else f" with status {grant.previous_status}"
             self.access.log.warning(f"taking over from a run that {'ended' + failed if failed else 'died'}")
-        self._say_drift(grant)
+        self._warn_of_drift(grant)
         return holding
 
     def _unless_state_lost(self, conflict: Conflict) -> Conflict:
-        """Return `conflict`, or STATE_LOST for an end that the server made up by losing the run stood by for."""
+        """Return `conflict`, or STATE_LOST if it says ENDED only because the server lost the awaited run."""
         fence = conflict.fence or 0
         if conflict.why == ENDED and fence < self._shown:
-            # Whether the run ended is not known: its lease may be out, and the watermark of it must stay as it is.
+            # The run may still have its lease, so the watermark must stay.
             return Conflict(STATE_LOST, remaining=self._claim.quarantine, run=conflict.run, fence=conflict.fence)
         self._shown = max(self._shown, fence)
         return conflict
 
-    def _say_drift(self, grant: Grant) -> None:
-        """Warn when the run before was started in another way, as by an image that is older or newer."""
+    def _warn_of_drift(self, grant: Grant) -> None:
+        """Warn if the previous run had another program or ttl, as with an older or newer image."""
         run, claim = grant.previous, grant.claim
         if run is not None and (run.program != claim.program or run.ttl != claim.ttl):
             from ..lease.describe import describe_drift
@@ -242,20 +242,20 @@ class Acquisition:
         try:
             self.access.within(self._end - self.access.clock.now()).abandon(self._claim)
         except CronlockError:
-            # What may be ours lapses by itself; that nothing is run is said by the caller.
+            # A lease that we may have lapses by itself. The caller reports that nothing was run.
             self._strays.add(self.owner)
 
 
 def _program(command: list[str]) -> str:
-    """Return the name of the command's program, by which runs of other jobs are noticed.
+    """Return a name for the command's program, which tells jobs apart that share a key by mistake.
 
-    Many jobs share a shell or the like, so that a checksum of what it was given stands behind its name. Parts with
-    digits are left out: they change with a release or a day.
+    Shells and the like run many jobs, so a checksum of their arguments follows the name. It leaves out parts with
+    digits, which change with a release or a day.
     """
     name = os.path.basename(command[0])
     if name.rstrip("0123456789.") not in _SHARED:
         return name
     words = [part for text in command[1:] for word in text.split() for part in word.split("/")]
     kept = " ".join(word for word in words if _DIGITS.isdisjoint(word))
-    # Not a digest: hashlib takes longer to load than all else here. The modulus is a prime.
+    # Not a digest: loading hashlib takes longer than all else here. The modulus is a prime.
     return f"{name}({int.from_bytes(kept.encode(errors='surrogateescape'), 'big') % 16777213:06x})"

@@ -1,4 +1,4 @@
-"""The ``run`` command: from its options to its exit status."""
+"""The ``run`` command, from options to exit status."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .log import Log
 
 
 def run(given: dict[str, str | bool], command: list[str]) -> int:
-    """Return the exit status of ``cronlock run`` with the options `given`; says what went wrong."""
+    """Run ``cronlock run`` with the options `given`, report errors, and return the exit status."""
     log = Log()
     try:
         from ..config import settings as settings_module
@@ -33,14 +33,14 @@ def run(given: dict[str, str | bool], command: list[str]) -> int:
 
 
 def refuse(error: CronlockError, log: Log | None = None) -> int:
-    """Say why nothing was run, and return the exit status for it."""
+    """Report why nothing was run, and return the exit status."""
     unavailable = isinstance(error, BackendError)
     (log or Log()).error(f"{error}; nothing was run" if unavailable else str(error))
     return error.status
 
 
 def _fault(error: Exception, log: Log) -> int:
-    """Say that cronlock itself failed, and where, in one line."""
+    """Report a fault of cronlock in one line that names its source line."""
     where, traceback = "", error.__traceback__
     while traceback is not None:
         where = f"{os.path.basename(traceback.tb_frame.f_code.co_filename)}:{traceback.tb_lineno}"

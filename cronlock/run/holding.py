@@ -1,4 +1,4 @@
-"""A run's access to its backend, and the lease that it holds there."""
+"""A run's access to its backend, and the lease that it holds."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from .log import Log
 
 
-#: Seconds that any request gets, late as it may be: enough for a server that is well.
-_LEAST = 0.1
-#: Seconds at least between two renewals that others bring about.
+#: Every request gets at least so many seconds, however late: enough for a healthy server.
+_LEAST_LIMIT = 0.1
+#: The least seconds between two renewals that notifications cause.
 _LEAST_PERIOD = 1.0
-#: Seconds in which a run whose lease is lost says so: it lapses by itself, and the server is likely to be away.
-_FAREWELL = 1.0
+#: Seconds for the release of a lost lease: it lapses by itself, and the server is probably down.
+_LOST_RELEASE_LIMIT = 1.0
 
 
 class Access:
-    """The backend of one run, with what this node remembers of its key."""
+    """The backend of one run, with this host's watermark of its key."""
 
     def __init__(self, settings: Settings, clock: Clock, log: Log) -> None:
-        """Raises ConfigError or UsageError for what the backend cannot serve; asks nothing yet."""
+        """Raises ConfigError or UsageError for settings that the backend cannot serve. Sends no request."""
         self.settings = settings
         self.clock = clock
         self.log = log
@@ -53,14 +53,14 @@ class Access:
             )
 
     def within(self, seconds: float) -> Backend:
-        """Return the backend, whose next call may take so long, and no longer than --backend-timeout."""
-        self.backend.limit = min(max(seconds, _LEAST), self.settings.backend_timeout)
+        """Return the backend with `limit` set to `seconds`, at most --backend-timeout."""
+        self.backend.limit = min(max(seconds, _LEAST_LIMIT), self.settings.backend_timeout)
         return self.backend
 
-    def until_it_changes(self) -> int | None:
-        """Get ready to wait. Return a descriptor that can be read once the key may have changed, None if nothing tells.
+    def watch_key(self) -> int | None:
+        """Return a descriptor that becomes readable when the key may have changed; None: poll instead.
 
-        Raises BackendError when the backend does not answer. Where nothing tells, no connection is kept.
+        None also closes the connection until the next poll. Raises BackendError.
         """
         descriptor = self.backend.watch(self.settings.key)
         if descriptor is None:
@@ -68,7 +68,7 @@ class Access:
         return descriptor
 
     def note(self, answer: Grant | Conflict) -> None:
-        """Remember what was seen, and say what the backend wants said."""
+        """Update the watermark, and print the backend's warnings."""
         if self.watermarks is not None:
             self.watermarks.remember(answer)
             if self.watermarks.problem is not None:
@@ -86,7 +86,7 @@ class Access:
             )
 
     def _check_records(self) -> None:
-        """Refuse what needs to know of the run before, where the backend does not."""
+        """Refuse options that need records, which SQS does not keep."""
         if self.backend.traits.records:
             return
         if self.settings.standby:
@@ -96,31 +96,31 @@ class Access:
 
 
 class Holding:
-    """A lease that is ours, and what this machine's clock says of it."""
+    """A held lease and its deadline on this machine's clock."""
 
     def __init__(self, access: Access, grant: Grant, asked_at: float) -> None:
-        """Hold `grant`, which was asked for first at `asked_at`, by boot time."""
+        """`asked_at` is the boot time of the first request for `grant`."""
         self._access = access
         self.grant = grant
-        #: Why the last renewals could not be asked, or None; and how many there were in a row.
+        #: Why the last renewals failed, or None; and how many failed in a row.
         self.failure: CronlockError | None = None
         self._failures = 0
-        #: Whether the backend said that it is not ours.
+        #: True once the backend said that another run has the key, or none.
         self.lost = False
         self._listener: Listener | None = None
         self._count_from(asked_at)
 
     def _count_from(self, sent: float) -> None:
         ttl, self._asked_at = self.grant.ttl, sent
-        #: D: when the lease must count as over.
+        #: D: when the lease counts as over.
         self.deadline = timing.deadline(sent, ttl, self._access.backend.traits.granularity)
-        #: When the guard begins to stop the command: an answer that comes later saves nothing.
+        #: When the guard starts to stop the command; a later answer is useless.
         self._too_late = self.deadline - timing.kill_lead(ttl) - timing.grace(self._access.settings.kill_after, ttl)
-        #: When to ask next; None when there is nothing more to ask.
+        #: None: no more renewals.
         self.next_renewal: float | None = sent + timing.renew_after(ttl, timing.jitter())
 
     def plan(self) -> Plan:
-        """Return what the guard is to keep to."""
+        """Return the guard's deadline and graces."""
         from ..process.protocol import Plan
 
         kill_after, ttl = self._access.settings.kill_after, self.grant.ttl
@@ -132,7 +132,7 @@ class Holding:
         )
 
     def variables(self) -> dict[str, str]:
-        """Return what the command is told of its lease."""
+        """Return the command's environment variables about its lease."""
         grant, variables = self.grant, {}
         if grant.fence is not None:
             variables["CRONLOCK_FENCE"] = str(grant.fence)
@@ -154,7 +154,7 @@ class Holding:
         return "not renewed in time"
 
     def renew(self) -> bool:
-        """Ask for the lease to last, and note when to ask next. Returns whether the deadline moved."""
+        """Renew, and set the time of the next renewal. Return True if the deadline moved."""
         clock, sent, settings = self._access.clock, self._access.clock.now(), self._access.settings
         limit = self._too_late - sent if settings.on_lost == "stop" else settings.backend_timeout
         try:
@@ -179,7 +179,7 @@ class Holding:
         return True
 
     def stop_requested(self) -> bool:
-        """Whether somebody wrote to the key since our last word; False where nobody answers before the next renewal."""
+        """Return True if somebody wrote to the key since our last write; False without an answer before the renewal."""
         left = 0.0 if self.next_renewal is None else self.next_renewal - self._access.clock.now()
         try:
             return self._access.within(left).stop_requested(self.grant)
@@ -187,9 +187,9 @@ class Holding:
             return False
 
     def listen(self) -> int | None:
-        """Return a descriptor that can be read once somebody may have written; None where nothing is heard.
+        """Return a descriptor that becomes readable after others' writes; None without notifications.
 
-        What was written already is looked at by a renewal at once.
+        If others wrote already, renew at once.
         """
         self._listener = self._listener or self._access.backend.listener(self.grant.claim.key)
         if self._listener is None:
@@ -204,51 +204,46 @@ class Holding:
         return descriptor
 
     def hear(self) -> bool:
-        """Take what `listen`'s descriptor has, and renew at once if it is of others; False if nothing more comes."""
+        """Consume a notification, and renew at once if others wrote; False if no more can come."""
         try:
             if self._listener is not None and self._listener.heard(self.grant):
                 self.renew_at_once()
         except CronlockError:
-            return False  # The next renewal tells as well, and listens again.
+            return False  # The next renewal finds out, and listens again.
         return True
 
     def renew_at_once(self) -> None:
-        """Renew as soon as may be: the answer brings what others wrote."""
+        """Renew now, to learn what others wrote, but not more often than each `_LEAST_PERIOD`."""
         if self.next_renewal is not None:
             now = self._access.clock.now()
-            # However often it is notified, by whomever, a run does not flood its server.
             self.next_renewal = min(self.next_renewal, max(now, self._asked_at + _LEAST_PERIOD))
 
     def release(
         self, outcome: str, status: int | None, ended_at: float, pause: Callable[[float], None] = time.sleep
     ) -> None:
-        """Release into the hold, saying how the run ended, by boot time when; a failure is said, not raised.
+        """Release into the hold, and record how the run ended at boot time `ended_at`. Log a failure, raise nothing.
 
-        A server that is away for a moment is asked again, as for the lease: a run whose end is not on record counts
-        as dead, and a standby would do it once more.
+        Retry like an acquire: a run without a recorded end counts as dead, and a standby would do it again.
         """
-        # When the lease was lost because nobody answers, that is said already.
+        # A lease lost for want of an answer was reported already.
         lost = self.lost or outcome == LOST
-        limit = _FAREWELL if outcome == LOST else 2 * self._access.settings.backend_timeout
+        limit = _LOST_RELEASE_LIMIT if outcome == LOST else 2 * self._access.settings.backend_timeout
         ending = Ending(outcome, status, self._access.clock.wall())
         failure = self._release(ending, ended_at + limit, None if lost else pause)
         if failure is not None:
-            self._say_not_released(failure, self._access.log.info if lost else self._access.log.warning)
+            self._log_unreleased(failure, self._access.log.info if lost else self._access.log.warning)
 
     def give_back(self) -> bool:
-        """Leave the key as it was, as if it had never been ours: nothing was begun, and whoever stands by may begin.
-
-        Returns whether it could be; that it could not is said.
-        """
+        """Undo the grant, since nothing was run, so that another run may start. Log a failure, and return False."""
         return self._twice(lambda backend: backend.abandon(self.grant.claim))
 
     def not_started(self) -> None:
-        """Release without a hold, and record that the command could not be started."""
+        """Release without a hold, and record that the command never started."""
         ending = Ending(NOT_STARTED, None, self._access.clock.wall())
         self._twice(lambda backend: backend.release(self.grant, ending, keep_hold=False))
 
     def _twice(self, ask: Callable[[Backend], object]) -> bool:
-        """Ask once more for an answer that was lost, and no more: nothing hangs on it."""
+        """Ask at most twice: the lease lapses by itself anyway."""
         failure: CronlockError | None = None
         for _ in range(2):
             try:
@@ -256,13 +251,13 @@ class Holding:
                 return True
             except CronlockError as error:
                 failure = error
-        self._say_not_released(failure, self._access.log.warning)
+        self._log_unreleased(failure, self._access.log.warning)
         return False
 
     def _release(self, ending: Ending, until: float, pause: Callable[[float], None] | None) -> CronlockError | None:
-        """Release, asking again until then while nobody answers; return why it could not be, or None.
+        """Release; retry until boot time `until` without an answer, but only with a `pause`. Return the error or None.
 
-        Asking twice does no harm: the owner is compared. Without a `pause` it is done once.
+        Retries are safe, since the store compares the owner.
         """
         clock, failures = self._access.clock, 0
         while True:
@@ -279,5 +274,5 @@ class Holding:
     def _retry_pause(self, failures: int) -> float:
         return timing.retry_pause(failures, self.grant.ttl, timing.jitter())
 
-    def _say_not_released(self, failure: CronlockError | None, say: Callable[[str], None]) -> None:
+    def _log_unreleased(self, failure: CronlockError | None, say: Callable[[str], None]) -> None:
         say(f"release failed; the key stays held for up to {durations.show(self.grant.ttl)}: {failure}")

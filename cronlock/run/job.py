@@ -1,4 +1,4 @@
-"""One run: acquire the lease, start the command, renew while it runs, release, say how it ended."""
+"""One run: acquire the lease, start the command, renew while it runs, release, log the outcome."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 
 class _Interrupted(Exception):
-    """A signal asked to end before the command was started."""
+    """A signal asked cronlock to end before the command started."""
 
 
 class Job:
     """A run of `settings.command` under a lease on `settings.key`."""
 
     def __init__(self, settings: Settings, clock: Clock, log: Log) -> None:
-        """Raises CronlockError for settings that cannot be served, or what the machine lacks; asks nothing yet."""
+        """Raises CronlockError for settings or a machine that cannot do it. Sends no request."""
         self._settings = settings
         self._clock = clock
         self._log = log
@@ -42,13 +42,13 @@ class Job:
         self._terminal = _terminal()
         self._supervisor: Supervisor | None = None
         self._null = _null()
-        #: By boot time: when cronlock started, and when the command was about to.
+        #: Boot times at which cronlock started, and at which the command was about to start.
         self._began = self._running_since = clock.now()
-        #: The signal that Ctrl-C ended the command with, for cronlock to end by it as well.
+        #: The signal by which Ctrl-C ended the command: cronlock dies of it as well.
         self._die_of: int | None = None
 
     def run(self) -> int:
-        """Return the exit status. Raises CronlockError for what kept the command from running."""
+        """Return the exit status. Raises CronlockError if the command could not run."""
         status = self._run()
         if self._die_of is not None:
             signals.die_of(self._die_of)
@@ -93,9 +93,9 @@ class Job:
     # Running nothing, or without a lease.
 
     def _skip(self, conflict: Conflict) -> int:
-        # Not another run's doing: somebody should know.
+        # State loss is no ordinary skip: somebody should know.
         level = WARNING if conflict.why == STATE_LOST else NOTICE
-        if self._log.tells_outcomes or self._log.shows(level):
+        if self._log.logs_outcomes or self._log.shows(level):
             from . import outcome
 
             self._log.outcome(*outcome.of_skip(self._settings, conflict, self._waited()), level=level)
@@ -105,7 +105,7 @@ class Job:
         return self._clock.now() - self._began
 
     def _without_lease(self, error: BackendError) -> int:
-        # That the backend could be asked is known then: who asks to run without it does not mean beside another.
+        # LeaseOver means that the backend answered: --on-error run must not start a second run then.
         over = self._settings.on_error == "run" and isinstance(error, LeaseOver)
         if over or self._settings.on_error == "fail":
             raise error
@@ -123,14 +123,14 @@ class Job:
     # Running.
 
     def _run_under(self, holding: Holding | None) -> int:
-        """Run the command, under `holding` if there is one, and return the exit status."""
-        # Not before: most runs of a fleet are skips, which need none of the processes' part.
+        """Run the command, with or without a lease, and return the exit status."""
+        # Imported late: most runs of a fleet are skips, which need no process code.
         from ..process import guard, protocol
         from .supervisor import Supervisor
 
         self._running_since = self._clock.now()
         try:
-            # From here on the guard passes signals on, the ones still in the pipe included.
+            # From here on the guard forwards signals, including those still in the pipe.
             if not self._signals.transfer_to_guard(self._on_continue):
                 raise _Interrupted
             owner = self._acquisition.owner
@@ -141,16 +141,16 @@ class Job:
             raise
         self._supervisor = supervisor
         try:
-            last_word = supervisor.watch()
+            report = supervisor.watch()
         except guard.GuardDied:
             clean = supervisor.end_all()
             if clean and holding is not None and not holding.lost:
                 holding.release(LOST, errors.FAULT, self._clock.now())
             raise CronlockError("the guard process died; the command was killed") from None
-        if isinstance(last_word, protocol.Ended):
-            self._die_of = supervisor.leave_terminal(last_word)
-            return self._finish(last_word, holding)
-        return self._not_started(last_word.error, holding)
+        if isinstance(report, protocol.Ended):
+            self._die_of = supervisor.leave_terminal(report)
+            return self._finish(report, holding)
+        return self._not_started(report.error, holding)
 
     def _on_continue(self) -> None:
         if self._supervisor is not None:
@@ -159,7 +159,7 @@ class Job:
     # Ending.
 
     def _not_started(self, number: int | None, holding: Holding | None) -> int:
-        """Say why the command could not be executed, which errno `number` says, and return the exit status."""
+        """Report why the command could not be executed, by errno `number`, and return the exit status."""
         if number is None:
             if holding is not None:
                 holding.give_back()
@@ -180,11 +180,11 @@ class Job:
         else:
             why = f"{name}: cannot be executed: {'Is a directory' if os.path.isdir(name) else os.strerror(number)}"
         self._log.error(f"{why}; nothing was run")
-        self._tell(holding, NOT_STARTED, status)
+        self._log_outcome(holding, NOT_STARTED, status)
         return status
 
     def _finish(self, ended: protocol.Ended, holding: Holding | None) -> int:
-        """Say how it ended, release, and return the exit status."""
+        """Report how the command ended, release, and return the exit status."""
         status, outcome = _status(ended)
         ran_for = ended.at - self._running_since
         leftover = "" if ended.clean else ", but processes that it started remain; the lease lapses by itself"
@@ -197,25 +197,25 @@ class Job:
                 self._log.error(f"the command was stopped by {by.user} on {by.host}" + leftover)
             if outcome == LOST:
                 self._log.error(f"lease lost ({holding.reason()}); the command was stopped" + leftover)
-            # Also of a lease that was lost, as --on-lost may say: the run did its tick if nobody else began it.
+            # After --on-lost continue, too: the run has done its tick if nobody else began it.
             if (not holding.lost or outcome == EXITED) and (ended.clean or ended.why is None):
                 holding.release(outcome, status, ended.at)
-        self._tell(holding, outcome, status, ran_for)
+        self._log_outcome(holding, outcome, status, ran_for)
         return status
 
-    def _tell(self, holding: Holding | None, outcome: str, status: int, ran_for: float = 0.0) -> None:
-        """Write the run's line of the outcome log, where one is asked for."""
-        if self._log.tells_outcomes:
+    def _log_outcome(self, holding: Holding | None, outcome: str, status: int, ran_for: float = 0.0) -> None:
+        """Write the run's line of the outcome log, if enabled."""
+        if self._log.logs_outcomes:
             from . import outcome as outcomes
 
             waited = self._running_since - self._began
             grant = None if holding is None else holding.grant
-            told = outcomes.of_run(self._settings, grant, outcome, status, waited=waited, ran_for=ran_for)
-            self._log.outcome(*told)
+            line = outcomes.of_run(self._settings, grant, outcome, status, waited=waited, ran_for=ran_for)
+            self._log.outcome(*line)
 
 
 def _null() -> int:
-    """Return a descriptor of /dev/null, which guard and wrapper need; raise CronlockError without one."""
+    """Return a descriptor of /dev/null. Raises CronlockError."""
     try:
         return os.open(os.devnull, os.O_RDWR)
     except OSError as error:
@@ -223,7 +223,7 @@ def _null() -> int:
 
 
 def _terminal() -> Terminal | None:
-    """Return the controlling terminal, or None without one, as under cron."""
+    """Return the controlling terminal, None without one, as under cron."""
     try:
         descriptor = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
     except OSError:

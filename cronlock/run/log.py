@@ -15,13 +15,13 @@ _CONTROLS = frozenset(map(chr, (*range(0x7F, 0xA0), 0x2028, 0x2029)))
 
 
 class Log:
-    """Says what a person should know, and is silent where cron would mail it.
+    """Messages for people, without noise that cron would mail.
 
-    Errors and warnings are always said; notices (a skip) to a person who looks, who asked, or to
-    syslog; the rest only to one who asked.
+    Errors and warnings always appear, except that --quiet hides warnings. Notices, such as a skip, appear on a
+    terminal, in syslog and with --verbose; the rest only with --verbose.
     """
 
-    __slots__ = ("_json", "_key", "_shown", "_syslog", "tells_outcomes")
+    __slots__ = ("_json", "_key", "_shown", "_syslog", "logs_outcomes")
 
     def __init__(
         self,
@@ -42,32 +42,32 @@ class Log:
                 self._shown.add(NOTICE)
             if verbose:
                 self._shown.add(INFO)
-        #: Whether each run and each skip has a line, with its fields.
-        self.tells_outcomes = not quiet and (self._syslog or self._json)
+        #: True if each run and each skip writes a line with its fields.
+        self.logs_outcomes = not quiet and (self._syslog or self._json)
 
     def shows(self, level: str) -> bool:
-        """Whether what is said at `level` is written."""
+        """True if messages of `level` appear."""
         return level in self._shown
 
     def error(self, text: str) -> None:
-        """Say why the command did not run, or was stopped, or what else went wrong."""
+        """Report that the command did not run, or was stopped, or another failure."""
         self._say(ERROR, text)
 
     def warning(self, text: str) -> None:
-        """Say what needs somebody's attention although the run goes on."""
+        """Report what needs attention although the run goes on."""
         self._say(WARNING, text)
 
     def notice(self, text: str) -> None:
-        """Say what a person at the terminal wants to know."""
+        """Report what a person at the terminal wants to know."""
         self._say(NOTICE, text)
 
     def info(self, text: str) -> None:
-        """Say what was done, for --verbose."""
+        """Report a step, for --verbose."""
         self._say(INFO, text)
 
     def outcome(self, text: str, fields: Fields, *, level: str = NOTICE) -> None:
-        """Say how a run or a skip ended, with its `fields` where they are asked for; see `cronlock.run.outcome`."""
-        if not self.tells_outcomes:
+        """Report the outcome of a run or skip, with `fields` if enabled; see `cronlock.run.outcome`."""
+        if not self.logs_outcomes:
             self._say(level, text)
             return
         if not self._json:
@@ -80,10 +80,10 @@ class Log:
 
     def _write(self, level: str, text: str, fields: Fields) -> None:
         if self._syslog and sys.platform == "linux" and not os.path.exists("/dev/log"):
-            # As in a container: syslog(3) would lose it without a trace.
+            # As in a container: syslog(3) would drop it silently.
             self._syslog = False
             self.warning("--log syslog: no syslog daemon (no /dev/log); writing to standard error")
-        # What others wrote may hold what a terminal or a reader of lines would obey.
+        # Texts of others may contain control characters, which a terminal or a log reader would obey.
         text = "".join(" " if letter < " " or "\x7f" <= letter <= "\x9f" else letter for letter in text)
         if self._json:
             text = self._as_json(level, text, fields)
@@ -105,7 +105,7 @@ class Log:
         try:
             os.write(2, (line + "\n").encode("utf-8", "backslashreplace"))
         except OSError:
-            pass  # Nobody listens: no reason to fail a job.
+            pass  # Standard error is closed: no reason to fail a job.
 
     def _as_json(self, level: str, text: str, fields: Fields) -> str:
         import json
@@ -114,12 +114,12 @@ class Log:
         if self._key is not None:
             line["key"] = self._key
         text = json.dumps({**line, **fields}, ensure_ascii=False)
-        # What is no control to JSON may be one to a terminal, and an end of line to a reader of lines.
+        # JSON leaves C1 controls and Unicode line ends as they are; terminals and log readers do not.
         return "".join(f"\\u{ord(letter):04x}" if letter in _CONTROLS else letter for letter in text)
 
 
 def as_text(fields: Fields) -> str:
-    """Return the fields as ``name=value``, with quotes around what would not be one word."""
+    """Return the fields as ``name=value``, quoted if necessary."""
     return " ".join(f"{name}={_plain(value)}" for name, value in fields.items())
 
 

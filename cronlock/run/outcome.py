@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from ..lease.vocabulary import Conflict, Grant
     from .log import Fields
 
-#: What a skip is called; runs are called as their records have it.
+#: The outcome of a skip; runs have the outcome of their records.
 SKIPPED = "skipped"
-#: Why it was skipped, besides the reasons of `Conflict`: --on-error skip.
+#: The reason for a skip by --on-error skip, besides those of `Conflict`.
 UNAVAILABLE = "unavailable"
 
-#: (name, meaning) in the order in which they are written.
+#: (name, meaning) in the order of output.
 FIELDS = (
     ("outcome", "How the run ended: exited, timeout, lost, stopped, not-started, or skipped."),
     ("status", "The exit status of cronlock."),
@@ -58,7 +58,7 @@ def of_skip(settings: Settings, conflict: Conflict, waited: float) -> tuple[str,
 
 
 def of_error(settings: Settings, error: Exception, waited: float) -> tuple[str, Fields]:
-    """Return text and fields of a skip for want of an answer."""
+    """Return text and fields of a skip without an answer."""
     fields: Fields = {"outcome": SKIPPED, "status": settings.skip_status, "why": UNAVAILABLE}
     fields.update(_here(settings), waited=round(waited, 3))
     return f"skipped (--on-error skip): {error}", fields

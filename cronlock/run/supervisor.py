@@ -1,4 +1,4 @@
-"""The wrapper while the command runs: it renews, stands in for a silent guard, and stops with the shell's job."""
+"""The wrapper while the command runs: renew, act for a silent guard, stop and continue with the shell's job."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from ..process.terminal import Terminal
     from .holding import Access, Holding
 
-# How soon to look again after the deadline, when the guard has not spoken.
-_SILENCE = 0.2
-# From this ttl on a run listens for notifications: before, a renewal comes about as soon.
+# Seconds between checks after the deadline while the guard has not reported.
+_GUARD_CHECK_PERIOD = 0.2
+# The least ttl with which a run listens for notifications: below, a renewal comes about as soon.
 _LISTENING_TTL = 6 * timing.LISTEN_AFTER
-# How long a guard that was forked behind the deadline, and so starts nothing, may take to say so.
-_LATE_SILENCE = 5.0
+# Seconds for a guard that was forked after the deadline to report that it starts nothing.
+_LATE_GUARD_LIMIT = 5.0
 
 
 class Supervisor:
-    """The wrapper's side of a command that runs, under a lease or without one."""
+    """The wrapper's side of a running command, with or without a lease."""
 
     def __init__(
         self,
@@ -40,33 +40,30 @@ class Supervisor:
         owner: str,
         null: int,
     ) -> None:
-        """Fork the guard, which starts the command. Raises CronlockError when there can be no process.
-
-        `null` is a descriptor of /dev/null.
-        """
+        """Fork the guard, which starts the command. Raises CronlockError. `null` is a descriptor of /dev/null."""
         self._settings = access.settings
         self._clock = access.clock
         self._log = access.log
         self._signals = signals
         self._terminal = terminal
         self._holding = holding
-        self._loss_said = False
+        self._loss_reported = False
         self._null = null
         self._poll = (
             timing.LOCAL_POLL if self._settings.poll is None and access.backend.traits.local else self._settings.poll
         )
-        #: When to look next whether somebody wrote; None where each renewal finds that out soon enough.
-        self._next_look = self._clock.now() + self._poll if holding is not None and self._poll else None
-        #: When to begin to listen for notifications, None where there are none or it did; the descriptor that has them.
+        #: When to poll next for others' writes; None: only renewals find them.
+        self._next_poll = self._clock.now() + self._poll if holding is not None and self._poll else None
+        #: When to start listening for notifications; None: never, or started. Then their descriptor.
         self._listen_at: float | None = None
         if holding is not None and access.backend.traits.notifies and holding.grant.ttl > _LISTENING_TTL:
             self._listen_at = self._clock.now() + timing.LISTEN_AFTER
         self._listens = False
         self._notified: int | None = None
         config = self._guard_config(owner)
-        #: Whether orphans of the guard's become ours: if it dies before the command, what that started must be ended.
+        #: True if this process adopts the guard's orphans, which it must kill if the guard dies before the command.
         self._adopts = linux.become_subreaper()
-        #: Children from before this program was executed, as of a shell that became cronlock by exec: not ours to end.
+        #: Children that a shell left to cronlock by exec: not ours to kill.
         self._spared = frozenset(linux.children(os.getpid()))
         try:
             self._guard = guard.Guard(config)
@@ -96,7 +93,7 @@ class Supervisor:
             plan=plan,
             timeout=settings.timeout,
             stop_on_loss=stop_on_loss,
-            # A lock lasts as long as any process of the command; a lease lapses over them.
+            # A file lock lasts as long as any process of the command; a lease lapses under them.
             backup=stop_on_loss and holding is not None and descriptor is None,
             signals=self._signals.reader,
             null=self._null,
@@ -106,7 +103,7 @@ class Supervisor:
         )
 
     def watch(self) -> Ended | NotStarted:
-        """Renew until the guard has its last word, and return that. Raises GuardDied."""
+        """Renew until the guard's final report, and return it. Raises GuardDied."""
         alarm = linux.Alarm()
         self._poller = poll = select.poll()
         reports = self._guard.reports.descriptor
@@ -137,21 +134,21 @@ class Supervisor:
             self._stop_with_the_command(report.signal)
 
     def _next_moment(self, holding: Holding, now: float) -> float | None:
-        """Return when there is something to do even if nothing happens."""
+        """Return when to wake up at the latest."""
         moments = [] if holding.next_renewal is None else [holding.next_renewal]
-        if self._next_look is not None and moments:
-            moments.append(self._next_look)
+        if self._next_poll is not None and moments:
+            moments.append(self._next_poll)
         if self._listen_at is not None and moments:
             moments.append(self._listen_at)
         if self._settings.on_lost == "stop":
             due = self._guard_overdue_at(holding)
-            moments.append(due if now < due else now + _SILENCE)
+            moments.append(due if now < due else now + _GUARD_CHECK_PERIOD)
         return min(moments) if moments else None
 
     def _guard_overdue_at(self, holding: Holding) -> float:
-        """Return when the guard must have ended everything: at the deadline, unless it was forked behind that."""
+        """Return by when the guard must have ended everything: the deadline, unless it was forked after that."""
         forked_at = self._guard.forked_at
-        return holding.deadline if forked_at < holding.deadline else forked_at + _LATE_SILENCE
+        return holding.deadline if forked_at < holding.deadline else forked_at + _LATE_GUARD_LIMIT
 
     def _act(self, holding: Holding) -> None:
         now = self._clock.now()
@@ -161,30 +158,30 @@ class Supervisor:
                 self._act_for_guard()
         elif holding.next_renewal is not None and now >= holding.next_renewal:
             self._guard.wake()
-            # From here on there may be garbage: errors refer to themselves.
+            # Errors form reference cycles, so there may be garbage from here on.
             gc.enable()
             if holding.renew():
                 self._guard.renewed(holding.deadline)
                 if holding.grant.stop is not None:
-                    self._next_look = self._listen_at = None
+                    self._next_poll = self._listen_at = None
                     self._listen(None)
                     self._guard.stop(protocol.BY_REQUEST)
                 elif self._listens:
                     self._listen(holding)
             elif self._settings.on_lost == "continue":
-                self._say_lost_once(holding)
+                self._warn_lost_once(holding)
             elif holding.lost:
                 self._guard.stop(protocol.BY_LOSS)
         elif self._listen_at is not None and now >= self._listen_at:
             self._listen_at, self._listens = None, True
             self._listen(holding)
-        elif self._next_look is not None and now >= self._next_look:
-            self._next_look = now + (self._poll or 0.0)
+        elif self._next_poll is not None and now >= self._next_poll:
+            self._next_poll = now + (self._poll or 0.0)
             if holding.stop_requested() and holding.next_renewal is not None:
-                holding.next_renewal = now  # Its answer brings what it is.
+                holding.next_renewal = now  # The renewal finds out what was written.
 
     def _listen(self, holding: Holding | None) -> None:
-        """Listen for notifications of the key of `holding`, or no more."""
+        """Listen for notifications of the key of `holding`; None: stop listening."""
         if self._notified is not None:
             self._poller.unregister(self._notified)
         self._notified = None if holding is None else holding.listen()
@@ -192,19 +189,19 @@ class Supervisor:
             self._poller.register(self._notified, select.POLLIN)
 
     def _act_for_guard(self) -> None:
-        """Kill the command: the guard has ended everything by now, unless somebody stopped it. Wake it."""
-        # The guard may have reaped the command: its group's number is a last resort.
+        """Kill the command and wake the guard, which is overdue, probably because somebody stopped it."""
+        # The guard may have reaped the command and freed its group's number, so use that only as a last resort.
         group = None if linux.has_proc() else self._guard.command_pid
         process.signal_all(signals.SIGKILL, group, spared=self._spared, but=self._guard.pids())
         self._guard.wake()
 
-    def _say_lost_once(self, holding: Holding) -> None:
-        if not self._loss_said and (holding.lost or self._clock.now() >= holding.deadline):
-            self._loss_said = True
+    def _warn_lost_once(self, holding: Holding) -> None:
+        if not self._loss_reported and (holding.lost or self._clock.now() >= holding.deadline):
+            self._loss_reported = True
             self._log.warning(f"lease lost ({holding.reason()}); the command continues (--on-lost continue)")
 
     def _stop_with_the_command(self, number: int) -> None:
-        """Stop as the command did by signal `number`, as a shell expects of its job."""
+        """Stop like the command, by signal `number`, as a shell expects of its job."""
         group, terminal = self._guard.command_pid or 0, self._terminal
         wants_terminal = number in (signals.SIGTTIN, signals.SIGTTOU)
         if wants_terminal and terminal is not None and terminal.lend(group):
@@ -212,25 +209,25 @@ class Supervisor:
             return
         by_terminal = terminal is not None and terminal.stopped_by(number, group)
         asked = self._signals.was_stop_asked(number)
-        # Else somebody stopped just the command; the lease is kept meanwhile.
+        # Otherwise somebody stopped only the command: keep the lease meanwhile.
         if (by_terminal or asked) and not self._signals.stop(whole_group=not asked):
             self.go_on()
 
     def go_on(self) -> None:
-        """Let the command continue as the wrapper did, in the foreground if that is ours."""
+        """Continue the command with the wrapper, in the foreground if that is ours."""
         if self._guard.command_pid is not None:
             if self._terminal is not None:
                 self._terminal.give(self._guard.command_pid)
             self._guard.send_continue()
 
     def leave_terminal(self, ended: Ended) -> int | None:
-        """Leave the terminal as it was; return the signal that cronlock is to die of as the command did, or None."""
+        """Restore the terminal; return the signal of which cronlock must die like the command, or None."""
         if self._terminal is None:
             return None
         return self._terminal.leave(self._guard.command_pid or 0, ended.wait_status if ended.why is None else None)
 
     def end_all(self) -> bool:
-        """End what a guard that died left behind; return whether all of it is known dead."""
+        """Kill what a dead guard left behind; return True if all of it is known dead."""
         clean = process.kill_all(self._guard.command_pid, adopts=self._adopts, spared=self._spared)
         if self._terminal is not None:
             self._terminal.take_back(self._guard.command_pid or 0)

@@ -273,7 +273,7 @@ class TestKeeping:
         """Asking ends within the time limit."""
         bench.way_a.timeout = 0.05
         bench.way_a.swap = lambda key, *_, **__: (False, bench.server.show(key))  # type: ignore[method-assign]
-        with pytest.raises(BackendUnavailable, match="faster than it can be looked at"):
+        with pytest.raises(BackendUnavailable, match="faster than it can be read"):
             a.acquire(make_claim(K))
 
 

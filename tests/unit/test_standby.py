@@ -9,7 +9,7 @@ import pytest
 
 from cronlock.engines import registry
 from cronlock.errors import BackendError
-from cronlock.lease.timing import STANDBY_LOOK, STANDBY_SPREAD, StandbyPlan
+from cronlock.lease.timing import STANDBY_POLL, STANDBY_SPREAD, StandbyPlan
 from cronlock.lease.vocabulary import ENDED, EXITED, HELD, HOLD, LOST, NOT_STARTED, STATE_LOST, Conflict, Grant
 from cronlock.lease.watermarks import Watermarks
 from cronlock.run.holding import Holding
@@ -95,7 +95,7 @@ def test_a_run_that_ended_is_left_alone(scene: Scene) -> None:
     assert answer.why == ENDED
     assert answer.run is not None
     assert (answer.run.outcome, answer.run.status) == (EXITED, 1)
-    assert scene.clock.now() < 1000.0 + 100.0 + 2 * STANDBY_LOOK + 3
+    assert scene.clock.now() < 1000.0 + 100.0 + 2 * STANDBY_POLL + 3
 
 
 @pytest.mark.parametrize("outcome", [LOST, NOT_STARTED])
@@ -200,7 +200,7 @@ def test_few_requests_while_the_other_lives(scene: Scene) -> None:
     standby = Standby(scene.acquisition, 3600.0, scene.pause)
     scene.other_ends_after(7200.0)
     standby.wait(scene.conflict)
-    assert len(scene.way.owners) <= 3600 / STANDBY_LOOK * 1.15 + 2
+    assert len(scene.way.owners) <= 3600 / STANDBY_POLL * 1.15 + 2
     assert len(set(scene.way.owners)) == len(scene.way.owners)
 
 
