@@ -45,7 +45,7 @@ class Limit(NamedTuple):
     starts: float | None = None
     #: In `etcdctl lock x -- true`, on a server of the same machine.
     rivals: float | None = None
-    #: Whether wall time counts, which on an emulator is the emulator's.
+    #: True if wall time counts, which on an emulator is the emulator's.
     wall: bool = True
 
 

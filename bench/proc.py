@@ -36,7 +36,7 @@ def family(wrapper: int) -> list[int]:
 
 
 def is_asleep(pid: int) -> bool:
-    """Return whether all threads of the process wait for something."""
+    """Return True if all threads of the process wait for something."""
     return all(_state(stat) == "S" for stat in Path(f"/proc/{pid}/task").glob("*/stat"))
 
 

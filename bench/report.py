@@ -253,7 +253,7 @@ def _over(reports: Sequence[Report]) -> str:
 
 
 def _keeps(most: float | None, wall: Spread, cpu: Spread | None = None, limit: cases.Limit = _USUAL) -> bool:
-    """Whether what counts is within `most`."""
+    """Return True if what counts is within `most`."""
     counted = [*([wall] if limit.wall else []), *([cpu] if cpu is not None else [])]
     return most is None or all(spread.median <= most for spread in counted)
 

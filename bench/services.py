@@ -45,7 +45,7 @@ class ConsulServer(Server):
         return ["consul", "agent", "-dev", f"-bind={HOST}", f"-client={HOST}", f"-http-port={self.port}", *ports, *off]
 
     def is_ready(self) -> bool:
-        """Whether it has a leader."""
+        """Return True if it has a leader."""
         return f'"{HOST}:'.encode() in ask(self.port, b"GET /v1/status/leader HTTP/1.0\r\n\r\n")
 
     @property

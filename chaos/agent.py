@@ -1,4 +1,4 @@
-"""What runs on each node of a torture run: starts ``cronlock run``, hits its processes, sees what they leave.
+"""The agent on each node of a torture run: it starts ``cronlock run``, hits its processes, and finds what they leave.
 
     python -m chaos.agent HISTORY
 
@@ -37,15 +37,15 @@ from cronlock.process import linux
 from . import history
 from .findings import DOUBLE, HOLD, LEFT, OUTLIVE, OVERLAP
 
-#: What guards call themselves; a backup guard is the guard's parent, where there is one.
+#: Process names of the guard and of its parent, the backup guard.
 _GUARD, _BACKUP_GUARD = "cronlock-guard", "cronlock-backup"
-#: After the last lease of a run must be over, this much for a machine that has much to do.
+#: Seconds after the end of a run's last lease, for a busy machine.
 _LATE = 1.0
 
 
 def guards(wrapper: int) -> list[int]:
-    """Return the pids of what is between a wrapper and its command, the outermost first; none before and after."""
-    # By name: what is about to become the command has the guard's until it is executed.
+    """Return the pids of the processes between a wrapper and its command, outermost first."""
+    # By name: the command's process has the guard's name until exec.
     for pid in linux.children(wrapper):
         if _name(pid) == _GUARD:
             return [pid]
@@ -55,9 +55,9 @@ def guards(wrapper: int) -> list[int]:
 
 
 def command(wrapper: int) -> int | None:
-    """Return the pid of a wrapper's command, None if it does not run."""
+    """Return the pid of a wrapper's command, None without one."""
     between = guards(wrapper)
-    # A guard that was just forked still has the backup guard's name, and is not its command.
+    # A guard that was just forked still has the backup guard's name.
     if not between or _name(between[-1]) != _GUARD:
         return None
     return next(iter(linux.children(between[-1])), None)
@@ -70,16 +70,16 @@ class Run:
         self.id: str = order["run"]
         self.order = order
         self.process = process
-        #: What it and its command write to standard error is read here.
+        #: The reading end of its and its command's standard error.
         self.said = said
 
     @property
     def has_family(self) -> bool:
-        """Whether its command starts processes that beat: then nobody else than cronlock may kill it."""
+        """True if its command starts processes with a heartbeat, which only cronlock may kill."""
         return bool(self.order.get("family"))
 
     def pids(self, process: str) -> list[int]:
-        """Return the pids of `process`: wrapper, guard, both or command; empty if one is not there."""
+        """Return the pids of `process` (wrapper, guard, both or command); empty if one is missing."""
         if process == history.WRAPPER:
             return [self.process.pid]
         if process == history.COMMAND:
@@ -88,12 +88,12 @@ class Run:
         hit = guards(self.process.pid)
         if hit:
             hit = [random.choice(hit)]  # Any one of them; what all of them guard against is less.
-        # Before there is a guard, both are the wrapper alone.
+        # Before the guard exists, both means the wrapper.
         return hit if process == history.GUARD else [self.process.pid, *hit]
 
 
 class Agent:
-    """Does what the driver says, each thing at its time."""
+    """Carries out the driver's orders, each at its time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -106,7 +106,7 @@ class Agent:
         self._gone: dict[str, float] = {}
         self._finishing = False
         self._said = b""
-        # Orphans of the node's runs are its own, as its init process's.
+        # The agent adopts orphans, like the node's init process.
         linux.become_subreaper()
         self._wake, writer = os.pipe()
         for end in (self._wake, writer):
@@ -115,7 +115,7 @@ class Agent:
         signal.signal(signal.SIGCHLD, lambda *_: None)  # Ends poll by the descriptor.
 
     def live(self) -> None:
-        """Do what is due until told to finish and nothing is left to wait for."""
+        """Carry out orders until the last one has ended."""
         poll = select.poll()
         poll.register(0, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
@@ -176,7 +176,7 @@ class Agent:
                 preexec_fn=partial(_limit, limited) if limited else None,  # noqa: PLW1509 - no thread here
             )
         except (OSError, subprocess.SubprocessError) as error:
-            # A limit that does not even let it be started, which is no run.
+            # The limit prevents even its start, so there is no run.
             if not limited:
                 self._note.note("harness", text=f"{order['run']} could not be started: {error}")
             os.close(reader)
@@ -189,7 +189,7 @@ class Agent:
             self._later(at + order["strike"]["after"], partial(self._strike_run, order["strike"], run))
 
     def _process_limit(self, order: dict[str, Any]) -> int | None:
-        """Return how many processes the node's user may have, so that `processes` are left for the run."""
+        """Return the process limit of the node's user that leaves `processes` for the run."""
         if order.get("processes") is None:
             return None
         count = 0
@@ -201,7 +201,7 @@ class Agent:
         return count + int(order["processes"])
 
     def _collect(self) -> None:
-        """Take the ends of runs and of orphans."""
+        """Reap runs and orphans."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -220,7 +220,7 @@ class Agent:
                 self._note.exit(run.id, code, said.decode(errors="replace"))
                 self._gone[run.id] = history.now() + run.order["spawn"]["ttl"] + _LATE
 
-    # What it hits.
+    # Faults.
 
     def _strike_those_that_can(self) -> None:
         for strike in list(self._strikes):
@@ -231,7 +231,7 @@ class Agent:
             able = [run for run in self._runs.values() if run.id not in struck and run.pids(strike["process"])]
             if able:
                 self._strikes.remove(strike)
-                # Not always at the same point of a run's life.
+                # At varying points of a run's life.
                 pause = strike["pick"] * 997 % 1.0 * 0.2
                 self._later(
                     history.now() + pause, partial(self._strike_run, strike, able[int(strike["pick"] * len(able))])
@@ -268,10 +268,10 @@ class Agent:
             _kill(pid, signal.SIGCONT)
         self._note.healed(fault)
 
-    # What is left.
+    # Leftovers.
 
     def _look_for_left(self) -> None:
-        """Note, and end, processes of runs that should have none any more."""
+        """Record and kill processes that runs should not have left."""
         due = [run for run, at in self._gone.items() if at <= history.now()]
         if due:
             found = _processes_of(due)
@@ -285,7 +285,7 @@ class Agent:
 
 
 def _left_alone(run: Run, strike: dict[str, Any]) -> list[dict[str, str]]:
-    """Return the grants for a command with children when all that watched over it is killed at once.
+    """Return the excuses if wrapper and guards of a command with children are all killed at once.
 
     The kernel ends only the command then. Where there is a backup guard, one of three is left to end all.
     """
@@ -317,7 +317,7 @@ def _limit(limits: dict[int, int]) -> None:
 
 
 def _processes_of(runs: list[str]) -> dict[str, list[tuple[int, str]]]:
-    """Return (pid, state and command line) of all live processes that name one of `runs`, by run."""
+    """Return (pid, state and command line) of the live processes of each of `runs`."""
     marks = {run.encode(): run for run in runs}
     found: dict[str, list[tuple[int, str]]] = {}
     for entry in os.listdir("/proc"):

@@ -29,17 +29,17 @@ _SHOWN = 50
 
 @dataclass
 class Row:
-    """What happened under one kind of fault."""
+    """The counts of one kind of fault."""
 
     injected: int = 0
-    #: Commands started that lived through a part of it.
+    #: Commands that ran during it.
     runs: int = 0
-    #: Violations by kind, and what was counted apart.
+    #: Violations by kind, and excused findings.
     broken: Counter[str] = field(default_factory=Counter)
     apart: Counter[str] = field(default_factory=Counter)
-    #: The longest overlap that was counted apart, in seconds.
+    #: The longest excused overlap, in seconds.
     longest_apart: float = 0.0
-    #: How long it took at most until another node ran the key of a run that died, and how often one did.
+    #: The longest time in seconds from a run's death to the takeover on another node, and the number of takeovers.
     takeover: float | None = None
     takeovers: int = 0
 
@@ -58,32 +58,32 @@ class Row:
 
 @dataclass
 class Verdict:
-    """What a history proves."""
+    """The verdict on a history."""
 
     history: History
     findings: list[Finding]
     rows: dict[str, Row]
-    #: Process killed -> moment of the run's life -> how often.
+    #: Process killed -> moment of the run's life -> count.
     kills: dict[str, Counter[str]]
-    #: Ticks that no healthy node asked for, and ticks for which the key was held.
+    #: Ticks without a healthy node, and ticks during which the key was held.
     unasked: int
     held: int
 
     def violations(self) -> list[Finding]:
-        """Return what breaks a promise."""
+        """Return the findings that break a promise."""
         return [finding for finding in self.findings if not finding.apart]
 
     def is_void(self) -> bool:
-        """Return whether the harness failed, so that nothing is proved."""
+        """Return True if the harness failed, which proves nothing."""
         return bool(self.history.harness) or not self.history.attempts
 
     def is_good(self) -> bool:
-        """Return whether all promises were kept."""
+        """Return True if all promises were kept."""
         return not self.is_void() and not self.violations()
 
 
 def check(history: History) -> Verdict:
-    """Return what a history proves."""
+    """Return the verdict on a history."""
     around = FaultIndex(history)
     found = findings.find(history, around)
     for finding in found:
@@ -94,7 +94,7 @@ def check(history: History) -> Verdict:
 
 
 def summary(verdict: Verdict) -> dict[str, Any]:
-    """Return a verdict as what JSON can hold; `report` makes tables of it."""
+    """Return a verdict as JSON data, for `report`."""
     history = verdict.history
     lives = [attempt for attempt in history.attempts.values() if attempt.life]
     return {
@@ -120,7 +120,7 @@ def summary(verdict: Verdict) -> dict[str, Any]:
 
 
 def _attribute(finding: Finding, history: History, around: FaultIndex) -> None:
-    """Find the fault that a finding is counted under, and whether it is excused."""
+    """Assign a finding to a fault, and decide whether that excuses it."""
     likely = around.during(finding.begin, finding.end)
     hits = [fault for run in finding.runs for fault in around.hits(history.attempts[run])]
     for fault in [*hits, *reversed(likely)]:
@@ -163,7 +163,7 @@ def _rows(history: History, around: FaultIndex, found: Sequence[Finding]) -> dic
 
 
 def _lived_through(attempt: Attempt, around: FaultIndex) -> list[Fault]:
-    """Return the faults that hit this run, or anything that it depends on, during its life."""
+    """Return the faults that hit this run, or what it depends on, during its life."""
     return [fault for fault in around.near(attempt) if fault.run == attempt.run or fault.run is None]
 
 

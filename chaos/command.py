@@ -1,4 +1,4 @@
-"""The command of a torture run: it notes its start, that it is alive, and its end. Runs as a script of its own.
+"""The command of a torture run, a script that records its start, a heartbeat and its end.
 
     python -I -S command.py HISTORY RUN NODE TICK SECONDS [STATUS [WAYS]]
 
@@ -25,7 +25,7 @@ _BEAT = 0.015
 
 
 def main(arguments: list[str]) -> int:
-    """Be the command; return its exit status."""
+    """Run the command; return its exit status."""
     path, run, node, tick, seconds, *rest = arguments
     status = int(rest[0]) if rest else 0
     ways = rest[1].split(",") if len(rest) > 1 else []
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
         time.sleep(min(_BEAT, max(0.0, over - _now())))
         _note(out, "beat", who)
     if not caught:
-        # The run ends as a whole: nothing of it is meant to live on.
+        # All of its processes must end with the run.
         others.dismiss()
     why = f"signal {caught[0]}" if caught else "done"
     status = 128 + caught[0] if caught else status
@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
 
 
 class _Others:
-    """The processes that the command starts; they end when dismissed, not when the command dies."""
+    """The processes that the command starts, which outlive its death, but end when dismissed."""
 
     def __init__(self, ways: list[str], out: int, run: str) -> None:
         self._size = 0
@@ -75,18 +75,18 @@ class _Others:
             os.close(listener)
             os.close(alive)
             if self._size < len(ways):
-                # There are too few processes. The command fails, and means to leave nothing behind.
+                # The process limit is reached: the command fails, and leaves nothing.
                 self.dismiss()
 
     def dismiss(self) -> None:
-        """End them, and wait until they have."""
+        """End them, and wait for that."""
         os.write(self._orders, b"." * self._size)
-        # The end of file: nobody holds the other end any more.
+        # End of file: nobody holds the other end.
         os.read(self._life, 1)
 
 
 def _live(way: str, out: int, run: str, listener: int) -> None:
-    """Be one of the others, and never return."""
+    """Run one of these processes, and exit."""
     if way != "child":
         os.setsid()
     if way == "orphan" and os.fork():
@@ -97,12 +97,12 @@ def _live(way: str, out: int, run: str, listener: int) -> None:
         if select.select([listener], [], [], _BEAT)[0]:
             if os.read(listener, 1):
                 os._exit(0)
-            # The command was killed: what it started is cronlock's to end.
+            # The command was killed: cronlock must kill the rest.
             listener = _never()
 
 
 def _never() -> int:
-    """Return a descriptor that stays silent; its other end lives as long as this process."""
+    """Return a pipe that closes when this process ends."""
     return os.pipe()[0]
 
 
@@ -115,7 +115,7 @@ def _now() -> float:
 
 
 def _text(value: str | None) -> str:
-    """Return JSON of a text without control characters."""
+    """Return a text without control characters as JSON."""
     return "null" if value is None else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

@@ -1,4 +1,4 @@
-"""One torture run: ticks on all nodes, faults by the plan, until the time is over."""
+"""One torture run: ticks on all nodes and faults by the plan, for a given time."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .findings import LEFT, OUTLIVE
 from .plan import RUNS, SERVERS, Shot
 from .world import SKIPPED, World
 
-#: What a run takes besides its command, about: its kill falls somewhere in there.
+#: About how many seconds a run takes besides its command; a kill falls within.
 _START_AND_END = 0.15
-#: Orders go out so long before they are due.
+#: Orders are sent so many seconds ahead.
 _AHEAD = 1.0
-#: How long servers may take to be well again at the end.
+#: Seconds for the servers to recover at the end.
 _WELL_AGAIN = 180.0
 _WAYS = "deaf,child,session,orphan"
 
@@ -37,21 +37,21 @@ class Pace:
     hold: float = 2.0
     kill_after: float = 0.4
     backend_timeout: float = 0.7
-    #: Between two ticks of a key: longer than the hold and the nodes' clocks differ.
+    #: Between two ticks of a key: longer than the hold plus the difference of the nodes' clocks.
     period: float = 3.2
-    #: How many keys are new at each tick.
+    #: New keys at each tick.
     fresh: int = 1
-    #: By how much the nodes' clocks differ at most, either way.
+    #: The largest offset of a node's clock, either way.
     skew: float = 0.4
     longest_job: float = 5.0
-    #: Whether every job is longer than the ttl, and half of them hard to stop.
+    #: True: every job is longer than the ttl, and half of them are hard to stop.
     long_jobs: bool = False
-    #: Which part of all runs is killed at a random moment of its life: wrapper, guard or both.
+    #: The share of runs killed at a random moment: wrapper, guard or both.
     killed: float = 0.0
 
 
 class Driver:
-    """Makes ticks and faults happen in a world."""
+    """Makes ticks and faults in a world."""
 
     def __init__(self, world: World, pace: Pace, seed: int, shots: Sequence[Shot]) -> None:
         self._world = world
@@ -70,7 +70,7 @@ class Driver:
         self._leave = threading.Event()
 
     def run(self) -> None:
-        """Run to the end; what fails in the harness itself is noted in the history."""
+        """Run to the end; record failures of the harness in the history."""
         begin = history.now() + 1.0
         self._plan_ticks(begin)
         for shot in self._shots:
@@ -126,7 +126,7 @@ class Driver:
         return [f"{seconds:.3f}", str(chance.choice((0, 0, 3))), *([ways] if ways else [])]
 
     def _order_tick(self, at: float, key: str, tick: str, job: list[str]) -> None:
-        # Some wait for their turn, some stand by for a run that dies.
+        # Some use --wait, some --standby.
         chosen = self._chance.random()
         more: dict[str, Any] = {}
         if chosen < 0.15:
@@ -186,10 +186,10 @@ class Driver:
         self._world.order(self._world.pick_node(shot), {**strike, **order})
 
     def _order_strike(self, fault: Fault, name: str) -> dict[str, Any]:
-        """Return the order to hit a process of a run, by agent.py, but for when and which run."""
+        """Return an order for agent.py to hit a process, without time and run."""
         grants = fault.grants
         if self._world.system.local and fault.process == history.BOTH:
-            # There the lease lives in the command and all that it starts, however long that takes.
+            # The lease lives in the command and all its descendants, however long they live.
             grants = (*grants, (OUTLIVE, None), (LEFT, None))
         return {
             "do": "strike",
@@ -232,13 +232,13 @@ class Driver:
                 self._mend(fault)
 
     def _break_servers(self, begin: float) -> None:
-        """Break servers, one after the other: how long they take to be well again, nobody knows."""
+        """Break servers one after the other, since their recovery takes an unknown time."""
         try:
             self._shoot_at_servers(begin)
         except BaseException as error:  # Servers that fail fail a test, which is no Exception.
             self._world.note.note("harness", text=f"{type(error).__name__}: {error}")
         self._servers_well.set()
-        # The kernel ends a server with the thread that started it.
+        # The kernel kills a server when the thread that started it ends.
         self._leave.wait()
 
     def _shoot_at_servers(self, begin: float) -> None:
@@ -256,7 +256,7 @@ class Driver:
     # The end.
 
     def _probe(self) -> None:
-        """Ask once for each key when all must be free."""
+        """Acquire each key once when all must be free."""
         pace = self._pace
         at = history.now() + pace.longest_job + pace.ttl + pace.hold + 3.0
         for number in range(pace.fresh, pace.keys):

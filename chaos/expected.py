@@ -1,4 +1,4 @@
-"""Which exit statuses a cronlock process may have, given what happened to it."""
+"""The exit statuses that a cronlock process may have, given its faults."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _KILL = 9
 
 
 def allowed(attempt: Attempt, around: FaultIndex) -> set[int]:
-    """Return the statuses that the manual allows; as subprocess has them, negative for a signal."""
+    """Return the statuses that the manual allows, negative for a signal as in subprocess."""
     end = float("inf") if attempt.ended is None else attempt.ended
     hits = around.hits(attempt)
     impaired = bool(hits or around.impairing(attempt.node, attempt.at, end))
@@ -20,7 +20,7 @@ def allowed(attempt: Attempt, around: FaultIndex) -> set[int]:
     if life is None:
         result.add(attempt.skip_status)
         if impaired:
-            # Lost, or found to be too late, before the command could note its start.
+            # The lease was lost, or came too late, before the command recorded its start.
             result |= {errors.UNAVAILABLE, errors.LOST}
         return result
     if life.end is not None and life.end_status is not None and (life.why == "done" or hits):

@@ -1,4 +1,4 @@
-"""Everything that a torture run breaks: what it does, for how long, and what it may excuse.
+"""The faults of a torture run: effect, duration, and what each excuses.
 
 A fault *grants* what a backend does not promise under it; see history.Fault. Everything else that goes
 wrong is a violation.
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from .world import World
 
 _KILL, _STOP, _TERM = signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM
-#: Not of the plan: part of all runs die at a random moment of their lives.
+#: Not in the plan: a share of all runs dies at a random moment.
 KILL_ANYTIME = "kill-anytime"
-#: By how much clocks jump, in seconds.
+#: Steps of clocks, in seconds.
 JUMP = 120.0
 
 Grants = list[dict[str, Any]]
@@ -32,14 +32,14 @@ Grants = list[dict[str, Any]]
 
 @dataclass
 class Breakage:
-    """What one shot does, once it is known to what."""
+    """One injected fault with its target."""
 
     target: str
     begin: Callable[[], object]
     end: Callable[[], object] = lambda: None
-    #: What follows in the middle of it.
+    #: What happens in the middle of it.
     then: Callable[[], object] | None = None
-    #: Whom it touches; empty: the servers.
+    #: The nodes that it hits; empty: the servers.
     nodes: Sequence[str] = ()
     impairs: Sequence[str] = ()
     #: In seconds, after its end.
@@ -50,17 +50,17 @@ class Breakage:
 
 @dataclass(frozen=True)
 class Fault:
-    """A kind of fault, and how it is done."""
+    """A kind of fault, and how to inject it."""
 
     kind: Kind
-    #: None: the agents do it, to a process of a run; see `strike`.
+    #: None: an agent hits a process of a run; see `strike`.
     breaks: Callable[[World, Shot], Breakage] | None = None
-    #: Of a run: which process gets which signal.
+    #: For a fault of a run: the process and its signal.
     process: str = ""
     number: int = 0
-    #: Which systems it makes sense for.
+    #: The systems that it suits.
     suits: Callable[[type[System]], bool] = lambda _: True
-    #: Whether backends do not promise to bear it: only injected when asked for by name or by "weak".
+    #: True if backends do not promise to survive it: only injected by its name or by "weak".
     weak: bool = False
     grants: tuple[tuple[str, str | None], ...] = ()
 
@@ -81,7 +81,7 @@ _STRIKES = [
 ]
 _STRIKES += [
     Fault(Kind("stop-both-shortly", RUNS, 0.05, 0.3), process=history.BOTH, number=_STOP),
-    # Nobody is left to stop the command in time; it is stopped when one of the two goes on.
+    # Both watchers are stopped, so the command lives until one of them continues.
     Fault(
         Kind("stop-both-long", RUNS, 1.3, 2.5),
         process=history.BOTH,
@@ -92,7 +92,7 @@ _STRIKES += [
 ]
 
 
-# Nodes and their wires.
+# Nodes and their network.
 
 
 def _cut(*, up: bool, down: bool) -> Callable[[World, Shot], Breakage]:
@@ -110,7 +110,7 @@ def _slow(world: World, shot: Shot) -> Breakage:
 
 
 def _slow_then_cut(world: World, shot: Shot) -> Breakage:
-    """Replies come late, but in time; in the midst of that there are none any more."""
+    """Slow replies, and from the middle on none."""
     node, seconds = world.pick_node(shot), 0.45 + shot.pick * 997 % 1.0 * 0.1
     broken = _wires(world, shot, node, [delay(world.hosts, [node], seconds)])
     rules = [drop([node], world.hosts), drop(world.hosts, [node])]
@@ -140,7 +140,7 @@ def _wires(world: World, shot: Shot, node: str, rules: list[dict[str, Any]]) -> 
 
 
 def _taken_late(world: World) -> Grants:
-    """Return what requests may lead to that the server carries out when their runs have given up."""
+    """Return the excuses for requests that take effect after their runs gave up."""
     return [{"finding": finding} for finding in ("lost", "stuck")] if world.system.late_requests_take else []
 
 
@@ -166,7 +166,7 @@ def _limits(what: str, choices: Sequence[int]) -> Callable[[World, Shot], Breaka
             nodes=[node],
             impairs=[node],
             recovery=world.ttl,
-            # The interpreter, cronlock, or the command itself: each may be the one that gets no more.
+            # The limit may hit the interpreter, cronlock or the command.
             statuses=[1, 64, 120, 126, 127, errors.FAULT, errors.UNAVAILABLE, -6, 134, 255],
         )
 
@@ -209,7 +209,7 @@ _UNSEEN_LOSS = ("overlap", "fence", "double", "hold")
 
 
 def _loss(world: World, unless_seen: str | None) -> Grants:
-    """Return what a server that forgot a lease may lead to: the first holder is stopped within a ttl."""
+    """Return the excuses for state loss: the first holder is stopped within a ttl."""
     return [
         {"finding": kind, "within": world.ttl if kind == "overlap" else None, "unless_seen": unless_seen}
         for kind in _UNSEEN_LOSS
@@ -237,7 +237,7 @@ def _on_server(number: int, *, leader: bool = False, empty: bool = False) -> Cal
         grants = []
         if (system.has_leader and not system.has_quorum) or (forgets and not system.has_quorum):
             grants = _loss(world, "lease")
-        # A node that saw more than the server shows keeps away for the ttl.
+        # A node with a higher watermark quarantines the key for the ttl.
         broken = _servers(world, server.site.host, begin, end, grants)
         if empty and system.is_furnished:
             broken.statuses = [errors.CONFIG]
@@ -283,7 +283,7 @@ def _server_clock(world: World, shot: Shot) -> Breakage:
     broken = _servers(
         world, f"{jump:+g} s", lambda: world.set_server_clock(jump), lambda: world.set_server_clock(0), grants
     )
-    # When a clock goes back, leases and holds that it had set last for so much longer.
+    # If a clock goes back, leases and holds that it set last longer by that much.
     broken.recovery += JUMP
     return broken
 
@@ -341,7 +341,7 @@ _GROUPS = ("all", "weak", "none", RUNS, NODES, SERVERS)
 
 
 def choose(names: str, system: type[System]) -> list[Fault]:
-    """Return the faults that a comma-separated list names, of those that suit the system.
+    """Return the faults of a comma-separated list that suit the system.
 
     ``all`` are those that every promise must bear, ``weak`` the others, ``none`` none. ValueError for an unknown name.
     """

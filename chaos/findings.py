@@ -1,4 +1,4 @@
-"""What is wrong with a history: pure functions, one for each promise."""
+"""Broken promises in a history: one pure function for each promise."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STATUS = "status"
 OUTLIVE = "outlive"
 LEFT = "left"
 STUCK = "stuck"
-#: Kind -> what it means.
+#: Kind -> meaning.
 KINDS = {
     OVERLAP: "two runs of a key at the same time",
     FENCE: "a later run with a fence that is not larger",
@@ -35,26 +35,26 @@ KINDS = {
 
 @dataclass
 class Finding:
-    """One promise broken once."""
+    """One broken promise."""
 
     kind: str
     key: str
-    #: The runs concerned; the last one is the one that should not have been.
+    #: The runs concerned; the last one is at fault.
     runs: list[str]
-    #: The stretch of time in which it came about.
+    #: Its interval of time.
     begin: float
     end: float
     text: str
-    #: Seconds, where it has a length.
+    #: Seconds, if it has a length.
     length: float | None = None
-    #: The fault that it is counted under, if there is one.
+    #: The fault that it is counted under, or None.
     fault: str | None = None
-    #: Whether that fault excuses it.
+    #: True if that fault excuses it.
     apart: bool = False
 
 
 def find(history: History, around: FaultIndex) -> list[Finding]:
-    """Return all that is wrong, in the order of time."""
+    """Return all findings in order of time."""
     found: list[Finding] = []
     for attempts in history.by_key().values():
         started = sorted((a for a in attempts if a.life), key=_start)
@@ -71,7 +71,7 @@ def find(history: History, around: FaultIndex) -> list[Finding]:
 
 
 def overlaps(started: Sequence[Attempt], around: FaultIndex) -> Iterator[Finding]:
-    """Yield the pairs that lived at the same time, of runs in the order of their starts."""
+    """Yield overlapping pairs of runs, which are in order of their starts."""
     living: list[tuple[float, int, Attempt]] = []
     for number, attempt in enumerate(started):
         start, end = _start(attempt), alive_until(attempt, around)
@@ -85,7 +85,7 @@ def overlaps(started: Sequence[Attempt], around: FaultIndex) -> Iterator[Finding
 
 
 def fences(started: Sequence[Attempt]) -> Iterator[Finding]:
-    """Yield the runs whose fence is not larger than all before, of runs in the order of their starts."""
+    """Yield runs whose fence is not above all earlier ones; the runs are in order of their starts."""
     largest: Attempt | None = None
     for attempt in started:
         fence = _fence(attempt)
@@ -100,7 +100,7 @@ def fences(started: Sequence[Attempt]) -> Iterator[Finding]:
 
 
 def early(started: Sequence[Attempt]) -> Iterator[Finding]:
-    """Yield the runs that began within an earlier one's hold, of runs in the order of their starts.
+    """Yield runs that began within an earlier run's hold; the runs are in order of their starts.
 
     The hold counts from when the lease was granted, so at least from the start of the earlier process.
     """
@@ -124,7 +124,7 @@ def early(started: Sequence[Attempt]) -> Iterator[Finding]:
 
 
 def stuck(attempts: Sequence[Attempt], occupancy: Occupancy, around: FaultIndex) -> Iterator[Finding]:
-    """Yield the skips of a key that nobody can have held, by nodes that nothing ailed."""
+    """Yield skips by healthy nodes of a key that nobody can have held."""
     for ask in attempts:
         if ask.life is not None or ask.ended is None or ask.status != ask.skip_status:
             continue
@@ -139,7 +139,7 @@ def stuck(attempts: Sequence[Attempt], occupancy: Occupancy, around: FaultIndex)
 
 
 def asked(history: History, around: FaultIndex) -> Iterator[tuple[str, list[Attempt], list[Attempt]]]:
-    """Yield (tick, all attempts at it, those by nodes that were healthy all the time) of each tick."""
+    """Yield each tick with all its attempts and those by healthy nodes."""
     by_tick: dict[tuple[str, str], list[Attempt]] = {}
     for attempt in history.attempts.values():
         if attempt.tick is not None:
@@ -161,7 +161,7 @@ def asked(history: History, around: FaultIndex) -> Iterator[tuple[str, list[Atte
 
 
 def lost(history: History, around: FaultIndex) -> Iterator[Finding]:
-    """Yield the ticks that nobody ran although a healthy node asked and the key was free."""
+    """Yield ticks that nobody ran although a healthy node asked for a free key."""
     occupancies = {key: Occupancy(attempts, around) for key, attempts in history.by_key().items()}
     for tick, attempts, healthy in asked(history, around):
         if any(attempt.life for attempt in attempts):
@@ -175,7 +175,7 @@ def lost(history: History, around: FaultIndex) -> Iterator[Finding]:
 
 
 def wrong_statuses(history: History, around: FaultIndex) -> Iterator[Finding]:
-    """Yield the exits with a status that cannot be."""
+    """Yield exits with a status that is not allowed."""
     for attempt in history.attempts.values():
         if attempt.ended is None or attempt.status is None:
             continue
@@ -186,7 +186,7 @@ def wrong_statuses(history: History, around: FaultIndex) -> Iterator[Finding]:
 
 
 def outliving(history: History, around: FaultIndex) -> Iterator[Finding]:
-    """Yield the runs with processes alive after the lease, or after a wrapper that ended by itself."""
+    """Yield runs with processes alive after the lease, or after a wrapper that exited."""
     for attempt in history.attempts.values():
         if attempt.life is None:
             continue
@@ -202,7 +202,7 @@ def outliving(history: History, around: FaultIndex) -> Iterator[Finding]:
 
 
 def takeovers(history: History, around: FaultIndex) -> Iterator[tuple[Attempt, Attempt, float]]:
-    """Yield (run that died, the next run of the key if it is on another node, seconds between)."""
+    """Yield (dead run, next run of the key on another node, seconds between)."""
     for attempts in history.by_key().values():
         started = sorted((a for a in attempts if a.life), key=_start)
         for earlier, later in zip(started, started[1:]):
@@ -221,7 +221,7 @@ def _left(history: History) -> Iterator[Finding]:
 
 
 def seen(finding: Finding, fault: Fault, history: History, what: str) -> bool:
-    """Return whether the node of the later run had asked before the fault, and so must know better.
+    """Return True if the node of the later run had asked before the fault, and so has a watermark.
 
     `what` is "lease": while the earlier run's lease was out; or "key": at any time.
     """
@@ -238,7 +238,7 @@ def seen(finding: Finding, fault: Fault, history: History, what: str) -> bool:
 
 
 def _shown_at(attempt: Attempt) -> float | None:
-    """Return since when an attempt's node knows what the server showed it; None if it was shown nothing."""
+    """Return when an attempt's node learnt the key's fence; None if it did not."""
     if attempt.life is not None:
         return attempt.life.start
     return attempt.ended if attempt.status == attempt.skip_status else None

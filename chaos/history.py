@@ -1,4 +1,4 @@
-"""The history of one run of the harness: what was started and broken, and what the commands did themselves.
+"""The history of a torture run: starts, faults, and the reports of the commands.
 
 One file of JSON lines. Everybody (the driver, each command, each of its children) appends its own
 lines with a single O_APPEND write each, so that a kill loses nothing and tears nothing. Every line
@@ -48,53 +48,53 @@ class Writer:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
     def note(self, what: str, at: float | None = None, /, **fields: object) -> None:
-        """Append one event, of now unless `at` says when."""
+        """Append an event at time `at`, now by default."""
         event = {"t": round(now() if at is None else at, 6), "what": what, **fields}
         os.write(self._descriptor, (json.dumps(event, separators=(",", ":")) + "\n").encode())
 
     def plan(self, *, backend: str, seed: int, ttl: float, hold: float, nodes: Sequence[str], **more: object) -> None:
-        """Note what is about to be done; `more` is for people."""
+        """Record the next step; `more` is for people."""
         self.note("plan", backend=backend, seed=seed, ttl=ttl, hold=hold, nodes=list(nodes), **more)
 
     def tick(self, key: str, tick: str, healthy: Sequence[str], unhealthy: Sequence[str]) -> None:
-        """Note that a tick of a key's line is due now."""
+        """Record that a tick of a key is due."""
         self.note("tick", key=key, tick=tick, healthy=list(healthy), unhealthy=list(unhealthy))
 
     def spawn(self, t: float, **fields: object) -> None:
-        """Note a cronlock process; `t` is from before it was started. See `Attempt`; what is None or False may miss."""
+        """Record a cronlock process started after time `t`; see `Attempt`. Omits None and False."""
         options = {name: value for name, value in fields.items() if name == "tick" or value not in (None, False)}
         self.note("spawn", t, **options)
 
     def exit(self, run: str, status: int, stderr: str) -> None:
-        """Note that a cronlock process has ended, with the end of what it said."""
+        """Record the end of a cronlock process, with the tail of its output."""
         self.note("exit", run=run, status=status, stderr=stderr[-500:])
 
     def fault(self, fault: str, name: str, target: str, **more: object) -> None:
-        """Note that a fault begins, or is about to; `more`: see `Fault`."""
+        """Record that a fault begins, or is about to; `more`: see `Fault`."""
         self.note("fault", fault=fault, name=name, target=target, **more)
 
     def healed(self, fault: str) -> None:
-        """Note that a fault has ended."""
+        """Record that a fault has ended."""
         self.note("healed", fault=fault)
 
     def left(self, run: str, pids: Sequence[int], text: str) -> None:
-        """Note processes of a run that are alive although they should not be."""
+        """Record processes that a run should not have left alive."""
         self.note("left", run=run, pids=list(pids), text=text[-500:])
 
 
 @dataclass
 class Life:
-    """What a run's command said of itself."""
+    """A command's own report."""
 
     start: float
     pid: int
     owner: str | None
     fence: int | None
     takeover: bool
-    #: The last sign of life of any of its processes, and of the first one.
+    #: The last heartbeat of any of its processes, and of the first one.
     last: float
     leader_last: float
-    #: When its leader noted that it is about to end; None if it was killed.
+    #: When its leader recorded its end; None if it was killed.
     end: float | None = None
     end_status: int | None = None
     why: str = ""
@@ -107,9 +107,9 @@ class Attempt:
     run: str
     node: str
     key: str
-    #: None: belongs to no tick.
+    #: None: outside of a tick.
     tick: str | None
-    #: From before it was started.
+    #: Time before its start.
     at: float
     pid: int
     ttl: float
@@ -121,9 +121,9 @@ class Attempt:
     timeout: float | None = None
     on_error: str = "fail"
     ignore_hold: bool = False
-    #: Asked only to see whether the key is free.
+    #: True: only tests whether the key is free.
     probe: bool = False
-    #: When it had ended; None if the history ends first.
+    #: The time of its end; None if the history ends first.
     ended: float | None = None
     status: int | None = None
     stderr: str = ""
@@ -132,7 +132,7 @@ class Attempt:
 
 @dataclass
 class Fault:
-    """Something that was broken on purpose, and what it excuses.
+    """An injected fault, and what it excuses.
 
     A *grant* says what the backend does not promise under this fault: {"finding": "overlap", "within":
     seconds, "unless_seen": ...}. The finding is then counted apart, as long as it keeps to the bound
@@ -147,43 +147,43 @@ class Fault:
     begin: float
     #: None: never healed.
     end: float | None = None
-    #: Whom it touches directly, for the picture and the statuses; empty: the servers.
+    #: The nodes that it hits, for picture and statuses; empty: the servers.
     nodes: list[str] = field(default_factory=list)
     #: The run whose process was hit.
     run: str | None = None
     process: str = SERVER
     signal: int | None = None
-    #: Nodes that cannot be expected to get a tick while it lasts; ALL for every one.
+    #: Nodes that may miss ticks while it lasts; ALL for every node.
     impairs: list[str] = field(default_factory=list)
-    #: Seconds after its end for which they still cannot.
+    #: Seconds after its end for which they may miss ticks.
     recovery: float = 0.0
     grants: list[dict[str, Any]] = field(default_factory=list)
-    #: Exit statuses that it may cause besides those that follow from the rest.
+    #: Further exit statuses that it may cause.
     statuses: list[int] = field(default_factory=list)
 
     def until(self) -> float:
-        """Return when everything should be well again."""
+        """Return when its effects end."""
         return float("inf") if self.end is None else self.end + self.recovery
 
     def touches(self, node: str) -> bool:
-        """Return whether a node cannot be expected to do well under it."""
+        """Return True if it excuses a node."""
         return ALL in self.impairs or node in self.impairs
 
 
 @dataclass
 class Tick:
-    """A line of the crontab that was due."""
+    """A crontab line that was due."""
 
     key: str
     tick: str
     at: float
-    #: Nodes that nothing was known to ail at that time.
+    #: Nodes without a known fault at that time.
     healthy: list[str]
 
 
 @dataclass
 class Left:
-    """Processes that lived on."""
+    """Processes that survived their run."""
 
     run: str
     at: float
@@ -193,33 +193,33 @@ class Left:
 
 @dataclass
 class History:
-    """A history, put together by run."""
+    """A history grouped by run."""
 
     plan: dict[str, Any] = field(default_factory=dict)
     attempts: dict[str, Attempt] = field(default_factory=dict)
     faults: dict[str, Fault] = field(default_factory=dict)
     ticks: list[Tick] = field(default_factory=list)
     left: list[Left] = field(default_factory=list)
-    #: What failed in the harness.
+    #: Failures of the harness.
     harness: list[str] = field(default_factory=list)
     #: From the first event to the last.
     begin: float = 0.0
     end: float = 0.0
 
     def by_key(self) -> dict[str, list[Attempt]]:
-        """Return the attempts of each key, in the order in which they were made."""
+        """Return the attempts of each key in order."""
         keys: dict[str, list[Attempt]] = {}
         for attempt in sorted(self.attempts.values(), key=lambda attempt: attempt.at):
             keys.setdefault(attempt.key, []).append(attempt)
         return keys
 
     def starts(self) -> Iterator[Attempt]:
-        """Yield the attempts whose command was started, by its start."""
+        """Yield the attempts whose command started, in order."""
         yield from sorted((a for a in self.attempts.values() if a.life), key=lambda a: a.life.start if a.life else 0)
 
 
 def read(path: Path) -> History:
-    """Return the history in a file; ValueError for a line that is no event."""
+    """Return the history in a file. Raises ValueError for a line that is no event."""
     with open(path, encoding="utf-8") as file:
         return gather(_events(file))
 
@@ -235,10 +235,10 @@ def _events(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
 
 
 def gather(events: Iterable[dict[str, Any]]) -> History:
-    """Return events put together; ValueError for one that fits nothing."""
+    """Return the history of events. Raises ValueError for one that fits nothing."""
     history = History()
     ordered = sorted(events, key=lambda event: float(event["t"]))
-    # The driver learns the pid, and writes, only after the process may have begun to write itself.
+    # The process may write before the driver learns its pid and writes.
     ordered.sort(key=lambda event: event["what"] != "spawn")
     if ordered:
         history.begin = min(float(event["t"]) for event in ordered)

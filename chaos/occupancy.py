@@ -107,7 +107,7 @@ class Occupancy:
             self._reach.append(reach)
 
     def by_another(self, ask: Attempt) -> bool:
-        """Return whether somebody else may have held the key while `ask` asked."""
+        """Return True if somebody else may have held the key while `ask` asked."""
         return self.free_since(ask) is None
 
     def free_since(self, ask: Attempt) -> float | None:

@@ -39,7 +39,7 @@ def plan_text(backend: str, options: argparse.Namespace) -> str:
 
 
 def torture(backend: str, options: argparse.Namespace, out: Path) -> bool:
-    """Run on one backend; keep history, verdict and picture in `out`; return whether all is well."""
+    """Run on one backend; keep history, verdict and picture in `out`; return True if all is well."""
     pace = Pace(
         options.seconds,
         options.keys,

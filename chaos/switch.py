@@ -59,7 +59,7 @@ class Losses:
         self._passed: dict[bytes, int] = {}
 
     def takes(self, frame: bytes) -> bool:
-        """Whether a frame in the rule's direction is lost."""
+        """Return True if a frame in the rule's direction is lost."""
         segment = _segment(frame)
         if segment is None:
             return False

@@ -251,7 +251,7 @@ class _Picture:
 
 
 def _is_local(fault: Fault) -> bool:
-    """Return whether a fault belongs to rows, rather than to all of them."""
+    """Return True if a fault belongs to rows, rather than to all of them."""
     return bool(fault.nodes) or fault.run is not None or fault.process in (WRAPPER, GUARD, BOTH, COMMAND)
 
 

@@ -164,7 +164,7 @@ class World:
 
     @property
     def limits_processes(self) -> bool:
-        """Whether the runs belong to users whose processes can be limited."""
+        """True if the runs belong to users whose processes can be limited."""
         return all(user is not None for user in self._users.values())
 
     # Runs.

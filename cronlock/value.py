@@ -73,7 +73,7 @@ class Value(metaclass=_Fields):
         return cls(**{**{field: getattr(self, field) for field in cls._fields}, **changes})
 
     def __eq__(self, other: object) -> bool:
-        """Whether both are of one class and all fields are equal."""
+        """Return True if both are of one class and all fields are equal."""
         if type(self) is not type(other):
             return NotImplemented
         return all(getattr(self, field) == getattr(other, field) for field in type(self)._fields)

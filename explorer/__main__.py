@@ -19,24 +19,24 @@ from . import cases, search
 from .bugs import BUGS
 from .planting import put_in
 
-#: Random interleavings of a larger case, faults in each, and how many a part has.
+#: Random interleavings of a larger case, faults in each, and interleavings of a part.
 _SAMPLES, _SAMPLES_FAULTS, _PART = 100_000, 4, 5_000
-#: Of a deliberate bug, the interleavings with each number of faults that may be gone through to find it.
+#: The most interleavings to search for a deliberate bug, with each number of faults.
 MOST_FOR_A_BUG = 20_000
 
 
 class Part(NamedTuple):
-    """One piece of work."""
+    """A part of an exploration, for one process."""
 
     case: str
     faults: int
-    #: At random from this seed; None: all there are, or the first `most`.
+    #: Random interleavings from this seed; None: all, or the first `most`.
     seed: int | None
     most: int | None
 
 
 class Result(NamedTuple):
-    """What came of a part."""
+    """The result of a part."""
 
     part: Part
     interleavings: int
@@ -45,7 +45,7 @@ class Result(NamedTuple):
 
 
 def explore(part: Part) -> Result:
-    """Carry out one part; its story is empty where no promise is broken."""
+    """Explore one part; the story is empty if no promise is broken."""
     case, began, count, story = getattr(cases, part.case), time.monotonic(), 0, []
     with search.prepared():
         try:

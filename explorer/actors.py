@@ -1,4 +1,4 @@
-"""What the actors do: runs, standbys, runs by hand, forced releases, runs that give up; by the program's own code."""
+"""The actors: runs, standbys, runs by hand, forced releases and runs that give up, by the program's own code."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ class _Silent(Log):
         self.warned = 0
 
     def _say(self, level: str, text: str) -> None:
-        """Count what a person would be warned of."""
+        """Count warnings."""
         self.warned += level == "warning"
 
 
 class _Interrupted(Exception):
-    """A signal came while it waited."""
+    """A signal arrived during a wait."""
 
 
 class _Memory(Watermarks):
-    """Watermarks in memory: what one node remembers."""
+    """The watermark of one node, in memory."""
 
     __slots__ = ("_texts",)
 
@@ -58,7 +58,7 @@ class _Memory(Watermarks):
 
 
 def settings(actor: Actor, **changes: Any) -> SimpleNamespace:
-    """Return what a run asks of its settings."""
+    """Return the settings that a run reads."""
     values: dict[str, Any] = {
         "key": KEY,
         "ttl": TTL,
@@ -69,8 +69,8 @@ def settings(actor: Actor, **changes: Any) -> SimpleNamespace:
         "ignore_pause": False,
         "standby_on": "died",
         "attempts": None,
-        "success_status": (0,),
         "poll": None,
+        "success_status": (0,),
         "backend": "simulated:",
         "backend_url": "simulated:",
         "backend_timeout": LATE,
@@ -86,7 +86,7 @@ def settings(actor: Actor, **changes: Any) -> SimpleNamespace:
 def run(
     monitor: Monitor, *, lasts: float = 1.0, exits: int = 0, memory: dict[str, bytes] | None = None, **changes: Any
 ) -> Script:
-    """Return the script of ``cronlock run`` whose command lasts so long and exits with that status."""
+    """Return a script of ``cronlock run`` whose command lasts `lasts` seconds and exits with status `exits`."""
 
     def script(actor: Actor) -> None:
         wanted, clock, log = settings(actor, **changes), actor.world.clock, _Silent()
@@ -115,7 +115,7 @@ def run(
 
 
 def _owners(access: Access) -> list[str]:
-    """Return a list that grows by each owner in whose name is asked."""
+    """Return a list to which each acquire adds its owner."""
     asked: list[str] = []
     acquire = access.backend.acquire
 
@@ -128,7 +128,7 @@ def _owners(access: Access) -> list[str]:
 
 
 def _command(monitor: Monitor, started: Started, held: Holding, log: _Silent, lasts: float, exits: int) -> None:
-    """Run a command as the wrapper and its guard do, which kills it at the deadline whatever the wrapper does."""
+    """Run a command as wrapper and guard do: the guard kills it at the deadline, whatever the wrapper does."""
     actor, clock = started.actor, started.actor.world.clock
     end = clock.now() + lasts
     while True:
@@ -159,9 +159,9 @@ def _command(monitor: Monitor, started: Started, held: Holding, log: _Silent, la
 
 
 def give_up(monitor: Monitor, *, after: float = 0.0, cannot_start: bool = False, **changes: Any) -> Script:
-    """Return the script of a run that is interrupted when it sleeps `after` seconds after its start, and gives back.
+    """Return a script of a run that is interrupted in a sleep `after` seconds after its start, and gives up.
 
-    One that gets the key before that gives it back too, or finds that its command `cannot_start`.
+    If it gets the key before, it gives the key back too, or finds that its command `cannot_start`.
     """
 
     def script(actor: Actor) -> None:
@@ -202,7 +202,7 @@ def give_up(monitor: Monitor, *, after: float = 0.0, cannot_start: bool = False,
 
 
 def force(monitor: Monitor) -> Script:
-    """Return the script of ``cronlock release``: somebody takes the key from whoever has it."""
+    """Return a script of ``cronlock release``, which takes the key from its holder."""
 
     def script(actor: Actor) -> None:
         leases = Leases(actor.store, actor.world.clock)
@@ -220,7 +220,7 @@ def force(monitor: Monitor) -> Script:
 
 
 def pause(monitor: Monitor, lasts: float | None = None) -> Script:
-    """Return the script of ``cronlock pause``."""
+    """Return a script of ``cronlock pause``."""
 
     def script(actor: Actor) -> None:
         monitor.pausing, began = True, actor.world.clock.now()
@@ -234,7 +234,7 @@ def pause(monitor: Monitor, lasts: float | None = None) -> Script:
 
 
 def stop(monitor: Monitor) -> Script:
-    """Return the script of ``cronlock stop``: somebody asks the run that has the key to end."""
+    """Return a script of ``cronlock stop``, which asks the holder to end."""
 
     def script(actor: Actor) -> None:
         leases = Leases(actor.store, actor.world.clock)
@@ -251,7 +251,7 @@ def stop(monitor: Monitor) -> Script:
 
 
 def resume(monitor: Monitor) -> Script:
-    """Return the script of ``cronlock resume``."""
+    """Return a script of ``cronlock resume``."""
 
     def script(actor: Actor) -> None:
         sure = monitor.resuming()
@@ -282,10 +282,10 @@ Script = Callable[[Actor], None]
 
 
 def patched() -> Any:
-    """Return a context in which runs open the leases of their settings, and no two are random."""
+    """Return a context in which runs open the leases in their settings."""
     return mock.patch.multiple(registry, open_configured=lambda wanted: wanted.leases, location=lambda url: url)
 
 
 def without_noise() -> Any:
-    """Return a context in which what is random is always the same."""
+    """Return a context without randomness."""
     return mock.patch.object(timing, "jitter", return_value=0.5)

@@ -18,7 +18,7 @@ def _bug(name: str, where: str, right: str, wrong: str, case: Case, faults: int)
 
 BUGS: tuple[Bug, ...] = (
     _bug(
-        "a run that was made to end by force goes on",
+        "a run released by force keeps its lease",
         "rules:is_run_of",
         "state.run is not None and state.run.owner == owner and (state.run.outcome != RELEASED)",
         "state.run is not None and state.run.owner == owner",
@@ -26,38 +26,36 @@ BUGS: tuple[Bug, ...] = (
         0,
     ),
     _bug(
-        "a lease is in nobody's way",
+        "a lease refuses nobody",
         "rules:refuse",
         "if seen.lease: return Conflict(HELD, remaining=seen.lease, run=state.run, fence=fence)",
         "pass",
         cases.waits,
         0,
     ),
-    _bug("a hold is in nobody's way", "rules:refuse", "seen.hold", "0.0", cases.by_hand, 0),
+    _bug("a hold refuses nobody", "rules:refuse", "seen.hold", "0.0", cases.by_hand, 0),
     _bug("a hold cannot be ignored", "rules:refuse", "claim.ignore_hold", "False", cases.by_hand, 0),
+    _bug("a retry is refused by its own lease", "rules:refuse", "mine and seen.lease", "False", cases.two_runs, 1),
     _bug(
-        "who asks again is refused by its own lease", "rules:refuse", "mine and seen.lease", "False", cases.two_runs, 1
-    ),
-    _bug(
-        "its own hold is in a run's way",
+        "a run is refused by its own hold",
         "rules:refuse",
         "not (claim.ignore_hold or mine)",
         "not claim.ignore_hold",
         cases.alone,
         2,
     ),
-    _bug("a standby heeds the hold of the dead", "rules:refuse", "tick == _OPEN", "True", cases.dead_taken_over, 1),
+    _bug("a standby heeds a dead run's hold", "rules:refuse", "tick == _OPEN", "True", cases.dead_taken_over, 1),
     _bug(
-        "a standby for a tick that nobody began heeds no hold",
+        "a standby heeds no hold although nobody began its tick",
         "rules:refuse",
         "heeds_hold and tick == _OPEN",
         "False",
         cases.by_hand_not_started,
         0,
     ),
-    _bug("a standby takes any key", "rules:refuse", "tick == _DONE", "False", cases.run_and_standby, 0),
+    _bug("a standby takes over any tick", "rules:refuse", "tick == _DONE", "False", cases.run_and_standby, 0),
     _bug(
-        "a tick that is done is taken over",
+        "a done tick is taken over",
         "rules:_tick",
         "_BEGUN if needed else _DONE",
         "_BEGUN",
@@ -65,7 +63,7 @@ BUGS: tuple[Bug, ...] = (
         0,
     ),
     _bug(
-        "a tick that is not done is not taken over",
+        "an unfinished tick is not taken over",
         "rules:_tick",
         "_BEGUN if needed else _DONE",
         "_DONE",
@@ -73,7 +71,7 @@ BUGS: tuple[Bug, ...] = (
         1,
     ),
     _bug(
-        "who began nothing decides about a tick",
+        "a run that never started decides about a tick",
         "rules:_tick",
         "run.outcome != NOT_STARTED",
         "True",
@@ -81,7 +79,7 @@ BUGS: tuple[Bug, ...] = (
         1,
     ),
     _bug(
-        "a tick that was given back is nobody's",
+        "nobody may take over a tick that was given back",
         "rules:_tick",
         "_OPEN if given_back else _DONE",
         "_DONE",
@@ -89,7 +87,7 @@ BUGS: tuple[Bug, ...] = (
         1,
     ),
     _bug(
-        "a tick counts as given back though another ran since",
+        "a tick counts as given back although another ran since",
         "rules:_tick",
         "run is None or (run.fence or 0) < awaited",
         "True",
@@ -106,7 +104,7 @@ BUGS: tuple[Bug, ...] = (
     ),
     _bug("state loss is not waited for", "rules:quarantine", "claim.quarantine", "0.0", cases.state_loss, 1),
     _bug(
-        "fences begin anew after state loss",
+        "fences start over after state loss",
         "rules:grant",
         "watermark.fence + 1 if watermark is not None else 0",
         "0",
@@ -115,7 +113,7 @@ BUGS: tuple[Bug, ...] = (
     ),
     _bug("a fence is given twice", "rules:grant", "state.fence + 1", "max(1, state.fence)", cases.waits, 0),
     _bug(
-        "the death of a run is not recorded",
+        "a run's death is not recorded",
         "rules:grant",
         "state = state.with_past(states.cut_off(state.run))",
         "pass",
@@ -123,7 +121,7 @@ BUGS: tuple[Bug, ...] = (
         1,
     ),
     _bug(
-        "a run that ended stays the present one",
+        "an ended run stays the present one",
         "rules:end",
         "state.but(run=None, stop=asked)",
         "state",
@@ -131,7 +129,7 @@ BUGS: tuple[Bug, ...] = (
         0,
     ),
     _bug(
-        "the late word of a run is not heard",
+        "a late end is not recorded",
         "rules:end",
         "run is not None and run.owner == owner and (run.outcome == DIED)",
         "False",
@@ -139,7 +137,7 @@ BUGS: tuple[Bug, ...] = (
         1,
     ),
     _bug(
-        "giving back restores who spoke in the meantime",
+        "giving back restores a run that ended meanwhile",
         "rules:give_back",
         "newest.outcome not in (DIED, RELEASED)",
         "False",
@@ -147,7 +145,7 @@ BUGS: tuple[Bug, ...] = (
         2,
     ),
     _bug(
-        "giving back leaves a past run twice",
+        "giving back records a past run twice",
         "rules:give_back",
         "state.past[1:] + replaced.past[len(state.past) - 1:]",
         "state.past",
@@ -155,7 +153,7 @@ BUGS: tuple[Bug, ...] = (
         2,
     ),
     _bug(
-        "a forced release leaves no mark",
+        "a release by force is not recorded",
         "rules:force_release",
         "state.but(run=run.but(outcome=RELEASED))",
         "state",
@@ -163,7 +161,7 @@ BUGS: tuple[Bug, ...] = (
         0,
     ),
     _bug(
-        "a forced release takes the key from anybody",
+        "a release by force does not compare the owner",
         "rules:force_release",
         "run.owner != owner",
         "False",
@@ -180,7 +178,7 @@ BUGS: tuple[Bug, ...] = (
     ),
     _bug("a pause cannot be ignored", "rules:refuse", "not claim.ignore_pause", "True", cases.paused_by_hand, 0),
     _bug(
-        "a standby takes over though the key is paused",
+        "a standby takes over a paused key",
         "rules:refuse",
         "not claim.ignore_pause",
         "not (claim.ignore_pause or claim.standby_for)",
@@ -188,7 +186,7 @@ BUGS: tuple[Bug, ...] = (
         1,
     ),
     _bug(
-        "a pause is over early",
+        "a pause ends early",
         "rules:pause_left",
         "state.paused.until - now",
         "state.paused.until - now - 2.0",
@@ -204,7 +202,7 @@ BUGS: tuple[Bug, ...] = (
         0,
     ),
     _bug(
-        "a key that is resumed stays paused",
+        "a resumed key stays paused",
         "rules:resume",
         "state.but(fence=max(state.fence + 1, seen.floor), paused=None)",
         "state",
@@ -220,7 +218,7 @@ BUGS: tuple[Bug, ...] = (
         0,
     ),
     _bug(
-        "a renewal does not tell that the run is to end",
+        "a renewal does not report a stop request",
         "leases:Leases.renew",
         "grant.stop = rules.stop_of(state, held.owner)",
         "pass",
@@ -228,7 +226,7 @@ BUGS: tuple[Bug, ...] = (
         0,
     ),
     _bug(
-        "a standby takes over from a run that was to end",
+        "a standby takes over from a stopped run",
         "rules:_tick",
         "state.stop is not None and state.stop.tick == claim.standby_for",
         "False",
@@ -236,7 +234,7 @@ BUGS: tuple[Bug, ...] = (
         1,
     ),
     _bug(
-        "a tick has more attempts than it may have",
+        "a tick gets too many attempts",
         "rules:_tick",
         "attempts(state, claim.standby_for) >= claim.attempts",
         "False",
@@ -244,7 +242,7 @@ BUGS: tuple[Bug, ...] = (
         0,
     ),
     _bug(
-        "a tick that failed is not tried again",
+        "a failed tick is not retried",
         "rules:may_need_another",
         "claim.on_failure and run.failed(claim.success)",
         "False",
@@ -252,7 +250,7 @@ BUGS: tuple[Bug, ...] = (
         0,
     ),
     _bug(
-        "a tick that succeeded is tried again",
+        "a successful tick is retried",
         "rules:may_need_another",
         "claim.on_failure and run.failed(claim.success)",
         "claim.on_failure",
@@ -277,7 +275,7 @@ BUGS: tuple[Bug, ...] = (
     ),
     _bug("a grant that was refused counts", "leases:Leases.acquire", "if done: ...", "if True: ...", cases.two_runs, 0),
     _bug(
-        "a renewal does not look whose lease it is",
+        "a renewal does not compare the owner",
         "leases:Leases.renew",
         "held is not None and rules.is_run_of(held.state, held.owner)",
         "held is not None",
@@ -297,7 +295,7 @@ BUGS: tuple[Bug, ...] = (
         1,
     ),
     _bug(
-        "giving up ends a hold that was ignored",
+        "giving up ends an ignored hold",
         "leases:Leases.abandon",
         "before",
         "NO_HOLD",
@@ -305,7 +303,7 @@ BUGS: tuple[Bug, ...] = (
         1,
     ),
     _bug(
-        "who asked twice does not know what it replaced",
+        "a retry does not know what it replaced",
         "leases:Leases.acquire",
         "asked.before(state) if rules.is_run_of(state, claim.owner) else (cell, state)",
         "(cell, state)",
@@ -313,7 +311,7 @@ BUGS: tuple[Bug, ...] = (
         2,
     ),
     _bug(
-        "a lease counts from the answer",
+        "a lease counts from the reply",
         "acquisition:Acquisition._granted",
         "Holding(self.access, grant, self._first_sent)",
         "Holding(self.access, grant, self.access.clock.now())",
@@ -321,7 +319,7 @@ BUGS: tuple[Bug, ...] = (
         1,
     ),
     _bug(
-        "a renewal counts from the answer",
+        "a renewal counts from the reply",
         "holding:Holding.renew",
         "self._count_from(sent)",
         "self._count_from(clock.now())",
@@ -337,7 +335,7 @@ BUGS: tuple[Bug, ...] = (
         1,
     ),
     _bug(
-        "a lost reply is not followed up",
+        "a lost reply leaves no doubt",
         "acquisition:Acquisition._send",
         "self._in_doubt = True",
         "pass",

@@ -1,4 +1,4 @@
-"""The cases: who is there, and what they want. Small ones are gone through whole, larger ones at random."""
+"""The cases: which actors there are, and what they do. Small cases are exhausted, larger ones sampled."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .world import World
 
 Case = Callable[[World, Monitor], None]
 
-#: Standbys look until the lease of whoever they wait for, and of one that took over, can have lapsed.
+#: Long enough for the awaited lease, and that of one takeover, to lapse.
 _STANDBY = 4 * TTL
 
 
@@ -24,7 +24,7 @@ def two_runs(world: World, monitor: Monitor) -> None:
 
 
 def stopped(world: World, monitor: Monitor) -> None:
-    """One fires, with a hold that is short beside its lease, and the next node of the same tick somewhat later."""
+    """A node fires with a hold shorter than its lease; another node of the same tick fires somewhat later."""
     world.add("x", actors.run(monitor, min_hold=4.0))
     world.add("y", actors.run(monitor, min_hold=4.0), starts_at=6.0)
 
@@ -35,72 +35,72 @@ def alone(world: World, monitor: Monitor) -> None:
 
 
 def run_and_standby(world: World, monitor: Monitor) -> None:
-    """One runs, the other stands by for it."""
+    """One node runs, another stands by."""
     world.add("x", actors.run(monitor))
     world.add("y", actors.run(monitor, standby=_STANDBY), starts_at=0.1)
 
 
 def long_run_and_standby(world: World, monitor: Monitor) -> None:
-    """One runs for longer than a third of its ttl, so that it renews, the other stands by for it."""
+    """One node runs long enough to renew, another stands by."""
     world.add("x", actors.run(monitor, lasts=TTL / 2, min_hold=TTL))
     world.add("y", actors.run(monitor, standby=_STANDBY), starts_at=0.1)
 
 
 def given_up(world: World, monitor: Monitor) -> None:
-    """One asks, and gives up if it has to wait; another stands by."""
+    """One node asks, and gives up if it has to wait; another stands by."""
     world.add("x", actors.give_up(monitor, after=0.05))
     world.add("y", actors.run(monitor, standby=_STANDBY), starts_at=0.01)
 
 
 def by_hand(world: World, monitor: Monitor) -> None:
-    """A person runs the job within the hold of a run that is over; then the next node fires."""
+    """A person runs the job within the hold of an ended run; then the next node fires."""
     world.add("x", actors.run(monitor))
     world.add("h", actors.run(monitor, ignore_hold=True, min_hold=1.0), starts_at=2.0)
     world.add("y", actors.run(monitor), starts_at=HOLD / 2)
 
 
 def by_hand_given_up(world: World, monitor: Monitor) -> None:
-    """A run that gives up within the hold of one that is over leaves the hold as it was."""
+    """A run gives up within the hold of an ended run; the hold stays."""
     world.add("x", actors.run(monitor))
     world.add("g", actors.give_up(monitor, ignore_hold=True), starts_at=HOLD / 2)
     world.add("y", actors.run(monitor), starts_at=HOLD / 2 + 0.1)
 
 
 def by_hand_not_started(world: World, monitor: Monitor) -> None:
-    """A person's run within a hold cannot start its command; then a node fires late, and stands by for that."""
+    """A person's run within a hold cannot start its command; a node that fires late stands by for it."""
     world.add("x", actors.run(monitor))
     world.add("h", actors.give_up(monitor, ignore_hold=True, cannot_start=True), starts_at=2.0)
     world.add("y", actors.run(monitor, standby=_STANDBY), starts_at=3.0)
 
 
 def given_up_at_once(world: World, monitor: Monitor) -> None:
-    """One asks, and gives up if it has to wait; then the next node fires."""
+    """One node asks, and gives up if it has to wait; then the next node fires."""
     world.add("x", actors.give_up(monitor, after=0.05))
     world.add("y", actors.run(monitor), starts_at=0.2)
 
 
 def given_up_and_run(world: World, monitor: Monitor) -> None:
-    """One gives up, another runs, and only then the one that stood by for the first looks again."""
+    """One node gives up and another runs before the standby of the first asks again."""
     world.add("x", actors.give_up(monitor, after=0.05))
     world.add("y", actors.run(monitor, standby=_STANDBY), starts_at=0.01)
     world.add("w", actors.run(monitor, min_hold=0.0), starts_at=0.2)
 
 
 def given_up_later(world: World, monitor: Monitor) -> None:
-    """One asks again before it gives up."""
+    """A run retries before it gives up."""
     world.add("x", actors.give_up(monitor, after=0.2))
     world.add("y", actors.run(monitor), starts_at=0.3)
 
 
 def dead_given_up(world: World, monitor: Monitor) -> None:
-    """A run dies, another takes the key after it and gives up, a third comes later."""
+    """A run dies, the next gives up, a third runs later."""
     world.add("x", actors.run(monitor, lasts=TTL / 2, min_hold=0.0))
     world.add("g", actors.give_up(monitor, after=0.05), starts_at=2 * TTL)
     world.add("y", actors.run(monitor, min_hold=0.0), starts_at=2 * TTL + 1.0)
 
 
 def slow_reply(world: World, monitor: Monitor) -> None:
-    """A run of which the machine stands still between request and answer; another comes when the lease is over."""
+    """A run's machine stands still between request and reply; another run comes once the lease is over."""
     world.add("x", actors.run(monitor, lasts=TTL - 2.0, min_hold=0.0))
     world.add("y", actors.run(monitor, min_hold=0.0), starts_at=TTL + 0.2)
 
@@ -113,28 +113,28 @@ def slow_renewal(world: World, monitor: Monitor) -> None:
 
 
 def forced_and_standby(world: World, monitor: Monitor) -> None:
-    """Somebody takes the key from a run by force that another stands by for."""
+    """Somebody releases by force a run that a standby awaits."""
     world.add("x", actors.run(monitor, lasts=TTL / 2, min_hold=2 * TTL))
     world.add("y", actors.run(monitor, standby=_STANDBY), starts_at=0.1)
     world.add("f", actors.force(monitor), starts_at=1.0)
 
 
 def forced_hold_and_standby(world: World, monitor: Monitor) -> None:
-    """Somebody ends the hold of a run that failed, which another stands by for."""
+    """Somebody releases by force the hold of a failed run that a standby awaits."""
     world.add("x", actors.run(monitor, exits=1, min_hold=2 * TTL))
     world.add("y", actors.run(monitor, standby=_STANDBY, standby_on="any"), starts_at=0.1)
     world.add("f", actors.force(monitor), starts_at=1.5)
 
 
 def forced_late(world: World, monitor: Monitor) -> None:
-    """Somebody takes the key by force from one that has it no more."""
+    """Somebody releases by force a run that no longer has the key."""
     world.add("x", actors.run(monitor, min_hold=0.0))
     world.add("f", actors.force(monitor), starts_at=0.5)
     world.add("y", actors.run(monitor, min_hold=0.0, lasts=TTL / 2), starts_at=1.5)
 
 
 def state_loss(world: World, monitor: Monitor) -> None:
-    """Two runs of one node, on a server that may lose what it has."""
+    """Runs of one node, on a server that may lose its state."""
     memory: dict[str, bytes] = {}
     world.may_lose_state = monitor.state_lost = True
     world.add("x", actors.run(monitor, memory=memory, lasts=TTL / 4, min_hold=0.0))
@@ -143,27 +143,27 @@ def state_loss(world: World, monitor: Monitor) -> None:
 
 
 def forced(world: World, monitor: Monitor) -> None:
-    """Somebody takes the key from a run by force while another waits."""
+    """Somebody releases a run by force while another stands by."""
     world.add("x", actors.run(monitor, lasts=TTL / 2))
     world.add("f", actors.force(monitor), starts_at=1.0)
     world.add("y", actors.run(monitor, standby=_STANDBY), starts_at=0.1)
 
 
 def waits(world: World, monitor: Monitor) -> None:
-    """One waits for the key with --wait."""
+    """A run waits for the key with --wait."""
     world.add("x", actors.run(monitor, min_hold=0.0))
     world.add("y", actors.run(monitor, min_hold=0.0, wait=3.0), starts_at=0.1)
 
 
 def dead_taken_over(world: World, monitor: Monitor) -> None:
-    """A run stands by, another takes over and gives up, a third still stands by."""
+    """Two standbys await one run."""
     world.add("x", actors.run(monitor, lasts=TTL / 2, min_hold=2 * TTL))
     world.add("y", actors.run(monitor, standby=_STANDBY), starts_at=0.1)
     world.add("z", actors.run(monitor, standby=_STANDBY), starts_at=0.2)
 
 
 def late_word(world: World, monitor: Monitor) -> None:
-    """A run may say its end when others have had the key: one that gives it up, one that runs, one that comes after."""
+    """A run may report its end after others had the key: one that gives up, one that runs, one that comes later."""
     world.add("x", actors.run(monitor, lasts=TTL * 0.9, min_hold=0.0))
     world.add("g", actors.give_up(monitor, after=0.05), starts_at=2 * TTL)
     world.add("y", actors.run(monitor, min_hold=0.0, lasts=TTL / 4), starts_at=2 * TTL + 1.0)
@@ -171,21 +171,21 @@ def late_word(world: World, monitor: Monitor) -> None:
 
 
 def late_word_given_up(world: World, monitor: Monitor) -> None:
-    """A run may say its end while one has the key that gives it up; then the next node fires."""
+    """A run may report its end while another has the key and gives it up; then the next node fires."""
     world.add("x", actors.run(monitor, lasts=TTL * 0.9, min_hold=0.0))
     world.add("g", actors.give_up(monitor, after=0.05), starts_at=2 * TTL)
     world.add("y", actors.run(monitor, min_hold=0.0), starts_at=2 * TTL + 1.0)
 
 
 def late_word_and_standby(world: World, monitor: Monitor) -> None:
-    """The same, while one takes over that cannot start its command, and another stands by from then on."""
+    """The same, while a takeover cannot start its command and another node stands by."""
     world.add("x", actors.run(monitor, lasts=TTL * 0.9, min_hold=4 * TTL))
     world.add("g", actors.give_up(monitor, standby=_STANDBY, cannot_start=True), starts_at=0.1)
     world.add("z", actors.run(monitor, standby=_STANDBY), starts_at=2 * TTL)
 
 
 def paused(world: World, monitor: Monitor) -> None:
-    """Somebody pauses the key while one node fires, and it is resumed before another does, or not."""
+    """Somebody pauses the key while a node fires, and resumes it around the time when others do."""
     world.add("x", actors.run(monitor, min_hold=0.0))
     world.add("p", actors.pause(monitor))
     world.add("y", actors.run(monitor, min_hold=0.0, lasts=0.1), starts_at=2.0)
@@ -194,7 +194,7 @@ def paused(world: World, monitor: Monitor) -> None:
 
 
 def paused_and_standby(world: World, monitor: Monitor) -> None:
-    """Somebody pauses the key of a run that another stands by for, and a person fires whatever the pause."""
+    """Somebody pauses the key of a run that a standby awaits, and a person runs the job in spite of it."""
     world.add("x", actors.run(monitor, lasts=TTL / 2))
     world.add("y", actors.run(monitor, standby=_STANDBY), starts_at=0.1)
     world.add("p", actors.pause(monitor), starts_at=1.0)
@@ -202,7 +202,7 @@ def paused_and_standby(world: World, monitor: Monitor) -> None:
 
 
 def paused_by_hand(world: World, monitor: Monitor) -> None:
-    """A person runs the job although it is paused; the next node fires, and somebody frees the key."""
+    """A person runs the paused job; somebody releases it by force, and the next node fires."""
     world.add("p", actors.pause(monitor))
     world.add("h", actors.run(monitor, ignore_pause=True, min_hold=0.0), starts_at=1.0)
     world.add("f", actors.force(monitor), starts_at=1.5)
@@ -210,14 +210,14 @@ def paused_by_hand(world: World, monitor: Monitor) -> None:
 
 
 def paused_for_a_time(world: World, monitor: Monitor) -> None:
-    """A node fires shortly before the end of a pause, another shortly after it."""
+    """A node fires shortly before the end of a pause, another shortly after."""
     world.add("p", actors.pause(monitor, HOLD))
     world.add("y", actors.run(monitor, min_hold=0.0), starts_at=HOLD - 1.0)
     world.add("z", actors.run(monitor, min_hold=0.0), starts_at=HOLD + 1.0)
 
 
 def asked_to_stop(world: World, monitor: Monitor) -> None:
-    """Somebody asks a run to end that another stands by for; then the next node fires."""
+    """Somebody stops a run that a standby awaits; then the next node fires."""
     world.add("x", actors.run(monitor, lasts=TTL / 2, min_hold=0.0))
     world.add("y", actors.run(monitor, standby=_STANDBY), starts_at=0.1)
     world.add("s", actors.stop(monitor), starts_at=1.0)
@@ -225,21 +225,21 @@ def asked_to_stop(world: World, monitor: Monitor) -> None:
 
 
 def asked_to_stop_as_it_fails(world: World, monitor: Monitor) -> None:
-    """Somebody asks a run to end whose command fails before it hears of that, which another stands by for."""
+    """Somebody stops a run whose command fails before it hears of that; a standby awaits failures."""
     world.add("x", actors.run(monitor, lasts=TTL / 4, exits=1))
     world.add("y", actors.run(monitor, standby=_STANDBY, standby_on="any"), starts_at=0.1)
     world.add("s", actors.stop(monitor), starts_at=1.0)
 
 
 def asked_to_stop_at_start(world: World, monitor: Monitor) -> None:
-    """Somebody asks a run to end whose command cannot be started, while another stands by for it."""
+    """Somebody stops a run whose command cannot start, while another stands by."""
     world.add("x", actors.give_up(monitor, cannot_start=True))
     world.add("y", actors.run(monitor, standby=_STANDBY))
     world.add("s", actors.stop(monitor))
 
 
 def attempts(world: World, monitor: Monitor) -> None:
-    """A run fails, and so does the second attempt; a third is not to be made."""
+    """A run fails, and so does the second attempt; there must be no third."""
     for index, name in enumerate("xyz"):
         standby = _STANDBY if index else 0.0
         script = actors.run(monitor, exits=int(index < 2), standby=standby, standby_on="any", attempts=2)
@@ -247,7 +247,7 @@ def attempts(world: World, monitor: Monitor) -> None:
 
 
 def attempt_that_succeeds(world: World, monitor: Monitor) -> None:
-    """A run does not fail, for which another stands by in case it does."""
+    """A run succeeds, while another stands by for its failure."""
     world.add("x", actors.run(monitor))
     world.add("y", actors.run(monitor, standby=_STANDBY, standby_on="failed", attempts=2), starts_at=0.1)
 

@@ -1,4 +1,4 @@
-"""The promises, checked from outside: by what starts and ends when, not by what the record says."""
+"""The promises, checked by when commands start and end, not by what the record says."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cronlock.testing.simulated import SimulatedStore
 
 from .world import KEY, LATE, MOMENT, STEP, Actor, World
 
-#: What clocks that were set make a hold end early by.
+#: Seconds by which steps of clocks may shorten a hold.
 _TOLERATED = 2 * STEP
 
 
@@ -35,11 +35,11 @@ class Started:
         self.ignores_hold = claim.ignore_hold
         self.fence = held.grant.fence or 0
         self.at = monitor.world.clock.now()
-        # From when it was granted; a grant that was heard too late is asked for anew.
+        # The hold counts from the grant; a run asks again if the grant arrives too late.
         granted_at = max(monitor.world.written_at[monitor.last_write(actor)], self.at - LATE)
         self.held_until = granted_at + claim.hold
         self.deadline = held.deadline
-        #: What it said, or is about to say, of its end; and whether it was heard.
+        #: The end that it reports, or is about to; and whether the report was answered.
         self.ending: str | None = None
         self.status = 0
         self.heard = False
@@ -48,56 +48,56 @@ class Started:
         self._monitor = monitor
 
     def ended(self, outcome: str) -> None:
-        """Note that the command is dead."""
+        """Record that the command is dead."""
         self.over_at = self._monitor.world.clock.now()
         self._over = outcome
         self._monitor.world.tell(f"{self.actor.name}'s command is over: {outcome}")
 
     @property
     def alive(self) -> bool:
-        """Whether the command may still run: at the deadline its guard has killed it."""
+        """True if the command may still run: by the deadline its guard has killed it."""
         return self._over is None and self._monitor.world.clock.now() < self.deadline
 
 
 class Monitor:
-    """What happened so far in one world."""
+    """The history of one world."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.starts: list[Started] = []
-        #: Fences of runs from whom the key was, or may have been, taken by force; and of those from whom it surely was,
-        #: with the place of the write that took it.
+        #: Fences of runs that were, or may have been, released by force; and of those that certainly were, with the
+        #: index of that write.
         self._forced: set[int | None] = set()
         self._surely_forced: dict[int | None, int] = {}
-        #: Whether anybody ever began to pause the key; how many writes there were when the pause that surely is there
-        #: came back, and until when it lasts; whether it surely is not there.
+        #: True once anybody began to pause the key; the number of writes after a pause that certainly exists, and its
+        #: end; true if there certainly is none.
         self.pausing = self._resuming = False
         self._paused: tuple[int, float] | None = None
         self._resumed = False
-        #: Owners of runs that somebody began to ask to end; fences of those that surely were, with the place of the
-        #: write that did; and their ticks.
+        #: Owners of runs that somebody began to stop; fences of those that certainly have a stop request, with the
+        #: index of that write; and their ticks.
         self.stopping: set[str] = set()
         self._stopped: dict[int | None, int] = {}
         self._stopped_ticks: set[str] = set()
         #: Commands that had been started when somebody last forgot the key: no record need have them.
         self._forgotten: set[str] = set()
-        #: Owners that gave up, and were answered.
+        #: Owners that gave up and got an answer.
         self._gave_up: set[str] = set()
-        #: Whether the server may lose what it has: then nodes that never saw the key cannot be held to anything.
+        #: True if the server may lose state, which nodes without a watermark cannot notice.
         self.state_lost = False
         world.deadlines = lambda: [one.deadline + MOMENT for one in self.starts if one.alive]  # type: ignore[method-assign]
         world.removed = self._removed  # type: ignore[method-assign]
 
     def started(self, actor: Actor, held: Holding) -> Started:
-        """Note a command that starts now, and check that it may."""
+        """Record the start of a command, and check that it may start."""
         new, now = Started(self, actor, held), self.world.clock.now()
         self.world.tell(f"{actor.name} starts its command, fence {new.fence}")
-        # A takeover goes on with what another began; the tick of one that began nothing is within what hold there is.
+        # A takeover continues a tick, so its hold does not apply; a tick that nobody began heeds the hold.
         continues = new.takes_over and any(other.tick == new.tick for other in self.starts)
-        # One from whom the key was taken may not know yet.
+        # A run that was released by force may not know yet.
         for other in self.starts if new.fence not in self._forced else []:
             forced = other.fence in self._forced
-            # A server that lost it all is, for a request of somebody who never saw it, what it was before.
+            # After state loss nobody can protect a node that never saw the key.
             watermark = held.grant.claim.watermark
             known = watermark is not None and watermark.fence >= other.fence
             unseen = self.state_lost and not known and not self._was_shown(actor, other.fence)
@@ -129,17 +129,17 @@ class Monitor:
         return new
 
     def paused(self, until: float) -> None:
-        """Note that the key is paused until then."""
+        """Record that the key is paused until `until`."""
         if not self._resuming:
             self._paused = len(self.world.writes), until
 
     def resuming(self) -> bool:
-        """Note that somebody is about to resume the key; return whether it is surely paused."""
+        """Record that somebody is about to resume the key; return True if it certainly is paused."""
         sure, self._paused, self._resuming = self._paused is not None, None, True
         return sure
 
     def resumed(self) -> None:
-        """Note that somebody resumed the key, which was surely paused."""
+        """Record that somebody resumed the key, which certainly was paused."""
         self._resumed = True
 
     def _removed(self, actor: Actor) -> None:
@@ -154,20 +154,20 @@ class Monitor:
         self._forgotten = {one.owner for one in self.starts}
 
     def forcing(self, run: Run) -> None:
-        """Note that somebody is about to take the key from `run`."""
+        """Record that somebody is about to release `run` by force."""
         self._forced.add(run.fence)
 
     def forced(self, actor: Actor, run: Run) -> None:
-        """Note that `actor` took the key from `run`."""
+        """Record that `actor` released `run` by force."""
         self._surely_forced[run.fence] = self.last_write(actor)
 
     def stopped(self, actor: Actor, run: Run) -> None:
-        """Note that `actor` asked `run` to end."""
+        """Record that `actor` asked `run` to end."""
         self._stopped[run.fence] = self.last_write(actor)
         self._stopped_ticks.add(run.tick)
 
     def renewed(self, started: Started, held: Holding, *, moved: bool) -> None:
-        """Check the answer to a renewal, which may be heard behind a force that came after it."""
+        """Check the answer to a renewal, which may arrive after a later release by force."""
         forced_at = self._surely_forced.get(started.fence)
         if moved and forced_at is not None and self.last_write(started.actor) > forced_at:
             raise Violation(f"{started.actor.name} renews a lease that was taken from it by force")
@@ -181,7 +181,7 @@ class Monitor:
 
     def refused(self, actor: Actor, owner: str, answer: Conflict, wanted: Any) -> None:
         """Check that a refusal has a reason; `wanted` are the run's settings."""
-        # By a pause it may be, once it was made to end by force.
+        # A pause may refuse a run that was released by force.
         if answer.run is not None and answer.run.owner == owner and answer.why != "paused":
             raise Violation(f"{actor.name} is refused by itself")
         if answer.why == "paused" and (wanted.ignore_pause or not self.pausing):
@@ -196,7 +196,7 @@ class Monitor:
             raise Violation(f"{actor.name} is refused, and the key is leased to one that gave up")
 
     def stood_by_in_vain(self, actor: Actor, awaited: Run, answer: Conflict, wanted: Any) -> None:
-        """Check that a standby that was told to leave was told so for a reason."""
+        """Check that a standby left for a reason."""
         now = self.world.clock.now()
         others_hold = any(now < one.held_until for one in self.starts if one.tick != awaited.tick)
         if answer.why not in ("ended", "hold") or (answer.why == "hold" and others_hold):
@@ -213,9 +213,9 @@ class Monitor:
             raise Violation(f"{actor.name} leaves, and nobody did the tick that it stood by for")
 
     def gave_up(self, actor: Actor, owner: str, *, answered: bool, said: bool) -> None:
-        """Check that one that gave up left the record as it found it, but for the fence.
+        """Check that a run that gave up restored the record, except the fence.
 
-        `said`: it told the server so, if it had to; `answered`: and was answered.
+        `said`: it wrote that, if it had to; `answered`: and got an answer.
         """
         if not said:
             raise Violation(f"{actor.name} may have the key, and gives up without a word")
@@ -226,14 +226,14 @@ class Monitor:
             return  # It wrote nothing, or others wrote in between.
         before = decode(self.world.writes[indices[0] - 1][1]) if indices[0] else State()
         after = decode(self.world.writes[-1][1])
-        # Its last write may have been refused, or be under way still: then the lease lapses by itself.
+        # Its last write may have been refused or be in flight: then the lease lapses by itself.
         if after.latest is not None and after.latest.program == actor.name and not answered:
             return
         if after.but(fence=0, made_at=None) != before.but(fence=0, made_at=None):
             raise Violation(f"{actor.name} gave up and left {after} of {before}")
 
     def finish(self) -> None:
-        """Check what must be so once nothing more happens: the key is free when lease and hold are over."""
+        """Check the end of the world: the key is free once lease and hold are over."""
         cell = self.world.server.show(KEY)
         self.world.clock.time += max(cell.lease, cell.hold) + MOMENT
         leases = Leases(SimulatedStore(self.world.server), self.world.clock)
@@ -268,7 +268,7 @@ class Monitor:
                 raise Violation(f"{one.actor.name} succeeded, and no success is recorded")
 
     def _had_said(self, one: Started, fence: int, claim: Claim) -> bool:
-        """Whether the record said that a run needs nobody to take over, when `claim` was granted `fence`."""
+        """Return True if the record showed that a run needs no takeover when `claim` was granted `fence`."""
         history = self._record_before(fence).history()
         said = [run for run in history if run.owner == one.owner and run.outcome == EXITED]
         return any(not (claim.on_failure and run.status) for run in said)
@@ -285,7 +285,7 @@ class Monitor:
 
     @staticmethod
     def _was_shown(actor: Actor, fence: int) -> bool:
-        """Whether an actor saw that the key had that fence, or a later one."""
+        """Return True if an actor saw that the key had that fence, or a later one."""
         return any(decode(data).fence >= fence for data in actor.shown)
 
     def _between(self, one: Started, new: Started) -> bool:

@@ -1,6 +1,6 @@
-"""Puts a bug into the program's own code: an expression or a statement of one function is replaced.
+"""Put a bug into the program's own code by replacing an expression or a statement of one function.
 
-It is found by its text and not by its line, so that it fails with LookupError when the code it was made for is gone.
+The text identifies the code, not the line, so that a bug whose code is gone fails with LookupError.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .search import Case
 
 
 class Bug(NamedTuple):
-    """One bug: in `function` of `module`, `right` stands as `wrong`. `case` shows it with so many faults."""
+    """One bug: `wrong` replaces `right` in `function` of `module`. `case` shows it with `faults` faults."""
 
     name: str
     module: ModuleType
@@ -32,7 +32,7 @@ class Bug(NamedTuple):
 class _Replace(ast.NodeTransformer):
     def __init__(self, right: str, wrong: str) -> None:
         self._right, self._wrong = ast.parse(right).body[0], ast.parse(wrong).body[0]
-        # The body of `if NAME: ...` stands for whatever is there.
+        # The body of `if NAME: ...` matches any body.
         self._head_only = right.endswith(": ...")
         self._text = (
             ast.unparse(self._right.test)
@@ -66,14 +66,14 @@ def _is_target(node: ast.AST) -> bool:
 
 
 def broken(bug: Bug) -> FunctionType:
-    """Return the function of a bug with the bug in it. Raises LookupError if it is not as the bug expects."""
+    """Return the function with the bug. Raises LookupError if the code does not match."""
     container: Any = bug.module
     *outer, name = bug.function.split(".")
     for part in outer:
         container = getattr(container, part)
     tree = ast.parse(textwrap.dedent(inspect.getsource(getattr(container, name))))
     replace = _Replace(bug.right, bug.wrong)
-    # Behind the flag that makes annotations text, as in the module itself.
+    # Compiled with postponed annotations, like the module itself.
     tree = ast.fix_missing_locations(replace.visit(tree))
     if not replace.found:
         raise LookupError(f"{bug.name}: {bug.function} has no {bug.right}")

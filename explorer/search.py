@@ -1,4 +1,4 @@
-"""Goes through interleavings: all of a small case in order, or random ones of a larger case."""
+"""Search through interleavings: all of a small case in order, or random ones of a larger case."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from . import actors
 from .monitor import Monitor, Violation
 from .world import World
 
-#: Puts the actors of a case into a world.
+#: Adds the actors of a case to a world.
 Case = Callable[[World, Monitor], None]
 
 
 class Found(Exception):
-    """A violation, with the story of the interleaving that led to it."""
+    """A violation, with the story of its interleaving."""
 
     def __init__(self, violation: Exception, story: list[str], choices: list[int]) -> None:
         super().__init__(str(violation))
@@ -24,7 +24,7 @@ class Found(Exception):
 
 
 class _Choices:
-    """Follows given choices, then takes the first option; notes how many there were."""
+    """Follow given choices, then take the first option; record the number of options."""
 
     def __init__(self, given: list[int]) -> None:
         self.taken: list[int] = []
@@ -63,7 +63,7 @@ def play(case: Case, choose: Callable[[int], int], faults: int) -> World:
 
 
 def exhaust(case: Case, faults: int, most: int | None = None) -> int:
-    """Run all interleavings with up to so many faults, or the first `most`; return how many there were."""
+    """Run all interleavings with up to `faults` faults, or the first `most`; return their number."""
     given: list[int] = []
     count = 0
     while most is None or count < most:
@@ -87,7 +87,7 @@ def sample(case: Case, faults: int, number: int, seed: int) -> set[tuple[int, ..
         taken: list[int] = []
 
         def choose(options: int, taken: list[int] = taken) -> int:
-            # Mostly who is next; each fault costs, so that they come late as well as early.
+            # Faults are few, so they fall late as well as early.
             taken.append(source.randrange(options))
             return taken[-1]
 
@@ -97,7 +97,7 @@ def sample(case: Case, faults: int, number: int, seed: int) -> set[tuple[int, ..
 
 
 def shortest(case: Case, faults: int, most: int = 200_000) -> Found | None:
-    """Return a violation with as few faults as there can be, None if there is none among the first `most` each."""
+    """Return a violation with the fewest faults, None without one among the first `most` of each number."""
     for allowed in range(faults + 1):
         try:
             exhaust(case, allowed, most)

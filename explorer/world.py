@@ -1,4 +1,4 @@
-"""One interleaving: actors over one simulated server, and at each step a choice of what happens next."""
+"""One interleaving: actors over a simulated server, with a decision at each step."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from cronlock.lease.store import Hold
 
 KEY = "job"
-#: A moment longer than what is waited for.
+#: Seconds past the end of a wait.
 MOMENT = 0.001
-#: Seconds: what a request may take; a hold may count from so long before its run.
+#: The most seconds of a request; a hold may start so long before its run.
 LATE = 1.0
-#: What the server's clock may be set by, and no promise is broken: the margin of every lease.
+#: The largest step in seconds of the server's clock that must break no promise: less than the margin of every lease.
 STEP = 0.05
-#: No history of a case takes so many steps: one that does is going in circles.
+#: More steps than any case needs: a world that takes them loops.
 _MOST_STEPS = 400
 
 
@@ -39,7 +39,7 @@ class Call:
 
 
 class Actor:
-    """One process: a greenlet that stops at each request and whenever it sleeps."""
+    """One process: a greenlet that yields at each request and each sleep."""
 
     def __init__(self, world: World, name: str, script: Callable[[Actor], None], *, starts_at: float = 0.0) -> None:
         self.world = world
@@ -47,59 +47,59 @@ class Actor:
         self.call: Call | None = None
         self.wakes_at: float | None = world.clock.now() + starts_at
         self.gone = False
-        #: SIGSTOP, or a machine that stands still: it goes on later.
+        #: By SIGSTOP, or because its machine stands still; it continues later.
         self.stopped = False
-        #: The answer that came while it was stopped, if one did.
+        #: An answer that arrived while it was stopped.
         self.unread: list[Any] = []
-        #: What it was shown of the key's record.
+        #: The records that it has seen.
         self.shown: list[bytes | None] = []
-        #: How many of its requests it did not hear the answer of.
+        #: The number of its requests without an answer.
         self.failures = 0
         self.store = ActorsStore(self)
         self._greenlet = greenlet(lambda *_: script(self))
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing more comes of it."""
+        """True if it has ended."""
         return self.gone or bool(self._greenlet.dead)
 
     def pause(self, seconds: float, wake: int | None = None) -> None:
-        """Sleep; what `cronlock run` gives to its holder."""
+        """Sleep; the `pause` of the program's code."""
         if seconds > 0:
             self.wakes_at = self.world.clock.now() + seconds
             self.world.hub.switch()
 
     def ask(self, call: Call) -> Any:
-        """Stop until the world has decided what becomes of `call`."""
+        """Yield until the world has decided what happens to `call`."""
         self.call = call
         return self.world.hub.switch()
 
     def go_on(self, value: Any = None) -> None:
-        """Let it run up to its next stop."""
+        """Run it to its next request or sleep."""
         self.call = self.wakes_at = None
         self._greenlet.switch(value)
 
     def fail(self) -> None:
-        """Let it run on without an answer."""
+        """Continue it with BackendUnavailable."""
         self.call = None
         self.failures += 1
         self._greenlet.throw(BackendUnavailable("no answer"))
 
     def kill(self) -> None:
-        """End the process at once, as SIGKILL does."""
+        """Kill the process."""
         self.gone = True
         self.call = self.wakes_at = None
         self.discard()
 
     def discard(self) -> None:
-        """Let go of the greenlet; what its code has in `finally` runs, and can reach nobody."""
+        """End the greenlet; its `finally` blocks run, but reach nobody."""
         self.gone = True
         if not self._greenlet.dead and getcurrent() is not self._greenlet:
             self._greenlet.throw(GreenletExit)
 
 
 class ActorsStore(SimulatedStore):
-    """An actor's way to the server."""
+    """An actor's store."""
 
     def __init__(self, actor: Actor) -> None:
         super().__init__(actor.world.server)
@@ -155,7 +155,7 @@ class _WithoutFloor(SimulatedServer):
     _removed = False
 
     def show(self, key: str) -> SimulatedCell:
-        """Return a cell as it is now."""
+        """Return the present cell."""
         cell = super().show(key)
         return cell if self._removed else cell.but(floor=1)
 
@@ -167,10 +167,10 @@ class _WithoutFloor(SimulatedServer):
 
 
 class World:
-    """Actors, a server, what is under way between them, and the one who chooses."""
+    """Actors, a server, and requests in flight."""
 
     def __init__(self, choose: Callable[[int], int], *, faults: int) -> None:
-        """`choose` returns one of so many; `faults` is how much may go wrong."""
+        """`choose` picks one of n options; `faults` is the most faults."""
         self.clock = SimulatedClock()
         self.server = _WithoutFloor(self.clock)
         self.hub = getcurrent()
@@ -178,17 +178,17 @@ class World:
         self.story: list[str] = []
         #: What each swap wrote that was carried out, None for a removal, and whose it was.
         self.writes: list[tuple[str, bytes | None]] = []
-        #: When each was carried out.
+        #: The time of each write.
         self.written_at: list[float] = []
         self._choose = choose
         self._faults = faults
         self._under_way: list[tuple[str, Call]] = []
         self._may_step = True
-        #: Whether the server may lose what it has, once.
+        #: True: the server may lose its state once.
         self.may_lose_state = False
 
     def add(self, name: str, script: Callable[[Actor], None], *, starts_at: float = 0.0) -> Actor:
-        """Add an actor that begins after so many seconds."""
+        """Add an actor that starts after `starts_at` seconds."""
         actor = Actor(self, name, script, starts_at=starts_at)
         self.actors.append(actor)
         return actor
@@ -208,7 +208,7 @@ class World:
         """Check a removal; the monitor does."""
 
     def run(self) -> None:
-        """Go on until nothing more can happen."""
+        """Run until nothing more can happen."""
         for _ in range(_MOST_STEPS):
             self._wake()
             options = self._options()
@@ -221,7 +221,7 @@ class World:
             actor.discard()
 
     def _wake(self) -> None:
-        """Let everybody run whose sleep is over, up to the next request or sleep."""
+        """Run every actor whose sleep is over to its next request or sleep."""
         while True:
             ready = [one for one in self._asleep() if (one.wakes_at or 0.0) <= self.clock.now()]
             if not ready:
@@ -232,18 +232,18 @@ class World:
         return [one for one in self.actors if not (one.is_done or one.stopped) and one.wakes_at is not None]
 
     def _next_moment(self) -> float | None:
-        """Return the next moment at which something happens by itself, None if nothing does."""
+        """Return the next moment at which something happens by itself, or None."""
         moments = [one.wakes_at for one in self._asleep() if one.wakes_at is not None]
         now = self.clock.now()
         if any(one.stopped for one in self.actors):
-            # Just behind the end of a lease, a hold or a deadline is when one that was stopped does harm.
+            # A stopped actor does harm just after the end of a lease, a hold or a deadline.
             cell = self.server.show(KEY)
             ends = [now + left + MOMENT for left in (cell.lease, cell.hold) if left]
             moments += [moment for moment in (*ends, *self.deadlines()) if moment > now]
         return min(moments, default=None)
 
     def _options(self) -> list[Callable[[], None]]:
-        """Return what can happen now; where nothing is left to go wrong, only who is next."""
+        """Return what can happen now: who is next, and as long as there may be faults, which one."""
         options: list[Callable[[], None]] = []
         waiting = [one for one in self.actors if not (one.is_done or one.stopped) and one.call is not None]
         for actor in waiting:
@@ -276,7 +276,7 @@ class World:
             options.append(self._lose_state)
         return options
 
-    # What can happen to a request.
+    # What can happen
 
     def _answer(self, actor: Actor) -> None:
         call = self._taken(actor, "")
@@ -344,7 +344,7 @@ class World:
         self.tell("the server loses what it has")
 
     def deadlines(self) -> list[float]:
-        """Return the moments just behind the deadlines of the actors' leases; the monitor knows them."""
+        """Return the moments just after the deadlines of leases; the monitor replaces this."""
         return []
 
     def _taken(self, actor: Actor, what: str) -> Call:

@@ -50,7 +50,7 @@ class Package:
             shutil.move(f"{scratch}{self._prefix}", self._prefix)
 
     def has(self, module: str) -> bool:
-        """Whether the interpreter finds `module`, a client that packages leave to the distribution."""
+        """Return True if the interpreter finds `module`, a client that packages leave to the distribution."""
         done = subprocess.run([self.python, "-c", f"import {module}"], env=clean_environment(), capture_output=True)
         return done.returncode == 0
 
@@ -75,7 +75,7 @@ class Installation:
         return str(self._directory / "bin/cronlock")
 
     def has(self, module: str) -> bool:
-        """Whether it has `module`, a client: it has all."""
+        """Return True if it has `module`, a client: it has all."""
         return True
 
     def install(self) -> None:

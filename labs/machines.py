@@ -100,7 +100,7 @@ class Fleet:
         for program, package in (("unshare", "util-linux"), ("setpriv", "util-linux"), ("ip", "iproute2")):
             need(program, package)
         self._user_namespace = _privilege()
-        #: Whether machines have more users than root, as programs need that change to another user.
+        #: True if machines have more users than root, as programs need that change to another user.
         self.has_users = "--user" not in self._user_namespace or "--map-auto" in self._user_namespace
         self.shared = directory / "shared"
         self.shared.mkdir(parents=True)
@@ -234,7 +234,7 @@ class Machine:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it was started and not killed."""
+        """True if it was started and not killed."""
         return self._boot is not None
 
     def kill(self) -> None:
@@ -327,7 +327,7 @@ class _Syslog:
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Whether `process`, which stands for a command on a machine, has ended; it stops when that was stopped."""
+    """Return True if `process`, which stands for a command on a machine, has ended; it stops when that was stopped."""
     if process.poll() is None:
         process.send_signal(signal.SIGCONT)
     return process.poll() is not None

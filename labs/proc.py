@@ -26,12 +26,12 @@ def stat(pid: int) -> list[bytes]:
 
 
 def is_alive(pid: int) -> bool:
-    """Return whether a process is there and no zombie."""
+    """Return True if a process is there and no zombie."""
     return stat(pid)[:1] not in ([], [b"Z"], [b"X"])
 
 
 def is_stopped(pid: int) -> bool:
-    """Return whether a process is stopped."""
+    """Return True if a process is stopped."""
     return stat(pid)[:1] == [b"T"]
 
 

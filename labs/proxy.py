@@ -23,7 +23,7 @@ class Proxy:
         #: for protocols that send each request at once.
         self.connections = 0
         self.requests = 0
-        #: Whether each request reaches the server twice, the first time by a connection of its own: for protocols
+        #: True if each request reaches the server twice, the first time by a connection of its own: for protocols
         #: without a login.
         self.doubles = False
         self._pass_requests = True

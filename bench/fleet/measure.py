@@ -28,7 +28,7 @@ class Case:
     lines: int = 1
     spread: float = 0.0
     jitter: float = 0.0
-    #: Whether the jobs take no time, so that losers find a hold and not a lease.
+    #: True if the jobs take no time, so that losers find a hold and not a lease.
     brief: bool = False
 
     @property

@@ -29,7 +29,7 @@ class Comparison:
 
     @property
     def equal(self) -> bool:
-        """Whether the server saw no difference."""
+        """True if the server saw no difference."""
         return self.real == self.simulated
 
 

@@ -36,7 +36,7 @@ class Tick:
     nodes: int
     #: Standard deviation of the nodes' clocks, in seconds.
     spread: float
-    #: Whether the winners' command ends at once.
+    #: True if the winners' command ends at once.
     brief: bool
     seed: int
 

@@ -204,7 +204,7 @@ STORE_MUTANTS = {mutant.name: mutant for mutant in _ALL}
 
 
 def caught(mutant: StoreMutant) -> tuple[bool, str]:
-    """Return whether the engine's tests find the bug, and what they say."""
+    """Return whether the engine's tests find the bug, and what they print."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as directory:
         put_in(mutant.name, mutant.edits, Path(directory) / "mutant")
         # The copy is imported before the tests' own directory is looked at.

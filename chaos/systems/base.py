@@ -25,25 +25,25 @@ class System:
     name = ""
     #: How many machines it stands on.
     hosts = 1
-    #: Whether its leases live on the nodes' own machine, without servers.
+    #: True if its leases live on the nodes' own machine, without servers.
     local = False
-    #: Whether a server that is started again has its data.
+    #: True if a server that is started again has its data.
     keeps_data = False
-    #: Whether it forgets leases under pressure of memory, and can be told to forget all.
+    #: True if it forgets leases under pressure of memory, and can be told to forget all.
     can_flush = False
-    #: Whether one server leads and another can take over from it.
+    #: True if one server leads and another can take over from it.
     has_leader = False
-    #: Whether a lease that was granted is on a majority of servers.
+    #: True if a lease that was granted is on a majority of servers.
     has_quorum = False
-    #: Whether servers end and are started again.
+    #: True if servers end and are started again.
     restarts = True
-    #: Whether a request that arrives after its run gave up takes the key from all, until its lease would be over.
+    #: True if a request that arrives after its run gave up takes the key from all, until its lease would be over.
     late_requests_take = False
-    #: Whether a run can stand by for another.
+    #: True if a run can stand by for another.
     can_stand_by = True
-    #: Whether something must be made on servers without data before the first run: it says so until then.
+    #: True if something must be made on servers without data before the first run: it says so until then.
     is_furnished = False
-    #: Whether its leases end by the wall clock of a server.
+    #: True if its leases end by the wall clock of a server.
     goes_by_wall_clock = False
     #: The class of its server, where `make` needs nothing else.
     kind: type[Server]
@@ -95,7 +95,7 @@ class System:
         return next(machine for machine in self.machines if machine.address == server.site.host)
 
     def serves(self) -> bool:
-        """Whether all servers are up and in step; may raise OSError or redis.RedisError while not."""
+        """Return True if all servers are up and in step; may raise OSError or redis.RedisError while not."""
         if isinstance(self.service, Group):
             return self.service.is_whole()
         return all(server.is_ready() for server in self.servers)

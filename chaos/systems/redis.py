@@ -102,7 +102,7 @@ class Cluster(RedisAlone):
         return self._random.choice([node for node in self.nodes() if node.replication()["role"] == "master"])
 
     def serves(self) -> bool:
-        """Whether every node calls the cluster whole, and each master has a replica in step."""
+        """Return True if every node calls the cluster whole, and each master has a replica in step."""
         states = [node.replication() for node in self.nodes()] if super().serves() else []
         return bool(states) and all(one["role"] == "master" or one["master_link_status"] == "up" for one in states)
 

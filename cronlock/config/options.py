@@ -28,7 +28,7 @@ class Option(Value):
     #: The default in words, if it is not a fixed value.
     otherwise: str | None = None
     choices: tuple[str, ...] = ()
-    #: Whether the environment and the configuration file may set it.
+    #: True if the environment and the configuration file may set it.
     settable: bool = True
 
     @property

@@ -153,7 +153,7 @@ def _configuration_file(path: str) -> Finding:
 
 
 def _holds_password(path: str) -> bool:
-    """Whether the file sets a backend with a password, even if another source overrides it."""
+    """Return True if the file sets a backend with a password, even if another source overrides it."""
     try:
         with open(path, encoding="utf-8-sig", errors="replace") as file:
             lines = file.read(1 << 16).split("\n")
@@ -165,7 +165,7 @@ def _holds_password(path: str) -> bool:
 
 
 def _has_secret(text: str) -> bool:
-    """Whether a backend's URL holds a password, even if the URL is bad."""
+    """Return True if a backend's URL holds a password, even if the URL is bad."""
     credentials, at, _ = text.rpartition("@")
     is_file = text.lower().startswith("file:")
     return "sentinel_password=" in text or (bool(at) and not is_file and ":" in credentials.replace("://", "", 1))

@@ -34,14 +34,14 @@ class Listener:
         return self._notifier.listen(_cell(grant), time.monotonic() + _LIMIT)
 
     def heard(self, grant: Grant) -> bool:
-        """Consume a notification; return whether others may have written.
+        """Consume a notification; return True if others may have written.
 
         Raises CronlockError if no more can come before the next `listen`.
         """
         return self._notifier.heard(_cell(grant), time.monotonic() + _LIMIT)
 
     def notify(self) -> bool:
-        """Wake the run that holds the key; return whether it should have heard. Raises nothing."""
+        """Wake the run that holds the key; return True if it should have heard. Raises nothing."""
         try:
             return self._notifier.notify(time.monotonic() + _LIMIT)
         except CronlockError:

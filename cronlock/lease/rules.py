@@ -143,7 +143,7 @@ def _tick(state: State, claim: Claim, seen: Cell) -> tuple[str, Run | None]:
 
 
 def has_lost_state(state: State, claim: Claim) -> bool:
-    """Whether the store shows a lower fence than this node's watermark."""
+    """Return True if the store shows a lower fence than this node's watermark."""
     return claim.watermark is not None and state.fence < max(1, claim.watermark.fence)
 
 
@@ -326,9 +326,6 @@ def stays(record: Record, now: float, age: float) -> str | None:
 
 
 def last_used(record: Record) -> float | None:
-    """Return the last epoch time at which a run is known to have been under way; without one when the record was made.
-
-    None if neither is on record.
-    """
+    """Return the latest recorded epoch time of an active run, else when the record was made; None if unknown."""
     runs = record.runs if record.success is None else [*record.runs, record.success]
     return max((run.ended_at or run.started_at for run in runs), default=record.made_at)

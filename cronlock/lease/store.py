@@ -128,13 +128,13 @@ if TYPE_CHECKING:
             """
 
         def heard(self, seen: Cell, deadline: float) -> bool:
-            """Consume a notification; return whether others may have written since `seen`.
+            """Consume a notification; return True if others may have written since `seen`.
 
             Raises BackendUnavailable if no more can come before the next `listen`.
             """
 
         def notify(self, deadline: float) -> bool:
-            """Wake all listeners to the key; return whether there should be one."""
+            """Wake all listeners to the key; return True if there should be one."""
 
         def close(self) -> None:
             """Close its own connections. Raises nothing."""

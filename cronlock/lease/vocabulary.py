@@ -58,7 +58,7 @@ class Traits(Value):
     records: bool = True
     #: True if it drops unused records, so that a missing one proves nothing about a lease.
     evicts: bool = False
-    #: Whether it can notify the run that has a key of what others write; see `cronlock.lease.listener`.
+    #: True if it can notify the run that has a key of what others write; see `cronlock.lease.listener`.
     notifies: bool = False
 
 

@@ -52,7 +52,7 @@ def try_swap(
     lease: float | None = None,
     hold: Hold = 0.0,
 ) -> tuple[bool, _Shown]:
-    """Return whether a swap was done, and the cell then; for fresh data unless some is given."""
+    """Swap, with fresh data unless some is given; return whether it took effect, and the cell then."""
     return store.swap(key, seen, a_text() if data is None else data, lease=lease, hold=hold, deadline=soon())
 
 

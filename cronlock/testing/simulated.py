@@ -80,7 +80,7 @@ class SimulatedServer:
         )
 
     def put(self, key: str, seen: Cell, data: bytes, lease: float | None, hold: Hold) -> bool:
-        """Carry out a swap if the cell is still as `seen`; return whether it was."""
+        """Carry out a swap if the cell is still as `seen`; return True if it was."""
         with self._lock:
             return self._put(key, seen, data, lease, hold)
 
@@ -100,7 +100,7 @@ class SimulatedServer:
         return True
 
     def remove(self, key: str, seen: Cell) -> bool:
-        """Remove a cell if it is still as `seen`; return whether it was."""
+        """Remove a cell if it is still as `seen`; return True if it was."""
         with self._lock:
             if self.show(key).version != seen.version:
                 return False

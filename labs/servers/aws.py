@@ -128,7 +128,7 @@ class DynamoDBLocalServer(AwsServer):
         return [need("java", "default-jre-headless"), *java, "-inMemory", "-port", str(self.port)]
 
     def is_ready(self) -> bool:
-        """Whether it answers at all: it has no page for that."""
+        """Return True if it answers at all: it has no page for that."""
         return b"HTTP/1.1" in ask(self.port, f"GET / HTTP/1.0\r\nHost: {HOST}\r\n\r\n".encode(), host=self.site.host)
 
 

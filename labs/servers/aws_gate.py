@@ -53,7 +53,7 @@ class Gate:
         self.answers: list[tuple[int, bytes]] = []
         #: The same for the next requests of one action.
         self.answers_to: dict[str, list[tuple[int, bytes]]] = {}
-        #: Whether answers say the time, as all of AWS's do.
+        #: True if answers say the time, as all of AWS's do.
         self.dated = True
         #: The methods whose conditions do not reach the service, as it is with imitations that ignore them.
         self.careless: tuple[str, ...] = ()

@@ -117,7 +117,7 @@ class DatabaseServer(Server):
                 self.grant(name)
 
     def is_ready(self) -> bool:
-        """Whether it answers a statement."""
+        """Return True if it answers a statement."""
         try:
             return bool(self.run("SELECT 1"))
         except self.failures:

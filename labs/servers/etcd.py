@@ -43,7 +43,7 @@ class EtcdServer(Server):
         self.name = "one"
         #: The servers of its ensemble; none when it is alone.
         self.peers: Sequence[EtcdServer] = ()
-        #: Whether it joins servers that made their ensemble before.
+        #: True if it joins servers that made their ensemble before.
         self.joins = False
         self._client_auth = client_auth
         self._extra = list(extra)
@@ -62,7 +62,7 @@ class EtcdServer(Server):
         return [*command, *(self._tls_options() if self.tls else []), *self._extra]
 
     def is_ready(self) -> bool:
-        """Whether it calls itself healthy: a server of an ensemble does so once there is a leader."""
+        """Return True if it calls itself healthy: a server of an ensemble does so once there is a leader."""
         with urlopen(f"{self.address}/health", timeout=_LIMIT, context=self._context()) as answer:
             return bool(json.load(answer)["health"] == "true")
 
@@ -184,7 +184,7 @@ class EtcdEnsemble(Ensemble[EtcdServer]):
         return f"etcd://{login + '@' if login else ''}{self.endpoints}{path}{query(params)}"
 
     def is_whole(self) -> bool:
-        """Whether all servers serve and agree on the leader; may raise OSError while they do not."""
+        """Return True if all servers serve and agree on the leader; may raise OSError while they do not."""
         return super().is_whole() and len({node.member()[1] for node in self.nodes}) == 1
 
     def replace(self, node: EtcdServer) -> None:

@@ -153,7 +153,7 @@ class MariadbReplica(MariadbServer):
         eventually(self.is_in_step, "the replica is in step")
 
     def is_in_step(self) -> bool:
-        """Whether it has all that its primary has written."""
+        """Return True if it has all that its primary has written."""
         file, position = self.primary.run("SHOW MASTER STATUS")[0][:2]
         return bool(self.run("SELECT MASTER_POS_WAIT(%s, %s, 1)", file, position)[0][0] in (0, 1))
 
@@ -186,7 +186,7 @@ class _GaleraNode(MariadbServer):
         )
 
     def is_ready(self) -> bool:
-        """Whether it is in step with the others."""
+        """Return True if it is in step with the others."""
         try:
             return self.run("SHOW STATUS LIKE 'wsrep_ready'") == [("wsrep_ready", "ON")]
         except pymysql.Error:

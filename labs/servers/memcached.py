@@ -30,7 +30,7 @@ class MemcachedServer(Server):
         return command + self._extra
 
     def is_ready(self) -> bool:
-        """Whether it tells its version."""
+        """Return True if it tells its version."""
         return self.ask("version").startswith("VERSION")
 
     def ask(self, command: str, end: str = "\r\n") -> str:

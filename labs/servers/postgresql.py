@@ -184,7 +184,7 @@ class PgBouncer(Server):
         return [*as_user(signal.SIGQUIT), program, str(configuration)]
 
     def is_ready(self) -> bool:
-        """Whether a statement comes back through it."""
+        """Return True if a statement comes back through it."""
         try:
             with psycopg.connect(self.url().partition("?")[0], connect_timeout=5, autocommit=True) as client:
                 return bool(client.execute("SELECT 1").fetchone())

@@ -157,9 +157,9 @@ class Service:
 class Server(Service):
     """One server process, in a directory of its own with a short path."""
 
-    #: Whether data may outlive the process.
+    #: True if data may outlive the process.
     keeps_data = False
-    #: Whether it waits for the disk at each write: then its data is in memory where there is room.
+    #: True if it waits for the disk at each write: then its data is in memory where there is room.
     syncs = False
 
     def __init__(self, site: Site = LOOPBACK) -> None:
@@ -295,7 +295,7 @@ class Group(Service, Generic[_Node]):
             server.wait_ready()
 
     def is_whole(self) -> bool:
-        """Whether all nodes serve, and work together; may raise OSError while they do not."""
+        """Return True if all nodes serve, and work together; may raise OSError while they do not."""
         return all(node.is_ready() for node in self.nodes)
 
     def close(self) -> None:

@@ -57,7 +57,7 @@ class RedisServer(Server):
         return command + self._extra
 
     def is_ready(self) -> bool:
-        """Whether it answers a ping: it does so only once its data is loaded."""
+        """Return True if it answers a ping: it does so only once its data is loaded."""
         try:
             with self.client() as client:
                 return bool(client.ping())
@@ -164,7 +164,7 @@ class RedisSentinel(Group[RedisServer]):
         eventually(lambda: all(self._sees_all(sentinel) for sentinel in self.sentinels), "sentinels know each other")
 
     def is_whole(self) -> bool:
-        """Whether all sentinels know one master and each other, and that has two replicas in step."""
+        """Return True if all sentinels know one master and each other, and that has two replicas in step."""
         ports = {int(sentinel.master()["port"]) for sentinel in self.sentinels}
         return len(ports) == 1 and self._replicas_of(self.master()) == 2 and all(map(self._sees_all, self.sentinels))
 
@@ -251,7 +251,7 @@ class RedisCluster(Group[_ClusterNode]):
         return self.nodes[min(number for number in range(3) if slot < 16384 * (number + 1) // 3)]
 
     def is_whole(self) -> bool:
-        """Whether each node knows all others, and all slots are served."""
+        """Return True if each node knows all others, and all slots are served."""
         return all(map(self._knows_all, self.nodes))
 
     def _knows_all(self, node: RedisServer) -> bool:

@@ -75,7 +75,7 @@ class ZooKeeperServer(Server):
         return [java, *machine, "-cp", path, main, str(configuration)]
 
     def is_ready(self) -> bool:
-        """Whether it serves clients: a server of an ensemble does so once there is a leader."""
+        """Return True if it serves clients: a server of an ensemble does so once there is a leader."""
         if self.tls:
             # Opened after the plain port.
             socket.create_connection((self.site.host, self.port), timeout=5).close()
@@ -134,7 +134,7 @@ class ZooKeeperEnsemble(Ensemble[ZooKeeperServer]):
         return [node for node in self.nodes if self._mode_of(node) == "leader"]
 
     def is_whole(self) -> bool:
-        """Whether all nodes serve, and one of them leads; may raise OSError while they do not."""
+        """Return True if all nodes serve, and one of them leads; may raise OSError while they do not."""
         return sorted(node.mode() for node in self.nodes) == [*["follower"] * (len(self.nodes) - 1), "leader"]
 
     def _mode_of(self, node: ZooKeeperServer) -> str:
