@@ -209,8 +209,8 @@ def test_report() -> None:
     text = report.markdown(found, "")
     for wanted in (*(figure.title for figure in FIGURES), "Redis 7.0.15", "the same, eval 300 (1.00 a run)"):
         assert wanted in text
-    assert "grows with N to the 1.00" in text
-    assert "bends at 10,000 nodes on one key: 9,000 runs" in text
+    assert "grows as N^1.00" in text
+    assert "is full at 10,000 nodes on one key: 9,000 runs" in text
     # Names of processors may have one.
     assert not re.search(r"@\w+@", text)
     assert text.count("### ") >= len(KEYS) * len(SPREADS)

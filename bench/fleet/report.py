@@ -99,16 +99,16 @@ def _short(found: Sequence[Found]) -> list[str]:
         if well:
             best = well[-1]
             exponent = growth(CPU, rows)
-            grows = "" if exponent is None else f"; the server's CPU grows with N to the {exponent:.2f}"
+            grows = "" if exponent is None else f"; the server's CPU time grows as N^{exponent:.2f}"
             lines.append(
-                f"**{one.name}**: {best.case.nodes:,} nodes on one key, clocks equal: {best.won} ran, 0 failed, a"
-                f" loser's p99 {seconds(best.p99)}, {best.cpu / best.case.runs * 1e6:,.0f} µs of the server's CPU a"
-                f" node{grows}."
+                f"**{one.name}**: {best.case.nodes:,} nodes on one key, clocks equal: {best.won} ran, 0 failed. A"
+                f" loser's p99 is {seconds(best.p99)}, the server's CPU time {best.cpu / best.case.runs * 1e6:,.0f} µs"
+                f" a node{grows}."
             )
         bad = [row for row in one.rows if row.failed]
         if bad:
             first = bad[0]
-            lines.append(f"**{one.name}** bends at {_case(first)}: {first.failed:,} runs got no answer in time.")
+            lines.append(f"**{one.name}** is full at {_case(first)}: {first.failed:,} runs got no reply in time.")
         wrong = sum(row.wrong for row in one.rows)
         if wrong:
             lines.append(f"**{one.name}**: {wrong} keys ran twice or not at all.")
