@@ -23,8 +23,10 @@ from cronlock.lease.vocabulary import (
     RETENTION,
     STOPPED,
     TIMED_OUT,
+    Claim,
     Conflict,
     Ending,
+    Grant,
     Pause,
     Record,
     Run,
@@ -462,5 +464,11 @@ def test_what_the_manual_and_other_engines_rely_on() -> None:
     assert (rules.FRESH, RETENTION) == (3600.0, 30 * 86400.0)
     traits = Traits(shortest_ttl=1.0, longest_ttl=2.0)
     assert (traits.longest_hold, traits.granularity) == (3650 * 86400.0, 0.0)
-    assert (traits.lists_keys, traits.records, traits.local, traits.evicts) == (True, True, False, False)
+    assert (traits.lists_keys, traits.records) == (True, True)
+    assert (traits.local, traits.evicts, traits.notifies) == (False, False, False)
+    claim = Claim(key="k", owner="x", host="h", pid=1, program="p", ttl=1.0, hold=0.0)
+    assert (claim.ignore_hold, claim.ignore_pause, claim.on_death, claim.on_failure) == (False, False, True, False)
+    assert (claim.defers, claim.success, claim.attempts) == (False, (0,), None)
+    assert Grant(claim=claim, fence=1, ttl=1.0).attempt == 1
+    assert (Watermark(1, 0.0, None).ttl, Pause("u", "h").at, Stop("x", "u", "h").at) == (0.0, 0.0, 0.0)
     assert rules.pause_left(State(), NOW) == 0.0
