@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Other programs' messages are compared with text.
+os.environ["LC_ALL"] = "C.UTF-8"
+# On a busy machine anything takes long for once.
+settings.register_profile("unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 # A shell starts what it puts into the background with the first two ignored, nohup(1) with the third, and every child
 # would inherit that.

@@ -18,7 +18,7 @@ from cronlock.crontab.wrapping import Options, Wrapped, wrap
 
 _FILES = sorted((Path(__file__).parent / "corpus").glob("*.txt"))
 # Each example reads and wraps whole files.
-_few = settings(max_examples=20, deadline=None)
+_few = settings(max_examples=20)
 _OPTIONS = Options(prefix="")
 _REPLACING = Options(prefix="", replaces=True)
 _OFFER = "replace it (--replace-locks): "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cronlock.lease.server_clock import RATE, ServerClock
@@ -87,7 +87,6 @@ def test_the_likeliest_time_is_the_walls_if_that_can_be() -> None:
     assert clock.now() == machine.wall() - 100.0
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 5), st.floats(0, 1), st.floats(-0.9, 0.9)), max_size=10))
 def test_true_time_is_within(steps: list[tuple[float, float, float, float]]) -> None:
     """Whatever the pauses, delays and the drift within the promised rate, the bounds hold the server's time."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cronlock.errors import ForeignValue
@@ -51,11 +51,9 @@ STOPS = st.builds(
     at=TIMES,
 )
 #: However busy the machine is.
-SLOWLY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SIMPLE = Run(owner="h:1:a", host="h", pid=1, program="billing", started_at=12.5, ttl=300.0, fence=7)
 
 
-@SLOWLY
 @given(RUNS)
 def test_a_run_comes_back(run: Run) -> None:
     """As one line of printable ASCII between tabs."""
@@ -65,7 +63,6 @@ def test_a_run_comes_back(run: Run) -> None:
     assert run_from_line(line) == run
 
 
-@SLOWLY
 @given(
     st.builds(State, fence=WHOLE, run=st.none() | RUNS, paused=st.none() | PAUSES, stop=st.none() | STOPS),
     st.lists(RUNS, max_size=HISTORY + 3),

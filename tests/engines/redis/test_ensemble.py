@@ -311,7 +311,7 @@ def test_hostile_guide(scheme: str) -> None:
     """Whatever a sentinel or a node says of the others, an acquire is unavailable at worst."""
     said = b""
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(PARTS | SLOTS | WHOLE | MASTERS)
     def play(answer: object) -> None:
         nonlocal said

@@ -75,7 +75,7 @@ def _found(text: str = "dynamodb://table", timeout: float = 20.0) -> tuple[Servi
 _TEXT = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=40)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(secret=_TEXT, token=st.none() | _TEXT, body=st.binary(max_size=200), at=st.integers(10**9, 4 * 10**9))
 def test_signature_is_botocores(secret: str, token: str | None, body: bytes, at: int) -> None:
     """A signed request is what botocore would have made of it."""
