@@ -1,8 +1,8 @@
-# Packages, and installing without one. Included by the Makefile.
+# Targets for packages, and for installing without one. The Makefile includes this file.
 
 PREFIX ?= /usr/local
 DESTDIR ?=
-# `make deb VERSION=1.2.3 MAINTAINER='Name <address>'`; such variables of the environment are about something else.
+# `make deb VERSION=1.2.3 MAINTAINER='Name <address>'` counts; variables of the same name in the environment do not.
 given = $(if $(filter command,$(origin $(1))),$(2) '$(subst ','\'',$($(1)))')
 PACKAGE = $(BIN)/python packaging/$(1).py $(call given,VERSION,--version) $(call given,MAINTAINER,--maintainer)
 

@@ -1,14 +1,9 @@
 #!/bin/sh
-# Installs the Debian packages that a target needs, or says which command does.
-#     install-deps.sh venv     for a virtual environment
-#     install-deps.sh lint     what `make check` starts
-#     install-deps.sh tests    the servers and programs that the tests start
-#     install-deps.sh deb, rpm  what builds those packages
-#     install-deps.sh packages  what their tests start
-#     install-deps.sh browser  what shows the board
-#     install-deps.sh site     what makes HTML of the manual pages
-#     install-deps.sh servers  what fetches servers of other versions
-#     install-deps.sh bench    the rivals that are measured beside cronlock
+# Installs the Debian packages that a target needs, or prints the command that does.
+#     install-deps.sh GROUP...
+# venv: a virtual environment. lint: the linters of `make check`. tests: servers and programs of the tests.
+# deb, rpm: tools that build those packages. packages: tools that test them. browser: Chromium, for the board.
+# site: the manual pages in HTML. servers: tools that fetch other versions of servers. bench: cronlock's rivals.
 set -eu
 
 missing=
@@ -39,7 +34,7 @@ for group; do
         need rsync rsync
         need pgbouncer pgbouncer
         [ -e /usr/lib/galera/libgalera_smm.so ] || missing="$missing galera-4"
-        # Debian keeps the server's programs where no PATH leads.
+        # Debian installs the server's programs outside of PATH.
         ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need initdb postgresql
         need cron cron
         need crontab cron
@@ -97,11 +92,11 @@ for group; do
         need etcd etcd-server
         need etcdctl etcd-client
         need flock util-linux
-        # The client of packages' MySQL, for the system's Python.
+        # The client of MySQL for the system's Python, on which packages run.
         /usr/bin/python3 -c 'import pymysql' 2>/dev/null || missing="$missing python3-pymysql"
         ;;
     *)
-        echo "install-deps.sh: unknown group $group" >&2
+        echo "install-deps.sh: $group: no such group" >&2
         exit 64
         ;;
     esac
@@ -120,7 +115,7 @@ else
     echo "missing packages; as root:  apt-get update && apt-get install$missing" >&2
     exit 1
 fi
-# One checkout at a time: apt-get itself would wait for others' installations, and not for their updates.
+# One checkout at a time: apt-get waits for other installations, but not for other updates.
 # shellcheck disable=SC2086 # lists of words
 $as_root DEBIAN_FRONTEND=noninteractive flock /var/lib/dpkg sh -ec '
     apt-get -qq update
