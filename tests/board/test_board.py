@@ -66,10 +66,10 @@ def test_all_of_a_fleet_is_on_it() -> None:
     assert page.count("<tr><td>") == 4000
     assert page.count("<h3") == 200
     assert '<li class="lapsed">23 lapsed</li>' in page
-    assert "paused by alice on desk until somebody resumes it: the migration of tonight" in page
+    assert "paused by alice on desk until it is resumed: the migration of tonight" in page
     assert "late: limit 20m00s" in page
     assert page.index("12 s ahead of the server") < page.index("snapshots only") < page.index("redis.internal:6379")
-    assert "took over from a run that died" in page
+    assert "A frame marks a takeover" in page
     assert len(page) < 2_000_000
 
 

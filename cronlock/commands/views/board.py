@@ -23,7 +23,7 @@ _HEAD = """<!DOCTYPE html>
 <title>cronlock: {title}</title><style>{style}</style></head><body>
 """
 #: (class of a run's mark, its meaning)
-_LEGEND = (("ok", "succeeded"), ("bad", "failed or died"), ("odd", "released, stopped by hand"), ("now", "under way"))
+_LEGEND = (("ok", "succeeded"), ("bad", "failed or died"), ("odd", "released or stopped"), ("now", "running"))
 #: Width and height of the bar of a duration; a run has a column of 8.
 _BAR, _HIGH = 8, 32
 #: Width of the time line's rows, and the number of intervals of its load.
@@ -63,7 +63,7 @@ def _key(key: Key, now: float) -> str:
     condition, run, newest = key["condition"], key["run"], key["runs"][0] if key["runs"] else None
     badges = f'<span class="badge {condition}">{condition}</span>'
     success = key["last_success"]
-    last = "no success known" if success is None else f"succeeded {_ago(success['ended_at'], now)}"
+    last = "no success recorded" if success is None else f"succeeded {_ago(success['ended_at'], now)}"
     if key["limit"] is not None:
         last += f"<br><strong class=late>late: limit {durations.show(key['limit'])}</strong>"
     host, facts = "", []
@@ -77,7 +77,7 @@ def _key(key: Key, now: float) -> str:
     notes = []
     if key.get("pause"):
         pause = key["pause"]
-        until = "somebody resumes it" if pause["until"] is None else _moment(pause["until"], date=True)
+        until = "it is resumed" if pause["until"] is None else _moment(pause["until"], date=True)
         reason = f": {_text(pause['reason'])}" if pause["reason"] else ""
         notes.append(f"paused by {_text(pause['user'])} on {_text(pause['host'])} until {until}{reason}")
     if key["drift"]:
@@ -108,10 +108,10 @@ def _bars(runs: list[dict[str, Any]], now: float) -> str:
             f"<rect class={kind} x={x + 1} y={_HIGH - height:.1f} width={_BAR - 2} height={height:.1f} /></g>"
         )
     kinds = [_kind(run) for run in runs]
-    told = ", ".join(f"{kinds.count(kind)} {meaning}" for kind, meaning in _LEGEND if kind in kinds) or "no run"
+    summary = ", ".join(f"{kinds.count(kind)} {meaning}" for kind, meaning in _LEGEND if kind in kinds) or "no run"
     return (
         f'<svg class=bars viewBox="0 0 {HISTORY * _BAR} {_HIGH}" preserveAspectRatio=none role=img '
-        f'aria-label="The last runs: {told}">{"".join(marks)}</svg>'
+        f'aria-label="The last runs: {summary}">{"".join(marks)}</svg>'
     )
 
 
@@ -156,8 +156,8 @@ def _time_line(keys: list[Key], now: float, reach: float) -> list[str]:
     hours = "".join(f"<span>{_moment(began + reach * part / 4)}</span>" for part in range(5))
     return [
         f"<h2>The last {durations.show(reach)}</h2>",
-        "<p class=soft>Point at a run to see its host. A frame: it took over from a run that died, or overlaps one of "
-        "its key.</p>",
+        "<p class=soft>Point at a run for its host. A frame marks a takeover, or an overlap with another run of the "
+        "key.</p>",
         '<div class="lines card" tabindex=0 role=region aria-label="Time line">',
         f"<div class=axis><span>{len(rows)} keys ran</span><p>{hours}</p></div>",
         _load(spans, began, reach),
@@ -194,8 +194,8 @@ def _load(spans: list[tuple[float, float]], began: float, reach: float) -> str:
         if count
     )
     return (
-        f'<div><span>{most} at once at most</span><svg class=load viewBox="0 0 {_WIDE:.0f} 30" '
-        f'preserveAspectRatio=none role=img aria-label="Runs at once, {most} at most">{bars}</svg></div>'
+        f'<div><span>up to {most} at once</span><svg class=load viewBox="0 0 {_WIDE:.0f} 30" '
+        f'preserveAspectRatio=none role=img aria-label="Runs at once, up to {most}">{bars}</svg></div>'
     )
 
 
@@ -211,7 +211,7 @@ def _doctor(findings: list[tuple[str, str, str, str]]) -> list[str]:
         + "</dd>"
         for level, name, text, remedy in ranked
     ]
-    return ["<h2>What the doctor thinks of the backend</h2>", f"<dl class=card>{''.join(shown)}</dl>"]
+    return ["<h2>Findings of the doctor</h2>", f"<dl class=card>{''.join(shown)}</dl>"]
 
 
 def _legend() -> str:
@@ -220,7 +220,7 @@ def _legend() -> str:
         "</span>"
         for kind, meaning in _LEGEND
     ]
-    return f"<p class=key>{''.join(marks)}<span>as high as it took long, the newest at the right</span></p>"
+    return f"<p class=key>{''.join(marks)}<span>height: duration, newest on the right</span></p>"
 
 
 def _kind(run: dict[str, Any]) -> str:
@@ -247,7 +247,7 @@ def _length(run: dict[str, Any]) -> str:
 
 
 def _how(run: dict[str, Any]) -> str:
-    words = "under way" if run["outcome"] is None else _text(ending(run["outcome"], run["status"]))
+    words = "running" if run["outcome"] is None else _text(ending(run["outcome"], run["status"]))
     if run["attempt"] is not None:
         number, count = run["attempt"]
         return f"{words} (attempt {number} of {count})"
