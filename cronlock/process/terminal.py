@@ -44,8 +44,12 @@ class Terminal:
         return True
 
     def take_back(self, group: int) -> bool:
-        """Take the foreground from process group `group`; False if the group did not have it."""
-        if self._foreground() != group:
+        """Take the foreground from process group `group`; False if the group did not have it.
+
+        0 stands for a command whose pid nobody reported: any group without processes loses the foreground.
+        """
+        foreground = self._foreground()
+        if foreground != group and (group or foreground is None or not _is_empty(foreground)):
             return False
         self._set(self._own)
         return True
@@ -81,6 +85,16 @@ class Terminal:
                 os.tcsetpgrp(self.descriptor, group)
             except OSError:
                 pass  # The group ended, or the terminal hung up.
+
+
+def _is_empty(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass  # It has a process of somebody else's.
+    return False
 
 
 def _is_pipe(descriptor: int) -> bool:

@@ -257,6 +257,33 @@ def test_script_reads_on_after_the_guards_death(shell: Shell, node: Node) -> Non
     shell.ends_job_with(0)
 
 
+_UNREPORTED = """
+import os, signal
+from cronlock.__main__ import main
+from cronlock.process.command import Command
+start = Command.start
+def start_and_die(self):
+    _, reader = start(self)
+    os.read(reader, 1)  # Until exec.
+    os.kill(os.getpid(), signal.SIGKILL)
+Command.start = start_and_die
+main()
+"""
+
+
+def test_guard_that_dies_before_it_reports_the_command(shell: Shell, node: Node) -> None:
+    """The script can read although the wrapper never learned which group the terminal was given to."""
+    (node.directory / "unreported").write_text(_UNREPORTED)
+    (node.directory / "script").write_text(
+        f"'{sys.executable}' unreported run --key job -- sleep 300\necho status=$?.\nread y\necho script:$y\n"
+    )
+    shell.do("sh script")
+    shell.expect("status=70.")
+    shell.do("hello")
+    shell.expect("script:hello")
+    shell.ends_job_with(0)
+
+
 def test_ctrl_c_ends_a_script(shell: Shell, node: Node) -> None:
     """Ctrl-C at a command in a script ends the script too, as without cronlock."""
     (node.directory / "script").write_text(f"./locked {LOOP}\necho went''on\n")
