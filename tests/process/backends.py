@@ -85,6 +85,8 @@ def on(*kinds: str) -> pytest.MarkDecorator:
 #: message that nobody sees is all that there is.
 _RECORDING = ("file", "redis", "memcached", "zookeeper", "etcd", "postgresql", "mysql", "dynamodb", "s3")
 EVERY = on(*_RECORDING, "sqs")
+#: For what commands make of records; that every engine keeps them, the contract shows.
+SHOWN = on("file", "redis")
 #: For what is the same on all of them as long as these pass and the contract is kept.
 VARIOUS = on("file", "redis", "memcached", "zookeeper")
 VARIOUS_WITH_SERVER = on("redis", "memcached", "zookeeper")

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from labs.servers.redis import RedisServer
 
-from .backends import RECORDING, VARIOUS, VARIOUS_WITH_SERVER, Backend, on
+from .backends import RECORDING, SHOWN, VARIOUS, VARIOUS_WITH_SERVER, Backend, on
 from .looking import SCHEMA, call, shown
 from .support import Node, Started, children, wait_until
 
@@ -49,7 +49,7 @@ def test_status_follows_a_key(backend: Backend) -> None:
     assert held["last_success"] == held["last"]
 
 
-@RECORDING
+@VARIOUS
 def test_status_of_a_dead_run(backend: Backend) -> None:
     """A run that died is lapsed until the next run moves it into the history."""
     node = backend.node
@@ -110,7 +110,7 @@ def test_options_that_need_records(backend: Backend) -> None:
         assert done.err.startswith(f"cronlock: job: {option[0]}: this backend cannot tell "), done.err
 
 
-@VARIOUS
+@SHOWN
 def test_history_of_many_runs(backend: Backend) -> None:
     """History has at most twenty runs, newest first, in JSON by the schema and as a table."""
     node = backend.node
@@ -126,7 +126,7 @@ def test_history_of_many_runs(backend: Backend) -> None:
     assert call(node, "history", "unused")[1] == "no run of unused on record\n"
 
 
-@VARIOUS
+@SHOWN
 def test_a_short_job_that_could_not_start_is_in_the_history(backend: Backend) -> None:
     """A run that --timeout stopped is in it as well."""
     node = backend.node
@@ -136,7 +136,7 @@ def test_a_short_job_that_could_not_start_is_in_the_history(backend: Backend) ->
     assert [run["outcome"] for run in runs] == ["timeout", "not-started"]
 
 
-@VARIOUS
+@SHOWN
 def test_check_over_time(backend: Backend) -> None:
     """CRITICAL without a success, OK after one, CRITICAL again later, UNKNOWN for bad options."""
     node = backend.node
@@ -159,7 +159,7 @@ def test_check_over_time(backend: Backend) -> None:
         assert out.startswith("CRONLOCK UNKNOWN - ")
 
 
-@VARIOUS
+@SHOWN
 def test_check_of_a_run_in_progress(backend: Backend) -> None:
     """With --max-run, a run in progress counts up to that age."""
     node = backend.node
@@ -188,7 +188,7 @@ def test_a_server_that_does_not_answer(backend: Backend) -> None:
         assert "cronlock_up 0" in output.read_text()
 
 
-@VARIOUS
+@SHOWN
 def test_metrics_in_a_file(backend: Backend) -> None:
     """--output replaces the file atomically, in a format that Prometheus' parser reads."""
     node = backend.node
@@ -206,7 +206,7 @@ def test_metrics_in_a_file(backend: Backend) -> None:
     assert (status, len(err.splitlines())) == (64, 1)
 
 
-@RECORDING
+@VARIOUS
 def test_release_of_a_hold(backend: Backend) -> None:
     """The hold ends, and the message names its run."""
     node = backend.node
@@ -221,7 +221,7 @@ def test_release_of_a_hold(backend: Backend) -> None:
     assert node.run("--", "echo", "ran").out == "ran\n"
 
 
-@RECORDING
+@VARIOUS
 def test_release_of_a_run(backend: Backend) -> None:
     """The run is stopped as for any lost lease, and no standby repeats it."""
     node = backend.node
@@ -237,7 +237,7 @@ def test_release_of_a_run(backend: Backend) -> None:
     assert node.run("--", "echo", "ran").out == "ran\n"
 
 
-@VARIOUS
+@SHOWN
 def test_outcome_log(backend: Backend) -> None:
     """With --log-format json each run and each skip writes one line with its outcome."""
     node = backend.node
@@ -256,7 +256,7 @@ def test_outcome_log(backend: Backend) -> None:
     assert node.run(*options, "-q", "--", "true").err == ""
 
 
-@VARIOUS
+@SHOWN
 def test_drift_is_warned_of(backend: Backend) -> None:
     """A run warns if the previous run had another program or ttl, and so does status."""
     node = backend.node

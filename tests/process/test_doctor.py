@@ -26,7 +26,7 @@ from labs.servers.redis import RedisCluster, RedisSentinel, RedisServer
 from labs.servers.tls import tls
 from labs.servers.zookeeper import ZooKeeperEnsemble, ZooKeeperServer
 
-from .backends import EVERY, RECORDING, WITH_SERVER, Backend, on
+from .backends import RECORDING, VARIOUS, WITH_SERVER, Backend, on
 from .looking import call, shown
 from .support import Node
 from .test_commands import end_run, hold
@@ -106,7 +106,7 @@ def test_a_healthy_backend(backend: Backend) -> None:
     assert status == 64 or [line.split()[0] for line in out.splitlines()[1:]] == ["job", "mine"]
 
 
-@EVERY
+@VARIOUS
 def test_lines_for_people(backend: Backend) -> None:
     """Each finding is a line with its remedy below, the last line sums up, and a pipe gets no colors."""
     status, out, err = call(backend.node, "doctor", "--ttl", "2s")
@@ -120,7 +120,7 @@ def test_lines_for_people(backend: Backend) -> None:
     assert "\x1b" not in out
 
 
-@EVERY
+@VARIOUS
 def test_a_ttl_that_the_backend_cannot_keep(backend: Backend) -> None:
     """It is WRONG and names the range; the other checks run anyway."""
     report = Report(backend.node, "--ttl", "0.5s")
@@ -140,7 +140,7 @@ def test_a_backend_without_records(backend: Backend) -> None:
     end_run(node, holder)
 
 
-@EVERY
+@VARIOUS
 def test_two_at_once(backend: Backend) -> None:
     """Two doctors on one machine do not report each other's lease."""
     words = [sys.executable, "-m", "cronlock", "doctor", "--json"]

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import jsonschema
 
-from .backends import RECORDING, Backend, on
+from .backends import RECORDING, SHOWN, Backend, on
 from .looking import SCHEMA, call, shown
 from .support import wait_until
 
 
-@on("file", "redis", "zookeeper", "etcd", "postgresql", "mysql", "dynamodb")
+@SHOWN
 def test_status_of_all_keys(backend: Backend) -> None:
     """Without keys it lists all used keys, as JSON and as a table."""
     node = backend.node

@@ -9,12 +9,15 @@ import time
 
 import pytest
 
-from .backends import RECORDING, VARIOUS, VARIOUS_WITH_SERVER, Backend, on
+from .backends import RECORDING, Backend, on
 from .support import Node, Started, children, is_alive, now, wait_until
 
 #: Long enough for every backend and a busy machine.
 _TTL = 5
 _STANDBYS = 6
+#: One whose lock the kernel keeps, one that is asked again and again, one that notifies.
+_VARIOUS = on("file", "redis", "zookeeper")
+_WITH_SERVER = on("redis", "zookeeper")
 
 
 def hold(node: Node, *options: object) -> Started:
@@ -63,7 +66,7 @@ def test_one_takes_over_from_the_dead(backend: Backend) -> None:
     assert node.run("--skip-status", 9, "--", "echo", "ran").status == 9
 
 
-@VARIOUS
+@_VARIOUS
 @pytest.mark.parametrize("status", [0, 3])
 def test_standbys_exit_when_the_run_ends(backend: Backend, status: int) -> None:
     """A run that ended, well or badly, is not repeated; the standby is a skip that says so."""
@@ -77,7 +80,7 @@ def test_standbys_exit_when_the_run_ends(backend: Backend, status: int) -> None:
     assert all(f"exited with status {status}" in standby.err for standby in standbys)
 
 
-@VARIOUS
+@_VARIOUS
 def test_standby_ends_after_its_time(backend: Backend) -> None:
     """A run that goes on for longer than --standby is left alone."""
     node = backend.node
@@ -88,7 +91,7 @@ def test_standby_ends_after_its_time(backend: Backend) -> None:
     assert holder.wait() == 0
 
 
-@VARIOUS
+@_VARIOUS
 def test_a_free_key_needs_no_standby(backend: Backend) -> None:
     """--standby changes nothing for a free key, and is a plain skip after a run that ended."""
     node = backend.node
@@ -98,7 +101,7 @@ def test_a_free_key_needs_no_standby(backend: Backend) -> None:
     assert (done.status, done.out, done.err) == (9, "", "")
 
 
-@VARIOUS
+@_VARIOUS
 def test_standby_takes_over_during_the_hold_of_a_dead_run(backend: Backend) -> None:
     """During the hold of a dead run only a standby gets the key."""
     node = backend.node
@@ -110,7 +113,7 @@ def test_standby_takes_over_during_the_hold_of_a_dead_run(backend: Backend) -> N
     assert (done.status, done.out) == (0, "ran 1\n")
 
 
-@VARIOUS
+@_VARIOUS
 def test_a_command_that_could_not_start_is_taken_over(backend: Backend) -> None:
     """A node that gets the lease but lacks the program leaves the tick to standbys."""
     node = backend.node
@@ -120,7 +123,7 @@ def test_a_command_that_could_not_start_is_taken_over(backend: Backend) -> None:
     assert node.run("--standby", 60, "--", "echo", "ran").out == "ran\n"
 
 
-@VARIOUS
+@_VARIOUS
 def test_signal_ends_a_standby(backend: Backend) -> None:
     """TERM ends it at once, nothing ran, and the key is unchanged."""
     node = backend.node
@@ -132,7 +135,7 @@ def test_signal_ends_a_standby(backend: Backend) -> None:
     assert holder.wait() == 0
 
 
-@VARIOUS_WITH_SERVER
+@_WITH_SERVER
 def test_standby_without_a_server(backend: Backend) -> None:
     """A server that is gone until the end of the standby: nothing runs, and a line says why."""
     node = backend.node
@@ -185,7 +188,7 @@ main()
 """
 
 
-@VARIOUS_WITH_SERVER
+@_WITH_SERVER
 def test_on_error_run_is_not_beside_another(backend: Backend) -> None:
     """A machine that slept between acquiring and starting must not run the command without a lease."""
     words = ["run", "--key=job", "--ttl", "2", "--on-error", "run", "--", "echo", "ran"]
@@ -194,7 +197,7 @@ def test_on_error_run_is_not_beside_another(backend: Backend) -> None:
     assert "the lease expired before the command started; nothing was run" in late.err
 
 
-@VARIOUS
+@_VARIOUS
 def test_timeout_and_status_of_a_takeover(backend: Backend) -> None:
     """A takeover is a run like any other: --timeout stops it, and its status is the standby's own."""
     node = backend.node
