@@ -246,6 +246,14 @@ def attempts(world: World, monitor: Monitor) -> None:
         world.add(name, script, starts_at=index * 0.1)
 
 
+def failed_and_tried_again(world: World, monitor: Monitor) -> None:
+    """A run fails for which two stand by in case it does, and the second attempt succeeds unless it dies."""
+    world.add("x", actors.run(monitor, exits=1))
+    for index, name in enumerate("yz"):
+        script = actors.run(monitor, standby=_STANDBY, standby_on="failed", attempts=3)
+        world.add(name, script, starts_at=0.1 * (index + 1))
+
+
 def attempt_that_succeeds(world: World, monitor: Monitor) -> None:
     """A run succeeds, while another stands by for its failure."""
     world.add("x", actors.run(monitor))
@@ -336,11 +344,12 @@ SMALL: tuple[tuple[Case, int, int], ...] = (
     (paused_for_a_time, 1, 2),
     (asked_to_stop, 1, 2),
     (attempts, 1, 2),
+    (failed_and_tried_again, 1, 2),
     (attempt_that_succeeds, 1, 2),
     (asked_to_stop_as_it_fails, 0, 1),
     (forced_hold_and_standby, 0, 1),
     (asked_to_stop_at_start, 0, 1),
-    (forgotten, 1, 2),
+    (forgotten, 0, 1),
     (forgotten_at_once, 1, 2),
     (forgotten_in_use, 1, 2),
     (forgotten_while_paused, 1, 2),

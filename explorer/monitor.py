@@ -204,8 +204,10 @@ class Monitor:
         retries, attempts = wanted.standby_on != "died", [run for run in self._granted() if run is not None]
         spent = wanted.attempts and len({run.fence for run in attempts if run.tick == awaited.tick}) >= wanted.attempts
         ended = [one for one in self.starts if one.tick == awaited.tick and one.ending == EXITED]
-        if wanted.standby_on == "failed" and not ended:
-            return  # It may have died.
+        last = max((run.fence or 0 for run in attempts if run.tick == awaited.tick), default=0)
+        said = [run.fence for _, data in self.world.writes for run in decode(data).history() if run.outcome == EXITED]
+        if wanted.standby_on == "failed" and last not in said:
+            return  # The last attempt died, for all that anybody knows.
         done = spent or [one for one in ended if not (retries and one.status)]
         granted = [one for one in self._granted() if one is not None and (one.fence or 0) > (awaited.fence or 0)]
         others = [one for one in granted if one.tick != awaited.tick]

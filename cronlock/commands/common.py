@@ -6,6 +6,7 @@ import contextlib
 import fnmatch
 import os
 import pwd
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -130,11 +131,22 @@ def read_records(backend: Backend, names: list[str]) -> tuple[list[tuple[str, Re
     return records, failure
 
 
-def confirmed(question: str, forced: str) -> bool:
-    """Ask for confirmation. Raises UsageError without a terminal; `forced` is the command that does not ask."""
+def confirmed(question: str, *words: str) -> bool:
+    """Ask for confirmation. Raises UsageError without a terminal, which names the command of `words` with --force."""
     if not sys.stdin.isatty():
+        forced = shlex.join(("cronlock", words[0], "--force", *words[1:]))
         raise UsageError(f"not a terminal, cannot ask for confirmation; to skip it: {forced}")
-    return click.confirm(question, err=True)
+    answers = {"y": True, "yes": True, "n": False, "no": False, "": False}
+    while True:
+        click.echo(f"{question} [y/N]: ", nl=False, err=True)
+        line = sys.stdin.readline()
+        if not line:
+            click.echo(err=True)
+            return False
+        answer = answers.get(line.strip().lower())
+        if answer is not None:
+            return answer
+        click.echo("cronlock: confirmation: answer y or n", err=True)
 
 
 def is_pattern(name: str) -> bool:

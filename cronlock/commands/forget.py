@@ -55,8 +55,9 @@ def command(keys: tuple[str, ...], older_than: str | None, force: bool, **values
         if unused:
             for line in table.forget_table(unused, now, common.table_width()):
                 click.echo(line, color=common.colored())
+            age_words = () if older_than is None else ("--older-than", older_than)
             question = f"forget {len(unused)} key{'s' * (len(unused) != 1)}?"
-            if not force and not common.confirmed(question, "cronlock forget --force ..."):
+            if not force and not common.confirmed(question, "forget", *age_words, "--", *keys):
                 click.echo("nothing was forgotten", err=True)
                 return SOME_KEPT
             location, removed = registry.location(chosen.backend_url), len(unused)

@@ -46,7 +46,7 @@ def command(key: str, force: bool, **values: str | None) -> int:
         run = record.run or record.last
         assert run is not None
         click.echo(_describe(key, record, run, backend), err=not force)
-        if not force and not common.confirmed("release it?", "cronlock release --force KEY"):
+        if not force and not common.confirmed("release it?", "release", "--", key):
             click.echo("nothing was released", err=True)
             return NOTHING_DONE
         if not backend.force_release(key, run.owner):

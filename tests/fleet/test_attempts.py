@@ -21,7 +21,7 @@ sys.exit(3 if socket.gethostname() in names[: int(os.environ["FAILURES"])] else 
 )
 
 
-@pytest.mark.parametrize("scene", ["redis", "zookeeper"], indirect=True)
+@pytest.mark.parametrize("scene", ["redis", "zookeeper", "postgresql"], indirect=True)
 @pytest.mark.parametrize("failures", [2, 10])
 def test_a_job_that_fails_is_tried_on_others(scene: Scene, failures: int) -> None:
     """Each time on another host, and three times at most; the tick counts once, and all others skip."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import signal
 
@@ -214,7 +215,18 @@ def test_release_of_a_hold(backend: Backend) -> None:
     assert node.run("--min-hold", 600, "--", "true").status == 0
     status, out, err = call(node, "release", "job")
     assert (status, out) == (64, "")
-    assert err.splitlines()[-1].startswith("cronlock: not a terminal, cannot ask for confirmation")
+    assert err.splitlines()[-1] == (
+        "cronlock: not a terminal, cannot ask for confirmation; to skip it: cronlock release --force -- job"
+    )
+    for typed, status in (("maybe\nno\n", 1), ("\x04", 1)):
+        master, slave = pty.openpty()
+        os.write(master, typed.encode())
+        asked = call(node, "release", "job", stdin=slave)
+        os.close(master)
+        os.close(slave)
+        assert asked[0] == status
+        assert ("cronlock: confirmation: answer y or n\n" in asked[2]) == ("maybe" in typed)
+        assert asked[2].splitlines()[-1].endswith("nothing was released")
     status, out, err = call(node, "release", "--force", "job")
     assert (status, err) == (0, "")
     assert out.splitlines()[-1] == "job: hold ended; the key is free"
