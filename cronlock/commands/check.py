@@ -19,6 +19,10 @@ from . import common, completion
 from .views import state
 from .views.table import how_it_ended, printable
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..lease.vocabulary import Backend
+
 OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
 NAMES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 # From best to worst of several keys: a known problem outranks an unknown state.
@@ -69,6 +73,9 @@ def command(
 ) -> int:
     """Check that the last successful run of each KEY ended at most --max-age ago.
 
+    KEY may be a pattern such as 'reports.*', where the backend can list keys: each key that matches is checked, and
+    one that matches no key is UNKNOWN.
+
     Prints one line and exits like a monitoring plugin: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN (the backend did not
     answer, or bad options).
     """
@@ -80,9 +87,11 @@ def command(
     )
     with common.opened(common.read_settings(values)) as backend:
         common.need_records(backend, "check")
-        records = [(key, backend.read(key) or Record()) for key in common.check_keys(keys)]
+        names, unmatched = _expanded(backend, keys)
+        records = [(key, backend.read(key) or Record()) for key in names]
     now = time.time()
     results = [(key, record, *judge(record, now, limits)) for key, record in records]
+    results += [(pattern, Record(), UNKNOWN, "no key matches this pattern") for pattern in unmatched]
     worst = max((status for _, _, status, _ in results), key=_SEVERITY.index)
     if as_json:
         found = [
@@ -94,10 +103,24 @@ def command(
     # The worst first: a pager shows the beginning.
     results.sort(key=lambda result: -_SEVERITY.index(result[2]))
     texts = "; ".join(f"{printable(key)}: {text}" for key, _, _, text in results)
-    click.echo(
-        f"CRONLOCK {NAMES[worst]} - {texts} | {' '.join(_performance(*one[:2], now, limits) for one in results)}"
-    )
+    data = " ".join(_performance(*one[:2], now, limits) for one in results if one[0] not in unmatched)
+    click.echo(f"CRONLOCK {NAMES[worst]} - {texts}" + (f" | {data}" if data else ""))
     return worst
+
+
+def _expanded(backend: Backend, words: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Return the keys that `words` name or match, each once, and the patterns that match none.
+
+    Raises UsageError for a pattern where the backend cannot list its keys.
+    """
+    patterns = [word for word in words if common.is_pattern(word)]
+    found = common.check_keys(tuple(word for word in words if word not in patterns))
+    if patterns and not backend.traits.lists_keys:
+        raise UsageError("check: this backend cannot list keys; name them: cronlock check KEY...")
+    known = sorted(backend.keys()) if patterns else []
+    matched = {pattern: common.matching(pattern, known) for pattern in patterns}
+    found += [key for keys in matched.values() for key in keys]
+    return list(dict.fromkeys(found)), [pattern for pattern, keys in matched.items() if not keys]
 
 
 def judge(record: Record, now: float, limits: Limits) -> tuple[int, str]:

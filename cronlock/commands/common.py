@@ -113,11 +113,16 @@ def keys_to_show(backend: Backend, names: tuple[str, ...], command: str) -> list
     known = sorted(backend.keys())
     for pattern in names:
         if is_pattern(pattern):
-            matching = [key for key in known if key == pattern or fnmatch.fnmatchcase(key, pattern)]
-            if not matching:
+            matched = matching(pattern, known)
+            if not matched:
                 raise UsageError(f"{pattern!r}: no key matches; see cronlock status")
-            found += matching
+            found += matched
     return list(dict.fromkeys(found)) if names else known
+
+
+def matching(pattern: str, known: list[str]) -> list[str]:
+    """Return the keys that match a pattern (`fnmatch`), or are called as it is."""
+    return [key for key in known if key == pattern or fnmatch.fnmatchcase(key, pattern)]
 
 
 def read_records(backend: Backend, names: list[str]) -> tuple[list[tuple[str, Record]], BackendError | None]:

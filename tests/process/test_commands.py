@@ -172,6 +172,28 @@ def test_check_of_a_run_in_progress(backend: Backend) -> None:
     assert call(node, "check", "job", "--max-age", "1h")[0] == 0
 
 
+@on("redis", "memcached")
+def test_check_of_patterns(backend: Backend) -> None:
+    """Each key that matches is checked; without a match nothing is known, and that is said."""
+    node = backend.node
+    for key, command in (("jobs.a", "true"), ("jobs.b", "false"), ("other", "false")):
+        node.run("--", command, key=key)
+    status, out, err = call(node, "check", "jobs.*", "--max-age", "1h")
+    if node.backend.startswith("memcached"):
+        assert (status, "cannot list keys" in out + err) == (3, True)
+        return
+    assert (status, err) == (2, "")
+    assert re.match(
+        r"CRONLOCK CRITICAL - jobs.b: .*; jobs.a: succeeded .* \| 'jobs.b'=U;;3600;0; 'jobs.a'=\d+s;;3600;0;\n", out
+    )
+    status, out, _ = call(node, "check", "none*", "jobs.a", "--max-age", "1h")
+    assert (status, out[:61]) == (3, "CRONLOCK UNKNOWN - none*: no key matches this pattern; jobs.a")
+    assert call(node, "check", "none*", "--max-age", "1h")[:2] == (
+        3,
+        "CRONLOCK UNKNOWN - none*: no key matches this pattern\n",
+    )
+
+
 @VARIOUS_WITH_SERVER
 def test_a_server_that_does_not_answer(backend: Backend) -> None:
     """Each command reports it in its own way, within the time limit."""
