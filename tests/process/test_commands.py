@@ -80,7 +80,7 @@ def test_status_beside_a_foreign_value(backend: Backend) -> None:
     for options in ((), ("--json",), ("--prometheus",)):
         status, out, err = call(node, "status", *options)
         assert (status, "job" in out, "alien" in out) == (69, True, False), out
-        assert f"{prefix}:alien holds not a record of cronlock" in err
+        assert f"{prefix}:alien: not a record of cronlock" in err
         assert "cronlock_up 0" not in out
     assert call(node, "status", "job")[0] == 0
 
@@ -108,7 +108,7 @@ def test_options_that_need_records(backend: Backend) -> None:
     for option in (("--standby", 60), ("--ignore-hold",)):
         done = backend.node.run(*option, "--", "echo", "ran")
         assert (done.status, done.out, len(done.messages)) == (64, "", 1), done.err
-        assert done.err.startswith(f"cronlock: job: {option[0]}: this backend cannot tell "), done.err
+        assert done.err.startswith(f"cronlock: job: {option[0]}: not supported by this backend, "), done.err
 
 
 @SHOWN
