@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import time
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,7 +16,6 @@ from . import check, common, completion
 from .doctor import of_backend
 from .views import board, state
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..lease.vocabulary import Backend
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from .. import durations
@@ -11,7 +13,6 @@ from ..lease.vocabulary import Pause, Record
 from . import common, completion
 from .views.table import printable
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..lease.vocabulary import Backend
 

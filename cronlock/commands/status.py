@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,7 +13,6 @@ from ..lease.vocabulary import Record
 from . import common, completion, watching
 from .views import prometheus, state, table
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..lease.vocabulary import Backend
 

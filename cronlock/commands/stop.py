@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import time
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,7 +15,6 @@ from . import common, completion
 from .notifying import next_look, notify
 from .views.table import how_it_ended, printable
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..lease.vocabulary import Backend
 

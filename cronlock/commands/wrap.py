@@ -9,6 +9,7 @@ import re
 import shutil
 import sys
 import tempfile
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,7 +23,6 @@ from ..crontab.wrapping import Options, wrap
 from ..errors import ConfigError, UsageError
 from . import common
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..crontab.lines import Job, Remark
 

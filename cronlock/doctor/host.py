@@ -7,6 +7,7 @@ import pwd
 import stat
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..config import file as config_file
@@ -14,7 +15,6 @@ from ..process import linux
 from ..process.command import UNKILLABLE_AFTER
 from .findings import BAD, NOTE, OK, WARNING, Finding, judge_space
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 

@@ -6,11 +6,11 @@ It is what the rules are explored on, and what the answers of real engines are c
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 from cronlock.lease.store import Cell
 from cronlock.lease.vocabulary import Traits
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding
 from ...errors import BackendUnavailable
@@ -12,7 +13,6 @@ from ..wire.doctor import judge_server_clock
 from .item import KEY
 from .store import DynamoDBStore
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any

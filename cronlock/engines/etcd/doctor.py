@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, at, judge_share, number, span
 from ..wire.aws_signature import parse_date
@@ -14,7 +15,6 @@ from .api import PORT, Cluster, Refusal, Server
 from .messages import Answer, text_of
 from .names import Names, base
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

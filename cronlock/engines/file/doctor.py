@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from ...doctor.findings import NOTE, OK, Finding
 from ...doctor.host import directory_modes, free_space
 from .store import FileStore
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

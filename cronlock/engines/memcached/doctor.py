@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ...doctor import probe
 from ...doctor.findings import BAD, NOTE, OK, Finding, at, decide, judge_evictions, judge_share, number
 from ...errors import BackendError
@@ -11,7 +13,6 @@ from ..wire.doctor import alone, connect_all, look_at_clock
 from ..wire.stream import endpoint as show
 from .store import PORT, open_store
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 from ... import durations
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, decide, judge_share, number, plain, size
@@ -16,7 +17,6 @@ from . import sql as statements
 from .connection import Connection
 from .store import DENIED, PORT, SSL_MODES, MysqlStore
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

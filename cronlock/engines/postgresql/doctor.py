@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 from functools import partial
+from typing import TYPE_CHECKING
 
 from ... import durations
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, decide, judge_share, number, size
@@ -17,7 +18,6 @@ from . import sql as statements
 from .connection import PRODUCT
 from .store import DENIED, PORT, PostgresqlStore
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

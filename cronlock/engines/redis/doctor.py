@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ... import durations
 from ...doctor.findings import (
     BAD,
@@ -24,7 +26,6 @@ from .cell import whole
 from .resp import ReplyError
 from .store import RedisStore
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 import redis
 
@@ -12,7 +13,6 @@ from ..wire.stream import endpoint as show
 from .doctor import PORT, ask, examine_server, fields, lists_keys, log_in, notifies, servers
 from .resp import ReplyError, Server
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from functools import partial
+from typing import TYPE_CHECKING
 
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding
 from ...errors import BackendUnavailable
@@ -14,7 +15,6 @@ from ..wire.doctor import judge_server_clock
 from .objects import Careless, Objects, prefix_of
 from .store import S3Store
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, at
 from ...doctor.probe import PROGRAM
 from ...errors import BackendUnavailable, ConfigError
@@ -12,7 +14,6 @@ from .backend import SqsBackend
 from .queue import ATTRIBUTES, RETENTION
 from .wire import INVISIBLE, VISIBLE, NoQueue, Queues, count, once_there
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding
 from ...doctor.probe import PROGRAM
 from ...errors import BackendUnavailable, ConfigError
 from .aws import Denied
 from .doctor import REACHABLE, judge_made
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 

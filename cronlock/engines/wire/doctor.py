@@ -6,13 +6,13 @@ import copy
 import socket
 import ssl
 import time
+from typing import TYPE_CHECKING
 
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, decide, judge_certificate, judge_clock
 from ...errors import BackendUnavailable
 from .stream import Stream, tls_context
 from .stream import endpoint as show
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
     from typing import TypeVar, Union

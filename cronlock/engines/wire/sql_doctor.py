@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ...doctor.findings import BAD, OK, Finding, decide
 from ...errors import BackendUnavailable, ConfigError
 from . import sql
 from .doctor import ANSWER, REACHABLE, judge_made
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
     from typing import TypeVar

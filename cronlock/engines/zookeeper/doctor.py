@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import kazoo.version
 from kazoo.protocol.serialization import Exists
@@ -16,7 +17,6 @@ from .session import Session
 from .store import ZooKeeperStore
 from .tree import DEFAULT_PORT, Tree
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
