@@ -1,4 +1,4 @@
-"""What is timed: runs on each backend, their rivals, and the bare interpreter, which is the unit."""
+"""The timed cases: runs on each backend, rivals, and the bare interpreter, which is the unit F."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ CONSUL = "consul lock x true"
 
 
 class Limit(NamedTuple):
-    """What a case may take at most."""
+    """The limits of a case."""
 
-    #: In F; None where a client library or an emulator takes most of it.
+    #: In F; None if a client library or an emulator takes most of the time.
     starts: float | None = None
-    #: In `etcdctl lock x -- true`, on a server of the same machine.
+    #: In runs of `etcdctl lock x -- true`, on a local server.
     rivals: float | None = None
     #: True if wall time counts, which on an emulator is the emulator's.
     wall: bool = True
@@ -72,15 +72,15 @@ LIMITS = {
     ETCDCTL: Limit(),
     CONSUL: Limit(),
 }
-#: What starting by way of a virtual environment's `site` may take more, in F.
+#: The extra limit for a virtual environment's `site`, in F.
 BY_PIP = 0.35
-#: Those whose requests are counted on their way, by the name of what counts them.
+#: Backends whose requests are counted in transit, and by what.
 WATCHED = {ETCD: "etcd", POSTGRESQL: "postgresql", MYSQL: "mysql", DYNAMODB: "dynamodb", S3: "s3", SQS: "sqs"}
 _LASTING = ("sleep", "86400")
 
 
 def backend(name: str) -> str:
-    """Return what is left of a case's name where all of a table are runs."""
+    """Return a case's name for a table of runs."""
     return name.removeprefix("run -- true, ")
 
 
@@ -93,7 +93,7 @@ class Lab:
         self._directory = directory
         self._keys = 0
         self._held = f"held-{installation.version}"
-        # As cron has it: no locale, nothing of the caller's.
+        # Like cron's: no locale, nothing of the caller's.
         self.environ = {
             "PATH": "/usr/bin:/bin",
             "HOME": str(directory),
@@ -124,7 +124,7 @@ class Lab:
             del self.backends[MYSQL]
 
     def limit(self, case: str) -> Limit:
-        """Return what a case may take here."""
+        """Return the limits of a case on this machine."""
         limit = LIMITS[case]
         if isinstance(self.installation, Package):
             return limit
@@ -139,7 +139,7 @@ class Lab:
         hold: float | None = None,
         url: str | None = None,
     ) -> list[str]:
-        """Return a run of `command`, by default under a key that nothing used before, and by the backend's own URL."""
+        """Return a run of `command`, by default with an unused key and the backend's own URL."""
         if key is None:
             self._keys += 1
             key = f"job-{self.installation.version}-{self._keys}"
@@ -148,7 +148,7 @@ class Lab:
         return [self.installation.cronlock, "run", *options, "--", *command]
 
     def watched_url(self, backend: str) -> str:
-        """Return the URL of one of `WATCHED` by way of what counts its requests."""
+        """Return the URL of one of `WATCHED` through its counter."""
         name = WATCHED[backend]
         port = self.services.watches[name].port
         return str(getattr(self.services, name).url(port=port))
@@ -158,7 +158,7 @@ class Lab:
         return Running(self.line(backend, *_LASTING, ttl=ttl), self.environ)
 
     def cases(self) -> list[Case]:
-        """Return all that can be timed here, F first."""
+        """Return all cases of this machine, F first."""
         python, cronlock = self.installation.python, self.installation.cronlock
         cases = [self._case(F, lambda: [python, "-I", "-c", "pass"])]
         for name in self.backends:
@@ -169,7 +169,7 @@ class Lab:
         return cases + self._rivals()
 
     def holder(self) -> Running:
-        """Start the run because of which the others are skipped."""
+        """Start the run that makes others skip."""
         return Running(self.line(REDIS, *_LASTING, key=self._held, ttl=86400), self.environ)
 
     def _case(self, name: str, line: Callable[[], list[str]]) -> Case:
@@ -199,7 +199,7 @@ class Lab:
         return found
 
     def _until_exec(self) -> Cost:
-        """Measure until the command says its first word, less what the command itself takes for that."""
+        """Measure until the command's first output, less the command's own time for that."""
         word = self._directory / "word"
         word.write_text("x")
         command = (shutil.which("cat") or "/bin/cat", str(word), "-")
@@ -235,7 +235,7 @@ class Running:
         self.wait(of_killed=True)
 
     def wait(self, *, of_killed: bool = False) -> None:
-        """Wait until all of it has ended."""
+        """Wait for the end of all processes."""
         _, status = os.waitpid(self.pid, 0)
         if os.waitstatus_to_exitcode(status) != (128 + 9 if of_killed else 0):
             with open(self._errors, encoding="utf-8", errors="replace") as file:

@@ -1,4 +1,4 @@
-"""What servers count of what is asked of them."""
+"""Requests as servers count them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SENT = ("auth", "client", "eval", "evalsha", "hello", "ping", "select", "wait")
 
 
 class _Count:
-    """What clients asked of a server since this was made, without what it takes to look."""
+    """Requests of clients since this object was made, without its own."""
 
     def __init__(self) -> None:
         before = self._read()

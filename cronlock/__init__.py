@@ -1,7 +1,7 @@
 """cronlock: run a command on one machine at a time.
 
 The package is a program first: ``cronlock run`` stands before a crontab line.
-Start-up cost counts, so modules on the way of ``run`` import little and late
+Start-up time counts, so modules that ``run`` loads import little and late
 (see docs/architecture.md).
 """
 
@@ -13,9 +13,9 @@ __version__ = "0.2.0"
 
 
 def know_packages(*names: str) -> None:
-    """Have packages below this one, such as ``engines.redis``, without looking for their empty ``__init__.py``.
+    """Create packages below this one, such as ``engines.redis``, without reading their empty ``__init__.py``.
 
-    To find, open and read an empty file takes as long as a module of a hundred lines, and a run needs seven of them.
+    Finding and reading an empty file takes as long as a module of a hundred lines, and a run needs seven packages.
     """
     for name in names:
         full = f"{__name__}.{name}"

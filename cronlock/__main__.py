@@ -1,4 +1,4 @@
-"""The program's entry: the short way for ``run`` and ``--version``, click for all else."""
+"""The program's entry: a fast path for ``run`` and ``--version``, click for everything else."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ else:
 
 
 def main() -> None:
-    """Run ``cronlock`` with the arguments of this process, and end it with the exit status."""
+    """Run ``cronlock`` with this process's arguments, and exit."""
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
-        # Ctrl-C before there is anything to clean up: end, without a traceback.
+        # Ctrl-C before there is anything to clean up: exit without a traceback.
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     try:
         reserve_standard_streams()
@@ -29,18 +29,18 @@ def main() -> None:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
-        # Only what writes to stdout gets here. A reader that has gone is no reason to complain.
+        # Standard output is closed, which is the reader's choice, not an error.
         from . import errors
 
         status = errors.FAULT
         if not isinstance(error, BrokenPipeError):
             os.write(2, f"cronlock: cannot write to standard output: {error.strerror}\n".encode())
-    # Nothing is left to be cleaned up, and tearing the interpreter down takes longer than a renewal.
+    # Nothing is left to clean up, and the interpreter's own cleanup takes longer than a renewal.
     os._exit(status)
 
 
 def _end_without_null(error: OSError) -> None:
-    """Say why nothing can be done, if there is a standard error to say it on, and end."""
+    """Report a missing /dev/null on standard error, if open, and exit."""
     from . import errors
 
     try:
@@ -57,7 +57,7 @@ def dispatch(arguments: list[str]) -> int:
         return 0
     know_packages("config", "engines", "engines.wire", "lease", "process", "run")
     if arguments[:1] == ["run"]:
-        # Nothing that start-up makes is garbage; to look for some takes a millisecond. See `cronlock.run.supervisor`.
+        # Start-up makes no garbage, and collecting takes a millisecond. `cronlock.run.supervisor` enables it again.
         gc.disable()
         from .config.arguments import read_run
         from .errors import UsageError
@@ -82,9 +82,9 @@ def dispatch(arguments: list[str]) -> int:
 
 
 def reserve_standard_streams() -> None:
-    """Fill what is closed of 0, 1 and 2, lest a socket or pipe of ours become the command's stdin.
+    """Open /dev/null on closed standard streams, lest a socket or pipe of ours become the command's stdin.
 
-    The fillers close at exec, so that the command finds closed what was closed. Raises OSError without /dev/null.
+    They close at exec, so that the command finds the streams closed. Raises OSError without /dev/null.
     """
     for descriptor in (0, 1, 2):
         try:

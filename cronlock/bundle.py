@@ -1,4 +1,4 @@
-"""The byte code of a run in one file, which installations write: ``python3 -IS cronlock/bundle.py [DIRECTORY]``.
+"""The byte code of a run in one file, written at installation: ``python3 -IS cronlock/bundle.py [DIRECTORY]``.
 
 Finding, checking and opening forty files takes a tenth of a run. Each module is checked as the interpreter checks
 its own byte code, by its source's size and time; the index by a checksum as well. What is stale, damaged, another
@@ -11,7 +11,7 @@ import _imp
 import marshal
 import os
 import sys
-from _frozen_importlib_external import MAGIC_NUMBER  # Of `importlib.util`, which takes half a run to import.
+from _frozen_importlib_external import MAGIC_NUMBER  # Importing `importlib.util` takes half a run.
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     #: index, and its length.
     Entry = tuple[str, int, int, int, int]
 
-#: The file, beside the interpreter's own byte code: whoever clears that away clears this away too.
+#: The file, beside the interpreter's byte code, so that cleaning removes both.
 PLACE = f"__pycache__/run.{sys.implementation.cache_tag}.bundle"
-#: Where the modules are that a run may need, whatever its engine.
+#: The folders whose modules a run may need, except its engine's.
 _FOLDERS = ("", "config", "engines", "lease", "process", "run")
 _APART = ("__init__.py", "bundle.py", "cli.py")
 # The magic number, the index's length in four bytes, and its checksum.
@@ -33,26 +33,26 @@ _HEAD = len(MAGIC_NUMBER) + 4 + 8
 
 
 class Bundle:
-    """Finds and loads the modules of the package in `directory`, for `sys.meta_path`."""
+    """A finder and loader for `sys.meta_path` of the package in `directory`."""
 
     def __init__(self, directory: str) -> None:
-        """Raises OSError or ValueError where there is no bundle that may be used."""
+        """Raises OSError or ValueError without a usable bundle."""
         self._directory = directory
         self._file = os.open(f"{directory}/{PLACE}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         about = os.fstat(self._file)
         head = os.pread(self._file, _HEAD, 0)
         index = os.pread(self._file, int.from_bytes(head[-12:-8], "little"), _HEAD)
         ours = about.st_uid in (0, os.stat(directory).st_uid) and not about.st_mode & 0o022
-        # The number of a standard stream that was closed is not ours to take: see `__main__`.
+        # Do not take the descriptor of a closed standard stream: see `__main__`.
         if not (self._file > 2 and ours and head.startswith(MAGIC_NUMBER) and _checksum(index) == head[-8:]):
             os.close(self._file)
             raise ValueError("not to be used")
-        self._modules: dict[str, Entry] = marshal.loads(index)  # It is the installation's own.
+        self._modules: dict[str, Entry] = marshal.loads(index)  # Trusted: the installation wrote it.
         self._codes = _HEAD + len(index)
         self._specification: type[ModuleSpec] = type(__spec__)
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:  # noqa: ARG002
-        """Return how to load the module `name`, None if this bundle does not have it."""
+        """Return the spec of module `name`, None if this bundle lacks it."""
         if name not in self._modules:
             return None
         file, modified, size, start, length = self._modules[name]
@@ -67,27 +67,27 @@ class Bundle:
         return self._specification(name, self, origin=origin, loader_state=code)  # type: ignore[arg-type]
 
     def create_module(self, spec: ModuleSpec) -> None:
-        """Leave it to the interpreter."""
+        """Return None: the interpreter creates the module."""
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run the module's code in it."""
+        """Execute the module's code."""
         spec = module.__spec__
         assert spec is not None
         module.__file__ = spec.origin
-        exec(spec.loader_state, module.__dict__)  # noqa: S102  # What an import is.
+        exec(spec.loader_state, module.__dict__)  # noqa: S102  # An import does the same.
         spec.loader_state = None
 
 
 def use() -> None:
-    """Load modules of this package from its bundle from now on, if there is one."""
+    """Load modules of this package from its bundle, if usable."""
     try:
         sys.meta_path.insert(0, Bundle(os.path.dirname(__file__)))
     except (OSError, ValueError):
-        pass  # It could not be written, or the interpreter is another by now: see docs/packages.md.
+        pass  # Not written, or by another interpreter: see docs/packages.md.
 
 
 def write(directory: str, known: str) -> None:
-    """Write the bundle of the package in `directory`, to be known as `known` in tracebacks. Raises OSError."""
+    """Write the bundle of the package in `directory`, which tracebacks call `known`. Raises OSError."""
     codes = b""
     modules: dict[str, Entry] = {}
     for file in _files(directory):
@@ -102,7 +102,7 @@ def write(directory: str, known: str) -> None:
     head = MAGIC_NUMBER + len(index).to_bytes(4, "little") + _checksum(index)
     target = f"{directory}/{PLACE}"
     os.makedirs(os.path.dirname(target), exist_ok=True)
-    # In one step, and whole even after a power failure: the old one may be read at this moment.
+    # Atomically and durably: somebody may be reading the old one.
     fresh = f"{target}.{os.getpid()}"
     with open(fresh, "xb") as stream:
         stream.write(head + index + codes)
@@ -113,7 +113,7 @@ def write(directory: str, known: str) -> None:
 
 
 def _files(directory: str) -> Iterator[str]:
-    """Yield the sources of what a run may need, by their paths below `directory`."""
+    """Yield the sources that a run may need, as paths below `directory`."""
     for folder in _FOLDERS:
         for place, _, names in os.walk(f"{directory}/{folder}".rstrip("/")):
             if folder or place == directory:

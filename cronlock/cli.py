@@ -1,4 +1,4 @@
-"""The command line in full, by click, from the table of options."""
+"""The full command line by click, from the table of options."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .errors import CronlockError
 from .run.command import run as run_command
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-#: The commands besides run, in the order of --help: each a module of `cronlock.commands`.
+#: The commands besides run, in the order of --help; each is a module of `cronlock.commands`.
 COMMANDS = ("status", "history", "check", "pause", "resume", "stop", "release", "forget", "board", "doctor", "wrap")
-# Of the monitoring plugins' statuses: nothing can be said.
+# UNKNOWN of the monitoring plugins.
 _CHECK_UNKNOWN = 3
 
 
 class _Commands(click.Group):
-    """`run`, and the commands of their own modules, each loaded when it is named."""
+    """`run`, and the other commands, each loaded when named."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as click calls it
         return ["run", *COMMANDS]
@@ -50,10 +50,10 @@ class _Commands(click.Group):
 
 
 def main(arguments: list[str]) -> int:
-    """Return the exit status of ``cronlock`` with `arguments`; errors are one line."""
+    """Run ``cronlock`` with `arguments`, and return the exit status. Errors are one line."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            # Names are of any language, whatever the locale can show.
+            # Names may be in any language, whatever the locale.
             stream.reconfigure(errors="replace")
     try:
         result = cronlock.main(arguments, prog_name="cronlock", standalone_mode=False)
@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _unknown(error: click.NoSuchOption) -> str:
-    """Say which option there is not, and which may have been meant."""
+    """Return the message for an unknown option, with a suggestion."""
     context, name = error.ctx, error.option_name
     text = f"unknown option {name!r}"
     if context is None:
@@ -121,7 +121,7 @@ def _epilog() -> str:
 
 
 def _rows(table: Sequence[tuple[str, str]]) -> list[str]:
-    """Return the lines of a table of two columns, which click leaves as they are."""
+    """Return a table of two columns in lines that click does not rewrap."""
     width = max(len(name) for name, _ in table) + 2
     # Click indents an epilog by two.
     folded = [(name, textwrap.wrap(meaning, 76 - width)) for name, meaning in table]
@@ -142,7 +142,7 @@ def _click_option(option: Option) -> click.Option:
 
 
 def _completer(option: Option) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]] | None:
-    """Return what completes the option's value; None where nothing can."""
+    """Return the completer of the option's value, or None."""
     if option.kind == CHOICE:
         return lambda _context, _option, begun: [CompletionItem(c) for c in option.choices if c.startswith(begun)]
     return completion.keys if option.name == "key" else common.COMPLETERS.get(option.name)

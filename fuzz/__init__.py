@@ -1,1 +1,1 @@
-"""Everything that parses what others wrote, fed with nonsense: only the documented errors may come out."""
+"""Fuzzing of everything that parses foreign input: only the documented errors may come out."""

@@ -1,4 +1,4 @@
-"""Nonsense made from bytes: whoever chooses the bytes (Hypothesis, a coverage-guided fuzzer) chooses the nonsense."""
+"""Malformed input made from bytes, which Hypothesis or a coverage-guided fuzzer chooses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies in files: keys' files, watermarks, the kernel's tables."""
+"""Files: keys' files, watermarks, the kernel's tables."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TOKENS = (
 )
 _STATE_TOKENS = (b"\t", b"run\t", b"past\t", b"success\t", b"paused\t", b"stop\t", b"fence\t7")
 _FIELDS = ("fence", "boot", "noticed", "seen_at", "boot_time", "ttl", "color")
-#: In memory where there is such a place: a disk would be all that is measured.
+#: In memory if possible: a disk would dominate the time.
 _ROOM = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
@@ -46,7 +46,7 @@ def fields_of(data: Data) -> dict[str, str]:
 
 
 def a_state(data: Data) -> None:
-    """Any bytes are what is recorded of a key, or ForeignValue."""
+    """Any bytes decode to a state, or raise ForeignValue."""
     kept = state.State(fence=data.below(1 << 60), run=_sane(a_run(data)) if data.chance(2) else None)
     for _ in range(data.below(4)):
         kept = kept.with_past(_sane(a_run(data)))
@@ -70,7 +70,7 @@ def _sane(run: Run) -> Run:
 
 
 def a_keys_file(data: Data) -> None:
-    """A key's file may hold anything: the key is served, or the error says what to do."""
+    """A key's file may contain anything: the key works, or the error names a remedy."""
     with _directory() as folder:
         store = FileStore(folder, 1.0)
         slots = [_slot(data).ljust(SLOT) for _ in range(2)]
@@ -80,7 +80,7 @@ def a_keys_file(data: Data) -> None:
 
 
 def _slot(data: Data) -> bytes:
-    """Return a slot with its checksum right, most of the time: so that it counts."""
+    """Return a slot, mostly with a right checksum."""
     slot = Slot(number=data.below(5), ttl=300.0, since=data.below(5), boot=boot_id(), hold_until=99.0, key=KEY)
     if data.chance(8):
         return data.blob(200)
@@ -94,7 +94,7 @@ def _slot(data: Data) -> bytes:
 
 
 def a_watermark(data: Data) -> None:
-    """A watermark may hold anything: it counts, or is as if it were not there; and is written anew."""
+    """A watermark file may contain anything: it counts or is ignored, and is rewritten."""
     with _directory() as folder:
         clock = SimulatedClock()
         Watermarks(folder, "redis://h", KEY, clock).remember(Conflict("held", remaining=1.0, fence=7))
@@ -113,7 +113,7 @@ def a_watermark(data: Data) -> None:
 
 
 def some_mounts(data: Data) -> None:
-    """The table of mounts may have lines of any kind."""
+    """The mount table may have any lines."""
     places = ("/", "/var", r"/a\040b")
     lines = data.several(5, lambda: f"1 2 0:3 / {data.pick(places)} rw - {data.pick(('ext4', 'nfs'))} x")
     with _directory() as folder:
@@ -124,7 +124,7 @@ def some_mounts(data: Data) -> None:
 
 
 def some_processes(data: Data) -> None:
-    """The kernel's files about processes end at any place, and processes end while they are read."""
+    """The kernel's files about processes may end anywhere, and processes may end meanwhile."""
     files: dict[str, bytes] = {"/proc/self/environ": data.maimed(b"A=1\0B\0=C\0LC_CTYPE=x\0")}
     for pid in (1, 2, 3):
         name = data.pick((b"sh", b"a) S 7 (b", b"\n", b"\xff"))

@@ -1,4 +1,4 @@
-"""What is done with a backend whose server, or whose files, say anything; and what a person is then shown."""
+"""Operations on a backend whose server or files contain anything, and their output for people."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def a_record(data: Data) -> bytes:
 
 
 def operate(data: Data, backend: Backend) -> None:
-    """Ask for this and that, and show what comes."""
+    """Call the backend's methods, and show the results."""
     claim = a_claim(data)
     for _ in range(1 + data.below(3)):
         with expecting(BackendError, ConfigError):
@@ -112,7 +112,7 @@ def _finish(data: Data, backend: Backend, grant: Grant) -> None:
 
 
 def show(found: Record | None) -> None:
-    """Show a record in every way that there is."""
+    """Show a record in every format."""
     now, record = time.time(), found or Record()
     lines = table.status_table([(KEY, record)], now)
     lines += table.history_table([(KEY, run) for run in record.runs], now, states={KEY: state.state_of(record)})

@@ -1,4 +1,4 @@
-"""What wrapper and guard tell each other: lines, cut anywhere."""
+"""The messages of wrapper and guard, cut anywhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people write: durations, keys, URLs, settings, command lines, crontabs."""
+"""Input of people: durations, keys, URLs, settings, command lines, crontabs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _CRON_WORDS = (
 
 
 def a_duration(data: Data) -> None:
-    """A duration is a number of seconds, or refused with a reason."""
+    """A duration parses, or is refused with a reason."""
     if data.chance(3):
         text = data.text(12)
     else:
@@ -103,7 +103,7 @@ def _url(data: Data) -> str:
     path = data.pick(("", "/", "/0", "/var/lib/cronlock", "/service/2", "/a//b", "/../x"))
     query = "&".join(data.several(3, lambda: f"{data.pick(_PARAMETERS)}={data.pick(_VALUES)}"))
     text = f"{scheme}://{credentials}{hosts}{path}" + (f"?{query}" if query else "")
-    # What is put into the middle of the password would be shown as something else.
+    # Characters inserted into the password would show up differently.
     return text if credentials else data.maimed_text(text, _URL_TOKENS)
 
 
@@ -130,7 +130,7 @@ def some_settings(data: Data) -> None:
 
 
 def a_configuration(data: Data) -> None:
-    """A file of any bytes is a configuration, or refused with file and line."""
+    """Any bytes are a configuration file, or refused with file and line."""
     known = frozenset(_VARIABLES)
     content = b"\n".join(data.several(6, lambda: data.pick(_VARIABLES).encode() + b"=" + data.blob(8)))
     content = data.maimed(content, (b'"', b"'", b"\\", b"\n", b"=", b"#", b"\xff"))
@@ -139,7 +139,7 @@ def a_configuration(data: Data) -> None:
 
 
 def a_command_line(data: Data) -> None:
-    """The short reader of `run` lines reads what it reads as click does."""
+    """The fast parser of `run` lines agrees with click."""
     words = data.several(8, lambda: _word(data))
     try:
         quick = arguments.read_run(words)

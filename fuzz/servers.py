@@ -1,4 +1,4 @@
-"""What servers answer: Redis, Cluster's maps, memcached and ZooKeeper."""
+"""Replies of servers: Redis, Cluster maps, memcached and ZooKeeper."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _META_LINES = (
 
 
 def some_replies(data: Data) -> None:
-    """Any bytes are replies, or BackendUnavailable; and what is kept of them is bounded."""
+    """Any bytes are replies, or raise BackendUnavailable, with bounded memory."""
     reply = b"".join(_reply(data, 0) for _ in range(3))
     text = data.maimed(reply, _RESP_TOKENS)
     stream = Answering(data, lambda _: text * data.pick((1, 1, 1, 50)))

@@ -1,4 +1,4 @@
-"""A connection that answers what the fuzzer thinks of."""
+"""A connection that answers with the fuzzer's bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cronlock.engines.wire.stream import ConnectionClosed, Stream
 
 from .data import Data
 
-#: Bytes that a program may take of one answer before it has to see that it does not end.
+#: The most bytes of a reply that a client may read before it gives up.
 MOST = 8 << 20
 
 
@@ -29,7 +29,7 @@ class Answering(Stream):
         self._answer = answer
         self._waiting = b""
         self._chunks = 1 if data.chance(16) else data.pick((3, 17, 65536, 65536))
-        #: What comes again and again behind the answer.
+        #: Repeated without end after the reply.
         self._endless = b""
         if data.chance(64):
             self._chunks, self._endless = 65536, (data.blob(8) or b"\0") * 8192

@@ -1,4 +1,4 @@
-"""Servers that are none: they say what a test wants."""
+"""Fake servers that send what a test wants."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def listening(serve: Callable[[socket.socket], object]) -> Iterator[int]:
     taken: list[socket.socket] = []
 
     def talk(connection: socket.socket) -> None:
-        # The client hung up, as it should, or the test is over.
+        # The client hung up, as expected, or the test is over.
         with suppress(OSError), connection:
             serve(connection)
 

@@ -1,4 +1,4 @@
-"""The interpreters of this machine, and cronlock installed for them as a user would have it."""
+"""The interpreters of this machine, and cronlock installed for them like a user's."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class Package:
         return str(self._prefix / "bin/cronlock")
 
     def install(self) -> None:
-        """Install what stands in the checkout now, with its byte code."""
+        """Install the checkout with its byte code."""
         shutil.rmtree(self._prefix, ignore_errors=True)
         script = str(ROOT / "packaging/install.py")
         with tempfile.TemporaryDirectory(prefix="cronlock-bench-") as scratch:
             place = ("--prefix", str(self._prefix), "--destdir", scratch)
             _run(sys.executable, script, "install", *place, "--python", self.python)
-            # A configuration file is none of the benchmark's business.
+            # The benchmark must not read a configuration file.
             shutil.move(f"{scratch}{self._prefix}", self._prefix)
 
     def has(self, module: str) -> bool:
@@ -79,7 +79,7 @@ class Installation:
         return True
 
     def install(self) -> None:
-        """Install what stands in the checkout now, byte code included, and not in editable form."""
+        """Install the checkout with its byte code, not in editable form."""
         if not os.path.exists(self.python):
             _run(self._base, "-m", "venv", str(self._directory))
         with tempfile.TemporaryDirectory(prefix="cronlock-bench-") as scratch:

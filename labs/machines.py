@@ -27,7 +27,7 @@ from labs.servers.process import eventually, need
 SHARED = "/run/shared"
 
 _NETWORK = "10.77.0"
-# What a machine's programs get to know of the test's environment: nothing.
+# Programs on a machine get nothing of the test's environment.
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C"}
 _LIMIT = 120.0
 
@@ -151,7 +151,7 @@ class Fleet:
 
 
 class Machine:
-    """One machine of a fleet: run programs on it, cut its cable, kill it."""
+    """A machine of a fleet, on which programs run, and which can lose its network or die."""
 
     def __init__(self, fleet: Fleet, name: str, address: str) -> None:
         self.name = name
@@ -198,7 +198,7 @@ class Machine:
         return process
 
     def write(self, path: str, text: str, mode: str = "644") -> None:
-        """Make the file `path` of this machine contain `text`, as a file of root's."""
+        """Write `text` to the file `path` of this machine, as root."""
         self.run("sh", "-c", 'rm -f "$1" && cat >"$1" && chmod "$2" "$1"', "sh", path, mode, stdin=text)
 
     def programs(self) -> list[str]:
@@ -211,15 +211,15 @@ class Machine:
         return self._syslog.messages()
 
     def output(self) -> str:
-        """Return what all that was started here has printed so far."""
+        """Return the output so far of all programs started here."""
         return self._output.read_text(errors="replace") if self._output.exists() else ""
 
     def cut(self) -> None:
-        """Pull its cable: nothing comes through in either direction, and nobody is told."""
+        """Cut its network: both directions drop packets silently."""
         self._fleet.on_switch("ip", "link", "set", self.name, "down")
 
     def heal(self) -> None:
-        """Put its cable back."""
+        """Restore its network."""
         self._fleet.on_switch("ip", "link", "set", self.name, "up")
 
     @property
@@ -238,7 +238,7 @@ class Machine:
         return self._boot is not None
 
     def kill(self) -> None:
-        """End every process of it at once with SIGKILL, as a power cut would; wait until none is left."""
+        """Kill all its processes at once, like a power cut, and wait for their end."""
         if self._boot is None:
             return
         if self._init:
@@ -252,7 +252,7 @@ class Machine:
             boot.end()
 
     def close(self) -> None:
-        """Kill it and let go of what the test's process holds for it."""
+        """Kill it and close the test's descriptors for it."""
         try:
             self.kill()
         finally:

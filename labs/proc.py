@@ -1,4 +1,4 @@
-"""What /proc tells of the processes of this machine; of one that is gone nothing."""
+"""Processes of this machine, by /proc; dead ones yield nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def pids() -> list[int]:
 
 
 def look(pid: int, name: str) -> bytes:
-    """Return a file of the process; empty where it is gone, or another user's."""
+    """Return a file of a process; empty if it is dead or another user's."""
     try:
         with open(f"/proc/{pid}/{name}", "rb") as file:
             return file.read()
@@ -21,7 +21,7 @@ def look(pid: int, name: str) -> bytes:
 
 def stat(pid: int) -> list[bytes]:
     """Return the fields of /proc/PID/stat from the state on."""
-    # The name, in parentheses, may hold anything but the last ")".
+    # The name, in parentheses, may contain ")".
     return look(pid, "stat").rpartition(b")")[2].split()
 
 

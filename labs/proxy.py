@@ -1,4 +1,4 @@
-"""A TCP proxy that loses, delays and holds what passes between a client and a real server."""
+"""A TCP proxy that drops, delays and holds data between a client and a real server."""
 
 from __future__ import annotations
 
@@ -47,39 +47,39 @@ class Proxy:
         self.cut()
 
     def pass_all(self) -> None:
-        """Let everything through at once from now on; what is held stays held."""
+        """Forward everything from now on; held data stays held."""
         self._pass_requests = self._pass_replies = True
         self._refuse = self._hold = False
         self._delay = 0.0
 
     def drop_requests(self) -> None:
-        """Lose what clients send."""
+        """Drop requests."""
         self._pass_requests = False
 
     def drop_replies(self) -> None:
-        """Lose what the server answers: requests reach it."""
+        """Drop replies; requests reach the server."""
         self._pass_replies = False
 
     def drop_all(self) -> None:
-        """Lose everything, as a cut cable does: connections stay open."""
+        """Drop everything, like a cut cable; connections stay open."""
         self._pass_requests = self._pass_replies = False
 
     def delay(self, seconds: float) -> None:
-        """Keep each request back for so long."""
+        """Delay each request."""
         self._delay = seconds
 
     def hold_requests(self) -> None:
-        """Keep what clients send, also after they went away, until `deliver_held`."""
+        """Hold requests until `deliver_held`, even after their clients have gone."""
         self._hold = True
 
     @property
     def held(self) -> int:
-        """How many bytes are held."""
+        """The number of held bytes."""
         with self._lock:
             return sum(len(connection.held) for connection in self._open)
 
     def deliver_held(self) -> None:
-        """Send to the server what was held, and return when it has answered each connection."""
+        """Forward held requests, and return when the server has answered each connection."""
         with self._lock:
             connections = [connection for connection in self._open if connection.held]
         for connection in connections:
@@ -89,12 +89,12 @@ class Proxy:
             connection.close_if_left()
 
     def refuse(self) -> None:
-        """Close every connection, and each new one at once."""
+        """Close all connections, and new ones at once."""
         self._refuse = True
         self.cut()
 
     def cut(self) -> None:
-        """Close every connection; new ones are taken."""
+        """Close all connections, but accept new ones."""
         with self._lock:
             connections, self._open = self._open, []
         for connection in connections:
@@ -121,7 +121,7 @@ class Proxy:
             connection.start()
 
     def _upward(self, connection: _Connection, data: bytes) -> None:
-        """Do with a client's bytes what is asked for."""
+        """Forward, drop or hold a client's bytes."""
         self.requests += 1
         if self.doubles:
             with socket.create_connection((HOST, self.target)) as other:
@@ -136,14 +136,14 @@ class Proxy:
             connection.server.sendall(data)
 
     def _downward(self, connection: _Connection, data: bytes) -> None:
-        """Do with the server's bytes what is asked for."""
+        """Forward or drop the server's bytes."""
         connection.replies += 1
         if self._pass_replies and not connection.left:
             connection.client.sendall(data)
 
 
 class _Connection:
-    """A client's connection and the one to the server that belongs to it."""
+    """A client's connection and its connection to the server."""
 
     def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
         self.proxy = proxy
@@ -156,12 +156,12 @@ class _Connection:
         self.ended = False
 
     def start(self) -> None:
-        """Pass bytes in both directions from now on."""
+        """Forward bytes in both directions."""
         for pump in (self._pump_up, self._pump_down):
             threading.Thread(target=pump, daemon=True).start()
 
     def deliver(self) -> None:
-        """Send what was held to the server."""
+        """Forward held requests."""
         data, self.held = bytes(self.held), bytearray()
         try:
             self.server.sendall(data)

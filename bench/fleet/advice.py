@@ -1,4 +1,4 @@
-"""Which server, and how much jitter: reckoned from what a tick cost."""
+"""Recommended servers and jitter, computed from the cost of ticks."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .measure import Row
 
 NODES = (100, 1_000, 10_000)
 LINES = (1, 20, 200)
-#: How busy a server may be with a rush, of one processor.
+#: The share of a processor that a rush may take.
 _BUSY = 0.5
 #: Seconds of --jitter that a line of every minute bears with the default --min-hold, and with one of 50 s.
 SHORT_JITTER, LONG_JITTER = 15, 45
-#: Runs at one second that need none: they were measured.
+#: Runs per second that need no jitter, as measured.
 _AT_ONCE = {"Redis": 10_000, "memcached": 10_000, "ZooKeeper": 1_000}
 
 
@@ -25,7 +25,7 @@ def cost(rows: Sequence[Row]) -> float:
 
 
 def jitter(runs: int, each: float, at_once: int) -> float:
-    """Return the seconds that `runs` are to be spread over; 0 where they may come at once."""
+    """Return the seconds over which to spread `runs`; 0 for no jitter."""
     return 0.0 if runs <= at_once else float(max(1, math.ceil(runs * each / _BUSY)))
 
 
@@ -57,5 +57,5 @@ def _need(runs: int, each: float, at_once: int) -> str:
 
 
 def _round(seconds: float) -> int:
-    """Return a figure that is easy to remember and not less."""
+    """Round up to a figure that is easy to remember."""
     return next((step for step in (1, 2, 3, 5, 10, 15, 20, 30, 45) if step >= seconds), math.ceil(seconds))

@@ -23,29 +23,29 @@ _LEAD = 0.3
 
 @dataclass
 class Result:
-    """What became of all runs of one tick; seconds since the tick, as the earliest possible clock has it."""
+    """The results of one tick, in seconds since the tick by the earliest possible clock."""
 
     #: When the first run asked for each key.
     asked: dict[str, float] = field(default_factory=dict)
-    #: When the command of each key's winner could start, and of another one, should there be any.
+    #: When the command of each key's winner could start, and that of any second winner.
     won: dict[str, list[float]] = field(default_factory=dict)
-    #: How long each loser took from its own clock on.
+    #: Seconds of each loser, by its own clock.
     lost: list[float] = field(default_factory=list)
     #: When the last loser left.
     last_left: float = 0.0
-    #: How late the load itself was, at the worst.
+    #: The largest delay of the load generator.
     late: float = 0.0
-    #: Why runs ended without an answer, and how often.
+    #: Reasons for runs without an answer, counted.
     failures: Counter[str] = field(default_factory=Counter)
     connects: int = 0
     #: At the peak, by the clients' side.
     connections: int = 0
-    #: What the network refused, and what cronlock said of it.
+    #: Network errors, and cronlock's messages about them.
     network: Counter[str] = field(default_factory=Counter)
     told: Counter[str] = field(default_factory=Counter)
 
     def add(self, answer: dict[str, Any]) -> None:
-        """Add what one worker tells."""
+        """Add the results of a worker."""
         for kind, key, due, left in answer["runs"]:
             self.asked[key] = min(self.asked.get(key, math.inf), due)
             if kind == WON:
@@ -64,21 +64,21 @@ class Result:
 
     @property
     def started(self) -> float:
-        """How long it took from the first that asked for a key to its command's start, at the worst."""
+        """The longest time from a key's first request to its command's start."""
         return max((min(times) - self.asked[key] for key, times in self.won.items()), default=0.0)
 
     @property
     def lasted(self) -> float:
-        """How long it took from the first that asked to the last loser's leaving."""
+        """The time from the first request to the end of the last loser."""
         return max(0.0, self.last_left - min(self.asked.values(), default=0.0))
 
     @property
     def wrong(self) -> int:
-        """How many of the keys that were asked for ran twice or not at all."""
+        """The number of requested keys that ran twice or not at all."""
         return sum(len(self.won.get(key, ())) != 1 for key in self.asked)
 
     def quantile(self, share: float) -> float:
-        """Return how long a loser took that was slower than this share of them."""
+        """Return a quantile of the losers' times."""
         ordered = sorted(self.lost)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
@@ -110,7 +110,7 @@ class Crowd:
             worker.communicate()
 
     def prepare(self, tick: Tick) -> None:
-        """Let all nodes be ready to fire."""
+        """Prepare all nodes."""
         share, more = divmod(tick.nodes, len(self._workers))
         first = tick.first
         for number, worker in enumerate(self._workers):
@@ -121,7 +121,7 @@ class Crowd:
             _hear(worker)
 
     def fire(self, at: float | None = None) -> Result:
-        """Let them fire, at monotonic time `at`, and return what became of them; winners keep their leases."""
+        """Fire all nodes at monotonic time `at`, and return the results. Winners keep their leases."""
         at = time.monotonic() + _LEAD if at is None else at
         for worker in self._workers:
             _tell(worker, json.dumps({"at": at}))
@@ -131,7 +131,7 @@ class Crowd:
         return result
 
     def release(self) -> None:
-        """Let the winners release."""
+        """Release the winners' leases."""
         for worker in self._workers:
             _tell(worker, "")
         for worker in self._workers:

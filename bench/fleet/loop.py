@@ -1,4 +1,4 @@
-"""One event loop for many runs of cronlock's own code: each in a greenlet, which waits without a thread."""
+"""An event loop for many runs of cronlock's own code, each in a greenlet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet
 
-#: How many starts may go between two looks at the sockets, so that answers do not wait for them.
+#: The most starts between two polls of the sockets, so that replies do not wait.
 _STARTS_AT_ONCE = 1000
 _EDGES = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
@@ -21,14 +21,14 @@ class Loop:
     def __init__(self) -> None:
         self._main = getcurrent()
         self._epoll = select.epoll()
-        #: Who waits for the socket of that number, and since which wait.
+        #: By descriptor: the waiting greenlet and the number of its wait.
         self._waiting: dict[int, tuple[Any, int]] = {}
         self._timers: list[tuple[float, int, Any, int | None]] = []
         self._number = 0
         self._alive = 0
 
     def start(self, work: Callable[[], None]) -> None:
-        """Begin `work`, and return when it first waits."""
+        """Start `work`, and return at its first wait."""
         self._alive += 1
 
         def whole() -> None:
@@ -40,7 +40,7 @@ class Loop:
         greenlet(whole, self._main).switch()
 
     def run(self) -> None:
-        """Run until all that was started has ended; raise what one of them raises."""
+        """Run until all greenlets have ended. Raises their exceptions."""
         while self._alive:
             now = time.monotonic()
             first = self._timers[0][0] if self._timers else now + 60
@@ -48,24 +48,24 @@ class Loop:
                 found = self._waiting.pop(descriptor, None)
                 if found is not None:
                     found[0].switch(True)
-            # What was due before that look: an answer that is there counts before the end of its time.
+            # Handle timeouts that were due before this poll only afterwards: a reply that is there counts first.
             self._run_due(now)
 
     def sleep(self, seconds: float) -> None:
-        """Let the others run for so long."""
+        """Sleep while the others run."""
         self.wake(getcurrent(), time.monotonic() + seconds)
         self.stand()
 
     def stand(self) -> None:
-        """Let the others run until somebody wakes the running greenlet."""
+        """Suspend the running greenlet until somebody wakes it."""
         self._main.switch()
 
     def wake(self, sleeper: Any, when: float) -> None:
-        """Let a greenlet that stands go on at `when`."""
+        """Wake a suspended greenlet at `when`."""
         self._at(when, sleeper, None)
 
     def watch(self, descriptor: int) -> None:
-        """Begin to notice what happens on a socket; closing it is the end of that."""
+        """Watch a socket until it is closed."""
         self._epoll.register(descriptor, _EDGES)
 
     def wait(self, descriptor: int, deadline: float | None) -> bool:

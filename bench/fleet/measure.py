@@ -1,4 +1,4 @@
-"""Ticks of many nodes at a server, and what is measured of each."""
+"""Ticks of many nodes at a server, and their measurements."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .worker import Tick
 SIZES = (10, 100, 1_000, 10_000)
 KEYS = (1, 200)
 SPREADS = (0.0, 0.05, 1.0)
-#: How often a tick is measured, by its runs; the middle one counts.
+#: Measurements of a tick, by its runs; the median counts.
 _TIMES = ((1_000, 3), (10_000, 2))
 
 
@@ -33,18 +33,18 @@ class Case:
 
     @property
     def runs(self) -> int:
-        """How many processes ask."""
+        """The number of runs that ask."""
         return self.nodes * self.lines
 
     @property
     def winners(self) -> int:
-        """How many of them run their command."""
+        """The number of runs that start their command."""
         return min(self.keys, self.runs)
 
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of a tick. Seconds, MB; counts of the whole tick."""
+    """The measurements of a tick, in seconds, MB, and counts of the whole tick."""
 
     case: Case
     won: int
@@ -64,9 +64,9 @@ class Row:
     cpu: float
     memory: float
     records: int
-    #: How late the load itself was at the worst.
+    #: The largest delay of the load generator.
     late: float
-    #: Connects that were tried again, and answers that there is no room.
+    #: Repeated connects, and refusals for lack of room.
     turned_away: int
     reasons: tuple[str, ...] = ()
 
@@ -102,7 +102,7 @@ class Lab:
         """Return the middle one, by p99, of a few ticks of the case; what went wrong is of all."""
         rows = [self.tick(case)]
         for _ in range(1, _times(case)):
-            # What is too much for the server takes long, and is known after once.
+            # An overloaded server takes long, so one measurement suffices.
             if not rows[-1].failed:
                 rows.append(self.tick(case))
         rows.sort(key=lambda row: row.p99)
@@ -122,7 +122,7 @@ class Lab:
         watch.begin()
         result = self._crowd.fire()
         self._crowd.release()
-        # What the server does about connections that ended, it does afterwards.
+        # The server cleans up ended connections afterwards.
         time.sleep(0.1)
         watch.end()
         return _row(case, result, watch)

@@ -20,11 +20,11 @@ WON, LOST, FAILED = "won", "lost", "failed"
 
 @dataclass
 class Outcome:
-    """What became of one run."""
+    """The result of one run."""
 
     kind: str
     key: str
-    #: When it was to ask, in seconds after the tick.
+    #: When it is due, in seconds after the tick.
     due: float
     #: When it had its answer and its connection was closed; of a winner, when its command started. Monotonic.
     left: float
@@ -33,7 +33,7 @@ class Outcome:
 
 
 class QuietLog(Log):
-    """Counts what it is told by its level, and shows nothing."""
+    """Counts messages by level, and shows nothing."""
 
     __slots__ = ("told",)
 

@@ -1,4 +1,4 @@
-"""The servers as Debian ships them, and what they tell of a tick: counts, CPU, memory, records."""
+"""The servers as Debian ships them, and their figures for a tick: counts, CPU, memory, records."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from labs.servers.process import Server
 from labs.servers.redis import RedisServer
 from labs.servers.zookeeper import ZooKeeperServer
 
-#: Where a server says how many connections it took; the rest of a count are requests.
+#: The names under which servers count connections; all other counts are requests.
 CONNECTIONS = "connections"
 #: Writes that a quorum of an ensemble must confirm.
 WRITES = "quorum writes"
@@ -37,14 +37,14 @@ class _ZooKeeper(ZooKeeperServer):
 
 @dataclass(frozen=True)
 class Target:
-    """A server to be measured."""
+    """A measured server."""
 
     name: str
     server: Server
     url: str
     #: Begins to count, and returns what gives {what: how often} since then, connections included.
     count: Callable[[], Callable[[], dict[str, int]]]
-    #: How many things it keeps.
+    #: The number of its records.
     records: Callable[[], int]
     version: Callable[[], str]
 
@@ -164,12 +164,12 @@ class Watch:
 
 
 def resident(pid: int) -> float:
-    """Return how much memory a process has resident, in MB."""
+    """Return the resident memory of a process in MB."""
     return _memory(pid, "VmRSS")
 
 
 def descriptors(pid: int) -> int:
-    """Return how many files and connections a process has open."""
+    """Return the number of a process's open descriptors."""
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 

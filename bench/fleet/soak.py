@@ -1,4 +1,4 @@
-"""Ticks without a pause, for as long as somebody wants: nothing may leak, and each line runs once a tick."""
+"""Ticks without a pause, which show leaks, and lines that do not run once a tick."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HOLD, _JITTER = 0.65, 0.3
 
 @dataclass(frozen=True)
 class Minute:
-    """What the server showed at the end of six ticks, and what went wrong in them."""
+    """The server's figures after six ticks, and the failures in them."""
 
     ticks: int
     #: Lines that ran twice or not at all, and runs that got no answer.

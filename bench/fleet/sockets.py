@@ -28,7 +28,7 @@ _LATER = (errno.EAGAIN, errno.EINPROGRESS)
 
 
 class Traffic:
-    """What all nodes of a process did on the network."""
+    """The network activity of all nodes of a process."""
 
     def __init__(self) -> None:
         self.open = 0
@@ -38,9 +38,9 @@ class Traffic:
         """Count from now on."""
         self.connects = 0
         self.most_open = self.open
-        #: By how many seconds the load itself was late, at the worst.
+        #: The largest delay of the load generator in seconds.
         self.late = 0.0
-        #: Failed connects, sends and receives, by what the kernel said.
+        #: Failed connects, sends and receives, by errno.
         self.failures: dict[str, int] = {}
 
     def begin(self) -> None:
@@ -139,7 +139,7 @@ class _Module:
 
 
 class _Socket:
-    """What cronlock asks of ``_socket.socket``."""
+    """The part of ``_socket.socket`` that cronlock uses."""
 
     def __init__(self, network: Network, family: int, kind: int, protocol: int) -> None:
         self._network = network
@@ -154,7 +154,7 @@ class _Socket:
             self._socket.bind((source, 0))
 
     def settimeout(self, seconds: float | None) -> None:
-        """Let each following operation take so long."""
+        """Set the timeout of operations."""
         self._timeout = seconds
 
     def setsockopt(self, level: int, name: int, value: int) -> None:

@@ -12,7 +12,7 @@ _BY_FLAG = {flag: option for option in OPTIONS for flag in (option.long, option.
 
 
 def read_run(arguments: list[str]) -> tuple[dict[str, str | bool], list[str]] | None:
-    """Return (options by Python name, command) of the words after ``run``, or None to leave it to click.
+    """Return (options by Python name, command) of the words after ``run``; None: let click parse them.
 
     Raises UsageError for a value that was apparently forgotten, and for a second key. If another option is given
     twice, the last one counts, so that a line may override an alias.

@@ -45,7 +45,7 @@ class Settings(Value):
     #: None: no limit.
     timeout: float | None
     kill_after: float
-    #: None: with each renewal.
+    #: None: only renewals look for a stop request.
     poll: float | None
     on_lost: str
     on_error: str
@@ -79,7 +79,7 @@ class Settings(Value):
 def load(given: Mapping[str, str | bool], command: list[str], environ: Mapping[str, str]) -> Settings:
     """Return the settings of a run from the options `given`, by Python name, and `environ`.
 
-    Raises UsageError for what is wrong on the command line, ConfigError for what is wrong in the
+    Raises UsageError for errors on the command line, ConfigError for errors in the
     environment or the configuration file.
     """
     if "key" not in given:
@@ -105,7 +105,7 @@ def _load(given: Mapping[str, str | bool], environ: Mapping[str, str], key: str,
     if values["min_hold"] is None:
         values["min_hold"] = default_min_hold(values["ttl"], wait=values["wait"], jitter=values["jitter"])
     values["state_dir"] = values["state_dir"] or _default_state_dir(environ)
-    values["timeout"] = values["timeout"] or None  # As timeout(1) has it, 0 is no limit.
+    values["timeout"] = values["timeout"] or None  # As in timeout(1), 0 means no limit.
     values["poll"] = values["poll"] or None
     del values["config"], values["every"]
     values.update(key=key, command=command)
@@ -113,13 +113,13 @@ def _load(given: Mapping[str, str | bool], environ: Mapping[str, str], key: str,
 
 
 class _Source(Value):
-    rank: int
+    precedence: int
     value: str | bool
     where: str
 
 
 class _Draft:
-    """Settings in the making."""
+    """Settings before their checks."""
 
     __slots__ = ("sources", "values")
 
@@ -134,7 +134,7 @@ class _Draft:
         """Let --every set min_hold, unless --min-hold has a higher precedence."""
         if "every" not in self.sources:
             return
-        above = self._stands_above("every", "min_hold")
+        above = self._precedence_over("every", "min_hold")
         if above == 0:
             raise self._error_for("every", "mutually exclusive with --min-hold; give one of them")
         if self.values["every"] <= 0:
@@ -145,7 +145,7 @@ class _Draft:
     def apply_standby(self) -> None:
         """Keep the one of --standby and --wait with the higher precedence: they contradict each other."""
         if self.values["standby"] and self.values["wait"]:
-            above = self._stands_above("standby", "wait")
+            above = self._precedence_over("standby", "wait")
             if above == 0:
                 raise self._error_for("standby", "mutually exclusive with --wait; give one of them")
             self.values["wait" if above > 0 else "standby"] = 0.0
@@ -153,7 +153,7 @@ class _Draft:
     def apply_quiet(self) -> None:
         """Keep the one of --quiet and --verbose with the higher precedence, or both."""
         if self.values["quiet"] and self.values["verbose"]:
-            above = self._stands_above("quiet", "verbose")
+            above = self._precedence_over("quiet", "verbose")
             self.values.update(quiet=above >= 0, verbose=above <= 0)
 
     def check(self) -> None:
@@ -181,12 +181,12 @@ class _Draft:
             raise self._error_for("attempts", f"{values['attempts']} is out of range (1 to {_MOST_ATTEMPTS})")
         for name in ("standby_on", "attempts", "success_status"):
             source = self.sources.get(name)
-            if source is not None and source.rank == _COMMAND_LINE and not values["standby"]:
+            if source is not None and source.precedence == _COMMAND_LINE and not values["standby"]:
                 raise self._error_for(name, "needs --standby DURATION")
 
-    def _stands_above(self, name: str, other: str) -> int:
+    def _precedence_over(self, name: str, other: str) -> int:
         """Return the precedence of the source of `name` minus that of `other`, if set."""
-        return self.sources[name].rank - (self.sources[other].rank if other in self.sources else 0)
+        return self.sources[name].precedence - (self.sources[other].precedence if other in self.sources else 0)
 
     def _error_for(self, name: str, reason: str) -> CronlockError:
         return _error_for(self.sources[name].where, reason)
@@ -258,7 +258,7 @@ def _parse(option: Option, source: _Source) -> str | float | bool:
 
 def default_min_hold(ttl: float, *, wait: float, jitter: float) -> float:
     """Return the hold in seconds of a run without --min-hold and --every."""
-    # Who sleeps the longest must still find the key held by who slept the least.
+    # The run with the longest jitter must still find the key held by the one with the shortest.
     return 0.0 if wait else min(_DEFAULT_MIN_HOLD, ttl) + jitter
 
 
@@ -266,7 +266,7 @@ def _default_state_dir(environ: Mapping[str, str]) -> str | None:
     if os.geteuid() == 0:
         return "/var/lib/cronlock"
     base = environ.get("XDG_STATE_HOME", "")
-    if not base.startswith("/"):  # The XDG specification has relative paths ignored.
+    if not base.startswith("/"):  # The XDG specification says to ignore relative paths.
         home = environ.get("HOME") or os.path.expanduser("~")
         if not home.startswith("/"):
             return None
