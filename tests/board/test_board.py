@@ -82,6 +82,22 @@ def test_runs_that_overlap_are_marked() -> None:
     assert page.count("overlaps the next run") == 1
 
 
+def test_a_run_that_outlasts_the_next_tick_is_marked() -> None:
+    """A run that took longer than what usually lies between two ticks has a frame, and says so; other runs not."""
+    run = fleet.records(11)[10][1].history[0].but(stands_for=None, outcome="exited", status=0)
+    starts = (0.0, 300.0, 600.0, 1200.0, 1500.0, 1800.0)
+    runs = [
+        run.but(
+            owner=str(at), started_at=fleet.NOW - 3600 + at, ended_at=fleet.NOW - 3600 + at + (400 if at == 600 else 60)
+        )
+        for at in reversed(starts)
+    ]
+    page = board.draw([("k", Record(history=runs))], [], [], "redis://h", fleet.NOW, 6 * 3600.0)
+    assert page.count("longer than the usual 5m00s between two ticks: one came meanwhile") == 1
+    page = board.draw([("k", Record(history=runs[:4]))], [], [], "redis://h", fleet.NOW, 6 * 3600.0)
+    assert "one came meanwhile" not in page
+
+
 def test_attempts_of_a_tick_are_numbered() -> None:
     """Each says which of how many it was."""
     key, record = fleet.records(11)[10]

@@ -28,6 +28,8 @@ _LEGEND = (("ok", "succeeded"), ("bad", "failed or died"), ("odd", "released or 
 _BAR, _HIGH = 8, 32
 #: Width of the time line's rows, and the number of intervals of its load.
 _WIDE, _PARTS = 1000.0, 100
+#: Fewer times between two ticks do not make an interval usual.
+_GAPS = 4
 
 Key = dict[str, Any]
 
@@ -138,12 +140,16 @@ def _time_line(keys: list[Key], now: float, reach: float) -> list[str]:
     began = now - reach
     rows, spans = [], []
     for key in sorted(keys, key=lambda key: str(key["key"])):
-        marks, later = [], now
+        marks, later, interval = [], now, _usual_interval(key["runs"])
         for run in key["runs"]:
-            end = _end(run, later, now)
+            end, remark = _end(run, later, now), ""
+            if end > later + 0.001 and later < now:
+                remark = ", overlaps the next run"
+            elif interval is not None and end - run["started_at"] > interval:
+                remark = f", longer than the usual {durations.show(interval)} between two ticks: one came meanwhile"
             if end >= began:
                 spans.append((run["started_at"], end))
-                marks.append(_span(run, end, now, began, reach, overlaps=end > later + 0.001 and later < now))
+                marks.append(_span(run, end, now, began, reach, remark))
             later = run["started_at"]
         if marks:
             name = _text(key["key"])
@@ -156,8 +162,8 @@ def _time_line(keys: list[Key], now: float, reach: float) -> list[str]:
     hours = "".join(f"<span>{_moment(began + reach * part / 4)}</span>" for part in range(5))
     return [
         f"<h2>The last {durations.show(reach)}</h2>",
-        "<p class=soft>Point at a run for its host. A frame marks a takeover, or an overlap with another run of the "
-        "key.</p>",
+        "<p class=soft>Point at a run for its host. A frame marks a takeover, or an overlap with another run or the "
+        "next tick of the key.</p>",
         '<div class="lines card" tabindex=0 role=region aria-label="Time line">',
         f"<div class=axis><span>{len(rows)} keys ran</span><p>{hours}</p></div>",
         _load(spans, began, reach),
@@ -166,11 +172,18 @@ def _time_line(keys: list[Key], now: float, reach: float) -> list[str]:
     ]
 
 
-def _span(run: dict[str, Any], end: float, now: float, began: float, reach: float, *, overlaps: bool) -> str:
+def _usual_interval(runs: list[dict[str, Any]]) -> float | None:
+    """Return the median time between the starts of two ticks; None if too few are on record to call it usual."""
+    starts = [float(run["started_at"]) for run in runs if not run["takeover"]]
+    gaps = sorted(later - earlier for later, earlier in zip(starts, starts[1:]))
+    return gaps[len(gaps) // 2] if len(gaps) >= _GAPS else None
+
+
+def _span(run: dict[str, Any], end: float, now: float, began: float, reach: float, remark: str) -> str:
     x = max(0.0, (run["started_at"] - began) / reach * _WIDE)
     width = max(2.5, (end - max(run["started_at"], began)) / reach * _WIDE)
-    words = _words(run, now) + (", overlaps the next run" if overlaps else "")
-    frame = f"<rect class=mark x={x:.1f} y=1 width={width:.1f} height=12 />" if run["takeover"] or overlaps else ""
+    words = _words(run, now) + remark
+    frame = f"<rect class=mark x={x:.1f} y=1 width={width:.1f} height=12 />" if run["takeover"] or remark else ""
     kind = _kind(run)
     # Not by color alone: a bad run fills the height of its row.
     y, height = (0, 14) if kind == "bad" else (3, 8)
