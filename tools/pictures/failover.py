@@ -48,7 +48,7 @@ _STYLE = """
 
 
 class Event(NamedTuple):
-    """What a machine did, in seconds after the tick."""
+    """An event on a machine, in seconds after the tick."""
 
     at: float
     who: str
@@ -63,11 +63,11 @@ class Tick(NamedTuple):
     writes: list[tuple[float, str, bool, int]]
 
     def first(self, who: str, what: str) -> Event:
-        """Return the first event of a machine that begins so."""
+        """Return the machine's first event that begins with these words."""
         return next(event for event in self.events if event.who == who and event.what.startswith(what))
 
     def all(self, who: str, what: str) -> list[float]:
-        """Return when a machine did that."""
+        """Return the times of that event."""
         return [event.at for event in self.events if event.who == who and event.what == what]
 
 

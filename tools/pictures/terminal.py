@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _DEMO = "make demo"
 _STATUS = "$ sudo cronlock status"
 _LETTER, _LINE, _EDGE, _HEAD = 7.83, 20, 18, 34
-#: What stands out, by class; the first pattern that fits a piece of a line counts.
+#: Highlighted text, by class of style. The first pattern that matches counts.
 _COLOURS = (
     ("prompt", re.compile(r"^\S*\$ ")),
     ("bad", re.compile(r"\b(?:lapsed|failed|died)\b")),
@@ -52,7 +52,7 @@ def demo() -> str:
 
 
 def _typed(command: list[str]) -> str:
-    """Return what a command shows at a terminal."""
+    """Return the output of a command at a terminal."""
     ours, its = os.openpty()
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=its, stderr=its) as running:
         os.close(its)
@@ -60,7 +60,7 @@ def _typed(command: list[str]) -> str:
         while True:
             try:
                 piece = os.read(ours, 65536)
-            except OSError:  # How Linux says that the other side is closed.
+            except OSError:  # Linux reports the closed other side so.
                 break
             shown += piece
         os.close(ours)

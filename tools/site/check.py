@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-#: Attributes that are followed by a click, and those that are followed by the browser.
+#: Attributes that the reader follows by a click, and those that the browser loads at once.
 _CLICKED, _LOADED = {("a", "href")}, {("img", "src"), ("script", "src"), ("link", "href"), ("iframe", "src")}
 _POINTERS = {"canonical", "next", "prev"}
 
@@ -25,7 +25,7 @@ class _Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note where the tag leads, and what leads to it."""
+        """Record the tag's link and its anchor."""
         values = dict(attrs)
         for name in ("id", "name") if tag == "a" else ("id",):
             self.anchors.add(values.get(name) or "")
@@ -35,11 +35,11 @@ class _Page(HTMLParser):
 
 
 def problems(site: Path) -> list[str]:
-    """Return what is wrong with the links of the site."""
+    """Return the problems of the site's links."""
     pages = {path.resolve(): _Page(path.read_text()) for path in sorted(site.rglob("*.html"))}
     found = []
     for path, page in pages.items():
-        # Served for whatever address is asked for, so its links are absolute.
+        # The error page is served at any address, so its links are absolute.
         if path.name == "404.html":
             continue
         for link, loaded in page.links:
@@ -58,7 +58,7 @@ def problems(site: Path) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Print what is wrong, and return the exit status."""
+    """Print the problems, and return the exit status."""
     site = Path(arguments[0])
     found = problems(site)
     print("\n".join(found) or f"{site}: every link leads somewhere")

@@ -1,4 +1,4 @@
-"""What MkDocs makes of the checkout (`mkdocs.yml`): links that lead out of docs/, and the manual pages.
+"""Hooks of MkDocs (`mkdocs.yml`): they mend links that lead out of docs/, and add the manual pages.
 
 README.md becomes the first page. A manual page is what mandoc makes of it. A file of the checkout that a page links to
 becomes a page, too, so that no link leads out of the site.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 MANUALS = sorted((ROOT / "man").glob("*.[1-8]"))
-#: Where the documents of the checkout's root are in the site, and in which folder of it other files are.
+#: The page of each document in the checkout's root, and the folder for other files.
 _MOVED = {page.name: page.name.lower() for page in ROOT.glob("*.md")} | {"README.md": "index.md"}
 _SOURCES = "source"
 _ASSETS = Path(__file__).parent / "assets"
@@ -53,7 +53,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
-    """Let links lead to where their targets are in the site, and citations of the manual to its pages."""
+    """Point links to their targets' pages, and citations of the manual to its pages."""
     here = page.file.src_uri
     if here.startswith((f"{_SOURCES}/", "man/")):
         return markdown
@@ -67,7 +67,7 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
 
 
 def on_page_content(html: str, page: Page, **_: object) -> str:
-    """Put the manual page below its heading, and its sections into the table of contents."""
+    """Insert the manual page below its heading, and its sections into the table of contents."""
     if not page.file.src_uri.startswith("man/"):
         return html
     from mkdocs.structure.toc import AnchorLink, TableOfContents
@@ -82,17 +82,17 @@ def on_page_content(html: str, page: Page, **_: object) -> str:
 
 
 def manual_html(manual: Path) -> str:
-    """Return a manual page as mandoc makes HTML of it, with links to the other pages."""
+    """Return mandoc's HTML of a manual page, with links to the other pages."""
     command = ["mandoc", "-T", "html", "-O", "fragment,man=%N.%S.html", str(manual)]
     html = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     ours = {f"{page.name}.html" for page in MANUALS}
-    # Pages of others are not in the site.
+    # The site has no manual pages of other programs.
     link = re.compile(r'<a class="Xr" href="([^"]+)">(.*?)</a>', re.DOTALL)
     return link.sub(lambda found: found[0] if found[1] in ours else found[2], html)
 
 
 def _lowered(html: str) -> str:
-    """Return a manual page whose headings stand below the page's own."""
+    """Return a manual page with its headings one level below the page's title."""
     return re.sub(r"(</?h)([12])(?=[ >])", lambda tag: f"{tag[1]}{int(tag[2]) + 1}", html)
 
 
@@ -105,7 +105,7 @@ def _text(html: str) -> str:
 
 
 def _outside(pattern: re.Pattern[str], text: str, change: Callable[[str], str]) -> str:
-    """Return `text` with what `pattern` does not match changed."""
+    """Return `text` with `change` applied to everything that `pattern` does not match."""
     parts, end = list[str](), 0
     for found in pattern.finditer(text):
         parts += [change(text[end : found.start()]), found[0]]
@@ -121,7 +121,7 @@ def _relinked(link: re.Match[str], folder: str, here: str) -> str:
 
 
 def _place(path: str) -> str:
-    """Return where a file of the checkout is in the site."""
+    """Return the page of a file of the checkout."""
     if path in _MOVED:
         return _MOVED[path]
     inside = path.startswith("docs/")
