@@ -86,7 +86,7 @@ def _meant(word: str, known: list[str]) -> str:
 
 
 def _failed(arguments: list[str], text: str, status: int) -> int:
-    """Say why, where whoever called reads it, and return the exit status."""
+    """Report an error, for ``check`` as a monitoring plugin does, and return the exit status."""
     if arguments[:1] == ["check"]:
         click.echo(f"CRONLOCK UNKNOWN - {text.replace('|', '/')}")
         return _CHECK_UNKNOWN
@@ -98,9 +98,9 @@ def _failed(arguments: list[str], text: str, status: int) -> int:
 @click.version_option(__version__, message="cronlock %(version)s")
 @click.pass_context
 def cronlock(context: click.Context) -> None:
-    """Run a command on one machine at a time: the same crontab on many machines, each line once.
+    """Run a command on one machine at a time: many machines have the same crontab, and each line runs once.
 
-    Put it before the command of a crontab line:
+    Put cronlock in front of the command of a crontab line:
 
     \b
     */5 * * * * root cronlock run --key billing -- /usr/local/bin/billing
@@ -110,12 +110,12 @@ def cronlock(context: click.Context) -> None:
 
 
 def _epilog() -> str:
-    lines = ["Exit status:", "", "\b", *_rows(errors.TABLE), "", "For the command:", "", "\b"]
+    lines = ["Exit status:", "", "\b", *_rows(errors.TABLE), "", "Environment of the command:", "", "\b"]
     lines += [
         *_rows(COMMAND_VARIABLES),
         "",
-        "Every option but --key, --ignore-hold and --ignore-pause can be set in the environment and in the "
-        "configuration file: --min-hold is CRONLOCK_MIN_HOLD. (--config in the environment only.)",
+        "Each option except --key, --ignore-hold and --ignore-pause can also be set in the environment and in the "
+        "configuration file: --min-hold as CRONLOCK_MIN_HOLD. --config can be set in the environment only.",
     ]
     return "\n".join(lines)
 
@@ -149,11 +149,11 @@ def _completer(option: Option) -> Callable[[click.Context, click.Parameter, str]
 
 
 def _run(command: tuple[str, ...], key: tuple[str, ...], **values: str | bool | None) -> int:
-    """Run COMMAND if no other machine holds KEY, and keep the lease on KEY while it runs.
+    """Run COMMAND unless another machine holds KEY, and keep the lease on KEY while it runs.
 
-    When another run holds the key, exit with status 0, print nothing, and run nothing. Otherwise
-    stdin, stdout, stderr and the exit status are COMMAND's own. DURATION is a number of seconds,
-    or such as 90s, 5m, 1h30m, 1d.
+    If another run holds the key, cronlock prints nothing, runs nothing and exits with status 0. Otherwise stdin,
+    stdout, stderr and the exit status are those of COMMAND. DURATION is a number of seconds, or a value such as 90s,
+    5m, 1h30m or 1d.
     """
     given: dict[str, str | bool] = {name: value for name, value in values.items() if value not in (None, False)}
     if len(key) > 1:
@@ -176,7 +176,7 @@ cronlock.add_command(
             ),
         ],
         help=_run.__doc__,
-        short_help="Run a command if no other machine holds its key.",
+        short_help="Run a command unless another machine holds its key.",
         epilog=_epilog(),
         options_metavar="--key KEY [OPTIONS] --",
         context_settings={**_CONTEXT, "allow_interspersed_args": False},

@@ -82,7 +82,7 @@ OPTIONS = (
         "--min-hold",
         DURATION,
         "Keep the key held for at least DURATION from the start of the run, however the run ends.",
-        otherwise="the smaller of 45 s and the ttl, and --jitter on top; 0 with --wait",
+        otherwise="the smaller of 45s and the ttl, plus --jitter; 0 with --wait",
     ),
     Option(
         "--ignore-hold",
