@@ -16,8 +16,8 @@ BACKENDS = {
     "postgresql": "PostgreSQL",
     "mysql": "MariaDB",
     "dynamodb": "DynamoDB, an emulator",
-    "s3": "S3, an emulator",
-    "s3-moto": "S3, another emulator",
+    "s3": "S3, on MiniStack",
+    "s3-moto": "S3, on moto",
     "sqs": "SQS, an emulator",
 }
 #: Name of a fault -> what it does.
