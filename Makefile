@@ -20,7 +20,7 @@ export PYTHONDONTWRITEBYTECODE =
 export NO_MKDOCS_2_WARNING = 1
 
 # Each target makes what it needs: a virtual environment, and Debian's packages for servers and tools (as root, or sudo).
-.PHONY: help demo test test-ends test-here bench check lint types docs unit format reference pictures site clean
+.PHONY: help demo test test-code test-ends test-here bench check lint types docs unit format reference pictures site clean
 .PHONY: test-all-pythons cron-test takeover-test board-test test-servers
 .PHONY: explore chaos mutants mutation-score soak fuzz fleet bench-standby
 
@@ -35,8 +35,12 @@ demo: ## race three runs of one key: one runs, two skip
 
 test: ## the one command: install what the tests need, check, and test everything
 	sh tools/install-deps.sh tests packages
-	$(MAKE) check
+	$(MAKE) --no-print-directory -j2 check test-code
 	$(MAKE) --no-print-directory -j2 test-ends test-here
+
+# The tests' byte code, which each worker would make for itself otherwise.
+test-code: $(VENV)/tools
+	@$(BIN)/pytest --collect-only -qq tests >/dev/null 2>&1 || :
 
 # Beside each other, since the second mostly waits; what the first says is shown when it is over.
 test-ends:
