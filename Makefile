@@ -16,7 +16,7 @@ ON_EACH_PYTHON := tests/unit tests/test_cli.py tests/engines/postgresql/test_lib
 SLOW := --ignore tests/docs/test_quickstart.py --ignore tests/docs/test_image.py
 # Byte code is written whatever the caller's environment says: starts are what is measured.
 export PYTHONDONTWRITEBYTECODE =
-# The theme's advertisement.
+# Without it, the theme prints an advertisement.
 export NO_MKDOCS_2_WARNING = 1
 
 # Each target makes what it needs: a virtual environment, and Debian's packages for servers and tools (as root, or sudo).
