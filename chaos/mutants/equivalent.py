@@ -11,6 +11,11 @@ _REASONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         },
         'return file.read(64).decode("ascii", "replace").strip()': {"read(128)": "the id has 36 characters"},
     },
+    "lease/leases.py": {
+        "asked.attempts.append(_Attempt(granted.run.fence or 0, before, replaced))": {
+            "fence or 1": "a grant has a fence",
+        },
+    },
     "lease/rules.py": {
         "given_back = awaited is not None and awaited <= state.fence and (run is None or (run.fence or 0) < awaited)": {
             "run.fence or 1": "each run in a record has a fence, and the lowest is 1",

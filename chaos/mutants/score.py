@@ -37,7 +37,7 @@ _LIMIT = 120
 TESTS: Mapping[str, Sequence[str]] = {
     "lease/clock.py": ("watermarks",),
     "lease/describe.py": ("holding", "views"),
-    "lease/leases.py": ("leases", "store"),
+    "lease/leases.py": ("leases_and_stores", "leases", "store"),
     "lease/rules.py": ("rules", "leases", "store"),
     "lease/server_clock.py": ("server_clock",),
     "lease/state.py": ("state", "rules", "leases"),
