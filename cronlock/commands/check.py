@@ -73,8 +73,8 @@ def command(
 ) -> int:
     """Check that the last successful run of each KEY ended at most --max-age ago.
 
-    KEY may be a pattern such as 'reports.*', where the backend can list keys: each key that matches is checked, and
-    one that matches no key is UNKNOWN.
+    KEY may be a pattern such as 'reports.*' if the backend can list keys. Each matching key is checked; a pattern
+    without a match is UNKNOWN.
 
     Prints one line and exits like a monitoring plugin: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN (the backend did not
     answer, or bad options).
@@ -109,9 +109,9 @@ def command(
 
 
 def _expanded(backend: Backend, words: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """Return the keys that `words` name or match, each once, and the patterns that match none.
+    """Return the keys that `words` name or match, without duplicates, and the patterns without a match.
 
-    Raises UsageError for a pattern where the backend cannot list its keys.
+    Raises UsageError for a pattern if the backend cannot list keys.
     """
     patterns = [word for word in words if common.is_pattern(word)]
     found = common.check_keys(tuple(word for word in words if word not in patterns))

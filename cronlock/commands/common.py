@@ -120,7 +120,7 @@ def keys_to_show(backend: Backend, names: tuple[str, ...], command: str) -> list
 
 
 def matching(pattern: str, known: list[str]) -> list[str]:
-    """Return the keys that match a pattern (`fnmatch`), or are called as it is."""
+    """Return the keys that match a pattern (`fnmatch`) or equal it."""
     return [key for key in known if key == pattern or fnmatch.fnmatchcase(key, pattern)]
 
 

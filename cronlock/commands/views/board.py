@@ -28,7 +28,7 @@ _LEGEND = (("ok", "succeeded"), ("bad", "failed or died"), ("odd", "released or 
 _BAR, _HIGH = 8, 32
 #: Width of the time line's rows, and the number of intervals of its load.
 _WIDE, _PARTS = 1000.0, 100
-#: Fewer times between two ticks do not make an interval usual.
+#: The least number of times between two ticks for a usual interval.
 _GAPS = 4
 
 Key = dict[str, Any]
@@ -173,7 +173,7 @@ def _time_line(keys: list[Key], now: float, reach: float) -> list[str]:
 
 
 def _usual_interval(runs: list[dict[str, Any]]) -> float | None:
-    """Return the median time between the starts of two ticks; None if too few are on record to call it usual."""
+    """Return the median time between the starts of two ticks; None if too few are on record."""
     starts = [float(run["started_at"]) for run in runs if not run["takeover"]]
     gaps = sorted(later - earlier for later, earlier in zip(starts, starts[1:]))
     return gaps[len(gaps) // 2] if len(gaps) >= _GAPS else None
