@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -35,3 +36,11 @@ def test_they_are_what_the_program_shows(docs: Path) -> None:
     demo.write_text(demo.read_text().replace(">skipped:<", ">passed:<"))
     shutil.copy(docs / "board-phone-dark.png", board)
     assert _check(docs) == [f"{path} is stale: run `make pictures`" for path in (demo, board)]
+
+
+def test_figures_of_performance() -> None:
+    """The plot has the figures of its page: both are written by one benchmark."""
+    page, plot = ((ROOT / f"docs/performance.{kind}").read_text() for kind in ("md", "svg"))
+    figures = set(re.findall(r">([\d.]+ F)</text>", plot))
+    assert len(figures) > 10
+    assert {figure for figure in figures if "." in figure} <= set(re.findall(r"[\d.]+ F", page))
