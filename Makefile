@@ -38,20 +38,6 @@ test: ## the one command: install what the tests need, check, and test everythin
 	$(MAKE) --no-print-directory -j2 check test-code
 	$(MAKE) --no-print-directory -j2 test-ends test-here
 
-# The tests' byte code, which each worker would make for itself otherwise.
-test-code: $(VENV)/tools
-	@$(BIN)/pytest --collect-only -qq tests >/dev/null 2>&1 || :
-
-# Beside each other, since the second mostly waits; what the first says is shown when it is over.
-test-ends:
-	@mkdir -p build
-	@echo 'Unit tests under the oldest and the newest Python: see build/test-ends.log'
-	@sh tools/test-pythons.sh ends $(UNIT) $(ON_EACH_PYTHON) >build/test-ends.log 2>&1; \
-		status=$$?; cat build/test-ends.log; exit $$status
-
-test-here:
-	CRONLOCK_WRAP_LINES=$${CRONLOCK_WRAP_LINES:-500} env -u MAKEFLAGS $(BIN)/pytest $(PARALLEL) $(SLOW) tests
-
 bench: $(VENV)/tools ## measure what a run costs, beside its rivals (WRITE=1: into docs/; BENCH=--package)
 	sh tools/install-deps.sh venv tests bench
 	$(BIN)/python -m bench.performance $(if $(WRITE),--write) $(BENCH)
@@ -100,6 +86,21 @@ clean: ## remove what the other targets made
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ More tests
+# The tests' byte code, which each worker would make for itself otherwise.
+test-code: $(VENV)/tools ## a step of make test: compile the tests
+	@$(BIN)/pytest --collect-only -qq tests >/dev/null 2>&1 || :
+
+# Beside each other, since the second mostly waits; what the first says is shown when it is over.
+test-ends: ## a step of make test: unit tests under the oldest and the newest Python
+	@mkdir -p build
+	@echo 'Unit tests under the oldest and the newest Python: see build/test-ends.log'
+	@sh tools/test-pythons.sh ends $(UNIT) $(ON_EACH_PYTHON) >build/test-ends.log 2>&1; \
+		status=$$?; cat build/test-ends.log; exit $$status
+
+test-here: $(VENV)/tools ## a step of make test: all tests under the Python of .venv
+	sh tools/install-deps.sh tests packages
+	CRONLOCK_WRAP_LINES=$${CRONLOCK_WRAP_LINES:-500} env -u MAKEFLAGS $(BIN)/pytest $(PARALLEL) $(SLOW) tests
+
 test-all-pythons: ## unit tests under every supported Python that is found
 	PYTHON='$(PYTHON)' sh tools/install-deps.sh venv
 	sh tools/test-pythons.sh all $(UNIT) $(ON_EACH_PYTHON)
