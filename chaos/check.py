@@ -3,7 +3,7 @@
     python -m chaos.check HISTORY...
 
 What a backend does not promise under a fault (the fault *grants* it) is counted apart, never among
-the violations; unless it went beyond the bound that is promised all the same.
+the violations, unless it exceeded the bound that still holds.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def held_until(attempt: Attempt, around: FaultIndex) -> float:
 
 
 class Occupancy:
-    """When one key may have been held by whom."""
+    """When each run may have held one key."""
 
     def __init__(self, attempts: Sequence[Attempt], around: FaultIndex) -> None:
         """Of `attempts`, all of one key and in the order in which they were made."""

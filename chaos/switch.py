@@ -73,7 +73,7 @@ class Losses:
             return False
         passed = self._passed.get(connection)
         if passed is not None and not 0 < (end - passed) % 2**32 < 2**31:
-            return False  # Once more what passed before.
+            return False  # A retransmission.
         if self._left[connection] == 1:
             return True
         self._left[connection] = max(0, self._left[connection] - 1)

@@ -46,7 +46,7 @@ mkdir "$layers/upper" "$layers/work"
 mount -t overlay -o "lowerdir=$1,upperdir=$layers/upper,workdir=$layers/work" overlay "$1"
 chmod o+x "$1"
 """
-# Whoever opens a file in between keeps it from becoming read-only; then once more.
+# Retry: an open file keeps it from becoming read-only.
 _READ_ONLY = """
 for try in $(seq 100); do
     mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" 2>/dev/null && exit

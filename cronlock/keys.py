@@ -62,7 +62,7 @@ def unescape(name: str, errors: str = "strict") -> str:
 
 
 def key_of(name: str) -> str:
-    """Return the key that `escape` turns into `name`; empty if there is none."""
+    """Return the key that `escape` turns into `name`, empty without one."""
     try:
         key = unescape(name)
     except ValueError:

@@ -177,7 +177,7 @@ class Monitor:
         if told and started.owner not in self.stopping:
             raise Violation(f"{started.actor.name} is told to end, and nobody asked that")
         if held.lost and started.alive and not self.state_lost and started.fence not in self._forced:
-            raise Violation(f"{started.actor.name} is told that its lease is lost, and nobody took it")
+            raise Violation(f"{started.actor.name} is told that its lease is lost although nobody took it")
 
     def refused(self, actor: Actor, owner: str, answer: Conflict, wanted: Any) -> None:
         """Check that a refusal has a reason; `wanted` are the run's settings."""
@@ -185,9 +185,9 @@ class Monitor:
         if answer.run is not None and answer.run.owner == owner and answer.why != "paused":
             raise Violation(f"{actor.name} is refused by itself")
         if answer.why == "paused" and (wanted.ignore_pause or not self.pausing):
-            raise Violation(f"{actor.name} heeds a pause that it was told to ignore, or that there is not")
+            raise Violation(f"{actor.name} is refused by a pause that it ignores, or that does not exist")
         if answer.why == "hold" and wanted.ignore_hold:
-            raise Violation(f"{actor.name} heeds the hold that it was told to ignore")
+            raise Violation(f"{actor.name} is refused by a hold that it ignores")
         if answer.why in ("held", "hold") and answer.run is None:
             raise Violation(f"{actor.name} is refused by nobody")
         cell = self.world.server.show(KEY)
@@ -247,7 +247,7 @@ class Monitor:
         try:
             answer = leases.acquire(make_claim(KEY, ttl=30.0).but(ignore_pause=paused is not None))
         except BackendError as error:
-            raise Violation(f"the key cannot be had: {error}") from error
+            raise Violation(f"the key cannot be acquired: {error}") from error
         if not isinstance(answer, Grant):
             raise Violation(f"a free key is refused: {answer.why}")
         fences = [one.fence for one in self.starts]
@@ -297,7 +297,7 @@ class Monitor:
         return any(run.tick == one.tick and one.fence < (run.fence or 0) < new.fence for run in begun)
 
     def last_write(self, actor: Actor) -> int:
-        """Return the place of an actor's last swap that was carried out, -1 if there is none."""
+        """Return the index of an actor's last swap that took effect, -1 without one."""
         return max((index for index, (name, _) in enumerate(self.world.writes) if name == actor.name), default=-1)
 
     def _granted(self) -> list[Run | None]:

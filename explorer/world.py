@@ -182,7 +182,7 @@ class World:
         self.written_at: list[float] = []
         self._choose = choose
         self._faults = faults
-        self._under_way: list[tuple[str, Call]] = []
+        self._in_flight: list[tuple[str, Call]] = []
         self._may_step = True
         #: True: the server may lose its state once.
         self.may_lose_state = False
@@ -252,8 +252,8 @@ class World:
         if not waiting and moment is not None:
             options.append(partial(self._pass_time, moment))
         # No request takes so long, of which forgetting a key makes use.
-        self._under_way = [one for one in self._under_way if self.clock.now() - one[1].decided_at < FRESH]
-        for number in range(len(self._under_way)):
+        self._in_flight = [one for one in self._in_flight if self.clock.now() - one[1].decided_at < FRESH]
+        for number in range(len(self._in_flight)):
             options.append(partial(self._arrive, number))
         for actor in self.actors:
             if actor.stopped and not actor.is_done:
@@ -291,12 +291,12 @@ class World:
         actor.fail()
 
     def _delay(self, actor: Actor) -> None:
-        self._under_way.append((actor.name, self._fault(actor, ", delayed on its way, and gives up waiting")))
+        self._in_flight.append((actor.name, self._fault(actor, ", delayed in flight, and gives up waiting")))
         actor.fail()
 
     def _double(self, actor: Actor) -> None:
-        call = self._fault(actor, ", a copy of it is on its way")
-        self._under_way.append((actor.name, call))
+        call = self._fault(actor, ", a copy of it stays in flight")
+        self._in_flight.append((actor.name, call))
         actor.go_on(call.carry_out())
 
     def _kill(self, actor: Actor) -> None:
@@ -308,7 +308,7 @@ class World:
         actor.kill()
 
     def _arrive(self, number: int) -> None:
-        name, call = self._under_way.pop(number)
+        name, call = self._in_flight.pop(number)
         self.tell(f"{name}'s request arrives late")
         call.carry_out()
 

@@ -540,7 +540,7 @@ def some_names(data: Data) -> None:
 
 
 def _row(data: Data) -> list[str | None]:
-    """Return version, record and ends of a row, as one may be; None each where there is none."""
+    """Return version, record and ends of a row, as one may be; None each without a row."""
     if data.chance(4):
         return [None] * 4
     record = _as_stored(_maybe_maimed(data, a_record(data)).decode("utf-8", "surrogateescape"))

@@ -2,7 +2,7 @@
 
 A tick: ``{"options": {...}, "lines": 1, "keys": [...], "first": 0, "nodes": 5000, "spread": 0.0,
 "brief": false, "seed": 1}`` is answered by ``"ready"``; ``{"at": SECONDS}`` of the monotonic clock by
-what became of all runs, once those that lost have left; and an empty line, on which the winners
+the results of all runs, once the losers have left; and an empty line, on which the winners
 release, by an empty one. ``brief`` lets a winner's command end at once.
 """
 
@@ -75,7 +75,7 @@ class Crowd:
         gc.freeze()
 
     def run(self, at: float) -> dict[str, Any]:
-        """Let them ask, and return what became of them when those that lost have left."""
+        """Let them ask, and return the results once the losers have left."""
         gc.disable()
         self._network.fire(at)
         self._loop.run()

@@ -52,7 +52,7 @@ class Watermarks:
         self.problem: str | None = None
 
     def recall(self) -> Watermark | None:
-        """Return the watermark; None if there is none, or it is too old to prove anything."""
+        """Return the watermark; None without one, or if it is too old to prove anything."""
         fields = self._read()
         try:
             fence = _fence(fields)

@@ -192,7 +192,7 @@ class Acquisition:
         except ConfigError as error:
             if not self._answered:
                 raise
-            # Credentials that cannot be had for a moment, a table that is being restored.
+            # Credentials that are unavailable for a moment, a table that is being restored.
             self._in_doubt = True
             raise BackendUnavailable(str(error)) from error
         self._answered = True

@@ -24,10 +24,16 @@ _RETIRED = (
     "need[.]sh",
     "make teeth|tooth|bitten",
     # Phrases.
-    "to be had",
+    "(to|can|cannot|could) be had",
     "(by|of) its own (word|accord)",
     "by the word of",
     "has its own in front",
+    "on its way",
+    "nobody is to",
+    "none of cronlock's",
+    "what became of",
+    "without our hearing",
+    "(is|be) of use",
 )
 _TEXT = re.compile(rf"\b({'|'.join(_RETIRED)})\b", re.IGNORECASE)
 #: History, and data that others wrote or that was measured.

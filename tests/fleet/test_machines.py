@@ -95,7 +95,7 @@ def test_private(fleet: Fleet) -> None:
     assert outside() == before
 
 
-@pytest.mark.usefixtures("fleet")  # which knows whether machines can be had here
+@pytest.mark.usefixtures("fleet")  # which skips where machines cannot be made
 def test_owner_dies(tmp_path: Path) -> None:
     """When the test's own process is killed, its machines end with it."""
     script = f"""

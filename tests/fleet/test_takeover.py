@@ -149,7 +149,7 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
 
 
 class Death(NamedTuple):
-    """One power cut, and what became of the job."""
+    """One power cut, and the fate of the job."""
 
     #: From the death to the start of the takeover, in seconds; None if the job had ended and was not taken over.
     delay: float | None

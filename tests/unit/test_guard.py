@@ -230,7 +230,7 @@ def test_dismissed_guard_gets_no_request(guards: Guards) -> None:
 
 
 def test_renewals_move_the_deadline(guards: Guards) -> None:
-    """A command lives as long as it is renewed, and ends on the last word."""
+    """A command lives as long as it is renewed, and ends at the last deadline."""
     watched = guards.start(command("sleep", "600"), seconds=2.0)
     pid = watched.hear(Forked).pid
     watched.guard.renewed(watched.deadline + 600)

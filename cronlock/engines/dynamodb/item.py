@@ -1,7 +1,7 @@
 """The item of a key: its attributes, and the cell that they show.
 
 ``v`` is the layout (2), ``rev`` a random token, new in each write; ``lapse`` and ``hold`` are when lease and hold
-end, in epoch seconds by AWS's clock, 0 where there is none; ``ttl`` is for how long the lease was granted, in
+end, in epoch seconds by AWS's clock, 0 without one; ``ttl`` is for how long the lease was granted, in
 seconds; ``record`` is the record's text. ``mark`` (of ``strict=yes``) is a ``rev``, and since when it has been seen.
 """
 

@@ -296,7 +296,7 @@ class SqsBackend:
         key = asking.claim.key
         attributes = self.queues.look(key, deadline)
         queue.check_attributes(f"{self._name}: queue {self.queues.name(key)}", attributes)
-        # A token behind one that is in flight cannot be had, of one group as they are.
+        # A token behind one in flight is not delivered, since all have one group.
         if count(attributes, INVISIBLE):
             return None
         if not count(attributes, VISIBLE):

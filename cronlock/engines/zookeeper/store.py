@@ -107,7 +107,7 @@ class ZooKeeperStore:
                 session.drop()
             done, cell = cell is not None, cell or self._tree.read(session, key, exact=False)
         if own is not None and not (cell.lease and cell.is_of(own)):
-            # It has no lease, and gets none any more: what is still under way finds another version.
+            # It has no lease, and gets none any more: a request in flight finds another version.
             del self._leases[key]
             if done or session is not own:
                 own.end()

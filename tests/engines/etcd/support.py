@@ -52,7 +52,7 @@ def lease_of(server: EtcdServer, key: str) -> dict[str, Any]:
 
 
 def left(server: EtcdServer, lease: object) -> int:
-    """Return the seconds that a lease of the server's lasts; -1 if there is none."""
+    """Return the seconds that a lease of the server's lasts; -1 without one."""
     return int(server.ask("lease/timetolive", ID=lease)["TTL"])
 
 

@@ -45,7 +45,7 @@ def _shown(name: str) -> tuple[Path, Path]:
 
 @contextmanager
 def _server(name: str) -> Iterator[tuple[int, list[str]]]:
-    """Give the port of a server that shows the certificate, and what became of each connection to it."""
+    """Give the port of a server that shows the certificate, and the fate of each connection to it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*_shown(name))
     told: list[str] = []
