@@ -103,7 +103,7 @@ def test_a_healthy_backend(backend: Backend) -> None:
         }
     end_run(node, holder)
     status, out, _ = call(node, "status")
-    assert status == 64 or [line.split()[0] for line in out.splitlines()[1:]] == ["job", "mine"]
+    assert status == 64 or {line.split()[0] for line in out.splitlines()[1:]} == {"job", "mine"}
 
 
 @VARIOUS
