@@ -21,10 +21,10 @@ from ..value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Protocol, Union
+    from typing import Union
 
-    from .vocabulary import Traits
+    from .protocols import Notifier as Notifier
+    from .protocols import Store as Store
 
 
 #: A store must keep data that contains this (a pause) however old; other data it may drop after `RETENTION`.
@@ -59,82 +59,3 @@ if TYPE_CHECKING:
     #: A number of seconds extends the hold to at least so long from now (0.0 leaves it). A cell restores the hold that
     #: this earlier cell of the key showed (`NO_HOLD` ends it).
     Hold = Union[float, Cell]
-
-    class Store(Protocol):
-        """One cell for each key. Each call ends by its `deadline`, in `time.monotonic` time.
-
-        Every call may raise BackendUnavailable, ForeignValue if the key's location holds something else, and
-        ConfigError for what only a change of the configuration can mend.
-        """
-
-        traits: Traits
-        #: Default for `Backend.limit`.
-        timeout: float
-        #: See `Backend.notices`.
-        notices: list[str]
-
-        def read(self, key: str, deadline: float, *, exact: bool = False) -> Cell:
-            """Return the cell as the server that takes writes has it.
-
-            With `exact` spend another request, if needed, on how long lease and hold last. Without it, an upper bound
-            suffices, and so does a cluster node that lags: a swap of its cell is refused.
-            """
-
-        def swap(
-            self, key: str, seen: Cell, data: bytes, *, lease: float | None, hold: Hold, deadline: float
-        ) -> tuple[bool, Cell]:
-            """Replace the cell with `data` if it is still as `seen` shows it.
-
-            `lease` counts in seconds from now; 0.0 ends it; None leaves it. Returns whether it took effect, and the
-            present cell, which shows the lease as the server keeps it, perhaps shorter than requested. Raises
-            Unacknowledged if the swap took effect but may be lost.
-            """
-
-        def remove(self, key: str, seen: Cell, deadline: float) -> bool:
-            """Remove the cell if nobody wrote since `seen`, which shows no lease; else return False.
-
-            Afterwards only the floor is left of the key. Raises Forbidden.
-            """
-
-        def location(self, key: str) -> str:
-            """Return where the cell stands, for messages, without a password."""
-
-        def keys(self) -> Iterator[str]:
-            """List the keys that have a cell, in no order; raise BackendError unless `traits.lists_keys`."""
-
-        def watch(self, key: str) -> int | None:
-            """Return a descriptor that becomes readable when the cell may have changed; None: poll instead.
-
-            The store owns it, and it is valid until the next request.
-            """
-
-        def uptime(self, key: str, deadline: float) -> float | None:
-            """Return a lower bound in seconds of the uptime of the key's server; None if a restart loses nothing.
-
-            A lease that a restart lost may be out for a ttl from that start.
-            """
-
-        def close(self) -> None:
-            """Close connections, but release nothing. Raises nothing."""
-
-    class Notifier(Protocol):
-        """Notifications of writes to one key's cell: what `notifier(key)` of a store with `traits.notifies` returns."""
-
-        def listen(self, seen: Cell, deadline: float) -> tuple[int | None, bool]:
-            """Return a descriptor that becomes readable after others' writes, and whether they wrote since `seen`.
-
-            `seen` is the cell of the run's last swap. The run calls this again after each swap; the notifier owns the
-            descriptor.
-            """
-
-        def heard(self, seen: Cell, deadline: float) -> bool:
-            """Consume a notification; return True if others may have written since `seen`.
-
-            Raises BackendUnavailable if no more can come before the next `listen`.
-            """
-
-        def notify(self, deadline: float) -> bool:
-            """Wake all listeners to the key; return True if there should be one."""
-
-        def close(self) -> None:
-            """Close its own connections. Raises nothing."""

@@ -1,4 +1,4 @@
-"""The values that every backend takes and returns, and its protocol.
+"""The values that every backend takes and returns; its protocol is in `cronlock.lease.protocols`.
 
 Durations are seconds. A point in time is *boot time* (``Clock.now``, valid on this machine only, used by rules) or
 *epoch time* (for people and records, with names that end in ``_at``).
@@ -10,10 +10,9 @@ from ..value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from typing import Protocol
+    from collections.abc import Sequence
 
-    from .listener import Listener
+    from .protocols import Backend as Backend
 
 #: Why a key was not granted.
 HELD = "held"  # another run's lease
@@ -251,85 +250,3 @@ class Record(Value):
     def last(self) -> Run | None:
         """The last recorded run that reported its end."""
         return next((run for run in self.history if run.ended_at is not None), None)
-
-
-if TYPE_CHECKING:
-
-    class Backend(Protocol):
-        """Leases over a store (`cronlock.lease.leases`), or an engine without records.
-
-        Each method raises BackendUnavailable if it gets no answer or cannot know what the server did, and
-        ForeignValue if the key's location holds something else. No method retries, logs, takes longer than
-        `limit`, or starts a thread: the guard is forked after `acquire`.
-        """
-
-        traits: Traits
-        #: Seconds that a call may take.
-        limit: float
-        #: Warnings for people, such as a clock jump; the run prints and clears them.
-        notices: list[str]
-
-        def acquire(self, claim: Claim) -> Grant | Conflict:
-            """Take the key if it is free. An owner that asks again gets the same lease, counted from now.
-
-            A claim with `standby_for` gets the key only if the last run belongs to that tick, its lease lapsed (or it
-            ended UNFINISHED, or gave the key back), and nobody released it by force. The longer of both holds goes on.
-            The answer is HELD while a run of that tick has the lease, else ENDED.
-            """
-
-        def renew(self, grant: Grant) -> bool:
-            """Extend the lease to `grant.ttl` from now; False if this run no longer holds it.
-
-            Sets `grant.stop` on a stop request. The run keeps its lease until all its processes are dead.
-            """
-
-        def stop_requested(self, grant: Grant) -> bool:
-            """Return True if somebody wrote since our last write; the next renewal finds out what."""
-
-        def listener(self, key: str) -> Listener | None:
-            """Return a listener for others' writes to the key, None without `traits.notifies`. Sends no request."""
-
-        def release(self, grant: Grant, ending: Ending, *, keep_hold: bool) -> bool:
-            """End the lease and record how the run ended; False if this run did not hold it.
-
-            With `keep_hold` the claim's hold goes on. Without, the hold before the grant applies again.
-            """
-
-        def abandon(self, claim: Claim) -> None:
-            """Undo an `acquire` whose reply was lost: restore the record, except the fence.
-
-            A late duplicate of that acquire must not take the key.
-            """
-
-        def read(self, key: str) -> Record | None:
-            """Return the key's record, None if it has none. Changes nothing."""
-
-        def watch(self, key: str) -> int | None:
-            """Return a descriptor that becomes readable when the key may have changed; None: poll instead.
-
-            The backend owns it, and it is valid until the next request.
-            """
-
-        def keys(self) -> Iterator[str]:
-            """List the keys with a record, in no order; raise BackendError unless `traits.lists_keys`."""
-
-        def force_release(self, key: str, owner: str) -> bool:
-            """End the lease and the hold of `owner`; False if it has neither. Record and fence stay."""
-
-        def pause(self, key: str, pause: Pause, lasts: float | None) -> None:
-            """Refuse new runs of the key for `lasts` seconds, or until `resume`."""
-
-        def resume(self, key: str) -> Pause | None:
-            """Allow runs again; return the pause that ended, even if it had expired, or None."""
-
-        def stop(self, key: str, stop: Stop) -> bool:
-            """Ask the run of `stop.owner` to end; False if it has no lease. No standby takes over its tick."""
-
-        def forget(self, key: str, age: float) -> bool:
-            """Remove everything about the key; False if `cronlock.lease.rules.stays` keeps it. Raises Forbidden.
-
-            A key that was used within the last `age` seconds stays.
-            """
-
-        def close(self) -> None:
-            """Close connections and threads, but release nothing. Raises nothing."""
