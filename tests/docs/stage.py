@@ -50,8 +50,11 @@ _SUDO = '#!/bin/sh\nexec env "$@"\n'
 _NORMAL = (
     (re.compile(r"\r|\x1b\[[0-9;]*m"), ""),
     (re.compile(r"\bstatus (\d+)"), r"status <\1>"),
-    (re.compile(r"\b\d\d:\d\d:\d\d\b"), "TIME"),
+    # With a date after midnight.
+    (re.compile(r"(?:\b\d{4}-\d\d-\d\d )?\b\d\d:\d\d:\d\d\b"), "TIME"),
     (re.compile(r"(?<![\w<.-])(?:\d+(?:\.\d+)?(?:ms|[dhms]))+(?!\w)"), "SPAN"),
+    # A run listens for notifications only once it has lasted for a second.
+    (re.compile(r"at once, or (within SPAN) if the notification is lost"), r"\1"),
     (re.compile(r":[0-9a-f]{6,16}\b"), ":HEX"),
     (re.compile(r"(?<![\w<.-])\d+(?:\.\d+)?(?![\w>.])"), "NUMBER"),
     (re.compile(r"(?<=:)\d+(?=:)"), "NUMBER"),
