@@ -13,8 +13,9 @@ How long a lease lasts: the leader ends a session that it did not hear of for th
 with its next heartbeat, and may be cut off before. Only opening and reopening a session reaches the leader at once. So
 a renewal reopens the session and then writes: the first restarts the timeout at the leader, and the second, which
 needs a quorum behind the same leader, proves that this leader was not deposed. A grant does the same, unless its read
-just opened the session with this timeout: the run counts from before the read. After the first renewal no
-connection is kept, so that long runs do not use up the servers' maxClientCnxns. An expired session is replaced by a
+just opened the session with this timeout: the run counts from before the read. After the first renewal
+no connection is kept, to spare the servers' maxClientCnxns, except by a run that listens for notifications: its watch
+on the record needs the connection, and is set again after each renewal. An expired session is replaced by a
 new one: the version shows whether another node wrote meanwhile.
 
 Holds are measured by the leader's clock, which shows in the modification times of nodes: a read of a key first writes
