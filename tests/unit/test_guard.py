@@ -162,7 +162,7 @@ def number_in(path: Path) -> int:
 
 def test_exec_that_never_returns(guards: Guards) -> None:
     """A command on a dead file system is ended at the deadline like any other."""
-    watched = guards.start(command("none", kind=NeverExecuted), seconds=1.0)
+    watched = guards.start(command("none", kind=NeverExecuted), seconds=4.0)
     pid = watched.hear(Forked).pid
     assert watched.ended() == (protocol.BY_DEADLINE, True)
     assert not is_alive(pid)
