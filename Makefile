@@ -20,7 +20,7 @@ export PYTHONDONTWRITEBYTECODE =
 export NO_MKDOCS_2_WARNING = 1
 
 # Each target makes what it needs: a virtual environment, and Debian's packages for servers and tools (as root, or sudo).
-.PHONY: help demo test bench check lint types docs unit format reference pictures site clean
+.PHONY: help demo test test-code test-ends test-here bench check lint types docs unit format reference pictures site clean
 .PHONY: test-all-pythons cron-test takeover-test board-test test-servers
 .PHONY: explore chaos mutants mutation-score soak fuzz fleet bench-standby
 
