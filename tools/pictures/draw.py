@@ -6,7 +6,9 @@ python tools/pictures/draw.py --check    says which of them are not what the pro
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,6 +30,9 @@ def drawn() -> dict[str, str]:
 
 def main(arguments: list[str]) -> int:
     """Write the pictures, or check them, and return the exit status."""
+    # The pictures show local times.
+    os.environ["TZ"] = "UTC"
+    time.tzset()
     docs = Path(next((argument for argument in arguments if not argument.startswith("-")), ROOT / "docs"))
     stale = {docs / name: text for name, text in drawn().items() if _read(docs / name) != text}
     if "--check" in arguments:
