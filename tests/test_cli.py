@@ -43,7 +43,7 @@ _WORDS = st.one_of(
 @example(["--key", "--", "--", "true"])
 @example(["-k", "-v", "true", "-v"])
 @example(["-v", "-v", "--ttl", "a", "--ttl", "b", "--", "--", "x"])
-@settings(max_examples=1000)
+@settings(max_examples=300)
 def test_quick_reader_agrees_with_click(arguments: list[str]) -> None:
     """The quick reader agrees with click, and leaves to click what click refuses."""
     try:
@@ -93,7 +93,7 @@ def _well_formed(draw: st.DrawFn) -> tuple[list[str], dict[str, object], list[st
 
 
 @given(_well_formed())
-@settings(max_examples=500)
+@settings(max_examples=200)
 def test_quick_reader_reads_every_documented_line(line: tuple[list[str], dict[str, object], list[str]]) -> None:
     """A line of options, ``--`` and command never needs click."""
     words, meaning, command = line
