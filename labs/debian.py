@@ -39,20 +39,15 @@ def unpacked(suite: str, *packages: str) -> Callable[[Path], None]:
     return lambda path: _bootstrap(path, suite, "--variant=extract", f"--include={','.join(packages)}")
 
 
-def system(
-    suite: str, *packages: str, architecture: str = "", downloads: tuple[str, ...] = (), script: str = ""
-) -> Callable[[Path], None]:
+def system(suite: str, *packages: str, downloads: tuple[str, ...] = ()) -> Callable[[Path], None]:
     """Return what installs a release into a directory: what is essential, apt, and packages.
 
-    Each of `downloads`, packages and options of apt-get, is left in apt's cache; `script` is run inside, by a shell
-    that has a network.
+    Each of `downloads`, packages and options of apt-get, is left in apt's cache.
     """
     options = ["--variant=minbase", "--mode=root", "--skip=cleanup/apt,cleanup/reproducible"]
     options += ["--aptopt=Binary::apt-get::APT::Keep-Downloaded-Packages true"]
     options += [f"--include={','.join(packages)}"] if packages else []
-    options += [f"--architectures={architecture}"] if architecture else []
     options += [f"--customize-hook={_GET} {download}" for download in downloads]
-    options += [f'--customize-hook=chroot "$1" sh -euc {_quoted(script)}'] if script else []
     return lambda path: _bootstrap(path, suite, *options)
 
 
@@ -97,7 +92,3 @@ def _mirror() -> str:
         return _USUAL_MIRROR
     mirrors = [uri for origin, _, uri in (line.partition(" ") for line in found) if origin == "Debian"]
     return next((uri for uri in mirrors if "security" not in uri), _USUAL_MIRROR)
-
-
-def _quoted(script: str) -> str:
-    return "'" + script.replace("'", "'\\''") + "'"

@@ -72,8 +72,6 @@ for group; do
         need cpio cpio
         need lintian lintian
         need rpmlint rpmlint
-        need qemu-aarch64-static qemu-user-static
-        need update-binfmts binfmt-support
         need git git
         need redis-cli redis-tools
         need unzip unzip

@@ -12,7 +12,7 @@ import pytest
 
 from labs.installation import ROOT, clean_environment
 from labs.machines import SHARED, Machine
-from labs.servers.process import need
+from labs.servers.process import eventually, need
 
 _WHEELS = "build/wheels"
 _LIMIT = 900.0
@@ -197,3 +197,12 @@ class Root:
     def _enter(self, environ: dict[str, str]) -> list[str]:
         words = [f"{name}={value}" for name, value in {"DEBIAN_FRONTEND": "noninteractive", **environ}.items()]
         return ["chroot", self.path, "/usr/bin/env", *words]
+
+
+def start_redis(machine: Machine) -> None:
+    """Start a Redis for all who reach `machine`, and wait until it answers."""
+    need("redis-server", "redis-server")
+    options = ["--bind", machine.address, "--save", "", "--dir", "/run", "--protected-mode", "no"]
+    machine.start("redis-server", *options)
+    ask = ["sh", "-c", 'redis-cli -h "$1" ping 2>&1; :', "sh", machine.address]
+    eventually(lambda: "PONG" in machine.run(*ask), "Redis answers")

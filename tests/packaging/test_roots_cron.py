@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from labs.debian import clean_system
-from labs.machines import SHARED, Fleet, Machine
-from labs.servers.process import eventually, need
+from labs.machines import SHARED, Fleet
+from labs.servers.process import eventually
 
-from .support import Build, Root
+from .support import Build, Root, start_redis
 
 _TICKS = int(os.environ.get("CRONLOCK_CRON_TICKS", "2"))
 _LIMIT = 240.0
@@ -26,16 +26,6 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     """Give a fleet without machines."""
     with Fleet(tmp_path / "fleet") as fleet:
         yield fleet
-
-
-def _start_redis(fleet: Fleet) -> Machine:
-    need("redis-server", "redis-server")
-    machine = fleet.machine("redis")
-    options = ["--bind", machine.address, "--save", "", "--dir", "/run", "--protected-mode", "no"]
-    machine.start("redis-server", *options)
-    ask = ["sh", "-c", 'redis-cli -h "$1" ping 2>&1; :', "sh", machine.address]
-    eventually(lambda: "PONG" in machine.run(*ask), "Redis answers")
-    return machine
 
 
 def _prepare(root: Root) -> None:
@@ -56,7 +46,8 @@ def _is_idle(root: Root) -> bool:
 
 def test_three_machines_one_run(fleet: Fleet, build: Build) -> None:
     """After apt install, one line of configuration and one of crontab, exactly one machine runs each tick."""
-    redis = _start_redis(fleet)
+    redis = fleet.machine("redis")
+    start_redis(redis)
     roots = [Root(fleet.machine(name), clean_system()) for name in ("alpha", "beta", "gamma")]
     for root in roots:
         _prepare(root)
