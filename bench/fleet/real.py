@@ -7,6 +7,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from labs.installation import ROOT
@@ -47,42 +49,41 @@ def _real(target: Target, losers: int) -> dict[str, int]:
             "CRONLOCK_CONFIG": os.devnull,
             "CRONLOCK_BACKEND": target.url,
         }
-        line = [sys.executable, "-m", "cronlock", "run", "--key", "real", "--", "sh", "-c", "echo won; cat"]
-
-        def start() -> subprocess.Popen[bytes]:
+        line = [sys.executable, "-m", "cronlock", "run", "--key", "real", "--", "true"]
+        # The holder is simulated here, too: a real one opens a connection to be notified, at a moment of its own.
+        with _held(target, "real"):
+            watch = Watch(target)
+            watch.begin()
             pipe = subprocess.PIPE
-            return subprocess.Popen(line, stdin=pipe, stdout=pipe, stderr=pipe, env=environ)
-
-        winner = start()
-        assert winner.stdout is not None
-        if winner.stdout.readline() != b"won\n":
-            raise SystemExit(f"no lease for a real run: {winner.communicate()[1].decode()}")
-        watch = Watch(target)
-        watch.begin()
-        others = [start() for _ in range(losers)]
-        for other in others:
-            said = other.communicate(timeout=_LIMIT)
-            if other.returncode != 0 or any(said):
-                raise SystemExit(f"a real run that should skip: status {other.returncode}, {said}")
-        counts = _counts(watch)
-        winner.communicate(timeout=_LIMIT)
-        return counts
+            others = [subprocess.Popen(line, stdout=pipe, stderr=pipe, env=environ) for _ in range(losers)]
+            for other in others:
+                said = other.communicate(timeout=_LIMIT)
+                if other.returncode != 0 or any(said):
+                    raise SystemExit(f"a real run that should skip: status {other.returncode}, {said}")
+            return _counts(watch)
 
 
 def _simulated(target: Target, losers: int) -> dict[str, int]:
-    options = {"backend": target.url}
-    with Crowd(1) as winner, Crowd() as crowd:
-        winner.prepare(Tick(options, ["simulated"], 1, 0, 1, 0.0, False, 1))
-        crowd.prepare(Tick(options, ["simulated"], 1, 1, losers, 0.0, False, 2))
-        won = winner.fire()
+    with _held(target, "simulated"), Crowd() as crowd:
+        crowd.prepare(Tick({"backend": target.url}, ["simulated"], 1, 1, losers, 0.0, False, 2))
         watch = Watch(target)
         watch.begin()
         lost = crowd.fire()
         counts = _counts(watch)
-        winner.release()
-        if (len(won.won), len(lost.lost)) != (1, losers):
+        if len(lost.lost) != losers:
             raise SystemExit(f"of {losers} simulated losers {len(lost.lost)} lost: {dict(lost.failures)}")
         return counts
+
+
+@contextmanager
+def _held(target: Target, key: str) -> Iterator[None]:
+    """Have a simulated run hold the key."""
+    with Crowd(1) as winner:
+        winner.prepare(Tick({"backend": target.url}, [key], 1, 0, 1, 0.0, False, 1))
+        if len(winner.fire().won) != 1:
+            raise SystemExit("no lease for a simulated run")
+        yield
+        winner.release()
 
 
 def _counts(watch: Watch) -> dict[str, int]:
