@@ -78,7 +78,7 @@ class Wire(Proxy):
         self._lost = ""
 
     def _upward(self, connection: Any, data: bytes) -> None:
-        if self.requests + 1 == self._at:
+        if 0 < self._at <= self.requests + 1:  # Another connection may have asked meanwhile.
             self._at = 0  # Before the client can hear of it, and ask again.
             self._act()
         if self._lost == "request":
