@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from .listener import Listener
-from .store import Cell, Hold
-from .vocabulary import Claim, Conflict, Ending, Grant, Pause, Record, Stop, Traits
+if TYPE_CHECKING:
+    from .listener import Listener
+    from .store import Cell, Hold
+    from .vocabulary import Claim, Conflict, Ending, Grant, Pause, Record, Stop, Traits
 
 
 class Backend(Protocol):
