@@ -11,7 +11,7 @@ from cronlock.lease.store import Cell
 from cronlock.lease.vocabulary import ENDED, HOLD, PAUSED, STATE_LOST, Grant, Pause, Stop, Traits
 from cronlock.testing import LONG, granted, make_claim, make_ending, refused
 
-from .leases_bench import LATE, UNACKNOWLEDGED, UNHEARD, Bench, Way
+from .leases_bench import LATE, TWICE, UNACKNOWLEDGED, UNHEARD, Bench, Way
 from .leases_bench import LOST as LOST_ON_ITS_WAY
 
 K = "job"
@@ -197,3 +197,29 @@ def test_giving_back_need_not_be_acknowledged(bench: Bench) -> None:
     bench.a.abandon(claim)
     assert bench.way_a.swaps == 2
     refused(bench.b.acquire(make_claim(K, standby_for="x")), ENDED)
+
+
+def test_a_request_that_arrives_twice_is_done_once(bench: Bench) -> None:
+    """The answer to the second one refuses it, and shows what the first one wrote."""
+    bench.way_a.fates = [TWICE] * 3
+    grant = granted(bench.a.acquire(make_claim(K)))
+    assert bench.a.renew(grant)
+    assert bench.a.release(grant, make_ending(), keep_hold=False)
+    granted(bench.b.acquire(make_claim(K)))
+
+
+def test_a_pause_that_others_overtake_is_written_nevertheless(bench: Bench) -> None:
+    """A run that was granted the key between the read and the swap goes on, and the next one is refused."""
+    inner, grants = bench.way_a.read, list[Grant]()
+
+    def read_and_be_overtaken(key: str, deadline: float, *, exact: bool = False) -> Cell:
+        cell = inner(key, deadline, exact=exact)
+        if not grants:
+            grants.append(granted(bench.b.acquire(make_claim(K))))
+        return cell
+
+    bench.way_a.read = read_and_be_overtaken  # type: ignore[method-assign]
+    bench.a.pause(K, PAUSE, None)
+    assert bench.b.renew(grants[0])
+    assert bench.b.release(grants[0], make_ending(), keep_hold=False)
+    refused(bench.b.acquire(make_claim(K)), PAUSED)

@@ -370,6 +370,9 @@ def test_attempts(last: dict[str, object], asks: dict[str, object], expected: st
     hold = 0.0 if last["outcome"] == NOT_STARTED else 9.0
     conflict = rules.refuse(state, claim, Cell(hold=hold), NOW)
     assert why(conflict) == expected
+    assert conflict is None or conflict.remaining == {DEFERRED: 0.1, HOLD: hold}.get(conflict.why, 0.0), (
+        "asks again soon"
+    )
     assert rules.attempts(state, "x") == int(last["outcome"] != NOT_STARTED)
 
 
