@@ -48,7 +48,7 @@ BUGS: tuple[Bug, ...] = (
     _bug(
         "a standby heeds no hold although nobody began its tick",
         "rules:refuse",
-        "heeds_hold and tick == _OPEN",
+        "respects_hold and tick == _OPEN",
         "False",
         cases.by_hand_not_started,
         0,
@@ -123,7 +123,7 @@ BUGS: tuple[Bug, ...] = (
     _bug(
         "an ended run stays the present one",
         "rules:end",
-        "state.but(run=None, stop=asked)",
+        "state.but(run=None, stop=request)",
         "state",
         cases.run_and_standby,
         0,
@@ -289,7 +289,7 @@ BUGS: tuple[Bug, ...] = (
     _bug(
         "giving up lets a late request take the key",
         "leases:Leases.abandon",
-        "not any((one.seen.data == cell.data for one in asked.attempts))",
+        "not any((one.seen.data == cell.data for one in requests.attempts))",
         "True",
         cases.given_up_at_once,
         1,
@@ -305,7 +305,7 @@ BUGS: tuple[Bug, ...] = (
     _bug(
         "a retry does not know what it replaced",
         "leases:Leases.acquire",
-        "asked.before(state) if rules.is_run_of(state, claim.owner) else (cell, state)",
+        "requests.before(state) if rules.is_run_of(state, claim.owner) else (cell, state)",
         "(cell, state)",
         cases.given_up_later,
         2,

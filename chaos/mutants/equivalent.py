@@ -18,7 +18,7 @@ _REASONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         "judged = judged.but(watermark=Watermark(fence=state.fence, age=0.0, loss_noticed_ago=0.0))": {
             "age=1.0": "an uptime that is so close to it counts as unknown",
         },
-        "asked.attempts.append(_Attempt(granted.run.fence or 0, before, replaced))": {
+        "requests.attempts.append(_Attempt(granted.run.fence or 0, before, replaced))": {
             "fence or 1": "a grant has a fence",
         },
     },

@@ -27,10 +27,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .vocabulary import Conflict, Pause, Run
 
-#: Records keep times to the millisecond.
-_SAME = 0.001
-#: Backends keep at least so much of a program's name.
-_KEPT = 100
+#: Records round times to the millisecond.
+_RESOLUTION = 0.001
+#: Characters of a program's name that are compared: backends may cut off the rest.
+_COMPARED = 100
 
 
 def describe(conflict: Conflict) -> str:
@@ -38,7 +38,7 @@ def describe(conflict: Conflict) -> str:
     run = conflict.run
     by = "another run" if run is None else f"{run.host} (pid {run.pid})"
     if conflict.why == HELD:
-        # Some backends know neither the holder nor a hold from a lease.
+        # Some backends record no holder, and cannot tell a hold from a lease.
         return f"held by {by}, or its hold" if run is None else f"held by {by} since {moment(run.started_at)}"
     if conflict.why == PAUSED and conflict.pause is not None:
         return describe_pause(conflict.pause)
@@ -84,7 +84,7 @@ def describe_drift(before: Run, program: str, ttl: float) -> str | None:
     was, now = _comparable(before.program), _comparable(program)
     if was != now:
         return f"the previous run was another program: {was}, now {now}; give each job its own key"
-    if abs(before.ttl - ttl) > _SAME:
+    if abs(before.ttl - ttl) > _RESOLUTION:
         was, now = durations.show(before.ttl), durations.show(ttl)
         return f"the previous run had another ttl: {was}, now {now}; do all machines have the same crontab?"
     return None
@@ -98,4 +98,4 @@ def moment(at: float, now: float | None = None) -> str:
 
 def _comparable(program: str) -> str:
     # Backends store names that are not text in different ways.
-    return program[:_KEPT].encode("ascii", "replace").decode()
+    return program[:_COMPARED].encode("ascii", "replace").decode()

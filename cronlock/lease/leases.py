@@ -83,7 +83,7 @@ class Leases:
         self.limit = store.timeout
         self.notices = store.notices
         self._clock: Clock = clock or SystemClock()
-        self._asked: dict[str, _Requests] = {}
+        self._requests: dict[str, _Requests] = {}
 
     def acquire(self, claim: Claim) -> Grant | Conflict:
         """Take the key if it is free, by a read and a swap.
@@ -97,7 +97,7 @@ class Leases:
                 f" ({longest / 86400:.0f}d); shorten it (or --every, whose half it is), or use another backend"
             )
         deadline = self._deadline()
-        asked = self._asked.get(claim.owner) or _Requests(claim.key)
+        requests = self._requests.get(claim.owner) or _Requests(claim.key)
         # A standby needs to know when to ask again.
         cell, at = self.store.read(claim.key, deadline, exact=claim.standby_for is not None), self._clock.now()
         judged = claim
@@ -108,10 +108,10 @@ class Leases:
             if conflict is not None:
                 return conflict
             granted = rules.grant(state, judged, cell, self._server_time(cell, at))
-            before, replaced = asked.before(state) if rules.is_run_of(state, claim.owner) else (cell, state)
+            before, replaced = requests.before(state) if rules.is_run_of(state, claim.owner) else (cell, state)
             assert granted.run is not None
-            self._asked[claim.owner] = asked
-            asked.attempts.append(_Attempt(granted.run.fence or 0, before, replaced))
+            self._requests[claim.owner] = requests
+            requests.attempts.append(_Attempt(granted.run.fence or 0, before, replaced))
             try:
                 done, cell = self._swap(claim.key, cell, granted, claim.ttl, claim.hold, deadline)
             except Unacknowledged as error:
@@ -181,7 +181,7 @@ class Leases:
             done, cell = self._swap(held.key, held.cell, ended, lease, hold, deadline)
             held.cell, held.state = cell, ended if done else self._state(held.key, cell)
             if done:
-                self._asked.pop(held.owner, None)
+                self._requests.pop(held.owner, None)
                 return ours
             self._check(deadline, held.key)
         return False
@@ -191,20 +191,20 @@ class Leases:
 
         Write even if it has had no effect so far: a delayed request then finds another version and is refused.
         """
-        asked = self._asked.get(claim.owner)
-        if asked is None or not asked.attempts:
+        requests = self._requests.get(claim.owner)
+        if requests is None or not requests.attempts:
             return
         deadline = self._deadline()
-        # A node that lags would show nothing to undo.
+        # A lagging node may not show the grant yet.
         cell = self.store.read(claim.key, deadline, exact=True)
         while True:
             state = self._state(claim.key, cell)
             lease: float | None = None
             hold: Hold = 0.0
             if rules.is_run_of(state, claim.owner):
-                before, replaced = asked.before(state)
+                before, replaced = requests.before(state)
                 lease, hold, state = 0.0, before, rules.give_back(state, replaced)
-            elif not any(one.seen.data == cell.data for one in asked.attempts):
+            elif not any(one.seen.data == cell.data for one in requests.attempts):
                 break
             state = rules.dated(state, self._server_time(cell, self._clock.now()))
             try:
@@ -214,7 +214,7 @@ class Leases:
             if done:
                 break
             self._check(deadline, claim.key)
-        del self._asked[claim.owner]
+        del self._requests[claim.owner]
 
     def read(self, key: str) -> Record | None:
         """Return the key's record, None if it has none. Changes nothing."""
@@ -232,7 +232,7 @@ class Leases:
             released = rules.force_release(state, owner, cell)
             if released is None:
                 return False
-            # A run that was released before keeps its lease until it notices; that counts for nothing.
+            # A run that was released before keeps its lease until it notices; that lease does not count.
             taken = bool(cell.hold) or (bool(cell.lease) and state.run is not None and state.run.outcome != RELEASED)
             done, cell = self._swap(key, cell, released, 0.0, NO_HOLD, deadline)
             if done:
@@ -311,7 +311,7 @@ class Leases:
     ) -> tuple[bool, Cell]:
         data = encode(state)
         done, cell = self.store.swap(key, seen, data, lease=lease, hold=hold, deadline=deadline)
-        # Each text is unique: if a refusal shows ours, the request arrived twice and took effect the first time.
+        # Each text is unique: if a refusal shows ours, the request arrived twice, and the first copy took effect.
         return done or cell.data == data, cell
 
     def _state(self, key: str, cell: Cell) -> State:

@@ -53,11 +53,11 @@ class Listener:
 
 
 def listener(store: Store, key: str) -> Listener | None:
-    """Return what hears of others' writes to the key's cell, None where nothing does."""
+    """Return a listener for others' writes to the key's cell; None if the store does not notify."""
     return Listener(store.notifier(key)) if store.traits.notifies else None  # type: ignore[attr-defined]
 
 
 def _cell(grant: Grant) -> Cell:
-    """Return the cell of the last swap, as `cronlock.lease.leases` keeps it."""
+    """Return the cell of the last swap, which `cronlock.lease.leases` stores in the token."""
     cell = getattr(grant.token, "cell", None)
     return cell if isinstance(cell, Cell) else Cell()

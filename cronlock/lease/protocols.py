@@ -1,6 +1,6 @@
 """What backends and stores are, for type checkers alone: a run would pay for every line here, and loads none.
 
-`cronlock.lease.store` says what a store promises. Elsewhere the names are those of `cronlock.lease.vocabulary`
+`cronlock.lease.store` specifies a store. Other modules import the names from `cronlock.lease.vocabulary`
 (Backend) and of `cronlock.lease.store` (Store, Notifier), which re-export them where types are checked.
 """
 
@@ -99,7 +99,7 @@ class Store(Protocol):
     """One cell for each key. Each call ends by its `deadline`, in `time.monotonic` time.
 
     Every call may raise BackendUnavailable, ForeignValue if the key's location holds something else, and
-    ConfigError for what only a change of the configuration can mend.
+    ConfigError for what only a change of the configuration can fix.
     """
 
     traits: Traits
@@ -128,7 +128,7 @@ class Store(Protocol):
     def remove(self, key: str, seen: Cell, deadline: float) -> bool:
         """Remove the cell if nobody wrote since `seen`, which shows no lease; else return False.
 
-        Afterwards only the floor is left of the key. Raises Forbidden.
+        Afterwards only the floor of the key remains. Raises Forbidden.
         """
 
     def location(self, key: str) -> str:
@@ -146,7 +146,7 @@ class Store(Protocol):
     def uptime(self, key: str, deadline: float) -> float | None:
         """Return a lower bound in seconds of the uptime of the key's server; None if a restart loses nothing.
 
-        A lease that a restart lost may be out for a ttl from that start.
+        A lease that a restart lost may be in force for a ttl from that start.
         """
 
     def close(self) -> None:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _DONE, _BEGUN, _OPEN = "done", "begun", "open"
 #: Why `cronlock forget` keeps a record, besides HELD, HOLD and PAUSED.
 USED = "used"
-#: The least age in seconds of a record that may be forgotten: no request takes as long to arrive.
+#: The least age in seconds of a record that may be forgotten: no request is in flight for so long.
 FRESH = 3600.0
 #: Servers report their uptime in whole seconds, and stores subtract some for safety.
 _UPTIME_SLACK = 3.0
@@ -81,7 +81,7 @@ def refuse(state: State, claim: Claim, seen: Cell, now: float) -> Conflict | Non
     mine = is_run_of(state, claim.owner)
     fence = state.fence or None
     # A lease of our own that lapsed leaves our own hold.
-    heeds_hold, last = not (claim.ignore_hold or mine), None
+    respects_hold, last = not (claim.ignore_hold or mine), None
     if claim.standby_for is not None:
         # A retry has begun nothing yet, and the run that it took over from may have reported its end meanwhile.
         others = state.but(run=None) if mine else state
@@ -92,7 +92,7 @@ def refuse(state: State, claim: Claim, seen: Cell, now: float) -> Conflict | Non
         if tick == _DONE:
             return Conflict(ENDED, remaining=0.0, run=others.latest, fence=fence)
         # A tick that nobody began has no hold, so a hold belongs to another tick.
-        heeds_hold = heeds_hold and tick == _OPEN
+        respects_hold = respects_hold and tick == _OPEN
     if mine and seen.lease:
         return None
     if seen.lease:
@@ -104,7 +104,7 @@ def refuse(state: State, claim: Claim, seen: Cell, now: float) -> Conflict | Non
             return Conflict(PAUSED, remaining=left, run=run, fence=fence, pause=state.paused)
     if claim.defers and last is not None and last.host == claim.host and last.failed(claim.success):
         return Conflict(DEFERRED, remaining=0.1, run=last, fence=fence)
-    if seen.hold and heeds_hold:
+    if seen.hold and respects_hold:
         return Conflict(HOLD, remaining=seen.hold, run=state.latest, fence=fence)
     return None
 
@@ -148,7 +148,7 @@ def has_lost_state(state: State, claim: Claim) -> bool:
 
 
 def quarantine(state: State, claim: Claim, uptime: float | None, *, evicts: bool) -> Conflict | None:
-    """Return a conflict while a lease that the server lost may still be out (see `has_lost_state`), else None.
+    """Return a conflict while a lease that the server lost may be in force (see `has_lost_state`), else None.
 
     If the server started after the watermark was written, every earlier lease is over once it is up for the ttl;
     `uptime` is a lower bound. Otherwise a failover, a flush or a restored backup lost state at an unknown time,
@@ -212,20 +212,20 @@ def end(state: State, owner: str, ending: Ending, at: float) -> State | None:
     history; should that run give the key back, the tick is done. An unfinished run with a stop request counts as
     STOPPED, and the request stays for standbys to see.
     """
-    asked = stop_of(state, owner)
-    if asked is not None:
+    request = stop_of(state, owner)
+    if request is not None:
         ending = ending.but(outcome=STOPPED) if ending.outcome in UNFINISHED else ending
     if is_run_of(state, owner):
         assert state.run is not None
-        return state.but(run=None, stop=asked).with_past(_ended(state.run, ending, at))
+        return state.but(run=None, stop=request).with_past(_ended(state.run, ending, at))
     for index, line in enumerate(state.past):
         run = states.readable(line)
         if run is not None and run.owner == owner and run.outcome == DIED:
             ended = _ended(run, ending, at)
-            said = states.run_to_line(ended)
-            past = (*state.past[:index], said, *state.past[index + 1 :])
+            text = states.run_to_line(ended)
+            past = (*state.past[:index], text, *state.past[index + 1 :])
             newer = any(other is not None and other.succeeded for other in map(states.readable, state.past[:index]))
-            return state.but(past=past, success=said if ended.succeeded and not newer else state.success)
+            return state.but(past=past, success=text if ended.succeeded and not newer else state.success)
     return None
 
 

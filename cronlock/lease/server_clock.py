@@ -2,7 +2,7 @@
 
 A request sent at `sent` and answered at `received`, both by this machine's clock, with the server's `time` in the
 reply (known to `granularity` seconds) bounds the server's clock from then on. Another run's lease is over once it is
-over by the earliest possible time; the end of an own lease is written by the latest possible time.
+over by the earliest possible time; a node writes the end of its own lease by the latest possible time.
 """
 
 from __future__ import annotations
@@ -73,5 +73,5 @@ class ServerClock:
 
     def _bounds(self, now: float) -> tuple[float, float]:
         assert self._seen_at is not None
-        apart = (now - self._seen_at) * RATE
-        return self._ahead_at_least - apart, self._ahead_at_most + apart
+        drift = (now - self._seen_at) * RATE
+        return self._ahead_at_least - drift, self._ahead_at_most + drift

@@ -2,17 +2,16 @@
 
 The text is lines of printable ASCII between line ends, fields between tabs:
 
-    cronlock=2<TAB>NONCE              the layout, and a random part that is another in every text
+    cronlock=2<TAB>NONCE              the layout, and a random part, new in every text
     fence<TAB>NUMBER                  the highest fence that was ever granted
     run<TAB>...                       the run granted last, until its end is recorded
-    past<TAB>...                      past runs, one a line, newest first, at most HISTORY
+    past<TAB>...                      a past run; newest first, at most HISTORY lines
     success<TAB>...                   the last run that succeeded, if it is not among these
     paused<TAB>UNTIL<TAB>AT<TAB>USER<TAB>HOST<TAB>REASON
                                       no run may start; UNTIL is empty if only a person ends the pause
     stop<TAB>OWNER<TAB>AT<TAB>USER<TAB>HOST<TAB>TICK
-                                      the run of OWNER is to end; TICK is empty for its own
-
-    made<TAB>AT                       when the record was made, where no run tells
+                                      the run of OWNER must end; TICK is empty if it is OWNER
+    made<TAB>AT                       when the record was made, if no run is on record
 
 A run's fields stand in the order of `_FIELDS`, its end in seconds after its start. Readers skip further fields and
 lines with other names. Characters other than printable ASCII, and ``%``, are written as %XX of their UTF-8 bytes.

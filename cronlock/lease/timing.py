@@ -39,7 +39,7 @@ def jitter() -> float:
 
 
 def deadline(sent: float, ttl: float, granularity: float) -> float:
-    """Return D: when a lease of `ttl` that was asked for at `sent` must count as over."""
+    """Return D: when a lease of `ttl` that was requested at `sent` must count as over."""
     return sent + ttl - (ttl * CLOCK_RATE_MARGIN + FIXED_MARGIN + granularity)
 
 
@@ -49,7 +49,7 @@ def grace(kill_after: float, ttl: float) -> float:
 
 
 def kill_lead(ttl: float) -> float:
-    """Return how long before D KILL is sent, so that by D it *has been* sent to everybody."""
+    """Return how long before D KILL is sent, so that it *has been* sent to every process by D."""
     return min(FIXED_MARGIN, ttl / 20)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: Why a key was not granted.
 HELD = "held"  # another run's lease
 HOLD = "hold"  # the last run's min-hold is not over
-STATE_LOST = "forgotten"  # the server may have lost a lease that is still out
+STATE_LOST = "forgotten"  # the server may have lost a lease that is still in force
 ENDED = "ended"  # the run that a standby waits for needs no takeover
 PAUSED = "paused"  # somebody paused it
 DEFERRED = "deferred"  # its tick failed on this host, and another may be standing by
@@ -27,7 +27,7 @@ EXITED = "exited"
 LOST = "lost"
 TIMED_OUT = "timeout"
 NOT_STARTED = "not-started"
-STOPPED = "stopped"  # as `cronlock stop` asked
+STOPPED = "stopped"  # by `cronlock stop`
 # Recorded by the next run for one that recorded no end.
 DIED = "died"
 RELEASED = "released"  # by `cronlock release`

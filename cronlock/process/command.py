@@ -94,7 +94,7 @@ class Command(Value):
                 # The guard ignores TTOU, so a background process may do this.
                 os.tcsetpgrp(self.terminal, os.getpid())
             except OSError:
-                pass  # The terminal went away meanwhile.
+                pass  # The terminal hung up.
         if self.die_with_guard:
             linux.die_with_parent(signals.SIGKILL)
             if os.getppid() != parent:
@@ -207,7 +207,7 @@ def reap(on_ended: dict[int, int], on_stopped: dict[int, int] | None = None) -> 
             on_ended[pid] = status
 
 
-def group_is_gone(group: int) -> bool:
+def group_is_empty(group: int) -> bool:
     """Return True if process group `group` has no member."""
     try:
         os.killpg(group, 0)
@@ -240,8 +240,8 @@ def kill_all(group: int | None, *, adopts: bool, spared: frozenset[int] = frozen
 
 
 def none_left(children: bool, group: int | None, *, adopts: bool, spared: frozenset[int] = frozenset()) -> bool:
-    """Return True if every process of the command is known dead. `children` is the result of `reap`."""
-    if group is not None and not adopts and not group_is_gone(group):
+    """Return True if every process of the command is known to be dead. `children` is the result of `reap`."""
+    if group is not None and not adopts and not group_is_empty(group):
         return False
     if spared and linux.has_proc():
         return not linux.descendants(os.getpid(), spared)

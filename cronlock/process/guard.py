@@ -1,8 +1,8 @@
 """The wrapper's handle on the guard, a process that only watches the command and the deadline.
 
-The wrapper talks to the backend, where any request may hang. The guard does no I/O except on two pipes, so nothing
+The wrapper talks to the backend, where any request may hang. The guard does no I/O that can block, so nothing
 delays it when it must stop the command. It is a child subreaper: whatever the command leaves behind becomes its
-child, so once it has no child, all of them are dead.
+child, so once it has no child, all of these are dead.
 
 A backup guard may sit above the guard, as its parent and the wrapper's child. If wrapper and guard are both killed,
 the kernel kills only the command (PR_SET_PDEATHSIG); the backup guard kills its descendants. The file backend needs
@@ -57,15 +57,15 @@ class Guard:
 
     def renewed(self, deadline: float) -> None:
         """Move the deadline."""
-        self._tell(protocol.Deadline(deadline))
+        self._send(protocol.Deadline(deadline))
 
     def stop(self, why: str) -> None:
         """Stop the command, for the reason BY_..."""
-        self._tell(protocol.Stop(why))
+        self._send(protocol.Stop(why))
 
     def send_continue(self) -> None:
         """Send CONT to the command."""
-        self._tell(protocol.Continue())
+        self._send(protocol.Continue())
 
     def read_reports(self) -> list[Message]:
         """Return the reports so far. Raises GuardDied if there can be no more."""
@@ -103,7 +103,7 @@ class Guard:
             return frozenset((self.child, self.pid))
         return frozenset((self.child, *(linux.children(self.child) if self._backup else ())))
 
-    def _tell(self, message: Message) -> None:
+    def _send(self, message: Message) -> None:
         if self._control < 0:
             return  # A CONT arrived during `wait`.
         try:
@@ -119,7 +119,7 @@ def _run_guard(config: GuardConfig, control: int, reports: int) -> None:
             _fork_backup_guard(control, reports, config.null)
         watchdog.Watchdog(config, control, reports).run()
     except BaseException as error:
-        # A fault in cronlock. The wrapper sees the end of the pipe and kills the command.
+        # A bug in cronlock. The wrapper sees the end of the pipe, and kills the command.
         config.say(f"the guard failed: {type(error).__name__}: {error}")
         os._exit(70)
     os._exit(0)
@@ -128,7 +128,7 @@ def _run_guard(config: GuardConfig, control: int, reports: int) -> None:
 def _fork_backup_guard(control: int, reports: int, null: int) -> None:
     """Fork, and return as the guard. The parent becomes the backup guard, which kills what a killed guard leaves."""
     if not (linux.has_proc() and linux.become_subreaper()):
-        return  # A backup guard could not find what is left.
+        return  # A backup guard could not find the descendants.
     os.setpgid(0, 0)
     linux.set_name("cronlock-backup")
     try:
@@ -145,7 +145,7 @@ def _fork_backup_guard(control: int, reports: int, null: int) -> None:
         pid, status = os.waitpid(-1, 0)
         if pid == guard:
             break
-    # A guard that exited by itself leaves only daemons that may live on.
+    # A guard that exited by itself leaves only daemons, which may continue.
     if status != 0:
         process.kill_all(None, adopts=True)
     os._exit(0)

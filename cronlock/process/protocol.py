@@ -102,7 +102,7 @@ class GuardConfig(Value):
     #: The terminal to restore if the wrapper dies.
     terminal: Terminal | None
     clock: Clock
-    #: Reports errors to people if the wrapper is dead.
+    #: Logs an error if the wrapper is dead.
     say: Callable[[str], None]
 
 
@@ -111,11 +111,11 @@ class Message(Value):
 
     def line(self) -> bytes:
         """Return the line."""
-        fields = (_written(getattr(self, name)) for name in type(self)._fields)
+        fields = (_to_text(getattr(self, name)) for name in type(self)._fields)
         return " ".join([type(self).__name__, *fields]).encode() + b"\n"
 
 
-def _written(value: object) -> str:
+def _to_text(value: object) -> str:
     if value is None:
         return "-"
     return str(int(value)) if isinstance(value, bool) else str(value)

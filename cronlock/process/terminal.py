@@ -46,7 +46,7 @@ class Terminal:
     def take_back(self, group: int) -> bool:
         """Take the foreground from process group `group`; False if the group did not have it.
 
-        0 stands for a command whose pid nobody reported: any group without processes loses the foreground.
+        0 means that the command's pid was not reported: any group without processes loses the foreground.
         """
         foreground = self._foreground()
         if foreground != group and (group or foreground is None or not _is_empty(foreground)):

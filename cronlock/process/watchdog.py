@@ -1,4 +1,4 @@
-"""The guard's loop: watch the command and the deadline until all of the command is over."""
+"""The guard's loop: watch the command and the deadline until the command has ended."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Watchdog:
         self._over = False
 
     def run(self) -> None:
-        """Start the command, and watch it until it is over."""
+        """Start the command, and watch it until it has ended."""
         self._start()
         while not self._over:
             now = self._config.clock.now()
@@ -89,12 +89,12 @@ class Watchdog:
     def _start(self) -> None:
         now = self._config.clock.now()
         if protocol.decide(now, self._plan)[0] != protocol.WAIT:
-            self._give_up(None)
+            self._report_not_started(None)
             return
         try:
             self._pid, self._exec = self._config.command.start()
         except OSError as error:
-            self._give_up(error.errno or errno.EAGAIN)
+            self._report_not_started(error.errno or errno.EAGAIN)
             return
         self._report(protocol.Forked(self._pid, os.getpid()))
         if self._config.timeout is not None:
@@ -106,13 +106,13 @@ class Watchdog:
         self._poll.unregister(self._exec)
         failure = process.exec_failure(self._exec)
         if failure:
-            self._give_up(failure)
+            self._report_not_started(failure)
             return
         self._report(protocol.Started())
         # Readers of the command's output must see the end of file when the command closes it.
         process.silence_standard_streams(self._config.null)
 
-    def _give_up(self, error: int | None) -> None:
+    def _report_not_started(self, error: int | None) -> None:
         self._report(protocol.NotStarted(error))
         self._over = True
 
@@ -140,7 +140,7 @@ class Watchdog:
             self._wait_status = ended[self._pid]
             if self._plan.stop is None:
                 if not (children_left and self._died_of_forwarded()):
-                    # The run is over; a daemon that it left on purpose lives on.
+                    # The run is over; a daemon that it left on purpose continues.
                     self._finish(clean=not children_left)
                     return
                 self._terminate(protocol.BY_SIGNAL)
@@ -180,8 +180,8 @@ class Watchdog:
     def _group(self) -> int | None:
         """Return the command's process group; None once its number may belong to somebody else."""
         if self._wait_status is None or not (self._adopts and linux.has_proc()):
-            # If descendants cannot be found, the group is the only way to reach the rest of it, and nobody else gets
-            # its number as long as it has a member.
+            # If descendants cannot be found, only the group reaches them, and its number is not reused while it has a
+            # member.
             return self._pid
         return None
 

@@ -42,12 +42,12 @@ class Acquisition:
         #: For a standby: leave a tick that failed on this host to others.
         self.defers = True
         #: The highest fence that this run has seen.
-        self._shown = 0
+        self._highest_fence = 0
         #: Boot time of this run's first request.
         self._began: float | None = None
         #: Boot time by which there must be an answer, or giving up must be done.
         self._end = 0.0
-        #: Earlier owners of this run that could not give up: each may hold the key until its lease lapses.
+        #: Earlier owners of this run whose giving up failed: each may hold the key until its lease lapses.
         self._strays: set[str] = set()
         #: True after the first answer, which proves that the configuration works.
         self._answered = False
@@ -220,12 +220,12 @@ class Acquisition:
         return holding
 
     def _unless_state_lost(self, conflict: Conflict) -> Conflict:
-        """Return `conflict`, or STATE_LOST if it says ENDED only because the server lost the awaited run."""
+        """Return `conflict`, or STATE_LOST if it is ENDED only because the server lost the awaited run."""
         fence = conflict.fence or 0
-        if conflict.why == ENDED and fence < self._shown:
+        if conflict.why == ENDED and fence < self._highest_fence:
             # The run may still have its lease, so the watermark must stay.
             return Conflict(STATE_LOST, remaining=self._claim.quarantine, run=conflict.run, fence=conflict.fence)
-        self._shown = max(self._shown, fence)
+        self._highest_fence = max(self._highest_fence, fence)
         return conflict
 
     def _warn_of_drift(self, grant: Grant) -> None:

@@ -105,7 +105,7 @@ class Holding:
         #: Why the last renewals failed, or None; and how many failed in a row.
         self.failure: CronlockError | None = None
         self._failures = 0
-        #: True once the backend said that another run has the key, or none.
+        #: True once the backend reported that another run has the key, or none.
         self.lost = False
         self._listener: Listener | None = None
         self._count_from(asked_at)
@@ -225,7 +225,7 @@ class Holding:
 
         Retry like an acquire: a run without a recorded end counts as dead, and a standby would do it again.
         """
-        # A lease lost for want of an answer was reported already.
+        # A lease lost without an answer was reported already.
         lost = self.lost or outcome == LOST
         limit = _LOST_RELEASE_LIMIT if outcome == LOST else 2 * self._access.settings.backend_timeout
         ending = Ending(outcome, status, self._access.clock.wall())
@@ -235,19 +235,19 @@ class Holding:
 
     def give_back(self) -> bool:
         """Undo the grant, since nothing was run, so that another run may start. Log a failure, and return False."""
-        return self._twice(lambda backend: backend.abandon(self.grant.claim))
+        return self._try_twice(lambda backend: backend.abandon(self.grant.claim))
 
     def not_started(self) -> None:
         """Release without a hold, and record that the command never started."""
         ending = Ending(NOT_STARTED, None, self._access.clock.wall())
-        self._twice(lambda backend: backend.release(self.grant, ending, keep_hold=False))
+        self._try_twice(lambda backend: backend.release(self.grant, ending, keep_hold=False))
 
-    def _twice(self, ask: Callable[[Backend], object]) -> bool:
-        """Ask at most twice: the lease lapses by itself anyway."""
+    def _try_twice(self, request: Callable[[Backend], object]) -> bool:
+        """Send a request at most twice: the lease lapses by itself anyway."""
         failure: CronlockError | None = None
         for _ in range(2):
             try:
-                ask(self._access.within(self._access.settings.backend_timeout))
+                request(self._access.within(self._access.settings.backend_timeout))
                 return True
             except CronlockError as error:
                 failure = error
@@ -274,5 +274,5 @@ class Holding:
     def _retry_pause(self, failures: int) -> float:
         return timing.retry_pause(failures, self.grant.ttl, timing.jitter())
 
-    def _log_unreleased(self, failure: CronlockError | None, say: Callable[[str], None]) -> None:
-        say(f"release failed; the key stays held for up to {durations.show(self.grant.ttl)}: {failure}")
+    def _log_unreleased(self, failure: CronlockError | None, log: Callable[[str], None]) -> None:
+        log(f"release failed; the key stays held for up to {durations.show(self.grant.ttl)}: {failure}")

@@ -1,4 +1,4 @@
-"""The wrapper while the command runs: renew, act for a silent guard, stop and continue with the shell's job."""
+"""The wrapper while the command runs: renew, act for an overdue guard, stop and continue with the shell's job."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ class Supervisor:
         elif self._next_poll is not None and now >= self._next_poll:
             self._next_poll = now + (self._poll or 0.0)
             if holding.stop_requested() and holding.next_renewal is not None:
-                holding.next_renewal = now  # The renewal finds out what was written.
+                holding.next_renewal = now  # The renewal reads what was written.
 
     def _listen(self, holding: Holding | None) -> None:
         """Listen for notifications of the key of `holding`; None: stop listening."""
