@@ -1,7 +1,7 @@
-"""The hash of one key: its fields, the script that swaps them, and what answers say of them.
+"""The hash of one key: its fields, the script that swaps them, and how replies become cells.
 
-``version`` is a random token, another one in each swap, ``record`` the bytes, and ``lease`` and ``hold`` are the ends
-of both in microseconds of the server's clock.
+``version`` is a random token, new in each swap, ``record`` the bytes, and ``lease`` and ``hold`` are the ends of both
+in microseconds of the server's clock.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 #: The fields of a hash, in this order. The unreleased layout had a field of the first name.
 FIELDS = (b"cronlock", b"version", b"record", b"lease", b"hold")
 
-#: Answers 1, the time and the ends of lease and hold if it was done, else 0, the time, whether there is a key, and
-#: `FIELDS`. Arguments: the database, the version seen ('' for no key), the new one, the record, of lease and of hold
-#: the end that stays and the length from now on, and for how many milliseconds the key outlives both.
-#: A SELECT outside of it, once refused, would let it run in database 0. Lua writes numbers above 2^46 with an exponent.
+#: Returns 1, the time and the ends of lease and hold after a swap, else 0, the time, whether the key exists, and
+#: `FIELDS`. Arguments: the database; the version seen ('' for no key) and the new one; the record; for lease and for
+#: hold the end to keep and the length from now; for how many milliseconds the key outlives both.
+#: SELECT is inside, lest a refused one let it run in database 0. Lua writes numbers above 2^46 with an exponent.
 SWAP = b"""
 if ARGV[1] ~= '0' then redis.call('SELECT', ARGV[1]) end
 local clock, exists = redis.call('TIME'), redis.call('EXISTS', KEYS[1])
@@ -37,7 +37,7 @@ redis.call('PEXPIRE', KEYS[1], text(tonumber(ARGV[9]) + math.max(lease - now, ho
 return {1, clock, text(lease), text(hold)}
 """
 
-#: Expires the key at once, by commands that every user of cronlock may give. Answers 1 if it is gone, else 0.
+#: Expires the key at once, since the ACL rule does not allow DEL. Returns 0 if the key has another version, else 1.
 #: Arguments: the database, the version seen ('' for no key).
 REMOVE = b"""
 if ARGV[1] ~= '0' then redis.call('SELECT', ARGV[1]) end
@@ -48,7 +48,7 @@ return 1
 
 
 class RedisCell(Cell):
-    """A hash as it was, with the ends of lease and hold in microseconds of the server's clock; 0 if they were over."""
+    """A hash as read, with the ends of lease and hold in microseconds of the server's clock; 0 if they were over."""
 
     lease_until: int = 0
     hold_until: int = 0
@@ -57,13 +57,13 @@ class RedisCell(Cell):
 def decode(clock: Reply, exists: Reply, fields: Reply) -> RedisCell:
     """Return the cell that a server showed at the time `clock`.
 
-    Raises ForeignValue, without the key, for what is no cell, and ValueError for what is no answer.
+    Raises ForeignValue, without the key, for a foreign hash, and ValueError for a malformed reply.
     """
     if not isinstance(clock, list) or not isinstance(fields, list) or len(fields) != len(FIELDS):
         raise ValueError("no answer")
     seconds, rest = map(whole, clock)
     now = seconds * 1_000_000 + rest
-    if is_nothing(fields):
+    if has_no_fields(fields):
         if exists == 1:
             raise ForeignValue("not a record of cronlock")
         return RedisCell(floor=now, time=now / 1e6)
@@ -88,8 +88,8 @@ def decode(clock: Reply, exists: Reply, fields: Reply) -> RedisCell:
     )
 
 
-def is_nothing(fields: Reply) -> bool:
-    """Whether a hash has none of `FIELDS`, as one that is not there."""
+def has_no_fields(fields: Reply) -> bool:
+    """Return True if a hash has none of `FIELDS`: it does not exist, or is foreign."""
     return fields == [None] * len(FIELDS)
 
 

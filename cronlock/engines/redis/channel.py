@@ -1,7 +1,7 @@
 """The channel of one key (Pub/Sub), by which a writer notifies the key's run.
 
 A message is empty, and follows the write. An ACL user needs +subscribe, +publish and the channel (&); without them, a
-run reads the record when it renews.
+run finds out when it renews.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Channel:
         self._name = name
         self._read = read
         self._subscriber: Server | None = None
-        #: Whether the server refused (no permission, or a proxy without channels), which is final.
+        #: True if the server refused (no permission, or a proxy without channels), which is final.
         self._refused = False
 
     def listen(self, seen: Cell, deadline: float) -> tuple[int | None, bool]:
@@ -46,7 +46,7 @@ class Channel:
             self.close()
             raise
 
-    def heard(self, seen: Cell, deadline: float) -> bool:  # noqa: ARG002 (a run says nothing to itself)
+    def heard(self, seen: Cell, deadline: float) -> bool:  # noqa: ARG002 (a run does not notify itself)
         """Read a message; return True."""
         assert self._subscriber is not None
         try:
@@ -57,7 +57,7 @@ class Channel:
         return True
 
     def notify(self, deadline: float) -> bool:
-        """Send a message; return whether the server delivered it to a subscriber."""
+        """Publish a message; return True if the server delivered it to a subscriber."""
         answer = self._transport.ask([[b"PUBLISH", self._name, b""]], deadline, self._name)[0]
         if isinstance(answer, ReplyError):
             raise answer.refusal(self._transport.name)

@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 # The codes that redis-py strips from the texts of these errors.
 _CODES = ((redis_errors.NoPermissionError, "NOPERM"), (redis_errors.BusyLoadingError, "LOADING"))
-# How the text ends when a server that speaks TLS was spoken to without.
-_HUNG_UP = ("reset by peer", "closed the connection")
+# How errors end if the port speaks TLS and the client does not.
+_CLOSED = ("reset by peer", "closed the connection")
 
 
 class Discovery:
-    """Servers that know where the others are, asked through redis-py until one can tell.
+    """Servers that know the addresses of others, queried through redis-py until one replies.
 
-    Whatever goes wrong in redis-py comes out as BackendUnavailable.
+    Every error of redis-py is raised as BackendUnavailable.
     """
 
     def __init__(self, url: URL, kind: str, addresses: list[Address], login: Credentials, *, tls: bool) -> None:
@@ -58,11 +58,11 @@ class Discovery:
             # Off by default in redis-py 5.
             self._options.update(ssl=True, ssl_cert_reqs="required", ssl_check_hostname=True)
 
-    def ask(self, question: Callable[[str, Address, dict[str, Any]], Found], deadline: float) -> Found:
-        """Return what `question`, given a name, an address and redis-py's options, finds out first.
+    def ask(self, query: Callable[[str, Address, dict[str, Any]], Found], deadline: float) -> Found:
+        """Return the first result of `query`, which takes a name, an address and redis-py's options.
 
-        Each server may take an equal share of the time that is left; one share more is for what
-        comes next.
+        Each server may take an equal share of the time that is left; one more share is for the
+        request itself.
         """
         failure = BackendUnavailable(f"{self._name}: no answer in time")
         for position, address in enumerate(self._addresses):
@@ -72,7 +72,7 @@ class Discovery:
             name = f"{self._name} {address[0]}:{address[1]}"
             options = {**self._options, "socket_timeout": share, "socket_connect_timeout": share}
             try:
-                return question(name, address, options)
+                return query(name, address, options)
             except BackendUnavailable as error:
                 failure = error
             except Exception as error:  # A malicious server can provoke any error in a parser.
@@ -80,24 +80,24 @@ class Discovery:
         raise failure
 
     def _failed(self, name: str, error: BaseException | None) -> BackendUnavailable:
-        # The deepest cause says most. Beyond an error of ours is what was being handled before.
+        # The deepest cause is the most specific. What an error of ours has as its context is no cause of it.
         causes: list[BaseException] = []
         while error is not None and not isinstance(error, CronlockError):
             causes.append(error)
             error = error.__cause__ or error.__context__
         for cause in reversed(causes):
             if isinstance(cause, OSError):
-                return BackendUnavailable(f"{name}: {self._network_trouble(cause)}")
+                return BackendUnavailable(f"{name}: {self._network_error(cause)}")
             if isinstance(cause, UnicodeError):
                 return BackendUnavailable(f"{name}: cannot find its address: not a host name")
             if isinstance(cause, (redis_errors.RedisError, redis_errors.RedisClusterException)):
-                trouble = self._refusal(name, cause)
-                if trouble is not None:
-                    return trouble
+                refusal = self._refusal(name, cause)
+                if refusal is not None:
+                    return refusal
         return protocol_error(name, PRODUCT)
 
-    def _network_trouble(self, error: OSError) -> str:
-        # A server without TLS may wait for the end of what it takes for a command.
+    def _network_error(self, error: OSError) -> str:
+        # A server without TLS may take the handshake for a command, and wait for its end.
         if isinstance(error, ssl.SSLError) or "handshake" in str(error):
             hint = "" if "CERTIFICATE" in str(error) else "; if this port has no TLS, leave out tls=1"
             return f"no TLS with the server: {error}{hint}"
@@ -122,7 +122,7 @@ class Discovery:
             return BackendUnavailable(f"{name}: {self._suspect_tls('the server closed the connection')}")
         if isinstance(error, redis_errors.RedisClusterException) and "is not enabled" in text:
             return ReplyError("ERR This instance has cluster support disabled", "").refusal(name)
-        # This one text is all that tells it from troubles of redis-py's own.
+        # Only this text distinguishes the server's error from redis-py's own errors.
         if isinstance(error, (redis_errors.ResponseError, redis_errors.BusyLoadingError)) or "max number" in text:
             codes = [code for kind, code in _CODES if isinstance(error, kind)]
             return ReplyError(" ".join([*codes, text]), self._login[1] if self._login else "").refusal(name)
@@ -130,4 +130,4 @@ class Discovery:
 
     def _suspect_tls(self, text: str) -> str:
         plain = "ssl" not in self._options
-        return f"{text}; if this port speaks TLS, add tls=1" if plain and text.endswith(_HUNG_UP) else text
+        return f"{text}; if this port speaks TLS, add tls=1" if plain and text.endswith(_CLOSED) else text

@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 #: for +info as well). The user of sentinels, who have rules of their own: +sentinel|masters. redis-py tells
 #: both of them its name: without +client|setinfo (7.2 and later) a refusal is left in the ACL log.
 #: Without +info a server that restarted empty is waited for longer, without +scan keys cannot be listed, and without
-#: the channels (&, since 6.2), +subscribe and +publish a run hears of `cronlock stop` when it renews.
+#: the channels (&, since 6.2), +subscribe and +publish a run notices `cronlock stop` when it renews.
 ACL_RULE = "~cronlock:* &cronlock:* +time +exists +hmget +eval +hset +pexpire +info +scan +subscribe +publish"
 
 PORT = 6379
 # More than any INFO of these sections has.
 _MOST_LINES = 1000
-#: Seconds that a replica may be behind before a failover would forget much.
+#: Seconds that a replica may be behind before a failover would lose much.
 _LAG = 10
 # The major version that has the latest feature needed: ACLs.
 _OLDEST = 6
@@ -77,7 +77,7 @@ def reach(case: Case) -> Iterator[Finding]:
 
 
 def examine(case: Case) -> Iterator[Finding]:
-    """Look at each server that has keys. Raises BackendError when one does not answer."""
+    """Check each server that has keys. Raises BackendError when one does not answer."""
     yield from lists_keys(case)
     yield from notifies(case)
     for server in servers(case):
@@ -90,7 +90,7 @@ def servers(case: Case) -> list[Server]:
 
 
 def permissions(case: Case) -> Iterator[Finding]:
-    """Name the commands that cronlock needs and this user may not give; nothing if it may give all."""
+    """Name the commands that cronlock needs and this user may not use; nothing if it may use all."""
     name, database = f"{case.url.prefix()}:{case.key} permissions".encode(), address.database(case.url)
     command = [b"EVAL", _PERMISSIONS, b"1", name, b"%d" % database]
     answer = case.store(RedisStore).transport.ask([command], case.deadline(), name)[0]
@@ -121,14 +121,14 @@ def notifies(case: Case) -> Iterator[Finding]:
         channel.listen(Cell(), case.deadline())
         channel.notify(case.deadline())
     except BackendError as error:
-        remedy = f"without it a run looks when it renews; allow +subscribe +publish &{case.url.prefix()}:*"
-        yield Finding("notifications", NOTE, f"`cronlock stop` is not heard at once: {error}", remedy)
+        remedy = f"without it a run notices when it renews; allow +subscribe +publish &{case.url.prefix()}:*"
+        yield Finding("notifications", NOTE, f"`cronlock stop` is not noticed at once: {error}", remedy)
     finally:
         channel.close()
 
 
 def examine_server(case: Case, server: Server) -> Iterator[Finding]:
-    """Look at one server. Raises BackendUnavailable."""
+    """Check one server. Raises BackendUnavailable."""
     try:
         yield look_at_clock(case, lambda: _time(ask(case, server, [b"TIME"])))
     except ValueError:
@@ -154,7 +154,7 @@ def ask(case: Case, server: Server, command: Command) -> Reply:
 
 
 def fields(answer: bytes) -> dict[str, str]:
-    """Return what INFO and its like say, by name."""
+    """Return the fields of INFO or CLUSTER INFO by name."""
     lines = answer.decode("utf-8", "replace").split("\n")[:_MOST_LINES]
     pairs = (line.strip().partition(":") for line in lines if line[:1] not in ("", "#"))
     return {name: plain(value) for name, _, value in pairs}
@@ -265,14 +265,14 @@ def _replication(case: Case, info: dict[str, str]) -> Finding:
 
 
 def _lag(value: str) -> float | None:
-    """Return the seconds since a replica was heard of, None if it is not in step."""
+    """Return the seconds since a replica last acknowledged, None if it is not in step."""
     parts = dict(part.partition("=")[::2] for part in value.split(","))
     lag = parts.get("lag", "")
     return float(lag) if parts.get("state") == "online" and lag.isdigit() else None
 
 
 def _setting(answer: Reply) -> str | None:
-    """Return what CONFIG GET said of one setting, None if it was refused."""
+    """Return the value that CONFIG GET replied, None if it was refused."""
     if not isinstance(answer, list) or len(answer) != 2 or not isinstance(answer[1], bytes):
         return None
     return plain(answer[1])

@@ -7,10 +7,10 @@ Parameters beside those of `cronlock.engines.redis.store`: ``tls=1`` (with ``ca`
 Sentinel also ``sentinel_user`` and ``sentinel_password``. Certificates must name what the sentinels or
 the nodes announce: their addresses, unless they announce host names.
 
-redis-py finds the master, on the first request and again after every failure; its connections are
-closed by then. A request itself goes over a connection of our own to one server only, and never a
-second time unless that server said that it did nothing with it. Replication is asynchronous: a
-failover can forget a lease that was just granted (see min_replicas).
+redis-py finds the master, on the first request and again after every failure; then its connections
+are closed. The request itself goes over a connection of our own to one server only, and is repeated
+only if that server replied that it did not execute it. Replication is asynchronous: a failover can
+lose a lease that was just granted (see min_replicas).
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from .resp import Command, Reply
 
 _SLOTS = 16384
-# Masters that one request may be sent on to, while a slot is being moved.
-_MOVES = 4
+# The most servers that one request may be sent to, while a slot is being moved.
+_MOST_REDIRECTS = 4
 
 
 def open_store(url: URL, timeout: float) -> RedisStore:
@@ -75,7 +75,7 @@ def _tls(url: URL) -> ssl.SSLContext | None:
 
 
 class _Ensemble:
-    """Servers that are found by asking others, and asked once they are."""
+    """Servers whose addresses discovery nodes know."""
 
     def __init__(self, url: URL, tls: ssl.SSLContext | None, discovery: Discovery) -> None:
         self.name = str(url)
@@ -85,7 +85,7 @@ class _Ensemble:
         self._servers: dict[Address, Server] = {}
 
     def ask(self, commands: list[Command], deadline: float, key: bytes = b"") -> list[Reply]:
-        """Send `commands` to the master that has `key`, the only one that they are about."""
+        """Send `commands`, which are about `key` only, to its master."""
         try:
             return self._ask(commands, deadline, key)
         except BackendUnavailable:
@@ -94,7 +94,7 @@ class _Ensemble:
             raise
 
     def close(self) -> None:
-        """Close all connections and forget what is where; raises nothing."""
+        """Close all connections and forget the addresses; raises nothing."""
         for server in self._servers.values():
             server.close()
         self._servers = {}
@@ -132,7 +132,7 @@ class Sentinels(_Ensemble):
         sentinel = Sentinel([address], sentinel_kwargs=options)  # type: ignore[no-untyped-call]
         client = sentinel.sentinels[0]
         try:
-            # discover_master keeps only a repr of why it could not ask; this raises what it was.
+            # discover_master raises only a repr of a failed connection; this raises the error itself.
             _ping(client)
             if time.monotonic() > until:
                 raise BackendUnavailable(f"{name}: no answer in time")
@@ -170,21 +170,21 @@ class Cluster(_Ensemble):
 
     def masters(self, deadline: float) -> list[Server]:
         """Return all masters."""
-        return [self._node(node) for node in self._known(deadline).get_nodes_by_server_type("primary")]
+        return [self._node(node) for node in self._slot_map(deadline).get_nodes_by_server_type("primary")]
 
     def close(self) -> None:
-        """Close all connections and forget which slots are where; raises nothing."""
+        """Close all connections and forget the slots; raises nothing."""
         super().close()
         self._map = None
 
     def _ask(self, commands: list[Command], deadline: float, key: bytes) -> list[Reply]:
         server, asking = self.server_of(key, deadline), False
-        for _ in range(_MOVES):
-            # ASKING counts for one command.
+        for _ in range(_MOST_REDIRECTS):
+            # ASKING applies to one command.
             asked = [one for command in commands for one in ([b"ASKING"], command)] if asking else commands
             answers = server.ask(asked, deadline)[1 if asking else 0 :: 2 if asking else 1]
             error = next((answer for answer in answers if isinstance(answer, ReplyError)), None)
-            # "MOVED 3999 127.0.0.1:6381". The node looked at most; of what writes it did nothing but say so.
+            # "MOVED 3999 127.0.0.1:6381". A node that replies this has executed no write.
             word, _, rest = error.text.partition(" ") if error is not None else ("", "", "")
             if word not in ("MOVED", "ASK"):
                 return answers
@@ -200,11 +200,11 @@ class Cluster(_Ensemble):
         """Return the master of the slot of `key`."""
         slot = key_slot(key)
         try:
-            return self._node(self._known(deadline).get_node_from_slot(slot))
+            return self._node(self._slot_map(deadline).get_node_from_slot(slot))
         except redis_errors.SlotNotCoveredError:
             raise BackendUnavailable(f"{self.name}: the cluster is down: no node has slot {slot}") from None
 
-    def _known(self, deadline: float) -> NodesManager:
+    def _slot_map(self, deadline: float) -> NodesManager:
         if self._map is None:
             self._map = self._discovery.ask(self._discover, deadline)
         return self._map
@@ -217,8 +217,8 @@ class Cluster(_Ensemble):
         client.set_response_callback("CLUSTER SLOTS", check)
         seed = ClusterNode(*address, redis_connection=client)  # type: ignore[no-untyped-call]
         try:
-            # The map of RedisCluster. That class would also ask the first master for all that it knows
-            # of commands, which is long, needs a further permission and fails when that master hangs.
+            # The map of RedisCluster. That class would also send COMMAND to the first master, whose
+            # reply is long, needs a further permission and never comes if that master hangs.
             return NodesManager([seed], require_full_coverage=False, protocol=2)
         except IndexError:
             raise BackendUnavailable(f"{name}: the cluster has no slots yet") from None
@@ -230,7 +230,7 @@ class Cluster(_Ensemble):
 
 
 def _checked_slots(answer: Any, asked: str) -> Any:
-    """Return the answer to CLUSTER SLOTS; raise ValueError for what redis-py would count through for ever.
+    """Return the answer to CLUSTER SLOTS; raise ValueError for ranges that redis-py would never finish.
 
     Each entry is a first and a last slot, then host, port and more of the master and of its replicas.
     A master without a host is the one that was asked, at `asked`.

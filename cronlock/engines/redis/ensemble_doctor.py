@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ...doctor.probe import Case
 
 _SENTINEL_PORT = 26379
-#: Fewer cannot agree when one of them is gone.
+#: Fewer cannot agree when one of them is down.
 _FEWEST = 3
 
 
@@ -30,7 +30,7 @@ def reach(case: Case) -> Iterator[Finding]:
 
 
 def examine(case: Case) -> Iterator[Finding]:
-    """Look at sentinels and masters. Raises BackendError when a master does not answer."""
+    """Check sentinels and masters. Raises BackendError when a master does not answer."""
     yield from lists_keys(case)
     yield from notifies(case)
     masters = servers(case)
@@ -54,20 +54,20 @@ def _sentinels(case: Case) -> Finding:
     addresses = case.url.need_hosts(_SENTINEL_PORT)
 
     def ask_for_quorum(address: tuple[str, int]) -> str:
-        """Return why the sentinel refuses to say that it sees a quorum; empty if it sees one."""
+        """Return why the sentinel reports no quorum; empty if it sees one."""
         with closing(Server(f"sentinel {show(*address)}", address, credentials=login, tls=tls_of(case.url))) as server:
             answer = ask(case, server, [b"SENTINEL", b"CKQUORUM", service])
             return str(answer.refusal(server.name)) if isinstance(answer, ReplyError) else ""
 
     answers, silent = ask_each(addresses, ask_for_quorum)
-    doubts = [*filter(None, answers.values()), *silent]
-    # A user who may not ask is refused by a sentinel that is there.
-    agree = sum("NOQUORUM" not in doubt for doubt in answers.values())
-    text = f"{agree} of {len(addresses)} that the URL names see a quorum" + "".join(f"; {doubt}" for doubt in doubts)
+    problems = [*filter(None, answers.values()), *silent]
+    # A sentinel that refuses the command is up nevertheless.
+    agree = sum("NOQUORUM" not in problem for problem in answers.values())
+    text = f"{agree} of {len(addresses)} that the URL names see a quorum" + "".join(f"; {one}" for one in problems)
     return decide(
         "sentinels",
         (not agree, BAD, text, "restart them: no replica would take over from the master"),
-        (doubts, WARNING, text, "bring them back, or allow +sentinel|ckquorum"),
+        (problems, WARNING, text, "bring them back, or allow +sentinel|ckquorum"),
         (len(addresses) < _FEWEST, WARNING, text, "name all of them; three or more are needed to agree on a failover"),
         (True, OK, text, None),
     )

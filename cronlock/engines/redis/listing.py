@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
     from .resp import Command, Server
 
-# So that a listing ends whatever the server says.
+# So that a listing ends whatever the server replies.
 _MOST_PAGES = 1_000_000
 
 
 def names(
     servers: list[Server], select: list[Command], prefix: bytes, deadline: Callable[[], float]
 ) -> Iterator[bytes]:
-    """List the names of hashes that begin with `prefix`, each once; `deadline` is asked for each page's.
+    """List the names of hashes that begin with `prefix`, each once; `deadline` returns each page's.
 
     `select` goes before each request. Raises BackendUnavailable.
     """

@@ -28,7 +28,7 @@ LONGEST_REPLY = 256 * 1024
 DEEPEST_REPLY = 8
 
 # The server's errors and their meaning for the user; the first that is found in the text counts,
-# since older servers put the code of an error inside a script after words of their own.
+# since older servers put other text before the code of an error in a script.
 _HINTS = (
     ("unauthenticated", "the server wants a password: write it in the URL as user:password@ or :password@"),
     ("NOAUTH", "the server wants a password: write it in the URL as user:password@ or :password@"),
@@ -56,30 +56,30 @@ _FULL = "ERR max number of clients"
 
 
 class ReplyError(Value):
-    """An error that the server answered, as a value."""
+    """An error reply, as a value."""
 
     text: str
     #: The password, which the server may repeat and messages must not.
     secret: str
 
     @property
-    def turned_away(self) -> bool:
-        """Whether the server had no room for the connection, and took no request from it."""
+    def server_is_full(self) -> bool:
+        """True if the server had no room for the connection, and executed no request of it."""
         return self.text.startswith(_FULL)
 
     def refusal(self, name: str) -> BackendUnavailable:
-        """Return the exception that says what it means and what to do, of the server `name`."""
+        """Return the exception, with the error's meaning and remedy, for the server `name`."""
         text = self.text.replace(self.secret, "***") if self.secret else self.text
         text = printable(text[:200])
         for sign, hint in _HINTS:
             if sign in self.text:
-                kind = ServerBusy if self.turned_away else BackendUnavailable
+                kind = ServerBusy if self.server_is_full else BackendUnavailable
                 return kind(f"{name}: {hint} ({text})")
         return BackendUnavailable(f"{name}: the server refused: {text}")
 
 
 def encode(command: Command) -> bytes:
-    """Return `command` as a server reads it."""
+    """Return the bytes of `command`, an array of bulk strings."""
     words = [b"$%d\r\n%b\r\n" % (len(word), word) for word in command]
     return b"*%d\r\n%b" % (len(command), b"".join(words))
 
@@ -206,7 +206,7 @@ class Server:
 
         `key` is the key that they are about; ensembles find its server.
 
-        A server that has no room is asked again until then; ServerBusy when it never has.
+        Retries while the server has no room; raises ServerBusy if it never has.
         """
         return retry_while_busy(deadline, lambda: self._ask_once(commands, deadline))
 
@@ -230,12 +230,12 @@ class Server:
         return Server(self.name, self.address, credentials=self._credentials, tls=self._tls)
 
     def fileno(self) -> int:
-        """Return the connection's descriptor, to wait on; one was made."""
+        """Return the descriptor of the open connection, to wait on."""
         assert self._stream is not None
         return self._stream.fileno()
 
     def hear(self, deadline: float) -> Reply:
-        """Return what the server says unasked, on a connection that subscribes to something."""
+        """Return the next message that the server pushes on a connection that subscribed."""
         assert self._stream is not None
         assert self._replies is not None
         self._stream.limit(deadline)
@@ -253,7 +253,7 @@ class Server:
 
     def _exchange(self, commands: list[Command], deadline: float) -> list[Reply]:
         if self._stream is not None and not self._stream.quiet():
-            # The server hung up while nothing was asked: no reason to fail the next request.
+            # The server closed the idle connection: no reason to fail the next request.
             self.close()
         login = []
         if self._stream is None:
@@ -274,12 +274,12 @@ class Server:
             try:
                 answer = replies.next()
             except ConnectionClosed:
-                # Why, the server may have said in the place of an answer.
-                for said in answers:
-                    if isinstance(said, ReplyError):
-                        raise said.refusal(self.name) from None
+                # An error among the earlier replies may have the reason.
+                for earlier in answers:
+                    if isinstance(earlier, ReplyError):
+                        raise earlier.refusal(self.name) from None
                 raise
-            if isinstance(answer, ReplyError) and answer.turned_away:
+            if isinstance(answer, ReplyError) and answer.server_is_full:
                 raise answer.refusal(self.name)
             answers.append(answer)
         replies.expect_end()
@@ -289,7 +289,7 @@ class Server:
         """Return the login, which precedes the first request in the same packet.
 
         A server whose default user needs no password carries out a request even after a refused AUTH: its write is
-        undone as after a lost reply.
+        undone like one whose reply was lost.
         """
         if self._credentials is None:
             return []
@@ -298,7 +298,7 @@ class Server:
     def _login_refused(self, error: ReplyError) -> BackendUnavailable:
         if error.text.startswith(("DENIED", "LOADING", _FULL)):
             return error.refusal(self.name)
-        # Not the server's words: an "unknown command" repeats what it was sent.
+        # Not the server's text: an "unknown command" error repeats the arguments.
         return BackendUnavailable(f"{self.name}: authentication failed: check user and password in the URL")
 
     def _connect(self, deadline: float) -> Stream:

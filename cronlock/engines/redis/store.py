@@ -7,7 +7,7 @@ Parameters: ``prefix`` (of the names of keys), ``ca``, ``cert``, ``key`` (TLS fi
 or renewed, counts only when so many replicas acknowledged it). Sentinel and Cluster are in
 `cronlock.engines.redis.ensemble`.
 
-Tried with Redis 6.2 and 7.0 and Valkey 9.1; nothing is used that Redis 6.0 lacks. The server's clock alone judges
+Tested with Redis 6.2 and 7.0 and Valkey 9.1; uses nothing that Redis 6.0 lacks. The server's clock alone judges
 leases and holds. A read is plain commands, a swap one EVAL: EVALSHA would cost another round trip where the server
 does not know the script. The password goes along in the first request's packet.
 """
@@ -25,7 +25,7 @@ from ...lease.vocabulary import RETENTION, Traits
 from ...value import digits
 from ..wire.stream import protocol_error
 from . import address
-from .cell import FIELDS, REMOVE, SWAP, decode, is_nothing
+from .cell import FIELDS, REMOVE, SWAP, decode, has_no_fields
 from .resp import PRODUCT, ReplyError
 
 TYPE_CHECKING = False
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from .resp import Command, Reply, Server
 
     class Transport(Protocol):
-        """The way to a key's server: one server, or the right one of many."""
+        """The connection to a key's server: one server, or the right one of many."""
 
         name: str
 
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
             """Close all connections; raises nothing."""
 
 
-#: Seconds; no more would be: PERSIST is a command that users of an ACL would have to be given.
+#: Seconds. Not PERSIST, a command that the ACL rule would have to allow.
 _FOR_EVER = 100 * 365 * 86400.0
 
 
@@ -74,11 +74,11 @@ class RedisStore:
         self.traits = Traits(shortest_ttl=1.0, longest_ttl=365 * 86400.0, granularity=0.001, notifies=True)
         self.timeout = timeout
         self.notices: list[str] = []
-        #: The way to the servers, for checks of these rather than of keys.
+        #: The connections, for checks of servers rather than of keys.
         self.transport = transport
         self._prefix = url.prefix() + ":"
         self._database = b"%d" % address.database(url)
-        # The least of ACL rules does without SELECT.
+        # The minimal ACL rule has no SELECT.
         self._select: list[Command] = [] if self._database == b"0" else [[b"SELECT", self._database]]
         self._min_replicas = address.number(url, "min_replicas", url.params.get("min_replicas", "0"))
         self._clock: Clock = clock or SystemClock()
@@ -93,23 +93,23 @@ class RedisStore:
         for _ in range(2):
             sent = self._clock.now()
             clock, exists, fields = self._ask(key, commands, deadline)[-3:]
-            if exists == 0 or not is_nothing(fields):
+            if exists == 0 or not has_no_fields(fields):
                 break
-            # A foreign hash, or the key expired between the two commands.
+            # A foreign hash, or a key that expired between the two commands.
         return self._cell(key, sent, clock, exists, fields)
 
     def swap(
         self, key: str, seen: Cell, data: bytes, *, lease: float | None, hold: Hold, deadline: float
     ) -> tuple[bool, RedisCell]:
-        """Put `data` in the place of what `seen` shows, if that is still there; see `Store.swap`."""
+        """Replace the cell with `data` if it is still as `seen` shows it; see `Store.swap`."""
         before = seen.version if isinstance(seen.version, bytes) else b""
         version = os.urandom(8).hex().encode()
-        # Nobody wrote since it was seen, so what stays can be told from here; what was over stays over for any clock.
+        # A swap takes effect only if nobody wrote since, so the ends to keep are those seen; what was over stays over.
         hold_of, length = (hold, 0.0) if isinstance(hold, Cell) else (seen, hold)
         lease_until = getattr(seen, "lease_until", 0) if lease is None else 0
         hold_until = getattr(hold_of, "hold_until", 0)
-        kept = _FOR_EVER if STAYS in data else RETENTION
-        times = (lease_until, (lease or 0.0) * 1e6, hold_until, length * 1e6, kept * 1000)
+        retention = _FOR_EVER if STAYS in data else RETENTION
+        times = (lease_until, (lease or 0.0) * 1e6, hold_until, length * 1e6, retention * 1000)
         words = [self._database, before, version, data, *[b"%.0f" % number for number in times]]
         commands: list[Command] = [[b"EVAL", SWAP, b"1", self._name(key), *words]]
         if lease and self._min_replicas:
@@ -132,7 +132,7 @@ class RedisStore:
         return True, cell
 
     def remove(self, key: str, seen: Cell, deadline: float) -> bool:
-        """Remove the hash, if it is as it was seen."""
+        """Remove the hash if it is still as `seen` shows it."""
         before = seen.version if isinstance(seen.version, bytes) else b""
         return self._ask(key, [[b"EVAL", REMOVE, b"1", self._name(key), self._database, before]], deadline) == [1]
 
@@ -149,7 +149,7 @@ class RedisStore:
             yield name[len(prefix) :].decode("utf-8", "surrogateescape")
 
     def watch(self, key: str) -> None:
-        """Return None: servers tell of changes only where they were configured to."""
+        """Return None: keyspace notifications are off by default."""
 
     def notifier(self, key: str) -> Channel:
         """Return the key's channel, which has the name of its hash."""
@@ -158,11 +158,11 @@ class RedisStore:
         return Channel(self.transport, self._name(key), lambda deadline: self.read(key, deadline))
 
     def uptime(self, key: str, deadline: float) -> float | None:
-        """Return for how many seconds at least the key's server is up; None if it does not say so to this user."""
+        """Return a lower bound of the server's uptime; None if it refuses INFO to this user."""
         answer = self.transport.ask([[b"INFO", b"server"]], deadline, self._name(key))[0]
         text = answer.partition(b"uptime_in_seconds:")[2] if isinstance(answer, bytes) else b""
         seconds = digits(text.partition(b"\r")[0], 16)
-        # It is between two times, both of which were cut to whole seconds.
+        # The server subtracts two times, both cut to whole seconds.
         return None if seconds is None else max(0.0, seconds - 1.0)
 
     def close(self) -> None:
@@ -183,13 +183,13 @@ class RedisStore:
             if isinstance(answer, ReplyError):
                 if "WRONGTYPE" in answer.text:
                     raise ForeignValue.at(self.location(key), "a value of another type")
-                # A read-only replica, say: another server may be the right one next time.
+                # Such as a read-only replica: next time another server may be the right one.
                 self.transport.close()
                 raise answer.refusal(self.transport.name)
         return answers
 
     def _cell(self, key: str, sent: float, clock: Reply, exists: Reply, fields: Reply) -> RedisCell:
-        """Return the cell that an answer shows to what was asked at `sent`, and look at the server's clock."""
+        """Return the cell of a reply to a request sent at `sent`, and update the bounds of the server's clock."""
         try:
             cell = decode(clock, exists, fields)
         except ForeignValue as error:
