@@ -22,7 +22,7 @@ except (ImportError, AttributeError):  # The latter from an interpreter whose `_
     try:
         from psycopg import Error, pq  # type: ignore[assignment, no-redef]
     except ImportError as error:
-        # psycopg is not there, or neither its binary part nor the system's libpq is.
+        # psycopg is missing, or both its binary part and the system's libpq are.
         raise ModuleNotFoundError("no libpq", name="libpq") from error
 
 TYPE_CHECKING = False
@@ -34,7 +34,7 @@ Row = list["str | None"]
 
 #: The product, in messages.
 PRODUCT = "PostgreSQL"
-# More than any answer has: a page of names.
+# More than the longest answer, a page of names, has.
 _MOST_ROWS = 10_000
 # Parts of an answer to one statement. In COPY mode there is always one more.
 _MOST_PARTS = 2
@@ -100,11 +100,11 @@ class Connection:
             ) from error
         if not answers:
             raise protocol_error(self._name, PRODUCT, "empty")
-        # A commit that fails does so behind the rows.
+        # The error of a failed commit follows the rows.
         return [self._rows(answer, width) for answer in reversed(answers)][-1]
 
     def quiet(self) -> bool:
-        """Whether nothing came since the last answer: what comes then is the server's goodbye."""
+        """Return True if nothing arrived since the last answer: then the server only announces that it closes."""
         try:
             return self._pgconn.status == pq.ConnStatus.OK and not _ready(self._pgconn.socket, select.POLLIN, 0)
         except (Error, OSError):
@@ -117,12 +117,12 @@ class Connection:
 
     @property
     def process(self) -> int:
-        """The number of the server's process, as it said at first: a pooler makes one up."""
+        """The pid of the server's process, as of the login: a pooler invents one."""
         return self._pgconn.backend_pid
 
     @property
     def encrypted(self) -> bool:
-        """Whether it is a TLS connection."""
+        """True if the connection uses TLS."""
         return bool(self._pgconn.ssl_in_use)
 
     def close(self) -> None:
@@ -145,7 +145,7 @@ class Connection:
             self._wait(select.POLLIN if step == pq.PollingStatus.READING else select.POLLOUT, deadline)
 
     def _next_answer(self, deadline: float) -> pq.PGresult | None:
-        """Return the next part of an answer; None behind the last, when all is committed."""
+        """Return the next part of an answer; None after the last, when all is committed."""
         while self._pgconn.is_busy():
             self._wait(select.POLLIN, deadline)
             self._pgconn.consume_input()
@@ -165,7 +165,7 @@ class Connection:
         return [[_text(answer.get_value(row, column)) for column in range(width)] for row in range(answer.ntuples)]
 
     def _one_line(self, message: bytes) -> str:
-        """Return what libpq or the server says as one line that a terminal can show."""
+        """Return a message of libpq or the server as one printable line."""
         words = without_secrets(message.decode("utf-8", "replace"), self._password).split()
         return printable(" ".join(words))[:_LONGEST_MESSAGE] or "the connection failed"
 

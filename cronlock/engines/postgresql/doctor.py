@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 #: Bytes of a table of some thousand keys; more are dead rows that were not vacuumed.
 _LARGE = 256 << 20
-_THERE_ALREADY = ("42P07", "23505")
-_ABOUT_USERS = ("authentication", "password", "pg_hba.conf", "role ", "database ")
-# The request for TLS on a plain connection, and the server's consent.
-_TLS_PLEASE = b"\x00\x00\x00\x08\x04\xd2\x16\x2f", b"S"
+_ALREADY_EXISTS = ("42P07", "23505")
+_LOGIN_ERRORS = ("authentication", "password", "pg_hba.conf", "role ", "database ")
+# The request for TLS on a plain connection (SSLRequest), and the server's consent.
+_SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f", b"S"
 
 _TABLE = """
 SELECT c.relkind, c.relpersistence, pg_total_relation_size(c.oid), s.n_dead_tup, s.n_live_tup,
@@ -54,23 +54,23 @@ def create(case: Case) -> Iterator[Finding]:
     """Make the table unless there is one of that name. Raises BackendError when the server does not answer."""
     store = case.store(PostgresqlStore)
     make, who = partial(_ask, case, statements.CREATE, 0), "a role that may CREATE in the schema"
-    yield sql_doctor.create(store.table, lambda: _table(case), make, who, (DENIED,), _THERE_ALREADY)
+    yield sql_doctor.create(store.table, lambda: _table(case), make, who, (DENIED,), _ALREADY_EXISTS)
 
 
 def reach(case: Case) -> Iterator[Finding]:
-    """Connect, log in, and see that the table is there and may be used."""
+    """Connect, log in, and check the table and the privileges on it."""
     servers = case.store(PostgresqlStore).servers
     case.share_key()
     if case.url.hosts and not (yield from connect_all(case, PORT)):
         return
-    connection = yield from log_in(case, servers.connection, _ABOUT_USERS, servers.addresses[0][0])
+    connection = yield from log_in(case, servers.connection, _LOGIN_ERRORS, servers.addresses[0][0])
     if connection is not None:
         yield from _encryption(case, encrypted=connection.encrypted)
         yield _usable_table(case)
 
 
 def examine(case: Case) -> Iterator[Finding]:
-    """Look at the server. Raises BackendError when it does not answer."""
+    """Check the server. Raises BackendError when it does not answer."""
     store = case.store(PostgresqlStore)
     yield look_at_clock(case, lambda: store.read(case.key, case.deadline()).time or 0.0)
     row = _row(case, _SETTINGS, 14)
@@ -127,9 +127,9 @@ def _encryption(case: Case, *, encrypted: bool) -> Iterator[Finding]:
         context = ssl.create_default_context(cafile=case.url.params.get("sslrootcert"))
     except (OSError, ValueError):
         return  # "system", or a file that libpq could read.
-    context.check_hostname = False  # libpq has looked at the name.
+    context.check_hostname = False  # libpq has checked the name.
     for address in case.url.need_hosts(PORT):
-        found = certificate(address, context, case.timeout / len(case.url.hosts), _TLS_PLEASE)
+        found = certificate(address, context, case.timeout / len(case.url.hosts), _SSL_REQUEST)
         if found.level in (OK, WARNING):  # A fault that stops runs was found before.
             yield found
 
@@ -187,7 +187,7 @@ def _table(case: Case) -> Row | None:
 
 
 def _row(case: Case, statement: str, width: int) -> Row:
-    """Return the only row of a reply; raise as `_ask` does, also if there is another number of rows."""
+    """Return the only row of a reply; raise like `_ask`, also for another number of rows."""
     rows = _ask(case, statement, width)
     if len(rows) != 1:
         raise protocol_error(case.store(PostgresqlStore).name, PRODUCT)

@@ -1,6 +1,6 @@
-"""libpq, PostgreSQL's own client: as much of it as `postgresql_connection` calls, under the names of psycopg.pq.
+"""libpq, PostgreSQL's own client: as much of it as `.connection` calls, under the names of psycopg.pq.
 
-https://www.postgresql.org/docs/current/libpq.html says what the functions do. They are called by the
+https://www.postgresql.org/docs/current/libpq.html documents the functions. They are called by the
 interpreter's own ``_ctypes``, as in `cronlock.process.linux`: psycopg itself imports asyncio, logging and ssl, which
 takes four times as long as all else of a run. Importing the module raises ImportError where no libpq can be loaded.
 """
@@ -36,8 +36,8 @@ else:
         _type_ = "P"
 
 
-# The youngest of the functions called: of PostgreSQL 9.5.
-_YOUNGEST = "PQsslInUse"
+# The newest of the functions called: of PostgreSQL 9.5.
+_NEWEST = "PQsslInUse"
 
 
 class _Function(_ctypes.CFuncPtr):
@@ -48,9 +48,9 @@ class _Function(_ctypes.CFuncPtr):
 
 
 def _paths() -> Iterator[str]:
-    """Give where a libpq may be: what psycopg's binary package brings, then the system's."""
+    """Yield where libpq may be: in psycopg's binary package, then in the system."""
     for folder in sys.path:
-        # Not a relative one, as '' is: the current directory may be anybody's, and cron runs this as root.
+        # Not a relative path such as '': anybody may write to the current directory, and cron runs this as root.
         if not os.path.isabs(folder) or not os.path.exists(f"{folder}/psycopg_binary/__init__.py"):
             continue
         try:
@@ -65,7 +65,7 @@ def _open() -> int:
     for path in _paths():
         try:
             library = _ctypes.dlopen(path, os.RTLD_NOW)
-            _ctypes.dlsym(library, _YOUNGEST)
+            _ctypes.dlsym(library, _NEWEST)
         except OSError:
             continue
         return library
@@ -111,7 +111,7 @@ _PQclear: Callable[[int], None] = _bind("PQclear", None, c_void_p)
 
 # Discards notices: called with a NULL of ours and the text, free(3) of the former does nothing.
 # A function of Python's would need memory that can be written and executed, which hardened systems refuse.
-_NOBODY = _ctypes.dlsym(_LIBRARY, "PQfreemem")
+_DISCARD = _ctypes.dlsym(_LIBRARY, "PQfreemem")
 
 
 class Error(Exception):
@@ -143,7 +143,7 @@ class DiagnosticField:
 
 
 class PGconn:
-    """A connection. It ends by `finish` alone: a process that was forked drops its copy without a word."""
+    """A connection. Only `finish` ends it: a forked process drops its copy silently."""
 
     __slots__ = ("_pointer",)
 
@@ -157,7 +157,7 @@ class PGconn:
         if pointer is None:
             raise MemoryError
         # Otherwise notices are written to stderr.
-        _PQsetNoticeProcessor(pointer, _NOBODY, None)
+        _PQsetNoticeProcessor(pointer, _DISCARD, None)
         return cls(pointer)
 
     def connect_poll(self) -> int:
@@ -186,50 +186,50 @@ class PGconn:
 
     @property
     def backend_pid(self) -> int:
-        """The number of the server's process."""
+        """The pid of the server's process."""
         return _PQbackendPID(self._pointer)
 
     @property
     def ssl_in_use(self) -> bool:
-        """Whether it is a TLS connection."""
+        """True if the connection uses TLS."""
         return bool(_PQsslInUse(self._pointer))
 
     def _set_nonblocking(self, value: int) -> None:
         if _PQsetnonblocking(self._pointer, value) != 0:
             raise Error
 
-    #: Whether sending waits for nothing, to be set; see `flush`.
+    #: To be set: True if sending must not block; see `flush`.
     nonblocking = property(None, _set_nonblocking)
 
     def send_query_params(self, command: bytes, values: Sequence[bytes | None]) -> None:
-        """Send a statement with its values, which it copies; both end at their first NUL."""
+        """Send a statement with its values, which libpq copies; both end at their first NUL."""
         count = len(values)
         if _PQsendQueryParams(self._pointer, command, count, None, (c_char_p * count)(*values), None, None, 0) != 1:
             raise Error
 
     def flush(self) -> int:
-        """Send what is left; return whether some is."""
+        """Send what is queued; return 1 if some of it remains."""
         left = _PQflush(self._pointer)
         if left < 0:
             raise Error
         return left
 
     def consume_input(self) -> None:
-        """Read what has come."""
+        """Read what has arrived."""
         if _PQconsumeInput(self._pointer) != 1:
             raise Error
 
     def is_busy(self) -> int:
-        """Whether `get_result` would wait for the server."""
+        """Return 1 if `get_result` would wait for the server."""
         return _PQisBusy(self._pointer)
 
     def get_result(self) -> PGresult | None:
-        """Return the next part of the answer, None behind the last."""
+        """Return the next part of the answer, None after the last."""
         pointer = _PQgetResult(self._pointer)
         return None if pointer is None else PGresult(pointer)
 
     def finish(self) -> None:
-        """Close the connection, once: what is asked of it afterwards fails."""
+        """Close the connection, once: later calls fail."""
         # All of these accept NULL, as a connection that failed.
         pointer, self._pointer = self._pointer, None
         _PQfinish(pointer)

@@ -1,4 +1,4 @@
-"""Which server of PostgreSQL is asked, and what its refusals mean."""
+"""The choice of a PostgreSQL server, and the meaning of its errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .connection import Row
 
 _OLDEST = 100000
-# SQLSTATEs. A transaction that the server rolled back since it met another: nothing was done.
+# SQLSTATEs. A transaction that the server rolled back because of a conflict: it had no effect.
 _ROLLED_BACK = ("40001", "40P01")
 _READ_ONLY = "25006"
 _LOCKED = "55P03"
@@ -57,7 +57,7 @@ class Servers(sql.Servers):
         return connection
 
     def only_reads(self) -> BackendUnavailable:
-        """Close the connection, and return what to raise for an answer of a server that takes no writes."""
+        """Close the connection, and return the error for a server that takes no writes."""
         self.close()
         return BackendUnavailable(f"{self.name}: the server is read-only: a replica? name the primary")
 
@@ -78,7 +78,7 @@ class Servers(sql.Servers):
             raise
 
     def _connect_to(self, server: tuple[str, str], deadline: float) -> Connection:
-        """Connect to the first address of a host that answers; libpq passes over a server that only reads."""
+        """Connect to the first address of a host that answers; libpq skips a read-only server."""
         host, port = server
         addresses = [""] if host.startswith("/") else resolve(self.name, host)
         for address, share in in_turn(addresses, deadline):
@@ -96,7 +96,7 @@ class Servers(sql.Servers):
         raise BackendUnavailable(f"{self.name}: {host} is too old: cronlock needs PostgreSQL 10 or later")
 
     def explained(self, error: Refused) -> Exception:
-        """Return what the server's refusal means here, with what to do about it."""
+        """Return the error with its meaning here, and the remedy."""
         if error.code == _LOCKED:
             text = f"another session has a row of {self.shown_table} locked; see pg_stat_activity"
             return BackendUnavailable(f"{error}: {text}")

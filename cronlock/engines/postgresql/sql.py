@@ -1,10 +1,10 @@
 """The statements for PostgreSQL, over the table of `cronlock.engines.wire.sql`.
 
 Parameters are ``$1``, the name of the key, and what the statement needs. `LEASES` in a text stands for the table's
-name, `LAPSES_AT` and `HELD_UNTIL` for what `cronlock.engines.wire.sql.ends` says.
+name, `LAPSES_AT` and `HELD_UNTIL` for the results of `cronlock.engines.wire.sql.ends`.
 
-The server's clock is looked at once, at the beginning of a statement. One that then waits for another's to end
-grants by a time that is past: a lease still lasts as long as asked from when it was asked for.
+The server's clock is read once, at the beginning of a statement. If that then waits for another's lock, it grants by a
+time that is past: the lease still lasts as long as requested, counted from the request.
 
 A client's time limit does not cancel the statement on the server. So the wait for a lock is limited (`CLOCK`), lest
 statements pile up behind it.
@@ -26,7 +26,7 @@ _MICROSECONDS = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 def statement(text: str, table: str, patience: float = 0.0) -> bytes:
     """Return a statement for the table of this (quoted) name, as short as it can be: each request sends it whole.
 
-    It waits for another's lock for `patience` seconds at the most, if it is one that can have to wait.
+    It waits for a lock for at most `patience` seconds, if it may have to wait for one.
     """
     milliseconds = max(1, min(int(patience * 1000), _LONGEST_PATIENCE))
     return " ".join(text.split()).replace("PATIENCE", str(milliseconds)).replace("LEASES", table).encode()
@@ -64,7 +64,7 @@ CREATE TABLE IF NOT EXISTS LEASES (
 ) WITH (fillfactor = 50)
 """
 
-#: Answers one row: the server's time, that of the key or nothing, and whether this server only reads.
+#: Returns one row: the server's time, the key's columns or NULLs, and whether this server is read-only.
 READ = f"""
 SELECT clock.now, c.version, c.record, c.lapses_at, c.held_until, current_setting('transaction_read_only')
 FROM (SELECT {_MICROSECONDS} AS now) AS clock LEFT JOIN LEASES AS c ON c.name = $1
@@ -73,8 +73,8 @@ FROM (SELECT {_MICROSECONDS} AS now) AS clock LEFT JOIN LEASES AS c ON c.name = 
 #: Begins each statement that may wait for a lock. The setting ends with the statement's transaction.
 CLOCK = f"WITH clock AS (SELECT {_MICROSECONDS} AS now, set_config('lock_timeout', 'PATIENCE', true))"
 
-#: $2 the new version, $3 the record, $4 the version that was seen. Answers the server's time and both ends, or
-#: nothing: another wrote meanwhile. The condition is judged on the row as it is once that is locked.
+#: $2 the new version, $3 the record, $4 the version that was seen. Returns the server's time and both ends, or
+#: nothing: another wrote meanwhile. The condition is evaluated on the row once that is locked (Read Committed).
 UPDATE = f"""
 {CLOCK}
 UPDATE LEASES AS c SET version = $2, record = $3, lapses_at = LAPSES_AT, held_until = HELD_UNTIL
@@ -82,7 +82,7 @@ FROM clock WHERE c.name = $1 AND c.version = $4
 RETURNING clock.now, c.lapses_at, c.held_until
 """
 
-#: The same where there was no row.
+#: The same for a key without a row.
 INSERT = f"""
 {CLOCK}
 INSERT INTO LEASES AS c (name, version, record, lapses_at, held_until)
@@ -94,7 +94,7 @@ RETURNING (SELECT clock.now FROM clock), c.lapses_at, c.held_until
 #: $1 the last name of the page before, $2 how many.
 LIST = "SELECT name FROM LEASES WHERE name > $1 ORDER BY name LIMIT $2"
 
-#: $1 the name, $2 the version that was seen. Answers a row if that was there.
+#: $1 the name, $2 the version that was seen. Returns a row if it was removed.
 REMOVE = f"""
 {CLOCK}
 DELETE FROM LEASES AS c USING clock WHERE c.name = $1 AND c.version = $2 RETURNING c.name

@@ -5,10 +5,10 @@
 
 Parameters: ``table`` (``NAME`` or ``SCHEMA.NAME``, default ``cronlock``; `cronlock doctor --create` makes
 it), and libpq's own for TLS and Kerberos (`LIBPQ`), with its defaults: without ``sslmode`` TLS is used
-where the server has it, and nothing is verified. What the URL leaves out libpq takes from where it always
-does: a password from ``PGPASSFILE`` or ``~/.pgpass``.
+where the server has it, and nothing is verified. libpq takes what the URL omits from its usual
+sources: a password from ``PGPASSFILE`` or ``~/.pgpass``.
 
-Of several hosts the first is used that takes connections and writes: a standby is passed over. The
+Of several hosts the first one that accepts connections and writes is used: a standby is skipped. The
 server's clock alone judges leases and holds. The connection stays open for the run.
 """
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from .connection import Row
 
 PORT = 5432
-#: The SQLSTATE of what a role may not do.
+#: The SQLSTATE insufficient_privilege.
 DENIED = "42501"
-#: The parameters that libpq is given as they are.
+#: The parameters that libpq gets unchanged.
 LIBPQ = (
     *("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslnegotiation", "ssl_min_protocol_version"),
     *("channel_binding", "require_auth", "gssencmode", "krbsrvname", "passfile"),
@@ -55,14 +55,14 @@ def open_store(url: URL, timeout: float) -> PostgresqlStore:
             raise ConfigError(f"{url}: parameter {name!r} has no usable value")
     for name, given in (("user", url.user), ("password", url.password)):
         if "\0" in (given or ""):
-            raise ConfigError(f"{url}: no {name} has a zero byte (%00) in it")
+            raise ConfigError(f"{url}: the {name} contains a zero byte (%00)")
     for name in _FILES:
         if name in params and params[name] != "system":
             _need_file(url, name, params[name])
     parts = sql.table_name(url)
     settings = {name: params[name] for name in LIBPQ if name in params}
     settings.update(dbname=database, target_session_attrs="read-write", application_name="cronlock")
-    # All that is sent is ASCII; messages are not.
+    # All requests are ASCII, but the server's messages may not be.
     settings["client_encoding"] = "UTF8"
     if url.user is not None:
         settings["user"] = url.user
@@ -100,7 +100,7 @@ class PostgresqlStore(sql.TableStore):
     product = PRODUCT
 
     def remove(self, key: str, seen: Cell, deadline: float) -> bool:
-        """Remove the row, if it is as it was seen."""
+        """Remove the row if it is still as `seen` shows it."""
         try:
             values = (statements.code(key), str(seen.version))
             return bool(self.servers.query(statements.REMOVE, values, 1, deadline)) or seen.version is None
@@ -109,13 +109,13 @@ class PostgresqlStore(sql.TableStore):
                 raise
             raise Forbidden(f"{self.name}: no DELETE on {self.table}") from None
 
-    def _look(self, key: str, deadline: float, *, exact: bool) -> Row:  # noqa: ARG002 (each looks at all there is)
+    def _look(self, key: str, deadline: float, *, exact: bool) -> Row:  # noqa: ARG002 (each read is exact)
         rows = self.servers.ask(statements.READ, (statements.code(key),), 6, deadline)
         if len(rows) != 1:
             raise self._protocol_error()
         *row, read_only = rows[0]
         if read_only != "off":
-            # A pooler that spreads reads over standbys, or a server that was made to take no writes.
+            # A pooler that spreads reads over standbys, or a server that was set to read-only.
             raise self.servers.only_reads()
         return row
 
