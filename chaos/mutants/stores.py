@@ -83,12 +83,12 @@ _ALL = [
         "etcd",
         no_condition=[
             (
-                "[unchanged(names.record, seen.modified), unchanged_or_gone(names.lease, seen.lease_modified)]",
+                "[unchanged(names.record, seen.modified), unchanged_or_absent(names.lease, seen.lease_modified)]",
                 "[]",
             ),
-            ("            conditions.append(says(names.record, seen.data))", "            pass"),
+            ("            conditions.append(has_value(names.record, seen.data))", "            pass"),
         ],
-        lease_not_compared=[(", unchanged_or_gone(names.lease, seen.lease_modified)]", "]")],
+        lease_not_compared=[(", unchanged_or_absent(names.lease, seen.lease_modified)]", "]")],
         hold_without_lease=[
             (
                 "parts += [put(one.key, one.text, one.lease) for one in asked]",

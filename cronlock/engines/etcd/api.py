@@ -2,9 +2,9 @@
 
 Every answer is checked and bounded: a malformed one raises BackendUnavailable.
 
-A request that was sent to a server which did not answer is sent to the next one: all that is asked here may
-be done twice. What writes names the versions that it was decided on, or the id of a lease; its answer says that
-it was `repeated`.
+If a server does not answer, the request is sent to the next one, so it may be executed twice. A write names the
+versions that it was decided on, or the id of a lease, and `Answer.repeated` tells that an earlier attempt may have
+taken effect.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ _PAGE = 500
 _UNKNOWN, _DEADLINE, _DENIED, _UNAVAILABLE = 2, 4, 7, 14
 # etcd's messages, the same in all versions; the codes of some changed.
 _LEASE_EXISTS = "lease already exists"
-_LEASE_GONE = "requested lease not found"
+_LEASE_NOT_FOUND = "requested lease not found"
 _NOT_ENABLED = "authentication is not enabled"
 _NO_ROOM = "database space exceeded"
-_NAMED = b"CommonName of client"
+_COMMON_NAME = b"CommonName of client"
 # FAILED_PRECONDITION since 3.5: https://github.com/etcd-io/etcd/pull/12985
 _LEARNER = "not supported for learner"
-# The last is said where users were asked for only after this one was told that they are not.
+# The last one comes if authentication was enabled after it was found disabled here.
 _TOKENS = ("invalid auth token", "revision of auth store is old", "user name is empty")
 _REMEDIES = (
     (_NO_ROOM, "compact and defragment the servers, then `etcdctl alarm disarm`"),
@@ -65,43 +65,43 @@ _REMEDIES = (
 
 
 class Refusal(BackendUnavailable):
-    """The server answered that it will not."""
+    """The server refused the request."""
 
-    def __init__(self, text: str, code: int, said: str) -> None:
+    def __init__(self, text: str, code: int, message: str) -> None:
         super().__init__(text)
         self.code = code
-        self.said = said
+        self.message = message
 
     @property
     def lease_exists(self) -> bool:
-        """Whether a lease of that id is there already."""
-        return _LEASE_EXISTS in self.said
+        """True if a lease of that id exists already."""
+        return _LEASE_EXISTS in self.message
 
     @property
-    def lease_gone(self) -> bool:
-        """Whether there is no lease of that id."""
-        return _LEASE_GONE in self.said
+    def lease_not_found(self) -> bool:
+        """True if there is no lease of that id."""
+        return _LEASE_NOT_FOUND in self.message
 
     @property
     def no_room(self) -> bool:
-        """Whether the server takes no writes any more."""
-        return _NO_ROOM in self.said
+        """True if the server is out of space, and takes no writes."""
+        return _NO_ROOM in self.message
 
     @property
-    def elsewhere(self) -> bool:
-        """Whether another server may answer otherwise: this one has no leader, or is no voter, or had no answer.
+    def is_local(self) -> bool:
+        """True if another server may not refuse: this one has no leader, is no voter, or got no answer itself.
 
         A leader that was cut off gives UNKNOWN for a proposal that no majority accepted.
         """
-        about_lease = self.lease_exists or self.lease_gone
-        return (self.code in (_UNAVAILABLE, _DEADLINE, _UNKNOWN) or _LEARNER in self.said) and not about_lease
+        about_lease = self.lease_exists or self.lease_not_found
+        return (self.code in (_UNAVAILABLE, _DEADLINE, _UNKNOWN) or _LEARNER in self.message) and not about_lease
 
 
 class Cluster:
     """The servers of one URL."""
 
     def __init__(self, url: URL) -> None:
-        """Raises ConfigError for a URL that says what cannot be. Asks nothing yet."""
+        """Raises ConfigError for a bad URL. Sends no request."""
         self._tls = take_tls(url, "prefix")
         url.check_credentials()
         self.name = str(url)
@@ -109,12 +109,12 @@ class Cluster:
         self._hosts = url.need_hosts(PORT)
         self._credentials = None if url.user is None else {"name": url.user, "password": url.password}
         self._token: str | None = None
-        #: Whether a server gave a token for user and password.
-        self.asks_for_users = False
-        # Nodes do not all ask the same server first; after a failure the next one is.
+        #: True if a server gave a token for user and password.
+        self.auth_enabled = False
+        # Nodes start with different servers; a failure moves on to the next one.
         self._turn = time.time_ns() // 1000
         self._server: Server | None = None
-        #: Whether a server may have carried out the request without a reply.
+        #: True if a server may have executed the request without a reply.
         self._in_doubt = False
 
     def ask(self, path: str, message: dict[str, Any], deadline: float) -> Answer:
@@ -131,15 +131,15 @@ class Cluster:
             message = {"key": text_of(first), "range_end": text_of(end), "limit": str(_PAGE), "keys_only": True}
             found = self.ask("/v3/kv/range", message, time.monotonic() + timeout).found()
             if not all(first <= one.key < end for one in found):
-                # It might never come to an end.
+                # The listing might never end.
                 raise protocol_error(self.name, PRODUCT, "keys of another range")
             yield from (one.key[len(prefix) :] for one in found)
             more = len(found) >= _PAGE
             first = found[-1].key + b"\0" if more else first
 
     @property
-    def is_nobody(self) -> bool:
-        """Whether the URL names no user."""
+    def anonymous(self) -> bool:
+        """True if the URL names no user."""
         return self._credentials is None
 
     def scrub(self, text: str) -> str:
@@ -153,12 +153,12 @@ class Cluster:
             self._server = None
 
     def server(self, host: str, port: int) -> Server:
-        """Return the way to one server."""
+        """Return one server, not connected yet."""
         name = f"{self._scheme}://{endpoint(host, port)}"
         return Server(name, Connection(name, host, port, self._tls, longest=_LONGEST_ANSWER), self)
 
     def beside(self) -> Server:
-        """Return the server that is asked, with a connection of its own."""
+        """Return the present server with a connection of its own."""
         return self.server(*self._hosts[self._turn % len(self._hosts)])
 
     def authorization(self, server: Server, deadline: float, *, anew: bool) -> dict[str, str]:
@@ -169,11 +169,11 @@ class Cluster:
             try:
                 self._token = server.post("/v3/auth/authenticate", self._credentials, {}, deadline).text("token")
             except Refusal as error:
-                if _NOT_ENABLED not in error.said:
+                if _NOT_ENABLED not in error.message:
                     raise
-                self._token = ""  # As etcd's own clients take it; the doctor says it.
+                self._token = ""  # As etcd's own clients do; the doctor warns.
             else:
-                self.asks_for_users = True
+                self.auth_enabled = True
         return {"Authorization": self._token} if self._token else {}
 
     def _ask(self, path: str, message: dict[str, Any], deadline: float) -> Answer:
@@ -186,7 +186,7 @@ class Cluster:
             try:
                 return self._server.ask(path, message, now + (deadline - now) / (len(self._hosts) - len(failures)))
             except BackendUnavailable as error:
-                if isinstance(error, Refusal) and not error.elsewhere:
+                if isinstance(error, Refusal) and not error.is_local:
                     raise
                 failures.append(str(error))
                 self._in_doubt |= isinstance(error, (Unanswered, Refusal))
@@ -201,7 +201,7 @@ class Cluster:
 
 
 class Server:
-    """The way to one server."""
+    """One server and its connection."""
 
     def __init__(self, name: str, connection: Connection, cluster: Cluster) -> None:
         self.name = name
@@ -215,18 +215,18 @@ class Server:
         try:
             return self.post(path, message, who, deadline)
         except Refusal as error:
-            if self._cluster.is_nobody or not any(text in error.said for text in _TOKENS):
+            if self._cluster.anonymous or not any(text in error.message for text in _TOKENS):
                 raise
-        # Tokens expire, and a restarted server knows none. A refused request was not carried out.
+        # Tokens expire, and a restarted server knows none. A refused request had no effect.
         who = self._cluster.authorization(self, deadline, anew=True)
         return self.post(path, message, who, deadline)
 
     def get(self, path: str, deadline: float) -> Response:
-        """Return what the server says at `path` to everybody: versions, metrics."""
+        """Return the response for `path`, which needs no authentication: versions, metrics."""
         return self._connection.request("GET", path, {}, b"", deadline)
 
     def post(self, path: str, message: dict[str, Any], who: dict[str, str], deadline: float) -> Answer:
-        """Return the answer to `message` with the headers `who`; raise Refusal for one that says no."""
+        """Return the answer to `message` with the headers `who`; raise Refusal if the server refuses."""
         headers = {"Content-Type": "application/json", **who}
         try:
             response = self._connection.request("POST", path, headers, json_text.dumps(message), deadline)
@@ -238,7 +238,7 @@ class Server:
         try:
             answer = json_text.loads(response.body)
         except (ValueError, RecursionError):
-            if _NAMED in response.body:
+            if _COMMON_NAME in response.body:
                 raise BackendUnavailable(
                     f"{self.name}: the gateway of servers that ask for users takes no client certificate with a"
                     " CommonName: use one without"
@@ -251,7 +251,7 @@ class Server:
         raise self._refusal(answer, failed, response.status)
 
     def follow(self, path: str, message: dict[str, Any], deadline: float) -> Stream:
-        """Send `message`; return where it is answered, a line of JSON each time that there is something to tell."""
+        """Send `message`; return the stream of its answer, which has a line of JSON for each event."""
         who = self._cluster.authorization(self, deadline, anew=False)
         headers = {"Content-Type": "application/json", **who}
         return self._connection.send("POST", path, headers, json_text.dumps(message), deadline)
@@ -264,11 +264,11 @@ class Server:
         # A stream's error is an object.
         error = Answer(self.name, failed if isinstance(failed, dict) else answer)
         message = error.text("message")
-        said = message[:_LONGEST_MESSAGE]
+        start = message[:_LONGEST_MESSAGE]
         code = error.number("code") or error.number("grpc_code")
         shown = self._cluster.scrub(message)[:_LONGEST_MESSAGE].removeprefix("etcdserver: ")
-        text = f"{self.name}: the server answered {shown!r}" if said else f"{self.name}: status {status}"
-        remedies = [remedy for part, remedy in _REMEDIES if part in said]
+        text = f"{self.name}: the server answered {shown!r}" if start else f"{self.name}: status {status}"
+        remedies = [remedy for part, remedy in _REMEDIES if part in start]
         if code == _DENIED:
             remedies.append("let the user read and write all keys under the prefix")
-        return Refusal("; ".join([text, *remedies]), code, said)
+        return Refusal("; ".join([text, *remedies]), code, start)

@@ -1,4 +1,4 @@
-"""A cell, as a key's record and what is held of it say it."""
+"""A cell, from the key of its record and the keys below ``held/``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LONGEST_SHOWN = 300
 class EtcdCell(Cell):
     """A cell whose version is the revision of the last write of its record, 0 for no record."""
 
-    #: The key of the lease, and those of holds: the hold is on while any of them is there.
+    #: The key of the lease, and those of holds: the hold is in force while any of them exists.
     lease_key: Held | None = None
     hold_keys: tuple[Held, ...] = ()
 
@@ -35,7 +35,7 @@ class EtcdCell(Cell):
 
 
 def cell_of(names: Names, found: list[KeyValue], revision: int) -> EtcdCell:
-    """Return what the keys say that were found at `revision`; raise ForeignValue if one is not cronlock's."""
+    """Return the cell of the keys that were found at `revision`; raise ForeignValue if one is not cronlock's."""
     record, lease, holds = None, None, []
     for one in found:
         try:
@@ -61,5 +61,5 @@ def cell_of(names: Names, found: list[KeyValue], revision: int) -> EtcdCell:
 
 
 def shown(key: bytes) -> str:
-    """Return a key of etcd's as messages have it."""
+    """Return a key of etcd's for messages, cut if it is long."""
     return key.decode("utf-8", "replace")[:_LONGEST_SHOWN]

@@ -29,13 +29,13 @@ _CORRUPTING = ("3.5.0", "3.5.1", "3.5.2")
 
 
 def reach(case: Case) -> Iterator[Finding]:
-    """Connect to each server, and show one of them user and password."""
+    """Connect to each server, and log in to one of them."""
     if (yield from connect_all(case, PORT)):
         yield from _credentials(case)
 
 
 def examine(case: Case) -> Iterator[Finding]:
-    """Look at each server that the URL names, and at the ensemble that they make. Raises BackendError."""
+    """Check each server that the URL names, and the ensemble that they make. Raises BackendError."""
     cluster = Cluster(case.url)
 
     def look(address: tuple[str, int]) -> tuple[Answer, list[Finding]]:
@@ -55,15 +55,15 @@ def examine(case: Case) -> Iterator[Finding]:
 
 
 def _credentials(case: Case) -> Iterator[Finding]:
-    """Find out what user and password are good for. Raises BackendError."""
+    """Check user and password. Raises BackendError."""
     with closing(Cluster(case.url)) as cluster:
         try:
             cluster.ask("/v3/kv/range", {"key": "AA=="}, case.deadline())
         except Refusal as error:
-            if "permission denied" not in error.said:  # Of that key; what the lease needs, the lease shows.
+            if "permission denied" not in error.message:  # Of that key; the probe's lease tests the rest.
                 raise
     user = case.url.user
-    if user is not None and not cluster.asks_for_users:
+    if user is not None and not cluster.auth_enabled:
         text = f"{user}, which is not checked: the servers' authentication is off"
         remedy = "`etcdctl auth enable`, or leave user and password out of the URL"
         yield Finding("credentials", WARNING, text, remedy)
@@ -75,7 +75,7 @@ def _credentials(case: Case) -> Iterator[Finding]:
 
 
 def _login_seconds(case: Case) -> float:
-    """Return how long a server takes to look at the password, which each run and each skip shows it."""
+    """Return how long a server takes to check the password, which each run and each skip sends."""
     cluster = Cluster(case.url)
 
     def log_in(address: tuple[str, int]) -> float:
@@ -85,7 +85,7 @@ def _login_seconds(case: Case) -> float:
             cluster.authorization(server, case.deadline(), anew=True)
             return time.monotonic() - before
 
-    # Why a server did not answer is said elsewhere.
+    # Why a server did not answer is reported elsewhere.
     times, _ = ask_each(case.url.need_hosts(PORT), log_in)
     return min(times.values(), default=0.0)
 
@@ -109,7 +109,7 @@ def _server(case: Case, server: Server, status: Answer) -> Iterator[Finding]:
     try:
         yield look_at_clock(case, lambda: _date(server, case.deadline()), 1.0)
     except ValueError:
-        pass  # Some proxy leaves it out.
+        pass  # Some proxies remove the Date header.
     yield from _space(server, status, case)
 
 
@@ -122,7 +122,7 @@ def _date(server: Server, deadline: float) -> float:
 
 
 def _space(server: Server, status: Answer, case: Case) -> Iterator[Finding]:
-    """Judge the size of the server's file against its quota, behind which it takes no more writes."""
+    """Judge the size of the server's file against its quota, beyond which it takes no writes."""
     quota = status.number("dbSizeQuota")  # Since 3.6.
     if not quota:
         metrics = server.get("/metrics", case.deadline()).body.decode("utf-8", "replace")
@@ -173,7 +173,7 @@ def _compaction(cluster: Cluster, case: Case) -> Iterator[Finding]:
     try:
         revision = cluster.ask("/v3/kv/range", request, case.deadline()).revision
     except Refusal as error:
-        if "has been compacted" in error.said:
+        if "has been compacted" in error.message:
             yield Finding("compaction", OK, "old revisions are compacted")
         return  # Or the user may not ask: nothing is known.
     text = f"none of {revision} revisions was ever compacted: each run makes two and a renewal one, of 4 KB each"

@@ -1,4 +1,4 @@
-"""The keys below ``held/``: each is attached to a lease of the server's, and vanishes when that ends.
+"""The keys below ``held/``: each is attached to a lease of etcd's, which deletes it at its end.
 
 This module chooses the id of each lease, so a request for one may be repeated. A lease of an earlier attempt is never
 relied on, since its time counts from then. An unused lease lapses by itself.
@@ -29,9 +29,9 @@ class Held(Value):
     key: bytes
     #: The id of the server's lease.
     lease: int
-    #: For how long it was asked, in seconds.
+    #: The requested length in seconds.
     length: float
-    #: When that is over by the clock of the machine that asked, to tell people; the server's lease decides.
+    #: The end by the clock of the machine that requested it, for people; the server's lease decides.
     until_at: float
     #: The revision at which it was written last.
     modified: int = 0
@@ -48,28 +48,28 @@ class Held(Value):
 
 
 def read(found: KeyValue) -> Held:
-    """Return the lease or hold that a key holds; raise ForeignValue if it is not cronlock's."""
+    """Return the lease or hold in a key; raise ForeignValue if it is not cronlock's."""
     first, *lines = found.value.decode("utf-8", "replace").split("\n")
     fields = dict(line.partition("=")[::2] for line in lines)
     try:
         length, until_at = float(fields["length"]), float(fields["until_at"])
     except (KeyError, ValueError):
         raise ForeignValue("not a lease or a hold of cronlock") from None
-    # Without a lease of the server's it would never be over.
+    # Without a lease of etcd's it would never end.
     if first != _MAGIC or not found.lease or not 0 <= length < 1e15 or not abs(until_at) < 1e15:
         raise ForeignValue("not a lease or a hold of cronlock")
     return Held(found.key, found.lease, length, until_at, found.modified)
 
 
 def grant(cluster: Cluster, key: bytes, seconds: float, slack: float, deadline: float) -> Held:
-    """Let the server make a lease of `seconds` and `slack`; return the key that is to go with it."""
+    """Grant a lease of etcd's of `seconds` and `slack`; return the key to attach to it."""
     lease, whole = int.from_bytes(os.urandom(8), "big") >> 1 or 1, -int(-(seconds + slack) // 1)
     try:
         answer = cluster.ask("/v3/lease/grant", {"ID": str(lease), "TTL": str(whole)}, deadline)
     except Refusal as error:
         if not error.lease_exists:
             raise
-        # A server that was asked before made it.
+        # An earlier attempt made it.
     else:
         if answer.number("ID") != lease or answer.number("TTL") < whole:
             raise BackendUnavailable(f"{cluster.name}: granted another lease than was asked for")
@@ -77,13 +77,13 @@ def grant(cluster: Cluster, key: bytes, seconds: float, slack: float, deadline: 
 
 
 def left(cluster: Cluster, held: Held, deadline: float) -> float:
-    """Return the most seconds that it lasts by the server's clock; above 0: only its key tells that it is over."""
+    """Return an upper bound of what is left by the server's clock; above 0: only a missing key means it is over."""
     whole = cluster.ask("/v3/lease/timetolive", {"ID": str(held.lease)}, deadline).number("TTL")
     return max(0.1, min(whole + 1.0, held.length))
 
 
 def forget(cluster: Cluster, useless: list[Held], deadline: float) -> None:
-    """Revoke leases that no key goes with any more, where they would go on for long."""
+    """Revoke leases that no key is attached to any more, if they would last for long."""
     for one in useless:
         if one.length > _LINGERING:
             try:

@@ -22,18 +22,18 @@ class KeyValue(Value):
     value: bytes
     #: The revision at which it was written last.
     modified: int
-    #: The id of the lease that it goes with, 0 for none.
+    #: The id of the lease that it is attached to, 0 for none.
     lease: int
 
 
 class Answer:
-    """A part of an answer, by name; what is not there is 0 or empty."""
+    """A part of an answer, by name; a missing field is 0 or empty."""
 
     __slots__ = ("_data", "_name", "repeated")
 
     def __init__(self, name: str, data: Any) -> None:
         """Raises BackendUnavailable unless `data` is an object of JSON."""
-        #: Whether a server that was asked before may have done it.
+        #: True if an earlier attempt, on another server, may have taken effect.
         self.repeated = False
         self._name = name
         if not isinstance(data, dict):
@@ -101,12 +101,12 @@ class Answer:
 
 
 def text_of(data: bytes) -> str:
-    """Return `data` as JSON has it."""
+    """Return `data` in base64."""
     return binascii.b2a_base64(data, newline=False).decode()
 
 
 def behind(prefix: bytes) -> bytes:
-    """Return the first key behind all that begin with `prefix`."""
+    """Return the `range_end` of all keys that begin with `prefix`."""
     return prefix[:-1] + bytes([prefix[-1] + 1])
 
 
@@ -127,17 +127,17 @@ def delete(key: bytes, *, below: bool = False) -> dict[str, Any]:
 
 
 def unchanged(key: bytes, modified: int) -> dict[str, Any]:
-    """Return the condition that a key was last written at that revision; 0 for one that is not there."""
+    """Return the condition that a key was last written at that revision; 0 for one that does not exist."""
     return {"key": text_of(key), "target": "MOD", "result": "EQUAL", "mod_revision": str(modified)}
 
 
-def unchanged_or_gone(key: bytes, modified: int) -> dict[str, Any]:
-    """Return the condition that a key was last written at that revision, or is not there; 0 for the latter alone."""
+def unchanged_or_absent(key: bytes, modified: int) -> dict[str, Any]:
+    """Return the condition that a key was last written at that revision, or does not exist; 0 for the latter alone."""
     return {"key": text_of(key), "target": "MOD", "result": "LESS", "mod_revision": str(modified + 1)}
 
 
-def says(key: bytes, value: bytes) -> dict[str, Any]:
-    """Return the condition that a key has that value: a server that forgot gives revisions again."""
+def has_value(key: bytes, value: bytes) -> dict[str, Any]:
+    """Return the condition that a key has that value: a server that lost state repeats revisions."""
     return {"key": text_of(key), "target": "VALUE", "result": "EQUAL", "value": text_of(value)}
 
 

@@ -18,10 +18,10 @@ class Names:
     def __init__(self, base: str, key: str) -> None:
         name = escape(key)
         self.record = f"{base}/record/{name}".encode()
-        #: All below it is there only while the key is not free.
+        #: The keys below it exist only while the key is not free.
         self.held = f"{base}/held/{name}/".encode()
         self.lease = self.held + b"lease"
-        #: All below it are holds.
+        #: The keys below it are holds.
         self.hold = self.held + b"hold/"
 
 

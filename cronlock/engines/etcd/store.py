@@ -4,9 +4,9 @@ The version is the revision of the record, which every swap writes. A swap compa
 server that lost its data repeats revisions. It is one transaction, after one request for each new lease of the
 server's. Every request may be repeated.
 
-A renewal attaches the key to a new lease. A keep-alive would be answered by any server that believes to be the leader:
-a deposed one answers for a while (https://github.com/etcd-io/etcd/issues/15247), and later revokes leases that others
-kept alive (https://github.com/etcd-io/etcd/issues/12528; Debian's 3.4.23 does, later releases hardly). A new lease
+A renewal attaches the key to a new lease. Any server that takes itself for the leader answers a keep-alive: a deposed
+one does for a while (https://github.com/etcd-io/etcd/issues/15247), and later revokes leases that others
+kept alive (https://github.com/etcd-io/etcd/issues/12528; Debian's 3.4.23 does, later releases rarely). A new lease
 needs a majority, and no server ever expects an earlier end of it. Each lease lasts `SLACK` seconds longer than needed.
 
 The leader counts whole seconds on a monotonic clock. A new leader restarts every lease, so leases end late, never
@@ -25,7 +25,7 @@ from ...lease.vocabulary import Traits
 from .api import Cluster, Refusal
 from .cell import EtcdCell, cell_of, shown
 from .held import Held, forget, grant, left
-from .messages import KeyValue, delete, get, put, says, unchanged, unchanged_or_gone
+from .messages import KeyValue, delete, get, has_value, put, unchanged, unchanged_or_absent
 from .names import Names, base
 
 TYPE_CHECKING = False
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .messages import Answer
     from .watch import RecordWatch
 
-#: Seconds that a lease is asked for beyond what is made use of.
+#: Seconds that etcd's lease lasts beyond the lease that uses it.
 SLACK = 2
 
 
@@ -72,7 +72,7 @@ class EtcdStore:
     def swap(
         self, key: str, seen: Cell, data: bytes, *, lease: float | None, hold: Hold, deadline: float
     ) -> tuple[bool, EtcdCell]:
-        """Put `data` in the place of what `seen` shows, by one transaction behind one request for each lease."""
+        """Replace the cell by one transaction, after one request for each new lease of etcd's."""
         slack = float(SLACK)
         useless: list[Held] = []
         before = seen.hold_keys if isinstance(seen, EtcdCell) else ()
@@ -82,16 +82,16 @@ class EtcdStore:
             took = self._clock.now() - began
             if not done or isinstance(hold, Cell) or not hold or took <= slack:
                 return done, cell
-            # The hold's lease began too long before the swap: another, asked for longer by what that took.
+            # The hold's lease began too long before the swap: replace it by one that is longer by the delay.
             useless = [one for one in cell.hold_keys if one not in before]
             seen, lease, slack = cell, None, SLACK + min(took, self.timeout)
 
     def remove(self, key: str, seen: Cell, deadline: float) -> bool:
-        """Remove the record, and what is left of holds, if it is as it was seen."""
+        """Remove the record and its holds if it is still as `seen` shows it."""
         if not isinstance(seen, EtcdCell) or seen.data is None:
             return True
         names = Names(self._base, key)
-        conditions = [unchanged(names.record, seen.modified), says(names.record, seen.data)]
+        conditions = [unchanged(names.record, seen.modified), has_value(names.record, seen.data)]
         parts = [delete(names.record), delete(names.held, below=True)]
         return self._transaction(conditions, parts, [], deadline).truth("succeeded")
 
@@ -105,7 +105,7 @@ class EtcdStore:
         return iter([key for key in map(key_of, (name.decode("utf-8", "replace") for name in names)) if key])
 
     def watch(self, key: str) -> None:
-        """Return None: nothing is kept open to be told of changes."""
+        """Return None: standbys poll, since a watch would keep a connection for each."""
 
     def notifier(self, key: str) -> RecordWatch:
         """Return what watches the key's record."""
@@ -127,7 +127,7 @@ class EtcdStore:
         except Refusal as error:
             if not error.no_room:
                 raise
-            # A full server of 3.5.1 refuses each transaction, also one that only reads: two looks at one revision.
+            # A full server of 3.5.1 refuses each transaction, also one that only reads: read twice, at one revision.
             first = self._cluster.ask("/v3/kv/range", record["request_range"], deadline)
             request = {**held["request_range"], "revision": str(first.revision)}
             second = self._cluster.ask("/v3/kv/range", request, deadline)
@@ -145,9 +145,9 @@ class EtcdStore:
         deadline: float,
         useless: list[Held],
     ) -> tuple[bool, EtcdCell]:
-        """Swap once, and do away with the holds that are `useless`.
+        """Swap once, and delete the `useless` holds.
 
-        The hold's lease is good for a swap that comes `slack` seconds after this call at most.
+        The hold's lease is long enough if the swap takes effect within `slack` seconds of this call.
         """
         seen = seen if isinstance(seen, EtcdCell) else EtcdCell(version=0)
         parts, asked, dropped = [put(names.record, data)], [], [*useless]
@@ -163,14 +163,14 @@ class EtcdStore:
             dropped.append(seen.lease_key)
         parts += [put(one.key, one.text, one.lease) for one in asked]
         parts += [delete(one.key) for one in dropped]
-        conditions = [unchanged(names.record, seen.modified), unchanged_or_gone(names.lease, seen.lease_modified)]
+        conditions = [unchanged(names.record, seen.modified), unchanged_or_absent(names.lease, seen.lease_modified)]
         if seen.data is not None:
-            conditions.append(says(names.record, seen.data))
+            conditions.append(has_value(names.record, seen.data))
         held = get(names.held, below=True)
         try:
             answer = self._transaction(conditions, [*parts, held], [get(names.record), held], deadline)
         except Refusal as error:
-            if not error.lease_gone:
+            if not error.lease_not_found:
                 raise
             return False, self._read(names, deadline)
         done = answer.truth("succeeded")
@@ -178,7 +178,7 @@ class EtcdStore:
             found = [KeyValue(names.record, data, answer.revision, 0), *answer.found_by(len(parts) + 1)]
         else:
             found = answer.found_by(2)
-            # Done already, perhaps, by a server that was asked before.
+            # An earlier attempt may have taken effect.
             done = answer.repeated and any((one.key, one.value) == (names.record, data) for one in found)
         forget(self._cluster, dropped if done else asked, deadline)
         return done, cell_of(names, found, answer.revision)

@@ -66,7 +66,7 @@ class _Stream:
         try:
             self._stream = self._server.follow("/v3/watch", request, deadline)
             if not self._next(deadline).truth("created"):
-                raise self._failed("it does not say so")
+                raise self._failed("the server did not confirm it")
         except BackendUnavailable:
             self.close()
             raise
@@ -76,18 +76,18 @@ class _Stream:
         return self._stream.fileno()
 
     def changed(self, revision: int) -> bool:
-        """Whether an event that was received already is of a write other than the one at `revision`."""
-        return self._tells(self._taken(), revision)
+        """Return True if an event received so far is of a write other than the one at `revision`."""
+        return self._has_change(self._buffered(), revision)
 
     def heard(self, revision: int, deadline: float) -> bool:
         """Read the next events; return whether one is of a write other than the one at `revision`."""
-        return self._tells([self._next(deadline), *self._taken()], revision)
+        return self._has_change([self._next(deadline), *self._buffered()], revision)
 
     def close(self) -> None:
         """End the watch; raises nothing."""
         self._server.close()
 
-    def _tells(self, results: list[Answer], revision: int) -> bool:
+    def _has_change(self, results: list[Answer], revision: int) -> bool:
         events = [event for result in results for event in result.parts("events")]
         return any(event.part("kv").number("mod_revision") != revision for event in events)
 
@@ -98,8 +98,8 @@ class _Stream:
             self._read()
         return self._result(line)
 
-    def _taken(self) -> list[Answer]:
-        """Return the answers behind it that came with it."""
+    def _buffered(self) -> list[Answer]:
+        """Return the answers that were received already."""
         while self._stream.buffers():
             self._read()
         return [self._result(line) for line in iter(self._answer.take_line, None)]
