@@ -1,10 +1,10 @@
-"""The content of a key's node: one line of the store's own, then the record's bytes.
+"""The content of a key's node: a line of the store, then the record's bytes.
 
     cronlock-node<TAB>LEASE<TAB>SESSION<TAB>TIMEOUT<TAB>UNTIL<TAB>HOLD
 
 LEASE is the name of the ephemeral node of the lease granted last, empty once it was ended; SESSION (hexadecimal)
-has it and lasts TIMEOUT milliseconds. A hold lasts until UNTIL by the leader's clock, or HOLD milliseconds from
-when this was written, whichever is later: only the leader knows when that is. All are 0 where there is nothing.
+owns it and lasts TIMEOUT milliseconds. A hold lasts until UNTIL by the leader's clock, or HOLD milliseconds from
+when this was written, whichever is later: only the leader knows when that is. All are 0 if there is none.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 _MAGIC = "cronlock-node"
 _FIELDS = 6
 _LONGEST_HEAD = 200
-#: Seconds: the leader rounds up to its tick, so a lease that is due may be there for a moment.
+#: Seconds: the leader rounds up to its tick, so a lease that is due may still exist for a moment.
 _DUE = 0.1
 
 
 class NodeCell(Cell):
-    """A cell, and what its node's line says."""
+    """A cell, and the fields of its node's line."""
 
-    #: The name of the lease's node, where `lease` is above 0 that of one which was there.
+    #: The name of the lease's node, which existed if `lease` is above 0.
     lease_name: str = ""
-    #: The session that it goes with, hexadecimal, and how many seconds that lasts.
+    #: The session that owns it, hexadecimal, and its timeout in seconds.
     session: str = ""
     timeout: float = 0.0
     #: When the hold is over, by the leader's clock in milliseconds; 0 for none.
@@ -48,7 +48,7 @@ class NodeCell(Cell):
         return self.version if isinstance(self.version, tuple) else None
 
     def is_of(self, session: Session) -> bool:
-        """Whether the lease granted last is that of `session`."""
+        """Return True if `session` owns the lease granted last."""
         return session.id != 0 and self.session == session.label
 
     def lease_left(self, renewed: int, now: float) -> float:
@@ -67,9 +67,9 @@ def to_text(lease_name: str, session: str, timeout: float, until: int, hold: flo
 
 
 def to_cell(text: bytes, stat: Any, names: list[str], now: int | None, zxid: int) -> NodeCell:
-    """Return what a node says that has nodes of these names below it; `now` is the leader's time if it is known.
+    """Return the cell of a node with children `names`; `now` is the leader's time if it is known.
 
-    Raises ForeignValue for one that is not cronlock's.
+    Raises ForeignValue for a node that is not cronlock's.
     """
     head, end, data = text.partition(b"\n")
     try:
@@ -80,9 +80,9 @@ def to_cell(text: bytes, stat: Any, names: list[str], now: int | None, zxid: int
     except ValueError:
         what = "a record of an older, unreleased layout of cronlock" if head == b"cronlock=1" else "not cronlock's"
         raise ForeignValue(what) from None
-    strange = [name for name in names if name != lease_name]
-    if strange:
-        raise ForeignValue(f"the parent of nodes that are not cronlock's, such as {strange[0]!r}")
+    foreign = [name for name in names if name != lease_name]
+    if foreign:
+        raise ForeignValue(f"the parent of nodes that are not cronlock's, such as {foreign[0]!r}")
     if stat.ephemeralOwner:
         raise ForeignValue("ephemeral: not cronlock's")
     leader_time = stat.mtime if now is None else now
@@ -98,7 +98,7 @@ def to_cell(text: bytes, stat: Any, names: list[str], now: int | None, zxid: int
         leader_time=leader_time,
         seen_at=time.monotonic(),
     )
-    # The longest that it can last: when it was renewed stands in its own node.
+    # An upper bound: the lease's own node has the time of its last renewal.
     return cell.but(lease=max(_DUE, cell.timeout) if names else 0.0, hold=cell.hold_left(leader_time))
 
 

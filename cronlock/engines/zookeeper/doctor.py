@@ -27,7 +27,7 @@ _FEWEST = 3
 
 
 def reach(case: Case) -> Iterator[Finding]:
-    """Connect to each server, open a session with one, and look at a key. Raises BackendError."""
+    """Connect to each server, open a session with one, and read a key. Raises BackendError."""
     if (yield from connect_all(case, DEFAULT_PORT)):
         case.backend.read(case.key)
         nobody = "none: anyone who reaches the servers can change nodes; write user:password@ in the URL"
@@ -35,11 +35,11 @@ def reach(case: Case) -> Iterator[Finding]:
 
 
 def examine(case: Case) -> Iterator[Finding]:
-    """Look at each server that the URL names, and at the leader's clock. Raises BackendError."""
+    """Check each server that the URL names, and the leader's clock. Raises BackendError."""
     yield from _ensemble(case)
     if case.kept is not None:  # Else it cannot be written to.
         store = case.store(ZooKeeperStore)
-        # Whole milliseconds of the leader's, by a write.
+        # The leader's time, in whole milliseconds, by a write.
         yield look_at_clock(case, lambda: store.read(case.key, case.deadline(), exact=True).time or 0.0, 0.001)
     yield Finding("client", OK, f"kazoo {kazoo.version.__version__}")
 
@@ -60,7 +60,7 @@ def _ensemble(case: Case) -> Iterator[Finding]:
 
 
 def _after(name: str, text: str) -> str:
-    """Return the word behind `name` in what a server says of itself; empty if it says none."""
+    """Return the word after `name` in a reply to ``srvr``; empty if there is none."""
     found = re.search(rf"^{name}: ([\w.]+)", text, re.MULTILINE)
     return found[1] if found else ""
 
@@ -97,7 +97,7 @@ def _four_letters(case: Case, address: tuple[str, int]) -> str:
         while len(data) < _LONGEST_ANSWER:
             data += stream.receive()
     except BackendUnavailable:
-        pass  # It closes the connection behind its answer.
+        pass  # It closes the connection after its reply.
     finally:
         stream.close()
     return data.decode("utf-8", "replace")

@@ -27,12 +27,12 @@ EXPIRED = -112
 _AUTH_FAILED = -115
 
 _AUTH_XID = -4
-# Of what servers say unasked: a watch's event.
+# The xid of a watch's event.
 _EVENT_XID = -1
 
 
 class SessionOver(BackendUnavailable):
-    """The servers know that the session ended, and its ephemeral nodes with it."""
+    """The servers have ended the session, and deleted its ephemeral nodes."""
 
 
 class Reply(Value):
@@ -48,7 +48,7 @@ class Session:
 
     __slots__ = (
         *("_buffer", "_greeting", "_name", "_opened", "_password", "_stream", "_used", "_xid"),
-        *("asked", "id", "timeout", "warned"),
+        *("asked", "event_seen", "id", "timeout"),
     )
 
     def __init__(self, name: str) -> None:
@@ -57,8 +57,8 @@ class Session:
         #: The first requests on the connection, if not sent yet.
         self._greeting: tuple[Any, ...] = ()
         self._used = self._opened = 0.0
-        #: Whether an event came since this was last set to False.
-        self.warned = False
+        #: True if an event arrived since this was last set to False.
+        self.event_seen = False
         self.forget()
 
     def __enter__(self) -> Session:
@@ -69,11 +69,11 @@ class Session:
             self.drop()
 
     def forget(self) -> None:
-        """Be a session that does not exist yet."""
+        """Become a session that does not exist yet."""
         self.drop()
         self.id = 0
         self._password = bytes(16)
-        #: How many seconds the servers keep it, once it is open, and for how many they were asked to.
+        #: The timeout in seconds that the servers granted, once it is open, and the one requested.
         self.timeout = self.asked = 0.0
 
     @property
@@ -90,7 +90,7 @@ class Session:
         return False
 
     def was_just_opened(self, lasting: float) -> bool:
-        """Whether it is as if it had been opened for `lasting` seconds a moment ago."""
+        """Return True if opening it for `lasting` seconds now would change nothing: it was opened so a moment ago."""
         same = self.asked == lasting or (self.timeout < self.asked and self.timeout <= lasting)
         return same and self._stream is not None and time.monotonic() - self._opened < FRESH
 
@@ -101,23 +101,23 @@ class Session:
         self._stream.limit(deadline)
 
     def open(self, stream: Stream, lasting: float, credentials: str | None) -> None:
-        """Begin or go on with the session over `stream`; raise SessionOver if it ended.
+        """Begin or resume the session over `stream`; raise SessionOver if it ended.
 
-        `lasting` is how many seconds it should last without a sign of life.
+        `lasting` is the timeout in seconds to request.
         """
         self._stream = stream
         self._opened = time.monotonic()
         self.asked = lasting
-        self.warned = False
+        self.event_seen = False
         self._xid = 0
         milliseconds = min(int(lasting * 1000), 2**31 - 1)
-        # No transaction number is claimed as seen: a look at a key is current by itself, and a
-        # server that was wiped would turn the session away rather than call it ended.
+        # Claims no transaction number as seen: a read of a key is current by itself, and a wiped
+        # server would refuse the session rather than report its end.
         self._send(Connect(0, 0, milliseconds, self.id, self._password, False).serialize())
         try:
             reply, _ = Connect.deserialize(self._receive(), 0)
         except ConnectionClosed as error:
-            # All that it says where one address has as many connections as it may have.
+            # The server closes a connection beyond the limit per address without a reply.
             raise ServerBusy(f"{error}; are there too many from this machine (maxClientCnxns)?") from error
         except (struct.error, TypeError) as error:
             raise self._protocol_error() from error
@@ -143,35 +143,35 @@ class Session:
         return replies[len(greeting) :]
 
     def hear(self, deadline: float) -> None:
-        """Take what the servers say unasked; raise BackendUnavailable if that is no event, or they hung up."""
+        """Read up to an event, even a received one; raise BackendUnavailable if the connection fails."""
         self.go_on(deadline)
         try:
-            while not self.warned:
-                self.warned = ReplyHeader.deserialize(self._receive(), 0)[0].xid == _EVENT_XID
+            while not self.event_seen:
+                self.event_seen = ReplyHeader.deserialize(self._receive(), 0)[0].xid == _EVENT_XID
         except (struct.error, ValueError, LookupError, TypeError) as error:
             raise self._protocol_error() from error
 
     def notified(self) -> bool:
-        """Whether the servers said something unasked that was received already."""
-        return self.warned or bool(self._buffer) or (self._stream is not None and self._stream.buffers())
+        """Return True if an event arrived, or bytes of one."""
+        return self.event_seen or bool(self._buffer) or (self._stream is not None and self._stream.buffers())
 
     def descriptor(self) -> int:
-        """Return the connection's descriptor: it can be read once there is more than `told` knows."""
+        """Return the connection's descriptor, readable once there is more than `notified` knows."""
         assert self._stream is not None
         return self._stream.fileno()
 
     def end(self) -> None:
-        """Close session and connection; raises nothing. What is not heard ends by its timeout."""
+        """Close session and connection; raises nothing. If the request is lost, the session times out."""
         if self._stream is not None:
             try:
                 self._stream.limit(time.monotonic() + FRESH)
                 self._send(_header(self._xid + 1, CloseInstance))
             except BackendUnavailable:
-                pass  # All that the session was for is done.
+                pass  # The session times out.
         self.forget()
 
     def drop(self) -> None:
-        """Close the connection; the session and its lease live on for its timeout."""
+        """Close the connection; the session and its lease last until its timeout."""
         self._buffer = bytearray()
         if self._stream is not None:
             self._stream.close()
@@ -205,7 +205,7 @@ class Session:
                 header, offset = ReplyHeader.deserialize(data, 0)
                 if header.xid != _EVENT_XID:
                     break
-                self.warned = True
+                self.event_seen = True
             if header.xid != xid:
                 raise self._protocol_error()
             if header.err == _AUTH_FAILED:

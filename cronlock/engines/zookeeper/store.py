@@ -1,6 +1,6 @@
 """ZooKeeper: a lease is an ephemeral node, so it ends with the session of its run.
 
-Under the prefix each key has a persistent node with its record, and while a lease is out, a child: an ephemeral node
+Under the prefix each key has a persistent node with its record, and while it is held, a child: an ephemeral node
 with a unique name. A swap is one transaction on the version of the record that was seen: of several swaps on the same
 version one is carried out, and a late duplicate is refused.
 
@@ -65,22 +65,22 @@ class ZooKeeperStore:
         self.timeout = timeout
         self.notices: list[str] = []
         self._tree = Tree(url, timeout)
-        #: By key the sessions of leases that are out, or may be: the answer never came.
+        #: By key the sessions of leases that are held, or may be, after a lost reply.
         self._leases: dict[str, Session] = {}
-        #: The session for all else, what it showed last of which key, and what watches that.
+        #: The session for all else, the key that it read last with the cell, and the watch on that.
         self._session = Session(self._tree.name)
         self._seen: tuple[str, NodeCell] | None = None
         self._watch: Watch | None = None
-        #: The key whose lease's session keeps its connection, to watch.
+        #: The key whose lease's session keeps its connection, for a watch.
         self._listens_to: str | None = None
 
     def read(self, key: str, deadline: float, *, exact: bool = False) -> NodeCell:
-        """Return the cell as it is now. Without `exact` nothing is written where there is a lease."""
+        """Return the cell as it is now. Without `exact` nothing is written if there is a lease."""
         if exact and self._watch is not None and self._watch.key == key:
             cell = self._watch.look(deadline)
             if cell is not None:
                 return cell
-        self._forget_what_was_seen()
+        self._drop_last_read()
         with self._tree.opened(self._session, LASTING, deadline):
             cell = self._tree.read(self._session, key, exact=exact)
         self._seen = key, cell
@@ -89,9 +89,9 @@ class ZooKeeperStore:
     def swap(
         self, key: str, seen: Cell, data: bytes, *, lease: float | None, hold: Hold, deadline: float
     ) -> tuple[bool, NodeCell]:
-        """Put `data` in the place of what was `seen`; the cell's lease is how long the servers keep its session."""
+        """Replace the cell `seen` with `data`; the new cell's lease is the timeout that the servers granted."""
         known = seen if isinstance(seen, NodeCell) else NodeCell()
-        self._forget_what_was_seen()
+        self._drop_last_read()
         own = self._leases.get(key)
         ours = own is not None and known.is_of(own)
         if lease and own is None:
@@ -121,7 +121,7 @@ class ZooKeeperStore:
 
     def remove(self, key: str, seen: Cell, deadline: float) -> bool:
         """Remove the key's node, and the parents that this store made, unless they are in use."""
-        self._forget_what_was_seen()
+        self._drop_last_read()
         with self._tree.opened(self._session, LASTING, deadline):
             return self._tree.remove(self._session, key, seen if isinstance(seen, NodeCell) else NodeCell())
 
@@ -131,15 +131,15 @@ class ZooKeeperStore:
 
     def keys(self) -> Iterator[str]:
         """List the keys that have a node."""
-        self._forget_what_was_seen()
+        self._drop_last_read()
         with self._tree.opened(self._session, LASTING):
             return self._tree.keys(self._session)
 
     def watch(self, key: str) -> int | None:
-        """Return a descriptor that can be read once the key may have changed, None if it was not read just before.
+        """Return a descriptor that becomes readable when the key may have changed; None if it was not read just before.
 
         Raises BackendUnavailable when it cannot be watched. The next request should follow within a third of the
-        time that the servers keep sessions (40 s by default); after all of it the descriptor can be read for that.
+        time that the servers keep sessions (40 s by default); after all of it the descriptor becomes readable.
         """
         if self._watch is None and self._seen is not None and self._seen[0] == key:
             from .watch import Watch
@@ -148,7 +148,7 @@ class ZooKeeperStore:
         return self._watch.descriptor() if self._watch is not None and self._watch.key == key else None
 
     def notifier(self, key: str) -> LeaseWatch:
-        """Return what watches the key by the session of its lease, whose connection is kept from now on."""
+        """Return a watch on the key by the session of its lease, which keeps its connection from now on."""
         from .watch import LeaseWatch
 
         self._listens_to = key
@@ -158,14 +158,14 @@ class ZooKeeperStore:
         """Return None: sessions outlive a restart of their server."""
 
     def close(self) -> None:
-        """Drop the connections, not the sessions of leases: one that was not ended lapses in its time."""
-        self._forget_what_was_seen()
+        """Drop the connections, not the sessions of leases: a lease that was not ended lapses."""
+        self._drop_last_read()
         self._session.end()
         for session in self._leases.values():
             session.drop()
         self._leases.clear()
 
-    def _forget_what_was_seen(self) -> None:
+    def _drop_last_read(self) -> None:
         if self._watch is not None:
             self._watch.close()
         self._watch = self._seen = None

@@ -1,4 +1,4 @@
-"""The one transaction that a swap is: the record and the node of the lease, if the record is still as it was seen."""
+"""A swap as one transaction: record and lease's node change if the record is still as `seen`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _EPHEMERAL = 1
 def put(
     tree: Tree, session: Session, key: str, seen: NodeCell, data: bytes, *, lease: float | None, hold: Hold
 ) -> NodeCell | None:
-    """Replace the cell that was `seen` by `data`, with a lease of `session`. Return None if the cell has changed.
+    """Replace the cell `seen` by `data`, with a lease of `session`. Return None if the cell has changed.
 
     The lease's node has a unique name, so if it still exists, the key's node is the one that was seen. Without a lease,
     the number of writes of the key's node proves that, unless the node can have been deleted and recreated since: a
@@ -47,7 +47,7 @@ def put(
             name = seen.lease_name if renews else os.urandom(8).hex()
             owner, timeout = session.label, session.timeout
         text = to_text(name, owner, timeout, until, hold, data)
-        # Made and then written, since only what writes it returns the leader's time.
+        # Created and then written, since only a write returns the leader's time.
         parts: list[Any] = [Create(path, b"", tree.acl, 0)] if seen.node is None else []
         parts.append(SetData(path, text, seen.node[1] if seen.node else 0))
         record = len(parts) - 1
@@ -77,7 +77,7 @@ def put(
             )
             return cell.but(hold=cell.hold_left(stat.mtime))
         if code == NO_NODE and failed > record and there:
-            there = sure = False  # The lease was over by itself.
+            there = sure = False  # The lease had lapsed.
         elif code == NO_NODE and seen.node is None and failed == 0:
             tree.make_parents(session)
         elif code in (NO_NODE, BAD_VERSION, NODE_EXISTS) and failed <= record:

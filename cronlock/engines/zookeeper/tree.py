@@ -1,4 +1,4 @@
-"""The nodes that leases in ZooKeeper are made of, and the way to the servers that keep them."""
+"""The nodes of cells and leases in ZooKeeper, and the connections to the servers."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 2181
 ANY_VERSION = -1
-#: For how many seconds a session should last while no lease is asked for: the ttl by default, so that most leases can
-#: have it as it is.
+#: The timeout in seconds to request for a session without a lease: the default ttl, so that most leases can use the
+#: session unchanged.
 LASTING = 300.0
 # Never the name of a key: `escape` makes no "~".
 _CLOCK = "~clock"
@@ -44,7 +44,7 @@ class Tree:
     """The servers of one URL and the nodes below its prefix."""
 
     def __init__(self, url: URL, timeout: float) -> None:
-        """Raises ConfigError for a URL that says what cannot be."""
+        """Raises ConfigError for a bad URL."""
         self._tls = take_tls(url, "prefix")
         url.check_credentials()
         self.name = str(url)
@@ -52,7 +52,7 @@ class Tree:
         self.timeout = timeout
         self.acl = OPEN_ACL_UNSAFE if url.user is None else CREATOR_ALL_ACL
         self._hosts = url.need_hosts(DEFAULT_PORT)
-        # Nodes do not all ask the same server first; after a failure the next one is.
+        # Nodes start with different servers; a failure moves on to the next one.
         self._turn = time.time_ns() // 1000
         self._base = _base(url)
         self._credentials = None if url.user is None else f"{url.user}:{url.password}"
@@ -60,12 +60,12 @@ class Tree:
         self.clock_path = f"{self._base}/{_CLOCK}"
         self._made: list[str] = []
 
-    # The way.
+    # Connections.
 
     def opened(self, session: Session, lasting: float, deadline: float | None = None) -> Session:
         """Return `session` connected to one of the servers, for use in `with`; one that has expired is replaced.
 
-        Monotonic time `deadline` is when all must be done, unless the time limit of a request says so.
+        Monotonic time `deadline` is when all must be done; by default the time limit of a request from now.
         """
         if deadline is None:
             deadline = time.monotonic() + self.timeout
@@ -97,10 +97,10 @@ class Tree:
                 if left == 1:
                     raise
 
-    # Looks.
+    # Reads.
 
     def read(self, session: Session, key: str, *, exact: bool) -> NodeCell:
-        """Return the key's cell as it is now: by a glance if that shows a lease, else by the leader's clock.
+        """Return the key's cell as it is now: by a plain read if that shows a lease, else by the leader's clock.
 
         With `exact` always by the clock, and with what is left of the lease.
         """
@@ -112,7 +112,7 @@ class Tree:
         if cell is not None and cell.lease and not exact:
             return cell
         while True:
-            # Whatever was committed before the write can be seen behind it.
+            # Reads after the write show whatever was committed before it.
             clock, data, children = session.ask(
                 SetData(self.clock_path, b"", ANY_VERSION), GetData(path, None), GetChildren2(path, None)
             )
@@ -121,13 +121,13 @@ class Tree:
                 if cell is not None:
                     return self._with_lease_left(session, key, cell) if exact and cell.lease else cell
             elif data.code == NO_NODE:
-                # The prefix may never have been used, and a read makes nothing.
+                # The prefix may never have been used, and a read creates no nodes.
                 return NodeCell(floor=data.zxid + 1, seen_at=time.monotonic())
             else:
                 self.make_parents(session)
 
     def is_same_node(self, session: Session, key: str, seen: NodeCell) -> bool:
-        """Whether the key's node is the one that was `seen`, however often it was written meanwhile."""
+        """Return True if the key's node is the one `seen`, however often it was written meanwhile."""
         reply = session.ask(Exists(self.path(key), None))[0]
         if seen.node is None or reply.code == NO_NODE:
             return False
@@ -141,12 +141,12 @@ class Tree:
         return filter(None, (key_of(name or "") for name in names))
 
     def _cell(self, path: str, data: Reply, children: Reply, now: int | None) -> NodeCell | None:
-        """Return what a server's two answers say of a key, None where these are of two versions."""
+        """Return the cell of a server's two replies, None if these are of two versions."""
         if data.code == NO_NODE:
             clock = None if now is None else now / 1000
             return NodeCell(floor=data.zxid + 1, time=clock, leader_time=now or 0, seen_at=time.monotonic())
         text, stat = self.value(data, path)
-        # It was deleted in between.
+        # The node was deleted in between.
         names, later = ([], None) if children.code == NO_NODE else self.value(children, path)
         if later is None or (stat.czxid, stat.version) != (later.czxid, later.version):
             return None
@@ -161,15 +161,15 @@ class Tree:
         left = 0.0 if reply.code == NO_NODE else cell.lease_left(self.value(reply, path).mtime, cell.leader_time)
         return cell.but(lease=left)
 
-    # Answers and names.
+    # Replies and paths.
 
     def make_parents(self, session: Session) -> None:
-        """Make the nodes above those of keys, and the clock's."""
+        """Create the nodes above those of keys, and the clock's."""
         parts = self._base.split("/")[1:]
         paths = ["/" + "/".join(parts[: n + 1]) for n in range(len(parts))] + [self.clock_path]
         replies = session.ask(*(Create(path, b"", self.acl, 0) for path in paths))
         self._made += [path for path, reply in zip(paths, replies) if reply.code == OK]
-        # A parent that is there may be closed to us and yet serve; one that is missing may not.
+        # A parent that exists may deny access to itself, and still serve; a missing one may not.
         made = replies[-1].code in (OK, NODE_EXISTS)
         for path, reply in zip(paths, replies):
             if not made and reply.code != NODE_EXISTS:
@@ -190,7 +190,7 @@ class Tree:
         return True
 
     def value(self, reply: Reply, path: str) -> Any:
-        """Return what the server answered; raise what its error means."""
+        """Return the value of a reply; raise the exception for its error."""
         if reply.code == OK:
             return reply.value
         if reply.code == NO_AUTH:

@@ -1,6 +1,6 @@
 """A watch on a key, by the session that read it, for the end of a lease or a hold.
 
-While nothing changes, each look is one read of the lease's node, which also keeps the session alive; a renewal wakes no
+While nothing changes, each poll is one read of the lease's node, which also keeps the session alive; a renewal wakes no
 standby. The reply may be a moment old, so it proves only that the lease still exists.
 """
 
@@ -24,32 +24,32 @@ if TYPE_CHECKING:
 
 
 class Watch:
-    """A watch on one key, as long as nothing else is asked."""
+    """A watch on one key, until the session sends another request."""
 
     __slots__ = ("_ahead", "_cell", "_ready", "_session", "_set", "_tree", "key")
 
     def __init__(self, tree: Tree, session: Session, key: str, cell: NodeCell) -> None:
-        """Asks nothing yet."""
+        """Sends no request yet."""
         self._tree = tree
         self._session = session
         self.key = key
         self._cell = cell
-        #: How far the leader's clock is ahead of this machine's monotonic one, in milliseconds, or more.
+        #: A lower bound of how far the leader's clock is ahead of this machine's, in milliseconds.
         self._ahead = cell.leader_time - 1000 * cell.seen_at
-        #: Whether the server was asked to tell of changes to the cell, and there was none by then.
+        #: True if the watch was set, and the cell had not changed by then.
         self._set = False
-        #: A descriptor that can be read at once, if one was given out.
+        #: A descriptor that is readable at once, if one was returned.
         self._ready: int | None = None
 
     def descriptor(self) -> int:
-        """Return what can be read once the key is not as it was seen last; raise BackendUnavailable for no answer."""
+        """Return a descriptor that becomes readable when the key changes; raises BackendUnavailable."""
         self.close()
         if not self._set:
             if self._session.asked < LASTING:
                 self._session.drop()  # How long it lasts is agreed on when it is opened.
             with self._tree.opened(self._session, LASTING) as session:
-                session.warned = False
-                self._set = self._unchanged(session.ask(self._question())[0])
+                session.event_seen = False
+                self._set = self._unchanged(session.ask(self._request())[0])
         if self._set and not self._session.notified():
             return self._session.descriptor()
         self._ready, other = os.pipe()
@@ -58,7 +58,7 @@ class Watch:
         return self._ready
 
     def look(self, deadline: float) -> NodeCell | None:
-        """Return the cell if its lease is still there, by one read; None if something changed or nothing is known.
+        """Return the cell if its lease still exists, by one read; None if something changed or the read failed.
 
         Monotonic time `deadline` is when there must be an answer.
         """
@@ -81,13 +81,13 @@ class Watch:
         return cell.but(lease=cell.lease_left(reply.value.mtime, now), hold=cell.hold_left(now), time=None)
 
     def close(self) -> None:
-        """Close the descriptor that could be read at once; the session is not this one's to end."""
+        """Close the descriptor that was readable at once, but not the session, which is the store's."""
         if self._ready is not None:
             os.close(self._ready)
             self._ready = None
 
-    def _question(self) -> GetChildren2 | GetData:
-        """Return the request whose reply changes when the key does."""
+    def _request(self) -> GetChildren2 | GetData:
+        """Return the read that sets the watch: its result changes when lease or hold ends."""
         path = self._tree.path(self.key)
         return GetChildren2(path, True) if self._cell.lease else GetData(path, True)
 
@@ -110,21 +110,21 @@ class LeaseWatch:
         self._leases = leases
 
     def listen(self, seen: Cell, deadline: float) -> tuple[int | None, bool]:
-        """Have the server that took the last swap tell of the next one."""
+        """Set the watch on the server that executed the last swap."""
         own = self._leases.get(self._key)
         if own is None or not isinstance(seen, NodeCell):
             return None, False
         path = self._tree.path(self._key)
         with own as session:
             session.go_on(deadline)
-            session.warned = False
+            session.event_seen = False
             reply = session.ask(GetData(path, True))[0]
             stat = None if reply.code == NO_NODE else self._tree.value(reply, path)[1]
             changed = stat is None or (stat.czxid, stat.version) != seen.node
             return session.descriptor(), changed or session.notified()
 
-    def heard(self, seen: Cell, deadline: float) -> bool:  # noqa: ARG002 (it is set behind the run's own swap)
-        """Take the event."""
+    def heard(self, seen: Cell, deadline: float) -> bool:  # noqa: ARG002 (it was set after the run's own swap)
+        """Consume the event."""
         own = self._leases.get(self._key)
         if own is None:
             return False
@@ -133,7 +133,7 @@ class LeaseWatch:
         return True
 
     def notify(self, deadline: float) -> bool:  # noqa: ARG002 (the servers do)
-        """Return that watches tell by themselves."""
+        """Return True: the servers notify watches by themselves."""
         return True
 
     def close(self) -> None:
