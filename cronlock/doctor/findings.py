@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..lease.vocabulary import Traits
 
 OK = "ok"
-#: Nothing wrong, or nothing that can be told, but worth knowing.
+#: Nothing wrong, or not known, but worth knowing.
 NOTE = "note"
 WARNING = "warning"
 BAD = "bad"
@@ -52,7 +52,7 @@ class Finding:
 
 
 def decide(name: str, *cases: tuple[object, str, str, str | None]) -> Finding:
-    """Return the finding that the first of `cases` which holds makes: whether it does, level, text and remedy."""
+    """Return the finding of the first of `cases` whose condition holds: (condition, level, text, remedy)."""
     return next(Finding(name, level, text, remedy) for holds, level, text, remedy in cases if holds)
 
 
@@ -72,7 +72,7 @@ def judge_round_trip(seconds: float, timeout: float) -> Finding:
 
 
 def at(place: str, findings: Iterable[Finding]) -> Iterator[Finding]:
-    """Note that `findings` are of the server at `place`."""
+    """Yield `findings` as those of the server at `place`."""
     for finding in findings:
         finding.place = place
         yield finding
@@ -102,7 +102,7 @@ def judge_clock(offset: float, bound: float, hold: float) -> Finding:
 
 
 def judge_ttl(ttl: float, traits: Traits) -> Finding | None:
-    """Judge a ttl against what the backend can keep; None where the server has to say."""
+    """Judge a ttl against the backend's range; None within it, where the server may keep less (`judge_kept`)."""
     if traits.shortest_ttl <= ttl <= traits.longest_ttl:
         return None
     shortest, longest = durations.show(traits.shortest_ttl), durations.show(traits.longest_ttl)
@@ -139,7 +139,7 @@ def judge_timing(ttl: float, backend_timeout: float, kill_after: float) -> Itera
 
 
 def judge_share(name: str, used: float, limit: float, what: str, remedy: str) -> Finding:
-    """Judge how much of a limit is used up; `what` is put behind the numbers."""
+    """Judge how much of a limit is used up; `what` follows the numbers."""
     text = f"{used:.0f} of {limit:.0f}{what}" if what else f"{size(used)} of {size(limit)}"
     full = limit > 0 and used > limit * _NEARLY_FULL
     return Finding(name, WARNING if full else OK, text, remedy if full else None, {"used": used, "limit": limit})
@@ -152,7 +152,7 @@ def judge_evictions(number: float, remedy: str) -> Finding:
 
 
 def judge_space(name: str, directory: str, free_bytes: int, files: int, free_files: int) -> Finding:
-    """Judge what is free on a file system that has room for `files` in all (0: no limit of its own)."""
+    """Judge the free space on a file system with at most `files` files (0: no such limit)."""
     text = f"{size(free_bytes)} free at {directory}" + (f", room for {free_files} files" if files else "")
     values: dict[str, float] = {"free_bytes": free_bytes}
     if free_bytes < _ONE_KEY or (files and free_files < 2):
@@ -190,13 +190,13 @@ def number(text: object) -> float:
 
 
 def plain(value: object) -> str:
-    """Return a server's text, cut and printable."""
+    """Return the start of a server's text, printable."""
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str("" if value is None else value)
     return printable(text[:200])
 
 
 def _tenths(seconds: float) -> str:
-    """Return `seconds` as an option takes them, and no more than they are."""
+    """Return `seconds` for an option, rounded down to tenths."""
     return f"{int(seconds * 10) / 10:g}"
 
 

@@ -29,7 +29,7 @@ _SUBREAPERS = "child subreapers: what leaves the command's process group outlive
 
 
 def machine() -> Iterator[Finding]:
-    """Look at what runs cronlock and what the guard needs."""
+    """Check the program, and what the guard needs of the system."""
     system = os.uname()
     python = ".".join(map(str, sys.version_info[:3]))
     yield Finding("program", OK, f"cronlock {__version__}, Python {python}, as {_user()}")
@@ -51,14 +51,14 @@ def machine() -> Iterator[Finding]:
 
 
 def configuration(given: Mapping[str, object], environ: Mapping[str, str], chosen: Settings) -> Iterator[Finding]:
-    """Look at the configuration file, and where each setting comes from."""
+    """Check the configuration file, and report where each setting comes from."""
     named = given.get("config") or environ.get("CRONLOCK_CONFIG")
     path = str(named or config_file.DEFAULT_PATH)
     if os.path.exists(path):
         yield _configuration_file(path)
     else:
         yield Finding("configuration", NOTE, f"there is no {path}")
-    # Of a line in the file without its name, which says the same.
+    # Without the variable's name, which repeats the setting's.
     sources = [
         f"{name.replace('_', '-')} from {where.partition(': CRONLOCK_')[0]}"
         for name, where in sorted(chosen.sources.items())
@@ -73,7 +73,7 @@ def configuration(given: Mapping[str, object], environ: Mapping[str, str], chose
 
 
 def key_file(path: str) -> Iterator[Finding]:
-    """Look at a TLS key, if it is there."""
+    """Check the mode of a TLS key, if it exists."""
     if not os.path.exists(path):
         return
     mode = stat.S_IMODE(os.stat(path).st_mode)
@@ -84,7 +84,7 @@ def key_file(path: str) -> Iterator[Finding]:
 
 
 def state_directory(chosen: Settings) -> Iterator[Finding]:
-    """Look whether what was seen of each key can be remembered there."""
+    """Check that watermarks can be stored there."""
     directory = chosen.state_dir
     consequence = "a server that lost its leases goes unnoticed"
     if directory is None:
@@ -128,7 +128,7 @@ def directory_modes(name: str, directory: str) -> Finding:
 
 
 def free_space(name: str, directory: str) -> Iterator[Finding]:
-    """Judge what is free where `directory` is."""
+    """Judge the free space at `directory`."""
     try:
         room = os.statvfs(directory)
     except OSError as error:

@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 _Kind = TypeVar("_Kind")
 
 _REQUESTS = 5
-#: Between looks at a key that another doctor has, in seconds.
+#: Seconds between attempts while another doctor has the key.
 _PAUSE = 0.1
 #: The program in the probe's record, and the start of its key.
 PROGRAM = "cronlock doctor"
 
 
 class Case:
-    """One backend to look at, and what is asked of it."""
+    """One backend to check, with the limits and the lease to check it by."""
 
     def __init__(self, url: URL, backend: Backend, *, timeout: float, ttl: float, hold: float) -> None:
-        """`timeout` limits one request; `hold` is for how long from its start on a run keeps its key (seconds)."""
+        """`timeout` limits one request; `hold` is for how many seconds from its start a run keeps its key."""
         self.url = url
         self.backend = backend
         self.timeout = timeout
@@ -43,7 +43,7 @@ class Case:
         self.hold = hold
         #: The probe's key, of this process alone: two doctors do not meet. See also `share_key`.
         self.key = probe_key(os.uname().nodename, os.getpid())
-        #: The ttl that the server kept of the probe's lease; None as long as there was none.
+        #: The ttl that the server granted to the probe's lease; None before there was one.
         self.kept: float | None = None
 
     def store(self, kind: type[_Kind]) -> _Kind:
@@ -57,12 +57,12 @@ class Case:
         self.key = probe_key(os.uname().nodename)
 
     def deadline(self) -> float:
-        """Return the monotonic time by which a request that is made now must be done."""
+        """Return the monotonic time by which a request that is sent now must end."""
         return time.monotonic() + self.timeout
 
 
 def probe_key(host: str, pid: int | None = None) -> str:
-    """Return the key of a probe on `host`, which is allowed whatever the host's name; without a pid, of all there."""
+    """Return the key of a probe on `host`, valid whatever the host's name; without a pid, one for all there."""
     name = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-._") else "-" for letter in host)
     return f"{PROGRAM} {name[:64]}" + ("" if pid is None else f" {pid}")
 
@@ -70,7 +70,7 @@ def probe_key(host: str, pid: int | None = None) -> str:
 def servers(case: Case, doctor: ModuleType | None, *, create: bool) -> Iterator[Finding]:
     """Run the engine's `doctor` on the servers, and try a lease; `create` makes what runs need first.
 
-    Every error is a finding; a server that did not answer is not asked again.
+    Every error is a finding; a server that did not answer gets no more requests.
     """
     step = "create" if create else "answer"
     try:
@@ -109,7 +109,7 @@ def _forget(case: Case) -> Iterator[Finding]:
     try:
         yield from forget(case)
     except BackendError:
-        return  # It lapses by itself, or was said to stay.
+        return  # The record lapses, or a finding reported that it stays.
 
 
 def round_trip(case: Case) -> Finding:
@@ -163,7 +163,7 @@ def forget(case: Case) -> Iterator[Finding]:
     store = case.backend.store
     cell = store.read(case.key, case.deadline())
     try:
-        # Another doctor may be at it, where all of this host have one key.
+        # Another doctor of this host may be using it, if they share the key.
         if not cell.lease:
             store.remove(case.key, cell, case.deadline())
     except Forbidden as error:
@@ -184,4 +184,4 @@ def _abandon(backend: Backend, claim: Claim) -> None:
     try:
         backend.abandon(claim)
     except CronlockError:
-        pass  # Reported already; what it left lapses.
+        pass  # Reported already; the lease lapses.
