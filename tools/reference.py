@@ -106,8 +106,8 @@ def _mdoc_command(name: str) -> str:
 
 def _mdoc_own_option(option: click.Option, names: list[str]) -> str:
     argument = "" if option.is_flag else f" Ar {(option.metavar or 'value').lower()}"
-    names = [*option.opts, *option.secondary_opts]
-    flags = [flag.lstrip("-") if not flag.startswith("--") else "\\&-" + flag.lstrip("-") for flag in names]
+    given = [*option.opts, *option.secondary_opts]
+    flags = [flag.lstrip("-") if not flag.startswith("--") else "\\&-" + flag.lstrip("-") for flag in given]
     note = "\nRequired." if option.required else f"\nDefault: {option.default}." if option.show_default else ""
     text = _set_arguments(_roff((option.help or "") + note), *names, *re.findall("[A-Z]+", option.metavar or ""))
 
@@ -117,7 +117,7 @@ def _mdoc_own_option(option: click.Option, names: list[str]) -> str:
 def _set_arguments(text: str, *names: str) -> str:
     # Upper case in --help, lower case and underlined in a manual page, as in the heading above.
     for name in filter(str.isupper, names):
-        text = re.sub(rf"\b{name}\b(?![=:])", f"\\\\fI{name.lower()}\\\\fP", text)
+        text = re.sub(rf"\b{name}\b(?!=)", f"\\\\fI{name.lower()}\\\\fP", text)
     return text
 
 

@@ -66,7 +66,7 @@ OPTIONS = (
         "--key",
         TEXT,
         "Name the job: runs with the same key never overlap. 1 to 200 characters, no control characters. "
-        "Required, once.",
+        "This option is required and may be given only once.",
         short="-k",
         word="KEY",
         settable=False,

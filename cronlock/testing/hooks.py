@@ -38,7 +38,8 @@ class StoreHooks:
     `lapse` and `end_hold` wait for the time to pass; an engine that can do better overrides them.
     """
 
-    #: The lease and the hold, in seconds, that tests let end; long ones cost nothing where `lapse` need not wait.
+    #: The lease and the hold, in seconds, that tests let end; long ones cost nothing if all three of these
+    #: methods are overridden: `pass_time`, `lapse` and `end_hold`.
     short_ttl = 2.0
     short_hold = 2.0
     #: How many stores race for one key.

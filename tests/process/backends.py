@@ -70,6 +70,7 @@ def _environ(server: Any) -> dict[str, str]:
 def backend_fixture(request: pytest.FixtureRequest, tmp_path: Path, servers: dict[str, Any]) -> Iterator[Backend]:
     """Give a node on the backend that the test names, with keys of its own."""
     server = _server(request.param, servers)
+    assert server is not None or request.param == "file", f"no server for {request.param} in labs/servers/kinds.py"
     node = Node(tmp_path, f"file://{tmp_path}/leases" if server is None else _fresh_url(request.param, server))
     node.environ.update(_environ(server))
     yield Backend(node, server)
