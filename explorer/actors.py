@@ -9,7 +9,7 @@ from unittest import mock
 
 from cronlock.engines import registry
 from cronlock.errors import BackendError
-from cronlock.lease import rules, timing
+from cronlock.lease import leases, rules, timing
 from cronlock.lease.leases import Leases
 from cronlock.lease.vocabulary import EXITED, LOST, STOPPED, Claim, Conflict, Grant, Pause, Stop
 from cronlock.lease.watermarks import Watermarks, decode
@@ -284,6 +284,11 @@ Script = Callable[[Actor], None]
 def patched() -> Any:
     """Return a context in which runs open the leases in their settings."""
     return mock.patch.multiple(registry, open_configured=lambda wanted: wanted.leases, location=lambda url: url)
+
+
+def without_haste() -> Any:
+    """Return a context in which no request runs out of real time: a busy machine is no interleaving."""
+    return mock.patch.object(leases, "time", SimpleNamespace(monotonic=lambda: 0.0))
 
 
 def without_noise() -> Any:

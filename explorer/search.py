@@ -42,7 +42,7 @@ class _Choices:
 @contextmanager
 def prepared() -> Iterator[None]:
     """Return a context in which the program's own code runs in worlds."""
-    with actors.patched(), actors.without_noise():
+    with actors.patched(), actors.without_haste(), actors.without_noise():
         yield
 
 
