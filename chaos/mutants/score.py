@@ -36,12 +36,12 @@ _LIMIT = 120
 #: By file: the tests that belong to it, the quicker ones first.
 TESTS: Mapping[str, Sequence[str]] = {
     "lease/clock.py": ("watermarks",),
-    "lease/describe.py": ("holding", "views"),
+    "lease/describe.py": ("describe", "views"),
     "lease/leases.py": ("leases_and_stores", "leases", "store"),
     "lease/rules.py": ("rules", "leases", "store"),
     "lease/server_clock.py": ("server_clock",),
     "lease/state.py": ("state", "rules", "leases"),
-    "lease/store.py": ("leases", "store"),
+    "lease/store.py": ("leases_and_stores", "leases", "store"),
     "lease/timing.py": ("timing", "standby"),
     "lease/vocabulary.py": ("rules", "leases", "state", "holding"),
     "lease/watermarks.py": ("watermarks",),

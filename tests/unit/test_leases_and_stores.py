@@ -24,6 +24,12 @@ def bench() -> Bench:
     return Bench()
 
 
+def test_a_cell_is_free_unless_it_says_otherwise() -> None:
+    """A store names only what its server knows of."""
+    cell = Cell()
+    assert (cell.data, cell.lease, cell.hold, cell.floor, cell.time) == (None, 0.0, 0.0, 0, None)
+
+
 @pytest.mark.parametrize(
     ("ask", "exact"),
     [

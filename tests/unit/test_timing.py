@@ -53,6 +53,7 @@ def test_deadline_is_before_the_lapse_by_rate_fixed_and_granularity() -> None:
         (timing.takeover_hold(45.0, 60.0), 0.0),
         # As cronlock(1) documents --poll and --standby.
         (timing.LOCAL_POLL, 5.0),
+        (timing.LISTEN_AFTER, 1.0),
         (timing.STANDBY_POLL, 15.0),
         (timing.STANDBY_POLL_LOCAL, 1.0),
     ],
