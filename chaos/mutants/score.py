@@ -45,7 +45,7 @@ TESTS: Mapping[str, Sequence[str]] = {
     "lease/timing.py": ("timing", "standby"),
     "lease/vocabulary.py": ("rules", "leases", "state", "holding"),
     "lease/watermarks.py": ("watermarks",),
-    "run/holding.py": ("holding",),
+    "run/holding.py": ("access", "holding"),
     "process/guard.py": ("guard",),
 }
 
