@@ -35,4 +35,4 @@ def test_what_is_equivalent_is_a_change_of_today(file: str) -> None:
     for before, part in equivalent.entries(file):
         assert any(one.before == before and part in one.after for one in changes), (before, part)
     for name in score.TESTS[file]:
-        assert score.ROOT.joinpath(f"{score.UNIT}{name}.py").exists()
+        assert (score.ROOT / f"tests/{name}.py").exists()
