@@ -32,6 +32,7 @@ def _conflict(why: str, run: Run | None = None, pause: Pause | None = None) -> C
         (_conflict(DEFERRED, run=DONE), ("web-1 (pid 7)", "exited with status 3", "other hosts")),
         (_conflict(PAUSED, pause=PAUSE), ("paused by ann on desk",)),
         (_conflict(STATE_LOST), ("server", "lost", "41s")),
+        (_conflict(STATE_LOST, run=DONE), ("server", "lost", "41s")),
         # A field that is missing in the record is left out.
         (_conflict(HOLD, run=DONE, pause=PAUSE), ("web-1 (pid 7)", "41s")),
     ],

@@ -211,6 +211,7 @@ def test_a_request_that_arrives_twice_is_done_once(bench: Bench) -> None:
     grant = granted(bench.a.acquire(make_claim(K)))
     assert bench.a.renew(grant)
     assert bench.a.release(grant, make_ending(), keep_hold=False)
+    assert bench.way_a.swaps == 3
     granted(bench.b.acquire(make_claim(K)))
 
 
