@@ -16,7 +16,7 @@ from labs.installation import ROOT
 from .support import Build, fetch_wheels
 
 if not os.environ.get("CRONLOCK_PACKAGE_ROOTS"):
-    collect_ignore = ["test_roots.py", "test_roots_cron.py", "test_dist.py"]
+    collect_ignore = ["test_roots.py", "test_roots_cron.py", "test_roots_machines.py", "test_dist.py"]
 
 
 def _shared(factory: pytest.TempPathFactory) -> Path:
