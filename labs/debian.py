@@ -39,13 +39,17 @@ def unpacked(suite: str, *packages: str) -> Callable[[Path], None]:
     return lambda path: _bootstrap(path, suite, "--variant=extract", f"--include={','.join(packages)}")
 
 
-def system(suite: str, *packages: str, downloads: tuple[str, ...] = ()) -> Callable[[Path], None]:
+def system(
+    suite: str, *packages: str, architecture: str = "", downloads: tuple[str, ...] = ()
+) -> Callable[[Path], None]:
     """Return what installs a release into a directory: what is essential, apt, and packages.
 
+    Of another architecture than this machine's if `architecture` says so; its programs must start here.
     Each of `downloads`, packages and options of apt-get, is left in apt's cache.
     """
     options = ["--variant=minbase", "--mode=root", "--skip=cleanup/apt,cleanup/reproducible"]
     options += ["--aptopt=Binary::apt-get::APT::Keep-Downloaded-Packages true"]
+    options += [f"--architectures={architecture}"] if architecture else []
     options += [f"--include={','.join(packages)}"] if packages else []
     options += [f"--customize-hook={_GET} {download}" for download in downloads]
     return lambda path: _bootstrap(path, suite, *options)

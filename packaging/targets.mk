@@ -39,7 +39,7 @@ wheel-test: $(VENV)/tools ## test the wheel under every supported Python that is
 	$(BIN)/python packaging/wheel_test.py $(if $(ALL),--all)
 
 package-test: $(VENV)/tools ## install, upgrade, remove and run the packages on clean systems (minutes, as root)
-	sh tools/install-deps.sh tests packages
+	sh tools/install-deps.sh tests packages emulation
 	CRONLOCK_PACKAGE_ROOTS=1 $(BIN)/pytest -v tests/packaging tests/docs/test_quickstart.py tests/docs/test_image.py
 
 package-cost: $(VENV)/tools ## measure what a run costs with each kind of package

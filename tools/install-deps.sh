@@ -2,7 +2,8 @@
 # Installs the Debian packages that a target needs, or prints the command that does.
 #     install-deps.sh GROUP...
 # venv: a virtual environment. lint: the linters of `make check`. tests: servers and programs of the tests.
-# deb, rpm: tools that build those packages. packages: tools that test them. browser: Chromium, for the board.
+# deb, rpm: tools that build those packages. packages: tools that test them. emulation: qemu-user, for other machines.
+# browser: Chromium, for the board.
 # site: the manual pages in HTML. servers: tools that fetch other versions of servers. bench: cronlock's rivals.
 set -eu
 
@@ -75,6 +76,10 @@ for group; do
         need git git
         need redis-cli redis-tools
         need unzip unzip
+        ;;
+    emulation)
+        need update-binfmts binfmt-support
+        need qemu-aarch64-static qemu-user-static
         ;;
     browser)
         need chromium chromium

@@ -154,16 +154,17 @@ class Root:
     #: Its path on the machine.
     path = "/run/root"
 
-    def __init__(self, machine: Machine, *layers: Path) -> None:
-        """Lay `layers`, the first on top, below the root of `machine`."""
+    def __init__(self, machine: Machine, *layers: Path, limit: float = _LIMIT) -> None:
+        """Lay `layers`, the first on top, below the root of `machine`; no command there lasts longer than `limit`."""
         self.machine = machine
+        self._limit = limit
         machine.run("sh", "-c", _ENTER_SETUP, "sh", ":".join(map(str, layers)))
 
     def run(self, *command: str, stdin: str = "", **environ: str) -> str:
         """Run `command` here and return its output. Fail the test if it fails."""
         line = [*self.machine.way_in, *self._enter(environ), *command]
         # A longer limit than the machine's own, since packages are unpacked here.
-        done = subprocess.run(line, input=stdin, env=_ENVIRONMENT, capture_output=True, text=True, timeout=_LIMIT)
+        done = subprocess.run(line, input=stdin, env=_ENVIRONMENT, capture_output=True, text=True, timeout=self._limit)
         if done.returncode != 0:
             pytest.fail(f"{' '.join(command)}: status {done.returncode}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
         return done.stdout
