@@ -170,7 +170,9 @@ class Report:
         """Add the table of wake-ups while nothing is due."""
         table = Table("Wake-ups while nothing is due, ttl 300", ("backend", "at most", "its processes", "within", ""))
         for backend, number in found.items():
-            table.add(cases.backend(backend), "0", [str(number), f"{watched.QUIET[backend]} s"], keeps=number == 0)
+            most = watched.MOST_WAKEUPS.get(backend, 0)
+            figures = [str(number), f"{watched.QUIET[backend]} s"]
+            table.add(cases.backend(backend), str(most), figures, keeps=number <= most)
         self.tables.append(table)
 
     def add_requests(self, found: dict[tuple[str, str], watched.Counted]) -> None:

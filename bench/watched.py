@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from cronlock.lease import timing
+
 from . import proc
 from .cases import DYNAMODB, ETCD, FILE, MEMCACHED, PASSWORD, REDIS, SQS, WATCHED, ZOOKEEPER, Lab, Running
 from .counts import MemcachedCount, RedisCount
@@ -28,6 +30,8 @@ MEMORY_LIMITS: dict[str, float | None] = {
 DAILY = {**dict.fromkeys(MEMORY_LIMITS, 864), ZOOKEEPER: 6480}
 #: Seconds in which nothing is due, with ttl 300.
 QUIET = {**dict.fromkeys(MEMORY_LIMITS, 20), ZOOKEEPER: 10}
+#: Wake-ups in that time: a run on files looks each 5 s whether it is to end, and the edges may cut one more off.
+MOST_WAKEUPS = {FILE: int(QUIET[FILE] / timing.LOCAL_POLL) + 1}
 #: CPU seconds of such a job.
 DAY_LIMIT = 1.0
 #: Round trips, on one connection.
@@ -75,6 +79,8 @@ class Soak:
 def wakeups(lab: Lab) -> dict[str, int]:
     """Return, by backend, how often the processes of a run ran within QUIET, when nothing was due."""
     jobs = {backend: lab.start(backend) for backend in _backends(lab)}
+    # By then each has begun to listen, where its backend notifies.
+    time.sleep(3 * timing.LISTEN_AFTER)
     before = {backend: sum(map(proc.switches, job.ours)) for backend, job in jobs.items()}
     began = time.monotonic()
     found = {}
