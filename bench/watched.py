@@ -29,7 +29,7 @@ MEMORY_LIMITS: dict[str, float | None] = {
 #: session last longer than 40 s, hence no lease.
 DAILY = {**dict.fromkeys(MEMORY_LIMITS, 864), ZOOKEEPER: 6480}
 #: Seconds in which nothing is due, with ttl 300.
-QUIET = {**dict.fromkeys(MEMORY_LIMITS, 20), ZOOKEEPER: 10}
+QUIET = {**dict.fromkeys(MEMORY_LIMITS, 20), ZOOKEEPER: 8}
 #: Wake-ups in that time: a run on files looks each 5 s whether it is to end, and the edges may cut one more off.
 MOST_WAKEUPS = {FILE: int(QUIET[FILE] / timing.LOCAL_POLL) + 1}
 #: CPU seconds of such a job.
