@@ -135,11 +135,10 @@ class Supervisor:
 
     def _next_moment(self, holding: Holding, now: float) -> float | None:
         """Return when to wake up at the latest."""
-        moments = [] if holding.next_renewal is None else [holding.next_renewal]
-        if self._next_poll is not None and moments:
-            moments.append(self._next_poll)
-        if self._listen_at is not None and moments:
-            moments.append(self._listen_at)
+        moments: list[float] = []
+        if holding.next_renewal is not None:
+            due_at = (holding.next_renewal, self._next_poll, self._listen_at)
+            moments = [moment for moment in due_at if moment is not None]
         if self._settings.on_lost == "stop":
             due = self._guard_overdue_at(holding)
             moments.append(due if now < due else now + _GUARD_CHECK_PERIOD)
