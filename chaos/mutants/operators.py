@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 #: Each operator, and what takes its place. A strict comparison becomes the opposite one, which the edge shows as well.
-_COMPARISONS: dict[type[ast.cmpop], tuple[str, str]] = {
+_OPERATORS: dict[type[ast.AST], tuple[str, str]] = {
     ast.Lt: ("<", ">="),
     ast.LtE: ("<=", ">"),
     ast.Gt: (">", "<="),
@@ -22,8 +22,6 @@ _COMPARISONS: dict[type[ast.cmpop], tuple[str, str]] = {
     ast.IsNot: ("is not", "is"),
     ast.In: ("in", "not in"),
     ast.NotIn: ("not in", "in"),
-}
-_ARITHMETIC: dict[type[ast.operator], tuple[str, str]] = {
     ast.Add: ("+", "-"),
     ast.Sub: ("-", "+"),
     ast.Mult: ("*", "/"),
@@ -32,6 +30,8 @@ _ARITHMETIC: dict[type[ast.operator], tuple[str, str]] = {
     ast.Mod: ("%", "*"),
     ast.BitOr: ("|", "&"),
     ast.BitAnd: ("&", "|"),
+    ast.And: ("and", "or"),
+    ast.Or: ("or", "and"),
 }
 _FUNCTIONS = {"min": "max", "max": "min", "any": "all", "all": "any"}
 
@@ -77,13 +77,12 @@ def _edits(node: ast.AST, source: str) -> Iterator[tuple[int, int, str]]:
     if isinstance(node, ast.Compare):
         sides = [node.left, *node.comparators]
         for operator, left, right in zip(node.ops, sides, sides[1:]):
-            yield from _between(source, left, right, *_COMPARISONS[type(operator)])
+            yield from _between(source, left, right, *_OPERATORS[type(operator)])
     elif isinstance(node, ast.BoolOp):
-        old, new = ("and", "or") if isinstance(node.op, ast.And) else ("or", "and")
         for one, other in zip(node.values, node.values[1:]):
-            yield from _between(source, one, other, old, new)
-    elif isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC and not _is_text(node):
-        yield from _between(source, node.left, node.right, *_ARITHMETIC[type(node.op)])
+            yield from _between(source, one, other, *_OPERATORS[type(node.op)])
+    elif isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS and not _is_text(node):
+        yield from _between(source, node.left, node.right, *_OPERATORS[type(node.op)])
     elif isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.Not, ast.USub)):
         begin = _start(source, node)
         yield begin, begin + len("not" if isinstance(node.op, ast.Not) else "-"), ""
