@@ -11,6 +11,7 @@ import pytest
 from cronlock.config import settings
 from cronlock.engines import registry
 from cronlock.errors import BackendUnavailable, ConfigError
+from cronlock.lease import timing
 from cronlock.lease.leases import Leases
 from cronlock.lease.vocabulary import EXITED, Claim, Conflict, Ending, Grant
 from cronlock.run.acquisition import Acquisition
@@ -185,3 +186,13 @@ class Bench:
 def _bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """Give a bench without --wait."""
     return Bench(tmp_path, monkeypatch)
+
+
+def waiting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """Return a bench with --wait 10m."""
+    return Bench(folder, monkeypatch, wait="600")
+
+
+def deadline_of(sent: float) -> float:
+    """Return when a lease that was asked for at `sent` counts as over."""
+    return timing.deadline(sent, TTL, 0.0)

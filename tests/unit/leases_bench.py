@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import pytest
+
 from cronlock.errors import BackendUnavailable, Unacknowledged
 from cronlock.lease.leases import Leases
 from cronlock.lease.store import Cell
+from cronlock.lease.vocabulary import EXITED, Grant, Record
+from cronlock.testing import granted, make_claim, make_ending, record_of
 from cronlock.testing.simulated import SimulatedClock, SimulatedServer, SimulatedStore
 
 if TYPE_CHECKING:
     from cronlock.lease.store import Hold
+    from cronlock.lease.vocabulary import Backend
 
+K = "job"
+#: A ttl that tests let lapse.
+SHORT = 10.0
 #: What becomes of a swap: it never arrives; its answer does not; it arrives when `deliver` is called; it arrives
 #: twice, and the second one is answered; too few replicas have it.
 LOST, UNHEARD, LATE, TWICE, UNACKNOWLEDGED = "lost", "unheard", "late", "twice", "unacknowledged"
@@ -88,3 +96,50 @@ class Bench:
     def wait(self, seconds: float) -> None:
         """Let time pass everywhere."""
         self.clock.time += seconds
+
+
+def run(node: Backend, status: int = 0, outcome: str = EXITED, **asked: float) -> Grant:
+    """Have a run granted and ended, without a hold."""
+    grant = granted(node.acquire(make_claim(K, **asked)))  # type: ignore[arg-type]
+    assert node.release(grant, make_ending(status, outcome), keep_hold=False)
+    return grant
+
+
+def died(bench: Bench, node: Backend, *, hold: float = 0.0, **asked: object) -> Grant:
+    """Have a run granted whose lease lapses."""
+    grant = granted(node.acquire(make_claim(K, ttl=SHORT, hold=hold, **asked)))  # type: ignore[arg-type]
+    bench.wait(SHORT)
+    return grant
+
+
+def held_back(node: Backend, *, hold: float, status: int = 0) -> Grant:
+    """Have a run end that leaves a hold."""
+    grant = granted(node.acquire(make_claim(K, hold=hold)))
+    assert node.release(grant, make_ending(status), keep_hold=True)
+    return grant
+
+
+def record(node: Backend) -> Record:
+    """Return the record, which must be there."""
+    return record_of(node, K)
+
+
+def past(node: Backend) -> list[tuple[str, str | None]]:
+    """Return owners and outcomes of the history, the newest first."""
+    return [(one.owner, one.outcome) for one in record(node).history]
+
+
+def end(node: Backend, grant: Grant, how: str) -> None:
+    """End a run in one of the ways of `ENDS`."""
+    if how == "abandoned":
+        node.abandon(grant.claim)
+    else:
+        assert node.release(grant, make_ending(), keep_hold=how == "hold kept")
+
+
+ENDS = pytest.mark.parametrize("how", ["hold kept", "no hold kept", "abandoned"])
+
+
+def all_of(found: Record) -> list[object]:
+    """Return all of a record, to compare it."""
+    return [found.run, found.remaining, found.hold_remaining, found.last, found.history, found.success]

@@ -11,17 +11,10 @@ from cronlock.lease.store import Cell
 from cronlock.lease.vocabulary import ENDED, HOLD, PAUSED, STATE_LOST, Grant, Pause, Stop, Traits
 from cronlock.testing import LONG, granted, make_claim, make_ending, refused
 
-from .leases_bench import LATE, TWICE, UNACKNOWLEDGED, UNHEARD, Bench, Way
+from .leases_bench import LATE, TWICE, UNACKNOWLEDGED, UNHEARD, Bench, K, Way
 from .leases_bench import LOST as LOST_ON_ITS_WAY
 
-K = "job"
 PAUSE = Pause("ann", "desk")
-
-
-@pytest.fixture
-def bench() -> Bench:
-    """A server of its own."""
-    return Bench()
 
 
 def test_a_cell_is_free_unless_it_says_otherwise() -> None:
