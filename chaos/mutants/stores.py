@@ -30,7 +30,7 @@ _TESTS = {
     "dynamodb": ("tests/engines/dynamodb/test_dynamodb.py", "tests/engines/dynamodb/test_dynamodb_clocks.py"),
     "s3": ("tests/engines/s3/test_s3.py", "tests/engines/s3/test_s3_clocks.py"),
     "file": ("tests/engines/file/test_file.py",),
-    "sqs": ("tests/engines/sqs/test_sqs.py",),
+    "sqs": ("tests/engines/sqs/test_sqs.py", "tests/engines/sqs/test_sqs_losses.py"),
 }
 # An emulator is enough for a bug of ours; and of two SQL engines the one whose bug it is.
 _ONLY = {"dynamodb": "not moto", "s3": "not moto", "sqs": "not moto", "postgresql": "not mysql and not mariadb"}
@@ -176,6 +176,11 @@ _ALL = [
             )
         ],
         conditions_not_tried=[("        if seen.version is None:\n            self.objects.trust(deadline)\n", "")],
+        doubled_request_is_a_refusal=[("if found is None or found[0] != data:", "if True:")],
+        version_stays=[("version=os.urandom(8).hex(),", 'version="same",')],
+        ends_by_the_earliest_time=[
+            ("sent, start = clock.now(), times.latest()", "sent, start = clock.now(), times.earliest() - 30.0")
+        ],
     ),
     *_of(
         "file",
@@ -198,6 +203,18 @@ _ALL = [
                 "            return self.delete_token(key, handle, deadline)",
             )
         ],
+        handle_used_when_over=[
+            ("        if now >= token.until:\n            self._end(token)\n            return False\n", "")
+        ],
+        lost_renewal_counted_on=[("token.until = min(token.until, until)", "token.until = until")],
+        refusal_not_heeded=[
+            (
+                "if not self.queues.change(token.claim.key, token.handle, min(wanted, room), deadline):",
+                "if self.queues.change(token.claim.key, token.handle, min(wanted, room), deadline) is None:",
+            )
+        ],
+        renewal_shortens_the_hold=[("queue.seconds(max(ttl, token.held_until - now))", "queue.seconds(ttl)")],
+        hold_not_kept=[("rest = queue.seconds(token.held_until - now) if keep_hold else 0", "rest = 0")],
     ),
 ]
 STORE_MUTANTS = {mutant.name: mutant for mutant in _ALL}

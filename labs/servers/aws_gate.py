@@ -57,6 +57,8 @@ class Gate:
         self.dated = True
         #: The methods whose conditions do not reach the service, as it is with imitations that ignore them.
         self.careless: tuple[str, ...] = ()
+        #: Those conditions.
+        self.lost = ("if-match", "if-none-match")
         self._server = ThreadingHTTPServer((HOST, 0), self._handler())
         self._server.daemon_threads = True
         if tls is not None:
@@ -98,7 +100,7 @@ class Gate:
         connection = http.client.HTTPConnection(HOST, self.target, timeout=30)
         try:
             if method in self.careless:
-                fields = {name: value for name, value in fields.items() if name not in ("if-match", "if-none-match")}
+                fields = {name: value for name, value in fields.items() if name not in self.lost}
             connection.request(method, target, body, fields)
             response = connection.getresponse()
             tag = response.getheader("ETag")

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from .backends import EVERY, RECORDING, VARIOUS, WITH_SERVER, Backend, on
+from .backends import EVERY, RECORDING, WITH_SERVER, Backend, on
 from .support import Node, Tree, now, wait_stopped, wait_until
 
 #: Long enough for every backend and a busy machine.
@@ -61,8 +61,8 @@ def test_job_longer_than_three_ttls(backend: Backend) -> None:
     """A job longer than three ttls keeps its lease, another run skips until it ends; then it is free."""
     node = backend.node
     began = now()
-    started = node.hold("--ttl", 2, "--min-hold", 0, then="exit 5")
-    while now() < began + 6.5:
+    started = node.hold("--ttl", _TTL, "--min-hold", 0, then="exit 5")
+    while now() < began + 3 * _TTL + 0.5:
         assert node.run("--skip-status", 9, "--", "echo", "ran").status == 9
         time.sleep(0.5)
     node.finish()
@@ -70,7 +70,7 @@ def test_job_longer_than_three_ttls(backend: Backend) -> None:
     assert node.run("--", "echo", "ran").out == "ran\n"
 
 
-@VARIOUS
+@on("file", "redis", "memcached", "zookeeper", "s3")
 def test_sigkill_of_the_wrapper(backend: Backend) -> None:
     """After SIGKILL of the wrapper, the whole command is dead before another run starts."""
     node = backend.node

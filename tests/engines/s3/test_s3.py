@@ -125,17 +125,25 @@ def test_failures_are_distinguished(guarded: S3Store, gate: Gate, key: str, code
 # Stores that are no S3
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_store_that_keeps_no_conditions(gate: Gate, known: bool) -> None:
+@pytest.mark.parametrize(
+    ("lost", "says"),
+    [
+        (("if-match", "if-none-match"), "ignores If-None-Match in"),
+        (("if-none-match",), "ignores If-None-Match in"),
+        (("if-match",), "ignores If-Match in"),
+        ((), "does not know"),
+    ],
+)
+def test_store_that_keeps_no_conditions(gate: Gate, lost: tuple[str, ...], says: str) -> None:
     """It is refused by the first run, which runs nothing, and by every later one: no object of a key is ever made."""
-    gate.careless = ("PUT", "DELETE")
+    gate.careless, gate.lost = ("PUT", "DELETE"), lost
     url = f"s3://cronlock/careless-{fresh_key()}?endpoint={gate.endpoint}"
-    if not known:
+    if not lost:
         gate.answers_to["PutObject"] = [(501, b"<Error><Code>NotImplemented</Code></Error>")] * 2
     for _ in range(2):
         one = a_store(url)
         with pytest.raises(
-            ConfigError, match=r"conditional writes, so two nodes could be granted one key: use AWS's S3"
+            ConfigError, match=rf"{says} conditional writes, so two nodes could be granted one key: use AWS's S3"
         ):
             Leases(one).acquire(make_claim("a-key"))
         assert list(one.keys()) == []

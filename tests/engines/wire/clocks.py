@@ -24,7 +24,7 @@ from cronlock.lease.vocabulary import HELD, HOLD, Conflict, Grant
 from cronlock.testing import eventually, fresh_key, granted, make_claim, make_ending, record_of, refused
 from cronlock.testing.cells import read
 from cronlock.testing.cells import try_swap as swap
-from labs.servers.aws import ENVIRON, AwsServer, MinistackServer
+from labs.servers.aws import EMULATORS, ENVIRON, AwsServer
 from labs.servers.aws_gate import Gate
 from labs.servers.process import need
 
@@ -55,27 +55,27 @@ class Clocks:
         """Write the end of a key's hold."""
         raise NotImplementedError
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture(scope="class", params=sorted(EMULATORS))
     @classmethod
-    def server(cls) -> Iterator[MinistackServer]:
-        """One emulator, with what runs need."""
-        with MinistackServer() as running:
+    def server(cls, request: pytest.FixtureRequest) -> Iterator[AwsServer]:
+        """Each emulator, with what runs need."""
+        with EMULATORS[request.param]() as running:
             cls.suite.make(cls.suite.url(running.endpoint))
             yield running
 
     @pytest.fixture
-    def gate(self, server: MinistackServer) -> Iterator[Gate]:
+    def gate(self, server: AwsServer) -> Iterator[Gate]:
         """AWS's checks of signatures and permissions, before the server."""
         with Gate(server.port, ENVIRON["AWS_SECRET_ACCESS_KEY"], service=self.suite.service) as standing:
             yield standing
 
     @pytest.fixture(params=["gate", "no gate"])
-    def way(self, request: pytest.FixtureRequest, server: MinistackServer, gate: Gate) -> str:
+    def way(self, request: pytest.FixtureRequest, server: AwsServer, gate: Gate) -> str:
         """The URL by which the node with the wrong clock asks."""
         return self.suite.url(gate.endpoint) if request.param == "gate" else self.suite.url(server.endpoint)
 
     @pytest.fixture
-    def node(self, server: MinistackServer) -> Iterator[Leases]:
+    def node(self, server: AwsServer) -> Iterator[Leases]:
         """A node whose clock is right."""
         one = a_node(self.suite.url(server.endpoint))
         yield one
@@ -83,7 +83,7 @@ class Clocks:
 
     @_EITHER
     def test_ends_are_by_the_clock_of_aws(
-        self, way: str, server: MinistackServer, node: Leases, key: str, ahead: float
+        self, way: str, server: AwsServer, node: Leases, key: str, ahead: float
     ) -> None:
         """Whatever the clock of a node says, its lease, its hold and its record are by AWS's."""
         wrong = a_node(way, ahead=ahead)
@@ -104,7 +104,7 @@ class Clocks:
         wrong.close()
 
     @pytest.mark.parametrize("ahead", [-240.0, -2.0, 2.0, 240.0])
-    def test_wrong_clock_is_said(self, server: MinistackServer, key: str, ahead: float) -> None:
+    def test_wrong_clock_is_said(self, server: AwsServer, key: str, ahead: float) -> None:
         """A run says by how much its clock is off, if that is much, and what to do; a skip says nothing."""
         wrong = a_node(self.suite.url(server.endpoint), ahead=ahead)
         grant = granted(wrong.acquire(make_claim(key)))
@@ -120,7 +120,7 @@ class Clocks:
         other.close()
 
     @_EITHER
-    def test_hold_is_respected(self, way: str, server: MinistackServer, node: Leases, key: str, ahead: float) -> None:
+    def test_hold_is_respected(self, way: str, server: AwsServer, node: Leases, key: str, ahead: float) -> None:
         """A node whose clock is wrong takes no key before its hold is over by AWS's clock, and takes it then."""
         first = granted(node.acquire(make_claim(key, hold=20.0, program="first")))
         assert node.release(first, make_ending(), keep_hold=True)
@@ -158,7 +158,7 @@ class Clocks:
         assert gate.actions == [self.look] * 2
         undated.close()
 
-    def test_renewal_after_boot_time_stood_still(self, server: MinistackServer, key: str) -> None:
+    def test_renewal_after_boot_time_stood_still(self, server: AwsServer, key: str) -> None:
         """A swap is repeated if its reply shows that its ends were too early."""
         clock = WrongClock()
         store = open_dated(self.suite.url(server.endpoint), clock=clock)
@@ -180,7 +180,7 @@ class Clocks:
         store.close()
 
     def test_both_updates_have_one_time_limit(
-        self, server: MinistackServer, key: str, monkeypatch: pytest.MonkeyPatch
+        self, server: AwsServer, key: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A swap that asks twice has no longer for both than for one, and the second one is of what the first wrote."""
         clock = WrongClock()
@@ -211,7 +211,7 @@ class Clocks:
         assert gate.actions == [self.look] * 2
         wrong.close()
 
-    def test_wall_clock_that_is_set_during_a_run(self, server: MinistackServer, key: str) -> None:
+    def test_wall_clock_that_is_set_during_a_run(self, server: AwsServer, key: str) -> None:
         """It moves nothing: what counts is boot time and AWS's."""
         clock = WrongClock()
         store = open_dated(self.suite.url(server.endpoint), clock=clock)
@@ -236,7 +236,7 @@ class Clocks:
 
     @pytest.mark.parametrize("ahead", [-600, 600])
     def test_run_on_a_machine_whose_clock_is_wrong(
-        self, server: MinistackServer, gate: Gate, node: Leases, tmp_path: Path, shim: Path, key: str, ahead: int
+        self, server: AwsServer, gate: Gate, node: Leases, tmp_path: Path, shim: Path, key: str, ahead: int
     ) -> None:
         """Its runs are corrected: one runs, longer than three ttls, keeps others out, and the next one is skipped."""
         (tmp_path / "clock").write_text(str(ahead))
