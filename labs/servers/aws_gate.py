@@ -58,7 +58,7 @@ class Gate:
         #: The methods whose conditions do not reach the service, as it is with imitations that ignore them.
         self.careless: tuple[str, ...] = ()
         #: Those conditions.
-        self.lost = ("if-match", "if-none-match")
+        self.lost: tuple[str, ...] = ("if-match", "if-none-match")
         self._server = ThreadingHTTPServer((HOST, 0), self._handler())
         self._server.daemon_threads = True
         if tls is not None:
