@@ -120,8 +120,6 @@ class Lab:
             S3: services.s3.url(),
             SQS: services.sqs.url(),
         }
-        if not installation.has("pymysql"):
-            del self.backends[MYSQL]
 
     def limit(self, case: str) -> Limit:
         """Return the limits of a case on this machine."""

@@ -49,11 +49,6 @@ class Package:
             # The benchmark must not read a configuration file.
             shutil.move(f"{scratch}{self._prefix}", self._prefix)
 
-    def has(self, module: str) -> bool:
-        """Return True if the interpreter finds `module`, a client that packages leave to the distribution."""
-        done = subprocess.run([self.python, "-c", f"import {module}"], env=clean_environment(), capture_output=True)
-        return done.returncode == 0
-
 
 class Installation:
     """A virtual environment with nothing but cronlock and what it and its engines need."""
@@ -73,10 +68,6 @@ class Installation:
     def cronlock(self) -> str:
         """The installed launcher."""
         return str(self._directory / "bin/cronlock")
-
-    def has(self, module: str) -> bool:
-        """Return True if it has `module`, a client: it has all."""
-        return True
 
     def install(self) -> None:
         """Install the checkout with its byte code, not in editable form."""

@@ -67,7 +67,6 @@ _FOREIGN = {
 #: Additional imports of engines, with their own imports: clients, and modules for AWS's signatures.
 _CLIENTS = {
     "etcd": "_json, binascii",
-    "mysql": "sys; sys.modules.update(cryptography=None, ssl=None); import pymysql",
     "dynamodb": "_json, hashlib, hmac",
     "s3": "_json, hashlib, hmac",
     "sqs": "_json, hashlib, hmac",
@@ -100,7 +99,8 @@ _OWN = {
     "etcd": _engine("etcd", "api cell held messages names store", "http json_text stream"),
     "postgresql": _engine("postgresql", "connection libpq servers sql store", "sql stream")
     | _names("lease.server_clock"),
-    "mysql": _engine("mysql", "connection servers sql store", "sql stream") | _names("lease.server_clock"),
+    "mysql": _engine("mysql", "connection login packets servers sql store", "sql stream")
+    | _names("lease.server_clock"),
     "dynamodb": _engine("dynamodb", "item store table", f"{_AWS} aws_json dated") | _names("lease.server_clock"),
     "s3": _engine("s3", "objects store", f"{_AWS} dated") | _names("lease.server_clock"),
     "sqs": _engine("sqs", "backend queue wire", f"{_AWS} aws_json") | _names("lease.server_clock"),

@@ -95,8 +95,6 @@ for group; do
         need etcd etcd-server
         need etcdctl etcd-client
         need flock util-linux
-        # The client of MySQL for the system's Python, on which packages run.
-        /usr/bin/python3 -c 'import pymysql' 2>/dev/null || missing="$missing python3-pymysql"
         ;;
     *)
         echo "install-deps.sh: $group: no such group" >&2

@@ -10,10 +10,23 @@ _CLIENTS = {
     "cryptography": ("cryptography", "python3-cryptography"),
     "kazoo": ("kazoo", "python3-kazoo"),
     "libpq": ("'psycopg[binary]'", "libpq5 (Red Hat: libpq)"),
-    "pymysql": ("PyMySQL", "python3-pymysql (Red Hat: python3-PyMySQL)"),
     "pynacl": ("PyNaCl", "python3-nacl (Red Hat: python3-pynacl)"),
     "redis": ("redis", "python3-redis"),
 }
+
+
+def see_installed() -> bool:
+    """Let what is installed on this machine be imported; return False if it could be before.
+
+    Packages of cronlock start without the `site` module: they carry what every run may need, and leave the clients of
+    engines to the distribution.
+    """
+    if "site" in sys.modules:
+        return False
+    import site
+
+    site.main()
+    return True
 
 
 def lacks(client: str) -> str | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from .. import know_packages
 from ..errors import ConfigError, nearest
 from .url import DEFAULT_PREFIX, URL
@@ -89,19 +87,16 @@ def open_backend(text: str, timeout: float) -> Backend:
 
 
 def _load(name: str) -> ModuleType:
-    """Import the module `name`; raise ImportError.
-
-    The system's packages are added where cronlock was started without them, as its own packages do:
-    they carry what every run may need, and leave engines' clients to the distribution.
-    """
+    """Import the module `name`, with the system's packages if it needs one; raise ImportError."""
     try:
         return _import(name)
     except ImportError as error:
-        if (error.name or "").startswith("cronlock") or "site" in sys.modules:
+        if (error.name or "").startswith("cronlock"):
             raise
-    import site
+        from .clients import see_installed
 
-    site.main()
+        if not see_installed():
+            raise
     return _import(name)
 
 

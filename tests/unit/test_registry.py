@@ -15,11 +15,10 @@ from labs.installation import ROOT
 _ENGINES = {
     "postgresql://h/d": ("PostgreSQL's library libpq", "libpq5 (Red Hat: libpq)", "'psycopg[binary]'"),
     "postgres://h/d": ("PostgreSQL's library libpq", "libpq5 (Red Hat: libpq)", "'psycopg[binary]'"),
-    "mysql://h/d": ("the Python package pymysql", "python3-pymysql (Red Hat: python3-PyMySQL)", "PyMySQL"),
 }
 _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from cronlock.__main__ import main; main()"
 # To Python they are then not installed; nor is libpq, which will do without psycopg.
-_MISSING = ["botocore", "cronlock.engines.postgresql.libpq", "psycopg", "pymysql"]
+_MISSING = ["botocore", "cronlock.engines.postgresql.libpq", "psycopg"]
 _WITHOUT = f"import sys; sys.modules.update(dict.fromkeys({_MISSING})); "
 _THEIRS = """\
 from cronlock.errors import BackendUnavailable
@@ -74,8 +73,8 @@ def test_package_of_the_distribution(tmp_path: Path) -> None:
     """A package that carries its modules alone finds an engine's client in the system's directories."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); assert 'site' not in sys.modules\n"
-        "from cronlock.engines import registry\n"
-        "registry.open_backend('mysql://h/d', 1.0).close(); print(sys.modules['pymysql'].__version__)"
+        "sys.modules['cronlock.engines.postgresql.libpq'] = None; from cronlock.engines import registry\n"
+        "registry.open_backend('postgresql://h/d', 1.0).close(); print(sys.modules['psycopg'].__version__)"
     )
     # A virtual environment's interpreter knows its directories by itself once site is asked.
     done = subprocess.run(

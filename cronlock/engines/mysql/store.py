@@ -1,4 +1,4 @@
-"""Cells in a table of MySQL or MariaDB, by PyMySQL.
+"""Cells in a table of MySQL or MariaDB.
 
     mysql://[user[:password]@]HOST[:3306][,HOST...]/DATABASE        mariadb:// is the same
     mysql://[user[:password]@]/DATABASE?socket=/PATH
@@ -18,7 +18,7 @@ from ..wire import sql
 from ..wire.sql import Refused
 from ..wire.stream import TLS_PARAMS, retry_while_busy, tls_context
 from . import sql as statements
-from .connection import PRODUCT
+from .packets import PRODUCT
 from .servers import Servers, is_on
 
 TYPE_CHECKING = False

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import socket
 import subprocess
 import sys
@@ -19,15 +21,16 @@ import pymysql
 import pytest
 
 from cronlock.doctor.findings import NOTE
-from cronlock.engines.mysql import connection as mysql_connection
 from cronlock.engines.mysql import sql as statements
 from cronlock.engines.mysql.servers import Servers, is_on
 from cronlock.engines.mysql.store import MysqlStore
+from cronlock.engines.wire.stream import ConnectionClosed
 from cronlock.errors import BackendUnavailable, ConfigError
 from cronlock.lease.leases import Leases
 from cronlock.lease.vocabulary import HELD, Conflict, Grant
 from cronlock.testing import LONG, eventually, fresh_key, granted, make_claim, make_ending, refused
 from labs.impostors import listening
+from labs.installation import ROOT
 from labs.proxy import Proxy
 from labs.servers.mariadb import ADMIN, DATABASE, MariadbGalera, MariadbReplica, MariadbServer
 from labs.servers.process import HOST, need
@@ -383,7 +386,7 @@ def _packet(number: int, body: bytes) -> bytes:
     return len(body).to_bytes(3, "little") + bytes([number]) + body
 
 
-_OK = b"\x00\x00\x00\x02\x00\x00\x00"
+_OK, _OK_MORE = b"\x00\x00\x00\x02\x00\x00\x00", b"\x00\x00\x00\x0a\x00\x00\x00"
 
 
 @contextmanager
@@ -423,6 +426,11 @@ def _saying(words: list[bytes]) -> Iterator[tuple[int, bytearray]]:
         [_greeting(), _packet(2, _OK), _packet(1, b"\xfe" + b"\xff" * 8)],
         [_greeting(), _packet(2, _OK), b"\xff\xff\xff\x01" + b"x" * (5 << 20)],
         [_greeting(), _packet(2, _OK), _packet(1, b"\x01") + _packet(2, b"\xfb\xfb")],
+        [_greeting(), _packet(2, b"\x01\x03")],
+        [_greeting(), *(_packet(number, b"\xfemysql_native_password\0") for number in range(2, 60, 2))],
+        [_greeting(b"caching_sha2_password"), _packet(2, b"\x01\x04"), _packet(4, b"\x01no key")],
+        [_greeting(), _packet(2, _OK), _packet(1, _OK_MORE) + _packet(2, b"\x01") + _packet(3, b"\x03def")],
+        [_greeting(), _packet(2, _OK), _packet(1, _OK_MORE) + _packet(7, _OK)],
     ],
 )
 def test_what_is_no_mysql(words: list[bytes], key: str) -> None:
@@ -441,6 +449,76 @@ def test_password_is_not_shown(plugin: bytes, key: str) -> None:
     with _saying([_greeting(), asks, b""]) as (port, heard), pytest.raises(BackendUnavailable, match="requires TLS"):
         node_at(f"mysql://u:hidden@{HOST}:{port}/db", 3.0).acquire(make_claim(key))
     assert b"hidden" not in heard
+
+
+@pytest.mark.parametrize("plugin", ["mysql_clear_password", "dialog"])
+def test_password_is_shown_where_nobody_listens(plugin: str, key: str, tmp_path: Path) -> None:
+    """On a Unix socket such a server gets it."""
+    heard: list[bytes] = []
+
+    def serve() -> None:
+        client = listener.accept()[0]
+        client.sendall(_greeting())
+        heard.append(client.recv(65536))
+        client.sendall(_packet(2, b"\xfe" + plugin.encode() + b"\x00\x04Password: "))
+        heard.append(client.recv(65536))
+        client.sendall(_packet(4, b"\xff\x15\x04#28000no"))
+        client.close()
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(BackendUnavailable, match="no: authentication failed"):
+            node_at(f"mysql://u:hidden@/db?socket={tmp_path}/s", PATIENT).acquire(make_claim(key))
+        thread.join()
+    assert b"hidden" not in heard[0]
+    assert heard[1] == _packet(3, b"hidden\0")
+
+
+def test_password_that_a_server_remembers(key: str) -> None:
+    """The login of MySQL 8 shows what a server that knows the password's hash can verify, and nobody else can use."""
+    words = [_greeting(b"caching_sha2_password"), _packet(2, b"\x01\x03") + _packet(3, b"\xff\x15\x04#28000no")]
+    with (
+        _saying(words) as (port, heard),
+        pytest.raises(BackendUnavailable, match="no: authentication failed"),
+    ):
+        node_at(f"mysql://u:hidden@{HOST}:{port}/db", PATIENT).acquire(make_claim(key))
+    proof = heard.partition(b"u\0 ")[2][:32]
+    stored = hashlib.sha256(hashlib.sha256(b"hidden").digest()).digest()
+    mask = hashlib.sha256(stored + b"12345678123456789012").digest()
+    assert hashlib.sha256(bytes(one ^ other for one, other in zip(proof, mask))).digest() == stored
+
+
+def test_password_by_ed25519(server: MariadbServer, open_at: Opener, key: str) -> None:
+    """A user of MariaDB whose password is checked by its signature logs in, and not with another."""
+    server.run("INSTALL SONAME 'auth_ed25519'")
+    server.run("CREATE USER signer IDENTIFIED VIA ed25519 USING PASSWORD('p\u00e9')")
+    server.grant("signer")
+    granted(open_at(server.url(user="signer", password="p\u00e9")).acquire(make_claim(key)))
+    with pytest.raises(BackendUnavailable, match=r"Access denied for .*check user and password"):
+        node_at(server.url(user="signer", password="p")).acquire(make_claim(key))
+
+
+def test_password_by_a_package_of_the_distribution(tmp_path: Path) -> None:
+    """What the login needs is found where cronlock was started without the system's packages, as its own do."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); assert 'site' not in sys.modules\n"
+        "from cronlock.engines.mysql.login import Login\n"
+        "login = Login('n', None, 'u', 'p', 'd'); login._plugin = 'client_ed25519'; print(len(login._proof()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, str(ROOT)], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert (done.stdout, done.stderr) == ("64\n", "")
+
+
+def test_unknown_plugin(key: str) -> None:
+    """A user whose password is checked by what cronlock does not know is told so."""
+    asks = _packet(2, b"\xfeauth_gssapi_client\x00principal")
+    with _saying([_greeting(), asks]) as (port, _), pytest.raises(BackendUnavailable, match=r"'auth_gssapi_client'"):
+        node_at(f"mysql://u:hidden@{HOST}:{port}/db", 3.0).acquire(make_claim(key))
 
 
 def test_password_by_the_public_key(key: str, tmp_path: Path) -> None:
@@ -468,9 +546,7 @@ def test_password_by_the_public_key(key: str, tmp_path: Path) -> None:
 
 def test_package_that_is_missing(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the password cannot be encrypted, the message says what to install, or to use TLS."""
-    for name in ("cryptography", "cryptography.hazmat.backends"):
-        monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.setattr(pymysql._auth, "sha2_rsa_encrypt", mysql_connection._encrypted)
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives", None)
     full, shows_key = _packet(2, b"\x01\x04"), _packet(4, b"\x01key")
     with (
         _saying([_greeting(b"caching_sha2_password"), full, shows_key, b""]) as (port, heard),
@@ -482,6 +558,16 @@ def test_package_that_is_missing(key: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert b"hidden" not in heard
 
 
+def test_last_words(key: str) -> None:
+    """An error that answers nothing, as a server sends that shuts down, is shown, and may have been too late."""
+    said = _packet(0, b"\xff\x87\x07#08S01Connection was killed")
+    with (
+        _saying([_greeting(), _packet(2, _OK), said]) as (port, _),
+        pytest.raises(ConnectionClosed, match="Connection was killed"),
+    ):
+        node_at(f"mysql://u:hidden@{HOST}:{port}/db", 3.0).store.read(key, time.monotonic() + 3.0)
+
+
 def test_nothing_before_tls(key: str) -> None:
     """A server that speaks no TLS where that is asked for hears neither user nor password."""
     with _saying([_greeting(), _packet(2, _OK)]) as (port, heard), pytest.raises(BackendUnavailable, match="TLS"):
@@ -491,6 +577,8 @@ def test_nothing_before_tls(key: str) -> None:
 
 def test_nobody(server: MariadbServer, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A user id without a name is told to write a user into the URL."""
-    monkeypatch.setattr(pymysql.connections, "DEFAULT_USER", None)
+    for name in ("LOGNAME", "USER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
     with pytest.raises(ConfigError, match="no user in the URL"):
         node_at(f"mysql://{HOST}:{server.port}/db").acquire(make_claim(key))

@@ -1,0 +1,173 @@
+"""The packets of MySQL's protocol over a stream, and the fields in them.
+
+A packet is its length in three bytes, its number, counted from the last command, and a payload. See
+https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basics.html.
+"""
+
+from __future__ import annotations
+
+from ...errors import printable
+from ..wire.sql import Refused
+from ..wire.stream import ConnectionClosed, Stream, protocol_error, without_secrets
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ssl
+
+    from ...errors import BackendUnavailable
+
+#: The product, in messages.
+PRODUCT = "MySQL or MariaDB"
+# More than any answer has: a thousand names, or a history. So none is spread over several packets, of 16 MiB each.
+_LONGEST_ANSWER = 4 << 20
+_LONGEST_MESSAGE = 300
+_ERROR = 0xFF
+# How many bytes a number has behind one of these, and what stands for NULL.
+_SIZES = {0xFC: 2, 0xFD: 3, 0xFE: 8}
+_NULL = 0xFB
+
+
+class Fields:
+    """A payload, read from its start. Raises ValueError for a field that is cut off, or none."""
+
+    __slots__ = ("_at", "_data")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def __len__(self) -> int:
+        """How many bytes are left."""
+        return len(self._data) - self._at
+
+    def take(self, length: int) -> bytes:
+        """Return the next bytes."""
+        start, self._at = self._at, self._at + length
+        if self._at > len(self._data):
+            raise ValueError("cut off")
+        return self._data[start : self._at]
+
+    def rest(self) -> bytes:
+        """Return all that is left."""
+        return self.take(len(self))
+
+    def number(self, size: int) -> int:
+        """Return a number of `size` bytes."""
+        return int.from_bytes(self.take(size), "little")
+
+    def length(self) -> int | None:
+        """Return a number whose size is in its first byte; None for NULL."""
+        first = self.number(1)
+        if first < _NULL:
+            return first
+        if first == _NULL:
+            return None
+        if first not in _SIZES:
+            raise ValueError("no number")
+        return self.number(_SIZES[first])
+
+    def text(self) -> bytes | None:
+        """Return bytes with their length before them; None for NULL."""
+        length = self.length()
+        return None if length is None else self.take(length)
+
+    def word(self) -> bytes:
+        """Return bytes that end with NUL, without that, or all that is left."""
+        end = self._data.find(b"\0", self._at)
+        if end < 0:
+            return self.rest()
+        word = self.take(end - self._at)
+        self._at += 1
+        return word
+
+
+class Packets:
+    """Packets to and from the server `name`. Any failure raises BackendUnavailable and leaves it unusable."""
+
+    __slots__ = ("_buffer", "_left", "_name", "_number", "_secret", "_stream")
+
+    def __init__(self, name: str, stream: Stream, secret: str) -> None:
+        """`secret` is the password, which appears in no message."""
+        self._name = name
+        self._stream = stream
+        self._secret = secret
+        self._buffer = bytearray()
+        self._number = 0
+        self._left = _LONGEST_ANSWER
+
+    def limit(self, deadline: float) -> None:
+        """Let all that is asked from now on be done by monotonic time `deadline`."""
+        self._stream.limit(deadline)
+
+    def quiet(self) -> bool:
+        """Whether nothing came since the last answer: what comes then is the server's goodbye."""
+        return not self._buffer and self._stream.quiet()
+
+    def start_tls(self, context: ssl.SSLContext, host: str) -> None:
+        """Speak TLS from now on with the server, which is to prove that it is `host`."""
+        if self._buffer:
+            # It came before there was TLS, from anybody.
+            raise self.nonsense("more than requested")
+        self._stream.start_tls(context, host)
+
+    def certificate(self) -> dict[str, object]:
+        """Return what the server's certificate says, where it was verified."""
+        return self._stream.certificate()
+
+    def command(self, payload: bytes) -> None:
+        """Send the first packet of a command."""
+        self._number = 0
+        self._left = _LONGEST_ANSWER
+        self.send(payload)
+
+    def send(self, payload: bytes) -> None:
+        """Send a packet."""
+        self._stream.send(len(payload).to_bytes(3, "little") + bytes([self._number]) + payload)
+        self._number = (self._number + 1) % 256
+
+    def receive(self) -> bytes:
+        """Return the next packet's payload, which is not empty. Raises Refused for an error of the server's."""
+        length, number = int.from_bytes(self._take(3), "little"), self._take(1)[0]
+        data = self._take(length)
+        expected, self._number = self._number, (number + 1) % 256
+        if not data:
+            raise self.nonsense()
+        if data[0] == _ERROR:
+            code, text = self._error(data)
+            if number == expected:
+                raise Refused(text, code)
+            # Of no request: it is about to hang up, and what was asked may have been done.
+            raise ConnectionClosed(text)
+        if number != expected:
+            raise self.nonsense("out of order")
+        return data
+
+    def nonsense(self, fault: str = "") -> BackendUnavailable:
+        """Return the error for what no server of this kind says."""
+        return protocol_error(self._name, PRODUCT, fault)
+
+    def close(self) -> None:
+        """Close the connection; raises nothing."""
+        self._stream.close()
+
+    def _take(self, length: int) -> bytes:
+        self._left -= length
+        if self._left < 0:
+            raise self.nonsense("too long")
+        while len(self._buffer) < length:
+            self._buffer += self._stream.receive()
+        data = bytes(self._buffer[:length])
+        del self._buffer[:length]
+        return data
+
+    def _error(self, data: bytes) -> tuple[int, str]:
+        """Return the number of an error, and its text as one line that a terminal can show."""
+        fields = Fields(data[1:])
+        try:
+            code, text = fields.number(2), fields.rest()
+        except ValueError:
+            raise self.nonsense() from None
+        if text.startswith(b"#"):
+            text = text[6:]  # Behind the SQLSTATE, which says less than the number.
+        words = without_secrets(text.decode("utf-8", "replace"), self._secret).split()
+        return code, f"{self._name}: {printable(' '.join(words))[:_LONGEST_MESSAGE] or 'no reason given'}"
