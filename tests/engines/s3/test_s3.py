@@ -7,7 +7,7 @@ Opt-in on AWS: CRONLOCK_TEST_S3=s3://BUCKET/PREFIX?region=R, a bucket that is th
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -101,6 +101,24 @@ def test_refusal_is_followed_by_a_read(guarded: S3Store, gate: Gate, key: str, c
     assert (done, cell.data, cell.version, cell.lease > 0) == (False, b"there", seen.version, True)
     assert gate.actions[before:] == ["PutObject", "GetObject"]
     assert swap(guarded, key, cell, b"in time")[0]
+
+
+def test_request_that_comes_in_twice(guarded: S3Store, gate: Gate, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one is refused by what the first one wrote: the swap was done all the same."""
+    forward = gate.answer
+
+    def twice(method: str, *rest: Any) -> tuple[int, dict[str, str], bytes]:
+        if method == "PUT":
+            forward(method, *rest)
+        return forward(method, *rest)
+
+    monkeypatch.setattr(gate, "answer", twice)
+    seen = read(guarded, key)
+    for data in (b"first", b"second"):
+        done, seen = swap(guarded, key, seen, data, lease=LONG)
+        assert (done, seen.data) == (True, data)
+        there = read(guarded, key)
+        assert (there.data, there.version) == (data, seen.version)
 
 
 @pytest.mark.parametrize(
