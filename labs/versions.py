@@ -164,7 +164,7 @@ def root_of(variant: Variant) -> Path:
 
 
 def version_of(variant: Variant) -> str:
-    """Return the version of the server, as it says it."""
+    """Return the version of the server as it says it, or that of the package that has it."""
     root, name = _STORE / variant.source.folder, _SERVERS[variant.engine]
     if "." not in name:
         (path, *_) = (one for part in _PROGRAMS for one in root.glob(f"{part}/{name}"))
@@ -173,7 +173,7 @@ def version_of(variant: Variant) -> str:
         (path,) = root.glob(f"usr/share/java/{name}") if name.endswith(".jar") else root.glob(f"package/{name}")
         text = path.resolve().name if name.endswith(".jar") else path.read_text().partition('"version"')[2]
     found = re.search(r"\d+(?:\.\d+)+", text)
-    return found[0] if found else "?"
+    return (found[0] if found else "?") + (" (the package's)" if name == "package.json" else "")
 
 
 def run(variant: Variant) -> tuple[str, int, int, float]:

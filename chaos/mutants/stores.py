@@ -203,8 +203,10 @@ _ALL = [
                 "            return self.delete_token(key, handle, deadline)",
             )
         ],
+        # Two places look; without one of them the other does.
         handle_used_when_over=[
-            ("        if now >= token.until:\n            self._end(token)\n            return False\n", "")
+            ("        if now >= token.until:\n            self._end(token)\n            return False\n", ""),
+            ("return token if self.clock.now() < token.until else None", "return token"),
         ],
         lost_renewal_counted_on=[("token.until = min(token.until, until)", "token.until = until")],
         refusal_not_heeded=[
