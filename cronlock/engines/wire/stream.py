@@ -11,7 +11,7 @@ import os
 import select
 import time
 
-from ...errors import BackendUnavailable
+from ...errors import BackendUnavailable, ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,8 +117,10 @@ def take_tls(url: URL, *known: str) -> ssl.SSLContext | None:
 
 def tls_context(url_text: str, params: dict[str, str], *, late: bool = False) -> ssl.SSLContext:
     """Return what `wire.tls.make_context` does, which is loaded for it."""
-    from .tls import make_context
-
+    try:
+        from .tls import make_context
+    except ImportError:
+        raise ConfigError(f"{url_text}: TLS needs the module ssl, which this Python was built without") from None
     return make_context(url_text, params, late=late)
 
 

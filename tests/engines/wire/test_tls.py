@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from cronlock.engines.registry import open_backend
 from cronlock.engines.wire.stream import Stream, tls_context
-from cronlock.errors import BackendUnavailable
+from cronlock.errors import BackendUnavailable, ConfigError
 from labs.servers.process import HOST, need
 from labs.servers.tls import TLS, tls
 
@@ -185,3 +187,12 @@ def test_what_others_use_has_all(system: System) -> None:
     """A context for another client than the stream has the bundle from the start."""
     _bundle_has_more(system)
     assert tls_context("test", {}).cert_store_stats()["x509"] == 1
+
+
+def test_python_without_ssl(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told what it lacks; URLs without TLS do not need it."""
+    monkeypatch.setitem(sys.modules, "ssl", None)
+    monkeypatch.delitem(sys.modules, "cronlock.engines.wire.tls", raising=False)
+    with pytest.raises(ConfigError, match="TLS needs the module ssl, which this Python was built without"):
+        open_backend("rediss://host", 1.0)
+    open_backend("redis://host", 1.0).close()
