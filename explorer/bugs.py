@@ -5,7 +5,7 @@ from __future__ import annotations
 from cronlock.lease import leases, rules
 from cronlock.run import acquisition, holding
 
-from . import cases
+from . import cases, people
 from .cases import Case
 from .planting import Bug
 
@@ -22,7 +22,7 @@ BUGS: tuple[Bug, ...] = (
         "rules:is_run_of",
         "state.run is not None and state.run.owner == owner and (state.run.outcome != RELEASED)",
         "state.run is not None and state.run.owner == owner",
-        cases.forced,
+        people.forced,
         0,
     ),
     _bug(
@@ -157,7 +157,7 @@ BUGS: tuple[Bug, ...] = (
         "rules:force_release",
         "state.but(run=run.but(outcome=RELEASED))",
         "state",
-        cases.forced_and_standby,
+        people.forced_and_standby,
         0,
     ),
     _bug(
@@ -165,7 +165,7 @@ BUGS: tuple[Bug, ...] = (
         "rules:force_release",
         "run.owner != owner",
         "False",
-        cases.forced_late,
+        people.forced_late,
         1,
     ),
     _bug(
@@ -173,16 +173,16 @@ BUGS: tuple[Bug, ...] = (
         "rules:refuse",
         "state.paused is not None and (not claim.ignore_pause)",
         "False",
-        cases.paused,
+        people.paused,
         0,
     ),
-    _bug("a pause cannot be ignored", "rules:refuse", "not claim.ignore_pause", "True", cases.paused_by_hand, 0),
+    _bug("a pause cannot be ignored", "rules:refuse", "not claim.ignore_pause", "True", people.paused_by_hand, 0),
     _bug(
         "a standby takes over a paused key",
         "rules:refuse",
         "not claim.ignore_pause",
         "not (claim.ignore_pause or claim.standby_for)",
-        cases.paused_and_standby,
+        people.paused_and_standby,
         1,
     ),
     _bug(
@@ -190,7 +190,7 @@ BUGS: tuple[Bug, ...] = (
         "rules:pause_left",
         "state.paused.until - now",
         "state.paused.until - now - 2.0",
-        cases.paused_for_a_time,
+        people.paused_for_a_time,
         0,
     ),
     _bug(
@@ -198,7 +198,7 @@ BUGS: tuple[Bug, ...] = (
         "rules:grant",
         "state.paused if claim.ignore_pause else None",
         "None",
-        cases.paused_by_hand,
+        people.paused_by_hand,
         0,
     ),
     _bug(
@@ -206,7 +206,7 @@ BUGS: tuple[Bug, ...] = (
         "rules:resume",
         "state.but(fence=max(state.fence + 1, seen.floor), paused=None)",
         "state",
-        cases.paused,
+        people.paused,
         0,
     ),
     _bug(
@@ -214,7 +214,7 @@ BUGS: tuple[Bug, ...] = (
         "leases:Leases._update",
         "self._swap(key, cell, updated, None, 0.0, deadline)",
         "self._swap(key, cell, updated, 0.0, 0.0, deadline)",
-        cases.paused_and_standby,
+        people.paused_and_standby,
         0,
     ),
     _bug(
@@ -222,7 +222,7 @@ BUGS: tuple[Bug, ...] = (
         "leases:Leases.renew",
         "grant.stop = rules.stop_of(state, held.owner)",
         "pass",
-        cases.asked_to_stop,
+        people.asked_to_stop,
         0,
     ),
     _bug(
@@ -230,7 +230,7 @@ BUGS: tuple[Bug, ...] = (
         "rules:_tick",
         "state.stop is not None and state.stop.tick == claim.standby_for",
         "False",
-        cases.asked_to_stop,
+        people.asked_to_stop,
         1,
     ),
     _bug(
@@ -258,19 +258,19 @@ BUGS: tuple[Bug, ...] = (
         0,
     ),
     _bug(
-        "a key is forgotten that a run has", "rules:stays", "record.remaining > 0", "False", cases.forgotten_in_use, 0
+        "a key is forgotten that a run has", "rules:stays", "record.remaining > 0", "False", people.forgotten_in_use, 0
     ),
-    _bug("a hold is forgotten", "rules:stays", "record.hold_remaining > 0", "False", cases.forgotten, 0),
-    _bug("a pause is forgotten", "rules:stays", "record.pause is not None", "False", cases.forgotten_while_paused, 0),
+    _bug("a hold is forgotten", "rules:stays", "record.hold_remaining > 0", "False", people.forgotten, 0),
+    _bug("a pause is forgotten", "rules:stays", "record.pause is not None", "False", people.forgotten_while_paused, 0),
     _bug(
-        "a key that was just used is forgotten", "rules:stays", "now - used < age", "False", cases.forgotten_in_use, 0
+        "a key that was just used is forgotten", "rules:stays", "now - used < age", "False", people.forgotten_in_use, 0
     ),
     _bug(
         "nobody knows how old a record without a run is",
         "rules:dated",
         "state.but(made_at=at)",
         "state",
-        cases.forgotten_at_once,
+        people.forgotten_at_once,
         1,
     ),
     _bug("a grant that was refused counts", "leases:Leases.acquire", "if done: ...", "if True: ...", cases.two_runs, 0),
@@ -279,7 +279,7 @@ BUGS: tuple[Bug, ...] = (
         "leases:Leases.renew",
         "held is not None and rules.is_run_of(held.state, held.owner)",
         "held is not None",
-        cases.forced,
+        people.forced,
         0,
     ),
     _bug(

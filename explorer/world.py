@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from cronlock.errors import BackendUnavailable
 from cronlock.lease.rules import FRESH
-from cronlock.lease.store import Cell
-from cronlock.testing.simulated import SimulatedCell, SimulatedClock, SimulatedServer, SimulatedStore
+from cronlock.testing.simulated import SimulatedClock
 
-if TYPE_CHECKING:
-    from cronlock.lease.store import Hold
+from .stores import ActorsStore, Call, WithoutFloor
 
 KEY = "job"
 #: Seconds past the end of a wait.
@@ -25,17 +23,6 @@ LATE = 1.0
 STEP = 0.05
 #: More steps than any case needs: a world that takes them loops.
 _MOST_STEPS = 400
-
-
-class Call:
-    """A request that an actor is about to send."""
-
-    def __init__(self, what: str, carry_out: Callable[[], Any], *, writes: bool, decided_at: float) -> None:
-        self.what = what
-        self.carry_out = carry_out
-        self.writes = writes
-        #: When that was read which it was decided on.
-        self.decided_at = decided_at
 
 
 class Actor:
@@ -98,81 +85,13 @@ class Actor:
             self._greenlet.throw(GreenletExit)
 
 
-class ActorsStore(SimulatedStore):
-    """An actor's store."""
-
-    def __init__(self, actor: Actor) -> None:
-        super().__init__(actor.world.server)
-        self._actor = actor
-        self._read_at = 0.0
-
-    def read(self, key: str, deadline: float, *, exact: bool = False) -> Cell:
-        """Ask for the cell."""
-        self._read_at = self._actor.world.clock.now()
-        answer: Cell = self._ask("reads", lambda: self.server.show(key))
-        self._actor.shown.append(answer.data)
-        return answer
-
-    def swap(
-        self, key: str, seen: Cell, data: bytes, *, lease: float | None, hold: Hold, deadline: float
-    ) -> tuple[bool, Cell]:
-        """Ask for a swap."""
-        actor = self._actor
-
-        def carry_out() -> tuple[bool, Cell]:
-            done = self.server.put(key, seen, data, lease, hold)
-            if done:
-                actor.world.wrote(actor, data)
-            return done, self.server.show(key)
-
-        answer: tuple[bool, Cell] = self._ask("writes", carry_out, writes=True)
-        if not answer[0]:
-            self._read_at = actor.world.clock.now()
-            actor.shown.append(answer[1].data)
-        return answer
-
-    def remove(self, key: str, seen: Cell, deadline: float) -> bool:
-        """Ask for the cell to be removed."""
-        actor = self._actor
-
-        def carry_out() -> bool:
-            done = self.server.remove(key, seen)
-            if done:
-                actor.world.wrote(actor, None)
-            return done
-
-        return bool(self._ask("removes", carry_out, writes=True))
-
-    def _ask(self, what: str, carry_out: Callable[[], Any], *, writes: bool = False) -> Any:
-        if self._actor.gone:
-            raise GreenletExit
-        return self._actor.ask(Call(what, carry_out, writes=writes, decided_at=self._read_at))
-
-
-class _WithoutFloor(SimulatedServer):
-    """A server whose clock does not make up for a rule about fences that is missing, until it is all that is left."""
-
-    _removed = False
-
-    def show(self, key: str) -> SimulatedCell:
-        """Return the present cell."""
-        cell = super().show(key)
-        return cell if self._removed else cell.but(floor=1)
-
-    def remove(self, key: str, seen: Cell) -> bool:
-        """Remove a cell, if nobody wrote since."""
-        done = super().remove(key, seen)
-        self._removed = self._removed or done
-        return done
-
-
 class World:
     """Actors, a server, and requests in flight."""
 
     def __init__(self, choose: Callable[[int], int], *, faults: int) -> None:
         """`choose` picks one of n options; `faults` is the most faults."""
         self.clock = SimulatedClock()
-        self.server = _WithoutFloor(self.clock)
+        self.server = WithoutFloor(self.clock)
         self.hub = getcurrent()
         self.actors: list[Actor] = []
         self.story: list[str] = []

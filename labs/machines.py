@@ -12,16 +12,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
-import threading
-import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from labs.servers.process import eventually, need
+
+from .syslog import Syslog
 
 #: Where every machine sees `Fleet.shared`.
 SHARED = "/run/shared"
@@ -161,7 +160,7 @@ class Machine:
         self._boot: _Stay | None = None
         self._init = 0
         self._started: list[subprocess.Popen[bytes]] = []
-        self._syslog = _Syslog(fleet.shared / f".syslog-{name}")
+        self._syslog = Syslog(fleet.shared / f".syslog-{name}")
         self._output = fleet.shared / f".output-{name}"
 
     def launch(self) -> None:
@@ -288,42 +287,6 @@ class _Stay:
             _, self._complaint = self._process.communicate(timeout=_LIMIT)
         finally:
             self._process.kill()
-
-
-class _Syslog:
-    """The receiving end of a machine's /dev/log."""
-
-    def __init__(self, path: Path) -> None:
-        self._messages: list[tuple[float, str]] = []
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        directory = os.open(path.parent, os.O_PATH)
-        try:
-            # The directory's own path may be longer than a socket's address can be.
-            self._socket.bind(f"/proc/self/fd/{directory}/{path.name}")
-        finally:
-            os.close(directory)
-        path.chmod(0o666)
-        self._thread = threading.Thread(target=self._receive, daemon=True)
-        self._thread.start()
-
-    def messages(self) -> list[tuple[float, str]]:
-        """Return when each message came, and the message without its priority and date."""
-        return list(self._messages)
-
-    def close(self) -> None:
-        """Receive no more."""
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._thread.join(_LIMIT)
-        self._socket.close()
-
-    def _receive(self) -> None:
-        while True:
-            data = self._socket.recv(65536)
-            if not data:
-                return
-            # As in "<78>Jan 31 12:34:56 cron[7]: text".
-            text = data.decode(errors="replace").rstrip("\n\0")[len("<78>Jan 31 12:34:56 ") :]
-            self._messages.append((time.time(), text))
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:

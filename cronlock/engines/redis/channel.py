@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...lease.store import Cell
-    from .resp import Server
-    from .store import Transport
+    from .resp import Server, Transport
 
 
 class Channel:

@@ -13,13 +13,31 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Sequence
-    from typing import Union
+    from typing import Protocol, Union
 
     Command = Sequence[bytes]
     #: A reply: a string, a number, nothing, an error or a list of these.
     Reply = Union[bytes, int, None, "ReplyError", "list[Reply]"]
     #: Host and port, or the path of a Unix socket.
     Address = Union[tuple[str, int], str]
+
+    class Transport(Protocol):
+        """The connection to a key's server: one server, or the right one of many."""
+
+        name: str
+
+        def ask(self, commands: list[Command], deadline: float, key: bytes = b"") -> list[Reply]:
+            """Send `commands` to the server that has `key`; return the replies."""
+
+        def masters(self, deadline: float) -> list[Server]:
+            """Return the servers that hold the keys."""
+
+        def server_of(self, key: bytes, deadline: float) -> Server:
+            """Return the server that has `key`."""
+
+        def close(self) -> None:
+            """Close all connections; raises nothing."""
+
 
 #: The product, in messages.
 PRODUCT = "Redis or Valkey"

@@ -31,32 +31,13 @@ from .resp import PRODUCT, ReplyError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Protocol
 
     from ...lease.clock import Clock
     from ...lease.store import Hold
     from ..url import URL
     from .cell import RedisCell
     from .channel import Channel
-    from .resp import Command, Reply, Server
-
-    class Transport(Protocol):
-        """The connection to a key's server: one server, or the right one of many."""
-
-        name: str
-
-        def ask(self, commands: list[Command], deadline: float, key: bytes = b"") -> list[Reply]:
-            """Send `commands` to the server that has `key`; return the replies."""
-
-        def masters(self, deadline: float) -> list[Server]:
-            """Return the servers that hold the keys."""
-
-        def server_of(self, key: bytes, deadline: float) -> Server:
-            """Return the server that has `key`."""
-
-        def close(self) -> None:
-            """Close all connections; raises nothing."""
-
+    from .resp import Command, Reply, Transport
 
 #: Seconds. Not PERSIST, a command that the ACL rule would have to allow.
 _FOR_EVER = 100 * 365 * 86400.0
