@@ -8,7 +8,7 @@ WORKERS ?= 10
 PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Those that need no server compute.
 UNIT := -n 4 --dist loadfile
-WITHOUT_SERVERS := tests/unit tests/test_cli.py tests/engines/file/test_file.py
+WITHOUT_SERVERS := tests/unit tests/test_cli.py tests/engines/file
 # What may differ between interpreters; all else is tested on one of them, and by `make wheel-test`.
 ON_EACH_PYTHON := tests/unit tests/test_cli.py tests/engines/postgresql/test_libpq.py \
 	--ignore tests/unit/test_engines_stand_alone.py --ignore tests/unit/test_layers.py

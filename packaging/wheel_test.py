@@ -23,7 +23,7 @@ _DIRECTORY = source.BUILD / "wheel-test"
 _WITHOUT_SERVERS = (
     "tests/unit",
     "tests/test_cli.py",
-    "tests/engines/file/test_file.py",
+    "tests/engines/file",
 )
 # These need the sources: what they cost, and the packages that are made from them.
 _NEED_SOURCES = ("--ignore=tests/test_cost.py", "--ignore=tests/packaging")

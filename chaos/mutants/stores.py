@@ -22,15 +22,15 @@ _SQL = "tests/engines/sql/test_contract.py"
 #: By engine: the tests that are run on each of its bugs.
 _TESTS = {
     "redis": ("tests/engines/redis/test_redis.py::TestPlain",),
-    "memcached": ("tests/engines/memcached/test_memcached.py",),
+    "memcached": tuple(f"tests/engines/memcached/test_memcached{part}.py" for part in ("", "_time")),
     "etcd": ("tests/engines/etcd/test_etcd.py", "tests/engines/etcd/test_etcd_losses.py"),
-    "zookeeper": ("tests/engines/zookeeper/test_zookeeper.py",),
-    "postgresql": (f"{_SQL}::TestPlain", "tests/engines/sql/test_stores.py"),
-    "mysql": (f"{_SQL}::TestPlain", "tests/engines/sql/test_stores.py"),
+    "zookeeper": tuple(f"tests/engines/zookeeper/test_zookeeper{part}.py" for part in ("", "_session", "_servers")),
+    "postgresql": (f"{_SQL}::TestPlain", "tests/engines/sql/test_stores.py", "tests/engines/sql/test_tables.py"),
+    "mysql": (f"{_SQL}::TestPlain", "tests/engines/sql/test_stores.py", "tests/engines/sql/test_tables.py"),
     "dynamodb": ("tests/engines/dynamodb/test_dynamodb.py", "tests/engines/dynamodb/test_dynamodb_clocks.py"),
     "s3": ("tests/engines/s3/test_s3.py", "tests/engines/s3/test_s3_clocks.py"),
-    "file": ("tests/engines/file/test_file.py",),
-    "sqs": ("tests/engines/sqs/test_sqs.py", "tests/engines/sqs/test_sqs_losses.py"),
+    "file": ("tests/engines/file",),
+    "sqs": ("tests/engines/sqs",),
 }
 # An emulator is enough for a bug of ours; and of two SQL engines the one whose bug it is.
 _ONLY = {"dynamodb": "not moto", "s3": "not moto", "sqs": "not moto", "postgresql": "not mysql and not mariadb"}

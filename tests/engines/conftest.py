@@ -13,7 +13,7 @@ import pytest
 from cronlock.lease.leases import Leases
 from cronlock.testing import fresh_key
 
-from .faults import PATIENT, Opener, Wire, node_at
+from .hooks import PATIENT, Opener, Wire, node_at
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from cronlock.engines.dynamodb.store import DynamoDBStore
 from cronlock.engines.wire.dated import DatedStore
 from cronlock.testing.cells import read
 
-from ..faults import PATIENT
+from ..hooks import PATIENT
 from ..wire.aws_nodes import DatedHooks, WrongClock, open_dated, with_params
 from ..wire.aws_suite import Suite
 

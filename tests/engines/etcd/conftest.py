@@ -9,7 +9,7 @@ import pytest
 from cronlock.lease.leases import Leases
 from labs.servers.etcd import EtcdServer
 
-from ..faults import Opener, Wire
+from ..hooks import Opener, Wire
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from cronlock.lease.store import Cell
 from cronlock.testing import cells
 from labs.servers.etcd import EtcdServer
 
-from ..faults import FaultHooks, node_at
+from ..hooks import FaultHooks, node_at
 
 
 class Cells:

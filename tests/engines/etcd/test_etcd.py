@@ -19,7 +19,8 @@ from cronlock.testing.simulated import SimulatedClock
 from labs.impostors import http_answers
 from labs.servers.etcd import EtcdServer, text
 
-from ..faults import TLS, Costs, Doubles, Impostors, StoreFaults, URLs, Wire, opened
+from ..faults import TLS, Costs, Doubles, Impostors, StoreFaults, URLs
+from ..hooks import Wire, opened
 from .support import Cells, EtcdHooks, held, lease_of, leases, left, revoke
 
 

@@ -15,8 +15,8 @@ from cronlock.testing import granted, make_claim, make_ending
 from labs.servers.etcd import EtcdServer
 from labs.servers.process import HOST, free_port
 
-from ..faults import full_cycle, opened
-from ..wire.test_http import LittleServer
+from ..hooks import full_cycle, opened
+from ..wire.little_server import LittleServer
 
 _PASSWORD = "not-to-be-shown"
 

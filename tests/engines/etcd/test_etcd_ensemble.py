@@ -19,7 +19,7 @@ from labs.proxy import Proxy
 from labs.servers.etcd import EtcdEnsemble, EtcdServer
 from labs.servers.process import HOST, Group, free_port
 
-from ..faults import opened
+from ..hooks import opened
 from .support import EtcdHooks
 
 if TYPE_CHECKING:

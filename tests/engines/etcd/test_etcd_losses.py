@@ -14,7 +14,7 @@ from cronlock.testing.cells import a_text
 from labs.servers.etcd import EtcdServer
 from labs.servers.process import HOST
 
-from ..faults import Wire, opened
+from ..hooks import Wire, opened
 from .support import Cells, held, left, revoke
 
 

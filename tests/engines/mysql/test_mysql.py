@@ -36,7 +36,7 @@ from labs.servers.mariadb import ADMIN, DATABASE, MariadbGalera, MariadbReplica,
 from labs.servers.process import HOST, need
 from labs.servers.tls import tls
 
-from ..faults import PATIENT, Opener, node_at, why_unavailable
+from ..hooks import PATIENT, Opener, node_at, why_unavailable
 from ..look import Look
 from ..sql.kinds import HASTY, SECRET, Mysql, locked
 

@@ -26,7 +26,7 @@ from labs.servers.postgresql import PostgresqlServer
 from labs.servers.process import HOST
 from labs.servers.tls import tls
 
-from ..faults import PATIENT, Opener, node_at
+from ..hooks import PATIENT, Opener, node_at
 from ..look import Look
 from ..sql.kinds import SECRET as _SECRET
 

@@ -9,7 +9,9 @@ import pytest
 from cronlock.engines.redis.store import RedisStore
 from cronlock.lease.leases import Leases
 from labs.servers.process import HOST, eventually
-from labs.servers.redis import RedisServer
+from labs.servers.redis import RedisCluster, RedisSentinel, RedisServer
+
+from .nodes import PASSWORD
 
 
 @pytest.fixture(scope="module")
@@ -32,3 +34,17 @@ def replica(server: RedisServer) -> Iterator[RedisServer]:
 def backend(store: RedisStore) -> Leases:
     """The rules over it."""
     return Leases(store)
+
+
+@pytest.fixture(scope="module")
+def sentinel() -> Iterator[RedisSentinel]:
+    """A master with two replicas and three sentinels."""
+    with RedisSentinel(password=PASSWORD) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RedisCluster]:
+    """Three masters."""
+    with RedisCluster() as running:
+        yield running

@@ -12,8 +12,8 @@ from cronlock.errors import BackendUnavailable
 from cronlock.lease.leases import Leases
 from cronlock.testing import StoreHooks, fresh_key, make_claim
 
-from ..faults import FaultHooks, node_at
-from ..faults import full_cycle as go_through
+from ..hooks import FaultHooks, node_at
+from ..hooks import full_cycle as go_through
 
 PASSWORD = "Pass:w/rd%1"
 
@@ -72,3 +72,12 @@ def unavailable(backend: Leases) -> str:
     assert PASSWORD not in text
     assert "Pass" not in text
     return text
+
+
+def is_up(backend: Leases) -> bool:
+    """Return True if a key is granted."""
+    try:
+        backend.acquire(make_claim(fresh_key()))
+    except BackendUnavailable:
+        return False
+    return True

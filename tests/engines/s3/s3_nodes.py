@@ -13,7 +13,7 @@ from cronlock.engines.s3.objects import Objects
 from cronlock.engines.s3.store import S3Store, object_name
 from cronlock.engines.wire.dated import DatedStore
 
-from ..faults import PATIENT
+from ..hooks import PATIENT
 from ..wire.aws_nodes import DatedHooks, open_dated, use_examples
 from ..wire.aws_suite import Suite
 

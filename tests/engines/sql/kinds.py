@@ -16,7 +16,7 @@ from labs.servers.mariadb import ADMIN, DATABASE, MariadbReplica, MariadbServer
 from labs.servers.postgresql import PostgresqlServer, PostgresqlStandby
 from labs.servers.process import HOST
 
-from ..faults import FaultHooks, node_at
+from ..hooks import FaultHooks, node_at
 
 if TYPE_CHECKING:
     from cronlock.lease.store import Store

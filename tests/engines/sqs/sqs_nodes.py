@@ -198,3 +198,14 @@ def knowing_attempts(target: int) -> Iterator[int]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.server_address[1]
         server.shutdown()
+
+
+NO_QUEUE = json.dumps({"__type": "com.amazonaws.sqs#QueueDoesNotExist", "message": "no such queue"}).encode()
+
+
+def free_tokens(node: SqsBackend, key: str) -> list[tuple[str, str]]:
+    """Return (id, text) of the tokens that are free, and leave them so."""
+    found = ask(node, "ReceiveMessage", key, VisibilityTimeout=30, MaxNumberOfMessages=10).get("Messages", [])
+    for one in found:
+        ask(node, "ChangeMessageVisibility", key, ReceiptHandle=one["ReceiptHandle"], VisibilityTimeout=0)
+    return [(one["MessageId"], one["Body"]) for one in found]

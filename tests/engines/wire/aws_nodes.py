@@ -19,7 +19,7 @@ from cronlock.lease.leases import Leases
 from labs.proxy import Proxy
 from labs.servers.aws import ENVIRON, MotoServer
 
-from ..faults import PATIENT, FaultHooks
+from ..hooks import PATIENT, FaultHooks
 
 if TYPE_CHECKING:
     from labs.servers.aws import AwsServer
