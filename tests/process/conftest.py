@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from labs.impostors import impostor
 from labs.servers.redis import RedisServer
 
 from .backends import backend_fixture as backend_fixture
 from .backends import servers_fixture as servers_fixture
 from .support import Node
+from .terminal import Shell
 
 
 @pytest.fixture(scope="session")
@@ -51,3 +53,22 @@ def file_node(tmp_path: Path) -> Iterator[Node]:
     node = Node(tmp_path, f"file://{tmp_path}/leases")
     yield node
     node.check_nothing_left()
+
+
+@pytest.fixture
+def web_server() -> Iterator[int]:
+    """Give the port of a server that answers everything as a web server does, and then hangs up."""
+    with impostor(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", hangs_up=True) as port:
+        yield port
+
+
+@pytest.fixture
+def shell(node: Node) -> Iterator[Shell]:
+    """Give a shell at a terminal, and a script ``locked`` that calls cronlock run."""
+    words = " ".join(f"'{word}'" for word in node.line())
+    node.environ["CRONLOCK_MIN_HOLD"] = "0"
+    (node.directory / "locked").write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    (node.directory / "locked").chmod(0o755)
+    shell = Shell(node)
+    yield shell
+    shell.close()

@@ -12,8 +12,8 @@ import pytest
 from labs.proxy import Proxy
 from labs.servers.redis import RedisServer
 
+from .signals import PRINTER
 from .support import Node, Tree, now, python, wait_stopped, wait_until
-from .test_signals import PRINTER
 
 _TTL = 4
 

@@ -2,107 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
-import select
 import signal
-import struct
 import sys
-import termios
 import time
-from collections.abc import Iterator
-
-import pytest
 
 from .support import Node, children, guards, is_stopped, wait_until
-
-_PROMPT = "prompt> "
-
-
-class Shell:
-    """An interactive bash at a terminal of its own."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self._seen = ""
-        #: All output of the terminal.
-        self.shown = ""
-        self.pid, self._master = pty.fork()
-        if self.pid == 0:
-            os.chdir(node.directory)
-            environ = {**node.environ, "PS1": _PROMPT, "TERM": "dumb", "HISTFILE": "/dev/null"}
-            os.execve("/bin/bash", ["bash", "--norc", "--noprofile", "-i"], environ)
-        self.expect(_PROMPT)
-
-    def send(self, text: str) -> None:
-        """Type `text`."""
-        os.write(self._master, text.encode())
-
-    def do(self, line: str) -> None:
-        """Type a line."""
-        self.send(line + "\n")
-
-    def expect(self, text: str, limit: float = 60) -> None:
-        """Wait until `text` is shown, after the last text that was waited for."""
-        end = time.monotonic() + limit
-        while text not in self._seen:
-            ready, _, _ = select.select([self._master], [], [], max(0.0, end - time.monotonic()))
-            if not ready:
-                pytest.fail(f"{text!r} was not shown, but {self._seen[-2000:]!r}")
-            try:
-                data = os.read(self._master, 4096)
-            except OSError:
-                pytest.fail(f"the terminal closed before {text!r} was shown, but {self._seen[-2000:]!r}")
-            text_shown = data.decode(errors="replace").replace("\r", "")
-            self._seen += text_shown
-            self.shown += text_shown
-        self._seen = self._seen.partition(text)[2]
-
-    def ends_job_with(self, status: int) -> None:
-        """Check the exit status of the foreground job that just ended."""
-        self.expect(_PROMPT)
-        self.do("echo status=$?.")
-        self.expect(f"\nstatus={status}.")
-        self.expect(_PROMPT)
-
-    def resize(self, rows: int, columns: int) -> None:
-        """Change the size of the window."""
-        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def close(self) -> None:
-        """Hang up."""
-        os.close(self._master)
-        try:
-            os.kill(self.pid, signal.SIGKILL)
-        finally:
-            os.waitpid(self.pid, 0)
-
-
-@pytest.fixture
-def shell(node: Node) -> Iterator[Shell]:
-    """Give a shell at a terminal, and a script ``locked`` that calls cronlock run."""
-    words = " ".join(f"'{word}'" for word in node.line())
-    node.environ["CRONLOCK_MIN_HOLD"] = "0"
-    (node.directory / "locked").write_text(f'#!/bin/sh\nexec {words} "$@"\n')
-    (node.directory / "locked").chmod(0o755)
-    shell = Shell(node)
-    yield shell
-    shell.close()
-
-
-# No shell: one that is stopped between its vfork and its child's exec never shows as stopped.
-LOOP = f"""'{sys.executable}' -ISc 'import time; print("rea" "dy", flush=True); time.sleep(300)'"""
-BACKGROUND_LOOP = f"""'{sys.executable}' -ISc '
-import os, sys, time
-def wait(name):
-    while not os.path.exists(name):
-        time.sleep(0.05)
-print("rea" "dy", flush=True)
-wait("go")
-print("wor" "ked", flush=True)
-wait("go2")
-sys.exit(6)'"""
+from .terminal import BACKGROUND_LOOP, LOOP, PROMPT, Shell
 
 
 def test_ctrl_c(shell: Shell) -> None:
@@ -116,7 +22,7 @@ def test_ctrl_c(shell: Shell) -> None:
 def test_ctrl_backslash(shell: Shell) -> None:
     """Ctrl-\\ quits the command."""
     shell.do("ulimit -c 0")
-    shell.expect(_PROMPT)
+    shell.expect(PROMPT)
     shell.do(f"./locked {LOOP}")
     shell.expect("ready")
     shell.send("\x1c")
@@ -139,7 +45,7 @@ def test_ctrl_z_and_fg(shell: Shell) -> None:
     for _ in range(2):
         shell.send("\x1a")
         shell.expect("Stopped")
-        shell.expect(_PROMPT)
+        shell.expect(PROMPT)
         shell.do("fg")
         shell.expect("locked")
         time.sleep(0.2)
@@ -192,14 +98,14 @@ def test_reading_after_ctrl_z_and_fg(shell: Shell) -> None:
     shell.expect("ready")
     shell.send("\x1a")
     shell.expect("Stopped")
-    shell.expect(_PROMPT)
+    shell.expect(PROMPT)
     _reads_in_front(shell)
 
 
 def test_background_job_that_reads(shell: Shell) -> None:
     """A background job that reads from the terminal is stopped, and reads once it is brought forward."""
     shell.do("./locked sh -c 'read x; echo got:$x' &")
-    shell.expect(_PROMPT)
+    shell.expect(PROMPT)
     wait_until(lambda: any(is_stopped(pid) for pid in children(shell.pid)), "the job is stopped")
     _reads_in_front(shell)
 
@@ -207,7 +113,7 @@ def test_background_job_that_reads(shell: Shell) -> None:
 def test_background_job_that_does_not_read(shell: Shell, node: Node) -> None:
     """A background job runs and ends without the terminal, while the shell has it."""
     shell.do("./locked sh -c 'while [ ! -e go ]; do sleep 0.1; done; echo do''ne; exit 8' & job=$!")
-    shell.expect(_PROMPT)
+    shell.expect(PROMPT)
     shell.do("read x; echo got:$x")
     time.sleep(0.2)
     shell.do("hello")
@@ -300,12 +206,12 @@ def test_ctrl_z_stops_a_pipeline(shell: Shell) -> None:
     shell.expect("ready")
     shell.send("\x1a")
     shell.expect("Stopped")
-    shell.expect(_PROMPT)
+    shell.expect(PROMPT)
     shell.do("fg")
     shell.expect("| cat")
     time.sleep(0.3)
     shell.send("\x03")
-    shell.expect(_PROMPT)
+    shell.expect(PROMPT)
     wait_until(lambda: children(shell.pid) == [], "the pipeline's end")
 
 
@@ -360,7 +266,7 @@ def test_ctrl_c_while_waiting(shell: Shell, node: Node) -> None:
 def test_skip_says_so(shell: Shell) -> None:
     """At a terminal a skip names the holder, unless --quiet."""
     shell.do("CRONLOCK_MIN_HOLD=60 ./locked true")
-    shell.expect(_PROMPT)
+    shell.expect(PROMPT)
     shell.do("./locked -q echo r''an; echo en''d")
     shell.expect("\nend\n")
     shell.do("./locked echo r''an; echo en''d")
