@@ -5,12 +5,8 @@ Time is measured by ``make bench``; here no slow machine can make a test fail.
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,19 +15,9 @@ import pytest
 
 from bench.counts import MemcachedCount, RedisCount
 from bench.watch import LOGIN, SentHTTP, SentMySQL, SentPostgreSQL, Watch, WatchCount
-from labs.installation import ROOT, clean_environment, copy_checkout
-from labs.servers.aws import DynamoDBServer, S3Server, SQSServer
-from labs.servers.creating import create
-from labs.servers.etcd import EtcdServer
-from labs.servers.mariadb import MariadbServer
-from labs.servers.memcached import MemcachedServer
-from labs.servers.postgresql import PostgresqlServer
-from labs.servers.process import Server, need
-from labs.servers.redis import RedisServer
-from labs.servers.zookeeper import ZooKeeperServer
+from labs.installation import clean_environment, copy_checkout
 
-_LAUNCHER = ROOT / "bin/cronlock"
-_TRUE = shutil.which("true") or "/bin/true"
+from .starter import Servers, Starter, imported_by, random_key
 
 
 def _names(text: str) -> set[str]:
@@ -64,13 +50,7 @@ _FOREIGN = {
     "s3": _SOCKET,
     "sqs": _SOCKET,
 }
-#: Additional imports of engines, with their own imports: clients, and modules for AWS's signatures.
-_CLIENTS = {
-    "etcd": "_json, binascii",
-    "dynamodb": "_json, hashlib, hmac",
-    "s3": "_json, hashlib, hmac",
-    "sqs": "_json, hashlib, hmac",
-}
+
 
 _JOB = _names("durations errors keys config config.arguments config.file config.options config.settings")
 _JOB |= _names("lease lease.clock lease.leases lease.rules lease.watermarks lease.state lease.store")
@@ -108,43 +88,6 @@ _OWN = {
 _BACKENDS = tuple(name for name in _OWN if name != "version")
 
 
-class Servers:
-    """The servers of the URLs, started on first use."""
-
-    def __init__(self, directory: Path) -> None:
-        self.redis = RedisServer()
-        self.rediss = RedisServer(tls=True)
-        self.redis_password = RedisServer(password="secret")
-        self.memcached = MemcachedServer()
-        self.zookeeper = ZooKeeperServer()
-        self.etcd = EtcdServer()
-        self.postgresql = PostgresqlServer()
-        self.mysql = MariadbServer()
-        self.dynamodb = DynamoDBServer()
-        self.s3 = S3Server()
-        self.sqs = SQSServer()
-        self.all: tuple[Server, ...] = (
-            *(self.redis, self.rediss, self.redis_password, self.memcached, self.zookeeper),
-            *(self.etcd, self.postgresql, self.mysql, self.dynamodb, self.s3, self.sqs),
-        )
-        self._directory = directory
-
-    def start(self) -> None:
-        """Start all servers, and create what they need."""
-        for server in self.all:
-            server.launch()
-        for server in self.all:
-            server.wait_ready()
-        for made in (self.dynamodb, self.s3, self.sqs):
-            create(made.url(), made.environ)
-
-    def url(self, backend: str, **options: Any) -> str:
-        """Return the URL of a backend by its name in these tests."""
-        if backend == "file":
-            return f"file://{self._directory}"
-        return str(getattr(self, backend).url(**options))
-
-
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """Give servers without keys."""
@@ -157,76 +100,10 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
             server.close()
 
 
-class Starter:
-    """Start cronlock without site packages, since editable installs import modules."""
-
-    def __init__(self, servers: Servers, directory: Path) -> None:
-        self._servers = servers
-        self._paths = [str(ROOT), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
-        self.environ = {
-            "PATH": os.environ["PATH"],
-            "CRONLOCK_STATE_DIR": str(directory / "state"),
-            "CRONLOCK_CONFIG": os.devnull,
-            **servers.dynamodb.environ,
-        }
-
-    def line(self, *words: str, options: tuple[str, ...] = ()) -> list[str]:
-        """Return the command line of ``cronlock`` with `words`; `options` are the interpreter's."""
-        number = len(self._paths)
-        code = (
-            f"import sys; sys.path[:0] = sys.argv[1:{number + 1}]; del sys.argv[:{number + 1}];"
-            " exec(compile(open(sys.argv[0]).read(), sys.argv[0], 'exec'))"
-        )
-        return [sys.executable, "-I", "-S", *options, "-c", code, *self._paths, str(_LAUNCHER), *words]
-
-    def words(self, backend: str, key: str = "job", *more: str, **options: Any) -> list[str]:
-        """Return the words of a run of ``true`` on `backend`, by a URL with `options`, or of ``--version``."""
-        if backend == "version":
-            return ["--version"]
-        return ["run", "--key", key, "--backend", self._servers.url(backend, **options), *more, "--", _TRUE]
-
-    def run(self, command: list[str]) -> str:
-        """Run `command`, which must end with status 0, and return its standard error."""
-        done = subprocess.run(command, env=self.environ, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-        return done.stderr
-
-    def modules(self, backend: str, key: str = "job") -> set[str]:
-        """Return the imports of all processes, except those in `_CLIENTS`."""
-        told = self.run(self.line(*self.words(backend, key), options=("-X", "importtime")))
-        return _imported(told) - self.brought(f"os, {_CLIENTS[backend]}" if backend in _CLIENTS else "os")
-
-    def brought(self, names: str) -> set[str]:
-        """Return the modules that importing `names` imports."""
-        code = f"import sys; sys.path[:0] = {self._paths!r}; import {names}"
-        return _imported(self.run([sys.executable, "-I", "-S", "-X", "importtime", "-c", code]))
-
-    def calls(self, backend: str, log: Path, key: str = "job") -> dict[str, int]:
-        """Return the counts of relevant system calls in all processes."""
-        calls = "execve,connect,clone,clone3,fork,vfork"
-        told = ["-f", "-qq", "-o", str(log), "-e", f"trace={calls}", "-e", "signal=none"]
-        self.run([need("strace", "strace"), *told, "--", *self.line(*self.words(backend, key))])
-        # A call that another interrupts has a second line, "<... clone resumed>".
-        text = log.read_text()
-        found = re.findall(r"^\d+ +(\w+)\(", text, re.MULTILINE)
-        forks = sum(found.count(name) for name in ("clone", "clone3", "fork", "vfork"))
-        # Network only: a client that looks up the user's name may ask a daemon of this machine.
-        connections = len(re.findall(r"^\d+ +connect\(\d+, \{sa_family=AF_INET", text, re.MULTILINE))
-        return {"execve": found.count("execve"), "connect": connections, "fork": forks}
-
-
 @pytest.fixture
 def starter(servers: Servers, tmp_path: Path) -> Starter:
     """Give a starter of cronlock with its own state directory."""
     return Starter(servers, tmp_path)
-
-
-def _imported(told: str) -> set[str]:
-    return {line.rpartition("|")[2].strip() for line in told.splitlines() if line.startswith("import time:")}
-
-
-def _key() -> str:
-    return f"job-{os.urandom(8).hex()}"
 
 
 class TestModules:
@@ -235,19 +112,19 @@ class TestModules:
     @pytest.mark.parametrize("backend", ["version", *_BACKENDS])
     def test_a_run_imports_nothing_new(self, starter: Starter, backend: str) -> None:
         """A run that gets its lease, and --version, import only modules on the list."""
-        assert _beyond(starter.modules(backend, _key()), backend) == set()
+        assert _beyond(starter.modules(backend, random_key()), backend) == set()
 
     @pytest.mark.parametrize("backend", _BACKENDS)
     def test_a_skip_imports_nothing_more(self, starter: Starter, backend: str) -> None:
         """A skip imports no more than a run."""
-        key = _key()
+        key = random_key()
         starter.run(starter.line(*starter.words(backend, key)))
         assert _beyond(starter.modules(backend, key), backend) == set()
 
     def test_the_list_would_notice(self, starter: Starter) -> None:
         """A line that is left to click exceeds the list."""
         told = starter.run(starter.line("run", "--help", options=("-X", "importtime")))
-        assert {"click", "cronlock.cli"} <= _beyond(_imported(told), "version")
+        assert {"click", "cronlock.cli"} <= _beyond(imported_by(told), "version")
 
 
 def _beyond(imported: set[str], backend: str) -> set[str]:
@@ -266,12 +143,12 @@ class TestSystemCalls:
         """
         connections = 0 if backend == "file" else 1
         expected = {"execve": 2, "connect": connections, "fork": 2 + connections}
-        assert starter.calls(backend, tmp_path / "calls", _key()) == expected
+        assert starter.calls(backend, tmp_path / "calls", random_key()) == expected
 
     @pytest.mark.parametrize("backend", _BACKENDS)
     def test_a_skip_starts_nothing(self, starter: Starter, tmp_path: Path, backend: str) -> None:
         """A skip makes one connection and no process."""
-        key = _key()
+        key = random_key()
         starter.run(starter.line(*starter.words(backend, key)))
         connections = 0 if backend == "file" else 1
         expected = {"execve": 1, "connect": connections, "fork": 0}
@@ -290,7 +167,7 @@ class TestRequests:
         """On one connection, a run is a read and two scripts, a skip a read; a password adds one request."""
         redis = getattr(servers, server)
         login = {"auth": 1} if redis.password is not None else {}
-        key = _key()
+        key = random_key()
         for scripts in ({"eval": 2}, {}):
             count = RedisCount(redis)
             starter.run(starter.line(*starter.words(server, key)))
@@ -298,7 +175,7 @@ class TestRequests:
 
     def test_memcached(self, starter: Starter, servers: Servers) -> None:
         """On one connection, a run is a read and two swaps, each with a read; a skip is one read."""
-        key = _key()
+        key = random_key()
         for expected in ({"cmd_get": 3, "cmd_set": 2}, {"cmd_get": 1}):
             count = MemcachedCount(servers.memcached)
             starter.run(starter.line(*starter.words("memcached", key)))
@@ -330,7 +207,7 @@ class TestRequests:
         a_skip: dict[str, int],
     ) -> None:
         """A run and a skip of a key that was used before are these requests, on one connection."""
-        key = _key()
+        key = random_key()
         starter.run(starter.line(*starter.words(backend, key, "--min-hold", "0")))
         watch = Watch(getattr(servers, backend).port, sent)
         with watch:
@@ -358,7 +235,7 @@ class TestByteCode:
         compiled = _files(target, "*.pyc")
         assert len(compiled) == len(_files(target / "cronlock", "*.py"))
         starter.environ["PYTHONPATH"] = str(target)
-        line = [sys.executable, str(target / "bin/cronlock"), *starter.words("redis", _key())]
+        line = [sys.executable, str(target / "bin/cronlock"), *starter.words("redis", random_key())]
         told = subprocess.run([*line[:1], "-v", *line[1:]], env=starter.environ, capture_output=True, text=True)
         assert told.returncode == 0, told.stderr
         assert f"{target}/cronlock/run/job.py" in told.stderr, "another installation was started"
