@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -33,7 +34,7 @@ from cronlock.testing.hooks import Nodes
 from labs.impostors import impostor
 from labs.servers.process import HOST, free_port
 
-from .hooks import PATIENT, FaultHooks, full_cycle, opened
+from .hooks import PATIENT, FaultHooks, Wire, full_cycle, opened
 
 if TYPE_CHECKING:
     from cronlock.lease.store import Cell, Store
@@ -67,18 +68,23 @@ class StoreFaults(Nodes):
         """Looking raises too, and can be repeated."""
         with hooks.wired(hooks.hasty) as (wire, far):
             swap(far, key, read(far, key), lease=LONG)
-            looks: list[Callable[[], object]] = [
-                lambda: read(far, key).lease,
-                lambda: far.read(key, time.monotonic() + hooks.hasty, exact=True).lease,
+
+            def listed(seconds: float) -> list[str]:
+                far.timeout = seconds
+                return list(far.keys())
+
+            looks: list[Callable[[float], object]] = [
+                lambda seconds: far.read(key, time.monotonic() + seconds).lease,
+                lambda seconds: far.read(key, time.monotonic() + seconds, exact=True).lease,
             ]
             if far.traits.lists_keys:
-                looks.append(lambda: list(far.keys()))
+                looks.append(listed)
             for look in looks:
                 wire.on(1, getattr(wire, loss))
                 with pytest.raises(BackendUnavailable):
-                    far.read(key, time.monotonic() + hooks.hasty) if look is looks[0] else look()
+                    look(hooks.hasty)
                 wire.pass_all()
-                assert look()
+                assert look(PATIENT)
 
     @LOSSES
     @pytest.mark.parametrize("gives_up", [False, True])
@@ -91,26 +97,18 @@ class StoreFaults(Nodes):
             assert node.release(granted(node.acquire(make_claim(key))), make_ending(), keep_hold=False)
             with hooks.wired(hooks.hasty) as (wire, store):
                 far = Leases(store)
-                wire.on(number, getattr(wire, loss))
-                with pytest.raises(BackendUnavailable):
-                    far.acquire(claim)
-                wire.pass_all()
+                losing = partial(_lose, hooks, wire, far, loss)
+                losing(number, lambda: far.acquire(claim))  # noqa: B023
                 if gives_up:
                     far.abandon(claim)
                     granted(node.acquire(make_claim(key)))
                     continue
                 grant = granted(far.acquire(claim))
                 refused(node.acquire(make_claim(key)), HELD)
-                wire.on(hooks.renew, getattr(wire, loss))
-                with pytest.raises(BackendUnavailable):
-                    far.renew(grant)
-                wire.pass_all()
+                losing(hooks.renew, lambda: far.renew(grant))  # noqa: B023
                 assert far.renew(grant)
                 refused(node.acquire(make_claim(key)), HELD)
-                wire.on(hooks.release, getattr(wire, loss))
-                with pytest.raises(BackendUnavailable):
-                    far.release(grant, make_ending(5), keep_hold=True)
-                wire.pass_all()
+                losing(hooks.release, lambda: far.release(grant, make_ending(5), keep_hold=True))  # noqa: B023
                 assert far.release(grant, make_ending(5), keep_hold=True) == (loss != "lose_replies")
                 record = record_of(node, key)
                 assert [run.status for run in record.history] == [5, 0]
@@ -154,9 +152,10 @@ class StoreFaults(Nodes):
 
     def test_hung_server(self, hooks: FaultHooks, key: str) -> None:
         """Each call ends within the limit, and whatever comes of it later, there is one holder at the most."""
-        hasty, other = Leases(hooks.open_at(timeout=1.0)), Leases(hooks.open_at())
+        hasty, other = Leases(hooks.open_at()), Leases(hooks.open_at())
         grant = granted(other.acquire(make_claim(key, ttl=2.0)))
         mine = granted(hasty.acquire(make_claim(f"{key}-mine")))
+        hasty.limit = hasty.store.timeout = 1.0
         calls: list[Callable[[], object]] = [
             lambda: hasty.acquire(make_claim(key, ttl=2.0)),
             lambda: hasty.renew(mine),
@@ -170,7 +169,7 @@ class StoreFaults(Nodes):
                 began = time.monotonic()
                 with pytest.raises(BackendUnavailable, match="no answer in time"):
                     call()
-                assert 0.9 <= time.monotonic() - began < 5.0
+                assert 0.9 <= time.monotonic() - began < PATIENT
         eventually(lambda: isinstance(other.acquire(make_claim(key)), Grant), "the lease lapsed", pause=0.2)
         assert not other.renew(grant)
         for one in (hasty, other):
@@ -179,10 +178,20 @@ class StoreFaults(Nodes):
     def test_closed_port(self, hooks: FaultHooks, key: str) -> None:
         """The error comes at once, in one line."""
         port = free_port()
-        store = hooks.open_at(port, 5.0)
+        store = hooks.open_at(port)
         said = rf"^[^\n]*{port}\b[^\n]*[cC]onnection refused[^\n]*check host and port[^\n]*$"
         with pytest.raises(BackendUnavailable, match=said):
             read(store, key)
+
+
+def _lose(hooks: FaultHooks, wire: Wire, node: Leases, loss: str, number: int, request: Callable[[], object]) -> None:
+    """Let a request fail whose message `number` is lost; afterwards the node is patient again."""
+    node.limit = hooks.hasty
+    wire.on(number, getattr(wire, loss))
+    with pytest.raises(BackendUnavailable):
+        request()
+    wire.pass_all()
+    node.limit = PATIENT
 
 
 def _swap_in_haste(hooks: FaultHooks, store: Store, key: str, seen: Cell, data: bytes, *, ends: bool = False) -> None:
@@ -285,15 +294,22 @@ class TLS(Nodes):
             with opened(secure.url()) as node:
                 full_cycle(node, key)
             scheme = secure.url().partition("://")[0]
-            for url, said in ((f"{scheme}://", "no TLS with the server"), (f"{scheme[:-1]}://", str(secure.port))):
-                with opened(f"{url}{HOST}:{secure.port}", 2.0) as node, pytest.raises(BackendUnavailable, match=said):
-                    node.read(key)
+            with (
+                opened(f"{scheme}://{HOST}:{secure.port}") as node,
+                pytest.raises(BackendUnavailable, match="no TLS with the server"),
+            ):
+                node.read(key)
+            with (
+                opened(f"{scheme[:-1]}://{HOST}:{secure.port}", 2.0) as node,
+                pytest.raises(BackendUnavailable, match=str(secure.port)),
+            ):
+                node.read(key)
 
     def test_tls_to_a_plain_port(self, hooks: FaultHooks, key: str) -> None:
         """It says that there is no TLS."""
         scheme = hooks.url_at().partition("://")[0]
         with (
-            opened(f"{scheme}s://{HOST}:{hooks.server.port}", 2.0) as node,
+            opened(f"{scheme}s://{HOST}:{hooks.server.port}") as node,
             pytest.raises(BackendUnavailable, match="no TLS"),
         ):
             node.read(key)

@@ -187,7 +187,7 @@ def test_odd_keys_are_distinct(node: Node) -> None:
     keys = ["a b", "a/b", "a%2Fb", "{a}b", "}{", "{}", "..", ".", "-", "--", "*", "ключ", "日本", "é", "e\u0301"]
     keys += ["x" * 200, "x" * 199 + "y", "ж" * 200, "%", "a:b", "a\\b", "'\"", "$HOME", "🗝"]
     for key in keys:
-        done = node.run("--", "echo", "ran", key=key)
+        done = node.run("--min-hold", "1h", "--", "echo", "ran", key=key)
         assert (done.status, done.out, done.err) == (0, "ran\n", ""), key
     for key in keys:
         assert node.run("--", "echo", "ran", key=key).out == "", key

@@ -36,6 +36,8 @@ Nodes of keys stay until they are removed: ZooKeeper deletes unused nodes only w
 
 from __future__ import annotations
 
+import time
+
 from ...lease.vocabulary import Traits
 from .cell import NodeCell
 from .session import Session
@@ -132,7 +134,7 @@ class ZooKeeperStore:
     def keys(self) -> Iterator[str]:
         """List the keys that have a node."""
         self._drop_last_read()
-        with self._tree.opened(self._session, LASTING):
+        with self._tree.opened(self._session, LASTING, time.monotonic() + self.timeout):
             return self._tree.keys(self._session)
 
     def watch(self, key: str) -> int | None:

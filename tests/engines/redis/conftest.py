@@ -16,8 +16,8 @@ from .nodes import PASSWORD
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RedisServer]:
-    """One plain server for all tests that do not harm it, with quick complaints about slow scripts."""
-    with RedisServer(unix=True, extra=["--lua-time-limit", "100"]) as running:
+    """One plain server for all tests that do not harm it."""
+    with RedisServer(unix=True) as running:
         yield running
 
 
