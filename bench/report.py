@@ -21,7 +21,6 @@ _DAY = "CPU of a day-long job with ttl 300"
 _USUAL = cases.Limit()
 #: By table and row, what it would take to keep within the limit.
 _REMEDIES = {
-    (_TIME, cases.ZOOKEEPER): "kazoo's protocol, of which five modules are imported, brings hashlib, enum and re.",
     (
         _DAY,
         "ZooKeeper",

@@ -34,15 +34,13 @@ _RE = _names("_sre copyreg re re._casefix re._compiler re._constants re._parser"
 _RE |= {"sre_compile", "sre_constants", "sre_parse"}
 _BASE64 = {"_struct", "base64", "binascii", "struct"}
 _SSL = _names("_ssl array collections.abc math selectors socket ssl warnings")
-_KAZOO = _names("kazoo kazoo.exceptions kazoo.protocol kazoo.protocol.serialization kazoo.protocol.states")
-_KAZOO |= {"_blake2", "_hashlib", "hashlib", "kazoo.security", "kazoo.version"}
 _FOREIGN = {
     "version": _START,
     "file": _RUN | {"binascii", "fcntl"},
     "redis": _SOCKET,
     "rediss": _SOCKET | _ENUM | _RE | _BASE64 | _SSL,
     "memcached": _SOCKET,
-    "zookeeper": _SOCKET | _ENUM | _RE | _BASE64 | _KAZOO,
+    "zookeeper": _SOCKET,
     "etcd": _SOCKET,
     "postgresql": _SOCKET,
     "mysql": _SOCKET,
@@ -75,11 +73,11 @@ _OWN = {
     "redis": _REDIS,
     "rediss": _REDIS | {"engines.wire.tls"},
     "memcached": _engine("memcached", "item meta servers store", "stream"),
-    "zookeeper": _engine("zookeeper", "cell session store swap tree", "stream"),
+    "zookeeper": _engine("zookeeper", "cell messages session store swap tree", "fields stream"),
     "etcd": _engine("etcd", "api cell held messages names store", "http json_text stream"),
     "postgresql": _engine("postgresql", "connection libpq servers sql store", "sql stream")
     | _names("lease.server_clock"),
-    "mysql": _engine("mysql", "connection login packets servers sql store", "sql stream")
+    "mysql": _engine("mysql", "connection login packets servers sql store", "fields sql stream")
     | _names("lease.server_clock"),
     "dynamodb": _engine("dynamodb", "item store table", f"{_AWS} aws_json dated") | _names("lease.server_clock"),
     "s3": _engine("s3", "objects store", f"{_AWS} dated") | _names("lease.server_clock"),

@@ -9,11 +9,11 @@ from . import Edit, Mutant
 _LONG = ("--jobs", "long", "--every", "0.3")
 _READ_TO_RENEW = """\
 if ours and own._stream is not None:
-                from kazoo.protocol.serialization import Exists
+                from .messages import Exists
 
                 own.go_on(deadline)
                 with own:
-                    if own.ask(Exists(self._tree.lease_path(key, known.lease_name), None))[0].code == 0:
+                    if own.ask(Exists(self._tree.lease_path(key, known.lease_name)))[0].code == 0:
                         return True, known
             own.drop()"""
 _NO_DEADLINE = (

@@ -7,6 +7,7 @@ https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basics.html.
 from __future__ import annotations
 
 from ...errors import printable
+from ..wire import fields
 from ..wire.sql import Refused
 from ..wire.stream import ConnectionClosed, Stream, protocol_error, without_secrets
 
@@ -27,29 +28,10 @@ _SIZES = {0xFC: 2, 0xFD: 3, 0xFE: 8}
 _NULL = 0xFB
 
 
-class Fields:
+class Fields(fields.Fields):
     """A payload, read from its start. Raises ValueError for a field that is cut off, or none."""
 
-    __slots__ = ("_at", "_data")
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
-
-    def __len__(self) -> int:
-        """How many bytes are left."""
-        return len(self._data) - self._at
-
-    def take(self, length: int) -> bytes:
-        """Return the next bytes."""
-        start, self._at = self._at, self._at + length
-        if self._at > len(self._data):
-            raise ValueError("cut off")
-        return self._data[start : self._at]
-
-    def rest(self) -> bytes:
-        """Return all that is left."""
-        return self.take(len(self))
+    __slots__ = ()
 
     def number(self, size: int) -> int:
         """Return a number of `size` bytes."""
@@ -162,9 +144,9 @@ class Packets:
 
     def _error(self, data: bytes) -> tuple[int, str]:
         """Return the number of an error, and its text as one line that a terminal can show."""
-        fields = Fields(data[1:])
+        error = Fields(data[1:])
         try:
-            code, text = fields.number(2), fields.rest()
+            code, text = error.number(2), error.rest()
         except ValueError:
             raise self.nonsense() from None
         if text.startswith(b"#"):

@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-import kazoo.version
-from kazoo.protocol.serialization import Exists
-
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding
 from ...errors import BackendUnavailable
 from ..wire.doctor import alone, ask_each, connect_all, judge_credentials, judge_ensemble, look_at_clock, tls_of
 from ..wire.stream import Stream
 from ..wire.stream import endpoint as show
+from .messages import Exists
 from .session import Session
 from .store import ZooKeeperStore
 from .tree import DEFAULT_PORT, Tree
@@ -41,7 +39,6 @@ def examine(case: Case) -> Iterator[Finding]:
         store = case.store(ZooKeeperStore)
         # The leader's time, in whole milliseconds, by a write.
         yield look_at_clock(case, lambda: store.read(case.key, case.deadline(), exact=True).time or 0.0, 0.001)
-    yield Finding("client", OK, f"kazoo {kazoo.version.__version__}")
 
 
 def _ensemble(case: Case) -> Iterator[Finding]:
@@ -84,7 +81,7 @@ def _open_session(case: Case, address: tuple[str, int]) -> None:
     """Open a session with one server, which it gives only while it sees a leader. Raises BackendUnavailable."""
     tree, session = Tree(alone(case.url, address), case.timeout), Session(show(*address))
     with tree.opened(session, case.timeout):
-        session.ask(Exists("/", None))
+        session.ask(Exists("/"))
         session.end()
 
 

@@ -1,15 +1,13 @@
-"""A session with ZooKeeper servers, over kazoo's messages: no threads, no queues, one request at a time."""
+"""A session with ZooKeeper servers: no threads, no queues, one request at a time."""
 
 from __future__ import annotations
 
-import struct
 import time
-
-from kazoo.protocol.serialization import Auth, CloseInstance, Connect, ReplyHeader
 
 from ...errors import BackendUnavailable
 from ...value import Value
 from ..wire.stream import ConnectionClosed, ServerBusy, Stream, protocol_error
+from .messages import AUTH_XID, EVENT_XID, Auth, Close, Fields, Header, Opened, Request, connect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,10 +23,6 @@ OK, ROLLED_BACK, NOT_TRIED = 0, 0, -2
 NO_NODE, NO_AUTH, BAD_VERSION, EPHEMERAL_PARENT, NODE_EXISTS = -101, -102, -103, -108, -110
 EXPIRED = -112
 _AUTH_FAILED = -115
-
-_AUTH_XID = -4
-# The xid of a watch's event.
-_EVENT_XID = -1
 
 
 class SessionOver(BackendUnavailable):
@@ -55,7 +49,7 @@ class Session:
         self._name = name
         self._stream: Stream | None = None
         #: The first requests on the connection, if not sent yet.
-        self._greeting: tuple[Any, ...] = ()
+        self._greeting: tuple[Request, ...] = ()
         self._used = self._opened = 0.0
         #: True if an event arrived since this was last set to False.
         self.event_seen = False
@@ -111,33 +105,32 @@ class Session:
         self.event_seen = False
         self._xid = 0
         milliseconds = min(int(lasting * 1000), 2**31 - 1)
-        # Claims no transaction number as seen: a read of a key is current by itself, and a wiped
-        # server would refuse the session rather than report its end.
-        self._send(Connect(0, 0, milliseconds, self.id, self._password, False).serialize())
+        stream.send(connect(milliseconds, self.id, self._password))
         try:
-            reply, _ = Connect.deserialize(self._receive(), 0)
+            reply = Opened.read(self._receive())
         except ConnectionClosed as error:
             # The server closes a connection beyond the limit per address without a reply.
             raise ServerBusy(f"{error}; are there too many from this machine (maxClientCnxns)?") from error
-        except (struct.error, TypeError) as error:
+        except ValueError as error:
             raise self._protocol_error() from error
-        if reply.time_out <= 0:
+        if reply.timeout <= 0:
             raise SessionOver(f"{self._name}: the session is over")
-        if self.id not in (0, reply.session_id) or not reply.session_id or len(reply.passwd or b"") > 64:
+        if self.id not in (0, reply.id) or not reply.id or len(reply.password) > 64:
             raise self._protocol_error()
-        self.id = reply.session_id
-        self._password = bytes(reply.passwd or b"")
-        self.timeout = reply.time_out / 1000
-        self._greeting = () if credentials is None else (Auth(0, "digest", credentials),)
+        self.id = reply.id
+        self._password = reply.password
+        self.timeout = reply.timeout / 1000
+        self._greeting = () if credentials is None else (Auth("digest", credentials),)
 
-    def ask(self, *requests: Any) -> list[Reply]:
+    def ask(self, *requests: Request) -> list[Reply]:
         """Send `requests` at once, in order, and return the servers' answers."""
         greeting, self._greeting = self._greeting, ()
-        numbered = [(_AUTH_XID, request) for request in greeting]
+        numbered: list[tuple[int, Request]] = [(AUTH_XID, request) for request in greeting]
         for request in requests:
             self._xid += 1
             numbered.append((self._xid, request))
-        self._send(*(_header(xid, request) + request.serialize() for xid, request in numbered))
+        assert self._stream is not None
+        self._stream.send(b"".join(request.numbered(xid) for xid, request in numbered))
         replies = [self._reply(xid, request) for xid, request in numbered]
         self._used = time.monotonic()
         return replies[len(greeting) :]
@@ -147,8 +140,8 @@ class Session:
         self.go_on(deadline)
         try:
             while not self.event_seen:
-                self.event_seen = ReplyHeader.deserialize(self._receive(), 0)[0].xid == _EVENT_XID
-        except (struct.error, ValueError, LookupError, TypeError) as error:
+                self.event_seen = Header.read(self._receive()).xid == EVENT_XID
+        except ValueError as error:
             raise self._protocol_error() from error
 
     def notified(self) -> bool:
@@ -165,7 +158,7 @@ class Session:
         if self._stream is not None:
             try:
                 self._stream.limit(time.monotonic() + FRESH)
-                self._send(_header(self._xid + 1, CloseInstance))
+                self._stream.send(Close().numbered(self._xid + 1))
             except BackendUnavailable:
                 pass  # The session times out.
         self.forget()
@@ -179,16 +172,12 @@ class Session:
         self._greeting = ()
         self._used = 0.0
 
-    def _send(self, *frames: bytes) -> None:
-        assert self._stream is not None
-        self._stream.send(b"".join(struct.pack("!i", len(frame)) + frame for frame in frames))
-
-    def _receive(self) -> bytes:
-        """Return the next frame."""
-        head = struct.unpack("!i", self._take(4))[0]
-        if not 0 <= head <= LARGEST_REPLY:
+    def _receive(self) -> Fields:
+        """Return the next message."""
+        length = int.from_bytes(self._take(4), "big", signed=True)
+        if not 0 <= length <= LARGEST_REPLY:
             raise self._protocol_error()
-        return self._take(head)
+        return Fields(self._take(length))
 
     def _take(self, length: int) -> bytes:
         assert self._stream is not None
@@ -198,26 +187,21 @@ class Session:
         del self._buffer[:length]
         return data
 
-    def _reply(self, xid: int, request: Any) -> Reply:
+    def _reply(self, xid: int, request: Request) -> Reply:
         try:
             while True:
-                data = self._receive()
-                header, offset = ReplyHeader.deserialize(data, 0)
-                if header.xid != _EVENT_XID:
+                answer = self._receive()
+                header = Header.read(answer)
+                if header.xid != EVENT_XID:
                     break
                 self.event_seen = True
             if header.xid != xid:
                 raise self._protocol_error()
-            if header.err == _AUTH_FAILED:
+            if header.code == _AUTH_FAILED:
                 raise BackendUnavailable(f"{self._name}: authentication failed: check user and password in the URL")
-            value = None if header.err or xid == _AUTH_XID else request.deserialize(data, offset)
-        except (struct.error, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+            return Reply(header.code, None if header.code else request.answer(answer), header.zxid)
+        except ValueError as error:
             raise self._protocol_error() from error
-        return Reply(header.err, value, header.zxid)
 
     def _protocol_error(self) -> BackendUnavailable:
         return protocol_error(self._name, "ZooKeeper")
-
-
-def _header(xid: int, request: Any) -> bytes:
-    return struct.pack("!ii", xid, request.type)

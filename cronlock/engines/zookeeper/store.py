@@ -4,9 +4,8 @@ Under the prefix each key has a persistent node with its record, and while it is
 with a unique name. A swap is one transaction on the version of the record that was seen: of several swaps on the same
 version one is carried out, and a late duplicate is refused.
 
-The protocol is implemented here with kazoo's messages, but without its client, which keeps threads and connections,
-queues requests across sessions, hides a session's timeout and reads replies of any length. Each lease has its own
-session.
+The protocol is implemented here. kazoo, the usual client, keeps threads and connections, queues requests across
+sessions, hides a session's timeout and reads replies of any length. Each lease has its own session.
 
 How long a lease lasts: the leader ends a session that it did not hear of for the timeout agreed on at its opening (2 to
 20 ticks of the server). A *request* through a follower does not count at the leader: the follower reports its sessions

@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 import time
 
-from kazoo.protocol.serialization import CheckVersion, Create, Delete, SetData, Transaction
-
 from ...lease.store import Cell
 from ..wire.stream import protocol_error
 from .cell import NodeCell, to_text
+from .messages import CheckVersion, Create, Delete, Request, SetData, Stat, Transaction
 from .session import BAD_VERSION, FRESH, NO_NODE, NODE_EXISTS, NOT_TRIED, OK, ROLLED_BACK, Reply
 from .tree import ANY_VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from ...lease.store import Hold
     from .session import Session
     from .tree import Tree
@@ -48,7 +45,7 @@ def put(
             owner, timeout = session.label, session.timeout
         text = to_text(name, owner, timeout, until, hold, data)
         # Created and then written, since only a write returns the leader's time.
-        parts: list[Any] = [Create(path, b"", tree.acl, 0)] if seen.node is None else []
+        parts: list[Request] = [Create(path, b"", tree.acl, 0)] if seen.node is None else []
         parts.append(SetData(path, text, seen.node[1] if seen.node else 0))
         record = len(parts) - 1
         node = tree.lease_path(key, seen.lease_name)
@@ -93,15 +90,13 @@ def _failure(reply: Reply) -> tuple[int, int]:
     if reply.code == OK:
         # If one part fails, those before it say "rolled back" and those after it "not tried".
         for index, result in enumerate(reply.value):
-            code = getattr(result, "code", OK) if isinstance(result, Exception) else OK
-            if code not in (OK, ROLLED_BACK, NOT_TRIED):
-                return index, code
+            if result.code not in (OK, ROLLED_BACK, NOT_TRIED):
+                return index, result.code
     return 0, reply.code
 
 
-def _stat(tree: Tree, reply: Reply, index: int) -> Any:
-    try:
-        reply.value[index].mtime, reply.value[index].czxid
-        return reply.value[index]
-    except (LookupError, AttributeError) as error:
-        raise protocol_error(tree.name, "ZooKeeper") from error
+def _stat(tree: Tree, reply: Reply, index: int) -> Stat:
+    stat: Stat | None = reply.value[index].value if index < len(reply.value) else None
+    if stat is None:
+        raise protocol_error(tree.name, "ZooKeeper")
+    return stat

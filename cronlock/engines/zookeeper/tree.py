@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 
-from kazoo.protocol.serialization import Create, Delete, Exists, GetChildren2, GetData, SetData, Sync
-from kazoo.security import CREATOR_ALL_ACL, OPEN_ACL_UNSAFE
-
 from ...errors import BackendUnavailable, ConfigError, ForeignValue
 from ...keys import escape, key_of
 from ..wire.stream import Stream, retry_while_busy, take_tls
 from .cell import NodeCell, to_cell
+from .messages import CREATOR_ACL, OPEN_ACL, Create, Delete, Exists, GetChildren2, GetData, SetData, Sync
 from .session import (
     BAD_VERSION,
     EPHEMERAL_PARENT,
@@ -50,7 +48,7 @@ class Tree:
         self.name = str(url)
         #: The limit of one request, in seconds.
         self.timeout = timeout
-        self.acl = OPEN_ACL_UNSAFE if url.user is None else CREATOR_ALL_ACL
+        self.acl = OPEN_ACL if url.user is None else CREATOR_ACL
         self._hosts = url.need_hosts(DEFAULT_PORT)
         # Nodes start with different servers; a failure moves on to the next one.
         self._turn = time.time_ns() // 1000
@@ -105,7 +103,7 @@ class Tree:
         With `exact` always by the clock, and with what is left of the lease.
         """
         path = self.path(key)
-        synced, data, children = session.ask(Sync(path), GetData(path, None), GetChildren2(path, None))
+        synced, data, children = session.ask(Sync(path), GetData(path), GetChildren2(path))
         if synced.code != NO_NODE:
             self.value(synced, path)
         cell = self._cell(path, data, children, None)
@@ -114,7 +112,7 @@ class Tree:
         while True:
             # Reads after the write show whatever was committed before it.
             clock, data, children = session.ask(
-                SetData(self.clock_path, b"", ANY_VERSION), GetData(path, None), GetChildren2(path, None)
+                SetData(self.clock_path, b"", ANY_VERSION), GetData(path), GetChildren2(path)
             )
             if clock.code != NO_NODE:
                 cell = self._cell(path, data, children, self.value(clock, self.clock_path).mtime)
@@ -128,17 +126,17 @@ class Tree:
 
     def is_same_node(self, session: Session, key: str, seen: NodeCell) -> bool:
         """Return True if the key's node is the one `seen`, however often it was written meanwhile."""
-        reply = session.ask(Exists(self.path(key), None))[0]
+        reply = session.ask(Exists(self.path(key)))[0]
         if seen.node is None or reply.code == NO_NODE:
             return False
         return bool(self.value(reply, self.path(key)).czxid == seen.node[0])
 
     def keys(self, session: Session) -> Iterator[str]:
         """Return the keys that have a node."""
-        reply = session.ask(GetChildren2(self._base, None))[0]
+        reply = session.ask(GetChildren2(self._base))[0]
         names = [] if reply.code == NO_NODE else self.value(reply, self._base)[0]
         # Leaves out the clock's node, and foreign ones.
-        return filter(None, (key_of(name or "") for name in names))
+        return filter(None, (key_of(name) for name in names))
 
     def _cell(self, path: str, data: Reply, children: Reply, now: int | None) -> NodeCell | None:
         """Return the cell of a server's two replies, None if these are of two versions."""
@@ -157,7 +155,7 @@ class Tree:
 
     def _with_lease_left(self, session: Session, key: str, cell: NodeCell) -> NodeCell:
         path = self.lease_path(key, cell.lease_name)
-        reply = session.ask(Exists(path, None))[0]
+        reply = session.ask(Exists(path))[0]
         left = 0.0 if reply.code == NO_NODE else cell.lease_left(self.value(reply, path).mtime, cell.leader_time)
         return cell.but(lease=left)
 

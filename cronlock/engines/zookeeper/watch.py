@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 import time
 
-from kazoo.protocol.serialization import Exists, GetChildren2, GetData
-
 from ...errors import BackendUnavailable
 from .cell import NodeCell
+from .messages import Exists, GetChildren2, GetData
 from .session import NO_NODE, OK
 from .tree import LASTING
 
@@ -69,7 +68,7 @@ class Watch:
         try:
             with self._session as session:
                 session.go_on(deadline)
-                reply = session.ask(Exists(path, None))[0]
+                reply = session.ask(Exists(path))[0]
         except BackendUnavailable:
             return None
         if reply.code != OK or self._session.notified():
