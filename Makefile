@@ -10,7 +10,7 @@ PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 UNIT := -n 4 --dist loadfile
 WITHOUT_SERVERS := tests/unit tests/test_cli.py tests/engines/file
 # What may differ between interpreters; all else is tested on one of them, and by `make wheel-test`.
-ON_EACH_PYTHON := tests/unit tests/test_cli.py tests/engines/postgresql/test_libpq.py \
+ON_EACH_PYTHON := tests/unit tests/test_cli.py tests/engines/postgresql/test_libpq.py tests/engines/wire/test_tls.py \
 	--ignore tests/unit/test_engines_stand_alone.py --ignore tests/unit/test_layers.py
 # Cron fires once a minute: these wait for it, and belong to `make package-test`.
 SLOW := --ignore tests/docs/test_quickstart.py --ignore tests/docs/test_image.py

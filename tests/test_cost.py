@@ -28,17 +28,11 @@ def _names(text: str) -> set[str]:
 _START = {"__future__", "_locale", "_bootlocale", "gc"}
 _RUN = _START | {"_ctypes", "errno", "select"}
 _SOCKET = _RUN | {"_socket"}
-_ENUM = _names("_collections _functools _operator collections enum functools itertools keyword operator reprlib")
-_ENUM |= {"_heapq", "heapq", "types"}
-_RE = _names("_sre copyreg re re._casefix re._compiler re._constants re._parser")
-_RE |= {"sre_compile", "sre_constants", "sre_parse"}
-_BASE64 = {"_struct", "base64", "binascii", "struct"}
-_SSL = _names("_ssl array collections.abc math selectors socket ssl warnings")
 _FOREIGN = {
     "version": _START,
     "file": _RUN | {"binascii", "fcntl"},
     "redis": _SOCKET,
-    "rediss": _SOCKET | _ENUM | _RE | _BASE64 | _SSL,
+    "rediss": _SOCKET | {"_ssl"},
     "memcached": _SOCKET,
     "zookeeper": _SOCKET,
     "etcd": _SOCKET,
@@ -71,7 +65,7 @@ _OWN = {
     "version": set(),
     "file": _engine("file", "lockfile mounts slots store"),
     "redis": _REDIS,
-    "rediss": _REDIS | {"engines.wire.tls"},
+    "rediss": _REDIS | {"engines.wire.tls", "engines.wire.tls_private"},
     "memcached": _engine("memcached", "item meta servers store", "stream"),
     "zookeeper": _engine("zookeeper", "cell messages session store swap tree", "fields stream"),
     "etcd": _engine("etcd", "api cell held messages names store", "http json_text stream"),

@@ -41,7 +41,8 @@ _DOORS = {
     "_json": {"engines.wire.json_text"},
     "_ctypes": {"engines.postgresql.libpq", "process.linux"},
     "_signal": {"__main__", "process.signals"},
-    "_socket": {"engines.wire.stream"},
+    "_socket": {"engines.wire.stream", "engines.wire.tls_private"},
+    "_ssl": {"engines.wire.tls_private"},
 }
 
 

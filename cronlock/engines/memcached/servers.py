@@ -12,9 +12,10 @@ from .meta import Connection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable
     from typing import TypeVar
+
+    from ..wire.tls import Context
 
     _T = TypeVar("_T")
     Address = tuple[str, int]
@@ -26,7 +27,7 @@ _MOMENT = 0.5
 class Servers:
     """One memcached, or several that the keys are spread over."""
 
-    def __init__(self, scheme: str, addresses: list[Address], tls: ssl.SSLContext | None) -> None:
+    def __init__(self, scheme: str, addresses: list[Address], tls: Context | None) -> None:
         self.scheme = scheme
         # Sorted: nodes that list the same servers in another order must agree on a key's server.
         self.addresses = sorted(set(addresses))

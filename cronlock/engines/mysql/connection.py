@@ -14,11 +14,11 @@ from .packets import Fields, Packets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Sequence
     from typing import Any
 
     from ..wire.stream import Stream
+    from ..wire.tls import Context
 
 #: A row; None is NULL.
 Row = tuple["Any", ...]
@@ -57,7 +57,7 @@ class Connection:
         user: str | None,
         password: str,
         database: str,
-        tls: ssl.SSLContext | None,
+        tls: Context | None,
     ) -> Connection:
         """Log in to the server at the other end of `stream`; `host` is None for a Unix socket.
 

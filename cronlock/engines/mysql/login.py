@@ -12,8 +12,7 @@ from .packets import Fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import ssl
-
+    from ..wire.tls import Context
     from .packets import Packets
 
 # What the client and the server can do, as far as it matters here (CLIENT_...).
@@ -69,7 +68,7 @@ class Login:
         self._plugin = _NATIVE
         self._salt = b""
 
-    def run(self, host: str | None, tls: ssl.SSLContext | None) -> int:
+    def run(self, host: str | None, tls: Context | None) -> int:
         """Log in, and return the session's status. `host` is None for a Unix socket."""
         known = self._greeting(Fields(self._packets.receive()))
         flags = _ALWAYS | known & (_PLUGINS | _ATTRIBUTES | _SIZED) | (0 if tls is None else _TLS)

@@ -13,9 +13,8 @@ from ..wire.stream import ConnectionClosed, Stream, protocol_error, without_secr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import ssl
-
     from ...errors import BackendUnavailable
+    from ..wire.tls import Context
 
 #: The product, in messages.
 PRODUCT = "MySQL or MariaDB"
@@ -85,7 +84,7 @@ class Packets:
         """Whether nothing came since the last answer: what comes then is the server's goodbye."""
         return not self._buffer and self._stream.quiet()
 
-    def start_tls(self, context: ssl.SSLContext, host: str) -> None:
+    def start_tls(self, context: Context, host: str) -> None:
         """Speak TLS from now on with the server, which is to prove that it is `host`."""
         if self._buffer:
             # It came before there was TLS, from anybody.

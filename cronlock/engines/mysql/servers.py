@@ -11,8 +11,7 @@ from .connection import Connection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import ssl
-
+    from ..wire.tls import Context
     from .connection import Row
 
     #: Host and port, or the path of a socket.
@@ -45,7 +44,7 @@ class Servers(sql.Servers):
         password: str,
         database: str,
         table: str,
-        tls: ssl.SSLContext | None,
+        tls: Context | None,
     ) -> None:
         super().__init__(name, addresses, table)
         self._user, self._password = user, password

@@ -33,10 +33,10 @@ from .store import RedisStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import ssl
     from typing import Any
 
     from ..url import URL
+    from ..wire.tls import Context
     from .discovery import Address, Credentials
     from .resp import Command, Reply
 
@@ -65,7 +65,7 @@ def open_store(url: URL, timeout: float) -> RedisStore:
     return RedisStore(Sentinels(url, service, _tls(url), login), url, timeout)
 
 
-def _tls(url: URL) -> ssl.SSLContext | None:
+def _tls(url: URL) -> Context | None:
     wanted = url.params.get("tls", "0")
     if wanted not in ("0", "1"):
         raise ConfigError(f"{url}: tls={wanted!r}: write tls=1 or leave it out")
@@ -77,7 +77,7 @@ def _tls(url: URL) -> ssl.SSLContext | None:
 class _Ensemble:
     """Servers whose addresses discovery nodes know."""
 
-    def __init__(self, url: URL, tls: ssl.SSLContext | None, discovery: Discovery) -> None:
+    def __init__(self, url: URL, tls: Context | None, discovery: Discovery) -> None:
         self.name = str(url)
         self._discovery = discovery
         self._tls = tls
@@ -112,7 +112,7 @@ class _Ensemble:
 class Sentinels(_Ensemble):
     """The master of a service, as the first sentinel that answers reports it."""
 
-    def __init__(self, url: URL, service: str, tls: ssl.SSLContext | None, login: Credentials) -> None:
+    def __init__(self, url: URL, service: str, tls: Context | None, login: Credentials) -> None:
         super().__init__(url, tls, Discovery(url, "sentinel", url.need_hosts(26379), login, tls=tls is not None))
         self._service = service
 
@@ -163,7 +163,7 @@ def _ping(client: Redis) -> None:
 class Cluster(_Ensemble):
     """The masters of a cluster and the slots that each of them has."""
 
-    def __init__(self, url: URL, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, url: URL, tls: Context | None) -> None:
         discovery = Discovery(url, "node", url.need_hosts(6379), credentials(url), tls=tls is not None)
         super().__init__(url, tls, discovery)
         self._map: NodesManager | None = None

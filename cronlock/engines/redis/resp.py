@@ -11,9 +11,10 @@ from ..wire.stream import ConnectionClosed, ServerBusy, Stream, protocol_error, 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable, Sequence
     from typing import Protocol, Union
+
+    from ..wire.tls import Context
 
     Command = Sequence[bytes]
     #: A reply: a string, a number, nothing, an error or a list of these.
@@ -208,7 +209,7 @@ class Server:
         address: Address,
         *,
         credentials: tuple[str | None, str] | None = None,
-        tls: ssl.SSLContext | None = None,
+        tls: Context | None = None,
     ) -> None:
         #: Its name in messages.
         self.name = name

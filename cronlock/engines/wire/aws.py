@@ -21,7 +21,6 @@ from .stream import tls_context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable, Mapping
     from typing import Any, TypeVar
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from ..url import URL
     from .aws_credentials import Credentials
     from .http import Response
+    from .tls import Context
 
     _T = TypeVar("_T")
 
@@ -93,7 +93,7 @@ class Service:
         self._credentials: Credentials | None = None
         self._connection: Connection | None = None
         self._root = "/"
-        self._tls: ssl.SSLContext | None = None
+        self._tls: Context | None = None
 
     def use_clock(self, clock: Clock) -> None:
         """Measure by `clock` from now on, and know nothing of AWS's."""
@@ -242,7 +242,7 @@ def mid_run(work: Callable[[], _T]) -> _T:
         raise BackendUnavailable(str(error)) from error
 
 
-def _tls(shown: str) -> ssl.SSLContext:
+def _tls(shown: str) -> Context:
     """Return the TLS context for AWS: $AWS_CA_BUNDLE, else the system's authorities."""
     bundle = os.environ.get("AWS_CA_BUNDLE")
     try:

@@ -81,7 +81,11 @@ def judge_made(what: str, *, made: bool) -> Finding:
 def tls_of(url: URL) -> ssl.SSLContext | None:
     """Return the TLS context for the servers of a URL that asks for TLS by its scheme, or by ``tls=1``."""
     wanted = url.secure or url.params.get("tls") == "1"
-    return tls_context(str(url), url.params) if wanted else None
+    if not wanted:
+        return None
+    context = tls_context(str(url), url.params, public=True)
+    assert isinstance(context, ssl.SSLContext)
+    return context
 
 
 def judge_credentials(url: URL, nobody: str, user: str) -> Finding:

@@ -13,8 +13,9 @@ from .stream import ConnectionClosed, Stream, protocol_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Mapping
+
+    from .tls import Context
 
 #: The longest reply, in bytes, head included.
 LONGEST = 1 << 20
@@ -241,9 +242,7 @@ def _request(method: str, target: str, fields: list[tuple[str, str]], body: byte
 class Connection:
     """The way to one server, which is connected to when it is first asked and kept for what follows."""
 
-    def __init__(
-        self, name: str, host: str, port: int, tls: ssl.SSLContext | None = None, *, longest: int = LONGEST
-    ) -> None:
+    def __init__(self, name: str, host: str, port: int, tls: Context | None = None, *, longest: int = LONGEST) -> None:
         """`name` begins every error; `longest` bounds each answer, in bytes. Asks nothing yet."""
         self._name = name
         self._host = host

@@ -15,11 +15,12 @@ from ...errors import BackendUnavailable, ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any, TypeVar
 
     from ..url import URL
+    from . import tls_private
+    from .tls import Context
 
     _T = TypeVar("_T")
 
@@ -109,19 +110,20 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def take_tls(url: URL, *known: str) -> ssl.SSLContext | None:
+def take_tls(url: URL, *known: str) -> Context | None:
     """Check the URL's parameters: those `known`, and TLS files if it asks for TLS; return the context for that."""
     params = url.take_params((*known, *TLS_PARAMS) if url.secure else known)
     return tls_context(str(url), params, late=True) if url.secure else None
 
 
-def tls_context(url_text: str, params: dict[str, str], *, late: bool = False) -> ssl.SSLContext:
+def tls_context(url_text: str, params: dict[str, str], *, late: bool = False, public: bool = False) -> Context:
     """Return what `wire.tls.make_context` does, which is loaded for it."""
     try:
         from .tls import make_context
+
+        return make_context(url_text, params, late=late, public=public)
     except ImportError:
         raise ConfigError(f"{url_text}: TLS needs the module ssl, which this Python was built without") from None
-    return make_context(url_text, params, late=late)
 
 
 class Stream:
@@ -131,10 +133,10 @@ class Stream:
         self._name = name
         #: Monotonic time by which all that is asked must be done.
         self._deadline = deadline
-        self._socket: _socket.socket | ssl.SSLSocket | None = None
+        self._socket: _socket.socket | tls_private.Secured | None = None
 
     @classmethod
-    def connect_tcp(cls, name: str, host: str, port: int, deadline: float, tls: ssl.SSLContext | None = None) -> Stream:
+    def connect_tcp(cls, name: str, host: str, port: int, deadline: float, tls: Context | None = None) -> Stream:
         """Connect to the first address of `host` that answers, before monotonic time `deadline`.
 
         One that does not answer at all costs its share of the time only.
@@ -254,25 +256,20 @@ class Stream:
             self.close()
             patience *= _GROWTH
 
-    def start_tls(self, context: ssl.SSLContext, host: str) -> None:
+    def start_tls(self, context: Context, host: str) -> None:
         """Speak TLS from now on with the server, which is to prove that it is `host`."""
-        import socket
+        from . import tls
 
-        assert self._socket is not None
-        plain = socket.socket(fileno=self._socket.detach())
+        plain = self._timed()
+        assert isinstance(plain, _socket.socket)
         self._socket = None
         try:
-            plain.settimeout(self._left())
-            # As bytes, for the same reason as in `resolve`.
-            name: str | bytes = host.encode("ascii") if host.isascii() else host
-            self._socket = context.wrap_socket(plain, server_hostname=name)
+            self._socket = tls.start(context, plain, host)
         except (OSError, ValueError) as error:
             plain.close()
-            from .tls import reason
+            raise BackendUnavailable(f"{self._name}: no TLS with the server: {tls.reason(error)}") from error
 
-            raise BackendUnavailable(f"{self._name}: no TLS with the server: {reason(error)}") from error
-
-    def _timed(self) -> _socket.socket | ssl.SSLSocket:
+    def _timed(self) -> _socket.socket | tls_private.Secured:
         assert self._socket is not None
         self._socket.settimeout(self._left())
         return self._socket

@@ -1,19 +1,28 @@
 """TLS with servers that prove who they are: contexts, the system's authorities, and why a handshake failed.
 
-Loaded only where a URL asks for TLS: `ssl` takes longer to import than a run on Redis takes.
+Loaded only where a URL asks for TLS. Streams use `.tls_private`, since `ssl` takes as long to import as a bare
+interpreter to start; what needs the real thing, or has an interpreter that is not known there, gets that.
 """
 
 from __future__ import annotations
 
 import os
-import ssl
 
 from ...errors import ConfigError
 from .stream import TLS_PARAMS
 
+try:
+    from . import tls_private as private
+except (ImportError, AttributeError):  # Another interpreter's `_ssl`, or one without TLS, as `ssl` says then.
+    private = None  # type: ignore[assignment]
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import ssl
+
     from ...errors import BackendUnavailable
+
+    Context = private.AnyContext
 
 #: Faults of TLS and their remedies; the last is for any other.
 _REMEDIES = (
@@ -24,17 +33,20 @@ _REMEDIES = (
     ("certificate verify failed", "name the server's authority by ca="),
     ("", "see that this port speaks TLS, and which certificates it asks for"),
 )
+# VERIFY_X509_STRICT and CERT_NONE of `ssl`.
+_STRICT, _UNVERIFIED = 0x20, 0
 #: A directory with so many authorities has all of the system's; one with fewer has only some that were added.
 _ALL_AUTHORITIES = 50
 #: Contexts that know the directory of the system's authorities, and not yet what may stand in the bundle alone.
-_LATE: set[ssl.SSLContext] = set()
+_LATE: set[Context] = set()
 
 
-def make_context(url_text: str, params: dict[str, str], *, late: bool = False) -> ssl.SSLContext:
+def make_context(url_text: str, params: dict[str, str], *, late: bool = False, public: bool = False) -> Context:
     """Return a TLS context that verifies the server, from the parameters ca, cert and key.
 
-    Without ca the system's authorities are trusted. `late` leaves them to `Stream.connect_tcp`, the only one that can
-    use the context then: it looks up an authority where one is needed. Raises ConfigError when a file cannot be used.
+    Without ca the system's authorities are trusted. `late` is for `Stream.connect_tcp`, the only one that can use the
+    context then: it looks up an authority where one is needed. `public` asks for a context of `ssl`, which others than
+    streams can use. Raises ConfigError when a file cannot be used.
     """
 
     def files() -> str:
@@ -42,7 +54,7 @@ def make_context(url_text: str, params: dict[str, str], *, late: bool = False) -
 
     try:
         directory = _authorities() if late and "ca" not in params else None
-        context = ssl.create_default_context(cafile=params.get("ca"), capath=directory)
+        context = _trusting(params.get("ca"), directory, public=public)
         if directory is not None:
             _LATE.add(context)
         if "cert" in params or "key" in params:
@@ -61,24 +73,80 @@ def make_context(url_text: str, params: dict[str, str], *, late: bool = False) -
     return context
 
 
+def _trusting(bundle: str | None, directory: str | None, *, public: bool) -> Context:
+    """Return a context that trusts these authorities, or the system's without any."""
+    if public or private is None:
+        import ssl
+
+        made = ssl.create_default_context(cafile=bundle, capath=directory)
+        made.minimum_version = max(made.minimum_version, ssl.TLSVersion.TLSv1_2)
+        return made
+    context = private.Context()
+    if bundle or directory:
+        context.load_verify_locations(bundle, directory)
+    else:
+        context.set_default_verify_paths()
+    return context
+
+
+def start(context: Context, plain: private.Plain, host: str) -> ssl.SSLSocket | private.Secured:
+    """Speak TLS on a connected socket with the server `host`; the descriptor is the result's from now on.
+
+    Raises OSError, or ValueError for what is no name of a host.
+    """
+    if private is not None and isinstance(context, private.Context):
+        return context.start(plain, host)
+    import socket
+    import ssl
+
+    assert isinstance(context, ssl.SSLContext)
+
+    timeout = plain.gettimeout()
+    taken = socket.socket(fileno=plain.detach())
+    try:
+        taken.settimeout(timeout)
+        # As bytes, "127.0.0.1" does not have the interpreter import its IDNA codec.
+        name: str | bytes = host.encode("ascii") if host.isascii() else host
+        return context.wrap_socket(taken, server_hostname=name)
+    except BaseException:
+        taken.close()
+        raise
+
+
+def loosen(context: Context, *, any_authority: bool) -> None:
+    """Let a certificate be good for any name, and be of any authority if that is wished."""
+    context.check_hostname = False
+    # Certificates that servers make for themselves are not all that the standard asks for.
+    context.verify_flags &= ~_STRICT
+    if any_authority:
+        context.verify_mode = _UNVERIFIED
+
+
 def _authorities() -> str | None:
     """Return the system's directory of authorities, None where it has none in which one can be looked up.
 
     To read the bundle instead takes 20 ms or more. It may have others: what this directory does not verify, it may.
     """
-    directory = ssl.get_default_verify_paths().capath
-    names = os.listdir(directory) if directory is not None else []
+    if private is None:
+        import ssl
+
+        *_, variable, usual = ssl.get_default_verify_paths()
+    else:
+        *_, variable, usual = private.get_default_verify_paths()
+    directory = os.environ.get(variable, usual)
+    names = os.listdir(directory) if os.path.isdir(directory) else []
     # The hash of the authority's name, and a number: see openssl-rehash(1).
     hashed = [name for name in names if len(name) >= 10 and name[8] == "." and name[9:].isdigit()]
     return directory if len(hashed) >= _ALL_AUTHORITIES else None
 
 
-def has_read_bundle(context: ssl.SSLContext, error: BackendUnavailable) -> bool:
+def has_read_bundle(context: Context, error: BackendUnavailable) -> bool:
     """Read the system's bundle if a certificate was refused without it; tell whether that is worth another attempt."""
-    if context not in _LATE or not isinstance(error.__cause__, ssl.SSLCertVerificationError):
+    # OpenSSL's reason, which no other error has.
+    if context not in _LATE or not hasattr(error.__cause__, "verify_message"):
         return False
     _LATE.remove(context)
-    context.load_default_certs()
+    context.set_default_verify_paths()
     return True
 
 

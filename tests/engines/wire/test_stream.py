@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-import cronlock
 from cronlock.engines.wire.stream import Stream, tls_context
 from cronlock.errors import BackendUnavailable, ConfigError
 from labs.servers.process import HOST, need
@@ -101,13 +100,6 @@ def test_remedies_for_tls(host: str, trusted: bool, said: str) -> None:
         stream = Stream.connect_tcp("test", HOST, server.port, time.monotonic() + 20)
         with pytest.raises(BackendUnavailable, match=said):
             stream.start_tls(context, host)
-
-
-def test_one_door() -> None:
-    """No other module knows of the interpreter's own `_socket`."""
-    package = Path(cronlock.__file__).parent
-    found = [path for path in package.rglob("*.py") if "import _socket" in path.read_text(encoding="utf-8")]
-    assert found == [package / "engines/wire/stream.py"]
 
 
 def test_missing_socket(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""Certificates by the system's authorities: the same verdicts on every layout of them, and what is read for that."""
+"""Certificates by the system's authorities: the same verdicts on every layout of them, and what is read for that.
+
+By the interpreter's private module and by `ssl`, which stands in for it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from cronlock.engines.registry import open_backend
-from cronlock.engines.wire.stream import Stream, tls_context
+from cronlock.engines.wire import tls as tls_module
+from cronlock.engines.wire.stream import ConnectionClosed, Stream, tls_context
 from cronlock.errors import BackendUnavailable, ConfigError
 from labs.servers.process import HOST, need
 from labs.servers.tls import TLS, tls
@@ -127,7 +131,15 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
     return made
 
 
-def _connect(port: int, context: ssl.SSLContext) -> None:
+@pytest.fixture(params=["_ssl", "ssl"], autouse=True)
+def module(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Do each test by both modules."""
+    if request.param == "ssl":
+        monkeypatch.setattr(tls_module, "private", None)
+    return str(request.param)
+
+
+def _connect(port: int, context: tls_module.Context) -> None:
     stream = Stream.connect_tcp("test", "localhost", port, time.monotonic() + 20, context)
     assert stream.receive() == b"hello"
     stream.close()
@@ -192,7 +204,49 @@ def test_what_others_use_has_all(system: System) -> None:
 def test_python_without_ssl(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told what it lacks; URLs without TLS do not need it."""
     monkeypatch.setitem(sys.modules, "ssl", None)
-    monkeypatch.delitem(sys.modules, "cronlock.engines.wire.tls", raising=False)
+    monkeypatch.setattr(tls_module, "private", None)
     with pytest.raises(ConfigError, match="TLS needs the module ssl, which this Python was built without"):
         open_backend("rediss://host", 1.0)
     open_backend("redis://host", 1.0).close()
+
+
+def test_both_modules_ask_the_same(module: str) -> None:
+    """What is verified, and how connections are encrypted, is what `ssl` has by default, with TLS 1.2 or later."""
+    context, usual = tls_context("test", {}, late=True), ssl.create_default_context()
+    assert isinstance(context, ssl.SSLContext) == (module == "ssl")
+    for name in ("check_hostname", "maximum_version", "options", "post_handshake_auth", "verify_flags", "verify_mode"):
+        assert getattr(context, name) == getattr(usual, name), name
+    assert context.get_ciphers() == usual.get_ciphers()
+    assert context.minimum_version == max(usual.minimum_version, ssl.TLSVersion.TLSv1_2)
+
+
+@pytest.mark.parametrize("host", ["", ".", "h" * 64 + ".example", "caf\u00e9..example"])
+def test_no_name_of_a_host(host: str) -> None:
+    """Without the name that a certificate is to be for there is no connection."""
+    with _server("good") as (port, told):
+        stream = Stream.connect_tcp("test", HOST, port, time.monotonic() + 20)
+        with pytest.raises(BackendUnavailable, match="no TLS with the server"):
+            stream.start_tls(tls_context("test", tls().params()), host)
+        stream.close()
+    assert "taken" not in told
+
+
+def test_server_that_hangs_up() -> None:
+    """The end of a connection is the end, whether or not the server announced it."""
+    with _server("good") as (port, _):
+        stream = Stream.connect_tcp("test", "localhost", port, time.monotonic() + 20, tls_context("t", tls().params()))
+        assert stream.receive() == b"hello"
+        with pytest.raises(ConnectionClosed):
+            stream.receive()
+        stream.close()
+
+
+def test_server_that_never_answers() -> None:
+    """A handshake ends by its deadline."""
+    with socket.create_server((HOST, 0)) as listener:
+        began = time.monotonic()
+        with pytest.raises(BackendUnavailable, match=r"timed out|no answer in time"):
+            Stream.connect_tcp(
+                "test", HOST, listener.getsockname()[1], began + 0.5, tls_context("test", tls().params())
+            )
+        assert time.monotonic() - began < 10
