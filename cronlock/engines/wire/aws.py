@@ -1,8 +1,8 @@
 """A service of AWS over our own bounded connection, for `aws_json` (DynamoDB, SQS) and S3.
 
 `aws_credentials` finds the credentials and the region's endpoint. Only requests that AWS surely did not carry out are
-repeated: once by AWS's clock if it refused the signature for this machine's clock, and once with new credentials if
-they had expired.
+repeated: once by AWS's clock if it refused the signature for this machine's clock, once with new credentials if they
+had expired, and while it throttles, since many nodes may ask in the same second.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ...value import Value
 from . import aws_credentials
 from .aws_signature import Request, parse_date, sign
 from .http import Connection, Unanswered
-from .stream import tls_context
+from .stream import ServerBusy, retry_while_busy, tls_context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,6 +115,11 @@ class Service:
         `action` is what policies call it. Raises ConfigError when there are no credentials or no region,
         BackendUnavailable for every other error: `Unanswered` where the action may have been done.
         """
+        return retry_while_busy(deadline, lambda: self._ask(action, request, headers, deadline, known))
+
+    def _ask(
+        self, action: str, request: Request, headers: Mapping[str, str], deadline: float, known: tuple[str, ...]
+    ) -> Answer:
         skewed = refreshed = False
         while True:
             credentials = self._need_credentials(deadline)
@@ -228,7 +233,7 @@ class Service:
                 f"{self._shown}: AWS does not know these credentials ({code}; {source}): check key, secret and region"
             )
         if code in _THROTTLED:
-            return BackendUnavailable(f"{self._shown}: throttled ({code}): {says or 'too many requests'}")
+            return ServerBusy(f"{self._shown}: throttled ({code}): {says or 'too many requests'}")
         kind = Unanswered if status >= 500 else BackendUnavailable
         shown = _printable(credentials.scrub(code))
         return kind(f"{self._shown}: {action} failed: {shown}{': ' if says else ''}{says}")

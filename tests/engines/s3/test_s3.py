@@ -130,8 +130,11 @@ def test_request_that_comes_in_twice(guarded: S3Store, gate: Gate, key: str, mon
         ("PermanentRedirect", 301, "the bucket is elsewhere"),
     ],
 )
-def test_failures_are_distinguished(guarded: S3Store, gate: Gate, key: str, code: str, status: int, text: str) -> None:
+def test_failures_are_distinguished(
+    guarded: S3Store, gate: Gate, monkeypatch: pytest.MonkeyPatch, key: str, code: str, status: int, text: str
+) -> None:
     """None of them is a refusal: whether the swap was done stays open, and a person hears what it was."""
+    monkeypatch.setattr("cronlock.engines.wire.stream._FIRST_PAUSE", 1e6)  # No time to ask again.
     _, seen = swap(guarded, key, read(guarded, key), b"there")
     gate.refuse(code, "why", status=status)
     with pytest.raises((BackendUnavailable, ConfigError), match=text):

@@ -58,6 +58,7 @@ def test_errors_in_one_line(gate: Gate, monkeypatch: pytest.MonkeyPatch, code: s
     """Each error names what was refused and what to do, in one line, and no secret even if the server repeats it."""
     secret = ENVIRON["AWS_SECRET_ACCESS_KEY"]
     monkeypatch.setenv("AWS_SESSION_TOKEN", TOKEN)
+    monkeypatch.setattr("cronlock.engines.wire.stream._FIRST_PAUSE", 1e6)  # No time to ask again.
     gate.refuse(code, f"it says\n{secret} and {TOKEN} " + "x" * 5000, status=status, times=3)
     service = service_of(f"dynamodb://table?endpoint={gate.endpoint}")
     with pytest.raises(BackendUnavailable) as caught:
@@ -74,6 +75,15 @@ def test_errors_in_one_line(gate: Gate, monkeypatch: pytest.MonkeyPatch, code: s
     # Never for nothing: what was refused may be asked again, and the connection is as good as before.
     gate.answers.clear()
     assert service.call("ListTables", {}, service.deadline()).body is not None
+
+
+@pytest.mark.parametrize("code", ["ThrottlingException", "ProvisionedThroughputExceededException"])
+def test_throttled_requests_are_sent_again(gate: Gate, code: str) -> None:
+    """AWS did not carry them out, and soon has room."""
+    gate.refuse(code, times=4)
+    service = service_of(f"dynamodb://table?endpoint={gate.endpoint}")
+    assert service.call("ListTables", {}, service.deadline() + 60).body is not None
+    assert gate.actions == ["ListTables"] * 5
 
 
 def test_wrong_secret(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
