@@ -100,13 +100,15 @@ class Leases:
         requests = self._requests.get(claim.owner) or _Requests(claim.key)
         # A standby needs to know when to ask again.
         cell, at = self.store.read(claim.key, deadline, exact=claim.standby_for is not None), self._clock.now()
-        judged = claim
+        judged, swapped = claim, False
         while True:
             state = self._state(claim.key, cell)
             conflict = rules.refuse(state, judged, cell, self._earliest(cell, at))
             conflict = conflict or self._quarantine(judged, state, deadline)
             if conflict is not None:
                 return conflict
+            if swapped:
+                self._check(deadline, claim.key)
             granted = rules.grant(state, judged, cell, self._server_time(cell, at))
             before, replaced = requests.before(state) if rules.is_run_of(state, claim.owner) else (cell, state)
             assert granted.run is not None
@@ -114,6 +116,7 @@ class Leases:
             requests.attempts.append(_Attempt(granted.run.fence or 0, before, replaced))
             try:
                 done, cell = self._swap(claim.key, cell, granted, claim.ttl, claim.hold, deadline)
+                swapped = True
             except Unacknowledged as error:
                 self.abandon(claim)
                 raise GivenBack(f"{error}; the lease was given back") from error
@@ -132,7 +135,6 @@ class Leases:
                     attempt=1 + rules.attempts(replaced, claim.standby_for) if claim.standby_for else 1,
                     previous_status=former.status if former and former.tick == claim.standby_for else None,
                 )
-            self._check(deadline, claim.key)
             if state.fence > (judged.watermark.fence if judged.watermark is not None else 0):
                 # The server may lose state between two reads, too.
                 judged = judged.but(watermark=Watermark(fence=state.fence, age=0.0, loss_noticed_ago=0.0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,6 +13,7 @@ from cronlock.testing import LONG, fresh_key, granted, make_claim, make_ending, 
 from .leases_bench import SHORT, Bench, K, all_of, died, held_back, past, record, run
 
 if TYPE_CHECKING:
+    from cronlock.lease.store import Cell
     from cronlock.lease.vocabulary import Backend
 
 
@@ -188,6 +189,19 @@ class TestKeeping:
         bench.way_b.read = read_and_be_overtaken  # type: ignore[method-assign,assignment]
         conflict = refused(b.acquire(make_claim(K)), HELD)
         assert run_of(conflict).owner == "first"
+
+    def test_a_slow_refusal_is_an_answer(self, bench: Bench, b: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A swap that is refused at the end of the time limit shows the winner: nothing needs to be asked again."""
+        inner, late = bench.way_a.swap, [0.0]
+        monkeypatch.setattr("cronlock.lease.leases.time.monotonic", lambda: late[0])
+
+        def be_overtaken(*given: Any, **named: Any) -> tuple[bool, Cell]:
+            granted(b.acquire(make_claim(K, owner="first")))
+            late[0] = bench.way_a.timeout + 1.0
+            return inner(*given, **named)
+
+        bench.way_a.swap = be_overtaken  # type: ignore[method-assign]
+        assert run_of(refused(bench.a.acquire(make_claim(K)), HELD)).owner == "first"
 
     def test_what_changes_all_the_time(self, bench: Bench, a: Backend) -> None:
         """Asking ends within the time limit."""
