@@ -198,5 +198,5 @@ def time_of(text: str) -> float:
 
 
 def _left(end: float, earliest: float, now: float) -> float:
-    """Return the seconds from `now` to `end`; at least 1 until it is surely over."""
-    return max(1.0, end - now) if end + SLACK > earliest else 0.0
+    """Return the seconds until an end; from a second before it on, until it is surely over, for those who wait."""
+    return end - now if end - now > 1.0 else max(0.0, end + SLACK - earliest)

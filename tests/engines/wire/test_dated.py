@@ -23,6 +23,27 @@ class _BootClock(SystemClock):
         return 1e9
 
 
+def test_how_long_to_wait() -> None:
+    """Whoever asks again after as long as is told finds it over after three times, and at once when it is."""
+    clock = _BootClock()
+    holder, other = (ServerClock("AWS", clock, [], 1.0) for _ in range(2))
+    holder.observe(clock.boot, clock.boot, 2e9)
+    cell = DatedCell().followed_by(b"", 5.0, 30.0, holder.latest())
+    other.observe(clock.boot, clock.boot, 2e9)
+    for what in ("lease", "hold"):
+        told = []
+        cell.judge(other)
+        while getattr(cell, what) > 0:
+            told.append(getattr(cell, what))
+            clock.boot += told[-1] - 0.01
+            cell.judge(other)
+            assert getattr(cell, what) > 0
+            # The clocks' rates may differ.
+            clock.boot += 0.01 + 0.002 * told[-1]
+            cell.judge(other)
+        assert len(told) <= 3, "once for the ttl, once for what is left of it, once for the slack"
+
+
 def test_front_ends_that_differ() -> None:
     """Where no two of AWS's clocks differ by more than the slack, no lease is over before its holder believes so."""
     draw = random.Random(3)
