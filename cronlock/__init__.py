@@ -2,10 +2,9 @@
 
 The package is a program first: ``cronlock run`` stands before a crontab line.
 Start-up time counts, so modules that ``run`` loads import little and late
-(see docs/architecture.md).
+(see docs/architecture.md). What comes before the bundle does not even import
+``__future__``, a file of its own.
 """
-
-from __future__ import annotations
 
 import sys
 

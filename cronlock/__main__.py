@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gc
-import os
 import sys
 
 from . import __version__, know_packages
+from .system import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

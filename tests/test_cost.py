@@ -120,7 +120,7 @@ class TestModules:
 
 
 def _beyond(imported: set[str], backend: str) -> set[str]:
-    own = {"cronlock", "cronlock.__main__"} | {f"cronlock.{name}" for name in _OWN[backend]}
+    own = {"cronlock", "cronlock.__main__", "cronlock.system"} | {f"cronlock.{name}" for name in _OWN[backend]}
     return imported - own - _FOREIGN[backend]
 
 

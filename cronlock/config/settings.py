@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 from .. import durations, errors, keys
 from ..errors import ConfigError, CronlockError, UsageError
+from ..system import os
 from ..value import Value, digits
 from . import file as config_file
 from .options import CHOICE, COMMAND_VARIABLES, DURATION, FLAG, INTEGER, OPTIONS, Option
@@ -270,5 +269,5 @@ def _default_state_dir(environ: Mapping[str, str]) -> str | None:
         home = environ.get("HOME") or os.path.expanduser("~")
         if not home.startswith("/"):
             return None
-        base = os.path.join(home, ".local/state")
-    return os.path.join(base, "cronlock")
+        base = f"{home}/.local/state"
+    return f"{base}/cronlock"

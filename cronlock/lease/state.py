@@ -19,10 +19,9 @@ lines with other names. Characters other than printable ASCII, and ``%``, are wr
 
 from __future__ import annotations
 
-import os
-
 from ..errors import ForeignValue
 from ..keys import PRINTABLE, quote, unescape
+from ..system import os
 from ..value import Value, digits
 from .vocabulary import DIED, EXITED, HISTORY, RELEASED, Pause, Run, Stop
 

@@ -8,7 +8,7 @@ clocks.
 
 from __future__ import annotations
 
-import os
+from ..system import os
 
 # Two quartz clocks drift apart by some 100 ppm, and NTP slews by at most 500 ppm. By default chronyd slews more; see
 # TIMING in the manual.

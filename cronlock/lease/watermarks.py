@@ -7,9 +7,8 @@ for the same delay at a restart (https://redis.io/docs/latest/develop/clients/pa
 
 from __future__ import annotations
 
-import os
-
 from .. import keys
+from ..system import os
 from ..value import digits
 from . import clock as clocks
 from .vocabulary import RETENTION, STATE_LOST, Conflict, Watermark
@@ -40,7 +39,7 @@ class Watermarks:
 
     def __init__(self, state_dir: str, location: str, key: str, clock: Clock) -> None:
         """`location` names the backend without its credentials."""
-        self._path = os.path.join(state_dir, _FOLDER, keys.bounded(f"{location} {key}", _LONGEST_NAME))
+        self._path = f"{state_dir}/{_FOLDER}/{keys.bounded(f'{location} {key}', _LONGEST_NAME)}"
         self._clock = clock
         self._boot = clocks.boot_id()
         self._fence = 0

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-import os
 import time
 
 from .. import errors
+from ..system import os
 from ..value import Value
 from . import linux, signals
 
@@ -123,7 +123,7 @@ def _exec(argv: list[str], env: dict[str, str]) -> None:
         return
     found: OSError | None = None
     for folder in env.get("PATH", os.defpath).split(os.pathsep):
-        path = os.path.join(folder or ".", name)
+        path = f"{folder or '.'}/{name}"
         try:
             _exec_file(path, argv, env)
         except (FileNotFoundError, NotADirectoryError):

@@ -11,8 +11,7 @@ none: its lock lives as long as any descendant.
 
 from __future__ import annotations
 
-import os
-
+from ..system import os
 from . import command as process
 from . import linux, protocol, signals, watchdog
 

@@ -6,8 +6,9 @@ and takes a fifth of an interpreter's start, for three calls of the C library.
 
 from __future__ import annotations
 
-import os
 import sys
+
+from ..system import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

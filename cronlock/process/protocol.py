@@ -6,8 +6,7 @@ The wrapper sets the deadline by which everything must be dead, and extends it a
 
 from __future__ import annotations
 
-import os
-
+from ..system import os
 from ..value import Value
 
 TYPE_CHECKING = False

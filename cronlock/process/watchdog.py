@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-import os
 import select
 
+from ..system import os
 from . import command as process
 from . import linux, protocol, signals
 

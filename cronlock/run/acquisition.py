@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 from .. import durations, keys
 from ..errors import BackendUnavailable, ConfigError, CronlockError, GivenBack
 from ..lease import timing
 from ..lease.vocabulary import ENDED, HELD, PAUSED, STATE_LOST, Claim, Conflict
+from ..system import os
 from .holding import Holding
 
 TYPE_CHECKING = False
@@ -252,7 +251,7 @@ def _program(command: list[str]) -> str:
     Shells and the like run many jobs, so a checksum of their arguments follows the name. It leaves out parts with
     digits, which change with a release or a day.
     """
-    name = os.path.basename(command[0])
+    name = command[0].rpartition("/")[2]
     if name.rstrip("0123456789.") not in _SHARED:
         return name
     words = [part for text in command[1:] for word in text.split() for part in word.split("/")]

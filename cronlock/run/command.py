@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from ..errors import FAULT, BackendError, CronlockError
+from ..system import os
 from .log import Log
 
 

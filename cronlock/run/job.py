@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 from .. import durations, errors
 from ..errors import BackendError, CronlockError, LeaseOver
 from ..lease import timing
 from ..lease.vocabulary import EXITED, LOST, NOT_STARTED, STATE_LOST, STOPPED, TIMED_OUT, Conflict
 from ..process import signals
+from ..system import os
 from .acquisition import Acquisition
 from .holding import Access
 from .log import NOTICE, WARNING

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
+
+from ..system import os
 
 ERROR, WARNING, NOTICE, INFO = "error", "warning", "notice", "info"
 TYPE_CHECKING = False

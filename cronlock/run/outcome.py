@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 from .. import durations
 from ..lease.describe import describe, ending
 from ..lease.vocabulary import NOT_STARTED
+from ..system import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,4 +85,4 @@ def of_run(
 
 
 def _here(settings: Settings) -> Fields:
-    return {"host": os.uname().nodename, "program": os.path.basename(settings.command[0])}
+    return {"host": os.uname().nodename, "program": settings.command[0].rpartition("/")[2]}

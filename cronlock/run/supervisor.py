@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import select
 
 from ..config.options import COMMAND_VARIABLES
@@ -11,6 +10,7 @@ from ..errors import CronlockError
 from ..lease import timing
 from ..process import command as process
 from ..process import guard, linux, protocol, signals
+from ..system import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -158,6 +158,8 @@ class Supervisor:
         elif holding.next_renewal is not None and now >= holding.next_renewal:
             self._guard.wake()
             # Errors form reference cycles, so there may be garbage from here on.
+            # What the start made stays: looking through it would copy pages that the guard shares.
+            gc.freeze()
             gc.enable()
             if holding.renew():
                 self._guard.renewed(holding.deadline)

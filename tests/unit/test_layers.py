@@ -13,10 +13,11 @@ import pytest
 from labs.installation import ROOT
 
 #: Everything may import these; they import only each other.
-_GROUND = {"bundle", "cronlock", "errors", "durations", "keys", "value"}
+_GROUND = {"bundle", "cronlock", "errors", "durations", "keys", "system", "value"}
 #: What each part may import besides itself, the standard library and the ground floor.
 _KNOWS = {
     **{name: set[str]() for name in _GROUND},
+    "bundle_writer": set[str](),
     "lease": set[str](),
     "process": set[str](),
     "config": set[str](),
@@ -35,7 +36,7 @@ _ENGINES_KNOW = {"engines.clients", "engines.url", "engines.wire", "lease"}
 #: Parts that may import packages of others; only the modules named so of engines.
 _CLIENTS = ("cli", "commands", "crontab", "engines.", "testing", "value")
 #: Parts that no run imports, as all doctors.
-_OFF_THE_HOT_PATH = ("cli", "commands", "crontab", "doctor", "testing")
+_OFF_THE_HOT_PATH = ("bundle_writer", "cli", "commands", "crontab", "doctor", "testing")
 #: Private modules of the interpreter, and where they may be used.
 _DOORS = {
     "_json": {"engines.wire.json_text"},
@@ -43,6 +44,7 @@ _DOORS = {
     "_signal": {"__main__", "process.signals"},
     "_socket": {"engines.wire.stream", "engines.wire.tls_private"},
     "_ssl": {"engines.wire.tls_private"},
+    "posix": {"system"},
 }
 
 

@@ -6,10 +6,10 @@ relied on, since its time counts from then. An unused lease lapses by itself.
 
 from __future__ import annotations
 
-import os
 import time
 
 from ...errors import BackendUnavailable, ForeignValue
+from ...system import os
 from ...value import Value
 from .api import Refusal
 

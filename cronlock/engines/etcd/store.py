@@ -16,12 +16,11 @@ that is out of space, etcd 3.5 refuses a transaction with a put in it, even if t
 
 from __future__ import annotations
 
-import os
-
 from ...keys import key_of
 from ...lease.clock import SystemClock
 from ...lease.store import Cell
 from ...lease.vocabulary import Traits
+from ...system import os
 from .api import Cluster, Refusal
 from .cell import EtcdCell, cell_of, shown
 from .held import Held, forget, grant, left

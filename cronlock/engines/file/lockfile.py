@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import os
 import stat
 import sys
 import time
 
 from ...errors import BackendError, BackendUnavailable, ForeignValue
+from ...system import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from ...errors import ConfigError
+from ...system import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +32,8 @@ def refuse_network(directory: str, mountinfo: str) -> None:
         fields = before.split(" ")
         if len(fields) > 4:  # Others are not of the form that proc(5) describes.
             mounts.append((_unescape_mount(fields[4]), after.split(" ")[0]))
+    if _NETWORK_FILE_SYSTEMS.isdisjoint(kind for _, kind in mounts):
+        return
     # As written first: following links on a server that does not answer would never return.
     _refuse_network_mount(directory, directory, mounts)
     _refuse_network_mount(directory, os.path.realpath(directory), mounts)
@@ -69,4 +70,5 @@ def directory_of(url: URL) -> str:
     if "\0" in url.path:
         raise ConfigError("file://: the path has a NUL; name a directory")
     # One slash at the beginning: two are not the same to normpath.
-    return os.path.normpath("/" + url.path.lstrip("/"))
+    path = "/" + url.path.strip("/")
+    return os.path.normpath(path) if "//" in path or "/." in path else path

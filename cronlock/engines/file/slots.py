@@ -10,11 +10,11 @@ tabs, and the cell's data behind it:
 from __future__ import annotations
 
 import binascii
-import os
 
 from ...errors import ConfigError, ForeignValue
 from ...keys import escape, unescape
 from ...lease.store import Cell
+from ...system import os
 from ...value import Value, digits
 from .lockfile import open_plain, pwrite
 

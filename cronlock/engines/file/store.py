@@ -12,7 +12,6 @@ A reader tests the lock by taking it shared for an instant. So an exclusive atte
 from __future__ import annotations
 
 import fcntl
-import os
 import time
 
 from ...errors import CronlockError, ForeignValue
@@ -20,6 +19,7 @@ from ...keys import bounded
 from ...lease.clock import SystemClock, boot_id
 from ...lease.store import Cell
 from ...lease.vocabulary import Traits
+from ...system import os
 from . import lockfile
 from .lockfile import failure, open_plain
 from .mounts import directory_of, refuse_network
@@ -120,7 +120,7 @@ class FileStore:
 
     def location(self, key: str) -> str:
         """Return the path of the key's file."""
-        return os.path.join(self.directory, bounded(key, _LONGEST_NAME) + SUFFIX)
+        return f"{self.directory}/{bounded(key, _LONGEST_NAME)}{SUFFIX}"
 
     def keys(self) -> Iterator[str]:
         """List the keys that the records in the directory name."""

@@ -10,11 +10,10 @@ The server counts whole seconds, and its second may end at any moment: n of its 
 
 from __future__ import annotations
 
-import os
-
 from ...errors import ForeignValue
 from ...lease.store import Cell
 from ...lease.vocabulary import RETENTION
+from ...system import os
 from ...value import digits
 
 TYPE_CHECKING = False

@@ -5,9 +5,8 @@ https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase
 
 from __future__ import annotations
 
-import os
-
 from ...errors import BackendUnavailable
+from ...system import os
 from .packets import Fields
 
 TYPE_CHECKING = False

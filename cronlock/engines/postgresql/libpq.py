@@ -8,8 +8,9 @@ takes four times as long as all else of a run. Importing the module raises Impor
 from __future__ import annotations
 
 import _ctypes
-import os
 import sys
+
+from ...system import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ does not know the script. The password goes along in the first request's packet.
 
 from __future__ import annotations
 
-import os
 import time
 
 from ...errors import ForeignValue, Unacknowledged
@@ -22,6 +21,7 @@ from ...lease.clock import SystemClock
 from ...lease.server_clock import ServerClock
 from ...lease.store import STAYS, Cell
 from ...lease.vocabulary import RETENTION, Traits
+from ...system import os
 from ...value import digits
 from ..wire.stream import protocol_error
 from . import address

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from ...errors import BackendUnavailable, ConfigError
+from ...system import os
 from ..url import DEFAULT_PREFIX
 from ..wire.aws import Service
 from ..wire.aws_signature import Request, quote

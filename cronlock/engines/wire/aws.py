@@ -7,12 +7,12 @@ had expired, and while it throttles, since many nodes may ask in the same second
 
 from __future__ import annotations
 
-import os
 import time
 
 from ...errors import BackendUnavailable, ConfigError, printable
 from ...lease.clock import SystemClock
 from ...lease.server_clock import ServerClock
+from ...system import os
 from ...value import Value
 from . import aws_credentials
 from .aws_signature import Request, parse_date, sign

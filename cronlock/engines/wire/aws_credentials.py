@@ -8,11 +8,11 @@ environment or on the disk could change its answer.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 
 from ...errors import BackendUnavailable, ConfigError
+from ...system import os
 from ...value import Value
 from ..url import is_port
 from . import json_text

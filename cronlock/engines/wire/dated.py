@@ -7,11 +7,10 @@ differ a little.
 
 from __future__ import annotations
 
-import os
-
 from ...errors import BackendUnavailable, ConfigError
 from ...lease.store import Cell
 from ...lease.vocabulary import Traits
+from ...system import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import select
 import signal
 import subprocess
 import time
+
+from ...system import os
 
 
 def ask(program: list[str], question: bytes, longest: int, deadline: float) -> bytes | None:

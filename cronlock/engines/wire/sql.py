@@ -10,7 +10,6 @@ statement, which takes effect only if the row still has the version that was see
 
 from __future__ import annotations
 
-import os
 import time
 
 from ...errors import BackendError, BackendUnavailable, ConfigError, ForeignValue
@@ -18,6 +17,7 @@ from ...lease.clock import SystemClock
 from ...lease.server_clock import ServerClock
 from ...lease.store import Cell
 from ...lease.vocabulary import Traits
+from ...system import os
 from .stream import ServerBusy, in_turn, protocol_error
 
 TYPE_CHECKING = False

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import _socket
 import errno
-import os
 import select
 import time
 
 from ...errors import BackendUnavailable, ConfigError
+from ...system import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

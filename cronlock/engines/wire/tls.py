@@ -6,9 +6,9 @@ interpreter to start; what needs the real thing, or has an interpreter that is n
 
 from __future__ import annotations
 
-import os
 
 from ...errors import ConfigError
+from ...system import os
 from .stream import TLS_PARAMS
 
 try:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 from ...lease.store import Cell
+from ...system import os
 from ..wire.stream import protocol_error
 from .cell import NodeCell, to_text
 from .messages import CheckVersion, Create, Delete, Request, SetData, Stat, Transaction

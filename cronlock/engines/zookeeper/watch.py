@@ -6,10 +6,10 @@ standby. The reply may be a moment old, so it proves only that the lease still e
 
 from __future__ import annotations
 
-import os
 import time
 
 from ...errors import BackendUnavailable
+from ...system import os
 from .cell import NodeCell
 from .messages import Exists, GetChildren2, GetData
 from .session import NO_NODE, OK
