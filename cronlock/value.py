@@ -38,11 +38,11 @@ class _Fields(type):
     def __new__(meta, name: str, bases: tuple[type, ...], body: dict[str, Any]) -> _Fields:
         own = tuple(body.get("__annotations__", ()))
         defaults = {field: body.pop(field) for field in own if field in body}
+        inherited = bases[0] if bases else None
         body["__slots__"] = own
-        made = super().__new__(meta, name, bases, body)
-        made._fields = getattr(made, "_fields", ()) + own
-        made._defaults = {**getattr(made, "_defaults", {}), **defaults}
-        return made
+        body["_fields"] = (*getattr(inherited, "_fields", ()), *own)
+        body["_defaults"] = {**getattr(inherited, "_defaults", {}), **defaults}
+        return super().__new__(meta, name, bases, body)
 
 
 class Value(metaclass=_Fields):

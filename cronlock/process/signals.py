@@ -5,8 +5,9 @@ Uses the interpreter's ``_signal``: ``signal`` builds enums at import, which tak
 
 from __future__ import annotations
 
-import os
 import select
+
+from ..system import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,25 +44,20 @@ FORWARDED = (
 ENDING = (SIGTERM, SIGINT, SIGHUP, SIGQUIT)
 #: The interpreter ignores these from its start, so their earlier dispositions are unknown.
 _INTERPRETERS_OWN = (int(_signal.SIGPIPE), int(getattr(_signal, "SIGXFSZ", _signal.SIGPIPE)))
-
-
-def all_signals() -> list[int]:
-    """Return every signal whose disposition can be set."""
-    return [int(number) for number in _signal.valid_signals() if number not in (SIGKILL, SIGSTOP)]
+#: Every signal whose disposition can be set.
+ALL = tuple(int(number) for number in _signal.valid_signals() if number not in (SIGKILL, SIGSTOP))
 
 
 def ignored() -> frozenset[int]:
     """Return the signals that were ignored when cronlock started, and must be for the command."""
     return frozenset(
-        number
-        for number in all_signals()
-        if _signal.getsignal(number) == _signal.SIG_IGN and number not in _INTERPRETERS_OWN
+        number for number in ALL if _signal.getsignal(number) == _signal.SIG_IGN and number not in _INTERPRETERS_OWN
     )
 
 
 def block_all() -> None:
     """Block all signals."""
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, all_signals())
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ALL)
 
 
 def unblock_all() -> None:
@@ -103,9 +99,12 @@ def set_ignored(number: int) -> None:
 
 def reset_for_exec(ignored_at_start: frozenset[int]) -> None:
     """Set default dispositions, except for what was ignored at the start, and unblock all signals."""
-    for number in all_signals():
+    for number in ALL:
+        disposition = _signal.SIG_IGN if number in ignored_at_start else _signal.SIG_DFL
+        if _signal.getsignal(number) == disposition:
+            continue
         try:
-            _signal.signal(number, _signal.SIG_IGN if number in ignored_at_start else _signal.SIG_DFL)
+            _signal.signal(number, disposition)
         except OSError:
             pass  # The C library reserves some real-time signals.
     _signal.set_wakeup_fd(-1)
