@@ -59,7 +59,7 @@ def _launchers(installation: Installation, place: Path) -> dict[str, list[str]]:
     for name in ("package", "bare"):
         _lay_out(f"{place}/{name}", python)
     library = f"{place}/package/lib/cronlock"
-    for words in (["-m", "compileall", "-q", library], [f"{library}/cronlock/bundle.py"]):
+    for words in (["-m", "compileall", "-q", library], [f"{library}/cronlock/bundle_writer.py"]):
         subprocess.run([python, "-IS", "-W", "ignore", *words], check=True, env=clean_environment())
     one_file = pyz.build(Arguments(source.version(), "", place, source.epoch()))
     return {

@@ -146,7 +146,7 @@ def _compile(target: Target, interpreter: str) -> None:
     package = f"{target.library}/cronlock"
     for command in (
         [*python, "-m", "compileall", *options, str(target.real(target.library))],
-        [*python, str(target.real(f"{package}/bundle.py")), package],
+        [*python, str(target.real(f"{package}/bundle_writer.py")), package],
     ):
         subprocess.run(["sh", "-c", 'umask 022; exec "$@"', "sh", *command], check=True)
 

@@ -80,7 +80,7 @@ def test_runs_from_where_it_is(installation: Installation, tmp_path: Path) -> No
     assert len(compiled) == len(list(prefix.rglob("*.py")))
     assert run(*line, environ=environ) == "ran\n"
     told = run(sys.executable, "-ISv", *line, environ=environ)
-    assert "import 'cronlock.run.job' # <cronlock.bundle.Bundle " in told
+    assert "import 'cronlock.config.arguments' # <cronlock.bundle.Bundle " in told
     assert {path: path.stat().st_mtime_ns for path in prefix.rglob("*.pyc")} == compiled
     code = next(path for path in compiled if path.name.startswith("job."))
     assert f"{prefix}/lib/cronlock/cronlock/run/job.py".encode() in code.read_bytes()

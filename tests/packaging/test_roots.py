@@ -60,7 +60,7 @@ def _check_byte_code(root: Root) -> None:
     assert all(path.endswith(f".{tag}.pyc") for path in compiled)
     assert len(compiled) == len([path for path in root.files(_LIBRARY) if path.endswith(".py")])
     told = root.sh("/usr/bin/python3 -ISv /usr/bin/cronlock run --key told --min-hold 0 -- true")
-    assert "import 'cronlock.run.job' # <cronlock.bundle.Bundle " in told
+    assert "import 'cronlock.config.arguments' # <cronlock.bundle.Bundle " in told
     times = root.sh(f"find {_LIBRARY} -name '*.pyc' -printf '%p %T@\\n' | sort")
     assert root.run("cronlock", "run", "--key", "compiled", "--min-hold", "0", "--", "echo", "ran") == "ran\n"
     assert root.sh(f"find {_LIBRARY} -name '*.pyc' -printf '%p %T@\\n' | sort") == times

@@ -1,7 +1,8 @@
-"""The byte code of a run in one file: what is taken from it, and what is not."""
+"""The byte code of a run in one file: what is in it, what is taken from it, and what is not."""
 
 from __future__ import annotations
 
+import marshal
 import os
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cronlock.bundle import PLACE, Bundle
+from cronlock.bundle import _HEAD, PLACE
 from labs.installation import ROOT, clean_environment
 
 _MODULE = "cronlock.run.job"
@@ -29,7 +30,7 @@ class Package:
 
     def make(self, *words: str) -> None:
         """Write the bundle."""
-        self.python(str(self.directory / "bundle.py"), *words)
+        self.python(str(self.directory / "bundle_writer.py"), *words)
 
     def python(self, *words: str) -> str:
         """Return what the interpreter of packages says, started with `words`."""
@@ -38,10 +39,16 @@ class Package:
 
     def loader(self, module: str = _MODULE) -> str:
         """Return what loads a module in a program that uses the bundle."""
-        start = (
-            f"import sys; sys.path.append({str(self.directory.parent)!r}); from cronlock import bundle; bundle.use();"
-        )
-        return self.python("-c", f"{start} import {module} as it; print(type(it.__loader__).__name__, it.__file__)")
+        return self.run(f"import {module} as it; print(type(it.__loader__).__name__, it.__file__)")
+
+    def run(self, code: str) -> str:
+        """Return what a program prints that uses the bundle as the launcher does."""
+        return self.python("-c", self.program(code))
+
+    def program(self, code: str) -> str:
+        """Return a program that uses the bundle, and then runs `code`."""
+        path = str(self.directory.parent)
+        return f"import sys; sys.path.append({path!r}); from cronlock import bundle; bundle.use()\n{code}"
 
 
 @pytest.fixture
@@ -52,14 +59,94 @@ def package(tmp_path: Path) -> Package:
 
 def test_all_that_a_run_may_need(package: Package) -> None:
     """Each module of a run and of an engine is in it, and none of other commands'."""
-    bundle = Bundle(str(package.directory))
+    index = marshal.loads(package.bundle.read_bytes()[_HEAD:])[0]
     run = {*("durations", "errors", "keys", "value", "__main__"), *(f"run.{name}" for name in ("job", "standby"))}
     run |= {f"engines.{name}" for name in ("registry", "redis.ensemble", "wire.http", "sqs.backend", "zookeeper.tree")}
-    for name in run:
-        assert bundle.find_spec(f"cronlock.{name}") is not None, name
-    for name in ("cronlock.cli", "cronlock.commands.status", "cronlock.engines.redis.doctor", "cronlock.bundle", "os"):
-        assert bundle.find_spec(name) is None, name
+    assert {f"cronlock.{name}" for name in run} <= set(index)
+    others = {"cronlock.cli", "cronlock.commands.status", "cronlock.engines.redis.doctor", "cronlock.bundle", "os"}
+    assert not others & set(index)
     assert package.loader() == f"Bundle {package.source}\n"
+
+
+_KNOWN = 'cronlock.know_packages("config", "engines", "engines.wire", "engines.file", "lease", "process", "run")'
+
+
+def test_each_module_is_executed_once(package: Package) -> None:
+    """However the modules of a group are asked for, each is one module with one spec, as after any import."""
+    code = f"""
+import builtins, cronlock
+executed = []
+real = builtins.exec
+builtins.exec = lambda code, names: (executed.append(names["__name__"]), real(code, names))
+{_KNOWN}
+from cronlock.run.job import Job
+import cronlock.config.arguments, cronlock.engines.file.store, cronlock.run.supervisor
+executed = [name for name in executed if name.startswith("cronlock.")]
+for name in executed:
+    module = sys.modules[name]
+    parent, _, last = name.rpartition(".")
+    assert getattr(sys.modules[parent], last) is module, name
+    assert module.__spec__.name == module.__name__ == name and module.__spec__.parent == module.__package__, name
+    assert module.__spec__.loader is module.__loader__ is sys.meta_path[0], name
+assert sys.modules["cronlock.run.job"].Job is Job
+print(len(executed), len(set(executed)), "cronlock.run.holding" in executed, "click" in sys.modules)
+"""
+    count, different, held, click = package.run(code).split()
+    assert int(count) == int(different) > 30
+    assert (held, click) == ("True", "False")
+
+
+def test_groups_are_what_a_run_imports(package: Package) -> None:
+    """An import that a group serves finds all that it imports in turn: nothing is searched for meanwhile."""
+    code = f"""
+import cronlock
+{_KNOWN}
+asked = []
+real = sys.meta_path[0].find_spec
+sys.meta_path[0].find_spec = lambda name, *more: (asked.append(name), real(name, *more))[1]
+from cronlock.config.arguments import read_run
+from cronlock.run.job import Job
+from cronlock.lease.leases import Leases
+print(*asked)
+import cronlock.engines.file.store
+import cronlock.process.guard, cronlock.run.supervisor
+print(*(name for name in asked if name.startswith("cronlock.")))
+"""
+    first, second = (line.split() for line in package.run(code).splitlines())
+    assert [name for name in first if name.startswith("cronlock.")] == ["cronlock.config.arguments"]
+    assert second == ["cronlock.config.arguments", "cronlock.engines.file.store", "cronlock.process.guard"]
+
+
+def test_what_no_run_reads_is_left_out(package: Package) -> None:
+    """Docstrings and annotations of functions are not in the byte code; the fields of values are."""
+    code = """
+import cronlock.lease.vocabulary as it
+print(it.__doc__, it.Run.__doc__, it.Run.__annotations__["owner"])
+import cronlock.durations
+print(cronlock.durations.show.__doc__, cronlock.durations.show.__annotations__, cronlock.durations.show(90.0))
+"""
+    assert package.run(code) == "None None str\nNone {} 1m30s\n"
+
+
+def test_a_run_needs_no_os(package: Package) -> None:
+    """A run on a file, and its skip, do without importing `os`."""
+    code = f"""
+sys.argv = ["cronlock", "run", "--key", "job", "--backend", "file://{package.directory.parent}", "--", "/bin/true"]
+import cronlock.system
+real = cronlock.system.os._exit
+def end(status):
+    if cronlock.system.os.getpid() == main:
+        cronlock.system.os.write(2, b"%d %a" % (status, "os" in sys.modules))
+    real(status)
+main = cronlock.system.os.getpid()
+cronlock.system._exit = end
+from cronlock.__main__ import main as run
+run()
+"""
+    for _ in ("a run", "a skip"):
+        command = [sys.executable, "-IS", "-c", package.program(code)]
+        done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True)
+        assert done.stderr == "0 False"
 
 
 def test_places_are_those_of_the_installed_program(package: Package) -> None:
@@ -95,7 +182,8 @@ def test_a_changed_source_is_loaded(package: Package, change: Callable[[Path], N
 def test_a_removed_source(package: Package) -> None:
     """A module without a source is not found, as without a bundle."""
     package.source.unlink()
-    assert Bundle(str(package.directory)).find_spec(_MODULE) is None
+    told = package.run(f"try:\n    import {_MODULE}\nexcept ModuleNotFoundError as error:\n    print(error.name)")
+    assert told == f"{_MODULE}\n"
 
 
 def _overwrite(start: int, what: bytes) -> Callable[[Path], None]:
@@ -146,8 +234,7 @@ def test_a_bundle_that_is_no_good(package: Package, change: Callable[[Path], Non
 @pytest.mark.parametrize("closed", [0, 1, 2])
 def test_a_closed_standard_stream(package: Package, closed: int) -> None:
     """Its number stays free for what is put there, and the program starts without the bundle."""
-    start = f"import sys; sys.path.append({str(package.directory.parent)!r}); from cronlock import bundle; bundle.use()"
-    code = f"{start}; import os, cronlock.run.job; os.open('/', 0) == {closed} or os._exit(1)"
+    code = package.program(f"import os, cronlock.run.job; os.open('/', 0) == {closed} or os._exit(1)")
     line = ["sh", "-c", f'"$@" {closed}<&-', "sh", sys.executable, "-IS", "-c", code]
     assert subprocess.run(line, env=clean_environment()).returncode == 0
 
@@ -157,7 +244,7 @@ def test_where_it_cannot_be_written(package: Package) -> None:
     old = package.bundle.read_bytes()
     package.source.unlink()
     package.source.symlink_to("/nonexistent/job.py")
-    command = [sys.executable, "-IS", str(package.directory / "bundle.py")]
+    command = [sys.executable, "-IS", str(package.directory / "bundle_writer.py")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, f"cronlock: {package.source}: No such file or directory\n")
     assert package.bundle.read_bytes() == old

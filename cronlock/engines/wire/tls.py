@@ -6,7 +6,6 @@ interpreter to start; what needs the real thing, or has an interpreter that is n
 
 from __future__ import annotations
 
-
 from ...errors import ConfigError
 from ...system import os
 from .stream import TLS_PARAMS

@@ -1,0 +1,167 @@
+"""Writes the file that `bundle` reads, at installation: ``python3 -IS cronlock/bundle_writer.py [DIRECTORY]``.
+
+The byte code is that of the sources without what no run reads: docstrings, annotations of functions, and what only type
+checkers see.
+"""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import marshal
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import CodeType
+
+    from cronlock.bundle import Group, Module
+
+#: The folders whose modules a run may need, except its engine's.
+_FOLDERS = ("", "config", "engines", "lease", "process", "run")
+_APART = ("__init__.py", "bundle.py", "bundle_writer.py", "cli.py", "system.py")
+#: What is imported together with all that it imports: what every run needs for the backend's answer, and what it needs
+#: to start the command.
+_TOGETHER = (
+    ("config.arguments", "run.command", "config.settings", "lease.clock", "run.job", "lease.leases"),
+    ("run.supervisor",),
+)
+_POSTPONED = __future__.annotations.compiler_flag
+
+
+class _Source:
+    """A module of the package in `directory`."""
+
+    def __init__(self, directory: str, file: str) -> None:
+        with open(f"{directory}/{file}", "rb") as source:
+            about = os.fstat(source.fileno())
+            self.tree = ast.parse(source.read())
+        self.file, self.time, self.size = file, int(about.st_mtime), about.st_size
+        self.name = file[:-3].replace("/", ".")
+
+    def imports(self) -> Iterator[str]:
+        """Yield the package's modules, and what else has such a name, that importing this one imports."""
+        for node in self.tree.body:
+            if isinstance(node, ast.ImportFrom) and node.level:
+                package = self.name.split(".")[: -node.level]
+                parts = [*package, *([node.module] if node.module else [])]
+                yield ".".join(parts)
+                yield from (".".join([*parts, each.name]) for each in node.names)
+
+    def code(self, known: str) -> CodeType:
+        """Return the byte code; tracebacks call the directory `known`."""
+        tree = _Stripped().visit(self.tree)
+        name = f"{known}/{self.file}"
+        code: CodeType = compile(ast.fix_missing_locations(tree), name, "exec", flags=_POSTPONED, dont_inherit=True)
+        return code
+
+
+class _Stripped(ast.NodeTransformer):
+    """Removes what no run reads. Annotations of classes stay: `cronlock.value` reads them."""
+
+    def visit_Module(self, node: ast.Module) -> ast.AST:
+        """Remove a module's docstring."""
+        return self._body(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        """Remove a class's docstring."""
+        return self._body(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        """Remove a function's docstring and annotations."""
+        node.returns = None
+        for each in ast.walk(node.args):
+            if isinstance(each, ast.arg):
+                each.annotation = None
+        node.body = [_without_annotation(statement) for statement in node.body]
+        return self._body(node)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        """Remove ``from __future__ import annotations``, which is a flag of the compiler here."""
+        return None if node.module == "__future__" else node
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        """Remove what only type checkers see."""
+        self.generic_visit(node)
+        for_checkers = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        return (node.orelse or [ast.Pass()]) if for_checkers else node
+
+    def _body(self, node: ast.Module | ast.ClassDef | ast.FunctionDef) -> ast.AST:
+        if ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+        return self.generic_visit(node)
+
+
+def _without_annotation(statement: ast.stmt) -> ast.stmt:
+    if isinstance(statement, ast.AnnAssign) and statement.value is not None:
+        return ast.copy_location(ast.Assign([statement.target], statement.value), statement)
+    return statement
+
+
+def write(directory: str, known: str) -> None:
+    """Write the bundle of the package in `directory`, which tracebacks call `known`. Raises OSError."""
+    from cronlock import bundle
+
+    sources = {source.name: source for source in (_Source(directory, file) for file in _files(directory))}
+    codes = b""
+    modules: dict[str, Module] = {}
+    groups: list[Group] = []
+    for names in _groups(sources):
+        for name in names:
+            source = sources[name]
+            modules[f"cronlock.{name}"] = (source.file, source.time, source.size, len(groups))
+        data = marshal.dumps([(f"cronlock.{name}", sources[name].code(known)) for name in names])
+        groups.append((len(codes), len(data)))
+        codes += data
+    index = marshal.dumps((modules, groups))
+    target = f"{directory}/{bundle.PLACE}"
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    # Atomically and durably: somebody may be reading the old one.
+    fresh = f"{target}.{os.getpid()}"
+    with open(fresh, "xb") as stream:
+        stream.write(bundle.head(index) + index + codes)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.chmod(fresh, 0o644)
+    os.replace(fresh, target)
+
+
+def _groups(sources: dict[str, _Source]) -> Iterator[list[str]]:
+    """Yield the names of modules that are imported together, each behind those that it imports."""
+    done: set[str] = set()
+    for roots in _TOGETHER:
+        yield list(_in_order(roots, sources, done))
+    for name in sources:
+        # An engine's modules that lie beside it: engines share the others.
+        if name.startswith("engines.") and name.endswith((".store", ".backend")):
+            yield list(_in_order([name], sources, done, name.rpartition(".")[0]))
+    yield from ([name] for name in sources if name not in done)
+
+
+def _in_order(names: Iterable[str], sources: dict[str, _Source], done: set[str], folder: str = "") -> Iterator[str]:
+    for name in names:
+        if name in sources and name not in done and name.startswith(folder):
+            done.add(name)
+            yield from _in_order(sources[name].imports(), sources, done, folder)
+            yield name
+
+
+def _files(directory: str) -> Iterator[str]:
+    """Yield the sources that a run may need, as paths below `directory`."""
+    for folder in _FOLDERS:
+        for place, _, names in os.walk(f"{directory}/{folder}".rstrip("/")):
+            if folder or place == directory:
+                for name in sorted(names):
+                    if name.endswith(".py") and name not in _APART and not name.endswith("doctor.py"):
+                        yield os.path.relpath(f"{place}/{name}", directory)
+
+
+if __name__ == "__main__":
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path.append(os.path.dirname(here))
+    try:
+        write(here, sys.argv[1] if sys.argv[1:] else here)
+    except OSError as error:
+        sys.exit(f"cronlock: {error.filename}: {error.strerror}")
