@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import ssl
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -123,6 +122,8 @@ def _encryption(case: Case, *, encrypted: bool) -> Iterator[Finding]:
         yield Finding("encryption", NOTE, f"{text}; use sslmode=verify-full and sslrootcert=")
         return
     yield Finding("encryption", OK, f"TLS, sslmode={mode}")
+    import ssl  # Not every Python has it.
+
     try:
         context = ssl.create_default_context(cafile=case.url.params.get("sslrootcert"))
     except (OSError, ValueError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import socket
-import ssl
 import time
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from .stream import Stream, tls_context
 from .stream import endpoint as show
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Generator, Iterable, Mapping
     from typing import TypeVar, Union
 
@@ -110,6 +110,8 @@ def certificate(
     address: Address, context: ssl.SSLContext, limit: float, please: tuple[bytes, bytes] = (b"", b"")
 ) -> Finding:
     """Look at a server's certificate, within `limit` seconds; `please` is what opens TLS, and the answer to it."""
+    import ssl  # Not every Python has it.
+
     shown = show(*address)
     try:
         with socket.create_connection(address, timeout=limit) as plain:
@@ -128,6 +130,8 @@ def certificate(
 
 def judge_peer(shown: str, known: Mapping[str, object], version: str | None = None) -> Finding:
     """Judge until when the certificate is good that a server has shown."""
+    import ssl
+
     begins, ends = known.get("notBefore"), known.get("notAfter")
     if not isinstance(begins, str) or not isinstance(ends, str):
         return Finding("certificate", NOTE, f"{shown}: cannot tell its end of validity ({version})")

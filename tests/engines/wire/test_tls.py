@@ -18,10 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from cronlock.engines.registry import open_backend
 from cronlock.engines.wire import tls as tls_module
 from cronlock.engines.wire.stream import ConnectionClosed, Stream, tls_context
-from cronlock.errors import BackendUnavailable, ConfigError
+from cronlock.errors import BackendUnavailable
 from labs.servers.process import HOST, need
 from labs.servers.tls import TLS, tls
 
@@ -201,13 +200,21 @@ def test_what_others_use_has_all(system: System) -> None:
     assert tls_context("test", {}).cert_store_stats()["x509"] == 1
 
 
-def test_python_without_ssl(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told what it lacks; URLs without TLS do not need it."""
-    monkeypatch.setitem(sys.modules, "ssl", None)
-    monkeypatch.setattr(tls_module, "private", None)
-    with pytest.raises(ConfigError, match="TLS needs the module ssl, which this Python was built without"):
-        open_backend("rediss://host", 1.0)
-    open_backend("redis://host", 1.0).close()
+def test_python_without_ssl() -> None:
+    """It is told what it lacks; URLs without TLS, and their doctors, do not need it."""
+    code = """
+import sys; sys.modules["ssl"] = sys.modules["_ssl"] = None
+from cronlock.engines.registry import open_backend
+for engine in ("etcd", "memcached", "mysql", "postgresql", "redis", "zookeeper"):
+    __import__(f"cronlock.engines.{engine}.doctor")
+open_backend("redis://host", 1.0).close()
+try:
+    open_backend("rediss://host", 1.0)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == "ConfigError rediss://host: TLS needs the module ssl, which this Python was built without\n"
 
 
 def test_both_modules_ask_the_same(module: str) -> None:
