@@ -10,7 +10,7 @@ from cronlock.lease.leases import Leases
 from labs.proxy import Proxy
 
 from ..hooks import Opener
-from .kinds import HASTY, KINDS, Mysql, Postgresql, Server
+from .kinds import KINDS, Mysql, Postgresql, Server
 
 
 @pytest.fixture(scope="module", params=[*KINDS], ids=str)
@@ -37,7 +37,7 @@ def proxy(server: Server) -> Iterator[Proxy]:
 
 @pytest.fixture
 def far(kind: Postgresql | Mysql, server: Server, proxy: Proxy, open_at: Opener, key: str) -> Leases:
-    """A node that reaches the server through the proxy, is connected, and not patient."""
-    backend = open_at(server.url(port=proxy.port, **kind.plain), timeout=HASTY)
+    """A node that reaches the server through the proxy, and is connected."""
+    backend = open_at(server.url(port=proxy.port, **kind.plain))
     assert backend.read(key) is None
     return backend

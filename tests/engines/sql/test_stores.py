@@ -21,7 +21,7 @@ from labs.proxy import Proxy
 from labs.servers.process import HOST, free_port
 
 from ..faults import Costs, StoreFaults, URLs
-from ..hooks import Opener
+from ..hooks import PATIENT, Opener
 from .kinds import HASTY, Mysql, Postgresql, Server, TableHooks, locked
 
 
@@ -225,12 +225,15 @@ def test_failover_that_lost_state(kind: Postgresql | Mysql, pair: tuple[Server, 
     """A new primary that never heard of a lease takes no swap of it, and is asked on."""
     primary, replica = pair
     key = fresh_key()
-    node = open_at(kind.both(primary, replica), 5.0)
+    node = open_at(kind.both(primary, replica))
     kind.cut_off(primary, replica)
     grant = granted(node.acquire(make_claim(key)))
     primary.kill()
+    # Both hosts are asked again and again for so long.
+    node.limit = 6.0
     with pytest.raises(BackendUnavailable, match=r"refused.*read-only"):
         node.renew(grant)
+    node.limit = PATIENT
     replica.promote()
     assert not node.renew(grant)
     granted(node.acquire(make_claim(key)))
