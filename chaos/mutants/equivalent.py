@@ -33,10 +33,34 @@ _REASONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "lease/server_clock.py": {
         "self._ahead_at_least = self._ahead_at_most = 0.0": {"= 1.0": "read only once an answer has set it"},
     },
+    "lease/state.py": {
+        'fence, run, success, paused, stop, made_at = -1, None, "", None, None, None': {"= -2": "either is no fence"},
+    },
     "lease/timing.py": {
         "return float(min(0.1 * 2 ** min(failures - 1, 10), max(0.1, ttl / 20), 5.0)) * (0.5 + jitter)": {
             "min(failures - 1, 20)": "5 s are less than either; the bound keeps the power small",
         },
+    },
+    "run/acquisition.py": {
+        "self._end = 0.0": {"= 1.0": "read only once a request has set it"},
+    },
+    "process/guard.py": {
+        "if self._control >= 0:": {">= 1": "descriptor 0 is standard input"},
+        "if self._control < 0:": {"< 1": "descriptor 0 is standard input"},
+        "self._control = -1": {"-2": "either is no descriptor"},
+        "os._exit(70)": {"140": "its parent tells 0 from all others"},
+        "process.kill_all(None, adopts=True)": {"adopts=False": "it makes a difference for a group only"},
+    },
+    "process/watchdog.py": {
+        "if descriptor >= 0:": {">= 1": "descriptor 0 is standard input"},
+        "self._exec = -1": {
+            "= 1": "read only once a command was started",
+            "-2": "read only once a command was started",
+        },
+    },
+    "process/protocol.py": {
+        "stopped_at: float = 0.0": {"= 1.0": "read only once `begin_stop` has set it"},
+        "data = os.read(self.descriptor, 4096)": {"8192": "the same messages arrive, in fewer pieces"},
     },
 }
 

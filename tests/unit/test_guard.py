@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
@@ -16,12 +13,10 @@ from cronlock.lease.clock import SystemClock
 from cronlock.process import command as process
 from cronlock.process import guard, linux, protocol
 from cronlock.process.protocol import Ended, Forked, NotStarted, Started
-from labs.proc import is_alive
+from labs.proc import is_alive, stat
+from labs.servers.process import eventually
 
-_Report = TypeVar("_Report", bound=protocol.Message)
-
-#: Far more than anything takes here.
-LIMIT = 60.0
+from .guards import DAEMON, LIMIT, Guards, command, number_in
 
 
 class NeverExecuted(process.Command):
@@ -33,145 +28,6 @@ class NeverExecuted(process.Command):
         os.setpgid(0, 0)
         while True:
             time.sleep(600)
-
-
-def command(*argv: str, kind: type[process.Command] = process.Command) -> process.Command:
-    """Return a command without terminal and lease."""
-    return kind(list(argv), dict(os.environ), ignored=frozenset(), terminal=None, descriptor=None, die_with_guard=False)
-
-
-class Watched:
-    """A guard, and what it says."""
-
-    def __init__(self, what: process.Command, *, seconds: float, grace: float = 0.5, folder: Path) -> None:
-        self._heard: list[protocol.Message] = []
-        self._said = folder / "said"
-        self._said.touch()
-        self._signals, self._signals_writer = os.pipe()
-        self._null = os.open(os.devnull, os.O_RDWR)
-        #: Children that are not this guard's orphans.
-        self._known = set(linux.children(os.getpid()))
-        clock = SystemClock()
-        config = protocol.GuardConfig(
-            command=what,
-            plan=protocol.Plan(deadline=clock.now() + seconds, grace=grace, kill_after=grace, kill_lead=0.05),
-            timeout=None,
-            stop_on_loss=True,
-            backup=False,
-            signals=self._signals,
-            null=self._null,
-            terminal=None,
-            clock=clock,
-            say=self._say,
-        )
-        self.grace = grace
-        self.guard = guard.Guard(config)
-        self._known.add(self.guard.child)
-        self._ended = False
-
-    @property
-    def said(self) -> str:
-        """The guard's messages for people."""
-        return self._said.read_text()
-
-    def hear(self, kind: type[_Report]) -> _Report:
-        """Wait for the report of this kind, and return it."""
-        poll = select.poll()
-        poll.register(self.guard.reports.descriptor, select.POLLIN)
-        until = time.monotonic() + LIMIT
-        while True:
-            for report in self._heard:
-                if isinstance(report, kind):
-                    return report
-            while not poll.poll(10):
-                assert time.monotonic() < until, f"no {kind.__name__}, but {self._heard}"
-                self._reap()
-            self._heard += self.guard.read_reports()
-
-    def ended(self) -> tuple[str | None, bool]:
-        """Wait for the end, and return why, and whether it was clean."""
-        report = self.hear(Ended)
-        return report.why, report.clean
-
-    def fill_pipe(self) -> None:
-        """Let no further report have room in the pipe."""
-        writer = os.open(f"/proc/self/fd/{self.guard.reports.descriptor}", os.O_WRONLY | os.O_NONBLOCK)
-        try:
-            for size in (4096, 1):
-                try:
-                    while True:
-                        os.write(writer, b"x" * size)
-                except BlockingIOError:
-                    pass
-        finally:
-            os.close(writer)
-
-    def wait_end(self) -> None:
-        """Wait until the guard ended by itself."""
-        until = time.monotonic() + LIMIT
-        while os.waitpid(self.guard.child, os.WNOHANG) == (0, 0):
-            assert time.monotonic() < until, "the guard goes on for ever"
-            time.sleep(0.01)
-        self._ended = True
-
-    def close(self) -> None:
-        """End what is left."""
-        if not self._ended:
-            for pid in (*linux.descendants(self.guard.child), self.guard.child):
-                os.kill(pid, signal.SIGKILL)
-            os.waitpid(self.guard.child, 0)
-        while self._reap():
-            time.sleep(0.01)
-        self.guard.dismiss()
-        for descriptor in (self.guard.reports.descriptor, self._signals, self._signals_writer, self._null):
-            os.close(descriptor)
-
-    def _reap(self) -> set[int]:
-        """Reap this process's orphans as process 1 would, which may take seconds for it; return those that live."""
-        orphans = set(linux.children(os.getpid())) - self._known
-        return {pid for pid in orphans if os.waitpid(pid, os.WNOHANG) == (0, 0)}
-
-    def _say(self, text: str) -> None:
-        with self._said.open("a") as file:
-            file.write(text + "\n")
-
-
-class Guards:
-    """Starts guards for one test."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._all: list[Watched] = []
-
-    def start(self, what: process.Command, *, seconds: float = LIMIT, grace: float = 0.5) -> Watched:
-        """Start a guard of `what` whose lease is good for `seconds`."""
-        watched = Watched(what, seconds=seconds, grace=grace, folder=self._folder)
-        self._all.append(watched)
-        return watched
-
-    def close(self) -> None:
-        """End all of them."""
-        for watched in self._all:
-            watched.close()
-
-
-@pytest.fixture(name="guards")
-def _guards(tmp_path: Path) -> Iterator[Guards]:
-    """Give a starter of guards, of which nothing is left behind."""
-    guards = Guards(tmp_path)
-    linux.become_subreaper()
-    yield guards
-    guards.close()
-    linux.can_adopt()  # It ends that.
-
-
-def number_in(path: Path) -> int:
-    """Return the number that a command writes into a file, once it did."""
-    until = time.monotonic() + LIMIT
-    while not (path.exists() and path.read_text().endswith("\n")):
-        assert time.monotonic() < until, f"nothing in {path.name}"
-        time.sleep(0.01)
-    return int(path.read_text())
 
 
 def test_exec_that_never_returns(guards: Guards) -> None:
@@ -235,13 +91,69 @@ def test_wrapper_that_is_gone(guards: Guards) -> None:
     assert len(watched.said.splitlines()) == 1
 
 
-def test_dismissed_guard_gets_no_request(guards: Guards) -> None:
+def test_pids_with_a_backup_guard(guards: Guards) -> None:
+    """The backup guard and its child, which is the guard, before the guard has reported itself and afterwards."""
+    watched = guards.start(command("sleep", "600"), backup=True)
+    forked = watched.hear(Forked)
+    assert watched.guard.pids() == {watched.guard.child, forked.guard}
+    watched.guard.pid = forked.guard
+    assert watched.guard.pids() == {watched.guard.child, forked.guard}
+    assert forked.guard != watched.guard.child
+
+
+def test_backup_guard_ends_what_a_killed_guard_leaves(
+    guards: Guards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In whatever session it is."""
+    monkeypatch.chdir(tmp_path)
+    watched = guards.start(command("sh", "-c", DAEMON + "echo $$ > leader; exec sleep 600"), backup=True)
+    daemon, leader = number_in(tmp_path / "daemon"), number_in(tmp_path / "leader")
+    os.kill(watched.hear(Forked).guard, signal.SIGKILL)
+    watched.wait_end()
+    assert (is_alive(daemon), is_alive(leader)) == (False, False)
+
+
+def test_backup_guard_leaves_the_daemons_of_a_command_that_ended(
+    guards: Guards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the guard ended by itself."""
+    monkeypatch.chdir(tmp_path)
+    watched = guards.start(command("sh", "-c", DAEMON + "exit 0"), backup=True)
+    daemon = number_in(tmp_path / "daemon")
+    watched.hear(Ended)
+    watched.wait_end()
+    assert is_alive(daemon)
+
+
+def test_backup_guard_sleeps(guards: Guards) -> None:
+    """It waits for the guard's end, does nothing until then, and ends with it."""
+    watched = guards.start(command("sleep", "600"), backup=True)
+    watched.hear(Started)
+    eventually(lambda: stat(watched.guard.child)[0] == b"S", "it sleeps", LIMIT)
+    watched.guard.stop(protocol.BY_LOSS)
+    watched.wait_end()
+
+
+def test_dismissed_guard_gets_no_request(guards: Guards, capfd: pytest.CaptureFixture[str]) -> None:
     """A wrapper that is continued while it waits for the guard's end has nothing to say, and does not fail."""
     watched = guards.start(command("true"))
     watched.hear(Ended)
     watched.guard.dismiss()
     watched.guard.send_continue()
+    watched.guard.dismiss()
     watched.wait_end()
+    os.write(1, b"mine\n")
+    assert capfd.readouterr().out == "mine\n"
+
+
+def test_wait_returns_when_the_guard_is_gone(guards: Guards) -> None:
+    """It is reaped then, although it had a command to end."""
+    watched = guards.start(command("sleep", "600"))
+    pid = watched.hear(Forked).pid
+    watched.guard.wait()
+    assert linux.children(os.getpid()).count(watched.guard.child) == 0
+    assert not is_alive(pid)
+    watched.reaped()
 
 
 def test_renewals_move_the_deadline(guards: Guards) -> None:

@@ -93,6 +93,13 @@ def test_force_release() -> None:
     assert rules.force_release(State(), "x", Cell()) is None
 
 
+def test_a_long_reason_is_cut() -> None:
+    """Of a user and a host less is kept than of the reason."""
+    paused = rules.pause(State(), Pause("u" * 500, "h" * 500, reason="r" * 500, at=NOW), Cell()).paused
+    assert paused is not None
+    assert (paused.user, paused.host, paused.reason) == ("u" * 100, "h" * 100, "r" * 400)
+
+
 def test_pause_stays_until_it_is_resumed() -> None:
     """Whatever runs do meanwhile; a fence is passed over each time, by which its loss is noticed."""
     state = rules.pause(State(fence=7, run=a_run("x", 7)), Pause("alice", "h"), Cell(floor=3))

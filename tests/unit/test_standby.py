@@ -222,6 +222,9 @@ def test_what_is_stood_by_for(scene: Scene, why: str, outcome: str | None, may: 
     run.outcome = outcome
     claim = scene.acquisition.claim
     assert may_take_over(Conflict(why, remaining=1.0, run=run), claim) is may
+    # Whoever stands by for failures waits for the end of a run that has the key.
+    failures_only = claim.but(on_death=False, on_failure=True)
+    assert may_take_over(Conflict(why, remaining=1.0, run=run), failures_only) is (why == HELD or outcome == EXITED)
     assert may_take_over(Conflict(why, remaining=1.0, run=None), claim) is False
 
 

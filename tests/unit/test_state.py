@@ -96,7 +96,10 @@ def test_nothing_is_a_state_in_which_nothing_happened() -> None:
         (b"cronlock=2\tx\nfence\t" + b"9" * 20 + b"\n", "not a record"),
         (b"cronlock=2\tx\nfence\t7", "not a record"),  # Cut short.
         (b"cronlock=2\tx\nfence\t7\nrun\t\n", "not a record"),
-        (b"cronlock=2\tx\nfence\t7\nrun\th:1:a\th\t1\tp\tnan\t1\t1\n", "not a record"),
+        *(
+            (b"cronlock=2\tx\nfence\t7\nrun\th:1:a\th\t1\tp\t%b\t1\t1\n" % time, "not a record")
+            for time in (b"nan", b"inf", b"1e15", b"-1e15")
+        ),
         (b"cronlock=2\tx\nfence\t7\npast\tnonsense\n", "not a record"),
         (b"cronlock=2\tx\nfence\t7\nsuccess\tnonsense\n", "not a record"),
         (b"cronlock=2\tx\nfence\t7\n\xff\n", "not a record"),
@@ -111,12 +114,46 @@ def test_what_is_no_record_is_named(data: bytes, said: str) -> None:
     assert len(str(caught.value)) < 220
 
 
+def test_an_unreadable_run_of_long_ago_is_passed_over() -> None:
+    """Only the newest one has to be readable."""
+    line = run_to_line(SIMPLE)
+    state = decode(f"cronlock=2\tx\nfence\t7\npast\t{line}\npast\tnonsense\npast\t{line}\n".encode())
+    assert state.history() == [SIMPLE, SIMPLE]
+
+
+def test_numbers_of_others_are_bounded() -> None:
+    """Times are kept to the millisecond, and of a status no more is read than a status has."""
+    words = run_to_line(SIMPLE.but(ended_at=SIMPLE.started_at + 1, outcome=EXITED, status=5)).split("\t")
+    assert (words[7], words[9]) == ("1", "5")
+    words[7], words[9] = "1.23456", "12345678"
+    run = run_from_line("\t".join(words))
+    assert run.ended_at == round(SIMPLE.started_at + 1.235, 3)
+    assert run.status == 123456
+    made = decode(b"cronlock=2\tx\nfence\t7\nmade\t1.23456\n").made_at
+    assert made == 1.235
+
+
 def test_owners_repeat_nothing() -> None:
     """An owner that begins with host and pid is kept without them; any other is kept as it is."""
     assert run_to_line(SIMPLE).startswith(":a\th\t1\t")
     other = SIMPLE.but(owner="h:2:a")
     assert run_to_line(other).startswith("h:2:a\th\t1\t")
     assert [run_from_line(run_to_line(run)) for run in (SIMPLE, other)] == [SIMPLE, other]
+
+
+def test_the_last_success_is_written_once() -> None:
+    """Among the past runs if it is one of them, else in a line of its own; a key without one has none."""
+
+    def lines(state: State, name: str) -> int:
+        return encode(state).decode().count(f"\n{name}\t")
+
+    failed, succeeded = (SIMPLE.but(ended_at=2.0, outcome=EXITED, status=status) for status in (1, 0))
+    assert lines(State(fence=1).with_past(failed), "success") == 0
+    state = State(fence=1).with_past(succeeded)
+    assert (lines(state, "past"), lines(state, "success")) == (1, 0)
+    for _ in range(HISTORY):
+        state = state.with_past(failed)
+    assert (lines(state, "past"), lines(state, "success")) == (HISTORY, 1)
 
 
 def test_names_are_bounded() -> None:

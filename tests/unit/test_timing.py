@@ -157,6 +157,11 @@ def test_a_renewal_moves_the_deadline_of_a_plan() -> None:
     assert protocol.decide(299.0, kept)[0] == protocol.WAIT
 
 
+def test_without_a_lead_kill_is_due_at_the_deadline() -> None:
+    """Of a plan that names none."""
+    assert protocol.Plan(deadline=100.0, grace=10.0, kill_after=10.0).last_kill() == 100.0
+
+
 def test_without_a_lease_only_the_limit_counts() -> None:
     """--on-error run and --on-lost continue: no deadline ends the command."""
     kept = protocol.Plan(deadline=None, grace=10.0, kill_after=10.0)
