@@ -125,17 +125,19 @@ def _hash(data: Data) -> bytes:
 
 
 def some_slots(data: Data) -> None:
-    """A map of a cluster's slots is one, or refused before redis-py counts through it."""
+    """A map of a cluster's slots is one, or refused."""
 
     def value() -> Any:
         return data.pick((0, 1, 16383, 16384, -1, None, b"h", b"", [], [b"h", 1], data.number()))
 
     answer = data.several(3, lambda: [value(), value(), *data.several(2, lambda: [value(), value()])])
     try:
-        checked = ensemble._checked_slots(answer, "asked")
-    except (ValueError, TypeError, IndexError):
-        return  # All that goes wrong there becomes BackendUnavailable: see `Discovery.ask`.
-    for first, last, *_ in checked:
+        slots = ensemble.slots_of("node", ("asked", 1), answer)
+    except (ValueError, BackendUnavailable):
+        return
+    for first, last, (host, port) in slots:
+        assert host
+        assert 0 < port < 65536
         assert 0 <= first <= last < 16384
 
 

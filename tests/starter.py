@@ -18,8 +18,8 @@ from labs.servers.etcd import EtcdServer
 from labs.servers.mariadb import MariadbServer
 from labs.servers.memcached import MemcachedServer
 from labs.servers.postgresql import PostgresqlServer
-from labs.servers.process import Server, need
-from labs.servers.redis import RedisServer
+from labs.servers.process import Service, need
+from labs.servers.redis import RedisCluster, RedisSentinel, RedisServer
 from labs.servers.zookeeper import ZooKeeperServer
 
 LAUNCHER = ROOT / "bin/cronlock"
@@ -42,6 +42,8 @@ class Servers:
         self.redis = RedisServer()
         self.rediss = RedisServer(tls=True)
         self.redis_password = RedisServer(password="secret")
+        self.sentinel = RedisSentinel()
+        self.cluster = RedisCluster()
         self.memcached = MemcachedServer()
         self.zookeeper = ZooKeeperServer()
         self.etcd = EtcdServer()
@@ -50,8 +52,16 @@ class Servers:
         self.dynamodb = DynamoDBServer()
         self.s3 = S3Server()
         self.sqs = SQSServer()
-        self.all: tuple[Server, ...] = (
-            *(self.redis, self.rediss, self.redis_password, self.memcached, self.zookeeper),
+        self.all: tuple[Service, ...] = (
+            *(
+                self.redis,
+                self.rediss,
+                self.redis_password,
+                self.sentinel,
+                self.cluster,
+                self.memcached,
+                self.zookeeper,
+            ),
             *(self.etcd, self.postgresql, self.mysql, self.dynamodb, self.s3, self.sqs),
         )
         self._directory = directory

@@ -33,6 +33,8 @@ _FOREIGN = {
     "file": _RUN | {"binascii", "fcntl"},
     "redis": _SOCKET,
     "rediss": _SOCKET | {"_ssl"},
+    "sentinel": _SOCKET | {"binascii"},
+    "cluster": _SOCKET | {"binascii"},
     "memcached": _SOCKET,
     "zookeeper": _SOCKET,
     "etcd": _SOCKET,
@@ -66,6 +68,8 @@ _OWN = {
     "file": _engine("file", "lockfile mounts slots store"),
     "redis": _REDIS,
     "rediss": _REDIS | {"engines.wire.tls", "engines.wire.tls_private"},
+    "sentinel": _REDIS | {"engines.redis.discovery", "engines.redis.ensemble"},
+    "cluster": _REDIS | {"engines.redis.discovery", "engines.redis.ensemble"},
     "memcached": _engine("memcached", "item meta servers store", "stream"),
     "zookeeper": _engine("zookeeper", "cell messages session store swap tree", "fields stream"),
     "etcd": _engine("etcd", "api cell held messages names store", "http json_text stream"),
@@ -78,6 +82,8 @@ _OWN = {
     "sqs": _engine("sqs", "backend queue wire", f"{_AWS} aws_json") | _names("lease.server_clock"),
 }
 _BACKENDS = tuple(name for name in _OWN if name != "version")
+#: TCP connections of a run: one where it is not said. A sentinel or a node tells where the master is.
+_CONNECTIONS = {"file": 0, "sentinel": 2, "cluster": 2}
 
 
 @pytest.fixture(scope="module")
@@ -129,21 +135,20 @@ class TestSystemCalls:
 
     @pytest.mark.parametrize("backend", _BACKENDS)
     def test_a_run_starts_a_guard_and_the_command(self, starter: Starter, tmp_path: Path, backend: str) -> None:
-        """A run forks guard and command, executes interpreter and command, and makes one connection.
+        """A run forks guard and command, executes interpreter and command, and makes one connection or two.
 
         A lease of a server's has a backup guard, too.
         """
-        connections = 0 if backend == "file" else 1
-        expected = {"execve": 2, "connect": connections, "fork": 2 + connections}
+        connections = _CONNECTIONS.get(backend, 1)
+        expected = {"execve": 2, "connect": connections, "fork": 3 if connections else 2}
         assert starter.calls(backend, tmp_path / "calls", random_key()) == expected
 
     @pytest.mark.parametrize("backend", _BACKENDS)
     def test_a_skip_starts_nothing(self, starter: Starter, tmp_path: Path, backend: str) -> None:
-        """A skip makes one connection and no process."""
+        """A skip makes as many connections and no process."""
         key = random_key()
         starter.run(starter.line(*starter.words(backend, key)))
-        connections = 0 if backend == "file" else 1
-        expected = {"execve": 1, "connect": connections, "fork": 0}
+        expected = {"execve": 1, "connect": _CONNECTIONS.get(backend, 1), "fork": 0}
         assert starter.calls(backend, tmp_path / "calls", key) == expected
 
     def test_version_starts_nothing(self, starter: Starter, tmp_path: Path) -> None:

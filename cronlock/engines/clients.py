@@ -10,7 +10,6 @@ _CLIENTS = {
     "cryptography": ("cryptography", "python3-cryptography"),
     "libpq": ("'psycopg[binary]'", "libpq5 (Red Hat: libpq)"),
     "pynacl": ("PyNaCl", "python3-nacl (Red Hat: python3-pynacl)"),
-    "redis": ("redis", "python3-redis"),
 }
 
 

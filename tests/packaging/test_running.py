@@ -27,8 +27,8 @@ if _OLDEST != 9:
 
 _LIBRARY = "/usr/lib/cronlock"
 # Modules that end the program if it imports them by mistake.
-_TRAPS = ("click", "redis", "cronlock", "os", "select", "_ctypes", "sitecustomize", "usercustomize")
-_ALL_MODULES = "import sys; sys.path.append(%r); import click, pymemcache, redis.cluster; print(redis.__file__)"
+_TRAPS = ("click", "pymemcache", "cronlock", "os", "select", "_ctypes", "sitecustomize", "usercustomize")
+_ALL_MODULES = "import sys; sys.path.append(%r); import click, cronsim, pymemcache; print(pymemcache.__file__)"
 
 
 @pytest.fixture

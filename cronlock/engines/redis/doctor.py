@@ -33,9 +33,8 @@ if TYPE_CHECKING:
     from .resp import Command, Reply, Server
 
 #: The least that a user of a server with ACLs needs, for the default prefix and database 0.
-#: Another database: also +select. min_replicas: +wait. A cluster: +cluster|slots +asking (redis-py 5 asks
-#: for +info as well). The user of sentinels, who have rules of their own: +sentinel|masters. redis-py tells
-#: both of them its name: without +client|setinfo (7.2 and later) a refusal is left in the ACL log.
+#: Another database: also +select. min_replicas: +wait. A cluster: +cluster|slots +asking. The user of
+#: sentinels, who have rules of their own: +sentinel|masters.
 #: Without +info a server that restarted empty is waited for longer, without +scan keys cannot be listed, and without
 #: the channels (&, since 6.2), +subscribe and +publish a run notices `cronlock stop` when it renews.
 ACL_RULE = "~cronlock:* &cronlock:* +time +exists +hmget +eval +hset +pexpire +info +scan +subscribe +publish"

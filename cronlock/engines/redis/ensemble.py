@@ -7,21 +7,15 @@ Parameters beside those of `cronlock.engines.redis.store`: ``tls=1`` (with ``ca`
 Sentinel also ``sentinel_user`` and ``sentinel_password``. Certificates must name what the sentinels or
 the nodes announce: their addresses, unless they announce host names.
 
-redis-py finds the master, on the first request and again after every failure; then its connections
-are closed. The request itself goes over a connection of our own to one server only, and is repeated
+A sentinel, or a node, is asked where the masters are on the first request and again after every failure
+(`cronlock.engines.redis.discovery`). The request itself goes to one server only, and is repeated
 only if that server replied that it did not execute it. Replication is asynchronous: a failover can
 lose a lease that was just granted (see min_replicas).
 """
 
 from __future__ import annotations
 
-import time
-
-from redis import Redis
-from redis import exceptions as redis_errors
-from redis.cluster import ClusterNode, NodesManager
-from redis.crc import key_slot
-from redis.sentinel import MasterNotFoundError, Sentinel
+from binascii import crc_hqx
 
 from ...errors import BackendUnavailable, ConfigError
 from ...value import digits
@@ -33,14 +27,19 @@ from .store import RedisStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Sequence
 
     from ..url import URL
     from ..wire.tls import Context
     from .discovery import Address, Credentials
     from .resp import Command, Reply
 
+    #: First and last slot, and the address of their master.
+    Slots = list[tuple[int, int, Address]]
+
 _SLOTS = 16384
+# Flags of a master that is down: for one sentinel, for all.
+_DOWN = {b"s_down", b"o_down"}
 # The most servers that one request may be sent to, while a slot is being moved.
 _MOST_REDIRECTS = 4
 
@@ -113,12 +112,15 @@ class Sentinels(_Ensemble):
     """The master of a service, as the first sentinel that answers reports it."""
 
     def __init__(self, url: URL, service: str, tls: Context | None, login: Credentials) -> None:
-        super().__init__(url, tls, Discovery(url, "sentinel", url.need_hosts(26379), login, tls=tls is not None))
+        super().__init__(url, tls, Discovery(url, "sentinel", url.need_hosts(26379), login, tls))
         self._service = service
 
     def masters(self, deadline: float) -> list[Server]:
         """Return the one master."""
-        return list(self._servers.values()) or [self._server("master", self._discovery.ask(self._discover, deadline))]
+        if not self._servers:
+            # Not GET-MASTER-ADDR-BY-NAME, which also names a master that is down, and needs another permission.
+            self._server("master", self._discovery.ask([b"SENTINEL", b"MASTERS"], self._master_of, deadline))
+        return list(self._servers.values())
 
     def server_of(self, key: bytes, deadline: float) -> Server:  # noqa: ARG002 (it is the same for all)
         """Return the one master."""
@@ -127,55 +129,37 @@ class Sentinels(_Ensemble):
     def _ask(self, commands: list[Command], deadline: float, key: bytes) -> list[Reply]:
         return self.server_of(key, deadline).ask(commands, deadline)
 
-    def _discover(self, name: str, address: Address, options: dict[str, Any]) -> Address:
-        until = time.monotonic() + options["socket_timeout"]
-        sentinel = Sentinel([address], sentinel_kwargs=options)  # type: ignore[no-untyped-call]
-        client = sentinel.sentinels[0]
-        try:
-            # discover_master raises only a repr of a failed connection; this raises the error itself.
-            _ping(client)
-            if time.monotonic() > until:
-                raise BackendUnavailable(f"{name}: no answer in time")
-            host, port = sentinel.discover_master(self._service)  # type: ignore[no-untyped-call]
-        except MasterNotFoundError as error:
-            if not str(error).endswith(repr(self._service)):
-                raise BackendUnavailable(f"{name}: no answer in time") from None
-            raise BackendUnavailable(
-                f"{name}: no service {self._service!r} with a running master; check the name in the URL"
-            ) from None
-        except redis_errors.ResponseError as error:
-            # "unknown command 'SENTINEL', with args ...", and not what AUTH might give.
-            if "unknown command" not in str(error) or "SENTINEL" not in str(error).partition(",")[0]:
-                raise
-            raise BackendUnavailable(f"{name}: not a Sentinel; use redis://, or check the port") from None
-        finally:
-            client.connection_pool.disconnect()
-        return _address(name, host, port)
-
-
-def _ping(client: Redis) -> None:
-    try:
-        client.ping()
-    except redis_errors.ResponseError:
-        pass  # A user who may not PING may still ask the sentinel.
+    def _master_of(self, name: str, _: Address, reply: list[Reply]) -> Address:
+        for fields in reply:
+            if not isinstance(fields, list):
+                raise ValueError("malformed masters")
+            about = {key: value for key, value in zip(fields[::2], fields[1::2]) if isinstance(key, bytes)}
+            flags = about.get(b"flags")
+            if about.get(b"name") != self._service.encode() or not isinstance(flags, bytes):
+                continue
+            words, port = flags.split(b","), about.get(b"port")
+            if b"master" in words and not _DOWN & {*words}:
+                return _address(name, about.get(b"ip"), digits(port, 5) if isinstance(port, bytes) else None)
+        raise BackendUnavailable(
+            f"{name}: no service {self._service!r} with a running master; check the name in the URL"
+        )
 
 
 class Cluster(_Ensemble):
     """The masters of a cluster and the slots that each of them has."""
 
     def __init__(self, url: URL, tls: Context | None) -> None:
-        discovery = Discovery(url, "node", url.need_hosts(6379), credentials(url), tls=tls is not None)
-        super().__init__(url, tls, discovery)
-        self._map: NodesManager | None = None
+        super().__init__(url, tls, Discovery(url, "node", url.need_hosts(6379), credentials(url), tls))
+        self._slots: Slots = []
 
     def masters(self, deadline: float) -> list[Server]:
         """Return all masters."""
-        return [self._node(node) for node in self._slot_map(deadline).get_nodes_by_server_type("primary")]
+        return [self._server("node", address) for address in dict.fromkeys(one[2] for one in self._map(deadline))]
 
     def close(self) -> None:
         """Close all connections and forget the slots; raises nothing."""
         super().close()
-        self._map = None
+        self._slots = []
 
     def _ask(self, commands: list[Command], deadline: float, key: bytes) -> list[Reply]:
         server, asking = self.server_of(key, deadline), False
@@ -189,65 +173,59 @@ class Cluster(_Ensemble):
             if word not in ("MOVED", "ASK"):
                 return answers
             if word == "MOVED":
-                self._map = None  # Discover again next time.
+                self._slots = []  # Discover again next time.
             asking = word == "ASK"
             host, _, port = rest.partition(" ")[2].rpartition(":")
-            address = _address(server.name, host, digits(port, 5))
+            address = _address(server.name, host.encode(), digits(port, 5))
             server = self._server("node", address)
         raise BackendUnavailable(f"{self.name}: redirect loop: cluster nodes disagree about this slot")
 
     def server_of(self, key: bytes, deadline: float) -> Server:
         """Return the master of the slot of `key`."""
-        slot = key_slot(key)
-        try:
-            return self._node(self._slot_map(deadline).get_node_from_slot(slot))
-        except redis_errors.SlotNotCoveredError:
-            raise BackendUnavailable(f"{self.name}: the cluster is down: no node has slot {slot}") from None
+        slot = slot_of(key)
+        for first, last, address in self._map(deadline):
+            if first <= slot <= last:
+                return self._server("node", address)
+        raise BackendUnavailable(f"{self.name}: the cluster is down: no node has slot {slot}")
 
-    def _slot_map(self, deadline: float) -> NodesManager:
-        if self._map is None:
-            self._map = self._discovery.ask(self._discover, deadline)
-        return self._map
-
-    def _discover(self, name: str, address: Address, options: dict[str, Any]) -> NodesManager:
-        def check(answer: Any) -> Any:
-            return _checked_slots(answer, address[0])
-
-        client = Redis(*address, **options)
-        client.set_response_callback("CLUSTER SLOTS", check)
-        seed = ClusterNode(*address, redis_connection=client)  # type: ignore[no-untyped-call]
-        try:
-            # The map of RedisCluster. That class would also send COMMAND to the first master, whose
-            # reply is long, needs a further permission and never comes if that master hangs.
-            return NodesManager([seed], require_full_coverage=False, protocol=2)
-        except IndexError:
-            raise BackendUnavailable(f"{name}: the cluster has no slots yet") from None
-        finally:
-            client.connection_pool.disconnect()
-
-    def _node(self, node: ClusterNode) -> Server:
-        return self._server("node", _address(self.name, node.host, node.port))
+    def _map(self, deadline: float) -> Slots:
+        if not self._slots:
+            self._slots = self._discovery.ask([b"CLUSTER", b"SLOTS"], slots_of, deadline)
+        return self._slots
 
 
-def _checked_slots(answer: Any, asked: str) -> Any:
-    """Return the answer to CLUSTER SLOTS; raise ValueError for ranges that redis-py would never finish.
+def slot_of(key: bytes) -> int:
+    """Return the slot of `key`: of what is in its first braces, if there is anything."""
+    start = key.find(b"{")
+    end = key.find(b"}", start + 1)
+    return crc_hqx(key[start + 1 : end] if 0 <= start < end - 1 else key, 0) % _SLOTS
+
+
+def slots_of(name: str, asked: Address, reply: Sequence[Reply]) -> Slots:
+    """Return the slots that the node `name` at `asked` reports; raise ValueError for a malformed reply.
 
     Each entry is a first and a last slot, then host, port and more of the master and of its replicas.
-    A master without a host is the one that was asked, at `asked`.
+    A master without a host is the one that was asked.
     """
-    slots = 0
-    for first, last, master, *_ in answer:
-        slots += last - first + 1
-        if not 0 <= first <= last < _SLOTS or slots > _SLOTS:
+    slots: Slots = []
+    for entry in reply:
+        first, last, master = entry[:3] if isinstance(entry, list) and len(entry) > 2 else (None, None, None)
+        if not (isinstance(first, int) and isinstance(last, int) and isinstance(master, list) and len(master) > 1):
             raise ValueError("malformed slots")
-        master[0] = master[0] or asked.encode()
-    return answer
+        if not 0 <= first <= last < _SLOTS:
+            raise ValueError("slots that there are not")
+        slots.append((first, last, _address(name, master[0] or asked[0].encode(), master[1])))
+    if not slots:
+        raise BackendUnavailable(f"{name}: the cluster has no slots yet")
+    return slots
 
 
-def _address(name: str, host: object, port: object) -> Address:
+def _address(name: str, host: Reply, port: Reply) -> Address:
     """Return the address that the server `name` reported; raise BackendUnavailable for an invalid one."""
+    text = host.decode("utf-8", "replace") if isinstance(host, bytes) else ""
     # The host will be shown to people.
-    named = isinstance(host, str) and host not in ("", "?") and len(host) < 256 and host.isprintable()
-    if not named or not isinstance(port, int) or not 0 < port < 65536:
+    if text in ("", "?") or len(text) > 255 or not text.isprintable() or not isinstance(port, int):
         raise BackendUnavailable(f"{name}: reported an invalid address")
-    return str(host), port
+    if not 0 < port < 65536:
+        raise BackendUnavailable(f"{name}: reported an invalid address")
+    return text, port

@@ -5,8 +5,6 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-import redis
-
 from ...doctor.findings import BAD, NOTE, OK, WARNING, Finding, at, decide
 from ..wire.doctor import ask_each, connect_all, tls_of
 from ..wire.stream import endpoint as show
@@ -40,7 +38,6 @@ def examine(case: Case) -> Iterator[Finding]:
         yield _cluster(case, masters)
     for server in masters:
         yield from at(server.name.rpartition(" ")[2], examine_server(case, server))
-    yield Finding("client", OK, f"redis-py {redis.__version__}")
 
 
 def _is_sentinel(case: Case) -> bool:

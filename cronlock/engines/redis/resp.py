@@ -109,8 +109,9 @@ class Replies:
     Whatever is not RESP2 or goes beyond the limits is BackendUnavailable.
     """
 
-    def __init__(self, name: str, receive: Callable[[], bytes], secret: str = "") -> None:
+    def __init__(self, name: str, receive: Callable[[], bytes], secret: str = "", longest: int = LONGEST_REPLY) -> None:
         self._name = name
+        self._longest = longest
         self._receive = receive
         self._secret = secret
         self._buffer = b""
@@ -121,7 +122,7 @@ class Replies:
 
     def next(self) -> Reply:
         """Return the next reply."""
-        self._left = LONGEST_REPLY
+        self._left = self._longest
         return self._value(0)
 
     def expect_end(self) -> None:
@@ -210,6 +211,7 @@ class Server:
         *,
         credentials: tuple[str | None, str] | None = None,
         tls: Context | None = None,
+        longest_reply: int = LONGEST_REPLY,
     ) -> None:
         #: Its name in messages.
         self.name = name
@@ -217,6 +219,7 @@ class Server:
         #: User, or None for the default one, and password.
         self._credentials = credentials
         self._tls = tls
+        self._longest_reply = longest_reply
         self._stream: Stream | None = None
         self._replies: Replies | None = None
 
@@ -237,7 +240,7 @@ class Server:
             # The reply may still arrive, and must not be read as a later request's.
             self.close()
             if fresh and self._tls is None and str(error).endswith(("reset by peer", "closed the connection")):
-                raise BackendUnavailable(f"{error}; if this port speaks TLS, use rediss:// (or tls=1)") from error
+                raise BackendUnavailable(f"{error}; if this port speaks TLS, use rediss:// (or add tls=1)") from error
             raise
 
     def server_of(self, key: bytes, deadline: float) -> Server:  # noqa: ARG002 (the others ask the network)
@@ -278,7 +281,7 @@ class Server:
         if self._stream is None:
             self._stream = self._connect(deadline)
             secret = self._credentials[1] if self._credentials else ""
-            self._replies = Replies(self.name, self._stream.receive, secret)
+            self._replies = Replies(self.name, self._stream.receive, secret, self._longest_reply)
             login = self._login()
         stream, replies = self._stream, self._replies
         assert replies is not None
