@@ -135,6 +135,30 @@ class _Sentinel(RedisServer):
             return dict(zip(answer[::2], answer[1::2]))
 
 
+class _Followed(RedisServer):
+    """A server that sentinels make master or replica, which it still is after a restart.
+
+    They have it write that into its configuration file. With options alone, a master that was a replica at first
+    would be one again, of a server that follows it.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._configuration = self.directory / "redis.conf"
+
+    def command(self) -> list[str]:
+        """Write the configuration, unless that was done before, and return the command line of redis-server."""
+        program, *options = super().command()
+        if not self._configuration.exists():
+            words = ["\n" + word[2:] if word.startswith("--") else _quoted(word) for word in options]
+            self._configuration.write_text(" ".join(words).lstrip() + "\n")
+        return [program, str(self._configuration)]
+
+
+def _quoted(word: str) -> str:
+    return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
 class RedisSentinel(Group[RedisServer]):
     """A master, two replicas and three sentinels that fail over within seconds."""
 
@@ -148,11 +172,12 @@ class RedisSentinel(Group[RedisServer]):
         extra: Sequence[str] = (),
         sites: Sequence[Site] = (LOOPBACK,) * 3,
     ) -> None:
-        first = RedisServer(password=password, persistent=persistent, extra=extra, site=sites[0])
-        follow = ["--replicaof", f"{first.site.host} {first.port}", *(["--masterauth", password] if password else [])]
+        # Any of them may come to follow another.
+        more = [*(["--masterauth", password] if password else []), *extra]
+        first = _Followed(password=password, persistent=persistent, extra=more, site=sites[0])
+        follow = ["--replicaof", first.site.host, str(first.port)]
         replicas = [
-            RedisServer(password=password, persistent=persistent, extra=[*follow, *extra], site=site)
-            for site in sites[1:]
+            _Followed(password=password, persistent=persistent, extra=[*follow, *more], site=site) for site in sites[1:]
         ]
         self.sentinels = [_Sentinel(self.service, first, 2, site) for site in sites]
         super().__init__([first, *replicas], self.sentinels)
