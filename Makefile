@@ -22,7 +22,7 @@ export NO_MKDOCS_2_WARNING = 1
 # Each target makes what it needs: a virtual environment, and Debian's packages for servers and tools (as root, or sudo).
 .PHONY: help demo test test-code test-ends test-here bench check lint types docs unit format reference pictures site clean
 .PHONY: test-all-pythons cron-test takeover-test board-test test-servers
-.PHONY: explore chaos mutants mutation-score soak fuzz fleet bench-standby
+.PHONY: explore chaos torture-all mutants mutation-score soak fuzz fleet bench-standby
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' \
@@ -129,6 +129,10 @@ explore: $(VENV)/tools ## the rules of a lease under all interleavings (EXPLORE=
 chaos: $(VENV)/tools ## break everything while runs go on, and check the history (CHAOS='--backend redis')
 	sh tools/install-deps.sh venv tests
 	$(BIN)/python -m chaos $(or $(CHAOS),--backend all --seconds 300)
+
+torture-all: $(VENV)/tools ## `make chaos` on every backend in turns, for SECONDS=3600 (TORTURE=--report)
+	sh tools/install-deps.sh venv tests
+	$(BIN)/python -m chaos.turns --seconds $(or $(SECONDS),3600) $(TORTURE)
 
 mutants: $(VENV)/tools ## put bugs into copies of the program, each of which `make chaos` must catch
 	sh tools/install-deps.sh venv tests

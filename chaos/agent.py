@@ -41,6 +41,8 @@ from .findings import DOUBLE, HOLD, LEFT, OUTLIVE, OVERLAP
 _GUARD, _BACKUP_GUARD = "cronlock-guard", "cronlock-backup"
 #: Seconds after the end of a run's last lease, for a busy machine.
 _LATE = 1.0
+#: A run that would start so many seconds late is left out: a machine that falls behind would never catch up.
+_TOO_LATE = 1.0
 
 
 def guards(wrapper: int) -> list[int]:
@@ -158,6 +160,9 @@ class Agent:
     # Runs.
 
     def _start(self, order: dict[str, Any]) -> None:
+        if history.now() - order["at"] > _TOO_LATE:
+            self._note.note("late", run=order["run"])
+            return
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
         at = history.now()

@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import findings
+from . import findings, pairs
 from .findings import KINDS, Finding
 from .history import BOTH, GUARD, WRAPPER, Attempt, Fault, History, read
 from .occupancy import FaultIndex
+from .pulse import BUSY
 
 #: Runs during which nothing was broken.
 NO_FAULT = "no fault"
@@ -109,7 +110,10 @@ def summary(verdict: Verdict) -> dict[str, Any]:
         "ticks": len(history.ticks),
         "unasked": verdict.unasked,
         "held": verdict.held,
-        "injected": len(history.faults),
+        "injected": sum(fault.name != BUSY for fault in history.faults.values()),
+        "busy": round(_busy(history), 1),
+        "late": history.late,
+        "pairs": dict(sorted(pairs.came(history).items())),
         "faults": {name: row.to_json() for name, row in sorted(verdict.rows.items())},
         "kills": {process: dict(sorted(moments.items())) for process, moments in sorted(verdict.kills.items())},
         "violations": [f"{finding.kind}: {finding.text}" for finding in verdict.violations()[:_SHOWN]],
@@ -117,6 +121,12 @@ def summary(verdict: Verdict) -> dict[str, Any]:
         "harness": history.harness[:_SHOWN],
         "good": verdict.is_good(),
     }
+
+
+def _busy(history: History) -> float:
+    """Return for how many seconds the machine had too much to do."""
+    busy = [fault for fault in history.faults.values() if fault.name == BUSY]
+    return sum((history.end if fault.end is None else fault.end) - fault.begin for fault in busy)
 
 
 def _attribute(finding: Finding, history: History, around: FaultIndex) -> None:

@@ -48,6 +48,8 @@ class Pace:
     long_jobs: bool = False
     #: The share of runs killed at a random moment: wrapper, guard or both.
     killed: float = 0.0
+    #: True: while servers recover longer than planned, the whole plan waits, so that pairs of faults meet as planned.
+    together: bool = False
 
 
 class Driver:
@@ -63,6 +65,8 @@ class Driver:
         self._count = 0
         self._runs = 0
         self._kills = 0
+        #: How many seconds the servers' faults are behind the plan.
+        self._late = 0.0
         self._broken: dict[str, Breakage] = {}
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -75,7 +79,7 @@ class Driver:
         self._plan_ticks(begin)
         for shot in self._shots:
             if shot.track != SERVERS:
-                self._later(begin + shot.at, partial(self._begin, shot))
+                self._later(begin + shot.at, partial(self._begin, shot, begin, 0.0))
         on_servers = threading.Thread(target=self._break_servers, args=(begin,), daemon=True)
         on_servers.start()
         try:
@@ -166,7 +170,13 @@ class Driver:
 
     # Faults.
 
-    def _begin(self, shot: Shot) -> None:
+    def _begin(self, shot: Shot, begin: float, late: float) -> None:
+        behind = self._late if self._pace.together else 0.0
+        if shot.at + behind > self._pace.seconds:
+            return
+        if behind > late:
+            self._later(begin + shot.at + behind, partial(self._begin, shot, begin, behind))
+            return
         if shot.track == RUNS:
             self._strike(shot)
             return
@@ -242,16 +252,15 @@ class Driver:
         self._leave.wait()
 
     def _shoot_at_servers(self, begin: float) -> None:
-        late = 0.0
         for shot in self._shots:
             if shot.track != SERVERS:
                 continue
-            if self._over.wait(max(0.0, begin + shot.at + late - history.now())):
+            if self._over.wait(max(0.0, begin + shot.at + self._late - history.now())):
                 return
             self._break(shot)
             self._over.wait(shot.length)
             self._mend(shot.id)
-            late = max(late, history.now() - (begin + shot.at + shot.length))
+            self._late = max(self._late, history.now() - (begin + shot.at + shot.length))
 
     # The end.
 

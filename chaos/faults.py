@@ -178,7 +178,7 @@ _NODE_FAULTS = [
     Fault(Kind("cut-requests", NODES, 0.3, 2.5), _cut(up=True, down=False), suits=_has_servers),
     Fault(Kind("cut-replies", NODES, 0.3, 2.5), _cut(up=False, down=True), suits=_has_servers),
     Fault(Kind("slow", NODES, 0.5, 2.5), _slow, suits=_has_servers),
-    Fault(Kind("slow-then-cut", NODES, 2.0, 3.5), _slow_then_cut, suits=_has_servers),
+    Fault(Kind("slow-then-cut", NODES, 2.0, 3.5, brief=1.0), _slow_then_cut, suits=_has_servers),
     Fault(Kind("lose-requests", NODES, 0.5, 2.5), _lossy(requests=True), suits=_has_servers),
     Fault(Kind("lose-replies", NODES, 0.5, 2.5), _lossy(requests=False), suits=_has_servers),
     Fault(Kind("node-clock", NODES, 0.5, 2.5), _node_clock),
@@ -317,9 +317,13 @@ _SERVER_FAULTS = [
     ),
     Fault(Kind("server-stop-shortly", SERVERS, 0.1, 0.6, 1.5), _on_server(_STOP), suits=_has_servers),
     Fault(Kind("server-stop-long", SERVERS, 1.2, 2.5, 2.5), _on_server(_STOP), suits=_has_servers),
-    Fault(Kind("leader-kill", SERVERS, 1.5, 3.0, 2.5), _on_server(_KILL, leader=True), suits=_is_one_of_many),
-    Fault(Kind("leader-stop", SERVERS, 1.5, 3.0, 2.5), _on_server(_STOP, leader=True), suits=_is_one_of_many),
-    Fault(Kind("isolate-leader", SERVERS, 1.0, 4.0, 2.5), _isolate(leader=True), suits=_is_one_of_many),
+    Fault(
+        Kind("leader-kill", SERVERS, 1.5, 3.0, 2.5, brief=0.3), _on_server(_KILL, leader=True), suits=_is_one_of_many
+    ),
+    Fault(
+        Kind("leader-stop", SERVERS, 1.5, 3.0, 2.5, brief=0.9), _on_server(_STOP, leader=True), suits=_is_one_of_many
+    ),
+    Fault(Kind("isolate-leader", SERVERS, 1.0, 4.0, 2.5, brief=0.5), _isolate(leader=True), suits=_is_one_of_many),
     Fault(Kind("isolate-server", SERVERS, 1.0, 3.0, 2.5), _isolate(leader=False), suits=_is_one_of_many),
     Fault(
         Kind("failover", SERVERS, 0.5, 1.5, 2.5),

@@ -8,6 +8,7 @@ has `t`, seconds of the machine's CLOCK_BOOTTIME, and `what`:
     tick      key, tick, healthy, unhealthy                       due now; names of nodes
     spawn     run, node, key, tick, pid, ttl, hold, skip_status   a cronlock process was started just before
               [standby, wait, ignore_hold, timeout, on_error, probe]
+    late      run                                                 one was left out, since its time was over
     exit      run, status, stderr                                 it ended; status as subprocess has it (-9: KILL)
     fault     fault, name, target, [nodes, run, process, signal, impairs, recovery, grants, statuses]
     healed    fault                                               its end; for a kill at once
@@ -200,6 +201,8 @@ class History:
     faults: dict[str, Fault] = field(default_factory=dict)
     ticks: list[Tick] = field(default_factory=list)
     left: list[Left] = field(default_factory=list)
+    #: How many runs the harness was too slow to start.
+    late: int = 0
     #: Failures of the harness.
     harness: list[str] = field(default_factory=list)
     #: From the first event to the last.
@@ -270,6 +273,10 @@ def _take_exit(history: History, event: dict[str, Any]) -> None:
     attempt.ended, attempt.status, attempt.stderr = event["t"], event["status"], event["stderr"]
 
 
+def _take_late(history: History, _: dict[str, Any]) -> None:
+    history.late += 1
+
+
 def _take_fault(history: History, event: dict[str, Any]) -> None:
     history.faults[event["fault"]] = Fault(begin=event.pop("t"), **_without(event))
 
@@ -318,6 +325,7 @@ _TAKE = {
     "plan": _take_plan,
     "tick": _take_tick,
     "spawn": _take_spawn,
+    "late": _take_late,
     "exit": _take_exit,
     "fault": _take_fault,
     "healed": _take_healed,

@@ -13,18 +13,22 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import pairs
 from .check import NO_FAULT
 from .findings import DOUBLE, FENCE, HOLD, KINDS, LEFT, LOST, OUTLIVE, OVERLAP, STATUS, STUCK
 from .words import BACKENDS, FAULTS, MOMENTS
 
 _DOCS = Path(__file__).resolve().parents[1] / "docs"
 _DOCUMENT, _FIGURES = "reliability.md", "reliability.json"
-_SUMS = ("seconds", "attempts", "runs", "ticks", "unasked", "held", "injected")
+_SUMS = ("seconds", "attempts", "runs", "ticks", "unasked", "held", "injected", "busy")
 _ROW_SUMS = ("injected", "runs", "takeovers", *KINDS)
+#: Faults that take the leader away.
+LEADERS = ("leader-kill", "isolate-leader", "leader-stop", "failover")
 _PROCESSES = (OUTLIVE, LEFT)
 _WORDS = {
     OVERLAP: ("overlap", "overlaps"),
@@ -81,14 +85,14 @@ def added(before: Figures, figures: Figures) -> Figures:
 
 def _nothing() -> Figures:
     sums: Figures = dict.fromkeys(_SUMS, 0)
-    return {**sums, "histories": 0, "seeds": [], "ttl": [], "faults": {}, "kills": {}, "violations": []}
+    return {**sums, "histories": 0, "seeds": [], "ttl": [], "faults": {}, "kills": {}, "pairs": {}, "violations": []}
 
 
 def _total_of(summary: Mapping[str, Any]) -> Figures:
     """Return the sums of one history."""
     columns = (*_ROW_SUMS, "apart", "longest_apart", "takeover")
     return {
-        **{name: summary[name] for name in (*_SUMS, "kills", "violations")},
+        **{name: summary[name] for name in (*_SUMS, "kills", "pairs", "violations")},
         "histories": 1,
         "seeds": [summary["seed"]],
         "ttl": [summary["ttl"]],
@@ -106,6 +110,7 @@ def _plus(one: Figures, other: Figures) -> Figures:
         **total,
         "seeds": sorted({*one["seeds"], *other["seeds"]}),
         "ttl": sorted({*one["ttl"], *other["ttl"]}),
+        "pairs": _counted(one["pairs"], other["pairs"]),
         "violations": one["violations"] + other["violations"],
         "kills": {
             process: _counted(one["kills"].get(process, {}), other["kills"].get(process, {}))
@@ -136,6 +141,8 @@ def tables(figures: Figures) -> dict[str, str]:
         "kills": _kills(figures),
         "faults": "\n\n".join(_of_backend(name, total) for name, total in _ordered(figures)),
         "apart": _apart(figures),
+        "leaders": _leaders(figures),
+        "pairs": pairs.table(sum((Counter(total["pairs"]) for total in figures["backends"].values()), Counter())),
         "mutants": _mutants(figures),
         "soak": _soak(figures),
         "fuzz": _fuzz(figures),
@@ -194,9 +201,29 @@ def _of_backend(name: str, total: Figures) -> str:
         numbers = map(_number, (row["runs"], row[OVERLAP], row[DOUBLE], row[LOST], other))
         rows.append([FAULTS.get(fault, fault), times, *numbers, takeover])
     ttls = " or ".join(f"{ttl:g}" for ttl in total["ttl"])
-    seeds = ", ".join(map(str, total["seeds"]))
+    seeds = _ranges(total["seeds"])
     title = f"### {BACKENDS.get(name, name)}"
     return f"{title}\n\nttl {ttls} s; seeds {seeds}.\n\n{_table(head, rows)}"
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Return sorted numbers for people, such as 3, 7 to 9."""
+    shown: list[list[int]] = []
+    for number in numbers:
+        if shown and number == shown[-1][-1] + 1:
+            shown[-1].append(number)
+        else:
+            shown.append([number])
+    return ", ".join(f"{run[0]} to {run[-1]}" if run[2:] else ", ".join(map(str, run)) for run in shown)
+
+
+def _leaders(figures: Figures) -> str:
+    rows = []
+    for name, total in _ordered(figures):
+        hits = [total["faults"].get(fault, {"injected": 0})["injected"] for fault in LEADERS]
+        if any(hits):
+            rows.append([BACKENDS.get(name, name), *map(_number, hits)])
+    return _table(["backend", *(FAULTS[fault] for fault in LEADERS)], rows) if rows else "None."
 
 
 def _apart(figures: Figures) -> str:
@@ -281,6 +308,12 @@ def fill(text: str, parts: Mapping[str, str]) -> str:
     )
 
 
+def on_record(docs: Path = _DOCS) -> Figures:
+    """Return the figures in docs/."""
+    figures: Figures = json.loads((docs / _FIGURES).read_text())
+    return figures
+
+
 def main(arguments: Sequence[str], docs: Path = _DOCS) -> int:
     """Write the figures and the tables, or check the tables; return the exit status."""
     document, kept = docs / _DOCUMENT, docs / _FIGURES
@@ -288,9 +321,9 @@ def main(arguments: Sequence[str], docs: Path = _DOCS) -> int:
     if files:
         figures = merge(json.loads(file.read_text()) for file in files)
         if "--add" in arguments:
-            figures = added(json.loads(kept.read_text()), figures)
+            figures = added(on_record(docs), figures)
         kept.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n")
-    figures = json.loads(kept.read_text())
+    figures = on_record(docs)
     text = fill(document.read_text(), tables(figures))
     if "--check" in arguments:
         if text != document.read_text():

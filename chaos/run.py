@@ -8,17 +8,13 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from cronlock import errors
-
-from . import check, faults, findings, history, plan
+from . import check, faults, history, plan, pulse
 from .driver import Driver, Pace
 from .systems import SYSTEMS
 from .world import ROOT, World
 
 #: The longest job, in seconds.
 _LONGEST = {"short": 2.5, "mixed": 5.0, "long": 10.0}
-#: What a kill may take on a busy machine, in seconds.
-_LATE = 2.0
 #: With kill-anytime.
 _KILLED = 0.4
 
@@ -26,7 +22,9 @@ _KILLED = 0.4
 def shots(backend: str, options: argparse.Namespace) -> list[plan.Shot]:
     """Return the plan of faults for a backend."""
     kinds = [fault.kind for fault in faults.choose(options.faults, SYSTEMS[backend])]
-    return plan.make(options.seed, kinds, options.seconds, Pace(0, 0).ttl, options.every)
+    pairs = None if options.pairs is None else json.loads(options.pairs.read_text())
+    pace = Pace(0, 0)
+    return plan.make(options.seed, kinds, options.seconds, pace.ttl, options.every, dense=options.dense, pairs=pairs)
 
 
 def plan_text(backend: str, options: argparse.Namespace) -> str:
@@ -48,6 +46,7 @@ def torture(backend: str, options: argparse.Namespace, out: Path) -> bool:
         long_jobs=options.jobs == "long",
         longest_job=_LONGEST[options.jobs],
         killed=_KILLED if faults.KILL_ANYTIME in options.faults.split(",") else 0.0,
+        together=options.dense,
     )
     planned = shots(backend, options)
     names = {shot.name for shot in planned}
@@ -81,12 +80,13 @@ def torture(backend: str, options: argparse.Namespace, out: Path) -> bool:
                 mutant=options.mutant,
             )
             if options.busy:
-                _excuse_busy_machine(world)
+                pulse.excuse(world.note)
             if not world.limits_processes:
                 planned = [shot for shot in planned if shot.name != "few-processes"]
                 print("few-processes is left out: other users cannot run this interpreter")
             try:
-                Driver(world, pace, options.seed, planned).run()
+                with pulse.Pulse(world.note, pace.ttl):
+                    Driver(world, pace, options.seed, planned).run()
             except Exception as error:
                 world.note.note("harness", text=f"{type(error).__name__}: {error}")
             finally:
@@ -96,18 +96,6 @@ def torture(backend: str, options: argparse.Namespace, out: Path) -> bool:
     kept.with_suffix(".summary.json").write_text(json.dumps(check.summary(verdict), indent=1) + "\n")
     _draw(verdict, kept.with_suffix(".svg"))
     return verdict.is_good()
-
-
-def _excuse_busy_machine(world: World) -> None:
-    """Note that requests may be late all the time: what depends on speed is no verdict on such a machine.
-
-    Two at once, twice a tick, an older fence or a process left behind have no excuse. A process that is
-    to be killed lives on for as long as the machine does not get to it.
-    """
-    grants: list[dict[str, object]] = [{"finding": finding} for finding in (findings.LOST, findings.STUCK)]
-    grants.append({"finding": findings.OUTLIVE, "within": _LATE})
-    late = [errors.UNAVAILABLE, errors.LOST]
-    world.note.fault("busy", "busy", "the whole machine", grants=grants, statuses=late)
 
 
 def _draw(verdict: check.Verdict, path: Path) -> None:

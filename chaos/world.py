@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import click
+
 from labs.machines import SHARED, Machine
 from labs.servers.process import Server
 
@@ -28,13 +30,23 @@ _COMMAND = f"{SHARED}/command.py"
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 #: The first of the users that the runs belong to, one for each machine: the system limits processes by user.
 _USER = 20000
+# As the packages start it: without the interpreter's site, which costs more than a run, with its bundle, and with
+# what it depends on.
+_START = f"""
+import sys
+sys.path += {[_PROGRAM, str(Path(click.__file__).parents[1])]!r}
+from cronlock import bundle
+bundle.use()
+from cronlock.__main__ import main
+main()
+"""
 # Moves the wall clock of cronlock alone. Not by faketime(1): under that even time.sleep() fails.
 _CLOCK = "TORTURE_CLOCK"
 _MOVED_CLOCK = f"""
-import os, time
+import posix, time  # Not os, which a run does without.
 real = time.time
 def moved():
-    with open(os.environ["{_CLOCK}"]) as file:
+    with open(posix.environ[b"{_CLOCK}"]) as file:
         return real() + float(file.read())
 time.time = moved
 """
@@ -55,6 +67,7 @@ for try in $(seq 100); do
 done
 exit 1
 """
+_WARM_UPS = 3
 #: What a command never returns.
 SKIPPED = 99
 
@@ -114,11 +127,11 @@ class World:
         self.note = history.Writer(self.history_path)
         self.history_path.chmod(0o666)  # The commands are other users'.
         # Not the files of the checkout, which somebody may be working on.
-        for name in ("cronlock", "bin"):
-            shutil.copytree(self._package / name, shared / "program" / name)
-        if self._node_clocks:
-            (shared / "program" / "sitecustomize.py").write_text(_MOVED_CLOCK)
-        compileall.compile_dir(shared / "program", quiet=2)
+        program = shared / "program" / "cronlock"
+        shutil.copytree(self._package / "cronlock", program)
+        compileall.compile_dir(program, quiet=2)
+        subprocess.run([sys.executable, "-IS", f"{program}/bundle_writer.py"], check=True)
+        (shared / "start.py").write_text((_MOVED_CLOCK if self._node_clocks else "") + _START)
         shutil.copy(Path(__file__).with_name("command.py"), shared)
         (shared / "empty.conf").touch()
         self._open_servers()
@@ -147,6 +160,19 @@ class World:
             machine.run("install", "-d", "-m", "755", "-o", str(self._users[node] or 0), state)
             python = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "chaos.agent"]
             self._agents[node] = machine.start(*python, f"{SHARED}/history", stdin=subprocess.PIPE)
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Run something from each node, since the first requests of a cold server take longer than a run waits."""
+        for node in self.nodes * _WARM_UPS:
+            order = self.run_order(node, "-", f"warm-up-{node}", None, ["--min-hold=0"], [])
+            ours = order["argv"][: order["argv"].index("--") + 1]
+            env = [f"{name}={value}" for name, value in order["env"].items()]
+            user = self._users[node]
+            change = [] if user is None else ["setpriv", f"--reuid={user}", "--clear-groups"]
+            self._machines[node].run(
+                "sh", "-c", 'timeout 10 "$@" || :', "sh", *change, "env", "-i", *env, *ours, "true"
+            )
 
     def _user_of(self, machine: Machine, user: int) -> int | None:
         """Return `user` if the runs can belong to it; None if the interpreter cannot be run by everybody."""
@@ -181,10 +207,10 @@ class World:
     ) -> dict[str, Any]:
         """Return the order to start ``cronlock run`` on `node`, without what is particular."""
         url = self.system.url() + self._parameters
-        line = [sys.executable, f"{_PROGRAM}/bin/cronlock", "run", f"--key={key}", f"--backend={url}"]
+        line = [sys.executable, "-IS", f"{SHARED}/start.py", "run", f"--key={key}", f"--backend={url}"]
         line += [f"--state-dir={self._state_dir(node)}", f"--skip-status={SKIPPED}", *options, "--"]
         command = [sys.executable, "-I", "-S", _COMMAND, f"{SHARED}/history", run, node, tick or "-", *job]
-        env = {"PATH": _PATH, "PYTHONPATH": _PROGRAM, "CRONLOCK_CONFIG": f"{SHARED}/empty.conf", "LC_ALL": "C.UTF-8"}
+        env = {"PATH": _PATH, "CRONLOCK_CONFIG": f"{SHARED}/empty.conf", "LC_ALL": "C.UTF-8"}
         env.update(self.system.environ())
         if self._node_clocks:
             env[_CLOCK] = f"{SHARED}/{node}.clock"
@@ -218,7 +244,7 @@ class World:
 
     def pick_node(self, shot: Shot) -> str:
         """Return the node that a shot is meant for."""
-        return self.nodes[int(shot.pick * len(self.nodes))]
+        return self.nodes[int((shot.pick if shot.node is None else shot.node) * len(self.nodes))]
 
     def pick_server(self, shot: Shot) -> Server:
         """Return the server that a shot is meant for."""

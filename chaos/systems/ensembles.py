@@ -10,6 +10,8 @@ from .base import System
 
 #: Milliseconds: a lease of three seconds is six of them.
 _TICK = 500
+#: A leader that was cut off for so many of them leads no longer.
+_SYNC = {"syncLimit": "4"}
 
 
 class _Three(System):
@@ -26,7 +28,7 @@ class ZooKeeper(_Three):
 
     def make(self) -> ZooKeeperEnsemble:
         """Return the ensemble, not started yet."""
-        return ZooKeeperEnsemble(tick=_TICK, sites=self.sites)
+        return ZooKeeperEnsemble(tick=_TICK, settings=_SYNC, sites=self.sites)
 
 
 class Etcd(_Three):

@@ -120,8 +120,16 @@ class ZooKeeperServer(Server):
 class ZooKeeperEnsemble(Ensemble[ZooKeeperServer]):
     """Several servers with a leader."""
 
-    def __init__(self, number: int = 3, *, tick: int = 500, sites: Sequence[Site] = ()) -> None:
-        super().__init__([ZooKeeperServer(tick=tick, site=site) for site in sites or [LOOPBACK] * number])
+    def __init__(
+        self,
+        number: int = 3,
+        *,
+        tick: int = 500,
+        settings: Mapping[str, str] | None = None,
+        sites: Sequence[Site] = (),
+    ) -> None:
+        nodes = [ZooKeeperServer(tick=tick, settings=settings, site=site) for site in sites or [LOOPBACK] * number]
+        super().__init__(nodes)
         for position, node in enumerate(self.nodes, 1):
             node.number, node.peers = position, self.nodes
 

@@ -56,6 +56,23 @@ def test_sums() -> None:
     assert _rows(tables["kills"])[2:] == [["wrapper", "0", "3", "0"]]
 
 
+def test_seeds_and_leaders() -> None:
+    """Seeds in a row are shown by their ends; what took leaders away is counted for each backend that has one."""
+    leader = {**_summary(backend="etcd", seed=4)["faults"]["kill-wrapper"], "injected": 7}
+    summaries = [_summary(backend="etcd", seed=seed) for seed in (1, 2, 3, 4, 6, 7)]
+    for summary in summaries[:2]:
+        summary["faults"]["isolate-leader"] = leader
+    tables = report.tables(report.merge([*summaries, _summary()]))
+    assert "seeds 1 to 4, 6, 7." in tables["faults"]
+    assert _rows(tables["leaders"])[2:] == [[words.BACKENDS["etcd"], "0", "14", "0", "0"]]
+
+
+def test_pairs_are_summed_up() -> None:
+    """Pairs of faults are counted over all backends."""
+    summaries = [{**_summary(backend=backend), "pairs": {"cut and kill-guard": 10}} for backend in ("redis", "etcd")]
+    assert _rows(report.tables(report.merge(summaries))["pairs"])[2][2:] == ["1", "0", "20"]
+
+
 def test_apart() -> None:
     """Effects that a backend does not rule out are in a table of their own, never among the zeros."""
     tables = report.tables(report.merge([_summary(apart=True)]))
