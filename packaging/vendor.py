@@ -20,7 +20,7 @@ WHEELS = BUILD / "wheels"
 
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==(\S+) \\\n +--hash=sha256:([0-9a-f]{64})$", re.MULTILINE)
 # RECORD is for uninstalling by pip. The tests of dependencies need their own servers.
-_LEFT_OUT = re.compile(r"/$|\.dist-info/RECORD$|^pymemcache/test/")
+_LEFT_OUT = re.compile(r"/$|\.dist-info/RECORD$|^(kazoo/testing|kazoo/tests|pymemcache/test)/")
 
 
 class Pin(NamedTuple):

@@ -197,7 +197,7 @@ def test_run_imports_little() -> None:
         [sys.executable, "-I", "-c", code], env=environ, capture_output=True, text=True, timeout=120, check=True
     )
     loaded = set(done.stdout.split())
-    heavy = {"click", "redis", "pymemcache", "socket", "signal", "enum", "json", "typing", "logging", "re"}
+    heavy = {"click", "redis", "kazoo", "pymemcache", "socket", "signal", "enum", "json", "typing", "logging", "re"}
     heavy |= {"subprocess", "dataclasses", "threading", "random", "urllib", "ssl", "hashlib", "selectors", "contextlib"}
     assert loaded & heavy == set()
 

@@ -8,6 +8,7 @@ import sys
 _CLIENTS = {
     "botocore": ("botocore", "python3-botocore"),
     "cryptography": ("cryptography", "python3-cryptography"),
+    "kazoo": ("kazoo", "python3-kazoo"),
     "libpq": ("'psycopg[binary]'", "libpq5 (Red Hat: libpq)"),
     "pynacl": ("PyNaCl", "python3-nacl (Red Hat: python3-pynacl)"),
 }

@@ -27,8 +27,10 @@ if _OLDEST != 9:
 
 _LIBRARY = "/usr/lib/cronlock"
 # Modules that end the program if it imports them by mistake.
-_TRAPS = ("click", "pymemcache", "cronlock", "os", "select", "_ctypes", "sitecustomize", "usercustomize")
-_ALL_MODULES = "import sys; sys.path.append(%r); import click, cronsim, pymemcache; print(pymemcache.__file__)"
+_TRAPS = ("click", "kazoo", "pymemcache", "cronlock", "os", "select", "_ctypes", "sitecustomize", "usercustomize")
+_ALL_MODULES = (
+    "import sys; sys.path.append(%r); import click, cronsim, kazoo.client, pymemcache; print(pymemcache.__file__)"
+)
 
 
 @pytest.fixture

@@ -200,7 +200,7 @@ class Tree:
             raise ForeignValue(f"{self.name}: the node {path} or one above it is ephemeral: not cronlock's")
         if reply.code == EXPIRED:
             raise SessionOver(f"{self.name}: the session is over")
-        raise BackendUnavailable(f"{self.name}: the server answered with error {reply.code} for {path}")
+        raise BackendUnavailable(f"{self.name}: the server answered with {_error_name(reply.code)} for {path}")
 
     def path(self, key: str) -> str:
         """Return the path of the key's node."""
@@ -209,6 +209,16 @@ class Tree:
     def lease_path(self, key: str, name: str) -> str:
         """Return the path of a lease's node."""
         return f"{self.path(key)}/{name}"
+
+
+def _error_name(code: int) -> str:
+    """Return what to call an error that a reply has, such as ``error -125 (QuotaExceededError)``."""
+    try:
+        from kazoo.exceptions import EXCEPTIONS
+
+        return f"error {code} ({EXCEPTIONS[code].__name__})"
+    except (ImportError, RuntimeError):  # None of the installation, or none that it knows.
+        return f"error {code}"
 
 
 def _base(url: URL) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import ClassVar
 
@@ -10,7 +11,9 @@ from kazoo.security import OPEN_ACL_UNSAFE
 
 from cronlock.engines.url import URL
 from cronlock.engines.zookeeper.cell import NodeCell
+from cronlock.engines.zookeeper.session import Reply
 from cronlock.engines.zookeeper.store import ZooKeeperStore
+from cronlock.engines.zookeeper.tree import Tree
 from cronlock.errors import BackendUnavailable, ForeignValue
 from cronlock.keys import escape
 from cronlock.testing import LONG, StoreContract
@@ -212,3 +215,14 @@ def test_credentials_keep_others_out(server: ZooKeeperServer, key: str) -> None:
             for path in ("/ours", "/ours/cronlock", f"/ours/cronlock/{key}"):
                 assert client.get_acls(path)[0] != OPEN_ACL_UNSAFE
         swap(ann, key, cell, lease=0.0)
+
+
+def test_errors_have_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that nothing expects has the name that kazoo gives it, or else its number alone."""
+    tree = Tree(URL("zookeeper://host"), 1.0)
+    for code, name in ((-125, r"error -125 \(QuotaExceededError\) for /x"), (-9999, "error -9999 for /x")):
+        with pytest.raises(BackendUnavailable, match=f"answered with {name}$"):
+            tree.value(Reply(code, None, 0), "/x")
+    monkeypatch.setitem(sys.modules, "kazoo.exceptions", None)
+    with pytest.raises(BackendUnavailable, match=r"answered with error -125 for /x$"):
+        tree.value(Reply(-125, None, 0), "/x")
