@@ -29,9 +29,9 @@ TRUE = shutil.which("true") or "/bin/true"
 #: Additional imports of engines, with their own imports: clients, and modules for AWS's signatures.
 CLIENTS = {
     "etcd": "_json, binascii",
-    "dynamodb": "_json, hashlib, hmac",
-    "s3": "_json, hashlib, hmac",
-    "sqs": "_json, hashlib, hmac",
+    "dynamodb": "_json",
+    "s3": "_json",
+    "sqs": "_json",
 }
 
 

@@ -28,6 +28,7 @@ def _names(text: str) -> set[str]:
 _START = {"__future__", "_locale", "_bootlocale", "gc"}
 _RUN = _START | {"_ctypes", "errno", "select"}
 _SOCKET = _RUN | {"_socket"}
+_HASHES = {"_sha1", "_sha2", "_sha256"}
 _FOREIGN = {
     "version": _START,
     "file": _RUN | {"binascii", "fcntl"},
@@ -39,10 +40,10 @@ _FOREIGN = {
     "zookeeper": _SOCKET,
     "etcd": _SOCKET,
     "postgresql": _SOCKET,
-    "mysql": _SOCKET,
-    "dynamodb": _SOCKET,
-    "s3": _SOCKET,
-    "sqs": _SOCKET,
+    "mysql": _SOCKET | _HASHES,
+    "dynamodb": _SOCKET | _HASHES,
+    "s3": _SOCKET | _HASHES,
+    "sqs": _SOCKET | _HASHES,
 }
 
 
@@ -61,7 +62,7 @@ def _engine(name: str, modules: str, wire: str = "") -> set[str]:
     return _JOB | own | ({"engines.wire"} if wire else set()) | {f"engines.wire.{module}" for module in wire.split()}
 
 
-_AWS = "aws aws_credentials aws_signature http json_text stream"
+_AWS = "aws aws_credentials aws_signature hashes http json_text stream"
 _REDIS = _engine("redis", "address cell resp store", "stream") | {"lease.server_clock"}
 _OWN = {
     "version": set(),
@@ -75,7 +76,7 @@ _OWN = {
     "etcd": _engine("etcd", "api cell held messages names store", "http json_text stream"),
     "postgresql": _engine("postgresql", "connection libpq servers sql store", "sql stream")
     | _names("lease.server_clock"),
-    "mysql": _engine("mysql", "connection login packets servers sql store", "fields sql stream")
+    "mysql": _engine("mysql", "connection login packets servers sql store", "fields hashes sql stream")
     | _names("lease.server_clock"),
     "dynamodb": _engine("dynamodb", "item store table", f"{_AWS} aws_json dated") | _names("lease.server_clock"),
     "s3": _engine("s3", "objects store", f"{_AWS} dated") | _names("lease.server_clock"),

@@ -41,6 +41,9 @@ _OFF_THE_HOT_PATH = ("bundle_writer", "cli", "commands", "crontab", "doctor", "t
 _DOORS = {
     "_json": {"engines.wire.json_text"},
     "_ctypes": {"engines.postgresql.libpq", "process.linux"},
+    "_sha1": {"engines.wire.hashes"},
+    "_sha2": {"engines.wire.hashes"},
+    "_sha256": {"engines.wire.hashes"},
     "_signal": {"__main__", "process.signals"},
     "_socket": {"engines.wire.stream", "engines.wire.tls_private"},
     "_ssl": {"engines.wire.tls_private"},

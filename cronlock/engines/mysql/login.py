@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ...errors import BackendUnavailable
 from ...system import os
+from ..wire.hashes import sha1, sha256
 from .packets import Fields
 
 TYPE_CHECKING = False
@@ -164,15 +165,13 @@ class Login:
 
     def _scrambled(self) -> bytes:
         """Return a hash of the password and the salt, from which a server that knows another hash verifies it."""
-        import hashlib
-
         password, salt = self._password, self._salt[:_SALT]
         if self._plugin == _NATIVE:
-            once = hashlib.sha1(password).digest()
-            mask = hashlib.sha1(salt + hashlib.sha1(once).digest()).digest()
+            once = sha1(password).digest()
+            mask = sha1(salt + sha1(once).digest()).digest()
         else:
-            once = hashlib.sha256(password).digest()
-            mask = hashlib.sha256(hashlib.sha256(once).digest() + salt).digest()
+            once = sha256(password).digest()
+            mask = sha256(sha256(once).digest() + salt).digest()
         return _mixed(once, mask)
 
     def _encrypted(self, key: bytes) -> bytes:

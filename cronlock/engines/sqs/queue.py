@@ -10,6 +10,7 @@ from __future__ import annotations
 from ...errors import ConfigError, ForeignValue
 from ...keys import escape
 from ...value import Value, digits
+from ..wire.hashes import sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,9 +80,8 @@ def queue_name(base: str, key: str) -> str:
     room = _LONGEST_NAME - len(base) - 1 - len(_ENDING)
     if len(name) > room:
         import base64
-        import hashlib
 
-        digest = base64.urlsafe_b64encode(hashlib.sha256(key.encode()).digest()).decode().rstrip("=")
+        digest = base64.urlsafe_b64encode(sha256(key.encode()).digest()).decode().rstrip("=")
         name = f"{name[: room - len(digest) - 2]}__{digest}"
     return f"{base}-{name}{_ENDING}"
 

@@ -5,11 +5,10 @@ Two dozen lines: importing botocore for them costs more than ten times a run's o
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import time
 
 from ...value import Value
+from .hashes import hmac_sha256, sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def sign(
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
     """
     moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at))
-    digest = hashlib.sha256(request.body).hexdigest()
+    digest = sha256(request.body).hexdigest()
     fields = {**headers, "X-Amz-Date": moment}
     if service == "s3":  # The one service that wants to be told.
         fields["X-Amz-Content-Sha256"] = digest
@@ -58,9 +57,9 @@ def sign(
     scope = f"{moment[:8]}/{region}/{service}/aws4_request"
     key = f"AWS4{credentials.secret}".encode()
     for part in scope.split("/"):
-        key = hmac.digest(key, part.encode(), "sha256")
-    text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-    signature = hmac.digest(key, text.encode(), "sha256").hex()
+        key = hmac_sha256(key, part.encode())
+    text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{sha256(canonical.encode()).hexdigest()}"
+    signature = hmac_sha256(key, text.encode()).hex()
     fields["Authorization"] = (
         f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, SignedHeaders={names}, Signature={signature}"
     )
