@@ -159,7 +159,10 @@ _ALL = [
             ("sent, start = clock.now(), times.latest()", "sent, start = clock.now(), times.earliest() - 30.0")
         ],
         over_too_early=[
-            ("return max(1.0, end - now) if end + SLACK > earliest else 0.0", "return max(0.0, end - now - 30.0)")
+            (
+                "return end - now if end - now > 1.0 else max(0.0, end + SLACK - earliest)",
+                "return max(0.0, end - now - 30.0)",
+            )
         ],
         ends_not_corrected=[("if not counted or times.latest() - (clock.now() - sent) <= start + _SHORT:", "if True:")],
     ),
