@@ -25,7 +25,7 @@ from .support import Build, Root, run, start_redis
 
 _PACKAGES = ("python3", "libpq5", "procps")
 #: What the unit tests need besides, from PyPI for each interpreter and machine: nothing is compiled for them there.
-_MODULES = ("pytest", "pytest-xdist", "hypothesis", "jsonschema", "prometheus-client", "PyMySQL")
+_MODULES = ("pytest", "pytest-xdist", "hypothesis", "jsonschema", "prometheus-client", "psycopg")
 #: An emulated machine may be twenty times slower.
 _SLOW = 7200.0
 _STRICT = ("-X", "dev", "-W", "error", "-bb")
