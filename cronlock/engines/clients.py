@@ -11,6 +11,7 @@ _CLIENTS = {
     "kazoo": ("kazoo", "python3-kazoo"),
     "libpq": ("'psycopg[binary]'", "libpq5 (Red Hat: libpq)"),
     "pynacl": ("PyNaCl", "python3-nacl (Red Hat: python3-pynacl)"),
+    "redis": ("redis", "python3-redis"),
 }
 
 

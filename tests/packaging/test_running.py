@@ -27,9 +27,21 @@ if _OLDEST != 9:
 
 _LIBRARY = "/usr/lib/cronlock"
 # Modules that end the program if it imports them by mistake.
-_TRAPS = ("click", "kazoo", "pymemcache", "cronlock", "os", "select", "_ctypes", "sitecustomize", "usercustomize")
+_TRAPS = (
+    "click",
+    "redis",
+    "kazoo",
+    "pymemcache",
+    "cronlock",
+    "os",
+    "select",
+    "_ctypes",
+    "sitecustomize",
+    "usercustomize",
+)
 _ALL_MODULES = (
-    "import sys; sys.path.append(%r); import click, cronsim, kazoo.client, pymemcache; print(pymemcache.__file__)"
+    "import sys; sys.path.append(%r); import click, cronsim, kazoo.client, pymemcache, redis.cluster"
+    "; print(redis.__file__)"
 )
 
 

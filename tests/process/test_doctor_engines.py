@@ -172,6 +172,7 @@ def test_redis_behind_sentinels(tmp_path: Path) -> None:
         assert report.one("sentinels")["text"].startswith("3 of 3")
         assert report.one("clock")["place"] == f"{HOST}:{group.nodes[0].port}"
         assert report.one("replicas")["text"].startswith("2 connected")
+        assert report.one("client")["text"].endswith("names the same masters")
         group.sentinels[0].kill()
         report = Report(node)
         assert report.bad() == []
@@ -183,6 +184,7 @@ def test_redis_cluster(tmp_path: Path) -> None:
     with RedisCluster() as cluster:
         report = Report(node_on(tmp_path, cluster.url()))
     assert (report.bad(), report.level("cluster"), report.level("lease")) == ([], "ok", "ok")
+    assert report.one("client")["text"].endswith("names the same masters")
     masters = {f"{HOST}:{node.port}" for node in cluster.nodes[:3]}
     assert {finding["place"] for finding in report.all("clock")} == masters
 

@@ -13,10 +13,13 @@ from .resp import ReplyError, Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from ...doctor.probe import Case
 
 _SENTINEL_PORT = 26379
+#: What redis-py calls the files of TLS, and what URLs do.
+_TLS_FILES = (("ca_certs", "ca"), ("certfile", "cert"), ("keyfile", "key"))
 #: Fewer cannot agree when one of them is down.
 _FEWEST = 3
 
@@ -36,8 +39,45 @@ def examine(case: Case) -> Iterator[Finding]:
         yield _sentinels(case)
     else:
         yield _cluster(case, masters)
+    yield _by_redis_py(case, {server.address for server in masters if not isinstance(server.address, str)})
     for server in masters:
         yield from at(server.name.rpartition(" ")[2], examine_server(case, server))
+
+
+def _by_redis_py(case: Case, ours: set[tuple[str, int]]) -> Finding:
+    """Ask redis-py, the client that most programs use, for the masters too."""
+    import redis
+    from redis.cluster import ClusterNode, RedisCluster
+    from redis.sentinel import Sentinel
+
+    url, params = case.url, case.url.params
+    options: dict[str, Any] = {"socket_timeout": case.timeout, "socket_connect_timeout": case.timeout}
+    if params.get("tls") == "1":
+        files = {f"ssl_{name}": params[key] for name, key in _TLS_FILES if key in params}
+        options.update(files, ssl=True, ssl_check_hostname=True)
+    name = f"redis-py {redis.__version__}"
+    login: dict[str, Any]
+    try:
+        if _is_sentinel(case):
+            login = {"username": params.get("sentinel_user"), "password": params.get("sentinel_password")}
+            addresses = url.need_hosts(_SENTINEL_PORT)
+            sentinel = Sentinel(addresses, sentinel_kwargs={**options, **login})  # type: ignore[no-untyped-call]
+            theirs = {sentinel.discover_master(_service(case))}  # type: ignore[no-untyped-call]
+        else:
+            seeds = [ClusterNode(*address) for address in url.need_hosts(PORT)]  # type: ignore[no-untyped-call]
+            login = {"username": url.user, "password": url.password}
+            with closing(RedisCluster(startup_nodes=seeds, **options, **login)) as cluster:
+                theirs = {(node.host, node.port) for node in cluster.get_primaries()}  # type: ignore[no-untyped-call]
+    except (redis.RedisError, redis.exceptions.RedisClusterException, OSError) as error:
+        return Finding("client", NOTE, f"{name} cannot tell the masters: {type(error).__name__}")
+    if theirs == ours:
+        return Finding("client", OK, f"{name} names the same masters")
+    shown = ", ".join(sorted(show(*address) for address in theirs))
+    return Finding("client", WARNING, f"{name} names other masters: {shown}", "if no failover is under way, report it")
+
+
+def _service(case: Case) -> str:
+    return case.url.path[1:].partition("/")[0]
 
 
 def _is_sentinel(case: Case) -> bool:
@@ -45,7 +85,7 @@ def _is_sentinel(case: Case) -> bool:
 
 
 def _sentinels(case: Case) -> Finding:
-    service = case.url.path[1:].partition("/")[0].encode()
+    service = _service(case).encode()
     params = case.url.params
     login = (params.get("sentinel_user"), params["sentinel_password"]) if "sentinel_password" in params else None
     addresses = case.url.need_hosts(_SENTINEL_PORT)
