@@ -84,6 +84,8 @@ def tls_of(url: URL) -> ssl.SSLContext | None:
     if not wanted:
         return None
     context = tls_context(str(url), url.params, public=True)
+    import ssl  # Not every Python has it.
+
     assert isinstance(context, ssl.SSLContext)
     return context
 

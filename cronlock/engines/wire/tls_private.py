@@ -106,7 +106,7 @@ class Secured:
         return self._socket.fileno()
 
     def pending(self) -> int:
-        """Return how many bytes can be had without reading from the descriptor."""
+        """Return how many bytes `recv` returns without reading from the descriptor."""
         return int(self._tls.pending())
 
     def getpeercert(self) -> dict[str, object] | None:

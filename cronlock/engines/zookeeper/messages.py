@@ -94,7 +94,7 @@ class Opened(Value):
 
 
 class Result(Value):
-    """What became of a part of a transaction; `value` is a `Stat` if that part answers one."""
+    """The result of a part of a transaction; `value` is a `Stat` if that part answers one."""
 
     code: int
     value: Stat | None = None
@@ -232,7 +232,7 @@ class Transaction(Request):
         super().__init__(*bodies, _part(_NONE, is_end=True))
 
     def answer(self, answer: Fields) -> list[Result]:
-        """Return what became of each part."""
+        """Return the result of each part."""
         results: list[Result] = []
         while True:
             kind, is_end = answer.number(), answer.flag()
