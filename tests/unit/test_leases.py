@@ -210,6 +210,12 @@ class TestKeeping:
         with pytest.raises(BackendUnavailable, match="faster than it can be read"):
             a.acquire(make_claim(K))
 
+    def test_the_first_write_is_limited_by_the_store_alone(self, bench: Bench, a: Backend) -> None:
+        """Only a key that others change is given up on here."""
+        a.limit = -1.0
+        granted(a.acquire(make_claim(K)))
+        assert bench.way_a.swaps == 1
+
 
 class TestGivingUp:
     """A run that gave the key back has never been, but for the fence."""

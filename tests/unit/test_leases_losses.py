@@ -146,6 +146,23 @@ class TestForgotten:
         conflict = refused(b.acquire(make_claim(K, watermark=self.SEEN)), STATE_LOST)
         assert (conflict.fence, conflict.remaining) == (first.fence, LONG)
 
+    def test_loss_between_two_requests_is_noticed(
+        self, bench: Bench, a: Backend, b: Backend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Even of the first fence, on a server whose clock does not raise fences."""
+        show, swap = bench.server.show, bench.way_a.swap
+        monkeypatch.setattr(bench.server, "show", lambda key: show(key).but(floor=0))
+        grant = run(b)
+        assert grant.fence == 1
+
+        def lose(*_: object, **__: object) -> tuple[bool, object]:
+            bench.server.forget(K)
+            monkeypatch.setattr(bench.way_a, "swap", swap)
+            return False, bench.server.show(K)
+
+        monkeypatch.setattr(bench.way_a, "swap", lose)
+        refused(a.acquire(make_claim(K)), STATE_LOST)
+
     def test_server_that_started_since(self, bench: Bench, a: Backend) -> None:
         """Is trusted once it is up for the ttl; one that was up before is not."""
         bench.way_a.up = 40.0
