@@ -10,11 +10,13 @@ of `--out FILE` into docs/reliability.md.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,9 +27,6 @@ from typing import NamedTuple
 import hypothesis as hypothesis  # once for all: each change is tried by a child of this process
 import pytest
 
-from cronlock.process import command as process
-from cronlock.process import linux
-
 from . import equivalent
 from .operators import Mutant, mutants
 
@@ -37,6 +36,8 @@ _PROMISED = 95.0
 #: How long a file's tests may take on a change, which may make them wait for ever: seconds, and so many times as long
 #: as without one.
 _LIMIT, _TIMES = 30, 5
+#: See unshare(2).
+_CLONE_NEWNS, _CLONE_NEWPID = 0x00020000, 0x20000000
 _LEASES = tuple(f"unit/test_leases{part}" for part in ("", "_hold", "_standby", "_record", "_losses"))
 _RULES = ("unit/test_rules", "unit/test_rules_record")
 _STORES = ("unit/test_leases_and_stores", *_LEASES, "unit/test_store")
@@ -168,25 +169,45 @@ class Copy:
                 for descriptor in range(3):
                     os.dup2(null.fileno(), descriptor)
             os.setsid()
+            _isolate(limit)
             os.chdir(self._path)
             # The tests start programs, too, which must be of this copy. Byte code is not written: a change within a
             # second of the one before it would be taken for that one.
             os.environ.update(PYTHONPATH=str(self._path), PYTHONDONTWRITEBYTECODE="1")
             sys.dont_write_bytecode = True
             sys.path.insert(0, str(self._path))
-            signal.alarm(limit)
             os._exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]))
-        _, status = os.waitpid(child, 0)
-        # What tests leave behind that did not end by themselves, in whatever session.
-        process.kill_all(None, adopts=True)
-        return os.waitstatus_to_exitcode(status)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _isolate(limit: int) -> None:
+    """Go on as a process in a pid namespace of its own; the caller's process ends with the same status.
+
+    A change of what kills processes must reach none but those of its tests; and they end with the namespace. Its first
+    process reaps orphans.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWPID | _CLONE_NEWNS) != 0:
+        raise OSError(ctypes.get_errno(), "no pid namespace: run the score as root")
+    first = os.fork()
+    if first:
+        signal.signal(signal.SIGALRM, lambda *_: os.kill(first, signal.SIGKILL))
+        signal.alarm(limit)
+        os._exit(0 if os.waitpid(first, 0)[1] == 0 else 1)
+    for line in ("mount --make-rprivate /", "mount -t proc proc /proc"):
+        subprocess.run(line.split(), check=True)
+    tests = os.fork()
+    if tests:
+        while True:
+            pid, status = os.waitpid(-1, 0)
+            if pid == tests:
+                os._exit(0 if status == 0 else 1)
 
 
 def _begin(directory: str) -> None:
     """Prepare a process that tries changes."""
     for name in [name for name in sys.modules if name.partition(".")[0] in ("cronlock", "tests", "labs")]:
         del sys.modules[name]
-    linux.become_subreaper()
     _copies.append(Copy(directory))
 
 
