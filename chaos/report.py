@@ -5,7 +5,8 @@
     python -m chaos.report                   the tables anew from the figures in docs/
     python -m chaos.report --check           fail if the tables are not those of the figures
 
-Summaries are what `check`, `mutants`, `soak` and `fuzz --write` make. docs/reliability.json has the sums.
+Summaries are what `check`, `mutants`, `mutants.score`, `soak` and `fuzz --write` make. docs/reliability.json has the
+sums.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ Figures = dict[str, Any]
 
 def merge(summaries: Iterable[Mapping[str, Any]]) -> Figures:
     """Return the sums of summaries; ValueError for one that proves nothing."""
-    figures: Figures = {"backends": {}, "soaks": [], "fuzz": [], "mutants": []}
+    figures: Figures = {"backends": {}, "soaks": [], "fuzz": [], "mutants": [], "score": {}}
     for summary in summaries:
         kind = summary.get("kind", "torture")
         if kind == "torture":
@@ -64,6 +65,8 @@ def merge(summaries: Iterable[Mapping[str, Any]]) -> Figures:
             figures["fuzz"].append(dict(summary))
         elif kind == "mutant":
             figures["mutants"].append(dict(summary))
+        elif kind == "score":
+            figures["score"].update(summary["files"])
         else:
             raise ValueError(f"a summary of an unknown kind: {kind}")
     figures["mutants"].sort(key=lambda mutant: str(mutant["name"]))
@@ -72,7 +75,7 @@ def merge(summaries: Iterable[Mapping[str, Any]]) -> Figures:
 
 
 def added(before: Figures, figures: Figures) -> Figures:
-    """Return `before` with `figures` on top: more runs, more inputs, and of soaks and mutants the newer ones."""
+    """Return `before` with `figures` on top: more runs, more inputs, and of all else the newer ones."""
     backends = dict(before["backends"])
     for name, total in figures["backends"].items():
         backends[name] = _plus(backends.get(name, _nothing()), total)
@@ -80,7 +83,8 @@ def added(before: Figures, figures: Figures) -> Figures:
         kind: sorted({one[name]: one for one in before[kind] + figures[kind]}.values(), key=lambda one: str(one[name]))
         for kind, name in (("soaks", "backend"), ("mutants", "name"))
     }
-    return {"backends": backends, "fuzz": before["fuzz"] + figures["fuzz"], **newer}
+    score = {**before["score"], **figures["score"]}
+    return {"backends": backends, "fuzz": before["fuzz"] + figures["fuzz"], "score": score, **newer}
 
 
 def _nothing() -> Figures:
@@ -144,6 +148,7 @@ def tables(figures: Figures) -> dict[str, str]:
         "leaders": _leaders(figures),
         "pairs": pairs.table(sum((Counter(total["pairs"]) for total in figures["backends"].values()), Counter())),
         "mutants": _mutants(figures),
+        "score": _score(figures),
         "soak": _soak(figures),
         "fuzz": _fuzz(figures),
     }
@@ -255,6 +260,20 @@ def _mutants(figures: Figures) -> str:
             [mutant["what"], backend, broken, str(mutant["seed"]), "yes" if mutant["caught"] else "**no**", found]
         )
     return _table(head, rows) if rows else "Not run yet."
+
+
+def _score(figures: Figures) -> str:
+    """Return the table of the changes that unit tests notice: a row for each file."""
+    columns = ("changes", "noticed", "excluded")
+    rows = [(f"`{file}`", [figure[name] for name in columns]) for file, figure in sorted(figures["score"].items())]
+    rows.append(("**all**", [sum(numbers[column] for _, numbers in rows) for column in range(len(columns))]))
+    return _table(
+        ["file", "changes", "noticed", "share", "not counted"],
+        (
+            [file, _number(changes), _number(noticed), f"{100 * noticed / max(changes, 1):.1f} %", _number(excluded)]
+            for file, (changes, noticed, excluded) in rows
+        ),
+    )
 
 
 def _soak(figures: Figures) -> str:

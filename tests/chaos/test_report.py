@@ -98,11 +98,13 @@ def test_written_and_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     soak = {"kind": "soak", "backend": "redis", "seconds": 3600.0, "renewals": 9000, "wrapper": kinds, "guard": kinds}
     mutant: dict[str, Any] = {"kind": "mutant", "name": "a", "what": "no guard", "backend": "redis"}
     mutant.update(faults="kill-wrapper", seed=4, caught=True, found={"overlap": 2})
-    assert report.main(_files(tmp_path, _summary(), fuzz, soak, mutant), tmp_path) == 0
+    score = {"kind": "score", "files": {"lease/rules.py": {"changes": 40, "noticed": 39, "excluded": 2}}}
+    assert report.main(_files(tmp_path, _summary(), fuzz, soak, mutant, score), tmp_path) == 0
     text = (tmp_path / "reliability.md").read_text()
     assert "| a key | 5,000 |" in text
     assert "| 9,000 | 8.00 to 8.25 MB |" in text
     assert ["no guard", words.BACKENDS["redis"], "wrapper killed", "4", "yes", "2 overlaps"] in _rows(text)
+    assert "| `lease/rules.py` | 40 | 39 | 97.5 % | 2 |" in text
     assert "About totals.\n" in text
     assert "stale figures" not in text
     assert report.main(["--check"], tmp_path) == 0
@@ -121,6 +123,17 @@ def test_added(tmp_path: Path) -> None:
     figures = json.loads((tmp_path / "reliability.json").read_text())
     assert figures == json.loads(json.dumps(report.merge(summaries)))
     assert report.main(["--check"], tmp_path) == 0
+
+
+def test_newer_scores() -> None:
+    """A file that is tried again replaces its figures, and the others stay."""
+    one, other, newer = (
+        report.merge([{"kind": "score", "files": {file: {"changes": 10, "noticed": noticed, "excluded": 0}}}])
+        for file, noticed in (("a.py", 8), ("b.py", 9), ("a.py", 10))
+    )
+    (*files, total) = _rows(report.tables(report.added(report.added(one, other), newer))["score"])[2:]
+    assert [row[1:3] for row in files] == [["10", "10"], ["10", "9"]]
+    assert total[1:4] == ["20", "19", "95.0 %"]
 
 
 def test_a_place_is_missing() -> None:
