@@ -13,7 +13,8 @@ from functools import partial
 from typing import Any
 
 from . import history
-from .faults import FAULTS, Breakage, Fault
+from .breakage import Breakage, Fault
+from .faults import FAULTS
 from .findings import LEFT, OUTLIVE
 from .plan import RUNS, SERVERS, Shot
 from .world import SKIPPED, World

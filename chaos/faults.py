@@ -6,86 +6,43 @@ wrong is a violation.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cronlock import errors
 
 from . import history
+from .breakage import JUMP, KILL, STOP, Breakage, Fault, has_servers, taken_late
 from .plan import NODES, RUNS, SERVERS, Kind, Shot
+from .server_faults import SERVER_FAULTS
 from .systems import System
 from .wires import delay, drop, lose
 
 if TYPE_CHECKING:
     from .world import World
 
-_KILL, _STOP, _TERM = signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM
+
 #: Not in the plan: a share of all runs dies at a random moment.
 KILL_ANYTIME = "kill-anytime"
-#: Steps of clocks, in seconds.
-JUMP = 120.0
-
-Grants = list[dict[str, Any]]
-
-
-@dataclass
-class Breakage:
-    """One injected fault with its target."""
-
-    target: str
-    begin: Callable[[], object]
-    end: Callable[[], object] = lambda: None
-    #: What happens in the middle of it.
-    then: Callable[[], object] | None = None
-    #: The nodes that it hits; empty: the servers.
-    nodes: Sequence[str] = ()
-    impairs: Sequence[str] = ()
-    #: In seconds, after its end.
-    recovery: float = 0.0
-    grants: Grants = field(default_factory=list)
-    statuses: Sequence[int] = ()
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A kind of fault, and how to inject it."""
-
-    kind: Kind
-    #: None: an agent hits a process of a run; see `strike`.
-    breaks: Callable[[World, Shot], Breakage] | None = None
-    #: For a fault of a run: the process and its signal.
-    process: str = ""
-    number: int = 0
-    #: The systems that it suits.
-    suits: Callable[[type[System]], bool] = lambda _: True
-    #: True if backends do not promise to survive it: only injected by its name or by "weak".
-    weak: bool = False
-    grants: tuple[tuple[str, str | None], ...] = ()
-
-
-def _has_servers(system: type[System]) -> bool:
-    return not system.local
 
 
 # Runs.
 
 _STRIKES = [
-    Fault(Kind(f"kill-{process}", RUNS), process=process, number=_KILL)
+    Fault(Kind(f"kill-{process}", RUNS), process=process, number=KILL)
     for process in (history.WRAPPER, history.GUARD, history.BOTH, history.COMMAND)
 ] + [
-    Fault(Kind(f"stop-{process}{name}", RUNS, *length), process=process, number=_STOP)
+    Fault(Kind(f"stop-{process}{name}", RUNS, *length), process=process, number=STOP)
     for process in (history.WRAPPER, history.GUARD, history.COMMAND)
     for name, length in (("-shortly", (0.05, 0.5)), ("-long", (1.3, 2.5)))
 ]
 _STRIKES += [
-    Fault(Kind("stop-both-shortly", RUNS, 0.05, 0.3), process=history.BOTH, number=_STOP),
+    Fault(Kind("stop-both-shortly", RUNS, 0.05, 0.3), process=history.BOTH, number=STOP),
     # Both watchers are stopped, so the command lives until one of them continues.
     Fault(
         Kind("stop-both-long", RUNS, 1.3, 2.5),
         process=history.BOTH,
-        number=_STOP,
+        number=STOP,
         weak=True,
         grants=(("overlap", None), ("outlive", None), ("double", None), ("hold", None)),
     ),
@@ -135,13 +92,8 @@ def _wires(world: World, shot: Shot, node: str, rules: list[dict[str, Any]]) -> 
         nodes=[node],
         impairs=[node],
         recovery=world.ttl,  # Data that was lost comes again after a pause, which doubles each time.
-        grants=_taken_late(world),
+        grants=taken_late(world),
     )
-
-
-def _taken_late(world: World) -> Grants:
-    """Return the excuses for requests that take effect after their runs gave up."""
-    return [{"finding": finding} for finding in ("lost", "stuck")] if world.system.late_requests_take else []
 
 
 def _node_clock(world: World, shot: Shot) -> Breakage:
@@ -174,13 +126,13 @@ def _limits(what: str, choices: Sequence[int]) -> Callable[[World, Shot], Breaka
 
 
 _NODE_FAULTS = [
-    Fault(Kind("cut", NODES, 0.3, 2.5), _cut(up=True, down=True), suits=_has_servers),
-    Fault(Kind("cut-requests", NODES, 0.3, 2.5), _cut(up=True, down=False), suits=_has_servers),
-    Fault(Kind("cut-replies", NODES, 0.3, 2.5), _cut(up=False, down=True), suits=_has_servers),
-    Fault(Kind("slow", NODES, 0.5, 2.5), _slow, suits=_has_servers),
-    Fault(Kind("slow-then-cut", NODES, 2.0, 3.5, brief=1.0), _slow_then_cut, suits=_has_servers),
-    Fault(Kind("lose-requests", NODES, 0.5, 2.5), _lossy(requests=True), suits=_has_servers),
-    Fault(Kind("lose-replies", NODES, 0.5, 2.5), _lossy(requests=False), suits=_has_servers),
+    Fault(Kind("cut", NODES, 0.3, 2.5), _cut(up=True, down=True), suits=has_servers),
+    Fault(Kind("cut-requests", NODES, 0.3, 2.5), _cut(up=True, down=False), suits=has_servers),
+    Fault(Kind("cut-replies", NODES, 0.3, 2.5), _cut(up=False, down=True), suits=has_servers),
+    Fault(Kind("slow", NODES, 0.5, 2.5), _slow, suits=has_servers),
+    Fault(Kind("slow-then-cut", NODES, 2.0, 3.5, brief=1.0), _slow_then_cut, suits=has_servers),
+    Fault(Kind("lose-requests", NODES, 0.5, 2.5), _lossy(requests=True), suits=has_servers),
+    Fault(Kind("lose-replies", NODES, 0.5, 2.5), _lossy(requests=False), suits=has_servers),
     Fault(Kind("node-clock", NODES, 0.5, 2.5), _node_clock),
     Fault(Kind("few-descriptors", NODES, 0.3, 1.0), _limits("files", range(3, 14))),
     Fault(Kind("few-processes", NODES, 0.3, 1.0), _limits("processes", (1, 2, 3, 4))),
@@ -203,141 +155,9 @@ _DISK_FAULTS = [
 ]
 
 
-# Servers.
-
-_UNSEEN_LOSS = ("overlap", "fence", "double", "hold")
-
-
-def _loss(world: World, unless_seen: str | None) -> Grants:
-    """Return the excuses for state loss: the first holder is stopped within a ttl."""
-    return [
-        {"finding": kind, "within": world.ttl if kind == "overlap" else None, "unless_seen": unless_seen}
-        for kind in _UNSEEN_LOSS
-    ]
-
-
-def _on_server(number: int, *, leader: bool = False, empty: bool = False) -> Callable[[World, Shot], Breakage]:
-    def breaks(world: World, shot: Shot) -> Breakage:
-        system = world.system
-        server = system.leader() if leader else world.pick_server(shot)
-
-        def begin() -> None:
-            system.hit(server, number)
-
-        def end() -> None:
-            if number == _STOP:
-                server.resume()
-            else:
-                if empty:
-                    system.wipe(server)
-                server.start()
-            system.wait_well()
-
-        forgets = number != _STOP and (empty or not system.keeps_data)
-        grants = []
-        if (system.has_leader and not system.has_quorum) or (forgets and not system.has_quorum):
-            grants = _loss(world, "lease")
-        # A node with a higher watermark quarantines the key for the ttl.
-        broken = _servers(world, server.site.host, begin, end, grants)
-        if empty and system.is_furnished:
-            broken.statuses = [errors.CONFIG]
-        return broken
-
-    return breaks
-
-
-def _isolate(*, leader: bool) -> Callable[[World, Shot], Breakage]:
-    def breaks(world: World, shot: Shot) -> Breakage:
-        system = world.system
-        server = system.leader() if leader else world.pick_server(shot)
-        host = system.machine_of(server).name
-        others = [machine.name for machine in system.machines if machine.name != host]
-
-        def begin() -> None:
-            world.fleet.break_wires(shot.id, [drop([host], others), drop(others, [host])])
-
-        def end() -> None:
-            world.fleet.mend_wires(shot.id)
-            system.wait_well()
-
-        return _servers(world, host, begin, end, [] if system.has_quorum else _loss(world, "lease"))
-
-    return breaks
-
-
-def _asks(name: str) -> Callable[[World, Shot], Breakage]:
-    def breaks(world: World, _: Shot) -> Breakage:
-        system = world.system
-        action: Callable[[], None] = getattr(system, name)
-        grants = _loss(world, "lease" if name == "fail_over" else None)
-        return _servers(world, "all servers", action, system.wait_well, grants)
-
-    return breaks
-
-
-def _server_clock(world: World, shot: Shot) -> Breakage:
-    jump = JUMP if shot.pick * 997 % 1.0 < 0.5 else -JUMP
-    grants: Grants = [{"finding": finding} for finding in ("double", "hold", "stuck", "lost")]
-    if world.system.goes_by_wall_clock:
-        grants += [{"finding": "overlap", "within": world.ttl}]
-    broken = _servers(
-        world, f"{jump:+g} s", lambda: world.set_server_clock(jump), lambda: world.set_server_clock(0), grants
-    )
-    # If a clock goes back, leases and holds that it set last longer by that much.
-    broken.recovery += JUMP
-    return broken
-
-
-def _servers(
-    world: World, target: str, begin: Callable[[], object], end: Callable[[], object], grants: Grants
-) -> Breakage:
-    grants = [*grants, *_taken_late(world)]
-    return Breakage(target, begin, end, impairs=[history.ALL], recovery=2 * world.ttl, grants=grants)
-
-
-def _restarts(system: type[System]) -> bool:
-    return not system.local and system.restarts
-
-
-def _can_flush(system: type[System]) -> bool:
-    return system.can_flush
-
-
-def _is_one_of_many(system: type[System]) -> bool:
-    return system.has_leader
-
-
-_SERVER_FAULTS = [
-    Fault(Kind("server-kill", SERVERS, 0.1, 1.0, 2.5), _on_server(_KILL), suits=_restarts),
-    Fault(Kind("server-restart", SERVERS, 0.0, 0.3, 2.5), _on_server(_TERM), suits=_restarts),
-    Fault(
-        Kind("server-restart-empty", SERVERS, 0.0, 0.3, 2.5),
-        _on_server(_TERM, empty=True),
-        suits=lambda system: _restarts(system) and system.keeps_data,
-    ),
-    Fault(Kind("server-stop-shortly", SERVERS, 0.1, 0.6, 1.5), _on_server(_STOP), suits=_has_servers),
-    Fault(Kind("server-stop-long", SERVERS, 1.2, 2.5, 2.5), _on_server(_STOP), suits=_has_servers),
-    Fault(
-        Kind("leader-kill", SERVERS, 1.5, 3.0, 2.5, brief=0.3), _on_server(_KILL, leader=True), suits=_is_one_of_many
-    ),
-    Fault(
-        Kind("leader-stop", SERVERS, 1.5, 3.0, 2.5, brief=0.9), _on_server(_STOP, leader=True), suits=_is_one_of_many
-    ),
-    Fault(Kind("isolate-leader", SERVERS, 1.0, 4.0, 2.5, brief=0.5), _isolate(leader=True), suits=_is_one_of_many),
-    Fault(Kind("isolate-server", SERVERS, 1.0, 3.0, 2.5), _isolate(leader=False), suits=_is_one_of_many),
-    Fault(
-        Kind("failover", SERVERS, 0.5, 1.5, 2.5),
-        _asks("fail_over"),
-        suits=lambda system: system.has_leader and not system.has_quorum,
-    ),
-    Fault(Kind("flush", SERVERS, 0.0, 0.1, 2.5), _asks("flush"), suits=_can_flush, weak=True),
-    Fault(Kind("evict", SERVERS, 0.0, 0.1, 2.5), _asks("squeeze"), suits=_can_flush, weak=True),
-    Fault(Kind("server-clock", SERVERS, 0.5, 2.0, 2.5), _server_clock, suits=_has_servers, weak=True),
-]
-
 #: All faults, by name.
 FAULTS: Mapping[str, Fault] = {
-    fault.kind.name: fault for fault in (*_STRIKES, *_NODE_FAULTS, *_DISK_FAULTS, *_SERVER_FAULTS)
+    fault.kind.name: fault for fault in (*_STRIKES, *_NODE_FAULTS, *_DISK_FAULTS, *SERVER_FAULTS)
 }
 
 
