@@ -264,28 +264,18 @@ def _mutants(figures: Figures) -> str:
 
 def _score(figures: Figures) -> str:
     """Return the table of the changes that unit tests notice: a row for each file."""
-    columns = ("changes", "noticed", "excluded")
-    rows = [(f"`{file}`", [figure[name] for name in columns]) for file, figure in sorted(figures["score"].items())]
-    rows.append(("**all**", [sum(numbers[column] for _, numbers in rows) for column in range(len(columns))]))
-    return _table(
-        ["file", "changes", "noticed", "share", "not counted"],
-        (
-            [file, _number(changes), _number(noticed), f"{100 * noticed / max(changes, 1):.1f} %", _number(excluded)]
-            for file, (changes, noticed, excluded) in rows
-        ),
-    )
+    files = figures["score"]
+    total = {name: sum(one[name] for one in files.values()) for name in ("changes", "noticed", "excluded")}
+    rows = []
+    for file, one in [*((f"`{file}`", files[file]) for file in sorted(files)), ("**all**", total)]:
+        share = f"{100 * one['noticed'] / max(one['changes'], 1):.1f} %"
+        rows.append([file, _number(one["changes"]), _number(one["noticed"]), share, _number(one["excluded"])])
+    return _table(["file", "changes", "noticed", "share", "not counted"], rows)
 
 
 def _soak(figures: Figures) -> str:
-    head = [
-        "backend",
-        "seconds",
-        "renewals",
-        "wrapper: memory",
-        "guard: memory",
-        "wrapper: descriptors",
-        "guard: descriptors",
-    ]
+    head = ["backend", "seconds", "renewals", "wrapper: memory", "guard: memory"]
+    head += ["wrapper: descriptors", "guard: descriptors"]
     rows = []
     for soak in figures["soaks"]:
         kinds = ("wrapper", "guard")

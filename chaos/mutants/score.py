@@ -36,6 +36,8 @@ _PROMISED = 95.0
 #: How long a file's tests may take on a change, which may make them wait for ever: seconds, and so many times as long
 #: as without one.
 _LIMIT, _TIMES = 30, 5
+#: A status that no bug exits with.
+_PASSED = 43
 #: See unshare(2).
 _CLONE_NEWNS, _CLONE_NEWPID = 0x00020000, 0x20000000
 _LEASES = tuple(f"unit/test_leases{part}" for part in ("", "_hold", "_standby", "_record", "_losses"))
@@ -156,13 +158,13 @@ class Copy:
         target.write_text(one.mutant.source)
         began = time.monotonic()
         try:
-            failed = self._test([f"tests/{name}.py" for name in TESTS[one.file]], one.limit) != 0
-            return Verdict(one.file, one.mutant, failed, time.monotonic() - began)
+            passed = self._pass([f"tests/{name}.py" for name in TESTS[one.file]], one.limit)
+            return Verdict(one.file, one.mutant, not passed, time.monotonic() - began)
         finally:
             target.write_text(original)
 
-    def _test(self, tests: Sequence[str], limit: int) -> int:
-        """Return the status of pytest in a child, which has it imported already; negative if it takes too long."""
+    def _pass(self, tests: Sequence[str], limit: int) -> bool:
+        """Return True if the tests pass in time, in a child that has pytest imported already."""
         child = os.fork()
         if child == 0:
             with open(os.devnull, "r+") as null:
@@ -176,8 +178,8 @@ class Copy:
             os.environ.update(PYTHONPATH=str(self._path), PYTHONDONTWRITEBYTECODE="1")
             sys.dont_write_bytecode = True
             sys.path.insert(0, str(self._path))
-            os._exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]))
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            os._exit(_PASSED if pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]) == 0 else 1)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == _PASSED
 
 
 def _isolate(limit: int) -> None:
@@ -193,7 +195,7 @@ def _isolate(limit: int) -> None:
     if first:
         signal.signal(signal.SIGALRM, lambda *_: os.kill(first, signal.SIGKILL))
         signal.alarm(limit)
-        os._exit(0 if os.waitpid(first, 0)[1] == 0 else 1)
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(first, 0)[1]) & 0xFF)
     for line in ("mount --make-rprivate /", "mount -t proc proc /proc"):
         subprocess.run(line.split(), check=True)
     tests = os.fork()
@@ -201,7 +203,7 @@ def _isolate(limit: int) -> None:
         while True:
             pid, status = os.waitpid(-1, 0)
             if pid == tests:
-                os._exit(0 if status == 0 else 1)
+                os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
 
 
 def _begin(directory: str) -> None:
