@@ -21,8 +21,8 @@ export NO_MKDOCS_2_WARNING = 1
 
 # Each target makes what it needs: a virtual environment, and Debian's packages for servers and tools (as root, or sudo).
 .PHONY: help demo test test-code test-ends test-here bench check lint types docs unit format reference pictures site clean
-.PHONY: test-all-pythons cron-test takeover-test board-test test-servers
-.PHONY: explore chaos torture-all mutants mutation-score soak fuzz fleet bench-standby
+.PHONY: test-all-pythons cron-test board-test test-servers
+.PHONY: explore chaos torture-all mutants mutation-score takeovers soak fuzz fleet bench-standby
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' \
@@ -109,10 +109,6 @@ cron-test: $(VENV)/tools ## the real cron on three machines over many ticks (min
 	sh tools/install-deps.sh tests
 	CRONLOCK_CRON_TICKS=5 $(BIN)/pytest -v tests/fleet
 
-takeover-test: $(VENV)/tools ## ten machines, one dies during the job, fifty times on each backend
-	sh tools/install-deps.sh tests
-	CRONLOCK_TAKEOVERS=50 $(BIN)/pytest -n 4 tests/fleet/test_takeover.py
-
 board-test: $(VENV)/tools ## the board in Chromium: hostile names, contrast, keyboard, small screens
 	sh tools/install-deps.sh browser
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps axe-playwright-python==0.1.8
@@ -140,6 +136,10 @@ mutants: $(VENV)/tools ## put bugs into copies of the program, each of which `ma
 
 mutation-score: $(VENV)/tools ## change what decides about leases at each place: unit tests must notice (SCORE='lease/rules.py')
 	$(BIN)/python -m chaos.mutants.score $(SCORE)
+
+takeovers: $(VENV)/tools ## ten machines, one dies during the job, fifty times on each backend (TAKEOVERS='--backend etcd')
+	sh tools/install-deps.sh venv tests
+	$(BIN)/python -m chaos.takeovers $(TAKEOVERS)
 
 soak: $(VENV)/tools ## an hour of renewals on each backend: nothing may grow (SOAK='--seconds 60')
 	sh tools/install-deps.sh venv tests

@@ -22,10 +22,16 @@ from typing import Any
 from . import pairs
 from .check import NO_FAULT
 from .findings import DOUBLE, FENCE, HOLD, KINDS, LEFT, LOST, OUTLIVE, OVERLAP, STATUS, STUCK
-from .words import BACKENDS, FAULTS, MOMENTS
+from .takeovers import plot
+from .takeovers import report as takeovers
+from .words import BACKENDS, FAULTS, MOMENTS, table
 
 _DOCS = Path(__file__).resolve().parents[1] / "docs"
-_DOCUMENT, _FIGURES = "reliability.md", "reliability.json"
+_DOCUMENT, _FIGURES, _PLOT = "reliability.md", "reliability.json", "takeovers.svg"
+#: Kind of a summary -> where it is listed.
+_LISTS = {"soak": "soaks", "fuzz": "fuzz", "mutant": "mutants", "takeovers": "takeovers"}
+#: Of each of these the newest counts: what is listed by this name.
+_NEWEST = (("soaks", "backend"), ("mutants", "name"), ("takeovers", "backend"))
 _SUMS = ("seconds", "attempts", "runs", "ticks", "unasked", "held", "injected", "busy")
 _ROW_SUMS = ("injected", "runs", "takeovers", *KINDS)
 #: Faults that take the leader away.
@@ -49,7 +55,7 @@ Figures = dict[str, Any]
 
 def merge(summaries: Iterable[Mapping[str, Any]]) -> Figures:
     """Return the sums of summaries; ValueError for one that proves nothing."""
-    figures: Figures = {"backends": {}, "soaks": [], "fuzz": [], "mutants": [], "score": {}}
+    figures: Figures = {"backends": {}, "soaks": [], "fuzz": [], "mutants": [], "score": {}, "takeovers": []}
     for summary in summaries:
         kind = summary.get("kind", "torture")
         if kind == "torture":
@@ -59,18 +65,14 @@ def merge(summaries: Iterable[Mapping[str, Any]]) -> Figures:
                 raise ValueError(f"with a deliberate bug: {summary['backend']}, {summary['mutant']}")
             backends = figures["backends"]
             backends[summary["backend"]] = _plus(backends.get(summary["backend"], _nothing()), _total_of(summary))
-        elif kind == "soak":
-            figures["soaks"].append(dict(summary))
-        elif kind == "fuzz":
-            figures["fuzz"].append(dict(summary))
-        elif kind == "mutant":
-            figures["mutants"].append(dict(summary))
+        elif kind in _LISTS:
+            figures[_LISTS[kind]].append(dict(summary))
         elif kind == "score":
             figures["score"].update(summary["files"])
         else:
             raise ValueError(f"a summary of an unknown kind: {kind}")
-    figures["mutants"].sort(key=lambda mutant: str(mutant["name"]))
-    figures["soaks"].sort(key=lambda soak: str(soak["backend"]))
+    for kind, name in _NEWEST:
+        figures[kind].sort(key=lambda one, name=name: str(one[name]))
     return figures
 
 
@@ -81,7 +83,7 @@ def added(before: Figures, figures: Figures) -> Figures:
         backends[name] = _plus(backends.get(name, _nothing()), total)
     newer = {
         kind: sorted({one[name]: one for one in before[kind] + figures[kind]}.values(), key=lambda one: str(one[name]))
-        for kind, name in (("soaks", "backend"), ("mutants", "name"))
+        for kind, name in _NEWEST
     }
     score = {**before["score"], **figures["score"]}
     return {"backends": backends, "fuzz": before["fuzz"] + figures["fuzz"], "score": score, **newer}
@@ -151,6 +153,7 @@ def tables(figures: Figures) -> dict[str, str]:
         "score": _score(figures),
         "soak": _soak(figures),
         "fuzz": _fuzz(figures),
+        "takeovers": takeovers.tables(figures["takeovers"]),
     }
 
 
@@ -175,7 +178,7 @@ def _totals(figures: Figures) -> str:
         for kind, number in kinds.items():
             all_kinds[kind] += number
     rows.append([f"**{cell}**" for cell in _total_row("all", everything, all_kinds)])
-    return _table([*head, "missed ticks", "wrong exit statuses", "leaked processes", "stuck keys"], rows)
+    return table([*head, "missed ticks", "wrong exit statuses", "leaked processes", "stuck keys"], rows)
 
 
 def _total_row(name: str, total: Figures, kinds: Mapping[str, int]) -> list[str]:
@@ -193,7 +196,7 @@ def _kills(figures: Figures) -> str:
                 sums.setdefault(process, dict.fromkeys(MOMENTS, 0))[moment] += number
     rows = [[process, *(_number(moments[moment]) for moment in MOMENTS)] for process, moments in sorted(sums.items())]
     count = sum(sum(moments.values()) for moments in sums.values())
-    return f"{_number(count)} in all.\n\n" + _table(["SIGKILL to", *MOMENTS], rows)
+    return f"{_number(count)} in all.\n\n" + table(["SIGKILL to", *MOMENTS], rows)
 
 
 def _of_backend(name: str, total: Figures) -> str:
@@ -208,7 +211,7 @@ def _of_backend(name: str, total: Figures) -> str:
     ttls = " or ".join(f"{ttl:g}" for ttl in total["ttl"])
     seeds = _ranges(total["seeds"])
     title = f"### {BACKENDS.get(name, name)}"
-    return f"{title}\n\nttl {ttls} s; seeds {seeds}.\n\n{_table(head, rows)}"
+    return f"{title}\n\nttl {ttls} s; seeds {seeds}.\n\n{table(head, rows)}"
 
 
 def _ranges(numbers: Sequence[int]) -> str:
@@ -228,7 +231,7 @@ def _leaders(figures: Figures) -> str:
         hits = [total["faults"].get(fault, {"injected": 0})["injected"] for fault in LEADERS]
         if any(hits):
             rows.append([BACKENDS.get(name, name), *map(_number, hits)])
-    return _table(["backend", *(FAULTS[fault] for fault in LEADERS)], rows) if rows else "None."
+    return table(["backend", *(FAULTS[fault] for fault in LEADERS)], rows) if rows else "None."
 
 
 def _apart(figures: Figures) -> str:
@@ -241,7 +244,7 @@ def _apart(figures: Figures) -> str:
                 longest = f"{row['longest_apart']:.1f} s" if OVERLAP in row["apart"] else ""
                 where = BACKENDS.get(name, name)
                 rows.append([where, FAULTS.get(fault, fault), _number(row["injected"]), found, longest])
-    return _table(head, rows) if rows else "Nothing."
+    return table(head, rows) if rows else "Nothing."
 
 
 def _plain(kind: str, number: int) -> str:
@@ -259,7 +262,7 @@ def _mutants(figures: Figures) -> str:
         rows.append(
             [mutant["what"], backend, broken, str(mutant["seed"]), "yes" if mutant["caught"] else "**no**", found]
         )
-    return _table(head, rows) if rows else "Not run yet."
+    return table(head, rows) if rows else "Not run yet."
 
 
 def _score(figures: Figures) -> str:
@@ -270,7 +273,7 @@ def _score(figures: Figures) -> str:
     for file, one in [*((f"`{file}`", files[file]) for file in sorted(files)), ("**all**", total)]:
         share = f"{100 * one['noticed'] / max(one['changes'], 1):.1f} %"
         rows.append([file, _number(one["changes"]), _number(one["noticed"]), share, _number(one["excluded"])])
-    return _table(["file", "changes", "noticed", "share", "not counted"], rows)
+    return table(["file", "changes", "noticed", "share", "not counted"], rows)
 
 
 def _soak(figures: Figures) -> str:
@@ -283,7 +286,7 @@ def _soak(figures: Figures) -> str:
         counts = [f"{soak[kind]['first_descriptors']} to {soak[kind]['last_descriptors']}" for kind in kinds]
         name = BACKENDS.get(soak["backend"], soak["backend"])
         rows.append([name, _number(int(soak["seconds"])), _number(soak["renewals"]), *sizes, *counts])
-    return _table(head, rows) if rows else "Not run yet."
+    return table(head, rows) if rows else "Not run yet."
 
 
 def _fuzz(figures: Figures) -> str:
@@ -295,16 +298,11 @@ def _fuzz(figures: Figures) -> str:
             sums[name] = sums.get(name, 0) + number
     rows = [[name.replace("_", " "), _number(number)] for name, number in sums.items()]
     rows.append(["**all**", f"**{_number(sum(sums.values()))}, {crashes} crashes**"])
-    return _table(["parser of", "inputs"], rows) if sums else "Not run yet."
+    return table(["parser of", "inputs"], rows) if sums else "Not run yet."
 
 
 def _number(number: int) -> str:
     return f"{number:,}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def fill(text: str, parts: Mapping[str, str]) -> str:
@@ -325,7 +323,7 @@ def on_record(docs: Path = _DOCS) -> Figures:
 
 def main(arguments: Sequence[str], docs: Path = _DOCS) -> int:
     """Write the figures and the tables, or check the tables; return the exit status."""
-    document, kept = docs / _DOCUMENT, docs / _FIGURES
+    document, kept, picture = docs / _DOCUMENT, docs / _FIGURES, docs / _PLOT
     files = [Path(name) for name in arguments if not name.startswith("--")]
     if files:
         figures = merge(json.loads(file.read_text()) for file in files)
@@ -333,13 +331,17 @@ def main(arguments: Sequence[str], docs: Path = _DOCS) -> int:
             figures = added(on_record(docs), figures)
         kept.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n")
     figures = on_record(docs)
-    text = fill(document.read_text(), tables(figures))
+    made = {
+        document: fill(document.read_text(), tables(figures)),
+        picture: plot.svg(figures["takeovers"]),
+    }
     if "--check" in arguments:
-        if text != document.read_text():
-            print(f"{document.name} does not have the tables of {kept.name}: run python -m chaos.report")
-            return 1
-        return 0
-    document.write_text(text)
+        stale = [file.name for file, text in made.items() if not file.exists() or file.read_text() != text]
+        if stale:
+            print(f"{' and '.join(stale)} does not have the figures of {kept.name}: run python -m chaos.report")
+        return 1 if stale else 0
+    for file, text in made.items():
+        file.write_text(text)
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 #: Name of a system -> what it is, in the order in which they are shown.
 BACKENDS = {
     "file": "file",
@@ -65,3 +67,9 @@ FAULTS = {
 }
 #: When in a run's life a process was killed.
 MOMENTS = ("before the command", "during the run", "during release")
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -6,16 +6,16 @@ import json
 
 import pytest
 
+from labs.scene import NODES, SKIP, WORK, Scene
 from labs.servers.process import eventually
 
-from .test_takeover import WORK, Scene
 from .test_takeover import scene as scene
 
 #: Fails on the hosts that ran it first, on as many as a third argument says.
 _FAILS = (
     WORK
     + """
-names = [line.split()[3] for line in open(log_name) if line.split()[:2] == [sys.argv[1], "start"]]
+names = [line.split()[2] for line in open(log_name) if line.startswith("start ")]
 sys.exit(3 if socket.gethostname() in names[: int(os.environ["FAILURES"])] else 0)
 """
 )
@@ -25,11 +25,11 @@ sys.exit(3 if socket.gethostname() in names[: int(os.environ["FAILURES"])] else 
 @pytest.mark.parametrize("failures", [2, 10])
 def test_a_job_that_fails_is_tried_on_others(scene: Scene, failures: int) -> None:
     """Each time on another host, and three times at most; the tick counts once, and all others skip."""
-    work = _FAILS.replace("log_name", repr(str(scene.log_name))).replace('os.environ["FAILURES"]', repr(str(failures)))
+    work = _FAILS.replace('os.environ["FAILURES"]', repr(str(failures)))
     scene.race("job", "--standby-on", "any", "--attempts", "3", work=work)
-    eventually(lambda: len(scene.lines("job", "exit")) == 10, "all leave", 120, pause=0.2)
+    eventually(lambda: len(scene.lines("job", "exit")) == NODES, "all leave", 120, pause=0.2)
     last = 3 if failures > 2 else 0
-    assert sorted(line.number for line in scene.lines("job", "exit")) == sorted([3, 3, last] + [99] * 7)
+    assert sorted(line.number for line in scene.lines("job", "exit")) == sorted([3, 3, last] + [SKIP] * (NODES - 3))
     hosts = [line.host for line in scene.lines("job", "start")]
     assert len(set(hosts)) == 3
     runs = json.loads(scene.ask("history", "job", "--json"))["runs"]
