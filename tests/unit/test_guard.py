@@ -130,6 +130,10 @@ def test_backup_guard_sleeps(guards: Guards) -> None:
     watched = guards.start(command("sleep", "600"), backup=True)
     watched.hear(Started)
     eventually(lambda: stat(watched.guard.child)[0] == b"S", "it sleeps", LIMIT)
+    # Its processor time, in ticks.
+    used = stat(watched.guard.child)[11:13]
+    time.sleep(0.5)
+    assert stat(watched.guard.child)[11:13] == used
     watched.guard.stop(protocol.BY_LOSS)
     watched.wait_end()
 
