@@ -64,6 +64,7 @@ docs: $(VENV)/tools ## manual pages and the parts of documents that programs wri
 	$(BIN)/python tools/reference.py --check
 	sh tools/lint-manual.sh man/*.[157]
 	$(BIN)/python -m chaos.report --check
+	$(BIN)/python -m bench.fleet --check
 	$(BIN)/python tools/pictures/draw.py --check
 
 format: $(VENV)/tools ## format the code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,20 @@ def is_asleep(pid: int) -> bool:
 def cpu(pid: int) -> float:
     """Return CPU seconds of all threads, to the nanosecond where they sleep."""
     return sum(int(file.read_text().split()[0]) for file in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+
+
+def tree_cpu(pid: int) -> float:
+    """Return CPU seconds of a process, its children, and those of them that have ended, by the clock's ticks."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    ended = (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+    return ended + cpu(pid) + sum(map(_cpu_if_alive, children(pid)))
+
+
+def _cpu_if_alive(pid: int) -> float:
+    try:
+        return cpu(pid)
+    except OSError:
+        return 0.0  # It ended meanwhile.
 
 
 def pss(pid: int) -> float:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +40,7 @@ class Result:
     #: Reasons for runs without an answer, counted.
     failures: Counter[str] = field(default_factory=Counter)
     connects: int = 0
+    sends: int = 0
     #: At the peak, by the clients' side.
     connections: int = 0
     #: Network errors, and cronlock's messages about them.
@@ -58,6 +61,7 @@ class Result:
         self.late = max(self.late, answer["late"])
         self.failures.update(answer["failures"])
         self.connects += answer["connects"]
+        self.sends += answer["sends"]
         self.connections += answer["most_open"]
         self.network.update(answer["network"])
         self.told.update(answer["log"])
@@ -84,9 +88,9 @@ class Result:
 
 
 class Crowd:
-    """Nodes in `processes` processes, started by ``with``."""
+    """Nodes in `processes` processes, started by ``with``, with more in their environment."""
 
-    def __init__(self, processes: int = 2) -> None:
+    def __init__(self, processes: int = 2, environ: Mapping[str, str] | None = None) -> None:
         self._workers = [
             subprocess.Popen(
                 [sys.executable, "-m", "bench.fleet.worker"],
@@ -94,6 +98,7 @@ class Crowd:
                 stdout=subprocess.PIPE,
                 text=True,
                 cwd=_ROOT,
+                env={**os.environ, **(environ or {})},
             )
             for _ in range(processes)
         ]

@@ -37,7 +37,7 @@ def _count(value: float) -> str:
 
 
 def _size(value: float) -> str:
-    return f"{value:.0f} MB"
+    return f"{value:.0f} MB" if value else ""
 
 
 CPU = Figure("server's CPU", lambda row: row.cpu, seconds)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from .crowd import Crowd, Result
-from .servers import CONNECTIONS, Target, Watch
+from .target import CONNECTIONS, Target, Watch
 from .worker import Tick
 
 SIZES = (10, 100, 1_000, 10_000)
@@ -48,6 +48,8 @@ class Row:
 
     case: Case
     won: int
+    #: Runs that were told that another has the key.
+    skipped: int
     #: Keys that ran twice or not at all.
     wrong: int
     failed: int
@@ -70,6 +72,11 @@ class Row:
     turned_away: int
     reasons: tuple[str, ...] = ()
 
+    @property
+    def twice(self) -> int:
+        """The number of keys that two nodes ran; the rest of those that are wrong ran on none."""
+        return (self.won - self.case.winners + self.wrong) // 2
+
 
 #: Whole crontabs: every node has all lines.
 CRONTABS = (
@@ -78,6 +85,8 @@ CRONTABS = (
     Case(1_000, 20, 20),
     Case(1_000, 20, 20, jitter=10.0),
 )
+#: The largest ticks on one key, with as much jitter as is advised for the servers that need some.
+JITTERS = (Case(1_000, jitter=5.0), Case(10_000, jitter=15.0))
 
 
 def cases(sizes: tuple[int, ...] = SIZES) -> Iterator[Case]:
@@ -144,10 +153,12 @@ def _times(case: Case) -> int:
 
 def _row(case: Case, result: Result, watch: Watch) -> Row:
     counts = dict(watch.counts)
-    connections = counts.pop(CONNECTIONS)
+    # A server that counts neither is asked as often as the clients' sockets say.
+    connections = counts.pop(CONNECTIONS, result.connects)
     return Row(
         case=case,
         won=sum(map(len, result.won.values())),
+        skipped=len(result.lost),
         wrong=result.wrong,
         failed=sum(result.failures.values()),
         started=result.started,
@@ -157,7 +168,7 @@ def _row(case: Case, result: Result, watch: Watch) -> Row:
         slowest=result.quantile(1.0),
         connects=connections,
         connections=result.connections,
-        requests=counts.get("packets", sum(counts.values())),
+        requests=counts.get("packets", sum(counts.values())) or result.sends,
         counts=counts,
         cpu=watch.cpu,
         memory=watch.memory,

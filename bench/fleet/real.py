@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from labs.installation import ROOT
 
 from .crowd import Crowd
-from .servers import Target, Watch
+from .target import Target, Watch
 from .worker import Tick
 
 #: Seconds within which all losers have left.
@@ -48,6 +48,7 @@ def _real(target: Target, losers: int) -> dict[str, int]:
             "CRONLOCK_STATE_DIR": directory,
             "CRONLOCK_CONFIG": os.devnull,
             "CRONLOCK_BACKEND": target.url,
+            **target.environ,
         }
         line = [sys.executable, "-m", "cronlock", "run", "--key", "real", "--", "true"]
         # The holder is simulated here, too: a real one opens a connection to be notified, at a moment of its own.
@@ -64,7 +65,7 @@ def _real(target: Target, losers: int) -> dict[str, int]:
 
 
 def _simulated(target: Target, losers: int) -> dict[str, int]:
-    with _held(target, "simulated"), Crowd() as crowd:
+    with _held(target, "simulated"), Crowd(environ=target.environ) as crowd:
         crowd.prepare(Tick({"backend": target.url}, ["simulated"], 1, 1, losers, 0.0, False, 2))
         watch = Watch(target)
         watch.begin()
@@ -78,7 +79,7 @@ def _simulated(target: Target, losers: int) -> dict[str, int]:
 @contextmanager
 def _held(target: Target, key: str) -> Iterator[None]:
     """Have a simulated run hold the key."""
-    with Crowd(1) as winner:
+    with Crowd(1, target.environ) as winner:
         winner.prepare(Tick({"backend": target.url}, [key], 1, 0, 1, 0.0, False, 1))
         if len(winner.fire().won) != 1:
             raise SystemExit("no lease for a simulated run")

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-
-from bench.report import machine
 
 from . import advice
 from .figures import CPU, FIGURES, FIT_FROM, curves, growth, seconds
-from .measure import CRONTABS, Row
+from .found import Found
+from .measure import CRONTABS, JITTERS, Row
 from .real import Comparison
 from .soak import EVERY, LINES, Minute
 
@@ -20,17 +17,6 @@ _PROSE = Path(__file__).with_name("fleet.md.in")
 _SOAK = re.compile(r"<!-- soak -->\n.*?<!-- /soak -->", re.DOTALL)
 _SERVER_SOAK = re.compile(r"^\*\*(\w+)\*\*.*?(?=^\*\*\w+\*\*|<!-- /soak -->)", re.DOTALL | re.MULTILINE)
 _NO_SOAK = "Not run: `make fleet FLEET='--soak 600' WRITE=1`."
-_SETTINGS = ("net.core.somaxconn", "net.ipv4.tcp_max_syn_backlog", "net.ipv4.ip_local_port_range")
-
-
-@dataclass
-class Found:
-    """All that was measured of one server."""
-
-    name: str
-    version: str
-    comparison: Comparison | None = None
-    rows: list[Row] = field(default_factory=list)
 
 
 def line(row: Row) -> str:
@@ -38,7 +24,7 @@ def line(row: Row) -> str:
     told = ", ".join(f"{figure.title} {figure.show(figure.read(row))}" for figure in FIGURES)
     wrong = f"; WRONG: {row.wrong} keys" if row.wrong else ""
     why = f"; {row.reasons[0]}" if row.reasons else ""
-    return f"  {_case(row)}: {row.won} won, {told}; load late by {seconds(row.late)}{wrong}{why}"
+    return f"  {_case(row)}: {row.won} won, {row.skipped} skipped, {told}; load late by {seconds(row.late)}{wrong}{why}"
 
 
 def minute(found: Minute) -> str:
@@ -58,14 +44,15 @@ def markdown(found: Sequence[Found], earlier: str) -> str:
     """Return docs/fleet.md; of the `earlier` one the soak stays."""
     soak = _SOAK.search(earlier)
     parts = {
-        "machine": f"Measured {time.strftime('%Y-%m-%d')} on {machine()}, servers on loopback: "
-        + ", ".join(one.version for one in found)
-        + ". "
-        + _kernel(),
+        "machine": "\n".join(_measured(found)),
         "short": "\n".join(f"- {text}" for text in _short(found)),
         "truth": "\n".join(f"- {compared(one.name, one.comparison)}" for one in found if one.comparison),
         "advice": "\n".join(advice.table({one.name: one.rows for one in found})),
-        "costs": "\n".join(f"- {one.name}: {advice.cost(one.rows) * 1e6:,.0f} µs of CPU for each run" for one in found),
+        "costs": "\n".join(
+            f"- {one.name}: {advice.cost(one.rows) * 1e6:,.0f} µs of CPU for each run"
+            for one in found
+            if one.name not in advice.LIMITS
+        ),
         "growth": "\n".join(_growth(found)),
         "tables": "\n\n".join(_section(one) for one in found),
         "soak": soak[0] if soak else f"<!-- soak -->\n{_NO_SOAK}\n<!-- /soak -->",
@@ -90,6 +77,16 @@ def with_soak(document: str, soaks: Mapping[str, tuple[int, Sequence[Minute]]]) 
     return _SOAK.sub(lambda _: text, document)
 
 
+def _measured(found: Sequence[Found]) -> list[str]:
+    """Say which server was measured when and where."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for one in found:
+        load = "" if one.load is None else f" (load average before: {one.load:g})"
+        places.setdefault((one.date, one.machine), []).append(one.version + load)
+    lines = [f"Measured {date} on {where}: {', '.join(told)}." for (date, where), told in places.items()]
+    return [*lines, f"Servers are on loopback. Growth is fitted from {FIT_FROM} nodes on."]
+
+
 def _short(found: Sequence[Found]) -> list[str]:
     """Say what matters most of each server: the largest tick on one key that went well, and the first that did not."""
     lines = []
@@ -98,21 +95,28 @@ def _short(found: Sequence[Found]) -> list[str]:
         well = [row for row in rows if not row.failed and not row.wrong]
         if well:
             best = well[-1]
-            exponent = growth(CPU, rows)
-            grows = "" if exponent is None else f"; the server's CPU time grows as N^{exponent:.2f}"
             lines.append(
-                f"**{one.name}**: {best.case.nodes:,} nodes on one key, clocks equal: {best.won} ran, 0 failed. A"
-                f" loser's p99 is {seconds(best.p99)}, the server's CPU time {best.cpu / best.case.runs * 1e6:,.0f} µs"
-                f" a node{grows}."
+                f"**{one.name}**: {best.case.nodes:,} nodes on one key, clocks equal: {best.won} ran, {best.skipped:,}"
+                f" skipped, 0 failed. A loser's p99 is {seconds(best.p99)}{_cost(one.name, best, rows)}."
             )
         bad = [row for row in one.rows if row.failed]
         if bad:
             first = bad[0]
             lines.append(f"**{one.name}** is full at {_case(first)}: {first.failed:,} runs got no reply in time.")
-        wrong = sum(row.wrong for row in one.rows)
-        if wrong:
-            lines.append(f"**{one.name}**: {wrong} keys ran twice or not at all.")
+        twice = sum(row.twice for row in one.rows)
+        never = sum(row.wrong for row in one.rows) - twice
+        if twice or never:
+            lines.append(f"**{one.name}**: {twice} keys ran twice; {never:,} ran on no node, since none got a reply.")
     return lines
+
+
+def _cost(name: str, best: Row, rows: Sequence[Row]) -> str:
+    """Say what the tick cost the server, unless it is an emulator of a service."""
+    if name in advice.LIMITS:
+        return ""
+    exponent = growth(CPU, rows)
+    grows = "" if exponent is None else f", which grows as N^{exponent:.2f}"
+    return f"; the server's CPU time is {best.cpu / best.case.runs * 1e6:,.0f} µs a node{grows}"
 
 
 def _growth(found: Sequence[Found]) -> list[str]:
@@ -129,10 +133,13 @@ def _growth(found: Sequence[Found]) -> list[str]:
 def _section(found: Found) -> str:
     """Return the tables of one server."""
     parts = [f"## {found.version}"]
-    head = ["nodes", "ran", *(figure.title for figure in FIGURES), "load late"]
+    head = ["nodes", "ran", "skipped", *(figure.title for figure in FIGURES), "load late"]
     for (keys, spread), rows in curves(found.rows).items():
         what = "One key" if keys == 1 else f"{keys} keys, one a node"
         parts += [f"### {what}, clocks {_clocks(spread)}", _table(head, [_cells(row) for row in rows])]
+    jitters = [row for row in found.rows if row.case in JITTERS]
+    if jitters:
+        parts += ["### One key, clocks equal, with `--jitter`", _table(head, [_cells(row) for row in jitters])]
     crontabs = [row for row in found.rows if row.case in CRONTABS]
     if crontabs:
         parts += ["### Whole crontabs, clocks equal", _table(head, [_cells(row) for row in crontabs])]
@@ -140,8 +147,14 @@ def _section(found: Found) -> str:
 
 
 def _cells(row: Row) -> list[str]:
-    first = f"{row.case.nodes:,}" if row.case.lines == 1 else _case(row)
-    return [first, f"{row.won:,}", *(figure.show(figure.read(row)) for figure in FIGURES), seconds(row.late)]
+    first = f"{row.case.nodes:,}" if row.case.lines == 1 and not row.case.jitter else _case(row)
+    return [
+        first,
+        f"{row.won:,}",
+        f"{row.skipped:,}",
+        *(figure.show(figure.read(row)) for figure in FIGURES),
+        seconds(row.late),
+    ]
 
 
 def _case(row: Row) -> str:
@@ -181,12 +194,3 @@ def _counts(counts: Mapping[str, int], runs: int) -> str:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---:"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _kernel() -> str:
-    told = []
-    for name in _SETTINGS:
-        path = Path("/proc/sys") / name.replace(".", "/")
-        if path.exists():
-            told.append(f"`{name}` {' to '.join(path.read_text().split())}")
-    return f"{', '.join(told)}. Growth is fitted from {FIT_FROM} nodes on."

@@ -1,24 +1,32 @@
-"""The servers as Debian ships them, and their figures for a tick: counts, CPU, memory, records."""
+"""The servers that can be measured, as Debian ships them; of AWS's services, the emulator of the tests."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from importlib import metadata
+from typing import Any
 
-from bench import proc
 from bench.counts import MemcachedCount, RedisCount
+from bench.services import EtcdOnDisk
+from bench.watch import Sent, SentHTTP, SentMySQL, SentPostgreSQL, Watch, WatchCount
+from cronlock.engines import registry
+from labs.servers.aws import DynamoDBServer, S3Server
+from labs.servers.mariadb import MariadbServer
 from labs.servers.memcached import MemcachedServer
-from labs.servers.process import Server
+from labs.servers.postgresql import PostgresqlServer
 from labs.servers.redis import RedisServer
 from labs.servers.zookeeper import ZooKeeperServer
 
-#: The names under which servers count connections; all other counts are requests.
-CONNECTIONS = "connections"
+from .target import CONNECTIONS, Target
+
 #: Writes that a quorum of an ensemble must confirm.
 WRITES = "quorum writes"
+#: What Debian's packages set, where the tests' servers are smaller or do not wait for the disk.
+_POSTGRESQL = {"fsync": "on", "shared_buffers": "128MB"}
+_MARIADB = {"innodb-flush-log-at-trx-commit": "1", "innodb-buffer-pool-size": "128M"}
 
 
 class _ZooKeeper(ZooKeeperServer):
@@ -35,20 +43,6 @@ class _ZooKeeper(ZooKeeperServer):
         return [word for word in command if not word.startswith(small)]
 
 
-@dataclass(frozen=True)
-class Target:
-    """A measured server."""
-
-    name: str
-    server: Server
-    url: str
-    #: Begins to count, and returns what gives {what: how often} since then, connections included.
-    count: Callable[[], Callable[[], dict[str, int]]]
-    #: The number of its records.
-    records: Callable[[], int]
-    version: Callable[[], str]
-
-
 def redis() -> Target:
     """Return a Redis, which takes clients from all of loopback."""
     server = RedisServer(extra=("--protected-mode", "no"))
@@ -61,7 +55,7 @@ def redis() -> Target:
         with server.client() as client:
             return f"Redis {client.info('server')['redis_version']}"
 
-    return Target("Redis", server, server.url(), lambda: _both(RedisCount(server)), records, version)
+    return Target("Redis", server, server.url(), records, version, lambda: _both(RedisCount(server)))
 
 
 def memcached() -> Target:
@@ -77,9 +71,9 @@ def memcached() -> Target:
         "memcached",
         server,
         server.url(),
-        lambda: _both(MemcachedCount(server)),
         lambda: int(stat("curr_items")),
         lambda: f"memcached {stat('version')}",
+        lambda: _both(MemcachedCount(server)),
     )
 
 
@@ -118,64 +112,117 @@ def zookeeper(**settings: str) -> Target:
         before = counts()
         return lambda: {name: now - before[name] for name, now in counts().items()}
 
-    return Target("ZooKeeper", server, server.url(), count, lambda: number("znode_count"), version)
+    return Target("ZooKeeper", server, server.url(), lambda: number("znode_count"), version, count)
+
+
+def etcd(*, watched: bool = False) -> Target:
+    """Return an etcd that is alone, on disk."""
+    server = EtcdOnDisk()
+
+    def records() -> int:
+        return int(server.ask("kv/range", key="AA==", range_end="AA==", count_only=True).get("count", 0))
+
+    def version() -> str:
+        return f"etcd {server.ask('maintenance/status')['version']}"
+
+    return _target("etcd", server, records, version, SentHTTP, watched=watched, most=1_000)
+
+
+def postgresql(*, watched: bool = False) -> Target:
+    """Return a PostgreSQL, which lets its clients in without a password."""
+    server = PostgresqlServer(settings=_POSTGRESQL)
+
+    def version() -> str:
+        return f"PostgreSQL {server.run('SHOW server_version')[0][0].split()[0]}"
+
+    return _target(
+        "PostgreSQL", server, _rows(server), version, SentPostgreSQL, watched=watched, forks=True, most=1_000
+    )
+
+
+def mysql(*, watched: bool = False) -> Target:
+    """Return a MariaDB, which lets its clients in without a password."""
+    server = MariadbServer(settings=_MARIADB)
+
+    def version() -> str:
+        return f"MariaDB {server.run('SELECT VERSION()')[0][0].partition('-')[0]}"
+
+    return _target("MariaDB", server, _rows(server), version, SentMySQL, watched=watched, most=1_000)
+
+
+def dynamodb(*, watched: bool = False) -> Target:
+    """Return an emulator of DynamoDB."""
+    return _emulator("DynamoDB", DynamoDBServer(), watched=watched)
+
+
+def s3(*, watched: bool = False) -> Target:
+    """Return an emulator of S3."""
+    return _emulator("S3", S3Server(), watched=watched)
+
+
+def _emulator(name: str, server: Any, *, watched: bool) -> Target:
+    environ = server.environ
+
+    def records() -> int:
+        os.environ.update(environ)  # Of this process, which asks as cronlock does.
+        with closing(registry.open_backend(server.url(), 60.0)) as backend:
+            return len(list(backend.keys()))
+
+    def version() -> str:
+        return f"{name} by MiniStack {metadata.version('ministack')}"
+
+    return _target(name, server, records, version, SentHTTP, watched=watched, environ=environ, created=True, most=1_000)
+
+
+def _target(
+    name: str,
+    server: Any,
+    records: Callable[[], int],
+    version: Callable[[], str],
+    sent: Callable[[], Sent],
+    *,
+    watched: bool,
+    **more: Any,
+) -> Target:
+    """Return a server that does not count what it is asked; where that is `watched`, what stands before it does."""
+    if not watched:
+        return Target(name, server, server.url(), records, version, **more)
+    watch = Watch(server.port, sent)
+    url = server.url(port=watch.port)
+    return Target(name, server, url, records, version, lambda: _both(WatchCount(watch)), before=(watch,), **more)
+
+
+def _rows(server: PostgresqlServer | MariadbServer) -> Callable[[], int]:
+    return lambda: int(server.run("SELECT count(*) FROM cronlock")[0][0])
 
 
 #: All servers that can be measured, by the name that the command takes.
-TARGETS: dict[str, Callable[[], Target]] = {"redis": redis, "memcached": memcached, "zookeeper": zookeeper}
-#: The same where a run may last longer than a third of a session, and not show by a renewal.
-PATIENT: dict[str, Callable[[], Target]] = {
+TARGETS: Mapping[str, Callable[[], Target]] = {
+    "redis": redis,
+    "memcached": memcached,
+    "zookeeper": zookeeper,
+    "etcd": etcd,
+    "postgresql": postgresql,
+    "mysql": mysql,
+    "dynamodb": dynamodb,
+    "s3": s3,
+}
+#: The same where each request is counted, and a run may last longer than a third of a session, and not show by a
+#: renewal.
+COUNTED: Mapping[str, Callable[[], Target]] = {
     **TARGETS,
     "zookeeper": lambda: zookeeper(maxSessionTimeout="600000", maxClientCnxns="0"),
+    "etcd": lambda: etcd(watched=True),
+    "postgresql": lambda: postgresql(watched=True),
+    "mysql": lambda: mysql(watched=True),
+    "dynamodb": lambda: dynamodb(watched=True),
+    "s3": lambda: s3(watched=True),
 }
 
 
-def _both(counter: RedisCount | MemcachedCount) -> Callable[[], dict[str, int]]:
+def _both(counter: RedisCount | MemcachedCount | WatchCount) -> Callable[[], dict[str, int]]:
     def since() -> dict[str, int]:
         commands, connections = counter.since()
         return {**commands, CONNECTIONS: connections}
 
     return since
-
-
-class Watch:
-    """What a server does between `begin` and `end`."""
-
-    def __init__(self, target: Target) -> None:
-        self._target = target
-        self._pid = target.server.pid
-        # Records count from here on.
-        self._records = target.records()
-
-    def begin(self) -> None:
-        """Begin to count."""
-        self._count = self._target.count()
-        # The peak of the resident set starts anew; see proc(5).
-        Path(f"/proc/{self._pid}/clear_refs").write_text("5")
-        self._cpu = proc.cpu(self._pid)
-
-    def end(self) -> None:
-        """End it."""
-        self.cpu = proc.cpu(self._pid) - self._cpu
-        self.memory = _memory(self._pid, "VmHWM")
-        #: {what: how often} of what clients did.
-        self.counts = self._count()
-        self.records = self._target.records() - self._records
-
-
-def resident(pid: int) -> float:
-    """Return the resident memory of a process in MB."""
-    return _memory(pid, "VmRSS")
-
-
-def descriptors(pid: int) -> int:
-    """Return the number of a process's open descriptors."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
-
-
-def _memory(pid: int, wanted: str) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name == wanted:
-            return int(value.split()[0]) * 1024 / 1e6
-    raise SystemExit(f"the kernel does not tell {wanted}")

@@ -6,10 +6,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bench import proc
-
 from .crowd import Crowd
-from .servers import Target, descriptors, resident
+from .target import Target, descriptors, resident
 from .worker import Tick
 
 #: Lines of each node, and seconds from tick to tick.
@@ -47,7 +45,7 @@ def soak(target: Target, crowd: Crowd, nodes: int, seconds: float, every: float 
     number = round(seconds / every)
     crowd.prepare(Tick(options, keys, LINES, 0, nodes, 0.05, True, 0))
     began = time.monotonic() + 1.0
-    wrong, failed, slowest, cpu = 0, 0, 0.0, proc.cpu(pid)
+    wrong, failed, slowest, cpu = 0, 0, 0.0, target.cpu()
     for tick in range(number):
         result = crowd.fire(began + tick * every)
         crowd.release()
@@ -55,7 +53,7 @@ def soak(target: Target, crowd: Crowd, nodes: int, seconds: float, every: float 
         failed += sum(result.failures.values())
         slowest = max(slowest, result.quantile(1.0))
         if (tick + 1) % per_minute == 0 or tick + 1 == number:
-            now = proc.cpu(pid)
+            now = target.cpu()
             yield Minute(tick + 1, wrong, failed, slowest, now - cpu, resident(pid), descriptors(pid), target.records())
             wrong, failed, slowest, cpu = 0, 0, 0.0, now
         if tick + 1 < number:

@@ -20,6 +20,7 @@ from typing import Any
 
 from greenlet import getcurrent
 
+from . import libpq
 from .loop import Loop
 
 #: linux/in.h: a port is chosen when connecting, so that one address has all ports for each server.
@@ -37,6 +38,8 @@ class Traffic:
     def clear(self) -> None:
         """Count from now on."""
         self.connects = 0
+        #: How often something was sent, which is a request of protocols that send each at once.
+        self.sends = 0
         self.most_open = self.open
         #: The largest delay of the load generator in seconds.
         self.late = 0.0
@@ -55,7 +58,7 @@ class Traffic:
 
 
 class Network:
-    """Stands in for the modules ``_socket`` and ``time`` in cronlock's backends."""
+    """Stands in for the modules ``_socket`` and ``time`` in cronlock's backends and leases."""
 
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
@@ -118,10 +121,13 @@ class Network:
             _Module(time, sleep=self.loop.sleep, monotonic=self.monotonic),
         )
         for name, module in list(sys.modules.items()):
-            if name.startswith("cronlock.engines."):
+            # The deadlines of requests are made where leases are.
+            if name.startswith("cronlock.engines.") or name == "cronlock.lease.leases":
                 for attribute, stands_in in (("_socket", sockets), ("time", times)):
                     if isinstance(getattr(module, attribute, None), ModuleType):
                         setattr(module, attribute, stands_in)
+        if "cronlock.engines.postgresql.connection" in sys.modules:
+            libpq.install(self, sys.modules["cronlock.engines.postgresql.connection"])
 
     def _socket(self, family: int, kind: int, protocol: int) -> _Socket:
         return _Socket(self, family, kind, protocol)
@@ -187,6 +193,7 @@ class _Socket:
 
     def sendall(self, data: bytes) -> None:
         """Send all of `data`."""
+        self._network.traffic.sends += 1
         deadline, left = self._deadline(), memoryview(data)
         while left:
             try:

@@ -85,6 +85,7 @@ class Crowd:
             "runs": [[run.kind, run.key, run.due, run.left - at] for run in self._outcomes],
             "failures": [run.why for run in self._outcomes if run.why],
             "connects": traffic.connects,
+            "sends": traffic.sends,
             "most_open": traffic.most_open,
             "late": traffic.late,
             "network": traffic.failures,
