@@ -57,6 +57,9 @@ _REASONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
             "= 1": "read only once a command was started",
             "-2": "read only once a command was started",
         },
+        "stopping = self._plan.stop is not None and self._wait_status is not None": {
+            "None or self": "while the command lives a child is left, and its end without a stop is reported above",
+        },
     },
     "process/protocol.py": {
         "stopped_at: float = 0.0": {"= 1.0": "read only once `begin_stop` has set it"},
