@@ -176,8 +176,10 @@ class Rounds:
     def _have(self, turn: Turn, seed: int, seconds: float, counts: str) -> None:
         with tempfile.TemporaryDirectory(prefix="torture-turn-") as name:
             out = Path(name)
-            (out / "pairs").write_text(counts)
-            options = [*KINDS[turn.kind], *([f"--pairs={out}/pairs"] if turn.kind != "plain" else [])]
+            options = list(KINDS[turn.kind])
+            if "--dense" in options:
+                (out / "pairs").write_text(counts)
+                options.append(f"--pairs={out}/pairs")
             line = [sys.executable, "-m", "chaos", f"--backend={turn.system}", f"--seed={seed}", *options]
             line += [f"--seconds={seconds:.0f}", f"--keys={self._keys}", f"--out={out}"]
             process = subprocess.Popen(
