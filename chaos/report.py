@@ -168,7 +168,7 @@ def _totals(figures: Figures) -> str:
     head = ["backend", "hours", "starts", "commands run", "faults injected"]
     head += ["overlaps", "fences out of order", "repeated ticks", "holds cut short"]
     rows = []
-    everything: Figures = {"seconds": 0, "attempts": 0, "runs": 0, "injected": 0}
+    everything: Figures = {"seconds": 0, "attempts": 0, "runs": 0, "injected": 0, "busy": 0}
     all_kinds = dict.fromkeys(KINDS, 0)
     for name, total in _ordered(figures):
         kinds = {kind: sum(row[kind] for row in total["faults"].values()) for kind in KINDS}

@@ -44,6 +44,7 @@ class S3OnMoto(Emulated):
 
     name = "s3-moto"
     kind = S3MotoServer
+    is_slow = True
 
 
 class SQS(Emulated):

@@ -35,6 +35,8 @@ class System:
     has_leader = False
     #: True if a lease that was granted is on a majority of servers.
     has_quorum = False
+    #: True if it serves one request at a time, so that few keys are all that it bears.
+    is_slow = False
     #: True if servers end and are started again.
     restarts = True
     #: True if a request that arrives after its run gave up takes the key from all, until its lease would be over.
