@@ -178,7 +178,8 @@ def _totals(figures: Figures) -> str:
         for kind, number in kinds.items():
             all_kinds[kind] += number
     rows.append([f"**{cell}**" for cell in _total_row("all", everything, all_kinds)])
-    return table([*head, "missed ticks", "wrong exit statuses", "leaked processes", "stuck keys"], rows)
+    sums = table([*head, "missed ticks", "wrong exit statuses", "leaked processes", "stuck keys"], rows)
+    return f"{sums}\n\nFor {everything['busy'] / 3600:.2f} of these hours the machine was found to have too much to do."
 
 
 def _total_row(name: str, total: Figures, kinds: Mapping[str, int]) -> list[str]:
