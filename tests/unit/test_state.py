@@ -174,3 +174,9 @@ def test_two_dozen_runs_are_small() -> None:
     for _ in range(HISTORY):
         state = state.with_past(run.but(host="\x00" * 100, program="\x00" * 100, owner="x" * 150, stands_for="y" * 150))
     assert len(encode(state)) < states.LONGEST_TEXT / 2
+
+
+def test_a_percent_sign_is_no_escape() -> None:
+    """Names that look escaped come back as they are."""
+    run = Run(owner="h:1:a", host="100%41", pid=1, program="%", started_at=1.0, ttl=60.0, fence=7)
+    assert run_from_line(run_to_line(run)) == run

@@ -171,3 +171,72 @@ def test_an_answer_after_state_loss_does_not_lower_what_another_run_wrote(tmp_pa
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=9))
     quarantined.remember(Conflict(STATE_LOST, remaining=1.0, fence=3))
     assert seen(tmp_path, clock).fence == 9
+
+
+def test_an_answer_that_shows_nothing(tmp_path: Path) -> None:
+    """Neither fence nor ttl is made up."""
+    see(tmp_path, SimulatedClock(), Conflict(HELD, remaining=1.0))
+    watermark = seen(tmp_path, SimulatedClock())
+    assert (watermark.fence, watermark.ttl) == (0, 0.0)
+
+
+def test_a_later_time_of_the_same_boot_is_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some machines keep their boot's id when they start again, as a restored snapshot does."""
+    monkeypatch.setattr(clocks, "boot_id", lambda: "the only boot")
+    clock = SimulatedClock(now=5000.0)
+    see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
+    watermark = seen(tmp_path, SimulatedClock(now=30.0, wall=clock.wall() + 100.0))
+    assert (watermark.fence, watermark.age) == (7, 30.0)
+
+
+def test_a_notice_of_another_boot_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even one whose time could be of this boot."""
+    clock = SimulatedClock(now=10.0)
+    see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
+    see(tmp_path, clock, Conflict(STATE_LOST, remaining=1.0))
+    monkeypatch.setattr(clocks, "boot_id", lambda: "another boot")
+    assert seen(tmp_path, SimulatedClock(now=30.0, wall=clock.wall() + 100.0)).loss_noticed_ago is None
+
+
+@pytest.mark.parametrize(("slept", "wall"), [(0.0, 1.0), (1.0, 0.0)], ids=["by the wall clock", "by the boot clock"])
+def test_how_long_it_is_evidence(tmp_path: Path, slept: float, wall: float) -> None:
+    """Up to a day before the server may drop the record, by whichever clock says more."""
+    trusted = RETENTION - 86400.0
+    clock = SimulatedClock(now=100.0)
+    see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=7))
+    for later, known in ((trusted - 1.0, True), (trusted + 1.0, False)):
+        then = SimulatedClock(now=100.0 + slept * later, wall=clock.wall() + wall * later)
+        assert (Watermarks(str(tmp_path), LOCATION, "k", then).recall() is not None) is known
+
+
+def test_the_file(tmp_path: Path) -> None:
+    """Its name fits whatever the key, it has one size, and only its owner reads it, or the directory."""
+    before = os.umask(0)
+    try:
+        long = Watermarks(str(tmp_path), LOCATION, "k" * 300, SimulatedClock())
+        long.remember(Conflict(HELD, remaining=1.0, fence=7))
+        # The directory is there now.
+        see(tmp_path, SimulatedClock(), Conflict(HELD, remaining=1.0, fence=7))
+    finally:
+        os.umask(before)
+    assert long.problem is None
+    folder = tmp_path / "watermarks"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    files = list(folder.iterdir())
+    assert [(file.stat().st_size, file.stat().st_mode & 0o777) for file in files] == [(512, 0o600)] * 2
+
+
+def test_a_directory_that_another_run_makes_just_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It serves."""
+    (tmp_path / "watermarks").mkdir()
+    really_open, missing = os.open, [True]
+
+    def open_late(path: Any, flags: int, mode: int = 0o777, **more: Any) -> int:
+        if flags & os.O_CREAT and missing:
+            missing.pop()
+            raise FileNotFoundError
+        return really_open(path, flags, mode, **more)
+
+    monkeypatch.setattr(os, "open", open_late)
+    see(tmp_path, SimulatedClock(), Conflict(HELD, remaining=1.0, fence=7))
+    assert (missing, seen(tmp_path, SimulatedClock()).fence) == ([], 7)
