@@ -34,15 +34,15 @@ def open_store(url: URL, timeout: float) -> DynamoDBStore:
     check_name(str(url), name)
     flags = {flag: url.flag(flag) for flag in ("create", "strict")}
     service = aws_json.JsonService(url, "dynamodb", "DynamoDB_20120810", timeout)
-    return DynamoDBStore(Table(service, str(url), name, url.prefix()), str(url), timeout, **flags)
+    return DynamoDBStore(Table(service, str(url), name, url.prefix()), str(url), **flags)
 
 
 class DynamoDBStore(DatedStore):
     """Cells in one table of one region."""
 
-    def __init__(self, table: Table, shown: str, timeout: float, *, create: bool = False, strict: bool = False) -> None:
+    def __init__(self, table: Table, shown: str, *, create: bool = False, strict: bool = False) -> None:
         """`shown` begins every error; see `open_store` for the rest."""
-        super().__init__(table.service, shown, timeout, create=create)
+        super().__init__(table.service, shown, create=create)
         self.table = table
         self._strict = strict
 

@@ -31,15 +31,15 @@ def open_store(url: URL, timeout: float) -> S3Store:
     url.forbid_credentials("credentials come from the environment, a profile or a role")
     bucket = url.need_name(f"name one bucket: {url.scheme}://BUCKET/PREFIX")
     check_bucket(str(url), bucket)
-    return S3Store(Objects(url, bucket, prefix_of(url), timeout), str(url), timeout, create=url.flag("create"))
+    return S3Store(Objects(url, bucket, prefix_of(url), timeout), str(url), create=url.flag("create"))
 
 
 class S3Store(DatedStore):
     """Cells below one prefix of one bucket."""
 
-    def __init__(self, objects: Objects, shown: str, timeout: float, *, create: bool = False) -> None:
+    def __init__(self, objects: Objects, shown: str, *, create: bool = False) -> None:
         """`shown` begins every error; see `open_store` for the rest."""
-        super().__init__(objects, shown, timeout, create=create)
+        super().__init__(objects, shown, create=create)
         # A bucket's lifecycle rule may remove objects that were not written for longer; see the manual.
         self.traits = self.traits.but(longest_hold=LONGEST)
         self.objects = objects

@@ -79,18 +79,23 @@ class DatedCell(Cell):
 class DatedStore:
     """A store over the requests that a service adds: `fetch`, `put` and `make`."""
 
-    def __init__(self, service: Service, shown: str, timeout: float, *, create: bool) -> None:
-        """`shown` begins every error; `timeout` is that of a call, in seconds.
-
-        With `create` the first run makes the table or the bucket, if it is missing.
-        """
+    def __init__(self, service: Service, shown: str, *, create: bool) -> None:
+        """`shown` begins every error. With `create` the first run makes the table or the bucket, if it is missing."""
         self.traits = Traits(shortest_ttl=SLACK, longest_ttl=LONGEST)
-        self.timeout = timeout
         self.service = service
         self.notices = service.notices
         self._shown = shown
         self._said = False
         self._create = create
+
+    @property
+    def timeout(self) -> float:
+        """The time limit of a call, in seconds: the service's."""
+        return self.service.timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float) -> None:
+        self.service.timeout = seconds
 
     def fetch(self, key: str, deadline: float) -> DatedCell:
         """Return the cell, of which nothing is judged yet; raise Missing where there is no table or bucket."""
