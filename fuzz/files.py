@@ -97,7 +97,7 @@ def a_watermark(data: Data) -> None:
     """A watermark file may contain anything: it counts or is ignored, and is rewritten."""
     with _directory() as folder:
         clock = SimulatedClock()
-        Watermarks(folder, "redis://h", KEY, clock).remember(Conflict("held", remaining=1.0, fence=7))
+        Watermarks(folder, "redis://h", KEY, clock).remember(Conflict("held", remaining=1.0, fence=7), clock.now())
         (path,) = Path(folder, "watermarks").iterdir()
         path.write_bytes(data.maimed(encode(fields_of(data)) if data.chance(2) else path.read_bytes(), _TOKENS))
         watermarks = Watermarks(folder, "redis://h", KEY, clock)
@@ -105,7 +105,7 @@ def a_watermark(data: Data) -> None:
         assert watermark is None or watermark.age >= 0
         # Without a watermark nobody can notice state loss.
         why = "held" if watermark is None else data.pick(("held", "forgotten"))
-        watermarks.remember(Conflict(why, remaining=1.0, fence=data.below(100) or None))
+        watermarks.remember(Conflict(why, remaining=1.0, fence=data.below(100) or None), clock.now())
         again = Watermarks(folder, "redis://h", KEY, clock).recall()
         assert again is not None
         assert watermark is None or again.fence >= watermark.fence

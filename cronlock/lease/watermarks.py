@@ -74,8 +74,12 @@ class Watermarks:
         self._noticed = noticed if same_boot and noticed is not None and noticed <= now else None
         return Watermark(fence, age, None if self._noticed is None else now - self._noticed, ttl)
 
-    def remember(self, answer: Grant | Conflict) -> None:
-        """Update the file by what `answer` shows. A failure disables only this rule."""
+    def remember(self, answer: Grant | Conflict, asked_at: float) -> None:
+        """Update the file by what `answer` shows. A failure disables only this rule.
+
+        It is as old as its request, sent at boot time `asked_at`: this process may have been stopped since, while the
+        server lost its state.
+        """
         if isinstance(answer, Conflict) and answer.why == STATE_LOST:
             if self._noticed is None:
                 self._noticed = self._clock.now()
@@ -92,8 +96,8 @@ class Watermarks:
             "fence": str(self._fence),
             "ttl": f"{self._ttl:.3f}",
             "boot": self._boot,
-            "boot_time": repr(self._clock.now()),
-            "seen_at": repr(self._clock.wall()),
+            "boot_time": repr(asked_at),
+            "seen_at": repr(self._clock.wall() - (self._clock.now() - asked_at)),
         }
         if self._noticed is not None:
             fields["noticed"] = repr(self._noticed)

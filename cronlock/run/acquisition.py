@@ -44,6 +44,8 @@ class Acquisition:
         self._highest_fence = 0
         #: Boot time of this run's first request.
         self._began: float | None = None
+        #: Boot time of its last request.
+        self._sent = 0.0
         #: Boot time by which there must be an answer, or giving up must be done.
         self._end = 0.0
         #: Earlier owners of this run whose giving up failed: each may hold the key until its lease lapses.
@@ -142,7 +144,7 @@ class Acquisition:
         if not isinstance(answer, Conflict):
             return self._granted(answer)
         answer = self._unless_state_lost(answer)
-        self.access.note(answer)
+        self.access.note(answer, self._sent)
         if self._in_doubt:
             # A duplicate of an earlier request may be in flight, and find the key free.
             self._abandon()
@@ -171,7 +173,7 @@ class Acquisition:
 
     def _send(self) -> Grant | Conflict:
         """Send the claim. After a lost reply the acquire is in doubt."""
-        now = self.access.clock.now()
+        self._sent = now = self.access.clock.now()
         self._began = now if self._began is None else self._began
         if self._first_sent is None:
             self._first_sent = now
@@ -202,7 +204,7 @@ class Acquisition:
         from ..process import protocol
 
         assert self._first_sent is not None
-        self.access.note(grant)
+        self.access.note(grant, self._sent)
         self._in_doubt = False
         holding = Holding(self.access, grant, self._first_sent)
         if protocol.decide(self.access.clock.now(), holding.plan())[0] != protocol.WAIT:

@@ -67,10 +67,10 @@ class Access:
             self.backend.close()
         return descriptor
 
-    def note(self, answer: Grant | Conflict) -> None:
-        """Update the watermark, and print the backend's warnings."""
+    def note(self, answer: Grant | Conflict, asked_at: float) -> None:
+        """Update the watermark by an answer to a request of boot time `asked_at`, and print the backend's warnings."""
         if self.watermarks is not None:
-            self.watermarks.remember(answer)
+            self.watermarks.remember(answer, asked_at)
             if self.watermarks.problem is not None:
                 self.log.info(f"cannot save what this host saw of the key: {self.watermarks.problem}; see --state-dir")
         while self.backend.notices:
@@ -172,7 +172,7 @@ class Holding:
             self.lost = True
             self.next_renewal = None
             return False
-        self._access.note(self.grant)
+        self._access.note(self.grant, sent)
         self._failures = 0
         self.failure = None
         self._count_from(sent)

@@ -71,12 +71,12 @@ def test_short_line_in_the_table_of_mounts(tmp_path: Path) -> None:
 def test_watermark_with_an_endless_fence(tmp_path: Path) -> None:
     """A fence that no backend gives is no watermark; kept, it would leave no room for the rest."""
     clock = SimulatedClock()
-    Watermarks(str(tmp_path), "redis://h", "k", clock).remember(Conflict("held", remaining=1.0, fence=7))
+    Watermarks(str(tmp_path), "redis://h", "k", clock).remember(Conflict("held", remaining=1.0, fence=7), clock.now())
     (path,) = (tmp_path / "watermarks").iterdir()
     path.write_bytes(encode({"fence": "9" * 400}))
     watermarks = Watermarks(str(tmp_path), "redis://h", "k", clock)
     assert watermarks.recall() is None
-    watermarks.remember(Conflict("held", remaining=1.0, fence=8))
+    watermarks.remember(Conflict("held", remaining=1.0, fence=8), clock.now())
     watermark = Watermarks(str(tmp_path), "redis://h", "k", clock).recall()
     assert watermark is not None
     assert watermark.fence == 8

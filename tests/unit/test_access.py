@@ -87,9 +87,9 @@ def test_a_standby_that_polls_keeps_no_connection(
 def test_warnings_are_printed_once_and_in_order(bench: Bench, monkeypatch: pytest.MonkeyPatch, problem: str) -> None:
     """Those of the backend, and why a watermark cannot be kept."""
     access = bench.acquisition.access
-    monkeypatch.setattr(access, "watermarks", SimpleNamespace(problem=problem, remember=lambda _: None))
+    monkeypatch.setattr(access, "watermarks", SimpleNamespace(problem=problem, remember=lambda *_: None))
     bench.way.notices += ["one", "two"]
-    access.note(Conflict(HOLD, remaining=1.0))
+    access.note(Conflict(HOLD, remaining=1.0), 1.0)
     assert bench.log.of("warning") == ["one", "two"]
     assert bench.way.notices == []
     assert ["disk full" in text for text in bench.log.of("info")] == [True] * (problem is not None)

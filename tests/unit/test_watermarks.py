@@ -21,7 +21,7 @@ def see(folder: Path, clock: SimulatedClock, conflict: Conflict) -> None:
     """Let a run of key `k` get `conflict` for an answer."""
     watermarks = Watermarks(str(folder), LOCATION, "k", clock)
     watermarks.recall()
-    watermarks.remember(conflict)
+    watermarks.remember(conflict, clock.now())
     assert watermarks.problem is None
 
 
@@ -48,7 +48,7 @@ def test_forget(tmp_path: Path) -> None:
     """Forgetting removes this key's watermark alone, and may be repeated."""
     clock = SimulatedClock()
     for key in ("k", "other"):
-        Watermarks(str(tmp_path), LOCATION, key, clock).remember(Conflict(HELD, remaining=1.0, fence=7))
+        Watermarks(str(tmp_path), LOCATION, key, clock).remember(Conflict(HELD, remaining=1.0, fence=7), clock.now())
     for _ in range(2):
         Watermarks(str(tmp_path), LOCATION, "k", clock).forget()
     assert Watermarks(str(tmp_path), LOCATION, "k", clock).recall() is None
@@ -126,7 +126,7 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "watermarks").write_text("in the way")
     watermarks = Watermarks(str(tmp_path), LOCATION, "k", SimulatedClock())
     assert watermarks.recall() is None
-    watermarks.remember(Conflict(HELD, remaining=1.0, fence=7))
+    watermarks.remember(Conflict(HELD, remaining=1.0, fence=7), 1000.0)
     assert watermarks.problem is not None
 
 
@@ -144,7 +144,7 @@ def test_what_cannot_be_written_back_is_no_watermark(tmp_path: Path, monkeypatch
     monkeypatch.setattr(os, "open", read_only)
     watermarks = Watermarks(str(tmp_path), LOCATION, "k", clock)
     assert watermarks.recall() is None
-    watermarks.remember(Conflict(STATE_LOST, remaining=1.0))
+    watermarks.remember(Conflict(STATE_LOST, remaining=1.0), 1000.0)
     assert watermarks.problem is not None
     assert "Read-only" in watermarks.problem
 
@@ -158,7 +158,7 @@ def test_two_writers_at_once_never_lower_the_fence(tmp_path: Path, first: int, s
     for watermarks in writers:
         watermarks.recall()
     for watermarks, fence in zip(writers, (first, second)):
-        watermarks.remember(Conflict(HELD, remaining=1.0, fence=fence))
+        watermarks.remember(Conflict(HELD, remaining=1.0, fence=fence), 1000.0)
     assert seen(tmp_path, clock).fence == 9
 
 
@@ -169,7 +169,7 @@ def test_an_answer_after_state_loss_does_not_lower_what_another_run_wrote(tmp_pa
     quarantined = Watermarks(str(tmp_path), LOCATION, "k", clock)
     quarantined.recall()
     see(tmp_path, clock, Conflict(HELD, remaining=1.0, fence=9))
-    quarantined.remember(Conflict(STATE_LOST, remaining=1.0, fence=3))
+    quarantined.remember(Conflict(STATE_LOST, remaining=1.0, fence=3), 1000.0)
     assert seen(tmp_path, clock).fence == 9
 
 
@@ -214,7 +214,7 @@ def test_the_file(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         long = Watermarks(str(tmp_path), LOCATION, "k" * 300, SimulatedClock())
-        long.remember(Conflict(HELD, remaining=1.0, fence=7))
+        long.remember(Conflict(HELD, remaining=1.0, fence=7), 1000.0)
         # The directory is there now.
         see(tmp_path, SimulatedClock(), Conflict(HELD, remaining=1.0, fence=7))
     finally:
@@ -240,3 +240,16 @@ def test_a_directory_that_another_run_makes_just_now(tmp_path: Path, monkeypatch
     monkeypatch.setattr(os, "open", open_late)
     see(tmp_path, SimulatedClock(), Conflict(HELD, remaining=1.0, fence=7))
     assert (missing, seen(tmp_path, SimulatedClock()).fence) == ([], 7)
+
+
+def test_an_answer_is_as_old_as_its_request(tmp_path: Path) -> None:
+    """A process that was stopped between its request and its note says nothing of a server that started meanwhile."""
+    clock = SimulatedClock()
+    watermarks = Watermarks(str(tmp_path), LOCATION, "k", clock)
+    asked_at = clock.now()
+    clock.advance(100.0)
+    watermarks.remember(Conflict(HELD, remaining=1.0, fence=7), asked_at)
+    assert seen(tmp_path, clock).age == 100.0
+    trusted = RETENTION - 86400.0
+    later = SimulatedClock(now=100.0, wall=clock.wall() + trusted - 99.0)
+    assert Watermarks(str(tmp_path), LOCATION, "k", later).recall() is None
