@@ -90,14 +90,14 @@ class Leases:
 
         Raises ConfigError for a hold longer than the store can keep, GivenBack if the server may lose the grant.
         """
-        longest = self.traits.longest_hold
-        if claim.hold > longest:
+        if claim.hold > (longest := self.traits.longest_hold):
             raise ConfigError(
                 f"--min-hold {claim.hold:.0f} is longer than this backend can keep: at most {longest:.0f} s"
                 f" ({longest / 86400:.0f}d); shorten it (or --every, whose half it is), or use another backend"
             )
         deadline = self._deadline()
         requests = self._requests.get(claim.owner) or _Requests(claim.key)
+        asked_at = self._clock.now()
         # A standby needs to know when to ask again.
         cell, at = self.store.read(claim.key, deadline, exact=claim.standby_for is not None), self._clock.now()
         judged, swapped = claim, False
@@ -114,9 +114,9 @@ class Leases:
             assert granted.run is not None
             self._requests[claim.owner] = requests
             requests.attempts.append(_Attempt(granted.run.fence or 0, before, replaced))
+            shown_at, asked_at = asked_at, self._clock.now()
             try:
-                done, cell = self._swap(claim.key, cell, granted, claim.ttl, claim.hold, deadline)
-                swapped = True
+                done, cell, swapped = *self._swap(claim.key, cell, granted, claim.ttl, claim.hold, deadline), True
             except Unacknowledged as error:
                 self.abandon(claim)
                 raise GivenBack(f"{error}; the lease was given back") from error
@@ -137,7 +137,7 @@ class Leases:
                 )
             if state.fence > (judged.watermark.fence if judged.watermark is not None else 0):
                 # The server may lose state between two reads, too.
-                judged = judged.but(watermark=Watermark(fence=state.fence, age=0.0, loss_noticed_ago=0.0))
+                judged = judged.but(watermark=Watermark(state.fence, at - shown_at, 0.0))
 
     def renew(self, grant: Grant) -> bool:
         """Extend the lease by one swap; False if this run no longer holds it.

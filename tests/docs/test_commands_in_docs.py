@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 import subprocess
 from collections import Counter
 
@@ -94,19 +95,14 @@ def _type_all(stage: Stage, block: Block, typed: list[Step]) -> None:
 
 
 def _is_own_tool(step: Step) -> bool:
-    words = step.command.split()
+    words = shlex.split(step.command, comments=True)
     if words[0] == "make":
-        targets = [word for word in words[1:] if not word.startswith("#")]
-        made = subprocess.run(["make", "-n", *_until_comment(words[1:])], cwd=ROOT, capture_output=True, text=True)
-        assert made.returncode == 0, f"{targets}: {made.stderr}"
+        made = subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, capture_output=True, text=True)
+        assert made.returncode == 0, f"{words[1:]}: {made.stderr}"
     elif words[0] == "python":
         assert words[1] == "-m"
         assert importlib.util.find_spec(words[2]), words[2]
     return words[0] in _OWN_TOOLS
-
-
-def _until_comment(words: list[str]) -> list[str]:
-    return words[: words.index("#")] if "#" in words else words
 
 
 @_named("crontab")

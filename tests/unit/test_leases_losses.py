@@ -183,6 +183,28 @@ class TestForgotten:
         bench.way_a.up = 1000.0
         granted(node.acquire(make_claim(K, ttl=60.0, watermark=self.SEEN)))
 
+    @pytest.mark.parametrize("up", [5.0, 1000.0])
+    def test_server_that_evicts_starts_between_read_and_swap(
+        self, bench: Bench, b: Backend, monkeypatch: pytest.MonkeyPatch, up: float
+    ) -> None:
+        """The run that it forgot may go on, if it is up for less than this process stood still; else it evicted."""
+        bench.way_a.traits = bench.way_a.traits.but(evicts=True)
+        node, swap = type(bench.a)(bench.way_a, bench.clock), bench.way_a.swap
+        run(b)
+
+        def stand_still(*_: object, **__: object) -> tuple[bool, object]:
+            bench.clock.advance(30.0)
+            bench.server.forget(K)
+            bench.way_a.up = up
+            monkeypatch.setattr(bench.way_a, "swap", swap)
+            return False, bench.server.show(K)
+
+        monkeypatch.setattr(bench.way_a, "swap", stand_still)
+        if up < 30.0:
+            assert refused(node.acquire(make_claim(K, ttl=60.0)), STATE_LOST).remaining == 55.0
+        else:
+            granted(node.acquire(make_claim(K, ttl=60.0)))
+
     def test_watermark_in_step_costs_nothing(self, bench: Bench, a: Backend, b: Backend) -> None:
         """A server that shows what this node last saw is believed, and not asked for its uptime."""
         bench.way_b.up = 0.0
