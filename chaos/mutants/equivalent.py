@@ -15,9 +15,6 @@ _REASONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         "if state.run is not None and one.fence == state.run.fence:": {
             "not None or one": "requests that may both take effect were decided on one cell, so either is right",
         },
-        "judged = judged.but(watermark=Watermark(fence=state.fence, age=0.0, loss_noticed_ago=0.0))": {
-            "age=1.0": "an uptime that is so close to it counts as unknown",
-        },
         "requests.attempts.append(_Attempt(granted.run.fence or 0, before, replaced))": {
             "fence or 1": "a grant has a fence",
         },
