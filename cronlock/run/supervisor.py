@@ -157,10 +157,11 @@ class Supervisor:
                 self._act_for_guard()
         elif holding.next_renewal is not None and now >= holding.next_renewal:
             self._guard.wake()
-            # Errors form reference cycles, so there may be garbage from here on.
-            # What the start made stays: looking through it would copy pages that the guard shares.
-            gc.freeze()
-            gc.enable()
+            if not gc.isenabled():
+                # Errors form reference cycles, so there may be garbage from here on. What the start made stays: looking
+                # through it would copy pages that the guard shares.
+                gc.freeze()
+                gc.enable()
             if holding.renew():
                 self._guard.renewed(holding.deadline)
                 if holding.grant.stop is not None:
