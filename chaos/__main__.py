@@ -21,10 +21,11 @@ _INSIDE = "TORTURE_NETWORK"
 def main(arguments: Sequence[str]) -> int:
     """Return 0 if every promise was kept, 1 if not."""
     from . import faults, run
+    from .choice import add_backends, chosen_backends
     from .systems import SYSTEMS
 
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__.split("\n")[0])
-    parser.add_argument("--backend", default="redis", help=f"comma-separated, or all: {', '.join(SYSTEMS)}")
+    add_backends(parser, SYSTEMS, "redis")
     parser.add_argument("--faults", default="all", help=f"all, weak, none, or of: {', '.join(faults.FAULTS)}")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long ticks and faults come")
     parser.add_argument("--seed", type=int, default=1, help="the same seed makes the same plan")
@@ -43,10 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--package", type=Path, help="torture the cronlock of another checkout")
     parser.add_argument("--plan", action="store_true", help="only print the plan")
     options = parser.parse_args(arguments)
-    names = list(SYSTEMS) if options.backend == "all" else options.backend.split(",")
-    unknown = [name for name in names if name not in SYSTEMS]
-    if unknown:
-        parser.error(f"unknown backend {unknown[0]}; known: all, {', '.join(SYSTEMS)}")
+    names = chosen_backends(parser, options.backend, SYSTEMS)
     try:
         for name in names:
             faults.choose(options.faults, SYSTEMS[name])

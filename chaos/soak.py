@@ -30,6 +30,7 @@ from labs.servers.process import eventually
 from labs.servers.redis import RedisCluster, RedisSentinel
 
 from .agent import command, guards
+from .choice import add_backends, chosen_backends
 
 _SERVERS: dict[str, Callable[..., Any]] = {
     **MAKERS,
@@ -176,15 +177,12 @@ def soak(backends: Sequence[str], seconds: float, ttl: float, room: Path) -> lis
 def main(arguments: Sequence[str]) -> int:
     """Soak, say what came of it, and return 0 if nothing grew."""
     parser = argparse.ArgumentParser(prog="python -m chaos.soak", description=__doc__.splitlines()[0])
-    parser.add_argument("--backend", default="all", help=f"comma-separated, or all: {', '.join(BACKENDS)}")
+    add_backends(parser, BACKENDS)
     parser.add_argument("--seconds", type=float, default=3600.0)
     parser.add_argument("--ttl", type=float, default=3.0)
     parser.add_argument("--out", type=Path, help="where to write a summary of each run")
     options = parser.parse_args(arguments)
-    backends = list(BACKENDS) if options.backend == "all" else options.backend.split(",")
-    unknown = [name for name in backends if name not in BACKENDS]
-    if unknown:
-        parser.error(f"unknown backend {unknown[0]}; known: all, {', '.join(BACKENDS)}")
+    backends = chosen_backends(parser, options.backend, BACKENDS)
     with tempfile.TemporaryDirectory(prefix="cronlock-soak-") as room:
         summaries = soak(backends, options.seconds, options.ttl, Path(room))
     for summary in summaries:

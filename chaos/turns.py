@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from . import findings, pairs, report
+from .choice import add_backends, chosen_backends
 from .history import now
 from .systems import SYSTEMS
 from .world import ROOT
@@ -268,16 +269,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--slice", type=float, default=120.0, help="seconds of one turn")
     parser.add_argument("--keys", type=int, default=16, help="how many of a turn; more commands need a faster machine")
     parser.add_argument("--lanes", type=int, default=2, help="how many turns at a time")
-    parser.add_argument("--backend", default="all", help=f"comma-separated, or all: {', '.join(SYSTEMS)}")
+    add_backends(parser, SYSTEMS)
     parser.add_argument("--kinds", default=",".join(KINDS), help=f"comma-separated: {', '.join(KINDS)}")
     parser.add_argument("--out", type=Path, default=_OUT, help="where the summaries are")
     parser.add_argument("--report", action="store_true", help="only say what came of it so far")
     parser.add_argument("--record", action="store_true", help="add what is new to docs/")
     options = parser.parse_args(arguments)
-    names = list(SYSTEMS) if options.backend == "all" else options.backend.split(",")
-    unknown = [name for name in names if name not in SYSTEMS]
-    if unknown:
-        parser.error(f"unknown backend {unknown[0]}; known: all, {', '.join(SYSTEMS)}")
+    names = chosen_backends(parser, options.backend, SYSTEMS)
     state = State(options.out)
     if not options.report:
         chosen = [turn for turn in turns(names) if turn.kind in options.kinds.split(",")]

@@ -24,6 +24,7 @@ import pytest
 
 from labs.scene import JOB, NODES, SERVERS, TTL, Scene
 
+from ..choice import add_backends, chosen_backends
 from .deaths import TRACED, Death, die, random_moment
 from .report import line, outliers
 
@@ -66,17 +67,14 @@ def summary(backend: str, seed: int, parts: Sequence[tuple[list[Death], list[flo
 def main(arguments: Sequence[str]) -> int:
     """Measure, say what came of it, and return 0 if all deaths took place and each job was done once."""
     parser = argparse.ArgumentParser(prog="python -m chaos.takeovers", description=__doc__.splitlines()[0])
-    parser.add_argument("--backend", default="all", help=f"comma-separated, or all: {', '.join(SERVERS)}")
+    add_backends(parser, SERVERS)
     parser.add_argument("--deaths", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1, help="decides when in the job machines die")
     parser.add_argument("--scenes", type=int, default=1, help="servers of each backend that share its deaths")
     parser.add_argument("--at-once", type=int, default=2, metavar="N", help="scenes at the same time: they mostly wait")
     parser.add_argument("--out", type=Path, help="where to write a summary of each backend")
     options = parser.parse_args(arguments)
-    backends = list(SERVERS) if options.backend == "all" else options.backend.split(",")
-    unknown = [name for name in backends if name not in SERVERS]
-    if unknown:
-        parser.error(f"unknown backend {unknown[0]}; known: all, {', '.join(SERVERS)}")
+    backends = chosen_backends(parser, options.backend, SERVERS)
     wrong = False
     # Processes, since what is started ends with the thread that started it.
     with ProcessPoolExecutor(options.at_once) as pool:
