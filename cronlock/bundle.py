@@ -1,4 +1,4 @@
-"""The byte code of a run in one file, which `bundle_writer` writes at installation.
+"""The byte code of a run in one file, which `bundle_writer` writes at installation, or after the first run.
 
 Finding, checking and opening forty files takes a tenth of a run, and importing their modules one by one as much again.
 So the first import of one of a group brings all of it. Each module is checked as the interpreter checks its own byte
@@ -25,17 +25,19 @@ if TYPE_CHECKING:
 
 #: The file, beside the interpreter's byte code, so that cleaning removes both.
 PLACE = f"__pycache__/run.{sys.implementation.cache_tag}.bundle"
+#: The same for installers that start no program, such as pip: they install it empty, and remove it with the package.
+PLACE_OF_WHEELS = "run.bundle"
 # The magic number, the index's length in four bytes, and its checksum.
 _HEAD = len(MAGIC_NUMBER) + 4 + 8
 
 
 class Bundle:
-    """A finder and loader for `sys.meta_path` of the package in `directory`."""
+    """A finder and loader for `sys.meta_path` of the package in `directory`, which has the bundle at `place`."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, place: str) -> None:
         """Raises OSError or ValueError without a usable bundle."""
         self._directory = directory
-        self._file = os.open(f"{directory}/{PLACE}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        self._file = os.open(f"{directory}/{place}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         about = os.fstat(self._file)
         start = os.pread(self._file, 16384, 0)
         size = int.from_bytes(start[_HEAD - 12 : _HEAD - 8], "little")
@@ -118,10 +120,12 @@ class Bundle:
 
 def use() -> None:
     """Load modules of this package from its bundle, if usable."""
-    try:
-        sys.meta_path.insert(0, Bundle(__file__.rpartition("/")[0]))
-    except (OSError, ValueError):
-        pass  # Not written, or by another interpreter: see docs/packages.md.
+    for place in (PLACE, PLACE_OF_WHEELS):
+        try:
+            sys.meta_path.insert(0, Bundle(__file__.rpartition("/")[0], place))
+        except (OSError, ValueError):
+            continue  # Not written, or by another interpreter: see docs/packages.md.
+        return
 
 
 def head(index: bytes) -> bytes:

@@ -1,5 +1,7 @@
 """Writes the file that `bundle` reads, at installation: ``python3 -IS cronlock/bundle_writer.py [DIRECTORY]``.
 
+Where pip installed the package, the first command does it.
+
 The byte code is that of the sources without what no run reads: docstrings, annotations of functions, and what only type
 checkers see.
 """
@@ -8,6 +10,8 @@ from __future__ import annotations
 import __future__
 
 import ast
+import contextlib
+import fcntl
 import marshal
 import os
 import sys
@@ -100,8 +104,34 @@ def _without_annotation(statement: ast.stmt) -> ast.stmt:
     return statement
 
 
+def fill(directory: str) -> None:
+    """Write the bundle of the package in `directory` that was installed empty, if this user may and no other does."""
+    from cronlock import bundle
+
+    target = f"{directory}/{bundle.PLACE_OF_WHEELS}"
+    try:
+        # The lock ends with this process.
+        with open(target, "r+b") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever had it may have replaced the file.
+            if os.stat(target).st_size == 0:
+                _save(_made(directory, directory), target)
+    except (OSError, MemoryError):
+        pass  # Nobody asked for it. Runs take longer without.
+
+
 def write(directory: str, known: str) -> None:
     """Write the bundle of the package in `directory`, which tracebacks call `known`. Raises OSError."""
+    from cronlock import bundle
+
+    target = f"{directory}/{bundle.PLACE}"
+    made = _made(directory, known)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    _save(made, target)
+
+
+def _made(directory: str, known: str) -> bytes:
+    """Return what a bundle contains. Raises OSError."""
     from cronlock import bundle
 
     sources = {source.name: source for source in (_Source(directory, file) for file in _files(directory))}
@@ -116,16 +146,23 @@ def write(directory: str, known: str) -> None:
         groups.append((len(codes), len(data)))
         codes += data
     index = marshal.dumps((modules, groups))
-    target = f"{directory}/{bundle.PLACE}"
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    # Atomically and durably: somebody may be reading the old one.
+    return bundle.head(index) + index + codes
+
+
+def _save(made: bytes, target: str) -> None:
+    """Replace `target` atomically and durably: somebody may be reading the old one. Raises OSError."""
     fresh = f"{target}.{os.getpid()}"
-    with open(fresh, "xb") as stream:
-        stream.write(bundle.head(index) + index + codes)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.chmod(fresh, 0o644)
-    os.replace(fresh, target)
+    try:
+        with open(fresh, "wb") as stream:
+            stream.write(made)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(fresh, 0o644)
+        os.replace(fresh, target)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(fresh)
+        raise
 
 
 def _groups(sources: dict[str, _Source]) -> Iterator[list[str]]:

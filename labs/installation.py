@@ -81,6 +81,8 @@ class Installation:
             _run(*pip, "install", "--compile", "--force-reinstall", "--no-deps", source)
             # Brought by older interpreters; it puts a hook into every start, F included.
             _run(*pip, "uninstall", "--yes", "setuptools")
+        # The first command writes the byte code of runs.
+        _run(self.cronlock, "--version")
 
 
 def installations() -> Iterator[Installation]:

@@ -127,8 +127,8 @@ class TestModules:
 
 
 def _beyond(imported: set[str], backend: str) -> set[str]:
-    own = {"cronlock", "cronlock.__main__", "cronlock.system"} | {f"cronlock.{name}" for name in _OWN[backend]}
-    return imported - own - _FOREIGN[backend]
+    start = {"cronlock", "cronlock.__main__", "cronlock.bundle", "cronlock.system"}
+    return imported - start - {f"cronlock.{name}" for name in _OWN[backend]} - _FOREIGN[backend]
 
 
 class TestSystemCalls:

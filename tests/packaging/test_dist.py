@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -31,3 +33,22 @@ def test_packages_from_the_source_archive(build: Build, tmp_path: Path) -> None:
         kind = package.suffix.lstrip(".")
         run(sys.executable, sources / f"packaging/{kind}.py", "--output", tmp_path / "made", environ=environ)
         assert (tmp_path / "made" / package.name).read_bytes() == package.read_bytes()
+
+
+def test_by_pip(build: Build, tmp_path: Path) -> None:
+    """The first command writes the byte code of runs, the next uses it, and nothing is left behind."""
+    environ = clean_environment()
+    venv = tmp_path / "venv"
+    run(sys.executable, "-m", "venv", venv, environ=environ)
+    pip = (venv / "bin/python", "-m", "pip", "--quiet", "--disable-pip-version-check")
+    run(*pip, "install", "--no-index", "--no-deps", build.wheel, environ=environ)
+    (package,) = venv.glob("lib/python3*/site-packages/cronlock")
+    with zipfile.ZipFile(build.wheel) as wheel:
+        assert wheel.getinfo("cronlock/run.bundle").file_size == 0
+    job = (venv / "bin/cronlock", "run", "--min-hold", "0", "--key", "job", "--backend", f"file://{tmp_path}")
+    assert run(*job, "--", "echo", "ran", environ=environ) == "ran\n"
+    assert (package / "run.bundle").stat().st_size
+    told = run("sh", "-c", '"$@" 2>&1', "sh", venv / "bin/python", "-v", *job, "--", "echo", "ran", environ=environ)
+    assert "import 'cronlock.config.arguments' # <cronlock.bundle.Bundle " in told
+    run(*pip, "uninstall", "--yes", "cronlock", environ=environ)
+    assert not os.path.lexists(package)

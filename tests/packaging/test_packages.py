@@ -141,7 +141,7 @@ class TestContents:
         with zipfile.ZipFile(build.wheel) as wheel:
             names = set(wheel.namelist())
         assert {name for name in names if name.endswith(".py")} == _modules_of_checkout(build)
-        assert "cronlock/py.typed" in names
+        assert {"cronlock/py.typed", "cronlock/run.bundle"} <= names
         shared = {name.partition(".data/data/share/man/")[2] for name in names}
         pages = {f"man{page.suffix[1:]}/{page.name}" for page in (build.sources / "man").glob("*.[1-9]")}
         assert shared - {""} == pages

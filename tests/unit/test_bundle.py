@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import marshal
 import os
 import shutil
@@ -12,21 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from cronlock.bundle import _HEAD, PLACE
+from cronlock.bundle import _HEAD, PLACE, PLACE_OF_WHEELS
 from labs.installation import ROOT, clean_environment
 
 _MODULE = "cronlock.run.job"
 
 
 class Package:
-    """A copy of the package with a bundle, made as installations make it."""
+    """A copy of a package with a bundle, made as installations make it."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory / "cronlock"
-        shutil.copytree(ROOT / "cronlock", self.directory, ignore=shutil.ignore_patterns("__pycache__"))
         self.bundle = self.directory / PLACE
         self.source = self.directory / "run/job.py"
-        self.make()
 
     def make(self, *words: str) -> None:
         """Write the bundle."""
@@ -51,10 +50,21 @@ class Package:
         return f"import sys; sys.path.append({path!r}); from cronlock import bundle; bundle.use()\n{code}"
 
 
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Package:
+    """Give the package that each test has a copy of, since compiling takes a second."""
+    original = Package(tmp_path_factory.mktemp("original"))
+    shutil.copytree(ROOT / "cronlock", original.directory, ignore=shutil.ignore_patterns("__pycache__"))
+    original.make()
+    return original
+
+
 @pytest.fixture
-def package(tmp_path: Path) -> Package:
+def package(original: Package, tmp_path: Path) -> Package:
     """Give a package of its own."""
-    return Package(tmp_path)
+    package = Package(tmp_path)
+    shutil.copytree(original.directory, package.directory)
+    return package
 
 
 def test_all_that_a_run_may_need(package: Package) -> None:
@@ -224,11 +234,9 @@ def _link(bundle: Path) -> None:
 )
 def test_a_bundle_that_is_no_good(package: Package, change: Callable[[Path], None]) -> None:
     """The module is loaded as if there were none."""
+    assert package.loader().startswith("Bundle ")
     change(package.bundle)
     assert package.loader() == f"SourceFileLoader {package.source}\n"
-    package.bundle.unlink(missing_ok=True)
-    package.make()
-    assert package.loader().startswith("Bundle ")
 
 
 @pytest.mark.parametrize("closed", [0, 1, 2])
@@ -248,3 +256,106 @@ def test_where_it_cannot_be_written(package: Package) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, f"cronlock: {package.source}: No such file or directory\n")
     assert package.bundle.read_bytes() == old
+
+
+class Installed:
+    """A copy of the package as pip installs it: with an empty bundle, in a directory of such packages."""
+
+    def __init__(self, directory: Path, place: str = "site-packages") -> None:
+        self.directory = directory / place / "cronlock"
+        shutil.copytree(ROOT / "cronlock", self.directory, ignore=shutil.ignore_patterns("__pycache__"))
+        self.bundle = self.directory / PLACE_OF_WHEELS
+        self.bundle.write_bytes(b"")
+        self.launcher = directory / "launcher.py"
+        path = f"import sys; sys.path.insert(0, {str(self.directory.parent)!r})\n"
+        self.launcher.write_text(path + (ROOT / "bin/cronlock").read_text())
+
+    def start(self, *words: str, prefix: tuple[str, ...] = (), **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run the launcher with `words`."""
+        command = [*prefix, sys.executable, *environment.pop("options", "-I").split(), str(self.launcher), *words]
+        return subprocess.run(command, env={**clean_environment(), **environment}, capture_output=True, text=True)
+
+    def has(self) -> bool:
+        """Return whether the bundle was written; nothing else may lie beside it."""
+        assert [path.name for path in self.directory.glob("run.bundle*")] == [PLACE_OF_WHEELS]
+        return bool(self.bundle.stat().st_size)
+
+
+def _words(directory: Path, script: str) -> list[str]:
+    return ["run", "--key", "job", "--backend", f"file://{directory}", "--", "sh", "-c", script]
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Installed:
+    """Give a package as pip installs it."""
+    return Installed(tmp_path)
+
+
+def test_the_first_run_writes_what_pip_left_empty(installed: Installed, tmp_path: Path) -> None:
+    """A run writes it once the command ended, which notices nothing; the next uses it."""
+    about = f"test -s {installed.bundle} || echo none; echo noise >&2; exit 7"
+    done = installed.start(*_words(tmp_path, about))
+    assert (done.returncode, done.stdout, done.stderr) == (7, "none\n", "noise\n")
+    assert installed.has()
+    assert installed.bundle.stat().st_mode & 0o777 == 0o644
+    program = f"import sys; sys.path.insert(0, {str(installed.directory.parent)!r}); from cronlock import bundle\n"
+    program += f"bundle.use(); import {_MODULE} as it; print(type(it.__loader__).__name__)"
+    told = subprocess.run([sys.executable, "-I", "-c", program], check=True, capture_output=True, text=True).stdout
+    assert told == "Bundle\n"
+    first = installed.bundle.stat()
+    assert installed.start("--version").returncode == 0
+    assert installed.bundle.stat() == first
+
+
+def test_any_command_writes_it(installed: Installed) -> None:
+    """Such as the one that the making of an image tries."""
+    done = installed.start("--version")
+    assert (done.returncode, done.stderr, installed.has()) == (0, "", True)
+
+
+def test_who_must_not_write_leaves_it_empty(installed: Installed) -> None:
+    """Whoever forbade the interpreter to write, and whoever finds somebody else writing."""
+    assert installed.start("--version", options="-IB").stderr == ""
+    assert not installed.has()
+    assert installed.start("--version", options="-s", PYTHONDONTWRITEBYTECODE="1").stderr == ""
+    assert not installed.has()
+    with installed.bundle.open("r+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert installed.start("--version").stderr == ""
+        assert not installed.has()
+    full = installed.start("--version", prefix=("sh", "-c", 'ulimit -f 1; trap "" XFSZ; exec "$@"', "sh"))
+    assert (full.returncode, full.stderr, installed.has()) == (0, "", False)
+    installed.start("--version")
+    assert installed.has()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it gives files away")
+def test_who_may_not_write_leaves_it_empty(installed: Installed) -> None:
+    """Who did not install it, and may not write it, runs as before."""
+    os.chown(installed.bundle, 4711, 4711)
+    done = installed.start("--version", prefix=("setpriv", "--bounding-set=-dac_override"))
+    assert (done.returncode, done.stderr, installed.has()) == (0, "", False)
+
+
+def test_no_checkout_is_written_to(tmp_path: Path) -> None:
+    """What was not installed stays as it is, and so does what has no place for it."""
+    checkout = Installed(tmp_path, "sources")
+    assert checkout.start("--version").returncode == 0
+    assert not checkout.has()
+    without = Installed(tmp_path)
+    without.bundle.unlink()
+    done = without.start("--version")
+    assert (done.returncode, done.stderr, without.bundle.exists()) == (0, "", False)
+
+
+def test_an_upgrade(installed: Installed) -> None:
+    """A bundle of other sources is not used; the new package brings an empty one, which is written anew."""
+    installed.start("--version")
+    job = installed.directory / "run/job.py"
+    job.write_text(job.read_text() + "\n")
+    os.utime(job, (1, 1))
+    installed.bundle.unlink()
+    installed.bundle.write_bytes(b"")
+    installed.start("--version")
+    index = marshal.loads(installed.bundle.read_bytes()[_HEAD:])[0]
+    assert index[_MODULE][1:3] == (1, job.stat().st_size)

@@ -30,7 +30,7 @@ _KNOWS = {
     "run": {"config", "engines.registry", "lease", "process"},
     "commands": {"config", "crontab", "doctor", "engines.registry", "engines.url", "lease"},
     "cli": {"commands", "config", "run"},
-    "__main__": {"cli", "config", "process", "run"},
+    "__main__": {"bundle_writer", "cli", "config", "process", "run"},
 }
 _ENGINES_KNOW = {"engines.clients", "engines.url", "engines.wire", "lease"}
 #: Parts that may import packages of others; only the modules named so of engines.
