@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .expected import allowed
 from .history import Attempt, Fault, History
-from .occupancy import FaultIndex, Occupancy, alive_until
+from .occupancy import SLACK, FaultIndex, Occupancy, alive_until
 
 OVERLAP = "overlap"
 FENCE = "fence"
@@ -131,11 +131,23 @@ def stuck(attempts: Sequence[Attempt], occupancy: Occupancy, around: FaultIndex)
         if around.impairing(ask.node, ask.at, ask.ended):
             continue
         since = occupancy.free_since(ask)
-        if since is not None:
+        if since is not None and not _quarantines(ask, attempts, around):
             length = None if since == float("-inf") else ask.at - since
             how = "although nobody had it before" if length is None else f"{length:.1f} s after it must be free"
             text = f"{_name(ask)} was refused {how}: {ask.stderr.strip()[-200:]}"
             yield Finding(STUCK, ask.key, [ask.run], ask.at, ask.ended, text, length)
+
+
+def _quarantines(ask: Attempt, attempts: Sequence[Attempt], around: FaultIndex) -> bool:
+    """Return True if a watermark of the node may keep the key: for a ttl from when the node first noticed a loss.
+
+    That is when it first asked after servers had lost leases, however long ago that was.
+    """
+    for loss in around.losses(ask.at):
+        noticed = [other.at for other in attempts if other.node == ask.node and loss.until() < other.at <= ask.at]
+        if not noticed or ask.at <= min(noticed) + ask.ttl + SLACK:
+            return True
+    return False
 
 
 def asked(history: History, around: FaultIndex) -> Iterator[tuple[str, list[Attempt], list[Attempt]]]:

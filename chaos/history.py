@@ -166,6 +166,10 @@ class Fault:
         """Return when its effects end."""
         return float("inf") if self.end is None else self.end + self.recovery
 
+    def loses_leases(self) -> bool:
+        """Return True if servers may forget leases by it, so that nodes with a watermark quarantine the key."""
+        return any("unless_seen" in grant for grant in self.grants)
+
     def touches(self, node: str) -> bool:
         """Return True if it excuses a node."""
         return ALL in self.impairs or node in self.impairs

@@ -15,9 +15,9 @@ SKIP = 99
 class Made:
     """A history in the making."""
 
-    def __init__(self) -> None:
+    def __init__(self, backend: str = "redis") -> None:
         self.events: list[dict[str, Any]] = [
-            {"t": 0.0, "what": "plan", "backend": "file", "seed": 1, "ttl": TTL, "hold": HOLD, "nodes": ["a", "b"]}
+            {"t": 0.0, "what": "plan", "backend": backend, "seed": 1, "ttl": TTL, "hold": HOLD, "nodes": ["a", "b"]}
         ]
         self._numbers = count(1)
 

@@ -19,6 +19,8 @@ class FaultIndex:
     def __init__(self, history: History) -> None:
         self._all = sorted(history.faults.values(), key=lambda fault: fault.begin)
         self._by_run: dict[str, list[Fault]] = {}
+        #: On a file, a lock lives as long as a process that has it, also one that is stopped.
+        self._lives_with_processes = history.plan.get("backend") == "file"
         for fault in self._all:
             if fault.run is not None:
                 self._by_run.setdefault(fault.run, []).append(fault)
@@ -44,6 +46,15 @@ class FaultIndex:
             if fault.run in (None, attempt.run)
             and (not fault.nodes or fault.touches(attempt.node) or attempt.node in fault.nodes)
         ]
+
+    def losses(self, begin: float) -> list[Fault]:
+        """Return the faults before `begin` by which servers may have lost leases."""
+        return [fault for fault in self._all if fault.begin <= begin and fault.loses_leases()]
+
+    def stopped_until(self, attempt: Attempt) -> float:
+        """Return when the last stopped process of a run that keeps its lock went on; minus infinity without one."""
+        stops = [fault for fault in self.hits(attempt) if fault.signal == _STOP and self._lives_with_processes]
+        return max((_NEVER if fault.end is None else fault.end for fault in stops), default=-_NEVER)
 
     def death(self, attempt: Attempt) -> float:
         """Return since when the wrapper cannot have renewed any more; infinity if the history does not say."""
@@ -77,7 +88,7 @@ def held_until(attempt: Attempt, around: FaultIndex) -> float:
     death = around.death(attempt)
     if death == _NEVER:
         return _NEVER
-    lapse = death + attempt.ttl
+    lapse = max(death + attempt.ttl, around.stopped_until(attempt))
     life = attempt.life
     if life is None:
         if attempt.status == attempt.skip_status:

@@ -40,6 +40,35 @@ class TestStuck:
         made.exit(51, run, 75)
         assert made.kinds() == [findings.STUCK]
 
+    @pytest.mark.parametrize(("asked", "good"), [(50, True), (51 + SLACK + 1, False)])
+    def test_while_stopped_on_a_file(self, asked: float, good: bool) -> None:
+        """There, a lock lives as long as a process that has it, and no longer."""
+        made = Made("file")
+        run = made.begun(1)
+        made.fault(2, 51, run=run, process="wrapper", signal=19)
+        made.end(3, run)
+        made.skip(asked)
+        made.exit(51, run, 0)
+        assert made.kinds() == ([] if good else [findings.STUCK])
+
+    @pytest.mark.parametrize(
+        ("before", "asked", "good"),
+        [
+            pytest.param([], 60, True, id="the first of this node"),
+            pytest.param([58], 60, True, id="the second, within a ttl"),
+            pytest.param([40], 60, False, id="long after the first"),
+        ],
+    )
+    def test_after_a_loss(self, made: Made, before: list[float], asked: float, good: bool) -> None:
+        """A node that first asks after servers lost leases may keep the key for a ttl."""
+        made.run(1, 1.5)
+        made.fault(2, 3, "emptied", grants=[{"finding": "overlap", "within": TTL, "unless_seen": "lease"}])
+        for at in before:
+            made.run(at, at + 0.3, "b", hold=0.0)
+        made.run(50, 50.5, "a", hold=0.0)
+        made.skip(asked, "b")
+        assert made.kinds() == ([] if good else [findings.STUCK])
+
     def test_length(self, made: Made) -> None:
         """It says how much too long."""
         made.run(1, 1.5)
