@@ -9,6 +9,8 @@ from .history import BOTH, COMMAND, WRAPPER, Attempt, Fault, History
 
 #: What a busy machine and the granularity of the backend's clock may add, in seconds.
 SLACK = 3.0
+#: By how many seconds an engine may end a lease late (cronlock-backends(7)); 0 unless it is listed.
+LATE = {"memcached": 3.0, "memcached-three": 3.0, "etcd": 3.0, "dynamodb": 5.0, "s3": 5.0, "s3-moto": 5.0, "sqs": 2.0}
 _NEVER = float("inf")
 _KILL, _STOP = 9, 19
 
@@ -19,7 +21,9 @@ class FaultIndex:
     def __init__(self, history: History) -> None:
         self._all = sorted(history.faults.values(), key=lambda fault: fault.begin)
         self._by_run: dict[str, list[Fault]] = {}
-        #: On a file, a lock lives as long as a process that has it, also one that is stopped.
+        #: By how many seconds a lease or a hold may end late.
+        self.late = LATE.get(history.plan.get("backend", ""), 0.0)
+        # On a file, a lock lives as long as a process that has it, also one that is stopped.
         self._lives_with_processes = history.plan.get("backend") == "file"
         for fault in self._all:
             if fault.run is not None:
@@ -88,14 +92,14 @@ def held_until(attempt: Attempt, around: FaultIndex) -> float:
     death = around.death(attempt)
     if death == _NEVER:
         return _NEVER
-    lapse = max(death + attempt.ttl, around.stopped_until(attempt))
+    lapse = max(death + attempt.ttl + around.late, around.stopped_until(attempt))
     life = attempt.life
     if life is None:
         if attempt.status == attempt.skip_status:
             return attempt.at
         # It may have had the key, and died or lost touch before it could give it back.
         return max(lapse, death + attempt.hold)
-    held = life.start + attempt.hold
+    held = life.start + attempt.hold + around.late
     by_itself = life.why == "done" and life.end is not None and attempt.status == life.end_status
     if by_itself and attempt.ended is not None and not around.impairing(attempt.node, life.start, attempt.ended):
         return max(attempt.ended, held)

@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..occupancy import LATE
 from ..picture import words
-from .report import ALLOWED, LATE, delays, in_order, name_of, quantile
+from .report import ALLOWED, delays, in_order, name_of, quantile
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 96, 16, 46, 34
 _WIDTH, _ROW = 800, 30

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ..occupancy import LATE
 from ..words import BACKENDS, table
 from .deaths import STEPS
 
 #: Takeovers that come later than so many seconds after the ttl are counted, and the latest of them listed.
 ALLOWED = 2.0
 _LISTED = 3
-#: By how many seconds an engine may end a lease late (cronlock-backends(7)); 0 unless it is listed.
-LATE = {"memcached": 3.0, "etcd": 3.0, "dynamodb": 5.0, "s3": 5.0}
 _QUANTILES = (("p50", 0.5), ("p99", 0.99), ("worst", 1.0))
 _STEP_NAMES = {
     "lease": "lease",

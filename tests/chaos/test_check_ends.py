@@ -24,6 +24,15 @@ class TestStuck:
         made.skip(2 + gone)
         assert made.kinds() == ([] if good else [findings.STUCK])
 
+    def test_where_leases_end_late(self) -> None:
+        """Up to five seconds on DynamoDB, as its manual says."""
+        made = Made("dynamodb")
+        made.kill(2, made.begun(1))
+        made.skip(2 + TTL + SLACK + 4)
+        assert made.verdict().is_good()
+        made.skip(2 + TTL + SLACK + 6)
+        assert made.kinds() == [findings.STUCK]
+
     @pytest.mark.parametrize(("gone", "good"), [(2.0, True), (HOLD + SLACK + 1, False)])
     def test_after_a_release(self, made: Made, gone: float, good: bool) -> None:
         """A run that ended keeps the key for its hold only."""
