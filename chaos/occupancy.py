@@ -95,7 +95,9 @@ def held_until(attempt: Attempt, around: FaultIndex) -> float:
     lapse = max(death + attempt.ttl + around.late, around.stopped_until(attempt))
     life = attempt.life
     if life is None:
-        if attempt.status == attempt.skip_status:
+        # A standby ends with the status of a skip, too, if it never heard whether it got the key.
+        unheard = attempt.standby > 0 and bool(around.impairing(attempt.node, attempt.at, death))
+        if attempt.status == attempt.skip_status and not unheard:
             return attempt.at
         # It may have had the key, and died or lost touch before it could give it back.
         return max(lapse, death + attempt.hold)

@@ -24,6 +24,18 @@ class TestStuck:
         made.skip(2 + gone)
         assert made.kinds() == ([] if good else [findings.STUCK])
 
+    @pytest.mark.parametrize(
+        ("impaired", "gone", "good"), [("b", 1, True), ("b", TTL + SLACK + 1, False), ("a", 1, False)]
+    )
+    def test_a_standby_that_got_no_answer(self, made: Made, impaired: str, gone: float, good: bool) -> None:
+        """It may have got the key, if something was broken for its node, and keeps it for a ttl."""
+        made.run(1, 1.5)
+        made.fault(30, 31, "lose-replies", nodes=[impaired], impairs=[impaired])
+        standby = made.spawn(29, "b", standby=5.0)
+        made.exit(32, standby, SKIP, "cronlock: k: standby ended without an answer of the backend")
+        made.skip(32 + gone, "c")
+        assert set(made.kinds()) == (set() if good else {findings.STUCK})
+
     def test_where_leases_end_late(self) -> None:
         """Up to five seconds on DynamoDB, as its manual says."""
         made = Made("dynamodb")
