@@ -154,7 +154,9 @@ def test_bad_bundle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_botocore_that_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """It is said what brings it."""
-    monkeypatch.setitem(sys.modules, "botocore", None)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "botocore"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "path", [])
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps({"service": "sqs", "limit": 1.0})))
     aws_botocore.main()
     said = json.loads(capsys.readouterr().out)["error"]
