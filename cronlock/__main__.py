@@ -35,25 +35,30 @@ def main() -> None:
         status = errors.FAULT
         if not isinstance(error, BrokenPipeError):
             os.write(2, f"cronlock: cannot write to standard output: {error.strerror}\n".encode())
-    if __file__.endswith("-packages/cronlock/__main__.py"):
+    if __file__.endswith(("/site-packages/cronlock/__main__.py", "/dist-packages/cronlock/__main__.py")):
         _fill_bundle()
     # Nothing is left to clean up, and the interpreter's own cleanup takes longer than a renewal.
     os._exit(status)
 
 
 def _fill_bundle() -> None:
-    """Write the bundle that pip left empty, unless the interpreter is to write no byte code: the job is done."""
-    from .bundle import PLACE_OF_WHEELS
+    """Write the bundle that pip left empty, unless the interpreter is to write no byte code.
 
-    directory = __file__.rpartition("/")[0]
+    The job is done, and whatever goes wrong here must not show in its exit status.
+    """
     try:
-        empty = os.stat(f"{directory}/{PLACE_OF_WHEELS}").st_size == 0
-    except OSError:
-        return
-    if empty and not sys.dont_write_bytecode:
-        from .bundle_writer import fill
+        from .bundle import PLACE_OF_WHEELS
 
-        fill(directory)
+        directory = __file__.rpartition("/")[0]
+        empty = os.stat(f"{directory}/{PLACE_OF_WHEELS}").st_size == 0
+        # Of nobody else would it be used.
+        ours = os.geteuid() in (0, os.stat(directory).st_uid)
+        if empty and ours and not sys.dont_write_bytecode:
+            from .bundle_writer import fill
+
+            fill(directory)
+    except Exception:
+        return  # Nobody asked for it. Runs take longer without.
 
 
 def _end_without_null(error: OSError) -> None:

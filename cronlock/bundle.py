@@ -47,7 +47,7 @@ class Bundle:
         if not (self._file > 2 and ours and start[:_HEAD] == head(index)):
             os.close(self._file)
             raise ValueError("not to be used")
-        # Trusted: the installation wrote it.
+        # Trusted: root or the owner of the package wrote it.
         self._modules: dict[str, Module]
         self._groups: list[Group | None]
         self._modules, self._groups = marshal.loads(index)

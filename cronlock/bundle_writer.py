@@ -18,7 +18,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import CodeType
 
     from cronlock.bundle import Group, Module
@@ -32,6 +32,8 @@ _TOGETHER = (
     ("config.arguments", "run.command", "config.settings", "lease.clock", "run.job", "lease.leases"),
     ("run.supervisor",),
 )
+#: More bytes than a bundle has.
+_ROOM = 2 << 20
 _POSTPONED = __future__.annotations.compiler_flag
 
 
@@ -58,7 +60,8 @@ class _Source:
         """Return the byte code; tracebacks call the directory `known`."""
         tree = _Stripped().visit(self.tree)
         name = f"{known}/{self.file}"
-        code: CodeType = compile(ast.fix_missing_locations(tree), name, "exec", flags=_POSTPONED, dont_inherit=True)
+        tree = ast.fix_missing_locations(tree)
+        code: CodeType = compile(tree, name, "exec", flags=_POSTPONED, dont_inherit=True, optimize=0)
         return code
 
 
@@ -105,19 +108,16 @@ def _without_annotation(statement: ast.stmt) -> ast.stmt:
 
 
 def fill(directory: str) -> None:
-    """Write the bundle of the package in `directory` that was installed empty, if this user may and no other does."""
+    """Write the bundle of the package in `directory` that was installed empty. Raises OSError."""
     from cronlock import bundle
 
     target = f"{directory}/{bundle.PLACE_OF_WHEELS}"
-    try:
-        # The lock ends with this process.
-        with open(target, "r+b") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever had it may have replaced the file.
-            if os.stat(target).st_size == 0:
-                _save(_made(directory, directory), target)
-    except (OSError, MemoryError):
-        pass  # Nobody asked for it. Runs take longer without.
+    # The lock ends with this process. Whoever has it writes.
+    with open(target, "r+b") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Whoever had it may have replaced the file.
+        if os.stat(target).st_size == 0:
+            _save(lambda: _made(directory, directory), target, f"{target}.new")
 
 
 def write(directory: str, known: str) -> None:
@@ -125,9 +125,8 @@ def write(directory: str, known: str) -> None:
     from cronlock import bundle
 
     target = f"{directory}/{bundle.PLACE}"
-    made = _made(directory, known)
     os.makedirs(os.path.dirname(target), exist_ok=True)
-    _save(made, target)
+    _save(lambda: _made(directory, known), target, f"{target}.{os.getpid()}")
 
 
 def _made(directory: str, known: str) -> bytes:
@@ -149,17 +148,22 @@ def _made(directory: str, known: str) -> bytes:
     return bundle.head(index) + index + codes
 
 
-def _save(made: bytes, target: str) -> None:
-    """Replace `target` atomically and durably: somebody may be reading the old one. Raises OSError."""
-    fresh = f"{target}.{os.getpid()}"
+def _save(made: Callable[[], bytes], target: str, fresh: str) -> None:
+    """Replace `target` by what is made, by way of `fresh`, atomically and durably. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(fresh)  # Of a writer that was killed.
+    # Nobody else may open it before it is whole, whatever the umask.
+    file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        with open(fresh, "wb") as stream:
-            stream.write(made)
+        with open(file, "wb") as stream:
+            # Where there is no room, that is found out before a second is spent on it.
+            os.posix_fallocate(file, 0, _ROOM)
+            stream.truncate(stream.write(made()))
             stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(fresh, 0o644)
+            os.fsync(file)
+            os.fchmod(file, 0o644)
         os.replace(fresh, target)
-    except OSError:
+    except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(fresh)
         raise

@@ -330,16 +330,73 @@ def test_who_must_not_write_leaves_it_empty(installed: Installed) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it gives files away")
-def test_who_may_not_write_leaves_it_empty(installed: Installed) -> None:
-    """Who did not install it, and may not write it, runs as before."""
+def test_only_whose_bundle_is_used_writes_it(installed: Installed) -> None:
+    """Neither who may not write it, nor who could but does not own the package; for them, no compiler is imported."""
     os.chown(installed.bundle, 4711, 4711)
     done = installed.start("--version", prefix=("setpriv", "--bounding-set=-dac_override"))
     assert (done.returncode, done.stderr, installed.has()) == (0, "", False)
+    os.chown(installed.directory, 4711, 4711)
+    others = ("setpriv", "--reuid=4712", "--inh-caps=+dac_override", "--ambient-caps=+dac_override")
+    done = installed.start("--version", options="-I -X importtime", prefix=others)
+    assert (done.returncode, installed.has()) == (0, False)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "cronlock.bundle" in imported
+    assert not imported & {"ast", "cronlock.bundle_writer"}
+
+
+def test_nobody_else_can_open_it_before_it_is_whole(installed: Installed) -> None:
+    """Whatever the umask: who had it open could write to it afterwards."""
+    watched = f"""
+import os, sys
+sys.path.insert(0, {str(installed.directory.parent)!r})
+os.umask(0)
+from cronlock import bundle_writer
+real = bundle_writer._made
+def made(*words):
+    print(oct(os.stat({f"{installed.bundle}.new"!r}).st_mode & 0o777))
+    return real(*words)
+bundle_writer._made = made
+bundle_writer.fill({str(installed.directory)!r})
+"""
+    told = subprocess.run([sys.executable, "-I", "-c", watched], check=True, capture_output=True, text=True).stdout
+    assert told == "0o600\n"
+    assert installed.bundle.stat().st_mode & 0o777 == 0o644
+    assert installed.has()
+
+
+@pytest.mark.parametrize("missing", ["bundle_writer.py", "bundle.py", "value.py", ""])
+def test_a_package_that_goes_away_during_the_job(installed: Installed, tmp_path: Path, missing: str) -> None:
+    """What cannot be written costs the job nothing: neither its exit status, nor a word."""
+    path = installed.directory / missing
+    what = f"echo 'def' >{path}" if missing == "value.py" else f"mv {path} {tmp_path}/gone"
+    done = installed.start(*_words(tmp_path, f"{what}; exit 7"))
+    assert (done.returncode, done.stdout, done.stderr) == (7, "", "")
+    assert not list(installed.directory.glob("run.bundle.*"))
+
+
+def test_what_a_killed_writer_left(installed: Installed) -> None:
+    """It is replaced, and nothing is made where there is no room for it."""
+    left = installed.directory / "run.bundle.new"
+    left.write_bytes(b"half")
+    installed.start("--version", prefix=("sh", "-c", 'ulimit -f 1000; exec "$@"', "sh"))
+    assert not installed.has()
+    left.write_bytes(b"half")
+    installed.start("--version")
+    assert installed.has()
+
+
+def test_optimisation_of_the_first_command(installed: Installed) -> None:
+    """It is not that of all later ones."""
+    installed.start("--version", options="-I -OO")
+    first = installed.bundle.read_bytes()
+    installed.bundle.write_bytes(b"")
+    installed.start("--version")
+    assert installed.bundle.read_bytes() == first != b""
 
 
 def test_no_checkout_is_written_to(tmp_path: Path) -> None:
     """What was not installed stays as it is, and so does what has no place for it."""
-    checkout = Installed(tmp_path, "sources")
+    checkout = Installed(tmp_path, "my-packages")
     assert checkout.start("--version").returncode == 0
     assert not checkout.has()
     without = Installed(tmp_path)
