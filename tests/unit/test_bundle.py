@@ -259,11 +259,16 @@ def test_where_it_cannot_be_written(package: Package) -> None:
 
 
 class Installed:
-    """A copy of the package as pip installs it: with an empty bundle, in a directory of such packages."""
+    """A copy of the package as pip installs it: with an empty bundle, in a directory of such packages.
+
+    Of the engines it has one, for the time that compiling takes.
+    """
 
     def __init__(self, directory: Path, place: str = "site-packages") -> None:
         self.directory = directory / place / "cronlock"
-        shutil.copytree(ROOT / "cronlock", self.directory, ignore=shutil.ignore_patterns("__pycache__"))
+        engines = [path.name for path in (ROOT / "cronlock/engines").iterdir() if path.is_dir() and path.name != "file"]
+        ignore = shutil.ignore_patterns("__pycache__", *engines)
+        shutil.copytree(ROOT / "cronlock", self.directory, ignore=ignore)
         self.bundle = self.directory / PLACE_OF_WHEELS
         self.bundle.write_bytes(b"")
         self.launcher = directory / "launcher.py"
