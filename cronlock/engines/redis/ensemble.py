@@ -8,9 +8,10 @@ Sentinel also ``sentinel_user`` and ``sentinel_password``. Certificates must nam
 the nodes announce: their addresses, unless they announce host names.
 
 A sentinel, or a node, is asked where the masters are on the first request and again after every failure
-(`cronlock.engines.redis.discovery`). The request itself goes to one server only, and is repeated
-only if that server replied that it did not execute it. Replication is asynchronous: a failover can
-lose a lease that was just granted (see min_replicas).
+(`cronlock.engines.redis.discovery`). A sentinel is asked before each renewal, too: until a former master is told that
+it is one, it carries out whatever it is sent, beside the new one. The request itself goes to one server only, and is
+repeated only if that server replied that it did not execute it. Replication is asynchronous: a failover can lose a
+lease that was just granted (see min_replicas).
 """
 
 from __future__ import annotations
@@ -92,6 +93,9 @@ class _Ensemble:
             self.close()
             raise
 
+    def confirm(self, deadline: float) -> None:
+        """Do nothing: a node of a cluster that is no master any more says so."""
+
     def close(self) -> None:
         """Close all connections and forget the addresses; raises nothing."""
         for server in self._servers.values():
@@ -118,9 +122,22 @@ class Sentinels(_Ensemble):
     def masters(self, deadline: float) -> list[Server]:
         """Return the one master."""
         if not self._servers:
-            # Not GET-MASTER-ADDR-BY-NAME, which also names a master that is down, and needs another permission.
-            self._server("master", self._discovery.ask([b"SENTINEL", b"MASTERS"], self._master_of, deadline))
+            self._server("master", self._named(deadline))
         return list(self._servers.values())
+
+    def confirm(self, deadline: float) -> None:
+        """Ask a sentinel anew. Without an answer the master stays: without sentinels, none becomes one either."""
+        try:
+            address = self._named(deadline)
+        except BackendUnavailable:
+            return
+        if address not in self._servers:
+            self.close()
+            self._server("master", address)
+
+    def _named(self, deadline: float) -> Address:
+        # Not GET-MASTER-ADDR-BY-NAME, which also names a master that is down, and needs another permission.
+        return self._discovery.ask([b"SENTINEL", b"MASTERS"], self._master_of, deadline)
 
     def server_of(self, key: bytes, deadline: float) -> Server:  # noqa: ARG002 (it is the same for all)
         """Return the one master."""

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
         def server_of(self, key: bytes, deadline: float) -> Server:
             """Return the server that has `key`."""
 
+        def confirm(self, deadline: float) -> None:
+            """Look, before a renewal, whether the servers that are known are still those to ask; raises nothing."""
+
         def close(self) -> None:
             """Close all connections; raises nothing."""
 
@@ -266,6 +269,9 @@ class Server:
     def masters(self, deadline: float) -> list[Server]:  # noqa: ARG002 (the others ask the network)
         """Return the servers that hold the keys: this one."""
         return [self]
+
+    def confirm(self, deadline: float) -> None:
+        """Do nothing: the URL names this server."""
 
     def close(self) -> None:
         """Close the connection; raises nothing."""

@@ -97,6 +97,8 @@ class RedisStore:
             # Half of the time: the rest is for giving the lease back.
             milliseconds = max(1, int((deadline - time.monotonic()) * 500))
             commands.append([b"WAIT", b"%d" % self._min_replicas, b"%d" % milliseconds])
+        if lease and getattr(seen, "lease_until", 0):
+            self.transport.confirm(deadline)  # A renewal.
         sent = self._clock.now()
         answer, *waited = self._ask(key, commands, deadline)
         if not isinstance(answer, list) or len(answer) != 4:

@@ -86,10 +86,34 @@ class TestSentinel:
             # As a sentinel makes it, ten seconds later.
             with kept.client() as client:
                 client.replicaof(HOST, group.master().port)
-            with pytest.raises(BackendUnavailable, match="read-only replica"):
-                backend.renew(grant)
             assert backend.renew(grant), "the backend of before asks for the master anew"
             assert backend.release(grant, make_ending(), keep_hold=False)
+
+    def test_a_former_master_that_does_not_know(self) -> None:
+        """A renewal goes to the master that is named now, which has not got the lease."""
+        with RedisSentinel() as group, RedisServer() as other:
+            backend = opened(group.url(), timeout=20)
+            grant = granted(backend.acquire(make_claim(fresh_key(), ttl=120)))
+            assert backend.renew(grant)
+            for sentinel in group.sentinels:
+                with sentinel.client() as client:
+                    client.execute_command("SENTINEL", "REMOVE", "jobs")
+                    client.execute_command("SENTINEL", "MONITOR", "jobs", HOST, other.port, 1)
+            assert group.nodes[0].replication()["role"] == "master"
+            assert not backend.renew(grant)
+
+    def test_no_sentinel_at_a_renewal(self, sentinel: RedisSentinel) -> None:
+        """Then the master is the one of before."""
+        backend = opened(sentinel.url(), timeout=4)
+        grant = granted(backend.acquire(make_claim(fresh_key(), ttl=120)))
+        for one in sentinel.sentinels:
+            one.pause()
+        try:
+            assert backend.renew(grant)
+        finally:
+            for one in sentinel.sentinels:
+                one.resume()
+        assert backend.release(grant, make_ending(), keep_hold=False)
 
 
 class GuardedSentinel(Server):
