@@ -174,7 +174,7 @@ def test_many_slots() -> None:
     address = [HOST.encode(), 1, b"0" * 40, []]
     slots = [[slot, slot, address, address] for slot in range(16384)]
     with listening(discovery_node(lambda: written(slots))) as port:
-        text = unavailable(opened(f"redis+cluster://{HOST}:{port}", timeout=20))
+        text = unavailable(opened(f"redis+cluster://{HOST}:{port}", timeout=300))
     assert f"node {HOST}:1: " in text
 
 
