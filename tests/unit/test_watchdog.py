@@ -189,6 +189,8 @@ def test_a_wrapper_that_dies(guards: Guards, tmp_path: Path, stops: bool) -> Non
     watched.guard.dismiss()
     if stops:
         assert watched.ended() == (protocol.BY_WRAPPER, True)
+        # Only then has it said all.
+        watched.wait_end()
         assert number_in(tmp_path / "taken") == pid
     else:
         time.sleep(0.3)
