@@ -87,18 +87,19 @@ class RedisStore:
         version = os.urandom(8).hex().encode()
         # A swap takes effect only if nobody wrote since, so the ends to keep are those seen; what was over stays over.
         hold_of, length = (hold, 0.0) if isinstance(hold, Cell) else (seen, hold)
-        lease_until = getattr(seen, "lease_until", 0) if lease is None else 0
+        lease_seen = getattr(seen, "lease_until", 0)
+        lease_until = lease_seen if lease is None else 0
         hold_until = getattr(hold_of, "hold_until", 0)
         retention = _FOR_EVER if STAYS in data else RETENTION
         times = (lease_until, (lease or 0.0) * 1e6, hold_until, length * 1e6, retention * 1000)
         words = [self._database, before, version, data, *[b"%.0f" % number for number in times]]
         commands: list[Command] = [[b"EVAL", SWAP, b"1", self._name(key), *words]]
+        if lease and lease_seen:
+            self.transport.confirm(deadline)  # A renewal.
         if lease and self._min_replicas:
             # Half of the time: the rest is for giving the lease back.
             milliseconds = max(1, int((deadline - time.monotonic()) * 500))
             commands.append([b"WAIT", b"%d" % self._min_replicas, b"%d" % milliseconds])
-        if lease and getattr(seen, "lease_until", 0):
-            self.transport.confirm(deadline)  # A renewal.
         sent = self._clock.now()
         answer, *waited = self._ask(key, commands, deadline)
         if not isinstance(answer, list) or len(answer) != 4:

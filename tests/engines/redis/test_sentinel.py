@@ -86,6 +86,8 @@ class TestSentinel:
             # As a sentinel makes it, ten seconds later.
             with kept.client() as client:
                 client.replicaof(HOST, group.master().port)
+            with pytest.raises(BackendUnavailable, match="read-only replica"):
+                backend.acquire(make_claim(fresh_key()))
             assert backend.renew(grant), "the backend of before asks for the master anew"
             assert backend.release(grant, make_ending(), keep_hold=False)
 
@@ -114,6 +116,20 @@ class TestSentinel:
             for one in sentinel.sentinels:
                 one.resume()
         assert backend.release(grant, make_ending(), keep_hold=False)
+
+    def test_no_sentinel_and_no_replicas_at_a_renewal(self) -> None:
+        """What the sentinels took of the time is not waited for replicas in: the reason is theirs."""
+        with RedisSentinel() as group:
+            backend = opened(group.url(min_replicas="2"), timeout=8)
+            grant = granted(backend.acquire(make_claim(fresh_key(), ttl=120)))
+            for one in (*group.sentinels, *group.nodes[1:]):
+                one.pause()
+            try:
+                with pytest.raises(BackendUnavailable, match="fewer than min_replicas=2"):
+                    backend.renew(grant)
+            finally:
+                for one in (*group.sentinels, *group.nodes[1:]):
+                    one.resume()
 
 
 class GuardedSentinel(Server):
