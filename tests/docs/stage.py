@@ -55,8 +55,6 @@ _NORMAL = (
     (re.compile(r"(?<![\w<.-])(?:\d+(?:\.\d+)?(?:ms|[dhms]))+(?!\w)"), "SPAN"),
     # A run listens for notifications only once it has lasted for a second.
     (re.compile(r"at once, or (within SPAN) if the notification is lost"), r"\1"),
-    # On a busy machine the hold may be over by then.
-    (re.compile(r"; the key is held for another SPAN"), ""),
     (re.compile(r":[0-9a-f]{6,16}\b"), ":HEX"),
     (re.compile(r"(?<![\w<.-])\d+(?:\.\d+)?(?![\w>.])"), "NUMBER"),
     (re.compile(r"(?<=:)\d+(?=:)"), "NUMBER"),
