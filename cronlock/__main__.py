@@ -51,7 +51,7 @@ def _fill_bundle() -> None:
 
         directory = __file__.rpartition("/")[0]
         empty = os.stat(f"{directory}/{PLACE_OF_WHEELS}").st_size == 0
-        # Of nobody else would it be used.
+        # The bundle of another owner would not be used.
         ours = os.geteuid() in (0, os.stat(directory).st_uid)
         if empty and ours and not sys.dont_write_bytecode:
             from .bundle_writer import fill

@@ -18,6 +18,10 @@ from labs.servers.process import eventually
 
 from .guards import DAEMON, LIMIT, Guards, command, number_in
 
+_needs_backup_guard = pytest.mark.skipif(
+    not linux.can_adopt(), reason="needs child subreapers: there is no backup guard without"
+)
+
 
 class NeverExecuted(process.Command):
     """A command whose file system does not answer: its exec takes for ever."""
@@ -91,7 +95,7 @@ def test_wrapper_that_is_gone(guards: Guards) -> None:
     assert len(watched.said.splitlines()) == 1
 
 
-@pytest.mark.skipif(not linux.can_adopt(), reason="needs child subreapers: there is no backup guard without")
+@_needs_backup_guard
 def test_pids_with_a_backup_guard(guards: Guards) -> None:
     """The backup guard and its child, which is the guard, before the guard has reported itself and afterwards."""
     watched = guards.start(command("sleep", "600"), backup=True)
@@ -102,7 +106,7 @@ def test_pids_with_a_backup_guard(guards: Guards) -> None:
     assert forked.guard != watched.guard.child
 
 
-@pytest.mark.skipif(not linux.can_adopt(), reason="needs child subreapers: there is no backup guard without")
+@_needs_backup_guard
 def test_backup_guard_ends_what_a_killed_guard_leaves(
     guards: Guards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
