@@ -9,7 +9,7 @@ import pwd
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -21,7 +21,7 @@ from ..config.options import OPTIONS
 from ..config.settings import Settings
 from ..engines import registry
 from ..engines.url import URL
-from ..errors import BackendError, ForeignValue, UsageError
+from ..errors import BackendError, ForeignValue, UsageError, nearest
 from ..lease.vocabulary import Record
 
 if TYPE_CHECKING:
@@ -117,6 +117,19 @@ def keys_to_show(backend: Backend, names: tuple[str, ...], command: str) -> list
                 raise UsageError(f"{pattern!r}: no key matches; see cronlock status")
             found += matched
     return list(dict.fromkeys(found)) if names else known
+
+
+def no_such_key(name: str, known: Iterable[str]) -> str:
+    """Return the words for a key `name` that is not `known`: it is probably a typo."""
+    likely = nearest(name, known)
+    return "no such key; " + ("see cronlock status" if likely is None else f"did you mean {likely!r}?")
+
+
+def warn_of_typo(backend: Backend, key: str, record: Record | None) -> None:
+    """Say on standard error that `key`, for which there was nothing to do, is unknown, unless it has a record."""
+    if record is None:
+        known = backend.keys() if backend.traits.lists_keys else ()
+        click.echo(f"cronlock: {key!r}: {no_such_key(key, known)}", err=True)
 
 
 def matching(pattern: str, known: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ import click
 
 from .. import durations
 from ..engines import registry
-from ..errors import UsageError, nearest
+from ..errors import UsageError
 from ..lease import rules
 from ..lease.clock import SystemClock
 from ..lease.vocabulary import HELD, HOLD, Record
@@ -79,9 +79,7 @@ def _refuse_unknown(names: list[str], known: set[str]) -> None:
     """Raise UsageError for an unknown key, so that a typo does not look like a removal."""
     for name in names:
         if name not in known:
-            likely = nearest(name, known)
-            hint = f"did you mean {likely!r}?" if likely is not None else "see cronlock status"
-            raise UsageError(f"{name!r}: no such key; {hint}")
+            raise UsageError(f"{name!r}: {common.no_such_key(name, known)}")
 
 
 def _reason(why: str | None, record: Record, now: float) -> str:
@@ -89,5 +87,4 @@ def _reason(why: str | None, record: Record, now: float) -> str:
         return "held by a run"
     if why == HOLD:
         return f"held for another {durations.show(record.hold_remaining)}"
-
     return f"used {durations.show(now - (rules.last_used(record) or now))} ago"

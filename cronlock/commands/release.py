@@ -38,10 +38,12 @@ def command(key: str, force: bool, **values: str | None) -> int:
     (key,) = common.check_keys((key,))
     with common.opened(common.read_settings(values)) as backend:
         common.need_records(backend, "release")
-        record = backend.read(key) or Record()
+        found = backend.read(key)
+        record = found or Record()
         what = state.state_of(record)
         if not state.is_held(record):
             click.echo(f"{printable(key)}: free; nothing to release")
+            common.warn_of_typo(backend, key, found)
             return NOTHING_DONE
         run = record.run or record.last
         assert run is not None

@@ -8,7 +8,6 @@ from . import common, completion
 from .views.table import printable
 
 #: Exit status if none of the keys was paused.
-
 NOTHING_DONE = 1
 
 
@@ -32,6 +31,7 @@ def command(keys: tuple[str, ...], all_keys: bool, **values: str | None) -> int:
                 status = 0
             elif not all_keys:
                 click.echo(f"{printable(key)}: not paused")
+                common.warn_of_typo(backend, key, backend.read(key))
     if all_keys and status == NOTHING_DONE:
         click.echo("no key is paused")
     return status

@@ -45,11 +45,13 @@ def command(key: str, wait: str | None, **values: str | None) -> int:
     (key,) = common.check_keys((key,))
     with common.opened(common.read_settings(values)) as backend:
         common.need_records(backend, "stop")
-        record, name = backend.read(key) or Record(), printable(key)
+        found = backend.read(key)
+        record, name = found or Record(), printable(key)
         run = record.run
         user, host = common.asker()
         if run is None or not record.remaining or not backend.stop(key, Stop(run.owner, user, host)):
             click.echo(f"{name}: {_nothing_to_stop(record)}")
+            common.warn_of_typo(backend, key, found)
             return NOT_RUNNING
         within = next_look(run, backend)
         click.echo(

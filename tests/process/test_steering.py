@@ -92,6 +92,16 @@ def test_pause_of_many(backend: Backend) -> None:
     assert call(node, "status", "reports.daily")[1].splitlines()[1].split()[:3] == ["reports.daily", "paused", "-"]
     line = json.loads(node.run("--log-format", "json", "--", "true", key="new").messages[0])
     assert (line["why"], "remaining" in line) == ("paused", False)
+    for command, nothing in (
+        ("resume", "not paused"),
+        ("release", "free; nothing to release"),
+        ("stop", "no run in progress; nothing to stop"),
+    ):
+        assert call(node, command, "biling") == (
+            1,
+            f"biling: {nothing}\n",
+            "cronlock: 'biling': no such key; did you mean 'billing'?\n",
+        )
     assert call(node, "resume", "--all")[1].count(": resumed; ") == 3
     assert call(node, "resume", "--all")[:2] == (1, "no key is paused\n")
     for words in (["pause"], ["pause", "--all", "x"], ["pause", "none*"], ["pause", "x", "--for", "0"], ["resume"]):
