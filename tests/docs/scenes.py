@@ -49,7 +49,7 @@ def _a_fleet_at_work(stage: Stage) -> None:
     one, two, three = (stage.node(f"web-{number}") for number in (1, 2, 3))
     three.machine.start(*three.words("cronlock run --key mirror --ttl 3 -- sleep 600"))
     _wait_for(one, "mirror", "running")
-    _kill(three, "mirror")
+    three.kill_runs("mirror")
     _run(one, "backup", "true", "--min-hold 30m")
     one.sh("cronlock run --key report --min-hold 5m -- sh -c 'exit 3' || [ $? = 3 ]")
     _run(two, "billing", "billing", "--min-hold 0")
@@ -73,7 +73,7 @@ def _billing_died(stage: Stage) -> None:
     node = stage.node("web-1")
     node.machine.start(*node.words("PACE=600 cronlock run --key billing -- billing"))
     _wait_for(stage.node(READER), "billing", "running")
-    _kill(node, "billing")
+    node.kill_runs("billing")
 
 
 @_before("README.md", "$ sudo cronlock stop billing")
@@ -136,13 +136,8 @@ def _files(stage: Stage) -> None:
         stage.node(name).take(*RECIPES.iterdir())
 
 
-def _kill(node: Node, key: str) -> None:
-    # All processes at once, as when a machine dies. The bracket keeps pgrep from finding its own shell.
-    node.sh(f"kill -KILL $(pgrep -f '[r]un --key {key}') $(pgrep -x sleep) || :")
-    eventually(lambda: "sleep" not in node.machine.programs(), f"nothing of {key} lives")
-
-
 def _wait_until_it_listens(stage: Stage, key: str) -> None:
+    _wait_for(stage.node(READER), key, "running")
     eventually(lambda: "1" in stage.redis.ask(f"pubsub numsub cronlock:{key}").split(), f"{key} listens", pause=0.2)
 
 
