@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,7 @@ class TestModules:
     @pytest.mark.parametrize("backend", ["version", *_BACKENDS])
     def test_a_run_imports_nothing_new(self, starter: Starter, backend: str) -> None:
         """A run that gets its lease, and --version, import only modules on the list."""
-        assert _beyond(starter.modules(backend, random_key()), backend) == set()
+        _settle(lambda: _beyond(starter.modules(backend, random_key()), backend), set())
 
     @pytest.mark.parametrize("backend", _BACKENDS)
     def test_a_skip_imports_nothing_more(self, starter: Starter, backend: str) -> None:
@@ -124,6 +124,15 @@ class TestModules:
         """A line that is left to click exceeds the list."""
         told = starter.run(starter.line("run", "--help", options=("-X", "importtime")))
         assert {"click", "cronlock.cli"} <= _beyond(imported_by(told), "version")
+
+
+def _settle(measure: Callable[[], object], expected: object) -> None:
+    """Check what `measure` finds of a run, again if need be: one that a busy machine holds up for a second listens."""
+    found = measure()
+    for _ in range(3):
+        if found != expected:
+            found = measure()
+    assert found == expected
 
 
 def _beyond(imported: set[str], backend: str) -> set[str]:
@@ -142,7 +151,7 @@ class TestSystemCalls:
         """
         connections = _CONNECTIONS.get(backend, 1)
         expected = {"execve": 2, "connect": connections, "fork": 3 if connections else 2}
-        assert starter.calls(backend, tmp_path / "calls", random_key()) == expected
+        _settle(lambda: starter.calls(backend, tmp_path / "calls", random_key()), expected)
 
     @pytest.mark.parametrize("backend", _BACKENDS)
     def test_a_skip_starts_nothing(self, starter: Starter, tmp_path: Path, backend: str) -> None:
@@ -165,11 +174,16 @@ class TestRequests:
         """On one connection, a run is a read and two scripts, a skip a read; a password adds one request."""
         redis = getattr(servers, server)
         login = {"auth": 1} if redis.password is not None else {}
-        key = random_key()
-        for scripts in ({"eval": 2}, {}):
-            count = RedisCount(redis)
-            starter.run(starter.line(*starter.words(server, key)))
-            assert count.since() == ({"look": 1, **scripts, **login}, 1)
+
+        def measure() -> list[tuple[dict[str, int], int]]:
+            key, found = random_key(), []
+            for _ in range(2):
+                count = RedisCount(redis)
+                starter.run(starter.line(*starter.words(server, key)))
+                found.append(count.since())
+            return found
+
+        _settle(measure, [({"look": 1, **scripts, **login}, 1) for scripts in ({"eval": 2}, {})])
 
     def test_memcached(self, starter: Starter, servers: Servers) -> None:
         """On one connection, a run is a read and two swaps, each with a read; a skip is one read."""
@@ -205,14 +219,19 @@ class TestRequests:
         a_skip: dict[str, int],
     ) -> None:
         """A run and a skip of a key that was used before are these requests, on one connection."""
-        key = random_key()
-        starter.run(starter.line(*starter.words(backend, key, "--min-hold", "0")))
         watch = Watch(getattr(servers, backend).port, sent)
-        with watch:
-            for expected in (a_run, a_skip):
+
+        def measure() -> list[tuple[dict[str, int], int]]:
+            key, found = random_key(), []
+            starter.run(starter.line(*starter.words(backend, key, "--min-hold", "0")))
+            for _ in range(2):
                 count = WatchCount(watch)
                 starter.run(starter.line(*starter.words(backend, key, port=watch.port)))
-                assert count.since() == (expected, 1)
+                found.append(count.since())
+            return found
+
+        with watch:
+            _settle(measure, [(a_run, 1), (a_skip, 1)])
 
 
 class TestByteCode:

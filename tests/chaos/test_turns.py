@@ -88,7 +88,7 @@ def _turns(out: Path, *options: str) -> list[str]:
 @pytest.mark.usefixtures("machines")
 def test_turns(tmp_path: Path) -> None:
     """Two slices beside each other leave two summaries, of new seeds, and their pairs."""
-    line = _turns(tmp_path, "--seconds=45", "--slice=22", "--lanes=2")
+    line = _turns(tmp_path, "--seconds=41", "--slice=22", "--lanes=2")
     done = subprocess.run(line, cwd=_ROOT, capture_output=True, text=True, timeout=300)
     kept: list[dict[str, Any]] = [json.loads(path.read_text()) for path in tmp_path.glob("*.summary.json")]
     assert len(kept) == 2, done.stdout + done.stderr

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
+
+import pytest
 
 from cronlock.engines.registry import open_backend
 from cronlock.errors import BackendUnavailable
@@ -15,6 +18,7 @@ from cronlock.lease.vocabulary import HELD, HOLD
 from cronlock.testing import (
     LONG,
     StoreHooks,
+    eventually,
     fresh_key,
     granted,
     make_claim,
@@ -27,6 +31,24 @@ from labs.proxy import Proxy
 PATIENT = 20.0
 #: Opens a node at a URL, patient unless told otherwise.
 Opener = Callable[..., Leases]
+
+
+def turned_away(ask: Callable[[], object], match: str, kind: type[BackendUnavailable] = BackendUnavailable) -> None:
+    """Check that `ask` is turned away for the reason `match`, within its limit.
+
+    It is repeated while a last try began too late to be answered, which says only that there was no answer in time.
+    """
+
+    def is_refused() -> bool:
+        with pytest.raises(BackendUnavailable) as refusal:
+            ask()
+        if re.search(match, str(refusal.value)) is None:
+            assert "no answer in time" in str(refusal.value)
+            return False
+        assert isinstance(refusal.value, kind)
+        return True
+
+    eventually(is_refused, f"a refusal for {match!r}")
 
 
 class Wire(Proxy):
@@ -56,6 +78,7 @@ class Wire(Proxy):
     def pass_all(self) -> None:
         """Lose nothing from now on."""
         super().pass_all()
+        self._at = 0
         self._lost = ""
 
     def _upward(self, connection: Any, data: bytes) -> None:

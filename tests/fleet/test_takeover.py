@@ -28,7 +28,7 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
 @pytest.mark.parametrize("scene", ["file", *SERVERS], indirect=True)
 def test_another_machine_finishes_the_job(scene: Scene) -> None:
     """When the holder dies, one other node does the job and all others leave as skips; nothing is done twice."""
-    death = die(scene, "job", JOB / 2)
+    death = die(scene, "job", JOB / 6)
     assert death.delay is not None
     assert (death.done, death.unrecorded) == (1, False)
 
@@ -36,7 +36,7 @@ def test_another_machine_finishes_the_job(scene: Scene) -> None:
 def test_each_step_of_a_takeover_is_known(tmp_path: Path) -> None:
     """Traced runs do the same, and their steps add up to the delay; the lease is over after a ttl at most."""
     with Scene("redis", tmp_path / "fleet", TRACED) as scene:
-        death = die(scene, "job", JOB / 2)
+        death = die(scene, "job", JOB / 6)
     assert death.delay is not None
     assert death.done == 1
     assert sum(death.steps.values()) == pytest.approx(death.delay, abs=0.01)

@@ -316,6 +316,16 @@ def wait_stopped(pid: int) -> None:
     wait_until(lambda: is_stopped(pid), f"process {pid} stopped")
 
 
+def halt(pid: int) -> None:
+    """Stop a process, again if somebody continued it before that was seen."""
+
+    def is_halted() -> bool:
+        os.kill(pid, signal.SIGSTOP)
+        return is_stopped(pid)
+
+    wait_until(is_halted, f"process {pid} stopped")
+
+
 def wait_running(pid: int) -> None:
     """Wait until a process is not stopped."""
     wait_until(lambda: stat(pid)[:1] in ([b"S"], [b"R"], [b"D"]), f"process {pid} going on")

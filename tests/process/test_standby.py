@@ -22,7 +22,7 @@ _WITH_SERVER = on("redis", "zookeeper")
 
 def hold(node: Node, *options: object) -> Started:
     """Start a run that has the key until the file go is there."""
-    return node.hold("--ttl", _TTL, *options)
+    return node.hold("--ttl", _TTL, "--kill-after", 1, *options)
 
 
 def stand_by(node: Node, *options: object, count: int = _STANDBYS) -> list[Started]:
@@ -71,7 +71,7 @@ def test_one_takes_over_from_the_dead(backend: Backend) -> None:
 def test_standbys_exit_when_the_run_ends(backend: Backend, status: int) -> None:
     """A run that ended, well or badly, is not repeated; the standby is a skip that says so."""
     node = backend.node
-    holder = node.hold("--ttl", _TTL, "--min-hold", 0, then=f"exit {status}")
+    holder = node.hold("--ttl", _TTL, "--kill-after", 1, "--min-hold", 0, then=f"exit {status}")
     standbys = stand_by(node, "--min-hold", 0)
     node.finish()
     assert holder.wait() == status
@@ -141,7 +141,7 @@ def test_standby_without_a_server(backend: Backend) -> None:
     node = backend.node
     holder = hold(node)
     standby = node.start(
-        *("--ttl", _TTL, "--standby", 12, "--backend-timeout", 0.5, "--skip-status", 9, "-v", "--", "echo", "ran")
+        *("--ttl", _TTL, "--standby", 12, "--backend-timeout", 2, "--skip-status", 9, "-v", "--", "echo", "ran")
     )
     standby.hears("standing by for")
     with backend.server.paused():
@@ -202,7 +202,7 @@ def test_timeout_and_status_of_a_takeover(backend: Backend) -> None:
     """A takeover is a run like any other: --timeout stops it, and its status is the standby's own."""
     node = backend.node
     holder = hold(node)
-    line = ["--ttl", _TTL, "--standby", 300, "--timeout", 1, "-v", "--", "sh", "-c", "echo began; sleep 600"]
+    line = ["--ttl", _TTL, "--standby", 300, "--timeout", 5, "-v", "--", "sh", "-c", "echo began; sleep 600"]
     standby = node.start(*line)
     standby.hears("standing by for")
     kill_all_of(holder)

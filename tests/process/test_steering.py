@@ -120,7 +120,7 @@ def test_backends_that_cannot_pause(backend: Backend) -> None:
 def test_a_pause_that_is_over(backend: Backend) -> None:
     """It ends by itself, and the outcome log has the reason of earlier skips."""
     node = backend.node
-    assert call(node, "pause", "job", "--for", "3")[0] == 0
+    assert call(node, "pause", "job", "--for", "10")[0] == 0
     line = json.loads(node.run("--log-format", "json", "--", "true").messages[0])
     assert (line["why"], line["outcome"]) == ("paused", "skipped")
     assert node.run("--wait", 60, "--", "echo", "ran").out == "ran\n"
@@ -239,10 +239,10 @@ def test_stop_of_a_run_that_is_cut_off(backend: Backend) -> None:
     node = backend.node
     with Proxy(backend.server.port) as proxy:
         node.environ["CRONLOCK_BACKEND"] = node.backend.replace(f":{backend.server.port}", f":{proxy.port}")
-        holder = node.start_ready("--ttl", 5, "--backend-timeout", 1, "--min-hold", 0, "--", "sh", "-c", _STUBBORN)
+        holder = node.start_ready("--ttl", 15, "--backend-timeout", 1, "--min-hold", 0, "--", "sh", "-c", _STUBBORN)
         node.environ["CRONLOCK_BACKEND"] = node.backend
         proxy.drop_all()
-        standby = node.start("--ttl", 5, "--standby", 300, "--skip-status", 9, "-v", "--", "echo", "ran")
+        standby = node.start("--ttl", 15, "--standby", 300, "--skip-status", 9, "-v", "--", "echo", "ran")
         standby.hears("standing by")
         status, out, _ = call(node, "stop", "job")
         assert status == 2

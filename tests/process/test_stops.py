@@ -50,11 +50,11 @@ def test_stopped_wrapper_within_the_deadline(node: Node) -> None:
 
 def test_stopped_command_is_left_stopped(node: Node) -> None:
     """A stop of the command stops only the command; the lease is renewed."""
-    started = node.start_ready("--ttl", "1.5", "--", *python(WAITER))
+    started = node.start_ready("--ttl", "4", "--kill-after", "0.2", "--", *python(WAITER))
     (command,) = children(started.guard)
     os.kill(command, signal.SIGSTOP)
     wait_stopped(command)
-    time.sleep(3)
+    time.sleep(6)
     assert is_alive(started.pid)
     wait_running(started.pid)
     assert node.run("--", "echo", "ran").out == ""
@@ -91,6 +91,6 @@ while signal.SIGCONT not in terms:
 # A signal after CONT would arrive before the end of this.
 time.sleep(0.5)
 """
-    done = node.run("--timeout", 2, "--", *python(code))
+    done = node.run("--timeout", 6, "--", *python(code))
     assert done.status == 124
     assert sorted(done.out.split()) == ["SIGCONT"] * 2 + ["SIGTERM"] * 2 + ["ready"] * 2

@@ -36,8 +36,8 @@ def kind() -> str:
 
 @pytest.fixture
 def far(server: AwsServer, proxy: Proxy) -> Iterator[SqsBackend]:
-    """A node that reaches the server through the proxy, and is not patient."""
-    backend = open_node(server.queue_url(port=proxy.port), timeout=1.0)
+    """A node that reaches the server through the proxy."""
+    backend = open_node(server.queue_url(port=proxy.port))
     yield backend
     backend.close()
 
@@ -50,11 +50,13 @@ def key(node: SqsBackend) -> str:
     return name
 
 
-def _lose(proxy: Proxy, loss: str, ask: Callable[[], object]) -> None:
-    """Ask while something is lost, and let everything pass afterwards."""
+def _lose(far: SqsBackend, proxy: Proxy, loss: str, ask: Callable[[], object]) -> None:
+    """Ask without patience while something is lost, and let everything pass afterwards."""
     getattr(proxy, loss)()
+    patience, far.limit = far.limit, 1.0
     with pytest.raises(BackendUnavailable, match="no answer in time"):
         ask()
+    far.limit = patience
     proxy.pass_all()
 
 
@@ -62,7 +64,7 @@ def _lose(proxy: Proxy, loss: str, ask: Callable[[], object]) -> None:
 def test_acquire(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str, loss: str) -> None:
     """A token whose delivery was lost lapses; until then no run has it, not even the one that asked."""
     claim = make_claim(key, ttl=_SHORT)
-    _lose(proxy, loss, lambda: far.acquire(claim))
+    _lose(far, proxy, loss, lambda: far.acquire(claim))
     if loss == "drop_replies":
         refused(node.acquire(make_claim(key)), HELD)
         refused(far.acquire(claim), HELD)
@@ -78,7 +80,7 @@ def test_acquire(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str, loss
 def test_giving_up(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str, loss: str) -> None:
     """After a lost answer and giving up the key is free once a lost token lapsed."""
     claim = make_claim(key, ttl=_SHORT)
-    _lose(proxy, loss, lambda: far.acquire(claim))
+    _lose(far, proxy, loss, lambda: far.acquire(claim))
     far.abandon(claim)
     if loss == "drop_requests":
         granted(node.acquire(make_claim(key)))
@@ -91,7 +93,7 @@ def test_abandon(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str, loss
     """Giving up can be asked again, also once another has the key."""
     claim = make_claim(key, hold=LONG)
     granted(far.acquire(claim))
-    _lose(proxy, loss, lambda: far.abandon(claim))
+    _lose(far, proxy, loss, lambda: far.abandon(claim))
     if loss == "drop_requests":
         refused(node.acquire(make_claim(key)), HELD)
         far.abandon(claim)
@@ -103,13 +105,13 @@ def test_abandon(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str, loss
 @pytest.mark.parametrize("hold", [0.0, LONG])
 def test_run(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str, loss: str, hold: float) -> None:
     """A look, a renewal or a release whose answer was lost did its work or can be asked again, into the hold too."""
-    _lose(proxy, loss, lambda: far.read(key))
+    _lose(far, proxy, loss, lambda: far.read(key))
     assert far.read(key) is None
     grant = granted(far.acquire(make_claim(key, hold=hold)))
-    _lose(proxy, loss, lambda: far.renew(grant))
+    _lose(far, proxy, loss, lambda: far.renew(grant))
     assert far.renew(grant)
     refused(node.acquire(make_claim(key)), HELD)
-    _lose(proxy, loss, lambda: far.release(grant, make_ending(), keep_hold=True))
+    _lose(far, proxy, loss, lambda: far.release(grant, make_ending(), keep_hold=True))
     if loss == "drop_requests":
         assert far.release(grant, make_ending(), keep_hold=True)
     if hold:
@@ -123,7 +125,7 @@ def test_acquire_of_a_held_key(far: SqsBackend, node: SqsBackend, proxy: Proxy, 
     """A lost refusal has no effect."""
     grant = granted(node.acquire(make_claim(key)))
     claim = make_claim(key)
-    _lose(proxy, loss, lambda: far.acquire(claim))
+    _lose(far, proxy, loss, lambda: far.acquire(claim))
     refused(far.acquire(claim), HELD)
     far.abandon(claim)
     assert node.renew(grant)
@@ -132,7 +134,7 @@ def test_acquire_of_a_held_key(far: SqsBackend, node: SqsBackend, proxy: Proxy, 
 def test_acquire_after_giving_up(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str) -> None:
     """An acquire that arrives after its owner gave up keeps the key from everybody, for a ttl."""
     claim = make_claim(key, ttl=_SHORT)
-    _lose(proxy, "hold_requests", lambda: far.acquire(claim))
+    _lose(far, proxy, "hold_requests", lambda: far.acquire(claim))
     far.abandon(claim)
     proxy.deliver_held()
     refused(node.acquire(make_claim(key)), HELD)
@@ -141,7 +143,7 @@ def test_acquire_after_giving_up(far: SqsBackend, node: SqsBackend, proxy: Proxy
 
 def test_acquire_during_another_run(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str) -> None:
     """An acquire that arrives late takes nothing from the run that came first."""
-    _lose(proxy, "hold_requests", lambda: far.acquire(make_claim(key, ttl=_SHORT)))
+    _lose(far, proxy, "hold_requests", lambda: far.acquire(make_claim(key, ttl=_SHORT)))
     grant = granted(node.acquire(make_claim(key)))
     proxy.deliver_held()
     assert node.renew(grant)
@@ -152,7 +154,7 @@ def test_acquire_during_another_run(far: SqsBackend, node: SqsBackend, proxy: Pr
 def test_acquire_after_its_release(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str) -> None:
     """If a run's first request arrives after its end, the key is blocked for one ttl."""
     claim = make_claim(key, ttl=_SHORT)
-    _lose(proxy, "hold_requests", lambda: far.acquire(claim))
+    _lose(far, proxy, "hold_requests", lambda: far.acquire(claim))
     assert far.release(granted(far.acquire(claim)), make_ending(), keep_hold=False)
     proxy.deliver_held()
     refused(node.acquire(make_claim(key)), HELD)
@@ -162,7 +164,7 @@ def test_acquire_after_its_release(far: SqsBackend, node: SqsBackend, proxy: Pro
 def test_renewal_after_the_release(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str) -> None:
     """A renewal that arrives within the hold leaves it no shorter."""
     grant = granted(far.acquire(make_claim(key, ttl=_SHORT, hold=LONG)))
-    _lose(proxy, "hold_requests", lambda: far.renew(grant))
+    _lose(far, proxy, "hold_requests", lambda: far.renew(grant))
     assert far.release(grant, make_ending(), keep_hold=True)
     proxy.deliver_held()
     refused(node.acquire(make_claim(key)), HELD)
@@ -181,7 +183,7 @@ def test_what_arrives_after_the_ttl(
         "release": lambda: far.release(grant, make_ending(), keep_hold=False),
         "abandon": lambda: far.abandon(claim),
     }
-    _lose(proxy, "hold_requests", requests[what])
+    _lose(far, proxy, "hold_requests", requests[what])
     heir = take_in_the_end(node, make_claim(key))
     proxy.deliver_held()
     refused(other.acquire(make_claim(key)), HELD)
@@ -215,7 +217,7 @@ def test_lost_renewal_is_not_counted_on(far: SqsBackend, proxy: Proxy, key: str)
     far.use_clock(clock)
     grant = granted(far.acquire(make_claim(key, ttl=10.0)))
     clock.ahead = 8.0
-    _lose(proxy, "drop_requests", lambda: far.renew(grant))
+    _lose(far, proxy, "drop_requests", lambda: far.renew(grant))
     before = proxy.requests
     clock.ahead = 12.0
     assert not far.renew(grant)
@@ -242,7 +244,7 @@ class TestAttempts:
     def test_acquire(self, far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str) -> None:
         """The owner that asks again is given the token whose delivery was lost."""
         claim = make_claim(key)
-        _lose(proxy, "drop_replies", lambda: far.acquire(claim))
+        _lose(far, proxy, "drop_replies", lambda: far.acquire(claim))
         refused(node.acquire(make_claim(key)), HELD)
         grant = granted(far.acquire(claim))
         assert far.renew(grant)
@@ -265,7 +267,7 @@ class TestAttempts:
         clock = SetClock()
         far.use_clock(clock)
         claim = make_claim(key, ttl=20.0)
-        _lose(proxy, "drop_replies", lambda: far.acquire(claim))
+        _lose(far, proxy, "drop_replies", lambda: far.acquire(claim))
         clock.ahead = 15.0
         grant = granted(far.acquire(claim))
         before = proxy.requests
@@ -276,7 +278,7 @@ class TestAttempts:
     def test_giving_up(self, far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str) -> None:
         """Giving up finds the token whose delivery was lost, and returns it."""
         claim = make_claim(key)
-        _lose(proxy, "drop_replies", lambda: far.acquire(claim))
+        _lose(far, proxy, "drop_replies", lambda: far.acquire(claim))
         far.abandon(claim)
         granted(node.acquire(make_claim(key)))
 
@@ -286,7 +288,7 @@ class TestAttempts:
     ) -> None:
         """It takes nothing once its owner gave up, or asked again, ran and ended."""
         claim = make_claim(key)
-        _lose(proxy, "hold_requests", lambda: far.acquire(claim))
+        _lose(far, proxy, "hold_requests", lambda: far.acquire(claim))
         if runs:
             assert far.release(granted(far.acquire(claim)), make_ending(), keep_hold=False)
         else:
@@ -299,7 +301,7 @@ class TestAttempts:
     ) -> None:
         """A lost token that lapsed, was another's and is free again is asked for in another way."""
         claim = make_claim(key)
-        _lose(proxy, "drop_replies", lambda: far.acquire(claim))
+        _lose(far, proxy, "drop_replies", lambda: far.acquire(claim))
         stranger = open_node(f"sqs://cronlock?endpoint=http://127.0.0.1:{proxy.port}")
         far_again = stranger.queues.receive(far.asking, 5, stranger.queues.service.deadline())  # type: ignore[arg-type]
         assert far_again is not None

@@ -7,9 +7,11 @@ import struct
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from cronlock.engines.wire import stream
 from cronlock.engines.wire.stream import ConnectionClosed, ServerBusy, Stream, retry_while_busy
 from cronlock.errors import BackendUnavailable
 from labs.servers.process import HOST
@@ -66,16 +68,21 @@ def test_busy_unix_socket_is_tried_again(tmp_path: Path) -> None:
         assert tries == 3
 
 
-def test_patience_ends_in_time() -> None:
+def test_patience_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that stays busy is given up within the limit, for its own reason."""
+    moments = [100.0]
+
+    def sleep(seconds: float) -> None:
+        moments.append(moments[-1] + seconds)
 
     def refuse() -> None:
         raise ServerBusy("no room")
 
-    began = time.monotonic()
+    monkeypatch.setattr(stream, "time", SimpleNamespace(monotonic=lambda: moments[-1], sleep=sleep))
     with pytest.raises(ServerBusy, match="no room"):
-        retry_while_busy(began + 1.0, refuse)
-    assert time.monotonic() < began + 1.0
+        retry_while_busy(101.0, refuse)
+    assert len(moments) > 2
+    assert moments[-1] < 101.0
 
 
 def test_a_dead_server_is_no_busy_one() -> None:

@@ -188,8 +188,8 @@ def test_ephemeral_nodes_in_the_way(server: ZooKeeperServer, key: str) -> None:
 def test_chroot_and_prefix_are_made(server: ZooKeeperServer, key: str) -> None:
     """Both are made on first use, and keep keys apart."""
     with opened(server.url("/team/a", prefix="jobs")) as one, opened(server.url("/team/b/", prefix="jobs")) as two:
-        take(one, key, TTL)
-        take(two, key, TTL)
+        take(one, key, LONG)
+        take(two, key, LONG)
         assert len(lease_names(server, key, "/team/a/jobs")) == 1
         assert list(two.keys()) == [key]
         assert one.location(key).endswith(f"node /team/a/jobs/{key}")

@@ -22,7 +22,7 @@ from .support import TTL, lease_names, leasing, looking, opened, remove_lease, s
 @pytest.mark.parametrize("late", [False, True])
 def test_a_lease_starts_by_opening_its_session(server: ZooKeeperServer, key: str, ttl: float, late: bool) -> None:
     """Only that counts at the leader, so it was just before; from a renewal on no connection is kept."""
-    with Proxy(server.port) as proxy, opened(server.url(port=proxy.port)) as store:
+    with looking(server) as client, Proxy(server.port) as proxy, opened(server.url(port=proxy.port)) as store:
         seen = read(store, key)
         time.sleep(1.1 if late else 0)
         cell = swap(store, key, seen, lease=ttl)
@@ -34,7 +34,7 @@ def test_a_lease_starts_by_opening_its_session(server: ZooKeeperServer, key: str
             assert (proxy.connections, later.lease_name, later.session) == (count, cell.lease_name, cell.session)
             assert not store._leases[key].resume(time.monotonic() + 1)
             cell = later
-        assert lease_names(server, key) == [cell.lease_name]
+        assert client.get_children(f"/cronlock/{key}") == [cell.lease_name]
 
 
 def test_losers_leave_nothing_behind(server: ZooKeeperServer, key: str) -> None:
@@ -87,12 +87,12 @@ def test_close_leaves_the_lease_to_lapse(server: ZooKeeperServer, key: str) -> N
 
 def test_a_lease_that_lapsed_is_taken_up_again(server: ZooKeeperServer, key: str) -> None:
     """A lapsed lease is renewed by a new session if nobody else wrote, and the old connection is closed."""
-    with opened(server.url()) as store, opened(server.url()) as other:
+    with opened(server.url()) as store, opened(server.url()) as other, looking(server) as client:
         old = take(store, key, TTL)
         eventually(lambda: not read(other, key).lease, "the lease lapsed")
         new = swap(store, key, old, lease=TTL)
         assert new.session != old.session
-        assert lease_names(server, key) == [new.lease_name]
+        assert client.get_children(f"/cronlock/{key}") == [new.lease_name]
         assert read(other, key).lease
         eventually(lambda: not read(other, key).lease, "the lease lapsed")
         swap(other, key, read(other, key), lease=LONG)
@@ -115,10 +115,10 @@ def test_a_lease_whose_node_was_removed(server: ZooKeeperServer, key: str) -> No
 
 def test_a_lease_of_another_session_is_replaced(server: ZooKeeperServer, key: str) -> None:
     """Whoever may have it, by the version, has it in a session of its own; the other one finds out."""
-    with opened(server.url()) as first, opened(server.url()) as second:
+    with opened(server.url()) as first, opened(server.url()) as second, looking(server) as client:
         old = take(first, key, LONG)
         new = swap(second, key, read(second, key), lease=TTL)
-        assert lease_names(server, key) == [new.lease_name]
+        assert client.get_children(f"/cronlock/{key}") == [new.lease_name]
         assert refused(first, key, old, lease=LONG).session == new.session
         eventually(lambda: not read(first, key).lease, "closing nothing, the new session is over", pause=0.3)
 
