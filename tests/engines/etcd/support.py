@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
+from urllib.error import HTTPError
 
 from cronlock.engines.etcd.cell import EtcdCell
 from cronlock.engines.etcd.store import EtcdStore
@@ -62,8 +64,12 @@ def leases(server: EtcdServer) -> int:
 
 
 def revoke(server: EtcdServer, lease: object) -> None:
-    """End a lease, as the server does with one that is over."""
-    server.ask("lease/revoke", ID=lease)
+    """End a lease, as the server does with one that is over, unless it did so already."""
+    try:
+        server.ask("lease/revoke", ID=lease)
+    except HTTPError as error:
+        if error.code != HTTPStatus.NOT_FOUND:
+            raise
 
 
 class EtcdHooks(FaultHooks):
@@ -84,7 +90,7 @@ class EtcdHooks(FaultHooks):
         return self.server.keys(f"cronlock/record/{key}"), held(self.server, key)
 
     def lapse(self, key: str) -> None:
-        """Revoke the lease, as the server does with one that is over, unless it did so already."""
+        """Revoke the lease, if there is one."""
         for found in held(self.server, key, "lease").values():
             revoke(self.server, found["lease"])
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import select
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from kazoo.client import KazooClient
+from kazoo.exceptions import NoNodeError
 
 from cronlock.engines.url import URL
 from cronlock.engines.zookeeper.cell import NodeCell
@@ -58,7 +59,8 @@ def looking(server: ZooKeeperServer, login: str = "") -> Iterator[KazooClient]:
 def remove_lease(client: KazooClient, path: str) -> None:
     """Remove what goes with the session of a lease of the key at `path`."""
     for name in client.get_children(path):
-        client.delete(f"{path}/{name}")
+        with suppress(NoNodeError):  # The session ended by itself.
+            client.delete(f"{path}/{name}")
 
 
 def sessions(server: ZooKeeperServer) -> set[str]:
