@@ -128,8 +128,8 @@ def no_such_key(name: str, known: Iterable[str]) -> str:
 def warn_of_typo(backend: Backend, key: str, record: Record | None) -> None:
     """Say on standard error that `key`, for which there was nothing to do, is unknown, unless it has a record."""
     if record is None:
-        known = backend.keys() if backend.traits.lists_keys else ()
-        click.echo(f"cronlock: {key!r}: {no_such_key(key, known)}", err=True)
+        said = no_such_key(key, backend.keys()) if backend.traits.lists_keys else "no such key"
+        click.echo(f"cronlock: {key!r}: {said}", err=True)
 
 
 def matching(pattern: str, known: list[str]) -> list[str]:
