@@ -24,9 +24,10 @@ _ENVIRONMENT = (
 )
 _LIMIT = 120
 
-# Stand-ins for the reader's programs. Each records that it ran, its arguments and its input.
+# Stand-ins for the reader's programs. Each records that it ran, its arguments and its input; by a single write, since
+# the programs of a pipe run at the same time.
 _PROGRAM = f"""#!/bin/sh
-{{ printf %s "${{0##*/}}"; [ $# = 0 ] || printf ' %s' "$@"; echo; }} >>{_HOME}/ran
+printf '%s\\n' "${{0##*/}}${{*:+ $*}}" >>{_HOME}/ran
 [ -t 0 ] || cat >>{_HOME}/stdin
 [ -z "${{PACE:-}}" ] || sleep "$PACE"
 case ${{0##*/}} in make-report | dump-shop) echo lines ;; esac
@@ -155,6 +156,7 @@ class Node(Bare):
 
     def fresh(self) -> None:
         """Reset the machine to the state after installation and configuration."""
+        self.kill_runs()
         self.root.sh(
             f"cd /; rm -rf /var/lib/cronlock /etc/cronlock.conf /etc/cron.d/* /srv/report.txt {_HOME}; mkdir {_HOME}\n"
             "umask 077; echo CRONLOCK_BACKEND=redis://redis.internal >/etc/cronlock.conf"
@@ -201,12 +203,10 @@ class Stage:
     def fresh(self) -> None:
         """Undo what earlier commands did."""
         for name in self._used:
-            self._nodes[name].kill_runs()
-        self.redis.ask("flushall")
-        self.redis.ask("config set maxmemory-policy noeviction")
-        for name in self._used:
             self._nodes[name].fresh()
         self._used.clear()
+        self.redis.ask("flushall")
+        self.redis.ask("config set maxmemory-policy noeviction")
 
 
 def same(sample: str, output: str) -> bool:
