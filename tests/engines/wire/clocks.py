@@ -90,14 +90,12 @@ class Clocks:
         before = time.time()
         grant = granted(wrong.acquire(make_claim(key, ttl=100.0, hold=50.0)))
         after = time.time()
-        # An answer that took long leaves as much in doubt.
-        assert before + 100.0 <= self.ends(server, key)[0] < after + 101.5 + (after - before)
-        assert before + 50.0 <= self.ends(server, key)[1] < after + 51.5 + (after - before)
-        assert 80.0 < refused(node.acquire(make_claim(key)), HELD).remaining <= 102.0 + (time.time() - before)
-        began = time.time()
+        assert before + 100.0 <= self.ends(server, key)[0] < after + 101.5
+        assert before + 50.0 <= self.ends(server, key)[1] < after + 51.5
+        assert 80.0 < refused(node.acquire(make_claim(key)), HELD).remaining <= 102.0
+        before = time.time()
         assert wrong.renew(grant)
-        renewed = time.time()
-        assert began + 100.0 <= self.ends(server, key)[0] < renewed + 101.5 + (renewed - before)
+        assert before + 100.0 <= self.ends(server, key)[0] < time.time() + 101.5
         assert wrong.release(grant, make_ending(), keep_hold=True)
         assert 30.0 < refused(node.acquire(make_claim(key)), HOLD).remaining <= 52.0
         record = record_of(node, key)
