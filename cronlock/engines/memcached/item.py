@@ -55,7 +55,7 @@ def cell_of(item: Item | None, connection: Connection, at: float, floor: int) ->
     if not known or lease is None or hold is None:
         if item.value.startswith(_OLDER):
             raise ForeignValue("a record of an older, unreleased layout of cronlock")
-        raise ForeignValue(f"not a record of cronlock: {item.value[:40]!r}")
+        raise ForeignValue("not a record of cronlock")
     return shown(item.value, connection, item.cas, at, max(0, KEPT - item.left), lease, hold)
 
 

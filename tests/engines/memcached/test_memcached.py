@@ -37,7 +37,7 @@ class TestFaults(StoreFaults, Strangers, Doubles, Costs, TLS, URLs):
     """The same server by a wire, and what is not cronlock's on it."""
 
     foreign: ClassVar[list[tuple[tuple[bytes, int], str]]] = [
-        ((b"hello", 1000), "not a record of cronlock: b'hello'"),
+        ((b"hello", 1000), _STRANGE),
         ((b"", 1000), _STRANGE),
         ((b"\xff\xfe", 1000), _STRANGE),
         ((b"lease=1 hold=x swap=0\n", 1000), _STRANGE),
