@@ -151,8 +151,10 @@ class Node(Bare):
     def kill_runs(self, key: str = "") -> None:
         """Kill all runs of `key`, or all, with their commands and at once, as when a machine dies."""
         # The bracket keeps pgrep from finding its own shell.
-        self.sh(f"kill -KILL $(pgrep -f '[r]un --key {key}') $(pgrep -x sleep) 2>/dev/null || :")
-        eventually(lambda: "sleep" not in self.machine.programs(), f"no run of {key or 'any key'} lives")
+        find = f"pgrep -f '[r]un --key {key}|^/bin/sh (/srv|/usr/local/bin)/' || :; pgrep -x sleep || :"
+        # Again until none is found: a command that starts meanwhile has lost the guard that would end it.
+        kill = f'found=$({find}); [ -z "$found" ] || kill -KILL $found 2>/dev/null || :; echo $found'
+        eventually(lambda: not self.sh(kill), f"no run of {key or 'any key'} lives")
 
     def fresh(self) -> None:
         """Reset the machine to the state after installation and configuration."""
