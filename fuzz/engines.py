@@ -5,7 +5,8 @@ from __future__ import annotations
 from .aws import a_date, a_dynamodb, a_message, an_item, an_object, an_s3, an_sqs, some_credentials
 from .etcd import an_etcd, an_etcd_cell
 from .http import an_http_answer
-from .sql import a_mysql, a_postgresql, some_names
+from .postgresql import a_postgresql
+from .sql import a_mysql, some_names
 
 TARGETS = (
     *(

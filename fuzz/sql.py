@@ -1,20 +1,15 @@
-"""What MySQL and PostgreSQL answer, and what lies in their tables."""
+"""What MySQL answers, and what lies in its table and PostgreSQL's."""
 
 from __future__ import annotations
 
 import struct
-import time
 from collections.abc import Sequence
 from unittest.mock import patch
 
 from cronlock.engines.mysql import sql as mysql_sql
-from cronlock.engines.postgresql import connection as postgresql_connection
-from cronlock.engines.postgresql import servers as postgresql
 from cronlock.engines.postgresql import sql as postgresql_sql
 from cronlock.engines.registry import open_backend
 from cronlock.engines.wire import sql
-from cronlock.engines.wire.stream import ServerBusy, protocol_error
-from cronlock.errors import BackendUnavailable
 
 from .data import Data
 from .engine import SECRET
@@ -24,25 +19,25 @@ from .streams import hurrying, served
 
 _NAME_TOKENS = ("\t", "=", "%", "%41", "%ZZ", "% 1", "%-1", "%+1", "\n", "%0A")
 #: What a number of a row may be, as text.
-_ROW_NUMBERS = ("0", "1", "1700000000000000", "1700000300000000", "-1", "9" * 15)
+ROW_NUMBERS = ("0", "1", "1700000000000000", "1700000300000000", "-1", "9" * 15)
 
 
 def some_names(data: Data) -> None:
     """Any key has a name, which leads back to it; any other name is some key."""
-    name = _as_stored(data.text(12))
+    name = as_stored(data.text(12))
     assert postgresql_sql.decode(postgresql_sql.code(name)) == name
-    assert isinstance(postgresql_sql.decode(_as_stored(data.maimed_text(postgresql_sql.code(name), _NAME_TOKENS))), str)
+    assert isinstance(postgresql_sql.decode(as_stored(data.maimed_text(postgresql_sql.code(name), _NAME_TOKENS))), str)
 
 
-def _row(data: Data) -> list[str | None]:
+def a_row(data: Data) -> list[str | None]:
     """Return version, record and ends of a row, as one may be; None each without a row."""
     if data.chance(4):
         return [None] * 4
-    record = _as_stored(maybe_maimed(data, a_record(data)).decode("utf-8", "surrogateescape"))
-    return [data.pick(("0123456789abcdef", "by hand")), record, *(data.pick(_ROW_NUMBERS) for _ in range(2))]
+    record = as_stored(maybe_maimed(data, a_record(data)).decode("utf-8", "surrogateescape"))
+    return [data.pick(("0123456789abcdef", "by hand")), record, *(data.pick(ROW_NUMBERS) for _ in range(2))]
 
 
-def _as_stored(text: str) -> str:
+def as_stored(text: str) -> str:
     """Return a text as it comes from bytes."""
     return text.encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")
 
@@ -164,7 +159,7 @@ def _mysql_rows(data: Data, statement: str) -> list[list[tuple[int, bytes | None
         rows = [[(_LONGLONG, data.pick((b"0", b"0", b"1")))]]
     elif "c.record" in statement:
         version, record, *ends = (
-            None if part is None else part.encode("utf-8", "surrogateescape") for part in _row(data)
+            None if part is None else part.encode("utf-8", "surrogateescape") for part in a_row(data)
         )
         read_only = data.pick((b"0", b"0", b"0", b"1"))
         marks = [(_LONGLONG, end) for end in ends]
@@ -197,91 +192,3 @@ def _counted(value: bytes | None) -> bytes:
     if value is None:
         return b"\xfb"
     return (bytes([len(value)]) if len(value) < 251 else b"\xfc" + struct.pack("<H", len(value))) + value
-
-
-_POSTGRESQL_CODES = (
-    *("40001", "40P01", "25006", "42P01", "3F000", "42703", "42804", "42P10", "42501", "22003", "57P01", "53300"),
-    *("08006", "XX000", "", "\ufffd"),
-)
-_CELLS = (None, "", "nan", "inf", "-1e300", "9" * 400, "9" * 5000, "x", "²", "x" * 9000, "\udcff", "a\nb", "t", "NULL")
-
-
-class _Asked(postgresql_connection.Connection):
-    """A connection of PostgreSQL on which anything comes; as the real one does, it says one line of bounded length."""
-
-    __slots__ = ("_data",)
-
-    def __init__(self, data: Data) -> None:
-        self._data = data
-        self._name = "postgresql://h/d"
-
-    @classmethod
-    def reached(cls, data: Data, name: str) -> _Asked:
-        """Return a connection, or raise what connecting may."""
-        if data.chance(12):
-            raise data.pick((ServerBusy, BackendUnavailable))(f"{name}: sorry, too many clients already")
-        return cls(data)
-
-    def ask(
-        self, statement: bytes, values: Sequence[str | None], width: int, deadline: float
-    ) -> list[postgresql_connection.Row]:
-        """Return rows; as the real one does, raise for such as are of another width."""
-        data = self._data
-        if time.monotonic() >= deadline or data.chance(40):
-            raise BackendUnavailable("postgresql://h/d: no answer in time")
-        if data.chance(10):
-            raise sql.Refused("postgresql://h/d: the server says no", data.pick(_POSTGRESQL_CODES))
-        rows = _postgresql_rows(data, statement)
-        if data.chance(12):
-            rows = data.pick(
-                ([], rows * 3, [[]], [row[: data.below(1 + len(row))] for row in rows], [[*row, None] for row in rows])
-            )
-        if rows and rows[0] and data.chance(8):
-            at = data.below(len(rows[0]))
-            rows = [[*row[:at], data.pick(_CELLS), *row[at + 1 :]] for row in rows]
-        if any(len(row) != width for row in rows):
-            raise protocol_error(self._name, postgresql_connection.PRODUCT)
-        return rows
-
-    def quiet(self) -> bool:
-        """Tell whether nothing came, as mostly."""
-        return not self._data.chance(8)
-
-    @property
-    def version(self) -> int:
-        """The server's version, which is too old now and then."""
-        return 150018 if not self._data.chance(20) else 90600
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
-def _postgresql_rows(data: Data, statement: bytes) -> list[postgresql_connection.Row]:
-    now = data.pick(("1700000000000000", "1700000500000000"))
-    if statement.startswith(b"SELECT name"):
-        keys = (data.pick(("a", "billing", "ä", "%", _as_stored(data.text(4)))) for _ in range(data.below(4)))
-        return [[name] for name in sorted({postgresql_sql.code(key) for key in keys})]
-    if statement.startswith(b"SELECT"):
-        return [[now, *_row(data), data.pick(("off", "off", "off", "on"))]]
-    return [[now, data.pick(_ROW_NUMBERS), data.pick(_ROW_NUMBERS)]] if not data.chance(4) else []
-
-
-def a_postgresql(data: Data) -> None:
-    """A server whose rows hold anything gives answers, or the errors of backends."""
-
-    def connect(name: str, _settings: dict[str, str], _deadline: float) -> _Asked:
-        return _Asked.reached(data, name)
-
-    def resolve(name: str, host: str) -> list[str]:
-        if data.chance(20):
-            raise BackendUnavailable(f"{name}: cannot find the address of {host!r}: no")
-        return data.pick((["10.0.0.1"], ["10.0.0.1", "::1"]))
-
-    urls = (f"postgresql://u:{SECRET}@h/d", "postgresql://h,g:1/d", "postgres:///d?host=/run")
-    with (
-        patch.object(postgresql_connection.Connection, "connect", connect),
-        patch.object(postgresql, "resolve", resolve),
-        patch.object(sql, "PAGE", 2),
-        hurrying(0.05),
-    ):
-        operate(data, open_backend(data.pick(urls), 5.0))

@@ -41,7 +41,8 @@ _FOREIGN = {
     "memcached": _SOCKET,
     "zookeeper": _SOCKET,
     "etcd": _SOCKET,
-    "postgresql": _SOCKET,
+    # Without HOME, as here, the system is asked where it is.
+    "postgresql": _SOCKET | {"pwd"},
     "mysql": _SOCKET | _HASHES,
     "dynamodb": _SOCKET | _HASHES,
     "s3": _SOCKET | _HASHES,
@@ -76,7 +77,7 @@ _OWN = {
     "memcached": _engine("memcached", "item meta servers store", "stream"),
     "zookeeper": _engine("zookeeper", "cell messages session store swap tree", "fields stream"),
     "etcd": _engine("etcd", "api cell held messages names store", "http json_text stream"),
-    "postgresql": _engine("postgresql", "connection libpq servers sql store", "sql stream")
+    "postgresql": _engine("postgresql", "connection login messages servers sql store", "fields sql stream")
     | _names("lease.server_clock"),
     "mysql": _engine("mysql", "connection login packets servers sql store", "fields hashes sql stream")
     | _names("lease.server_clock"),

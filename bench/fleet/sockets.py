@@ -20,7 +20,6 @@ from typing import Any
 
 from greenlet import getcurrent
 
-from . import libpq
 from .loop import Loop
 
 #: linux/in.h: a port is chosen when connecting, so that one address has all ports for each server.
@@ -126,8 +125,6 @@ class Network:
                 for attribute, stands_in in (("_socket", sockets), ("time", times)):
                     if isinstance(getattr(module, attribute, None), ModuleType):
                         setattr(module, attribute, stands_in)
-        if "cronlock.engines.postgresql.connection" in sys.modules:
-            libpq.install(self, sys.modules["cronlock.engines.postgresql.connection"])
 
     def _socket(self, family: int, kind: int, protocol: int) -> _Socket:
         return _Socket(self, family, kind, protocol)

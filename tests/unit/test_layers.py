@@ -41,6 +41,7 @@ _OFF_THE_HOT_PATH = ("bundle_writer", "cli", "commands", "crontab", "doctor", "t
 _DOORS = {
     "_json": {"engines.wire.json_text"},
     "_ctypes": {"engines.postgresql.libpq", "process.linux"},
+    "_md5": {"engines.wire.hashes"},
     "_sha1": {"engines.wire.hashes"},
     "_sha2": {"engines.wire.hashes"},
     "_sha256": {"engines.wire.hashes"},

@@ -13,8 +13,16 @@ from labs.installation import ROOT
 
 # The missing package of each scheme, and its name on Debian and for pip.
 _ENGINES = {
-    "postgresql://h/d": ("PostgreSQL's library libpq", "libpq5 (Red Hat: libpq)", "'psycopg[binary]'"),
-    "postgres://h/d": ("PostgreSQL's library libpq", "libpq5 (Red Hat: libpq)", "'psycopg[binary]'"),
+    "postgresql://h/d?channel_binding=require": (
+        "PostgreSQL's library libpq",
+        "libpq5 (Red Hat: libpq)",
+        "'psycopg[binary]'",
+    ),
+    "postgres://h/d?channel_binding=require": (
+        "PostgreSQL's library libpq",
+        "libpq5 (Red Hat: libpq)",
+        "'psycopg[binary]'",
+    ),
 }
 _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from cronlock.__main__ import main; main()"
 # To Python they are then not installed; nor is libpq, which will do without psycopg.
@@ -65,8 +73,8 @@ def test_missing_client(url: str, venv: bool, tmp_path: Path) -> None:
     way = f"/opt/v/bin/pip install {pip}"
     if not venv:
         way = f"install your distribution's {package}; for a Python of your own, pip install {pip}"
-    scheme = url.partition(":")[0]
-    assert (done.returncode, done.stderr) == (78, f"cronlock: k: --backend: {scheme}:// needs {lacking}: {way}\n")
+    said = f"cronlock: k: --backend: {url.partition('?')[0]}: a login like this needs {lacking}: {way}\n"
+    assert (done.returncode, done.stderr) == (78, said)
 
 
 def test_package_of_the_distribution(tmp_path: Path) -> None:
@@ -74,7 +82,8 @@ def test_package_of_the_distribution(tmp_path: Path) -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); assert 'site' not in sys.modules\n"
         "sys.modules['cronlock.engines.postgresql.libpq'] = None; from cronlock.engines import registry\n"
-        "registry.open_backend('postgresql://h/d', 1.0).close(); print(sys.modules['psycopg'].__version__)"
+        "registry.open_backend('postgresql://h/d?channel_binding=require', 1.0).close()\n"
+        "print(sys.modules['psycopg'].__version__)"
     )
     # A virtual environment's interpreter knows its directories by itself once site is asked.
     done = subprocess.run(

@@ -1,192 +1,189 @@
 """One connection to PostgreSQL, each request within an exact time limit.
 
-The connection uses libpq's non-blocking calls: libpq's own ``connect_timeout`` counts whole seconds and restarts for
-each host, and does not limit statements. If `.libpq` cannot be loaded, as on macOS, psycopg.pq replaces it, whose
-import is then most of a run's cost.
+The protocol is spoken here: libpq brings twenty other libraries, and to load these takes a fifth of a run. Where more
+is needed than is known here (`.login`), `.libpq_connection` takes over.
 """
 
 from __future__ import annotations
 
-import select
 import time
 
-from ...errors import BackendUnavailable, printable
-from ..wire import stream
 from ..wire.sql import Refused
-from ..wire.stream import ConnectionClosed, ServerBusy, protocol_error, without_secrets
-
-try:
-    from . import libpq as pq
-    from .libpq import Error
-except (ImportError, AttributeError):  # The latter from an interpreter whose `_ctypes` is another.
-    try:
-        from psycopg import Error, pq  # type: ignore[assignment, no-redef]
-    except ImportError as error:
-        # psycopg is missing, or both its binary part and the system's libpq are.
-        raise ModuleNotFoundError("no libpq", name="libpq") from error
+from ..wire.stream import Stream
+from .login import Login
+from .messages import ERROR, MOST_ROWS, READY, Fields, Messages, Row, login_error, message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-#: A row; None is NULL.
-Row = list["str | None"]
+    from ..wire.tls import Context
 
-#: The product, in messages.
-PRODUCT = "PostgreSQL"
-# More than the longest answer, a page of names, has.
-_MOST_ROWS = 10_000
-# Parts of an answer to one statement. In COPY mode there is always one more.
-_MOST_PARTS = 2
-# The longest timeout of poll(2), in milliseconds.
-_LONGEST_POLL = (1 << 31) - 1
-_LONGEST_MESSAGE = 300
-# Faults of a login and their remedies.
-_REMEDIES = (
-    ("password authentication failed", "check user and password in the URL, or the password file"),
-    ("no password supplied", "write USER:PASSWORD@ in the URL, or use a password file"),
-    ("session is read-only", "name the primary, or see default_transaction_read_only"),
-    ("Connection refused", "check host and port, and that the server is up"),
-    ("does not exist", "check user and database in the URL"),
-)
-# Messages of a full server: libpq shows no code before the connection is made.
-_FULL = ("too many clients", "too many connections", "connection slots are reserved", "no more connections allowed")
+# Types of messages: of the server's, and ours.
+_DATA, _COMPLETE = b"D", b"C"
+#: What says that a statement was read and given its values, and what its columns are.
+_PREAMBLE = (b"1", b"2", b"T", b"n")
+_PARSE, _BIND, _EXECUTE, _SYNC, _TERMINATE = b"P", b"B", b"E", b"S", b"X"
+#: The session is in no transaction: all that was done is committed.
+_IDLE = b"I"
+# Seconds; the words fit into any buffer.
+_GOODBYE = 0.1
+# Settings of a server that takes no writes.
+_ONLY_READS = (b"in_hot_standby", b"default_transaction_read_only")
 
 
 class Connection:
     """A connection. Any failure but Refused raises BackendUnavailable and leaves it unusable."""
 
-    __slots__ = ("_name", "_password", "_pgconn")
+    __slots__ = ("_messages", "encrypted", "process")
 
-    def __init__(self, name: str, pgconn: pq.PGconn, password: str | None) -> None:
-        self._name = name
-        self._pgconn = pgconn
-        self._password = password
+    def __init__(self, messages: Messages, process: int, *, encrypted: bool) -> None:
+        self._messages = messages
+        #: The pid of the server's process, as of the login: a pooler invents one.
+        self.process = process
+        #: True if the connection uses TLS.
+        self.encrypted = encrypted
 
     @classmethod
-    def connect(cls, name: str, settings: dict[str, str], deadline: float) -> Connection:
-        """Connect to the one host of libpq's `settings` before monotonic time `deadline`.
+    def connect(cls, name: str, settings: Mapping[str, str], deadline: float) -> Connection:
+        """Connect to the one host of libpq's `settings`, which `login.suits`, before monotonic time `deadline`.
 
         Raises ServerBusy when the server has no room.
         """
-        conninfo = " ".join(f"{word}='{_quoted(value)}'" for word, value in settings.items())
-        pgconn = pq.PGconn.connect_start(conninfo.encode("utf-8", "surrogateescape"))
-        connection = cls(name, pgconn, settings.get("password"))
+        host, port, mode = settings["host"], settings["port"], settings.get("sslmode", "prefer")
+        if host.startswith("/"):
+            stream, mode = Stream.connect_unix(name, f"{host}/.s.PGSQL.{port}", deadline), "disable"
+        else:
+            stream = Stream.connect_tcp(name, settings["hostaddr"], int(port), deadline)
         try:
-            connection._log_in(deadline)
-            pgconn.nonblocking = 1
+            messages = Messages(name, stream, settings.get("password"))
+            encrypted = mode != "disable" and messages.offers_tls()
+            if encrypted:
+                messages.start_tls(_context(name, settings, mode), host)
+            elif mode not in ("disable", "prefer"):
+                raise login_error(f"{name}: the server has no TLS, which sslmode={mode} asks for")
+            try:
+                process = Login(name, messages, settings).run()
+            except ValueError:
+                # Without a traceback, which might contain the password.
+                raise messages.nonsense() from None
+            connection = cls(messages, process, encrypted=encrypted)
+            if settings.get("target_session_attrs") == "read-write" and connection.only_reads(deadline):
+                raise login_error(f"{name}: session is read-only")
+            return connection
         except BaseException:
-            connection.close()
+            stream.close()
             raise
-        return connection
 
     def ask(self, statement: bytes, values: Sequence[str | None], width: int, deadline: float) -> list[Row]:
         """Send a statement with its values and return the rows of its answer, of `width` columns each."""
-        pgconn = self._pgconn
-        try:
-            parameters = [None if value is None else value.encode("utf-8", "surrogateescape") for value in values]
-            pgconn.send_query_params(statement, parameters)
-            while pgconn.flush():
-                self._wait(select.POLLIN | select.POLLOUT, deadline)
-                pgconn.consume_input()
-            answers = []
-            while (answer := self._next_answer(deadline)) is not None:
-                answers.append(answer)
-                if len(answers) > _MOST_PARTS:
-                    raise protocol_error(self._name, PRODUCT)
-        except Error as error:
-            raise ConnectionClosed(
-                f"{self._name}: {self._one_line(pgconn.error_message or str(error).encode())}"
-            ) from error
-        if not answers:
-            raise protocol_error(self._name, PRODUCT, "empty")
-        # The error of a failed commit follows the rows.
-        return [self._rows(answer, width) for answer in reversed(answers)][-1]
+        messages = self._messages
+        messages.limit(deadline)
+        messages.send(_request(statement, values))
+        rows: list[Row] = []
+        refusal: Refused | None = None
+        complete = False
+        while True:
+            kind, body = messages.receive()
+            if kind == _DATA and not complete and len(rows) < MOST_ROWS:
+                rows.append(self._row(body, width))
+            elif kind == _COMPLETE and not complete:
+                complete = True
+            elif kind == ERROR and refusal is None:
+                # Behind the rows, it is that of a commit that failed.
+                refusal = messages.refusal(body)
+            elif kind == READY and body == _IDLE:
+                break
+            elif kind not in _PREAMBLE or complete:
+                raise messages.nonsense()
+        if refusal is not None:
+            raise refusal
+        if not complete:
+            raise messages.nonsense("empty")
+        return rows
+
+    def only_reads(self, deadline: float) -> bool:
+        """Whether the session takes no writes."""
+        told = [self._messages.states.get(name) for name in _ONLY_READS]
+        if None in told and b"on" not in told:
+            # Before 14 no server tells.
+            return self.ask(b"SHOW transaction_read_only", (), 1, deadline) != [["off"]]
+        return b"on" in told
 
     def quiet(self) -> bool:
-        """Return True if nothing arrived since the last answer: then the server only announces that it closes."""
-        try:
-            return self._pgconn.status == pq.ConnStatus.OK and not _ready(self._pgconn.socket, select.POLLIN, 0)
-        except (Error, OSError):
-            return False
+        """Whether it still stands, as far as can be seen from here."""
+        return self._messages.quiet()
 
     @property
     def version(self) -> int:
         """The server's version, such as 150018."""
-        return self._pgconn.server_version
-
-    @property
-    def process(self) -> int:
-        """The pid of the server's process, as of the login: a pooler invents one."""
-        return self._pgconn.backend_pid
-
-    @property
-    def encrypted(self) -> bool:
-        """True if the connection uses TLS."""
-        return bool(self._pgconn.ssl_in_use)
+        words = self._messages.states.get(b"server_version", b"").split(b" ")[0].split(b".")
+        numbers = [int(digits) for digits in map(_leading_digits, words[:2]) if digits]
+        return sum(number * factor for number, factor in zip(numbers, (10000, 1)))
 
     def close(self) -> None:
-        """Close the connection; raises nothing."""
-        self._pgconn.finish()
+        """Say goodbye, so that the server's log has no complaint, and close the connection; raises nothing."""
+        self._messages.limit(time.monotonic() + _GOODBYE)
+        try:
+            self._messages.send(message(_TERMINATE))
+        except Exception:
+            pass  # Closed already.
+        self._messages.close()
 
-    def _log_in(self, deadline: float) -> None:
-        pgconn = self._pgconn
-        while True:
-            step = pq.PollingStatus.FAILED
-            if pgconn.status != pq.ConnStatus.BAD:
-                step = pgconn.connect_poll()
-            if step == pq.PollingStatus.OK:
-                return
-            if step == pq.PollingStatus.FAILED:
-                text = self._one_line(pgconn.error_message)
-                error = ServerBusy if any(sign in text for sign in _FULL) else BackendUnavailable
-                remedies = [remedy for sign, remedy in _REMEDIES if sign in text]
-                raise error(f"{self._name}: {'; '.join([text, *remedies[:1]])}")
-            self._wait(select.POLLIN if step == pq.PollingStatus.READING else select.POLLOUT, deadline)
-
-    def _next_answer(self, deadline: float) -> pq.PGresult | None:
-        """Return the next part of an answer; None after the last, when all is committed."""
-        while self._pgconn.is_busy():
-            self._wait(select.POLLIN, deadline)
-            self._pgconn.consume_input()
-        return self._pgconn.get_result()
-
-    def _wait(self, events: int, deadline: float) -> None:
-        if not _ready(self._pgconn.socket, events, deadline - time.monotonic()):
-            raise BackendUnavailable(f"{self._name}: no answer in time")
-
-    def _rows(self, answer: pq.PGresult, width: int) -> list[Row]:
-        if answer.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
-            code = (answer.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode("ascii", "replace")
-            message = answer.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or answer.error_message
-            raise Refused(f"{self._name}: {self._one_line(message)}", code)
-        if answer.ntuples > _MOST_ROWS or (answer.ntuples and answer.nfields != width):
-            raise protocol_error(self._name, PRODUCT)
-        return [[_text(answer.get_value(row, column)) for column in range(width)] for row in range(answer.ntuples)]
-
-    def _one_line(self, message: bytes) -> str:
-        """Return a message of libpq or the server as one printable line."""
-        words = without_secrets(message.decode("utf-8", "replace"), self._password).split()
-        return printable(" ".join(words))[:_LONGEST_MESSAGE] or "the connection failed"
+    def _row(self, body: bytes, width: int) -> Row:
+        try:
+            fields = Fields(body)
+            if fields.number(2) != width:
+                raise ValueError("of another width")
+            row = [_value(fields) for _ in range(width)]
+            if fields:
+                raise ValueError("more than the columns")
+        except ValueError:
+            raise self._messages.nonsense() from None
+        return row
 
 
-def resolve(name: str, host: str) -> list[str]:
-    """Return the addresses of a host. Raises BackendUnavailable if it has none."""
-    return list(dict.fromkeys(str(address[4][0]) for address in stream.resolve(name, host)))
+def _request(statement: bytes, values: Sequence[str | None]) -> bytes:
+    """Return the messages that ask for one statement, which is a transaction of its own."""
+    # Neither has a name, and the types of all values follow from the statement.
+    parts = [bytes(4), len(values).to_bytes(2, "big")]
+    for value in values:
+        if value is None:
+            parts.append(b"\xff\xff\xff\xff")
+        else:
+            text = value.encode("utf-8", "surrogateescape")
+            parts += [len(text).to_bytes(4, "big"), text]
+    return b"".join(
+        (
+            message(_PARSE, b"\0", statement, bytes(3)),
+            message(_BIND, *parts, bytes(2)),
+            message(_EXECUTE, bytes(5)),
+            message(_SYNC),
+        )
+    )
 
 
-def _ready(descriptor: int, events: int, seconds: float) -> bool:
-    if descriptor < 0 or seconds < 0:
-        return False
-    poll = select.poll()
-    poll.register(descriptor, events)
-    # Rounded up, so that it does not spin in the last millisecond.
-    return bool(poll.poll(min(int(seconds * 1000) + (seconds > 0), _LONGEST_POLL)))
+def _value(fields: Fields) -> str | None:
+    length = fields.number(4)
+    return None if length == -1 else fields.take(length).decode("utf-8", "surrogateescape")
 
 
-def _quoted(value: str) -> str:
-    return value.replace("\\", "\\\\").replace("'", "\\'")
+def _leading_digits(word: bytes) -> bytes:
+    """Return the digits that `word` begins with, at most nine: of "17beta1" those before the letters."""
+    rest = word.lstrip(b"0123456789")
+    return word[: len(word) - len(rest)][:9]
 
 
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("utf-8", "surrogateescape")
+def _context(name: str, settings: Mapping[str, str], mode: str) -> Context:
+    """Return what is asked of the server's certificate."""
+    from ..wire.tls import loosen, unverified
+
+    if "sslrootcert" not in settings:
+        return unverified()
+    from ..wire.stream import tls_context
+
+    context = tls_context(name, {"ca": settings["sslrootcert"]})
+    if mode != "verify-full":
+        # With a file of authorities, "require" means the same as "verify-ca".
+        loosen(context, any_authority=False)
+    return context

@@ -14,14 +14,14 @@ from ..wire.sql import Refused
 from ..wire.sql_doctor import CREATE, judge_table, log_in
 from ..wire.stream import protocol_error
 from . import sql as statements
-from .connection import PRODUCT
+from .messages import PRODUCT
 from .store import DENIED, PORT, PostgresqlStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ...doctor.probe import Case
-    from .connection import Row
+    from .messages import Row
 
 #: Bytes of a table of some thousand keys; more are dead rows that were not vacuumed.
 _LARGE = 256 << 20

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from ...errors import BackendUnavailable
+from ...errors import BackendUnavailable, ConfigError
 from ..wire import sql
 from ..wire.sql import Refused
-from ..wire.stream import ServerBusy, in_turn, retry_while_busy
+from ..wire.stream import ServerBusy, in_turn, resolve, retry_while_busy
 from . import sql as statements
-from .connection import Connection, resolve
+from .connection import Connection
+from .login import Unsuited, suits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .connection import Row
+    from .libpq_connection import LibpqConnection
+    from .messages import Row
 
 _OLDEST = 100000
 # SQLSTATEs. A transaction that the server rolled back because of a conflict: it had no effect.
@@ -30,11 +32,20 @@ class Servers(sql.Servers):
     denied = ("42501",)
 
     def __init__(self, name: str, addresses: list[tuple[str, str]], settings: dict[str, str], table: list[str]) -> None:
-        """`settings` are libpq's for all of them, `table` the parts of the table's name."""
+        """`settings` are libpq's for all of them, `table` the parts of the table's name.
+
+        Raises ConfigError if they need libpq, and it is missing.
+        """
         super().__init__(name, addresses, ".".join(table))
         #: The table as statements name it.
         self.table = ".".join(f'"{part}"' for part in table)
         self._settings = settings
+        self._suits = suits(settings)
+        if not self._suits:
+            try:
+                _load_libpq()
+            except ImportError as error:
+                raise ConfigError(f"{name}: a login like this needs {_lacking()}") from error
 
     def ask(self, text: str, values: Sequence[str | None], width: int, deadline: float) -> list[Row]:
         """Send a statement until the server has room and does not roll it back; return its rows of `width` columns."""
@@ -51,9 +62,9 @@ class Servers(sql.Servers):
         filled = statements.statement(text, self.table)
         return self.asked(deadline, lambda connection: connection.ask(filled, values, width, deadline))
 
-    def connection(self, deadline: float) -> Connection:
+    def connection(self, deadline: float) -> Connection | LibpqConnection:
         """Return the connection, opened by monotonic time `deadline` if need be."""
-        connection: Connection = super().connection(deadline)
+        connection: Connection | LibpqConnection = super().connection(deadline)
         return connection
 
     def only_reads(self) -> BackendUnavailable:
@@ -63,7 +74,7 @@ class Servers(sql.Servers):
 
     def _ask_once(self, text: str, values: Sequence[str | None], width: int, deadline: float) -> list[Row]:
 
-        def ask(connection: Connection) -> list[Row]:
+        def ask(connection: Connection | LibpqConnection) -> list[Row]:
             filled = statements.statement(text, self.table, sql.patience(deadline))
             return connection.ask(filled, values, width, deadline)
 
@@ -77,14 +88,16 @@ class Servers(sql.Servers):
                 self.close()
             raise
 
-    def _connect_to(self, server: tuple[str, str], deadline: float) -> Connection:
-        """Connect to the first address of a host that answers; libpq skips a read-only server."""
+    def _connect_to(self, server: tuple[str, str], deadline: float) -> Connection | LibpqConnection:
+        """Connect to the first address of a host that answers; the login skips a read-only server."""
         host, port = server
-        addresses = [""] if host.startswith("/") else resolve(self.name, host)
+        addresses = [""]
+        if not host.startswith("/"):
+            addresses = list(dict.fromkeys(str(address[4][0]) for address in resolve(self.name, host)))
         for address, share in in_turn(addresses, deadline):
             settings = {**self._settings, "host": host, "port": port, "hostaddr": address}
             try:
-                connection = Connection.connect(self.name, settings, share)
+                connection = self._log_in(settings, share)
             except BackendUnavailable:
                 if address == addresses[-1]:
                     raise
@@ -95,6 +108,25 @@ class Servers(sql.Servers):
             break
         raise BackendUnavailable(f"{self.name}: {host} is too old: cronlock needs PostgreSQL 10 or later")
 
+    def _log_in(self, settings: dict[str, str], deadline: float) -> Connection | LibpqConnection:
+        """Connect as it costs least; whatever that cannot do libpq tries, which knows every way."""
+        failure: BackendUnavailable | None = None
+        if self._suits:
+            try:
+                return Connection.connect(self.name, settings, deadline)
+            except ServerBusy:
+                raise
+            except BackendUnavailable as error:
+                failure = error
+        try:
+            connect = _load_libpq().connect
+        except ImportError:
+            assert failure is not None  # It was loaded before.
+            if isinstance(failure, Unsuited):
+                raise BackendUnavailable(f"{failure}, which needs {_lacking()}") from None
+            raise failure from None
+        return connect(self.name, settings, deadline)
+
     def explained(self, error: Refused) -> Exception:
         """Return the error with its meaning here, and the remedy."""
         if error.code == _LOCKED:
@@ -103,3 +135,23 @@ class Servers(sql.Servers):
         if error.code == _READ_ONLY:
             return BackendUnavailable(f"{error}; name the primary")
         return super().explained(error)
+
+
+def _load_libpq() -> type[LibpqConnection]:
+    """Return the class of connections by libpq. Raises ImportError if there is none."""
+    try:
+        from .libpq_connection import LibpqConnection
+    except ImportError:
+        from ..clients import see_installed
+
+        if not see_installed():
+            raise
+        from .libpq_connection import LibpqConnection
+    return LibpqConnection
+
+
+def _lacking() -> str:
+    """Return what is missing without libpq, and what brings it."""
+    from ..clients import lacks
+
+    return str(lacks("libpq"))

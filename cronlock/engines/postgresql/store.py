@@ -21,14 +21,14 @@ from ..url import is_port
 from ..wire import sql
 from ..wire.sql import Refused
 from . import sql as statements
-from .connection import PRODUCT
+from .messages import PRODUCT
 from .servers import Servers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ...lease.store import Cell
     from ..url import URL
-    from .connection import Row
+    from .messages import Row
 
 PORT = 5432
 #: The SQLSTATE insufficient_privilege.

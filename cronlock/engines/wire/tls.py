@@ -88,6 +88,19 @@ def _trusting(bundle: str | None, directory: str | None, *, public: bool) -> Con
     return context
 
 
+def unverified() -> Context:
+    """Return a context that takes any certificate: nobody listens, but anybody may be the server."""
+    if private is None:
+        import ssl
+
+        context: Context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
+    else:
+        context = private.Context()
+    loosen(context, any_authority=True)
+    return context
+
+
 def start(context: Context, plain: private.Plain, host: str) -> ssl.SSLSocket | private.Secured:
     """Speak TLS on a connected socket with the server `host`; the descriptor is the result's from now on.
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from cronlock.engines.postgresql import connection as pgsql
 from cronlock.engines.postgresql import libpq
+from cronlock.engines.postgresql import libpq_connection as pgsql
 from cronlock.engines.postgresql import servers as postgresql_servers
 from cronlock.engines.postgresql import store as postgresql_store
+from cronlock.engines.postgresql.messages import Row
 from cronlock.engines.url import URL
 from cronlock.errors import BackendUnavailable
 from cronlock.lease.leases import Leases
@@ -33,7 +34,7 @@ _PATIENT = 20.0
 _SYSTEMS = "libpq.so.5"
 # Prints what a run would use: the client's module, and the file of libpq.
 _TELL = """\
-from cronlock.engines.postgresql.connection import pq
+from cronlock.engines.postgresql.libpq_connection import pq
 maps = open("/proc/self/maps").read().split()
 print(pq.__name__, "psycopg" in sys.modules, *sorted({word for word in maps if "/libpq" in word}))
 """
@@ -51,7 +52,7 @@ def _load(way: str) -> tuple[ModuleType, ModuleType]:
         elif way == "psycopg":
             patch.setitem(sys.modules, libpq.__name__, None)
         store = importlib.import_module(postgresql_store.__name__)
-        return store, sys.modules[pgsql.__name__]
+        return store, importlib.import_module(pgsql.__name__)
 
 
 @pytest.fixture(scope="module", params=["bundled", "system", "psycopg"])
@@ -67,8 +68,9 @@ def connection_module(modules: tuple[Any, Any]) -> Any:
 
 
 @pytest.fixture
-def open_at(modules: tuple[Any, Any]) -> Iterator[Callable[[str], Any]]:
-    """Open stores, which are closed at the end."""
+def open_at(modules: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
+    """Open stores that ask libpq, and are closed at the end."""
+    monkeypatch.setenv("PGAPPNAME", "of the tests")
     stores: list[Any] = []
 
     def open_one(url: str) -> Any:
@@ -95,9 +97,9 @@ def guarded() -> Iterator[PostgresqlServer]:
 
 
 @pytest.fixture
-def connection(connection_module: Any, server: PostgresqlServer) -> Iterator[pgsql.Connection]:
+def connection(connection_module: Any, server: PostgresqlServer) -> Iterator[pgsql.LibpqConnection]:
     """A connection."""
-    connected = connection_module.Connection.connect("server", _settings(server.port), time.monotonic() + _PATIENT)
+    connected = connection_module.LibpqConnection.connect("server", _settings(server.port), time.monotonic() + _PATIENT)
     yield connected
     connected.close()
 
@@ -107,7 +109,7 @@ def _settings(port: int) -> dict[str, str]:
     return {**address, "client_encoding": "UTF8", "application_name": "it's \\ cronlock"}
 
 
-def _ask(connection: pgsql.Connection, statement: str, *values: str | None, width: int = 1) -> list[pgsql.Row]:
+def _ask(connection: pgsql.LibpqConnection, statement: str, *values: str | None, width: int = 1) -> list[Row]:
     return connection.ask(statement.encode(), values, width, time.monotonic() + _PATIENT)
 
 
@@ -125,7 +127,7 @@ def test_lease(open_at: Callable[[str], Any], server: PostgresqlServer) -> None:
     granted(other.acquire(make_claim(key)))
 
 
-def test_values(connection: pgsql.Connection) -> None:
+def test_values(connection: pgsql.LibpqConnection) -> None:
     """NULL differs from empty text, letters are kept, and values larger than any buffer go both ways."""
     values = (None, "", "\u00e4\U0001f512'\\", "x" * (1 << 23))
     assert _ask(connection, "SELECT $1::text, $2::text, $3::text, $4::text", *values, width=4) == [list(values)]
@@ -133,7 +135,7 @@ def test_values(connection: pgsql.Connection) -> None:
     assert _ask(connection, "SELECT 1 WHERE false") == []
 
 
-def test_properties_of_the_server(connection: pgsql.Connection) -> None:
+def test_properties_of_the_server(connection: pgsql.LibpqConnection) -> None:
     """Version and process are as the server says."""
     row = [str(connection.version), str(connection.process), "it's \\ cronlock"]
     settings = "current_setting('server_version_num'), pg_backend_pid(), current_setting('application_name')"
@@ -141,7 +143,7 @@ def test_properties_of_the_server(connection: pgsql.Connection) -> None:
     assert not connection.encrypted
 
 
-def test_errors(connection_module: Any, connection: pgsql.Connection) -> None:
+def test_errors(connection_module: Any, connection: pgsql.LibpqConnection) -> None:
     """An error of the server's has its code and one line, and leaves the connection usable."""
     loud = "DO $$ BEGIN RAISE EXCEPTION E'n\u00e4h\\nand %', repeat('x', 5000) USING ERRCODE = 'CL001'; END $$"
     for statement, code, message in (("SELECT 1 / 0", "22012", "division by zero"), (loud, "CL001", "n\u00e4h and xx")):
@@ -152,14 +154,14 @@ def test_errors(connection_module: Any, connection: pgsql.Connection) -> None:
     assert _ask(connection, "SELECT 1") == [["1"]]
 
 
-def test_notices(connection: pgsql.Connection, capfd: pytest.CaptureFixture[str]) -> None:
+def test_notices(connection: pgsql.LibpqConnection, capfd: pytest.CaptureFixture[str]) -> None:
     """Notices of the server's are written nowhere: standard error belongs to the command."""
     for _ in range(3):
         assert _ask(connection, "DO $$ BEGIN RAISE WARNING 'loud'; END $$") == []
     assert capfd.readouterr() == ("", "")
 
 
-def test_lost_connection(connection: pgsql.Connection, server: PostgresqlServer) -> None:
+def test_lost_connection(connection: pgsql.LibpqConnection, server: PostgresqlServer) -> None:
     """A connection that the server ended is noticed, fails with its words, and is closed as often as one likes."""
     assert connection.quiet()
     server.run("SELECT pg_terminate_backend(%s)", connection.process)
@@ -174,10 +176,10 @@ def test_lost_connection(connection: pgsql.Connection, server: PostgresqlServer)
 
 
 def test_connections_and_answers_end(
-    connection: pgsql.Connection, connection_module: Any, server: PostgresqlServer
+    connection: pgsql.LibpqConnection, connection_module: Any, server: PostgresqlServer
 ) -> None:
     """A closed connection is one that the server has no more; what answers took is given back."""
-    passing = connection_module.Connection.connect("server", _settings(server.port), time.monotonic() + _PATIENT)
+    passing = connection_module.LibpqConnection.connect("server", _settings(server.port), time.monotonic() + _PATIENT)
     process = passing.process
     passing.close()
     there = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
@@ -196,7 +198,8 @@ def test_tls_and_passwords(open_at: Callable[[str], Any], guarded: PostgresqlSer
     """A verified server gets the password; a foreign server, a wrong password and no server give different errors."""
     store, deadline = open_at(guarded.url(user="worker", password="s3cret")), time.monotonic() + _PATIENT
     assert store.read(fresh_key(), deadline).data is None
-    assert store.servers.connection(deadline).encrypted
+    connection = store.servers.connection(deadline)
+    assert (type(connection).__name__, connection.encrypted) == ("LibpqConnection", True)
     for url, message in (
         (guarded.url(user="worker", password="wr0ng"), 'password authentication failed for user "worker"'),
         (guarded.url(sslrootcert=str(tls().client_cert)), "certificate verify failed"),

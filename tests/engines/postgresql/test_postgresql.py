@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,7 +19,7 @@ from cronlock.lease.leases import Leases
 from cronlock.lease.store import Cell
 from cronlock.lease.vocabulary import HELD, Grant
 from cronlock.testing import LONG, NASTY_KEYS, eventually, granted, make_claim, make_ending, refused, run_of
-from labs.impostors import impostor, listening
+from labs.impostors import impostor
 from labs.servers.postgresql import PostgresqlServer
 from labs.servers.process import HOST
 from labs.servers.tls import tls
@@ -29,6 +27,7 @@ from labs.servers.tls import tls
 from ..hooks import PATIENT, Opener, node_at
 from ..look import Look
 from ..sql.kinds import SECRET as _SECRET
+from .support import DONE, answering, message, one_row
 
 
 @pytest.fixture(scope="module")
@@ -110,57 +109,27 @@ def test_server_that_only_reads(server: PostgresqlServer, open_at: Opener, key: 
     assert node.renew(grant)
 
 
-def _message(kind: bytes, body: bytes = b"") -> bytes:
-    return kind + struct.pack("!I", len(body) + 4) + body
-
-
-def _one_row(*values: bytes) -> bytes:
-    columns = b"".join(b"c\0" + struct.pack("!IHIHIH", 0, 0, 25, 0xFFFF, 0xFFFFFFFF, 0) for _ in values)
-    fields = b"".join(struct.pack("!I", len(value)) + value for value in values)
-    count = struct.pack("!H", len(values))
-    return _message(b"T", count + columns) + _message(b"D", count + fields) + _DONE
-
-
-_DONE = _message(b"C", b"SELECT 1\0") + _message(b"Z", b"I")
 _ODD_ANSWERS = {
-    "no row": _message(b"n") + _DONE,
-    "no column": _one_row(),
-    "one column": _one_row(b"x"),
-    "two columns": _one_row(b"x", b"1"),
-    "no numbers": _one_row(*[b"x"] * 5, b"off"),
-    "long numbers": _one_row(*[b"9" * 5000] * 5, b"off"),
-    "large numbers": _one_row(*[b"9" * 19] * 5, b"off"),
-    "a replica's": _one_row(b"1", b"x", b"x", b"1", b"1", b"on"),
-    "three numbers": _one_row(*[b"9" * 30] * 3),
-    "COPY out": _message(b"H", struct.pack("!BH", 0, 0)),
-    "COPY in": _message(b"G", struct.pack("!BH", 0, 0)),
-    "COPY both": _message(b"W", struct.pack("!BH", 0, 0)),
+    "no row": message(b"n") + DONE,
+    "no column": one_row(),
+    "one column": one_row(b"x"),
+    "two columns": one_row(b"x", b"1"),
+    "no numbers": one_row(*[b"x"] * 5, b"off"),
+    "long numbers": one_row(*[b"9" * 5000] * 5, b"off"),
+    "large numbers": one_row(*[b"9" * 19] * 5, b"off"),
+    "a replica's": one_row(b"1", b"x", b"x", b"1", b"1", b"on"),
+    "three numbers": one_row(*[b"9" * 30] * 3),
+    "COPY out": message(b"H", struct.pack("!BH", 0, 0)),
+    "COPY in": message(b"G", struct.pack("!BH", 0, 0)),
+    "COPY both": message(b"W", struct.pack("!BH", 0, 0)),
 }
-
-
-@contextmanager
-def _answering(answer: bytes) -> Iterator[str]:
-    """A server that lets everybody in, and gives one answer to every statement; the URL of it."""
-
-    def talk(client: socket.socket) -> None:
-        while struct.unpack("!II", client.recv(8, socket.MSG_WAITALL))[1] != 196608:
-            client.sendall(b"N")  # Neither TLS nor Kerberos.
-        client.recv(65536)
-        told = {b"server_version": b"15.0", b"default_transaction_read_only": b"off", b"in_hot_standby": b"off"}
-        states = b"".join(_message(b"S", b"%b\0%b\0" % pair) for pair in told.items())
-        client.sendall(_message(b"R", bytes(4)) + states + _message(b"K", bytes(8)) + _message(b"Z", b"I"))
-        while client.recv(65536):
-            client.sendall(_message(b"1") + _message(b"2") + answer)
-
-    with listening(talk) as port:
-        yield f"postgresql://u@{HOST}:{port}/db"
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("name", _ODD_ANSWERS)
 def test_answers_that_make_no_sense(name: str, key: str, open_at: Opener) -> None:
     """No answer of whatever shape is more than one line, nor taken for a grant; one without end is not waited for."""
-    with _answering(_ODD_ANSWERS[name]) as url:
+    with answering(_ODD_ANSWERS[name]) as url:
         node, claim = open_at(url, 5.0), make_claim(key)
         grant = Grant(claim, fence=1, ttl=claim.ttl)
         asks: list[Callable[[], object]] = [

@@ -72,6 +72,18 @@ class TestPlain(StoreContract):
         return TableHooks(request.param, request.getfixturevalue(request.param))
 
 
+class TestLibpq(StoreContract):
+    """On PostgreSQL by libpq, as for a user with a variable that only libpq knows."""
+
+    histories = 4
+
+    @pytest.fixture
+    def hooks(self, postgresql: PostgresqlServer, monkeypatch: pytest.MonkeyPatch) -> StoreHooks:
+        """The server's hooks."""
+        monkeypatch.setenv("PGAPPNAME", "cronlock")
+        return TableHooks("postgresql", postgresql)
+
+
 class TestSerializable(StoreContract):
     """For a role with serializable transactions by default."""
 
