@@ -60,8 +60,9 @@ FIGURES = (
 
 
 def growth(figure: Figure, rows: Sequence[Row]) -> float | None:
-    """Return the exponent by which `figure` grows with the runs of `rows`."""
-    return exponent([(row.case.runs, figure.read(row)) for row in rows if row.case.runs >= FIT_FROM])
+    """Return the exponent by which `figure` grows with the runs of `rows`; a server that was full shows no growth."""
+    well = [row for row in rows if row.case.runs >= FIT_FROM and (not row.failed or figure is FAILED)]
+    return exponent([(row.case.runs, figure.read(row)) for row in well])
 
 
 def curves(rows: Sequence[Row]) -> dict[tuple[int, float], list[Row]]:

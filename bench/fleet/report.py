@@ -84,7 +84,7 @@ def _measured(found: Sequence[Found]) -> list[str]:
         load = "" if one.load is None else f" (load average before: {one.load:g})"
         places.setdefault((one.date, one.machine), []).append(one.version + load)
     lines = [f"Measured {date} on {where}: {', '.join(told)}." for (date, where), told in places.items()]
-    return [*lines, f"Servers are on loopback. Growth is fitted from {FIT_FROM} nodes on."]
+    return [*lines, f"Servers are on loopback. Growth is fitted from {FIT_FROM} nodes on, up to where runs failed."]
 
 
 def _short(found: Sequence[Found]) -> list[str]:

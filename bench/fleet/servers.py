@@ -125,7 +125,7 @@ def etcd(*, watched: bool = False) -> Target:
     def version() -> str:
         return f"etcd {server.ask('maintenance/status')['version']}"
 
-    return _target("etcd", server, records, version, SentHTTP, watched=watched, most=1_000)
+    return _target("etcd", server, records, version, SentHTTP, watched=watched)
 
 
 def postgresql(*, watched: bool = False) -> Target:
@@ -135,9 +135,7 @@ def postgresql(*, watched: bool = False) -> Target:
     def version() -> str:
         return f"PostgreSQL {server.run('SHOW server_version')[0][0].split()[0]}"
 
-    return _target(
-        "PostgreSQL", server, _rows(server), version, SentPostgreSQL, watched=watched, forks=True, most=1_000
-    )
+    return _target("PostgreSQL", server, _rows(server), version, SentPostgreSQL, watched=watched, forks=True)
 
 
 def mysql(*, watched: bool = False) -> Target:
@@ -147,7 +145,7 @@ def mysql(*, watched: bool = False) -> Target:
     def version() -> str:
         return f"MariaDB {server.run('SELECT VERSION()')[0][0].partition('-')[0]}"
 
-    return _target("MariaDB", server, _rows(server), version, SentMySQL, watched=watched, most=1_000)
+    return _target("MariaDB", server, _rows(server), version, SentMySQL, watched=watched)
 
 
 def dynamodb(*, watched: bool = False) -> Target:
