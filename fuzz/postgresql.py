@@ -50,6 +50,8 @@ _URLS = (
     ),
     *(f"postgres://u:{SECRET}@/d?host=/run", f"postgresql://u:{SECRET}@h/d?sslmode=require"),
 )
+#: The outline of one: what is signed, and how.
+_CERTIFICATE = bytes.fromhex("3082001a3003020101300d06092a864886f70d01010b0500030400010203")
 _TLS_PLEASE = b"\x04\xd2\x16\x2f"
 _READY = message(b"Z", b"I")
 
@@ -82,7 +84,7 @@ class _Server:
         if not data.chance(3):
             return self._let_in()
         kind = data.pick((3, 5, 7, 10, 10, 10, data.below(99)))
-        text = data.pick((b"salt", b"", data.blob(6))) if kind == 5 else b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0"
+        text = data.pick((b"salt", b"", data.blob(6))) if kind == 5 else b"SCRAM-SHA-256\0\0"
         return _asking(kind, text if not data.chance(8) else data.blob(6))
 
     def _goes_on(self, request: bytes) -> bytes:
@@ -173,6 +175,7 @@ def a_postgresql(data: Data) -> None:
             raise BackendUnavailable(f"{name}: cannot find the address of {host!r}: no")
         return [(2, 1, 6, "", (address, 0)) for address in data.pick((["10.0.0.1"], ["10.0.0.1", "::1"]))]
 
+    scram.end_point(data.maimed(_CERTIFICATE, _TOKENS))
     with (
         served(data, _Server(data).answer),
         patch.object(postgresql, "resolve", resolve),

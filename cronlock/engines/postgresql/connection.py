@@ -8,10 +8,23 @@ from __future__ import annotations
 
 import time
 
+from ...errors import ConfigError
 from ..wire.sql import Refused
-from ..wire.stream import Stream
+from ..wire.stream import ConnectionClosed, Stream
 from .login import Login
-from .messages import ERROR, MOST_ROWS, READY, Fields, Messages, Row, login_error, message
+from .messages import (
+    ERROR,
+    MOST_ROWS,
+    ONLY_READS,
+    READY,
+    VERSION,
+    Fields,
+    Messages,
+    Row,
+    Unsuited,
+    login_error,
+    message,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,8 +41,6 @@ _PARSE, _BIND, _EXECUTE, _SYNC, _TERMINATE = b"P", b"B", b"E", b"S", b"X"
 _IDLE = b"I"
 # Seconds; the words fit into any buffer.
 _GOODBYE = 0.1
-# Settings of a server that takes no writes.
-_ONLY_READS = (b"in_hot_standby", b"default_transaction_read_only")
 
 
 class Connection:
@@ -48,7 +59,7 @@ class Connection:
     def connect(cls, name: str, settings: Mapping[str, str], deadline: float) -> Connection:
         """Connect to the one host of libpq's `settings`, which `login.suits`, before monotonic time `deadline`.
 
-        Raises ServerBusy when the server has no room.
+        Raises ServerBusy when the server has no room, and Unsuited where libpq may get in.
         """
         host, port, mode = settings["host"], settings["port"], settings.get("sslmode", "prefer")
         if host.startswith("/"):
@@ -79,19 +90,27 @@ class Connection:
         """Send a statement with its values and return the rows of its answer, of `width` columns each."""
         messages = self._messages
         messages.limit(deadline)
-        messages.send(_request(statement, values))
+        messages.ask(_request(statement, values))
         rows: list[Row] = []
         refusal: Refused | None = None
         complete = False
         while True:
-            kind, body = messages.receive()
+            try:
+                kind, body = messages.receive()
+            except ConnectionClosed:
+                if refusal is None:
+                    raise
+                # A pooler's reason for hanging up.
+                raise ConnectionClosed(str(refusal)) from None
             if kind == _DATA and not complete and len(rows) < MOST_ROWS:
                 rows.append(self._row(body, width))
             elif kind == _COMPLETE and not complete:
                 complete = True
-            elif kind == ERROR and refusal is None:
+            elif kind == ERROR:
                 # Behind the rows, it is that of a commit that failed.
-                refusal = messages.refusal(body)
+                refusal, earlier = messages.refusal(body), refusal
+                if earlier is not None:
+                    raise messages.nonsense()
             elif kind == READY and body == _IDLE:
                 break
             elif kind not in _PREAMBLE or complete:
@@ -104,7 +123,7 @@ class Connection:
 
     def only_reads(self, deadline: float) -> bool:
         """Whether the session takes no writes."""
-        told = [self._messages.states.get(name) for name in _ONLY_READS]
+        told = [self._messages.states.get(name) for name in ONLY_READS]
         if None in told and b"on" not in told:
             # Before 14 no server tells.
             return self.ask(b"SHOW transaction_read_only", (), 1, deadline) != [["off"]]
@@ -117,7 +136,7 @@ class Connection:
     @property
     def version(self) -> int:
         """The server's version, such as 150018."""
-        words = self._messages.states.get(b"server_version", b"").split(b" ")[0].split(b".")
+        words = self._messages.states.get(VERSION, b"").split(b" ")[0].split(b".")
         numbers = [int(digits) for digits in map(_leading_digits, words[:2]) if digits]
         return sum(number * factor for number, factor in zip(numbers, (10000, 1)))
 
@@ -176,13 +195,15 @@ def _leading_digits(word: bytes) -> bytes:
 
 def _context(name: str, settings: Mapping[str, str], mode: str) -> Context:
     """Return what is asked of the server's certificate."""
-    from ..wire.tls import loosen, unverified
+    try:
+        from ..wire.tls import loosen, make_context, unverified
 
-    if "sslrootcert" not in settings:
-        return unverified()
-    from ..wire.stream import tls_context
-
-    context = tls_context(name, {"ca": settings["sslrootcert"]})
+        if "sslrootcert" not in settings:
+            return unverified()
+        context = make_context(name, {"ca": settings["sslrootcert"]})
+    except (ImportError, ConfigError) as error:
+        # A Python without TLS, or a file that is just being written.
+        raise Unsuited(f"{name}: no TLS: {error}") from error
     if mode != "verify-full":
         # With a file of authorities, "require" means the same as "verify-ca".
         loosen(context, any_authority=False)

@@ -1,14 +1,13 @@
 """The login to PostgreSQL, as far as it takes no more than a name and a password.
 
-What else there is, from Kerberos to certificates of clients, libpq knows: see `Unsuited`.
+What else there is, from Kerberos to certificates of clients, libpq knows: see `suits` and `messages.Unsuited`.
 https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP
 """
 
 from __future__ import annotations
 
-from ...errors import BackendUnavailable
 from ...system import os
-from .messages import ERROR, READY, Fields, message
+from .messages import ERROR, READY, Fields, Unsuited, message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,29 +28,31 @@ _VERSION = (196608).to_bytes(4, "big")
 _AUTHENTICATION, _PROCESS, _ANSWER = b"R", b"K", b"p"
 #: Kinds of `_AUTHENTICATION`.
 _DONE, _IN_CLEAR, _MD5, _SASL, _SASL_GOES_ON, _SASL_DONE = 0, 3, 5, 10, 11, 12
-_SCRAM = b"SCRAM-SHA-256"
-
-
-class Unsuited(BackendUnavailable):
-    """The server asks for a login of which only libpq knows."""
+# The latter bound to the connection.
+_SCRAM, _SCRAM_PLUS = b"SCRAM-SHA-256", b"SCRAM-SHA-256-PLUS"
+# Where Kerberos keeps a user's tickets, before their number.
+_TICKETS = "/tmp/krb5cc_"
 
 
 def suits(settings: Mapping[str, str]) -> bool:
-    """Whether libpq would find nothing but `settings`, its own, and these are all known here."""
+    """Whether libpq would find nothing but `settings`, its own, and these are all known here.
+
+    Where Kerberos has tickets at other places than is usual, libpq would encrypt by them; this login does not.
+    """
     verified = settings.get("sslrootcert", "system") != "system"
     if set(settings) - _KNOWN or settings.get("sslmode", "prefer") not in (_VERIFYING if verified else _TRUSTING):
         return False
     if "sslrootcert" in settings and not verified:
         return False
     names = os.environ
-    home = names.get("HOME") or _process_user("pw_dir")
-    # Variables of libpq's, and tickets of Kerberos.
-    if home is None or "KRB5CCNAME" in names or any(name.startswith("PG") for name in names):
+    if any(name.startswith(("PG", "KRB5")) for name in names):
         return False
-    places = [f"{home}/.postgresql", f"/tmp/krb5cc_{os.geteuid()}"]
-    if "password" not in settings:
-        places.append(f"{home}/.pgpass")
-    return not any(os.access(place, os.F_OK) for place in places)
+    # Before its version 15, libpq does not look at the variable.
+    homes = {home for home in (names.get("HOME"), _process_user("pw_dir")) if home}
+    places = [f"{_TICKETS}{os.geteuid()}", *(f"{home}/.postgresql" for home in homes)]
+    if not settings.get("password"):
+        places += [f"{home}/.pgpass" for home in homes]
+    return bool(homes) and not any(os.access(place, os.F_OK) for place in places)
 
 
 class Login:
@@ -62,6 +63,7 @@ class Login:
         self._messages = messages
         self._settings = settings
         self._user = settings.get("user") or _process_user("pw_name")
+        self._asked_for_password = False
         self._scram: Scram | None = None
 
     def run(self) -> int:
@@ -102,16 +104,17 @@ class Login:
 
             once = md5_hex(_encoded(self._password() + str(self._user)))
             self._answer(b"md5", md5_hex(once + said), b"\0")
-        elif kind == _SASL and self._scram is None and _SCRAM in said.split(b"\0"):
+        elif kind == _SASL and _SCRAM in (mechanisms := said.split(b"\0")):
             password = self._password()
             if not password.isascii() or not password.isprintable():
                 # What others make of it is a matter of Unicode's tables: RFC 4013.
                 raise self._unsuited()
             from .scram import Scram
 
-            self._scram = Scram(password.encode())
+            bound = _SCRAM_PLUS in mechanisms
+            self._scram = Scram(self._name, password.encode(), self._messages.peer(), bound=bound)
             first = self._scram.first()
-            self._answer(_SCRAM, b"\0", len(first).to_bytes(4, "big"), first)
+            self._answer(_SCRAM_PLUS if bound else _SCRAM, b"\0", len(first).to_bytes(4, "big"), first)
         elif kind == _SASL_GOES_ON and self._scram is not None:
             self._answer(self._scram.proof(said))
         elif kind == _SASL_DONE and self._scram is not None:
@@ -123,9 +126,12 @@ class Login:
         self._messages.send(message(_ANSWER, *parts))
 
     def _password(self) -> str:
-        if "password" not in self._settings:
+        """Return the password, which a server asks for once."""
+        password = self._settings.get("password")
+        if not password or self._asked_for_password:
             raise self._unsuited()
-        return self._settings["password"]
+        self._asked_for_password = True
+        return password
 
     def _unsuited(self) -> Unsuited:
         return Unsuited(f"{self._name}: the server asks for another login than that of the URL")

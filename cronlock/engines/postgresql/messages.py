@@ -26,6 +26,8 @@ MOST_ROWS = 10_000
 ERROR, READY = b"E", b"Z"
 # It sends these whenever it likes: a setting that changed, a notice, a notification.
 _STATE, _ASIDES = b"S", (b"N", b"A")
+#: The settings that are read here.
+VERSION, ONLY_READS = b"server_version", (b"in_hot_standby", b"default_transaction_read_only")
 # More than any answer has: a thousand names, or a history.
 _LONGEST_ANSWER = 4 << 20
 _LONGEST_MESSAGE = 300
@@ -33,6 +35,8 @@ _LONGEST_MESSAGE = 300
 _TLS_PLEASE = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 # Severities of errors behind which the connection is over.
 _FATAL = ("FATAL", "PANIC")
+# SQLSTATEs of a login: no room; nobody with this name may come in from here, in this way.
+_NO_ROOM, _NO_WAY = b"\0C53300\0", b"\0C28000\0"
 # Faults of a login and their remedies.
 _REMEDIES = (
     ("password authentication failed", "check user and password in the URL, or the password file"),
@@ -43,6 +47,10 @@ _REMEDIES = (
 )
 # Messages of a full server: libpq shows no code before the connection is made.
 _FULL = ("too many clients", "too many connections", "connection slots are reserved", "no more connections allowed")
+
+
+class Unsuited(BackendUnavailable):
+    """A login failed that may go well by libpq, which knows more ways."""
 
 
 class Fields(fields.Fields):
@@ -67,7 +75,7 @@ class Messages:
         self._secret = secret
         self._buffer = bytearray()
         self._left = _LONGEST_ANSWER
-        #: The settings that the server told of.
+        #: The settings that the server told of, of those that are read.
         self.states: dict[bytes, bytes] = {}
 
     def limit(self, deadline: float) -> None:
@@ -82,6 +90,9 @@ class Messages:
         """Ask whether the server speaks TLS, which is then to be started."""
         self._stream.send(_TLS_PLEASE)
         answer = self._take(1)
+        if answer == ERROR:
+            # It cannot even start a process, perhaps.
+            raise Unsuited(f"{self._name}: the server refuses the request for TLS")
         if answer not in (b"S", b"N"):
             raise self.nonsense()
         if self._buffer:
@@ -91,7 +102,20 @@ class Messages:
 
     def start_tls(self, context: Context, host: str) -> None:
         """Speak TLS from now on with the server, which is to prove that it is `host`."""
-        self._stream.start_tls(context, host)
+        try:
+            self._stream.start_tls(context, host)
+        except BackendUnavailable as error:
+            raise Unsuited(str(error)) from error
+
+    def peer(self) -> bytes | None:
+        """Return the server's certificate; None without TLS."""
+        return self._stream.peer()
+
+    def ask(self, data: bytes) -> None:
+        """Send messages where nothing is left of an earlier answer."""
+        if self._buffer:
+            raise self.nonsense("more than requested")
+        self.send(data)
 
     def send(self, data: bytes) -> None:
         """Send messages, whose answer begins."""
@@ -107,7 +131,8 @@ class Messages:
             body = self._take(length)
             if kind == _STATE:
                 name, _, value = body.partition(b"\0")
-                self.states[name] = value.rstrip(b"\0")
+                if name == VERSION or name in ONLY_READS:
+                    self.states[name] = value.rstrip(b"\0")
             elif kind not in _ASIDES:
                 return kind, body
 
@@ -118,17 +143,20 @@ class Messages:
         """
         parts = {part[:1]: part[1:].decode("utf-8", "replace") for part in body.split(b"\0") if part}
         text = f"{self._name}: {one_line(parts.get(b'M', ''), self._secret)}"
-        # The severity that is not translated, which all servers from 9.6 on send.
-        if parts.get(b"V") in _FATAL:
+        # The severity that is not translated, which all servers from 9.6 on send, but not all poolers.
+        if parts.get(b"V", parts.get(b"S")) in _FATAL:
             raise ConnectionClosed(text)
         return Refused(text, parts.get(b"C", ""))
 
     def denial(self, body: bytes) -> BackendUnavailable:
         """Return the error for a login that the server refuses."""
         try:
-            return login_error(str(self.refusal(body)))
+            text = str(self.refusal(body))
         except ConnectionClosed as error:
-            return login_error(str(error))
+            text = str(error)
+        if _NO_WAY in body:
+            return Unsuited(text)
+        return login_error(text, full=_NO_ROOM in body)
 
     def nonsense(self, fault: str = "") -> BackendUnavailable:
         """Return the error for what no server of this kind says."""
@@ -155,9 +183,9 @@ def message(kind: bytes, *parts: bytes) -> bytes:
     return kind + (len(body) + 4).to_bytes(4, "big") + body
 
 
-def login_error(text: str) -> BackendUnavailable:
+def login_error(text: str, *, full: bool = False) -> BackendUnavailable:
     """Return the error for a login that failed with `text`; ServerBusy if that is for want of room."""
-    kind = ServerBusy if any(sign in text for sign in _FULL) else BackendUnavailable
+    kind = ServerBusy if full or any(sign in text for sign in _FULL) else BackendUnavailable
     return kind("; ".join([text, *[remedy for sign, remedy in _REMEDIES if sign in text][:1]]))
 
 

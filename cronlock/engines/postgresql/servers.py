@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 from ...errors import BackendUnavailable, ConfigError
 from ..wire import sql
 from ..wire.sql import Refused
 from ..wire.stream import ServerBusy, in_turn, resolve, retry_while_busy
 from . import sql as statements
 from .connection import Connection
-from .login import Unsuited, suits
+from .login import suits
+from .messages import Unsuited
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,22 +112,20 @@ class Servers(sql.Servers):
         raise BackendUnavailable(f"{self.name}: {host} is too old: cronlock needs PostgreSQL 10 or later")
 
     def _log_in(self, settings: dict[str, str], deadline: float) -> Connection | LibpqConnection:
-        """Connect as it costs least; whatever that cannot do libpq tries, which knows every way."""
-        failure: BackendUnavailable | None = None
+        """Connect as it costs least; libpq, which knows every way, tries what does not go so."""
+        failure: Unsuited | None = None
         if self._suits:
             try:
                 return Connection.connect(self.name, settings, deadline)
-            except ServerBusy:
-                raise
-            except BackendUnavailable as error:
+            except Unsuited as error:
+                if time.monotonic() >= deadline:
+                    raise
                 failure = error
         try:
             connect = _load_libpq().connect
         except ImportError:
-            assert failure is not None  # It was loaded before.
-            if isinstance(failure, Unsuited):
-                raise BackendUnavailable(f"{failure}, which needs {_lacking()}") from None
-            raise failure from None
+            # Where it is needed from the start, it was loaded before.
+            raise BackendUnavailable(f"{failure}; to try another way needs {_lacking()}") from None
         return connect(self.name, settings, deadline)
 
     def explained(self, error: Refused) -> Exception:

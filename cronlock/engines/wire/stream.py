@@ -218,6 +218,11 @@ class Stream:
         peer = getattr(self._socket, "getpeercert", None)
         return dict(peer() or {}) if peer is not None else {}
 
+    def peer(self) -> bytes | None:
+        """Return the server's certificate as it was sent, verified or not; None without TLS."""
+        peer = getattr(self._socket, "getpeercert", None)
+        return None if peer is None else bytes(peer(True) or b"")
+
     def close(self) -> None:
         """Close the connection; raises nothing."""
         if self._socket is not None:

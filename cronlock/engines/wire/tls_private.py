@@ -109,9 +109,9 @@ class Secured:
         """Return how many bytes `recv` returns without reading from the descriptor."""
         return int(self._tls.pending())
 
-    def getpeercert(self) -> dict[str, object] | None:
-        """Return what the server's certificate says; empty where it was not verified."""
-        known: dict[str, object] | None = self._tls.getpeercert()
+    def getpeercert(self, binary: bool = False) -> dict[str, object] | bytes | None:
+        """Return what the server's certificate says, empty where it was not verified; or the certificate itself."""
+        known: dict[str, object] | bytes | None = self._tls.getpeercert(binary)
         return known
 
     def close(self) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,9 +15,11 @@ from pathlib import Path
 import pytest
 
 from cronlock.engines.postgresql import login, servers
+from cronlock.engines.postgresql import scram as scram_module
 from cronlock.engines.postgresql.connection import Connection
 from cronlock.engines.postgresql.libpq_connection import LibpqConnection
-from cronlock.engines.postgresql.scram import Scram
+from cronlock.engines.postgresql.messages import Unsuited
+from cronlock.engines.postgresql.scram import Scram, end_point
 from cronlock.engines.postgresql.store import PostgresqlStore
 from cronlock.engines.wire.hashes import hmac_sha256, md5_hex, pbkdf2_sha256
 from cronlock.engines.wire.sql import Refused
@@ -24,10 +28,10 @@ from cronlock.errors import BackendUnavailable
 from cronlock.testing import make_claim
 from labs.impostors import listening
 from labs.servers.postgresql import PgBouncer, PostgresqlServer
-from labs.servers.process import HOST
+from labs.servers.process import HOST, need
 from labs.servers.tls import tls
 
-from ..hooks import PATIENT, node_at
+from ..hooks import PATIENT, node_at, turned_away
 from .support import DONE, READY, STATES, answering, greeted, message, one_row, states
 
 _SETTINGS = {"dbname": "db", "host": HOST, "hostaddr": HOST, "user": "worker", "target_session_attrs": "read-write"}
@@ -47,8 +51,12 @@ def _ask(connection: Connection, statement: str, *values: str | None, width: int
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The directory of a user without any files."""
+    """The directory of a user without any files, variables of libpq's, and tickets of Kerberos."""
+    for name in [name for name in os.environ if name.startswith(("PG", "KRB5"))]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(login, "_process_user", {"pw_dir": str(tmp_path), "pw_name": "worker"}.get)
+    monkeypatch.setattr(login, "_TICKETS", f"{tmp_path}/krb5cc_")
     return tmp_path
 
 
@@ -80,27 +88,31 @@ def test_settings(settings: dict[str, str], expected: bool) -> None:
 
 def test_files(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file or a variable in which libpq would look is left to it."""
-    monkeypatch.delenv("PGPASSFILE", raising=False)
     assert login.suits(_SETTINGS)
+    given = {**_SETTINGS, "password": "given"}
     (home / ".pgpass").touch()
     assert not login.suits(_SETTINGS)
-    assert login.suits({**_SETTINGS, "password": "given"})
-    (home / ".postgresql").mkdir()
-    assert not login.suits({**_SETTINGS, "password": "given"})
-    (home / ".postgresql").rmdir()
-    for name in ("PGSSLMODE", "PGOPTIONS", "KRB5CCNAME"):
+    assert not login.suits({**_SETTINGS, "password": ""})
+    assert login.suits(given)
+    for name in (".postgresql", f"krb5cc_{os.geteuid()}"):
+        (home / name).mkdir()
+        assert not login.suits(given)
+        (home / name).rmdir()
+    for name in ("PGSSLMODE", "PGOPTIONS", "KRB5CCNAME", "KRB5_CLIENT_KTNAME"):
         with monkeypatch.context() as patch:
             patch.setenv(name, "x")
-            assert not login.suits({**_SETTINGS, "password": "given"})
+            assert not login.suits(given)
 
 
-def test_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no variable says it, the system knows; where that does not, libpq is asked."""
-    monkeypatch.delenv("HOME")
-    asked: list[str] = []
-    monkeypatch.setattr(login, "_process_user", asked.append)
+def test_two_homes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which one libpq looks into depends on its version; without any, it is asked."""
+    assert login.suits(_SETTINGS)
+    (home / ".postgresql").mkdir()
+    for elsewhere in ("/nonexistent", ""):
+        monkeypatch.setenv("HOME", elsewhere)
+        assert not login.suits(_SETTINGS)
+    monkeypatch.setattr(login, "_process_user", {}.get)
     assert not login.suits(_SETTINGS)
-    assert asked == ["pw_dir"]
 
 
 # Hashes
@@ -149,6 +161,7 @@ def test_ways_in(guarded: PostgresqlServer, server: PostgresqlServer) -> None:
     url = guarded.url(user="worker", password="s3cret")
     plain = url.partition("?")[0]
     for mode in ("prefer", "require"):
+        # The proof is bound to the server's certificate, which is not verified: see below.
         assert _kind(f"{plain}?sslmode={mode}") == (Connection, True)
     for mode in ("require", "verify-ca", "verify-full"):
         assert _kind(guarded.url(user="worker", password="s3cret", sslmode=mode)) == (Connection, True)
@@ -166,11 +179,15 @@ def test_refusals(guarded: PostgresqlServer, server: PostgresqlServer) -> None:
     mine = {"user": "worker", "password": "wr0ng-one", "dbname": "postgres"}
     for settings, said in (
         (mine, "password authentication failed.*; check user and password in the URL"),
+        # Libpq may know a way:
         ({**mine, "sslmode": "disable"}, r"pg_hba\.conf"),
         ({**mine, "sslmode": "verify-full", "sslrootcert": str(tls().client_cert)}, "certificate verify failed"),
+        ({**mine, "sslmode": "verify-full", "sslrootcert": "/dev/null"}, "no TLS: .*sslrootcert|no TLS: .*ca="),
+        ({**mine, "password": ""}, "another login than that of the URL"),
     ):
         with pytest.raises(BackendUnavailable, match=said) as caught:
             _connect(port, **settings)
+        assert isinstance(caught.value, Unsuited) is (settings is not mine)
         assert "wr0ng" not in str(caught.value)
     with pytest.raises(BackendUnavailable, match="has no TLS, which sslmode=require asks for"):
         _connect(server.port, dbname="postgres", user="postgres", sslmode="require")
@@ -252,7 +269,7 @@ def _salt(said: bytes, rounds: int = 1, more: bytes = b"abc") -> bytes:
         ([_SCRAM, lambda said: _asking(11, _salt(said)), _asking(12, b"e=no") + _LET_IN + READY], ""),
         ([_SCRAM, lambda said: _asking(11, _salt(said, more=b""))], ""),
         ([_SCRAM, lambda said: _asking(11, _salt(said) + b",m=x")], ""),
-        ([_SCRAM, lambda said: _asking(11, _salt(said, rounds=1 << 40))], ""),
+        ([_SCRAM, lambda said: _asking(11, _salt(said, rounds=0))], ""),
         ([_SCRAM, _asking(11, b"r=mine,s=AAAA,i=1")], ""),
         ([_SCRAM, _asking(12, b"v=AAAA")], ""),
         ([message(b"R")], ""),
@@ -288,7 +305,7 @@ def test_a_server_that_knows_the_password() -> None:
 
 def test_order_of_a_proof() -> None:
     """A server cannot have two answers, nor prove something before it gave a salt."""
-    scram = Scram(b"s3cret")
+    scram = Scram("server", b"s3cret", None, bound=False)
     with pytest.raises(ValueError, match="too early"):
         scram.verify(b"v=AAAA")
     first = scram.first()
@@ -309,13 +326,74 @@ def test_words_before_tls() -> None:
         _connect(port, password="s3cret")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        [_SCRAM, lambda said: _asking(11, _salt(said, rounds=600_000))],
+        # It asks twice; or a proof is to be bound to TLS that is not there.
+        [_SCRAM, _SCRAM],
+        [_asking(3), _asking(3)],
+        [_asking(10, b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0")],
+    ],
+)
+def test_what_is_left_to_libpq(words: list[bytes | Callable[[bytes], bytes]]) -> None:
+    """A server may ask for what takes too long here, or for what makes no sense."""
+    with _speaking(*words) as port, pytest.raises(Unsuited):
+        _connect(port, password="s3cret")
+
+
+# The binding to the connection
+
+
+def test_binding_to_a_certificate(guarded: PostgresqlServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proof that was made for another's certificate is refused: nobody in the middle can pass it on."""
+    mine = {"user": "worker", "password": "s3cret", "dbname": "postgres", "sslmode": "require"}
+    _connect(guarded.port, **mine).close()
+    monkeypatch.setattr(scram_module, "end_point", lambda _: bytes(32))
+    with pytest.raises(BackendUnavailable, match="channel binding check failed"):
+        _connect(guarded.port, **mine)
+    # Nor can the offer be kept from us: the server knows that it made one.
+    monkeypatch.setattr(login, "_SCRAM_PLUS", b"nothing of the kind")
+    with pytest.raises(BackendUnavailable, match="channel binding negotiation error"):
+        _connect(guarded.port, **mine)
+
+
+def test_certificates(tmp_path: Path) -> None:
+    """They are bound to by SHA-256 if they are signed by it, or by less; others are left to libpq."""
+
+    def made(*options: str) -> bytes:
+        command = [
+            need("openssl", "openssl"),
+            "req",
+            "-x509",
+            "-nodes",
+            "-subj",
+            "/CN=x",
+            "-keyout",
+            f"{tmp_path}/key",
+            "-outform",
+            "DER",
+        ]
+        return subprocess.run([*command, *options], check=True, capture_output=True, timeout=60).stdout
+
+    ecdsa = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
+    for options in (("-newkey", "rsa:2048"), ecdsa):
+        good = made(*options, "-sha256")
+        assert end_point(good) == hashlib.sha256(good).digest()
+        assert end_point(made(*options, "-sha384")) is None
+    assert end_point(made("-newkey", "ed25519")) is None
+    assert [end_point(good[:length]) for length in range(8)] == [None] * 8
+    with pytest.raises(Unsuited):
+        Scram("server", b"s3cret", made("-newkey", "ed25519"), bound=True)
+
+
 @pytest.mark.parametrize("kind", [7, 9, 2, 99])
 @pytest.mark.usefixtures("home")
 def test_other_logins(kind: int, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     """Kerberos and the like are left to libpq; where that is missing, this is said."""
     with _speaking(_asking(kind)) as port:
         url = f"postgresql://worker@{HOST}:{port}/db"
-        with pytest.raises(login.Unsuited):
+        with pytest.raises(Unsuited):
             _connect(port)
         asked: list[str] = []
 
@@ -333,16 +411,21 @@ def test_other_logins(kind: int, monkeypatch: pytest.MonkeyPatch, key: str) -> N
             raise ImportError
 
         monkeypatch.setattr(servers, "_load_libpq", missing)
-        with pytest.raises(BackendUnavailable, match=r"another login than that of the URL, which needs .*libpq"):
+        with pytest.raises(
+            BackendUnavailable, match=r"another login than that of the URL; to try another way needs .*libpq"
+        ):
             node_at(url).acquire(make_claim(key))
 
 
-def test_a_full_server(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("words", ["sorry, too many clients already", "leider schon zu viele Verbindungen"])
+@pytest.mark.usefixtures("home")
+def test_a_full_server(words: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is asked again, and libpq is not asked at all: that would be another one in the queue."""
-    full = message(b"E", b"SFATAL\0VFATAL\0C53300\0Msorry, too many clients already\0\0")
+    full = message(b"E", b"SFATAL\0VFATAL\0C53300\0M%b\0\0" % words.encode())
     monkeypatch.setattr(servers, "_load_libpq", lambda: pytest.fail("libpq was asked"))
-    with _speaking(full) as port, pytest.raises(ServerBusy, match="too many clients"):
-        node_at(f"postgresql://u:pass@{HOST}:{port}/db", 1.0).acquire(make_claim(key))
+    with _speaking(full) as port:
+        node = node_at(f"postgresql://u:pass@{HOST}:{port}/db", 1.0)
+        turned_away(lambda: node.acquire(make_claim(key)), words, ServerBusy)
 
 
 @pytest.mark.parametrize(
@@ -391,6 +474,9 @@ _COMPLETE = message(b"C", b"UPDATE 1\0")
         # It may have been committed: the statement was complete, and the server only did not say so.
         (_COMPLETE + _FATAL, ConnectionClosed, "terminating connection"),
         (_FATAL, ConnectionClosed, "terminating connection"),
+        # A pooler's, which does not say how grave it is, and hangs up.
+        (message(b"E", b"SFATAL\0C08P01\0Mquery_wait_timeout\0\0"), ConnectionClosed, "query_wait_timeout"),
+        (_ERROR + _FATAL, ConnectionClosed, "terminating connection"),
         (_COMPLETE + _ERROR + message(b"Z", b"I"), Refused, "not today"),
         (_ERROR + message(b"Z", b"I"), Refused, "not today"),
         # It is in a transaction, of whomever, so that nothing is committed.
