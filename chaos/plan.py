@@ -81,6 +81,7 @@ def make(
     """
     shots: list[Shot] = []
     rare = None if pairs is None else _Rare(pairs)
+    later = [kind.name for kind in kinds if kind.track != SERVERS]
     for track in (SERVERS, NODES, RUNS):
         # Each track by itself: with other faults left out, those that stay come at the same times.
         chance = random.Random(f"{seed} {track}")
@@ -91,7 +92,9 @@ def make(
             if not turn:
                 turn = chance.sample(ours, len(ours))
             kind, node = turn.pop(), None
-            if rare is not None:
+            if rare is not None and track == SERVERS:
+                kind = rare.lacking(kind, ours, later, chance)
+            elif rare is not None:
                 beside = [shot for shot in shots if shot.track != track and shot.at <= at < shot.at + shot.length]
                 if track == RUNS and chance.random() < _AIMED:
                     node = next((shot.pick for shot in beside if shot.track == NODES), None)
@@ -122,6 +125,11 @@ class _Rare:
             self._counts[name] += 1
             self._asked[name] += 1
         return kind
+
+    def lacking(self, kind: Kind, kinds: Sequence[Kind], later: Sequence[str], chance: random.Random) -> Kind:
+        """Return the kind beside which `later` ones are to come: the more of its pairs are missing, the more often."""
+        missing = [sum(map(self._missing, self._pairs(one, later))) for one in kinds]
+        return chance.choices(kinds, missing)[0] if any(missing) else kind
 
     def _missing(self, name: str) -> int:
         return 0 if self._asked[name] >= _ASKED else max(0, GOAL - self._counts[name])

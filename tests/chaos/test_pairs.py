@@ -64,6 +64,14 @@ def test_rare_pairs_come_first() -> None:
     assert min(blind[name] for name in possible) < min(counts.values())
 
 
+def test_servers_that_lack_pairs() -> None:
+    """A fault of the servers whose pairs with others came least is chosen for that: another has no time beside it."""
+    tracks = {kind.name: kind.track for kind in _KINDS}
+    counts = {pair("server-kill", name): GOAL for name in tracks if tracks[name] != SERVERS}
+    shots = make(1, _KINDS, 120.0, 3.0, 0.5, dense=True, pairs=counts)
+    assert {shot.name for shot in shots if shot.track == SERVERS} == {"server-restart"}
+
+
 def test_dense() -> None:
     """Faults and rests of a dense plan are shorter, though none shorter than its kind allows."""
     usual, dense = (make(3, _KINDS, 600.0, 3.0, 0.5, dense=dense) for dense in (False, True))
