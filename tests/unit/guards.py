@@ -9,11 +9,15 @@ import time
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+
 from cronlock.lease.clock import SystemClock
 from cronlock.process import command as process
 from cronlock.process import guard, linux, protocol
 from cronlock.process.protocol import Ended
 
+#: Of tests of the backup guard, and of processes that left the command's group: qemu-user, for one, has none.
+NEEDS_SUBREAPERS = pytest.mark.skipif(not linux.can_adopt(), reason="needs child subreapers")
 _Report = TypeVar("_Report", bound=protocol.Message)
 
 #: Far more than anything takes here.

@@ -34,6 +34,8 @@ from cronlock.engines import registry
 from cronlock.engines.zookeeper.doctor import _judge_ensemble
 from cronlock.lease.vocabulary import Traits
 
+from .guards import NEEDS_SUBREAPERS
+
 _DAY = 86400.0
 
 
@@ -181,13 +183,15 @@ def test_a_backend_without_a_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_what_the_guard_lacks(monkeypatch: pytest.MonkeyPatch, lacks: str, text: str, remedy: str) -> None:
     """Each missing feature is named with its own remedy."""
-    monkeypatch.setattr(f"cronlock.process.linux.{lacks}", lambda: False)
+    for feature in ("has_proc", "can_adopt"):
+        monkeypatch.setattr(f"cronlock.process.linux.{feature}", lambda has=feature != lacks: has)
     _, system = host.machine()
     assert (system.level, text in system.text) == (WARNING, True)
     assert (system.remedy or "").startswith(remedy)
     assert "; " not in (system.remedy or "")
 
 
+@NEEDS_SUBREAPERS
 def test_this_machine() -> None:
     """It says what runs cronlock, and that Linux has what the guard needs."""
     program, system = host.machine()

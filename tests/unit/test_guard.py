@@ -16,11 +16,7 @@ from cronlock.process.protocol import Ended, Forked, NotStarted, Started
 from labs.proc import is_alive, stat
 from labs.servers.process import eventually
 
-from .guards import DAEMON, LIMIT, Guards, command, number_in
-
-_needs_backup_guard = pytest.mark.skipif(
-    not linux.can_adopt(), reason="needs child subreapers: there is no backup guard without"
-)
+from .guards import DAEMON, LIMIT, NEEDS_SUBREAPERS, Guards, command, number_in
 
 
 class NeverExecuted(process.Command):
@@ -95,7 +91,7 @@ def test_wrapper_that_is_gone(guards: Guards) -> None:
     assert len(watched.said.splitlines()) == 1
 
 
-@_needs_backup_guard
+@NEEDS_SUBREAPERS
 def test_pids_with_a_backup_guard(guards: Guards) -> None:
     """The backup guard and its child, which is the guard, before the guard has reported itself and afterwards."""
     watched = guards.start(command("sleep", "600"), backup=True)
@@ -106,7 +102,7 @@ def test_pids_with_a_backup_guard(guards: Guards) -> None:
     assert forked.guard != watched.guard.child
 
 
-@_needs_backup_guard
+@NEEDS_SUBREAPERS
 def test_backup_guard_ends_what_a_killed_guard_leaves(
     guards: Guards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

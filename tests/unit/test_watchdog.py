@@ -21,7 +21,7 @@ from cronlock.process.watchdog import Watchdog
 from labs.proc import is_alive
 from labs.servers.process import eventually
 
-from .guards import DAEMON, LIMIT, Guards, command, number_in
+from .guards import DAEMON, LIMIT, NEEDS_SUBREAPERS, Guards, command, number_in
 
 
 class Unforkable(process.Command):
@@ -95,6 +95,7 @@ def test_a_forwarded_signal(guards: Guards, tmp_path: Path, number: int) -> None
     assert not is_alive(pid)
 
 
+@NEEDS_SUBREAPERS
 @pytest.mark.parametrize(
     ("number", "forwarded", "why"),
     [
@@ -118,6 +119,7 @@ def test_daemons_of_a_command_that_a_signal_killed(
     assert is_alive(daemon) != forwarded
 
 
+@NEEDS_SUBREAPERS
 def test_a_daemon_of_a_command_that_ends(guards: Guards, tmp_path: Path) -> None:
     """It goes on; that something is left is reported."""
     watched = guards.start(command("sh", "-c", DAEMON + "exit 0"))
@@ -127,6 +129,7 @@ def test_a_daemon_of_a_command_that_ends(guards: Guards, tmp_path: Path) -> None
     assert is_alive(daemon)
 
 
+@NEEDS_SUBREAPERS
 def test_a_daemon_of_a_command_that_is_stopped(guards: Guards, tmp_path: Path) -> None:
     """The end is reported once the daemon is dead, too."""
     watched = guards.start(command("sh", "-c", DAEMON + "exec sleep 600"))
