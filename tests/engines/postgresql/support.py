@@ -41,7 +41,9 @@ def states(told: dict[bytes, bytes] = STATES) -> bytes:
 
 def greeted(client: socket.socket) -> bytes:
     """Offer a client neither TLS nor Kerberos, and return what it then begins with."""
-    while struct.unpack("!II", client.recv(8, socket.MSG_WAITALL))[1] != 196608:
+    while (head := client.recv(8, socket.MSG_WAITALL))[4:] != (196608).to_bytes(4, "big"):
+        if len(head) < 8:
+            raise ConnectionError("the client has hung up")  # Its time is over.
         client.sendall(b"N")
     return client.recv(65536)
 
