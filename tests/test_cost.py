@@ -41,7 +41,7 @@ _FOREIGN = {
     "memcached": _SOCKET,
     "zookeeper": _SOCKET,
     "etcd": _SOCKET,
-    # Without HOME, as here, the system is asked where it is.
+    # The system is asked for the user's home, in which libpq would look for files.
     "postgresql": _SOCKET | {"pwd"},
     "mysql": _SOCKET | _HASHES,
     "dynamodb": _SOCKET | _HASHES,

@@ -6,21 +6,17 @@ https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basics.html.
 
 from __future__ import annotations
 
-from ...errors import printable
 from ..wire import fields
 from ..wire.sql import Refused
-from ..wire.stream import ConnectionClosed, Stream, protocol_error, without_secrets
+from ..wire.stream import ConnectionClosed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ...errors import BackendUnavailable
+    from ..wire.stream import Stream
     from ..wire.tls import Context
 
 #: The product, in messages.
 PRODUCT = "MySQL or MariaDB"
-# More than any answer has: a thousand names, or a history. So none is spread over several packets, of 16 MiB each.
-_LONGEST_ANSWER = 4 << 20
-_LONGEST_MESSAGE = 300
 _ERROR = 0xFF
 # How many bytes a number has behind one of these, and what stands for NULL.
 _SIZES = {0xFC: 2, 0xFD: 3, 0xFE: 8}
@@ -62,27 +58,16 @@ class Fields(fields.Fields):
         return word
 
 
-class Packets:
+class Packets(fields.Exchange):
     """Packets to and from the server `name`. Any failure raises BackendUnavailable and leaves it unusable."""
 
-    __slots__ = ("_buffer", "_left", "_name", "_number", "_secret", "_stream")
+    __slots__ = ("_number",)
+    product = PRODUCT
 
     def __init__(self, name: str, stream: Stream, secret: str) -> None:
         """`secret` is the password, which appears in no message."""
-        self._name = name
-        self._stream = stream
-        self._secret = secret
-        self._buffer = bytearray()
+        super().__init__(name, stream, secret)
         self._number = 0
-        self._left = _LONGEST_ANSWER
-
-    def limit(self, deadline: float) -> None:
-        """Let all that is asked from now on be done by monotonic time `deadline`."""
-        self._stream.limit(deadline)
-
-    def quiet(self) -> bool:
-        """Whether nothing came since the last answer: what comes then is the server's goodbye."""
-        return not self._buffer and self._stream.quiet()
 
     def start_tls(self, context: Context, host: str) -> None:
         """Speak TLS from now on with the server, which is to prove that it is `host`."""
@@ -98,7 +83,7 @@ class Packets:
     def command(self, payload: bytes) -> None:
         """Send the first packet of a command."""
         self._number = 0
-        self._left = _LONGEST_ANSWER
+        self._left = fields.LONGEST_ANSWER
         self.send(payload)
 
     def send(self, payload: bytes) -> None:
@@ -107,7 +92,10 @@ class Packets:
         self._number = (self._number + 1) % 256
 
     def receive(self) -> bytes:
-        """Return the next packet's payload, which is not empty. Raises Refused for an error of the server's."""
+        """Return the next packet's payload, which is not empty. Raises Refused for an error of the server's.
+
+        No answer is long enough to be spread over several packets, of 16 MiB each.
+        """
         length, number = int.from_bytes(self._take(3), "little"), self._take(1)[0]
         data = self._take(length)
         expected, self._number = self._number, (number + 1) % 256
@@ -123,24 +111,6 @@ class Packets:
             raise self.nonsense("out of order")
         return data
 
-    def nonsense(self, fault: str = "") -> BackendUnavailable:
-        """Return the error for what no server of this kind says."""
-        return protocol_error(self._name, PRODUCT, fault)
-
-    def close(self) -> None:
-        """Close the connection; raises nothing."""
-        self._stream.close()
-
-    def _take(self, length: int) -> bytes:
-        self._left -= length
-        if self._left < 0:
-            raise self.nonsense("too long")
-        while len(self._buffer) < length:
-            self._buffer += self._stream.receive()
-        data = bytes(self._buffer[:length])
-        del self._buffer[:length]
-        return data
-
     def _error(self, data: bytes) -> tuple[int, str]:
         """Return the number of an error, and its text as one line that a terminal can show."""
         error = Fields(data[1:])
@@ -150,5 +120,5 @@ class Packets:
             raise self.nonsense() from None
         if text.startswith(b"#"):
             text = text[6:]  # Behind the SQLSTATE, which says less than the number.
-        words = without_secrets(text.decode("utf-8", "replace"), self._secret).split()
-        return code, f"{self._name}: {printable(' '.join(words))[:_LONGEST_MESSAGE] or 'no reason given'}"
+        line = fields.one_line(text.decode("utf-8", "replace"), self._secret)
+        return code, f"{self._name}: {line or 'no reason given'}"

@@ -6,13 +6,14 @@ https://www.postgresql.org/docs/current/protocol-message-formats.html.
 
 from __future__ import annotations
 
-from ...errors import BackendUnavailable, printable
+from ...errors import BackendUnavailable
 from ..wire import fields
 from ..wire.sql import Refused
-from ..wire.stream import ConnectionClosed, ServerBusy, Stream, protocol_error, without_secrets
+from ..wire.stream import ConnectionClosed, ServerBusy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..wire.stream import Stream
     from ..wire.tls import Context
 
 #: A row; None is NULL.
@@ -28,9 +29,6 @@ ERROR, READY = b"E", b"Z"
 _STATE, _ASIDES = b"S", (b"N", b"A")
 #: The settings that are read here.
 VERSION, ONLY_READS = b"server_version", (b"in_hot_standby", b"default_transaction_read_only")
-# More than any answer has: a thousand names, or a history.
-_LONGEST_ANSWER = 4 << 20
-_LONGEST_MESSAGE = 300
 # SSLRequest.
 _TLS_PLEASE = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 # Severities of errors behind which the connection is over.
@@ -63,28 +61,17 @@ class Fields(fields.Fields):
         return int.from_bytes(self.take(size), "big", signed=True)
 
 
-class Messages:
+class Messages(fields.Exchange):
     """Messages to and from the server `name`. Any failure raises BackendUnavailable and leaves it unusable."""
 
-    __slots__ = ("_buffer", "_left", "_name", "_secret", "_stream", "states")
+    __slots__ = ("states",)
+    product = PRODUCT
 
     def __init__(self, name: str, stream: Stream, secret: str | None) -> None:
         """`secret` is the password, which appears in no message."""
-        self._name = name
-        self._stream = stream
-        self._secret = secret
-        self._buffer = bytearray()
-        self._left = _LONGEST_ANSWER
+        super().__init__(name, stream, secret)
         #: The settings that the server told of, of those that are read.
         self.states: dict[bytes, bytes] = {}
-
-    def limit(self, deadline: float) -> None:
-        """Let all that is asked from now on be done by monotonic time `deadline`."""
-        self._stream.limit(deadline)
-
-    def quiet(self) -> bool:
-        """Whether nothing came since the last answer: what comes then is the server's goodbye."""
-        return not self._buffer and self._stream.quiet()
 
     def offers_tls(self) -> bool:
         """Ask whether the server speaks TLS, which is then to be started."""
@@ -119,7 +106,7 @@ class Messages:
 
     def send(self, data: bytes) -> None:
         """Send messages, whose answer begins."""
-        self._left = _LONGEST_ANSWER
+        self._left = fields.LONGEST_ANSWER
         self._stream.send(data)
 
     def receive(self) -> tuple[bytes, bytes]:
@@ -158,24 +145,6 @@ class Messages:
             return Unsuited(text)
         return login_error(text, full=_NO_ROOM in body)
 
-    def nonsense(self, fault: str = "") -> BackendUnavailable:
-        """Return the error for what no server of this kind says."""
-        return protocol_error(self._name, PRODUCT, fault)
-
-    def close(self) -> None:
-        """Close the connection; raises nothing."""
-        self._stream.close()
-
-    def _take(self, length: int) -> bytes:
-        self._left -= length
-        if self._left < 0:
-            raise self.nonsense("too long")
-        while len(self._buffer) < length:
-            self._buffer += self._stream.receive()
-        data = bytes(self._buffer[:length])
-        del self._buffer[:length]
-        return data
-
 
 def message(kind: bytes, *parts: bytes) -> bytes:
     """Return the message of this type whose body is `parts`."""
@@ -191,5 +160,4 @@ def login_error(text: str, *, full: bool = False) -> BackendUnavailable:
 
 def one_line(text: str, secret: str | None) -> str:
     """Return a message of the server or of libpq as one printable line without `secret`."""
-    words = without_secrets(text, secret).split()
-    return printable(" ".join(words))[:_LONGEST_MESSAGE] or "the connection failed"
+    return fields.one_line(text, secret) or "the connection failed"
