@@ -116,8 +116,10 @@ class Tree:
             )
             if clock.code != NO_NODE:
                 cell = self._cell(path, data, children, self.value(clock, self.clock_path).mtime)
+                if cell is not None and cell.lease and exact:
+                    cell = self._with_lease_left(session, key, cell)
                 if cell is not None:
-                    return self._with_lease_left(session, key, cell) if exact and cell.lease else cell
+                    return cell
             elif data.code == NO_NODE:
                 # The prefix may never have been used, and a read creates no nodes.
                 return NodeCell(floor=data.zxid + 1, seen_at=time.monotonic())
@@ -153,11 +155,13 @@ class Tree:
         except ForeignValue as error:
             raise ForeignValue.at(f"{self.name}: node {path}", error) from None
 
-    def _with_lease_left(self, session: Session, key: str, cell: NodeCell) -> NodeCell:
+    def _with_lease_left(self, session: Session, key: str, cell: NodeCell) -> NodeCell | None:
+        """Return `cell` with what is left of its lease; None if that is over by now, and told in the record perhaps."""
         path = self.lease_path(key, cell.lease_name)
         reply = session.ask(Exists(path))[0]
-        left = 0.0 if reply.code == NO_NODE else cell.lease_left(self.value(reply, path).mtime, cell.leader_time)
-        return cell.but(lease=left)
+        if reply.code == NO_NODE:
+            return None
+        return cell.but(lease=cell.lease_left(self.value(reply, path).mtime, cell.leader_time))
 
     # Replies and paths.
 

@@ -11,7 +11,7 @@ from kazoo.security import OPEN_ACL_UNSAFE
 
 from cronlock.engines.url import URL
 from cronlock.engines.zookeeper.cell import NodeCell
-from cronlock.engines.zookeeper.session import Reply
+from cronlock.engines.zookeeper.session import Reply, Session
 from cronlock.engines.zookeeper.store import ZooKeeperStore
 from cronlock.engines.zookeeper.tree import Tree
 from cronlock.errors import BackendUnavailable, ForeignValue
@@ -226,3 +226,24 @@ def test_errors_have_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "kazoo.exceptions", None)
     with pytest.raises(BackendUnavailable, match=r"answered with error -125 for /x$"):
         tree.value(Reply(-125, None, 0), "/x")
+
+
+@pytest.mark.parametrize("ends", ["lapsed", "released"])
+def test_a_lease_that_ends_while_it_is_read(
+    server: ZooKeeperServer, key: str, ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record is that of the same moment: a run that ended did not lose its lease."""
+    with opened(server.url()) as store, opened(server.url()) as other, looking(server) as client:
+        held = take(store, key, LONG)
+
+        def end(tree: Tree, session: Session, name: str, cell: NodeCell) -> NodeCell | None:
+            monkeypatch.undo()
+            if ends == "released":
+                swap(store, key, held, b"ended", lease=0.0)
+            else:
+                remove_lease(client, f"/cronlock/{key}")
+            return tree._with_lease_left(session, name, cell)
+
+        monkeypatch.setattr(Tree, "_with_lease_left", end)
+        seen = read(other, key, exact=True)
+        assert (seen.lease, seen.data) == (0.0, b"ended" if ends == "released" else held.data)
