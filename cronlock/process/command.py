@@ -96,7 +96,7 @@ class Command(Value):
             except OSError:
                 pass  # The terminal hung up.
         if self.die_with_guard:
-            linux.die_with_parent(signals.SIGKILL)
+            linux.signal_at_parents_end(signals.SIGKILL)
             if os.getppid() != parent:
                 os._exit(errors.FAULT)  # The guard ended before the call.
         if self.descriptor is not None:

@@ -5,8 +5,9 @@ delays it when it must stop the command. It is a child subreaper: whatever the c
 child, so once it has no child, all of these are dead.
 
 A backup guard may sit above the guard, as its parent and the wrapper's child. If wrapper and guard are both killed,
-the kernel kills only the command (PR_SET_PDEATHSIG); the backup guard kills its descendants. The file backend needs
-none: its lock lives as long as any descendant.
+the kernel kills only the command (PR_SET_PDEATHSIG); the backup guard kills its descendants. If the wrapper dies and
+somebody has stopped the guard, or does so later, the backup guard continues it. The file backend needs none: its lock
+lives as long as any descendant.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Guard:
         self.pid: int | None = None
         # No signal may reach the child while it has the wrapper's handlers.
         signals.block_all()
+        wrapper = os.getpid()
         try:
             #: Boot time before the fork.
             self.forked_at = config.clock.now()
@@ -48,7 +50,7 @@ class Guard:
             if self.child == 0:
                 os.close(self._control)
                 os.close(mine)
-                _run_guard(config, theirs, reports)
+                _run_guard(config, wrapper, theirs, reports)
         finally:
             signals.unblock_all()
         os.close(theirs)
@@ -111,11 +113,11 @@ class Guard:
             pass  # Dead: the end of its reports shows that.
 
 
-def _run_guard(config: GuardConfig, control: int, reports: int) -> None:
+def _run_guard(config: GuardConfig, wrapper: int, control: int, reports: int) -> None:
     """Run the guard, and exit."""
     try:
         if config.backup:
-            _fork_backup_guard(control, reports, config.null)
+            _fork_backup_guard(wrapper, control, reports, config.null)
         watchdog.Watchdog(config, control, reports).run()
     except BaseException as error:
         # A bug in cronlock. The wrapper sees the end of the pipe, and kills the command.
@@ -124,7 +126,7 @@ def _run_guard(config: GuardConfig, control: int, reports: int) -> None:
     os._exit(0)
 
 
-def _fork_backup_guard(control: int, reports: int, null: int) -> None:
+def _fork_backup_guard(wrapper: int, control: int, reports: int, null: int) -> None:
     """Fork, and return as the guard. The parent becomes the backup guard, which kills what a killed guard leaves."""
     if not (linux.has_proc() and linux.become_subreaper()):
         return  # A backup guard could not find the descendants.
@@ -136,7 +138,10 @@ def _fork_backup_guard(control: int, reports: int, null: int) -> None:
         return  # The command needs a process as well, and reports that it cannot have one.
     if guard == 0:
         return
-    # Every signal except KILL and STOP stays blocked.
+    # Every signal except KILL, STOP and those of `keep_awake` stays blocked.
+    signals.keep_awake(guard, wrapper)
+    linux.signal_at_parents_end(signals.SIGHUP)
+    os.kill(os.getpid(), signals.SIGHUP)  # Should the wrapper have ended before the call.
     for descriptor in (control, reports):
         os.close(descriptor)
     process.silence_standard_streams(null)
@@ -144,6 +149,7 @@ def _fork_backup_guard(control: int, reports: int, null: int) -> None:
         pid, status = os.waitpid(-1, 0)
         if pid == guard:
             break
+    signals.block_all()
     # A guard that exited by itself leaves only daemons, which may continue.
     if status != 0:
         process.kill_all(None, adopts=True)

@@ -60,7 +60,7 @@ def can_adopt() -> bool:
     return _call("prctl", _PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) == 0
 
 
-def die_with_parent(signal: int) -> bool:
+def signal_at_parents_end(signal: int) -> bool:
     """Have the kernel send `signal` when the parent ends; survives exec, but not fork."""
     return _call("prctl", _PR_SET_PDEATHSIG, signal, 0, 0, 0) == 0
 

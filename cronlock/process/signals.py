@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 else:
     import _signal
 
+SIGALRM = int(_signal.SIGALRM)
 SIGCHLD = int(_signal.SIGCHLD)
 SIGCONT = int(_signal.SIGCONT)
 SIGHUP = int(_signal.SIGHUP)
@@ -130,6 +131,28 @@ def watch_children() -> int:
         set_ignored(number)
     _signal.signal(SIGCHLD, _do_nothing)
     return reader
+
+
+def keep_awake(pid: int, parent: int) -> None:
+    """Continue process `pid` ten times a second, should somebody stop it, from the first HUP after `parent` ended.
+
+    For the backup guard, which has blocked all signals.
+    """
+
+    def wake(_number: int, _frame: FrameType | None) -> None:
+        if os.getppid() == parent:
+            return
+        _signal.setitimer(_signal.ITIMER_REAL, 0.1)
+        try:
+            os.kill(pid, SIGCONT)
+        except ProcessLookupError:
+            pass  # Its end is about to be seen.
+
+    # What the interpreter writes there, the guard would send on to the command.
+    _signal.set_wakeup_fd(-1)
+    for number in (SIGHUP, SIGALRM):
+        _signal.signal(number, wake)
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (SIGHUP, SIGALRM))
 
 
 def _do_nothing(_number: int, _frame: FrameType | None) -> None:

@@ -95,6 +95,24 @@ def test_sigkill_of_two(node: Node, tree: Tree, spared: str) -> None:
     check_dead_when_next_run_starts(node, tree)
 
 
+@pytest.mark.parametrize("first", ["guard", "wrapper"])
+def test_stopped_guard_of_a_killed_wrapper(node: Node, tree: Tree, first: str) -> None:
+    """The backup guard continues a guard that was stopped when the wrapper is killed, or is stopped then."""
+    started = start(node, tree)
+    guard = started.guard
+    if first == "guard":
+        halt(guard)
+    killed_at = now()
+    os.kill(started.pid, signal.SIGKILL)
+    assert started.wait() == -signal.SIGKILL
+    if first == "wrapper":
+        with suppress(ProcessLookupError):  # It may be done already.
+            os.kill(guard, signal.SIGSTOP)
+    all_end_in_time(tree, killed_at)
+    wait_until(lambda: not is_alive(guard), "the guard's end")
+    check_dead_when_next_run_starts(node, tree)
+
+
 def test_sigkill_of_the_backup_guard(node: Node) -> None:
     """Without its backup guard a run continues and ends normally."""
     started = node.hold(then="exit 5")
