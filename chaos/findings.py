@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .expected import allowed
 from .history import Attempt, Fault, History
-from .occupancy import SLACK, FaultIndex, Occupancy, alive_until
+from .occupancy import SLACK, FaultIndex, Occupancy, alive_until, ended_well
 
 OVERLAP = "overlap"
 FENCE = "fence"
@@ -61,7 +61,7 @@ def find(history: History, around: FaultIndex) -> list[Finding]:
         occupancy = Occupancy(attempts, around)
         found += overlaps(started, around)
         found += fences(started)
-        found += early(started)
+        found += early(started, around)
         found += stuck(attempts, occupancy, around)
     found += lost(history, around)
     found += wrong_statuses(history, around)
@@ -99,10 +99,11 @@ def fences(started: Sequence[Attempt]) -> Iterator[Finding]:
             largest = attempt
 
 
-def early(started: Sequence[Attempt]) -> Iterator[Finding]:
+def early(started: Sequence[Attempt], around: FaultIndex) -> Iterator[Finding]:
     """Yield runs that began within an earlier run's hold; the runs are in order of their starts.
 
-    The hold counts from when the lease was granted, so at least from the start of the earlier process.
+    The hold counts from when the lease was granted, so at least from the start of the earlier process. A standby may
+    take over within it, but no tick that a run is known to have done.
     """
     longest = max((attempt.hold for attempt in started), default=0.0)
     first = 0
@@ -110,17 +111,27 @@ def early(started: Sequence[Attempt]) -> Iterator[Finding]:
         start = _start(attempt)
         while start - _start(started[first]) >= longest and first < index:
             first += 1
-        if attempt.ignore_hold or (attempt.life is not None and attempt.life.takeover):
+        if attempt.ignore_hold:
             continue
+        takes_over = attempt.life is not None and attempt.life.takeover
         seen: set[str] = set()
         for other in reversed(started[first:index]):
             if start - other.at >= other.hold:
                 continue
             kind = DOUBLE if other.tick is not None and other.tick == attempt.tick else HOLD
+            if takes_over and not (kind == DOUBLE and _done(other, start, around)):
+                continue
             if kind not in seen:
                 seen.add(kind)
                 text = f"{_name(attempt)} started {start - other.at:.3f} s after {_name(other)}, hold {other.hold:g} s"
                 yield Finding(kind, attempt.key, [other.run, attempt.run], other.at, start, text)
+
+
+def _done(attempt: Attempt, by: float, around: FaultIndex) -> bool:
+    """Return True if the servers must have known by then that the run was done."""
+    return bool(
+        attempt.ended is not None and attempt.ended <= by and ended_well(attempt, around) and not around.hits(attempt)
+    )
 
 
 def stuck(attempts: Sequence[Attempt], occupancy: Occupancy, around: FaultIndex) -> Iterator[Finding]:

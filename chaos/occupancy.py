@@ -102,10 +102,17 @@ def held_until(attempt: Attempt, around: FaultIndex) -> float:
         # It may have had the key, and died or lost touch before it could give it back.
         return max(lapse, death + attempt.hold)
     held = life.start + attempt.hold + around.late
-    by_itself = life.why == "done" and life.end is not None and attempt.status == life.end_status
-    if by_itself and attempt.ended is not None and not around.impairing(attempt.node, life.start, attempt.ended):
+    if attempt.ended is not None and ended_well(attempt, around):
         return max(attempt.ended, held)
     return max(lapse, held)
+
+
+def ended_well(attempt: Attempt, around: FaultIndex) -> bool:
+    """Return True if the command ended by itself, and nothing kept its wrapper from telling the servers."""
+    life = attempt.life
+    if life is None or life.why != "done" or attempt.ended is None or attempt.status != life.end_status:
+        return False
+    return not around.impairing(attempt.node, life.start, attempt.ended)
 
 
 class Occupancy:

@@ -177,6 +177,15 @@ _ALL = (
         seconds=12.0,
     ),
     Mutant(
+        "done-taken-over",
+        "a standby takes over a tick that is done",
+        [Edit("return claim.on_death if run.unfinished else claim.on_failure and", "return claim.on_death or")],
+        "redis",
+        "none",
+        (DOUBLE,),
+        seconds=25.0,
+    ),
+    Mutant(
         "fence-from-one",
         "the fence counts the runs that the server remembers",
         [

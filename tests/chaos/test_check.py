@@ -190,6 +190,31 @@ class TestTicks:
         made.run(3, 4, "b", "t1")
         assert made.kinds() == [findings.DOUBLE]
 
+    def test_takeover_of_what_is_done(self, made: Made) -> None:
+        """A standby that repeats a tick of which the servers know that it is done is a double tick."""
+        made.run(1, 3, "a", "t", hold=100.0)
+        other = made.spawn(1.2, "b", "t", hold=100.0, standby=50.0)
+        made.start(5.5, other, takeover=True)
+        made.end(6, other)
+        made.exit(6.1, other, 0)
+        assert made.kinds() == [findings.DOUBLE]
+
+    @pytest.mark.parametrize("way", ["failed", "cut off", "stopped", "too late"])
+    def test_takeover_of_what_seemed_to_die(self, made: Made, way: str) -> None:
+        """It is none where the servers may not have heard in time that the run was done."""
+        run = made.begun(1, "a", "t", hold=100.0)
+        made.end(2.9, run)
+        made.exit(20 if way == "too late" else 3, run, 75 if way == "failed" else 0)
+        if way == "cut off":
+            made.fault(2, 5, impairs=["a"], nodes=["a"])
+        if way in ("stopped", "too late"):
+            made.fault(2, 2.95, run=run, process="wrapper", signal=19)
+        other = made.spawn(1.2, "b", "t", hold=100.0, standby=50.0)
+        made.start(12, other, takeover=True)
+        made.end(13, other)
+        made.exit(13.1, other, 0)
+        assert findings.DOUBLE not in made.kinds()
+
     def test_twice_beyond_the_hold(self, made: Made) -> None:
         """Beyond the hold the key is free: clocks may differ by that much and no more."""
         made.run(1, 2, "a", "t1")
