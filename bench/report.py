@@ -27,8 +27,8 @@ _REMEDIES = {
     ): "ZooKeeper's default lets no session last longer than 40 s, so a lease is renewed each 13 s. It"
     " would take servers with a maxSessionTimeout as long as the ttl.",
     **{
-        (_DAY, cases.backend(name)): "A renewal signs, and after a pause all of its code is out of the processor's"
-        " caches: asked again at once it takes less than half."
+        (_DAY, cases.backend(name)): "A renewal signs its request, and after a pause that code is out of the"
+        " processor's caches: asked again at once it takes less than half."
         for name in (cases.DYNAMODB, cases.S3, cases.SQS)
     },
 }
@@ -219,6 +219,7 @@ def markdown(reports: Sequence[Report], missing: Sequence[str]) -> str:
         f"cronlock, the command and all processes between. The limits for pip are {cases.BY_PIP} F higher: the\n"
         "environment's `site` takes as long.",
         "## Over the limit",
+        "A limit is a goal of the project. What is over it costs more than we would like, and works as well.",
         _over(reports),
     ]
     if missing:

@@ -310,6 +310,10 @@ def test_table_of_advice() -> None:
     assert "| 1,000 | 20 | 20,000 | `--jitter 5s` |" in table
     assert "| 10,000 | 20 | 200,000 | `--jitter 45s --min-hold 50s` |" in table
     assert "| 10,000 | 200 | 2,000,000 | 9 servers, each" in table
+    slow = "\n".join(advice.table({"Slow": [replace(row, cpu=100 * row.cpu) for row in rows()]}))
+    assert "| 10,000 | 1 | 10,000 | `--jitter 200s`, every 5 minutes at most |" in slow
+    assert "| 10,000 | 20 | 200,000 | 20 servers, each `--jitter 200s`, every 5 minutes at most |" in slow
+    assert "| 1,000 | 20 | 20,000 | 9 servers, each `--jitter 45s --min-hold 50s` |" in slow
     assert math.isclose(advice.cost(rows()), 1e-4)
 
 

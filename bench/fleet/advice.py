@@ -47,12 +47,13 @@ def table(found: Mapping[str, Sequence[Row]]) -> list[str]:
     for nodes in NODES:
         for number in LINES:
             runs = nodes * number
-            cells = [_need(runs, name, rows) for name, rows in found.items()]
+            cells = [_need(runs, number, name, rows) for name, rows in found.items()]
             lines.append(f"| {nodes:,} | {number} | {runs:,} | " + " | ".join(cells) + " |")
     return lines
 
 
-def _need(runs: int, name: str, rows: Sequence[Row]) -> str:
+def _need(runs: int, number: int, name: str, rows: Sequence[Row]) -> str:
+    """Return what so many runs need, of a number of lines."""
     if name in LIMITS:
         most, more = LIMITS[name]
         seconds = jitter(runs, 1 / most, most)
@@ -64,7 +65,12 @@ def _need(runs: int, name: str, rows: Sequence[Row]) -> str:
         return f"`--jitter {_round(seconds)}s`"
     if seconds <= LONG_JITTER:
         return f"`--jitter {_round(seconds)}s --min-hold 50s`"
-    return f"{math.ceil(seconds / LONG_JITTER)} {more}, each `--jitter {LONG_JITTER}s --min-hold 50s`"
+    apart = math.ceil(seconds / LONG_JITTER)
+    if apart <= number:
+        return f"{apart} {more}, each `--jitter {LONG_JITTER}s --min-hold 50s`"
+    # One line cannot be shared out.
+    where = "" if number == 1 else f"{number} {more}, each "
+    return f"{where}`--jitter {_round(seconds / number)}s`, every 5 minutes at most"
 
 
 def _round(seconds: float) -> int:
