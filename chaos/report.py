@@ -24,7 +24,7 @@ from .check import NO_FAULT
 from .findings import DOUBLE, FENCE, HOLD, KINDS, LEFT, LOST, OUTLIVE, OVERLAP, STATUS, STUCK
 from .takeovers import plot
 from .takeovers import report as takeovers
-from .words import BACKENDS, FAULTS, MOMENTS, table
+from .words import BACKENDS, FAULTS, MOMENTS, READ, table
 
 _DOCS = Path(__file__).resolve().parents[1] / "docs"
 _DOCUMENT, _FIGURES, _PLOT = "reliability.md", "reliability.json", "takeovers.svg"
@@ -297,9 +297,9 @@ def _fuzz(figures: Figures) -> str:
         crashes += fuzz["crashes"]
         for name, number in fuzz["targets"].items():
             sums[name] = sums.get(name, 0) + number
-    rows = [[name.replace("_", " "), _number(number)] for name, number in sums.items()]
+    rows = sorted([READ[name], _number(number)] for name, number in sums.items())
     rows.append(["**all**", f"**{_number(sum(sums.values()))}, {crashes} crashes**"])
-    return table(["parser of", "inputs"], rows) if sums else "Not run yet."
+    return table(["what is read", "inputs"], rows) if sums else "Not run yet."
 
 
 def _number(number: int) -> str:

@@ -32,6 +32,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--only", action="append", choices=[*TARGETS], help="this target, and others so given")
     parser.add_argument("--write", type=Path, metavar="FILE", help="the counts, for docs/reliability.md")
     options = parser.parse_args(arguments)
+    if options.write is not None:
+        options.write.parent.mkdir(parents=True, exist_ok=True)
     resource.setrlimit(resource.RLIMIT_AS, (_MOST, _MOST))
     names = options.only or [*TARGETS]
     each = -(-options.inputs // len(names))

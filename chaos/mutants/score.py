@@ -96,6 +96,8 @@ def main(arguments: Sequence[str]) -> int:
     files = [file for file in TESTS if not options.files or any(file.endswith(name) for name in options.files)]
     if not files:
         parser.error(f"no such file: {options.files[0]}")
+    if options.out is not None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
     figures: dict[str, dict[str, int]] = {}
     with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
         pool = multiprocessing.get_context("fork").Pool(options.jobs, _begin, [directory])

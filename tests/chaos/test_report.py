@@ -101,7 +101,7 @@ def test_written_and_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     score = {"kind": "score", "files": {"lease/rules.py": {"changes": 40, "noticed": 39, "excluded": 2}}}
     assert report.main(_files(tmp_path, _summary(), fuzz, soak, mutant, score), tmp_path) == 0
     text = (tmp_path / "reliability.md").read_text()
-    assert "| a key | 5,000 |" in text
+    assert "| keys | 5,000 |" in text
     assert "| 9,000 | 8.00 to 8.25 MB |" in text
     assert ["no guard", words.BACKENDS["redis"], "wrapper killed", "4", "yes", "2 overlaps"] in _rows(text)
     assert "| `lease/rules.py` | 40 | 39 | 97.5 % | 2 |" in text

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from chaos.words import READ
 from fuzz import engine
 from fuzz.data import Data
 from fuzz.targets import TARGETS
@@ -18,6 +19,11 @@ _INPUTS = 1000
 def test_nothing_but_documented_errors(name: str) -> None:
     """Whatever others wrote: what is documented comes out, in time and with little memory."""
     assert engine.feed(name, TARGETS[name], _INPUTS).inputs >= _INPUTS
+
+
+def test_every_target_is_named() -> None:
+    """Where people read of it."""
+    assert sorted(READ) == sorted(TARGETS)
 
 
 def test_a_traceback_is_found() -> None:
