@@ -9,12 +9,12 @@ import pytest
 
 from cronlock.engines.wire import sql
 from cronlock.errors import BackendUnavailable, ConfigError, ForeignValue
+from cronlock.lease.clock import SystemClock
 from cronlock.lease.leases import Leases
 from cronlock.lease.store import NO_HOLD, Cell
 from cronlock.lease.vocabulary import HOLD
 from cronlock.testing import LONG, granted, make_claim, make_ending, refused
 from cronlock.testing.cells import read, swap
-from cronlock.testing.simulated import SimulatedClock
 
 from ..hooks import Opener
 from .kinds import Mysql, Postgresql, Server
@@ -140,13 +140,23 @@ def test_a_clock_that_jumped_is_said(
     server: Server, open_at: Opener, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When the server's clock goes otherwise than ours, a person hears of it."""
-    clock = SimulatedClock()
+
+    class Ours(SystemClock):
+        """This machine's clock, which a test can set forward."""
+
+        ahead = 0.0
+
+        def now(self) -> float:
+            """Seconds since boot, and those that were added."""
+            return super().now() + self.ahead
+
+    clock = Ours()
     monkeypatch.setattr(sql, "SystemClock", lambda: clock)
     node = open_at(server.url())
     grant = granted(node.acquire(make_claim(key)))
     assert node.renew(grant)
     assert node.notices == []
-    clock.advance(100)
+    clock.ahead = 100.0
     assert node.renew(grant)
     (notice,) = node.notices
     assert "clock jumped by -100.0 s" in notice or "clock jumped by -99." in notice

@@ -67,14 +67,14 @@ def test_renewal_through_a_follower_that_dies_counts_in_full(ensemble: ZooKeeper
     """The leader itself must have heard of it: a follower tells of its sessions only now and then."""
     follower = ensemble.follower()
     with opened(follower.url()) as store, opened(ensemble.leader().url()) as other:
-        cell = take(store, key, 4)
+        cell = take(store, key, 6)
         time.sleep(2.5)
         sent = time.monotonic()
-        swap(store, key, cell, lease=4)
+        swap(store, key, cell, lease=6)
         follower.kill()
         try:
             eventually(lambda: not read(other, key).lease, "the lease lapsed")
-            assert time.monotonic() - sent >= 4
+            assert time.monotonic() - sent >= 6
         finally:
             follower.start()
 
