@@ -135,7 +135,7 @@ def test_each_tick_of_a_soak_runs_once(servers: Servers) -> None:
     target = servers.target("redis")
     before = target.records()
     with Crowd() as crowd:
-        minutes = list(soak(target, crowd, nodes=3, seconds=6, every=3))
+        minutes = list(soak(target, crowd, nodes=3, seconds=20, every=10))
     assert [(minute.ticks, minute.wrong, minute.failed) for minute in minutes] == [(2, 0, 0)]
     assert minutes[0].records == before + LINES
     assert minutes[0].memory > 1

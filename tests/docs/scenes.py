@@ -47,7 +47,7 @@ def _run(node: Node, key: str, command: str, options: str = "") -> None:
 def _a_fleet_at_work(stage: Stage) -> None:
     """Jobs succeeded and failed, one is running, and one died."""
     one, two, three = (stage.node(f"web-{number}") for number in (1, 2, 3))
-    three.machine.start(*three.words("cronlock run --key mirror --ttl 3 -- sleep 600"))
+    three.machine.start(*three.words("cronlock run --key mirror --ttl 12 -- sleep 600"))
     _wait_for(one, "mirror", "running")
     three.kill_runs("mirror")
     _run(one, "backup", "true", "--min-hold 30m")

@@ -14,7 +14,9 @@ import time
 
 import pytest
 
-from .support import Node
+from labs.proc import children
+
+from .support import Node, is_stopped, wait_until
 
 PROMPT = "prompt> "
 
@@ -65,6 +67,16 @@ class Shell:
         self.expect(f"\nstatus={status}.")
         self.expect(PROMPT)
 
+    def wait_until_job_goes_on(self) -> None:
+        """Wait until a job has the terminal, and none of its processes is stopped."""
+
+        def goes_on() -> bool:
+            below = descendants(self.pid)
+            in_front = os.tcgetpgrp(self._master) != self.pid
+            return in_front and bool(below) and not any(map(is_stopped, below))
+
+        wait_until(goes_on, "the job to go on")
+
     def resize(self, rows: int, columns: int) -> None:
         """Change the size of the window."""
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -76,6 +88,11 @@ class Shell:
             os.kill(self.pid, signal.SIGKILL)
         finally:
             os.waitpid(self.pid, 0)
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes below one."""
+    return [found for child in children(pid) for found in (child, *descendants(child))]
 
 
 # No shell: one that is stopped between its vfork and its child's exec never shows as stopped.

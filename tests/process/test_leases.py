@@ -79,7 +79,7 @@ def test_server_comes_back_within_the_ttl(own_node: Node, own_redis: RedisServer
 def test_server_forgets_the_lease(own_node: Node, own_redis: RedisServer) -> None:
     """A lost lease stops the command: status 75 and one line."""
     tree = Tree(own_node.directory / "tree")
-    started = own_node.start_ready("--ttl", 3, "--", *tree.command)
+    started = own_node.start_ready("--ttl", 12, "--", *tree.command)
     forget(own_redis)
     assert started.wait() == 75
     assert tree.alive() == []
@@ -123,7 +123,7 @@ def test_on_lost_continue_with_a_hung_server(own_node: Node, own_redis: RedisSer
 def test_hung_renewal_delays_no_signal(own_node: Node, own_redis: RedisServer) -> None:
     """Signals are forwarded while a renewal hangs."""
     with Proxy(own_redis.port) as proxy:
-        words = ("--backend", own_redis.url(port=proxy.port), "--ttl", 4.5, "--backend-timeout", 60)
+        words = ("--backend", own_redis.url(port=proxy.port), "--ttl", 12, "--backend-timeout", 60)
         started = own_node.start_ready(*words, "--", *python(PRINTER))
         asked = proxy.requests
         proxy.drop_replies()
@@ -176,7 +176,7 @@ def test_lost_replies_until_it_gives_up(own_node: Node, own_redis: RedisServer) 
 
 def test_too_few_replicas(own_node: Node, own_redis: RedisServer) -> None:
     """A grant that misses min_replicas is a backend failure, not a skip, and the key stays free."""
-    words = ("--backend", own_redis.url(min_replicas="1"), "--backend-timeout", 1, "--skip-status", 9)
+    words = ("--backend", own_redis.url(min_replicas="1"), "--backend-timeout", 4, "--skip-status", 9)
     done = own_node.run(*words, "--", "echo", "ran")
     assert (done.status, done.out) == (69, "")
     assert len(done.messages) == 1

@@ -77,8 +77,8 @@ def test_run_continues_without_fresh_credentials(backend: Backend) -> None:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         node.environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = f"http://{HOST}:{server.server_address[1]}/"
         done = node.run(
-            *("--verbose", "--ttl", "9", "--kill-after", "1", "--backend-timeout", "2"),
-            *("--", "sh", "-c", f"rm {token}; sleep 5; exit 7"),
+            *("--verbose", "--ttl", "20", "--kill-after", "1", "--backend-timeout", "2"),
+            *("--", "sh", "-c", f"rm {token}; sleep 9; exit 7"),
         )
         server.shutdown()
     assert done.status == 7

@@ -22,7 +22,7 @@ _WITH_SERVER = on("redis", "zookeeper")
 
 def hold(node: Node, *options: object) -> Started:
     """Start a run that has the key until the file go is there."""
-    return node.hold("--ttl", _TTL, "--kill-after", 1, *options)
+    return node.hold("--ttl", _TTL, "--kill-after", 0.2, *options)
 
 
 def stand_by(node: Node, *options: object, count: int = _STANDBYS) -> list[Started]:

@@ -50,11 +50,11 @@ def test_stopped_wrapper_within_the_deadline(node: Node) -> None:
 
 def test_stopped_command_is_left_stopped(node: Node) -> None:
     """A stop of the command stops only the command; the lease is renewed."""
-    started = node.start_ready("--ttl", "4", "--kill-after", "0.2", "--", *python(WAITER))
+    started = node.start_ready("--ttl", "6", "--kill-after", "0.2", "--", *python(WAITER))
     (command,) = children(started.guard)
     os.kill(command, signal.SIGSTOP)
     wait_stopped(command)
-    time.sleep(6)
+    time.sleep(8)
     assert is_alive(started.pid)
     wait_running(started.pid)
     assert node.run("--", "echo", "ran").out == ""

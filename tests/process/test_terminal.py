@@ -48,7 +48,7 @@ def test_ctrl_z_and_fg(shell: Shell) -> None:
         shell.expect(PROMPT)
         shell.do("fg")
         shell.expect("locked")
-        time.sleep(0.2)
+        shell.wait_until_job_goes_on()
     shell.send("\x03")
     shell.ends_job_with(130)
 
@@ -209,7 +209,7 @@ def test_ctrl_z_stops_a_pipeline(shell: Shell) -> None:
     shell.expect(PROMPT)
     shell.do("fg")
     shell.expect("| cat")
-    time.sleep(0.3)
+    shell.wait_until_job_goes_on()
     shell.send("\x03")
     shell.expect(PROMPT)
     wait_until(lambda: children(shell.pid) == [], "the pipeline's end")

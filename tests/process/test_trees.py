@@ -162,7 +162,7 @@ def test_guard_survives_signals(node: Node, name: str) -> None:
 
 def test_stopped_guard_is_continued(node: Node) -> None:
     """The wrapper continues a stopped guard at the next renewal."""
-    started = node.hold("--ttl", 3, then="exit 5")
+    started = node.hold("--ttl", 12, then="exit 5")
     halt(started.guard)
     node.finish()
     assert (started.wait(), started.err) == (5, "")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
+    from ...lease.clock import Clock
     from ..wire.tls import Context
 
     _T = TypeVar("_T")
@@ -31,7 +32,7 @@ class Servers:
         self.scheme = scheme
         # Sorted: nodes that list the same servers in another order must agree on a key's server.
         self.addresses = sorted(set(addresses))
-        self.clock = SystemClock()
+        self.clock: Clock = SystemClock()
         self._tls = tls
         #: Each with the boot time of its last answer.
         self._connections: dict[Address, tuple[Connection, float]] = {}

@@ -106,7 +106,7 @@ class TestSentinel:
 
     def test_no_sentinel_at_a_renewal(self, sentinel: RedisSentinel) -> None:
         """Then the master is the one of before."""
-        backend = opened(sentinel.url(), timeout=4)
+        backend = opened(sentinel.url(), timeout=8)
         grant = granted(backend.acquire(make_claim(fresh_key(), ttl=120)))
         for one in sentinel.sentinels:
             one.pause()
@@ -120,7 +120,7 @@ class TestSentinel:
     def test_no_sentinel_and_no_replicas_at_a_renewal(self) -> None:
         """What the sentinels took of the time is not waited for replicas in: the reason is theirs."""
         with RedisSentinel() as group:
-            backend = opened(group.url(min_replicas="2"), timeout=8)
+            backend = opened(group.url(min_replicas="2"), timeout=12)
             grant = granted(backend.acquire(make_claim(fresh_key(), ttl=120)))
             for one in (*group.sentinels, *group.nodes[1:]):
                 one.pause()

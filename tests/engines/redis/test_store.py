@@ -187,7 +187,7 @@ class TestLostData:
         with RedisServer() as server:
             store, started = store_of(server.url()), time.monotonic()
             while time.monotonic() < started + 3:
-                at_least, before = store.uptime("key", soon()), time.monotonic()
+                before, at_least = time.monotonic(), store.uptime("key", soon())
                 assert at_least is not None
                 assert before - started - 2.5 <= at_least <= time.monotonic() - asked
                 time.sleep(0.2)
@@ -206,7 +206,7 @@ class TestReplicas:
 
     def test_too_few(self, server: RedisServer, backend: Leases, key: str) -> None:
         """Without replicas the lease is given back and nothing runs; a renewal does not count; a release does."""
-        strict = opened(server.url(min_replicas="1"), timeout=1)
+        strict = opened(server.url(min_replicas="1"), timeout=4)
         with pytest.raises(GivenBack, match="min_replicas=1 replicas acknowledged in time; the lease was given back"):
             strict.acquire(make_claim(key, hold=20))
         grant = granted(backend.acquire(make_claim(key)))
@@ -220,10 +220,10 @@ class TestReplicas:
         strict = store_of(server.url(min_replicas="1"))
         empty, asked = read(store, key), time.monotonic()
         with pytest.raises(Unacknowledged):
-            strict.swap(key, empty, b"data", lease=LONG, hold=0.0, deadline=soon(2))
-        assert 0.5 < time.monotonic() - asked < 2
+            strict.swap(key, empty, b"data", lease=LONG, hold=0.0, deadline=soon(8))
+        assert 2 < time.monotonic() - asked < 8
         assert read(store, key).data == b"data"
-        done, cell = strict.swap(key, empty, b"other", lease=LONG, hold=0.0, deadline=soon(2))
+        done, cell = strict.swap(key, empty, b"other", lease=LONG, hold=0.0, deadline=soon(8))
         assert (done, cell.data) == (False, b"data")
 
     def test_enough(self, server: RedisServer, replica: RedisServer, key: str) -> None:
@@ -236,7 +236,7 @@ class TestReplicas:
             assert proxy.requests == 3
             assert client.hget(f"cronlock:{key}", "version") != version
             replica.pause()
-            hasty = opened(server.url(min_replicas="1"), timeout=1)
+            hasty = opened(server.url(min_replicas="1"), timeout=4)
             with pytest.raises(BackendUnavailable, match="min_replicas"):
                 hasty.renew(grant)
             replica.resume()
@@ -244,7 +244,7 @@ class TestReplicas:
     @pytest.mark.parametrize("lost", ["request", "reply"])
     def test_loss_while_giving_back(self, server: RedisServer, backend: Leases, key: str, lost: str) -> None:
         """Where giving back could not be seen to work, that is said, and giving up gives back."""
-        strict = opened(server.url(min_replicas="1"), timeout=1)
+        strict = opened(server.url(min_replicas="1"), timeout=4)
         swap, asked = strict.store.swap, []
 
         def losing(

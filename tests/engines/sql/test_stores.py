@@ -22,7 +22,7 @@ from labs.servers.process import HOST, free_port
 
 from ..faults import Costs, StoreFaults, URLs
 from ..hooks import PATIENT, Opener, turned_away
-from .kinds import HASTY, Mysql, Postgresql, Server, TableHooks, locked
+from .kinds import HASTY, Mysql, Postgresql, Server, TableHooks, locked, store_of
 
 
 class TestFaults(StoreFaults, Costs):
@@ -80,8 +80,10 @@ def test_idle_connection_that_was_closed(kind: Postgresql | Mysql, far: Leases, 
     proxy.cut()
     eventually(lambda: far.renew(grant), "the cut is noticed before it is asked")
     assert proxy.connections == 2
+    connection = store_of(far).servers._connection
+    assert connection is not None
     kind.end_sessions(server)
-    time.sleep(0.2)  # For its goodbye to arrive.
+    eventually(lambda: not connection.quiet(), "its goodbye arrived")
     assert far.renew(grant)
 
 
@@ -247,4 +249,4 @@ def test_host_that_does_not_answer_costs_its_share(
     granted(open_at(f"{kind.scheme}://{login}@{hosts}{database}", 6.0).acquire(make_claim(key)))
     hosts = f"{HOST}:{proxy.port},{HOST}:{free_port()}"
     with pytest.raises(BackendUnavailable, match=r"in time; .*refused"):
-        open_at(f"{kind.scheme}://{login}@{hosts}{database}", HASTY).read(key)
+        open_at(f"{kind.scheme}://{login}@{hosts}{database}", 6.0).read(key)
