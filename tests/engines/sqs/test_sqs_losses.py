@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _LOSSES = pytest.mark.parametrize("loss", ["drop_requests", "drop_replies"])
 #: A ttl that tests wait for.
-_SHORT = 2.0
+_SHORT = 4.0
 
 
 @pytest.fixture(scope="module")

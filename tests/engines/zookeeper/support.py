@@ -22,7 +22,7 @@ from labs.servers.process import HOST
 from labs.servers.zookeeper import ZooKeeperServer
 
 #: Seconds of leases that tests let lapse.
-TTL = 2.0
+TTL = 4.0
 #: Of a server with short ticks that grants long sessions.
 LONG_SESSIONS = {"maxSessionTimeout": "700000"}
 

@@ -20,8 +20,12 @@ from .support import TTL, lease_names, leasing, looking, opened, remove_lease, s
 
 @pytest.mark.parametrize("ttl", [LASTING, TTL])
 @pytest.mark.parametrize("late", [False, True])
-def test_a_lease_starts_by_opening_its_session(server: ZooKeeperServer, key: str, ttl: float, late: bool) -> None:
+def test_a_lease_starts_by_opening_its_session(
+    server: ZooKeeperServer, key: str, ttl: float, late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Only that counts at the leader, so it was just before; from a renewal on no connection is kept."""
+    if not late:
+        monkeypatch.setattr(zksession, "FRESH", 600.0)
     with looking(server) as client, Proxy(server.port) as proxy, opened(server.url(port=proxy.port)) as store:
         seen = read(store, key)
         time.sleep(1.1 if late else 0)
