@@ -58,9 +58,9 @@ def left(server: EtcdServer, lease: object) -> int:
     return int(server.ask("lease/timetolive", ID=lease)["TTL"])
 
 
-def leases(server: EtcdServer) -> int:
-    """Return how many leases the server has."""
-    return len(server.ask("lease/leases").get("leases", []))
+def leases(server: EtcdServer) -> set[str]:
+    """Return the leases that the server has. Those of earlier tests may lapse at any moment."""
+    return {one["ID"] for one in server.ask("lease/leases").get("leases", [])}
 
 
 def revoke(server: EtcdServer, lease: object) -> None:
