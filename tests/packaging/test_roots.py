@@ -139,12 +139,12 @@ class TestDeb:
         """A job that runs while the package is removed ends normally, and frees its key."""
         root.sh(f"{_APT} install {root.copy(build.deb)}; mkfifo /root/go")
         job = "echo started >>/root/said; read word </root/go"
-        line = f"cronlock run --key job --min-hold 0 --ttl 3 -- sh -c '{job}'; echo $? >>/root/said"
+        line = f"cronlock run --key job --min-hold 0 --ttl 12 -- sh -c '{job}'; echo $? >>/root/said"
         process = root.start("sh", "-c", line)
         eventually(lambda: root.has("/root/said"), "the job runs")
         root.sh(f"{_APT} remove cronlock")
         # Longer than until the next renewal.
-        root.run("sleep", "2")
+        root.run("sleep", "6")
         root.run("sh", "-c", "echo word >/root/go")
         process.wait(60)
         assert (root.run("cat", "/root/said"), root.machine.output()) == ("started\n0\n", "")

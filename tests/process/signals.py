@@ -52,11 +52,11 @@ def is_free(node: Node) -> bool:
 
 
 def wait_for_handlers(started: Started) -> None:
-    """Wait until the wrapper catches TERM."""
+    """Wait until the wrapper catches its signals, of which CONT is the last."""
 
     def catches() -> bool:
         with open(f"/proc/{started.pid}/status") as file:
             caught = next(line for line in file if line.startswith("SigCgt:"))
-        return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+        return bool(int(caught.split()[1], 16) >> (signal.SIGCONT - 1) & 1)
 
-    wait_until(catches, "TERM is caught")
+    wait_until(catches, "CONT is caught")

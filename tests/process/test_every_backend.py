@@ -11,6 +11,8 @@ from .support import Node, Tree, now, wait_stopped, wait_until
 
 #: Long enough for every backend and a busy machine.
 _TTL = 5
+#: That of runs which are killed or stopped: others wait until it is over.
+_KILLED_TTL = 6
 _RACERS = 50
 
 
@@ -75,10 +77,10 @@ def test_sigkill_of_the_wrapper(backend: Backend) -> None:
     """After SIGKILL of the wrapper, the whole command is dead before another run starts."""
     node = backend.node
     tree = Tree(node.directory / "tree")
-    started = node.start_ready("--ttl", 4, "--min-hold", 0, "--", *tree.command)
+    started = node.start_ready("--ttl", _KILLED_TTL, "--kill-after", 1, "--min-hold", 0, "--", *tree.command)
     started.signal(signal.SIGKILL)
     assert started.wait() == -signal.SIGKILL
-    check_dead_when_next_run_starts(node, tree, 4)
+    check_dead_when_next_run_starts(node, tree, _KILLED_TTL)
 
 
 # On Redis and file: test_trees.
@@ -87,10 +89,10 @@ def test_sigstop_of_the_wrapper(backend: Backend) -> None:
     """A wrapper that stays stopped loses the command before another run starts."""
     node = backend.node
     tree = Tree(node.directory / "tree")
-    started = node.start_ready("--ttl", 4, "--min-hold", 0, "--", *tree.command)
+    started = node.start_ready("--ttl", _KILLED_TTL, "--kill-after", 1, "--min-hold", 0, "--", *tree.command)
     started.signal(signal.SIGSTOP)
     wait_stopped(started.pid)
-    check_dead_when_next_run_starts(node, tree, 4)
+    check_dead_when_next_run_starts(node, tree, _KILLED_TTL)
     started.signal(signal.SIGCONT)
     assert started.wait() == 75
 

@@ -26,19 +26,19 @@ def forget(server: RedisServer) -> None:
 def test_lease_lasts_longer_than_its_ttl(node: Node) -> None:
     """A job longer than three ttls keeps its lease; after the hold the key is free."""
     began = now()
-    started = node.hold("--ttl", 3, "--kill-after", 0.2, "--min-hold", 14, then="exit 5")
-    while now() < began + 10:
+    started = node.hold("--ttl", 4, "--kill-after", 0.2, "--min-hold", 17, then="exit 5")
+    while now() < began + 12.5:
         assert node.run("--skip-status", 9, "--", "echo", "ran").status == 9
         time.sleep(0.3)
     node.finish()
     assert (started.wait(), started.err) == (5, "")
     done = node.run("-v", "--min-hold", 0, "--skip-status", 9, "--", "echo", "ran")
-    if now() < began + 14:  # It asked during the hold.
+    if now() < began + 17:  # It asked during the hold.
         assert (done.status, done.out) == (9, "")
         assert "held for another" in done.err
     waiter = node.run("--wait", 60, "--min-hold", 0, "--", "echo", "ran")
     assert (waiter.status, waiter.out) == (0, "ran\n")
-    assert now() > began + 14, "the hold was cut short"
+    assert now() > began + 17, "the hold was cut short"
 
 
 def test_server_that_dies(own_node: Node, own_redis: RedisServer) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from .support import Node, Started, Tree, children, halt, is_alive, now, python, wait_stopped, wait_until
 
-_TTL = 4
+_TTL = 6
 
 
 @pytest.fixture

@@ -170,7 +170,7 @@ class TableHooks(FaultHooks):
     # A connection takes a packet.
     acquire = 3
     # A server that closes the connection at the login counts as busy.
-    hasty = HASTY
+    hasty = 3.0
 
     def __init__(self, kind: str, server: Server, url: str = "") -> None:
         super().__init__(server)

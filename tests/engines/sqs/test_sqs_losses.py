@@ -227,7 +227,7 @@ def test_lost_renewal_is_not_counted_on(far: SqsBackend, proxy: Proxy, key: str)
 def test_everything_twice(far: SqsBackend, node: SqsBackend, proxy: Proxy, key: str) -> None:
     """If the server does not support attempts, a doubled request blocks the key until the lease lapses."""
     proxy.doubles = True
-    refused(far.acquire(make_claim(key, ttl=2.0)), HELD)
+    refused(far.acquire(make_claim(key, ttl=_SHORT)), HELD)
     refused(node.acquire(make_claim(key)), HELD)
     take_in_the_end(node, make_claim(key))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cronlock.engines.url import URL
+from cronlock.engines.wire import aws_credentials
 from cronlock.engines.wire.aws_credentials import Credentials
 from cronlock.engines.wire.aws_json import JsonService as Service
 from labs.servers.aws import ENVIRON, MinistackServer
@@ -21,6 +22,8 @@ from labs.servers.process import HOST, free_port
 #: Secrets that no message may show.
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 TOKEN = "FwoGZXIvYXdzEXAMPLETOKEN=="
+#: How long a run waits for an answer of the metadata service, in seconds.
+METADATA_LIMIT = aws_credentials._METADATA_LIMIT
 
 
 @pytest.fixture(name="environment", autouse=True)
@@ -128,7 +131,8 @@ class Metadata:
 
 @pytest.fixture(name="metadata")
 def _metadata(monkeypatch: pytest.MonkeyPatch) -> Iterator[Metadata]:
-    """A metadata service of this instance."""
+    """A metadata service of this instance, which is waited for as long as a busy machine takes."""
+    monkeypatch.setattr(aws_credentials, "_METADATA_LIMIT", 10.0)
     service = Metadata()
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", service.url)
     yield service

@@ -90,17 +90,19 @@ class Clocks:
         before = time.time()
         grant = granted(wrong.acquire(make_claim(key, ttl=100.0, hold=50.0)))
         after = time.time()
-        assert before + 100.0 <= self.ends(server, key)[0] < after + 101.5
-        assert before + 50.0 <= self.ends(server, key)[1] < after + 51.5
-        assert 80.0 < refused(node.acquire(make_claim(key)), HELD).remaining <= 102.0
+        # AWS's clock is known to the second that its Date tells, and to the time that the first answer took.
+        most = 1.5 + after - before
+        assert before + 100.0 <= self.ends(server, key)[0] < after + 100.0 + most
+        assert before + 50.0 <= self.ends(server, key)[1] < after + 50.0 + most
+        assert 80.0 < refused(node.acquire(make_claim(key)), HELD).remaining <= 100.5 + most
         before = time.time()
         assert wrong.renew(grant)
-        assert before + 100.0 <= self.ends(server, key)[0] < time.time() + 101.5
+        assert before + 100.0 <= self.ends(server, key)[0] < time.time() + 100.0 + most
         assert wrong.release(grant, make_ending(), keep_hold=True)
-        assert 30.0 < refused(node.acquire(make_claim(key)), HOLD).remaining <= 52.0
+        assert 30.0 < refused(node.acquire(make_claim(key)), HOLD).remaining <= 50.5 + most
         record = record_of(node, key)
         assert record.last is not None
-        assert after - 20.0 < record.last.started_at <= (record.last.ended_at or 0.0) < time.time() + 2.0
+        assert after - 20.0 < record.last.started_at <= (record.last.ended_at or 0.0) < time.time() + 0.5 + most
         wrong.close()
 
     @pytest.mark.parametrize("ahead", [-240.0, -2.0, 2.0, 240.0])

@@ -9,13 +9,13 @@ from pathlib import Path
 import botocore.session
 import pytest
 
-from cronlock.engines.wire import spawn
+from cronlock.engines.wire import aws_credentials, spawn
 from cronlock.errors import BackendUnavailable, ConfigError
 from labs.proc import is_alive
 from labs.servers.aws import ENVIRON, MotoServer
 from labs.servers.process import HOST, eventually
 
-from .aws_services import SECRET, TOKEN, Metadata, credentials_of, write_profile
+from .aws_services import METADATA_LIMIT, SECRET, TOKEN, Metadata, credentials_of, write_profile
 from .aws_services import _environment as _environment
 from .aws_services import _keys as _keys
 from .aws_services import _metadata as _metadata
@@ -133,8 +133,9 @@ def test_instance_role(metadata: Metadata, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.usefixtures("metadata")
-def test_same_as_botocore() -> None:
+def test_same_as_botocore(monkeypatch: pytest.MonkeyPatch) -> None:
     """An instance's credentials are those that botocore finds."""
+    monkeypatch.setenv("AWS_METADATA_SERVICE_TIMEOUT", "10")
     session = botocore.session.Session()
     theirs = session.get_credentials().get_frozen_credentials()
     _, ours = credentials_of()
@@ -169,8 +170,9 @@ def test_metadata_that_is_busy(metadata: Metadata, monkeypatch: pytest.MonkeyPat
         credentials_of()
 
 
-def test_metadata_whose_tokens_do_not_arrive(metadata: Metadata) -> None:
+def test_metadata_whose_tokens_do_not_arrive(metadata: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is asked without one, as the AWS tools do; where it wants one, it is said how they can arrive."""
+    monkeypatch.setattr(aws_credentials, "_METADATA_LIMIT", 2 * METADATA_LIMIT)
     metadata.far = True
     assert credentials_of()[1].source == "instance role"
     metadata.status = 401
@@ -184,8 +186,9 @@ def test_metadata_that_is_not_there() -> None:
         credentials_of()
 
 
-def test_metadata_that_is_slow(metadata: Metadata) -> None:
+def test_metadata_that_is_slow(metadata: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
     """A metadata service that does not answer costs two seconds, within the limit of the request."""
+    monkeypatch.setattr(aws_credentials, "_METADATA_LIMIT", METADATA_LIMIT)
     metadata.delay = 30.0
     with pytest.raises(BackendUnavailable, match="instance metadata: no answer in time"):
         credentials_of()

@@ -38,7 +38,7 @@ class ZooKeeperHooks(FaultHooks):
 
     acquire, swap, renew, release = 5, 2, 2, 2
     # One that hangs up while a session is opened is called busy.
-    hasty = 1.0
+    hasty = 2.0
 
     def open_store(self) -> ZooKeeperStore:
         """Open a store with sessions of its own."""

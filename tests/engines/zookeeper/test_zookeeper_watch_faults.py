@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cronlock.engines.zookeeper.store import ZooKeeperStore
 from cronlock.errors import BackendUnavailable
 from cronlock.lease.vocabulary import ENDED, HELD, Claim, Grant
 from cronlock.testing import eventually, granted, make_claim, make_ending, refused
 from labs.proxy import Proxy
 from labs.servers.zookeeper import ZooKeeperEnsemble, ZooKeeperServer
 
+from ..hooks import PATIENT
 from .support import LONG_SESSIONS, leasing, readable, sessions, standing_by, take_over, watched
 
 if TYPE_CHECKING:
@@ -47,16 +49,25 @@ def test_a_hung_server(server: ZooKeeperServer, key: str) -> None:
     """Neither a look nor a watch takes longer than one request may, and no look is taken for an answer."""
     with leasing(server.url()) as holder:
         held = granted(holder.acquire(make_claim(key)))
-        with standing_by(server.url(), held, timeout=1.0) as (backend, _), leasing(server.url(), 1.0) as late:
+        with standing_by(server.url(), held) as (backend, _), leasing(server.url()) as late:
             refused(late.acquire(make_claim(key)), HELD)
+            for node in (backend, late):
+                _limit(node, 1.0)
             with server.paused():
                 for call in (lambda: backend.acquire(take_over(held)), lambda: late.watch(key)):
                     began = time.monotonic()
                     with pytest.raises(BackendUnavailable, match="no answer in time"):
                         call()
                     assert time.monotonic() - began >= 0.9
+            _limit(backend, PATIENT)
             eventually(lambda: _answers(backend, held), "the server answers")
             assert not readable(watched(backend, held))
+
+
+def _limit(node: Leases, seconds: float) -> None:
+    """Let requests of a node take so long at the most, those of a watch too."""
+    assert isinstance(node.store, ZooKeeperStore)
+    node.limit = node.store._tree.timeout = seconds
 
 
 def _answers(backend: Leases, held: Grant) -> bool:
