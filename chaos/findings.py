@@ -129,9 +129,8 @@ def early(started: Sequence[Attempt], around: FaultIndex) -> Iterator[Finding]:
 
 def _done(attempt: Attempt, by: float, around: FaultIndex) -> bool:
     """Return True if the servers must have known by then that the run was done."""
-    return bool(
-        attempt.ended is not None and attempt.ended <= by and ended_well(attempt, around) and not around.hits(attempt)
-    )
+    ended = attempt.ended is not None and attempt.ended <= by
+    return ended and ended_well(attempt, around) and not around.hits(attempt)
 
 
 def stuck(attempts: Sequence[Attempt], occupancy: Occupancy, around: FaultIndex) -> Iterator[Finding]:

@@ -98,8 +98,8 @@ class Scene:
 
     def race(self, key: str, *options: str, work: str = WORK) -> None:
         """Let each node run the job of `key`, standing by if another does it."""
-        words = ["--key", key, "--ttl", str(TTL), "--min-hold", "600", "--standby", "60s", "--skip-status", str(SKIP)]
-        words += ["--kill-after", "0.2"]
+        words = ["--key", key, "--ttl", str(TTL), "--kill-after", "0.2", "--min-hold", "600"]
+        words += ["--standby", "60s", "--skip-status", str(SKIP)]
         job = [*options, "--", sys.executable, "-I", "-S", "-c", work, key, str(JOB)]
         note = f'echo "exit $now $(hostname) $status" >>{SHARED}/log-{key}'
         script = f'"$@"; status=$?; read -r now rest </proc/uptime; {note}'

@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from labs.proc import children
+from cronlock.process.linux import descendants
 
 from .support import Node, is_stopped, wait_until
 
@@ -88,11 +88,6 @@ class Shell:
             os.kill(self.pid, signal.SIGKILL)
         finally:
             os.waitpid(self.pid, 0)
-
-
-def descendants(pid: int) -> list[int]:
-    """Return the processes below one."""
-    return [found for child in children(pid) for found in (child, *descendants(child))]
 
 
 # No shell: one that is stopped between its vfork and its child's exec never shows as stopped.
