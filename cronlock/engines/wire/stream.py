@@ -58,16 +58,23 @@ def without_secrets(text: str, *secrets: str | None) -> str:
 def retry_while_busy(deadline: float, work: Callable[[], _T]) -> _T:
     """Return what `work` returns; call it again while it raises ServerBusy and monotonic time `deadline` is not near.
 
-    The pauses are random, since a busy server usually turns away many clients at the same moment.
+    The pauses are random, since a busy server usually turns away many clients at the same moment. Where the deadline
+    ends the last attempt, its error says why there were others.
     """
     pause = _FIRST_PAUSE
+    refusal: ServerBusy | None = None
     while True:
         try:
             return work()
-        except ServerBusy:
+        except ServerBusy as error:
             seconds = pause * (0.5 + _noise())
             if time.monotonic() + seconds >= deadline:
                 raise
+            refusal = error
+        except BackendUnavailable as error:
+            if refusal is not None and time.monotonic() >= deadline:
+                error.args = (f"{error}; before that: {refusal}",)
+            raise
         time.sleep(seconds)
         pause = min(pause * _GROWTH, _LONGEST_PAUSE)
 

@@ -85,6 +85,25 @@ def test_patience_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert moments[-1] < 101.0
 
 
+def test_what_it_said_is_kept_when_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt that the limit ends does not hide why there were others; the error stays what it is."""
+    moments = [100.0]
+
+    def sleep(seconds: float) -> None:
+        moments.append(moments[-1] + seconds)
+
+    def refuse() -> None:
+        if len(moments) < 3:
+            raise ServerBusy("no room")
+        moments.append(101.0)
+        raise ConnectionClosed("no answer in time")
+
+    monkeypatch.setattr(stream, "time", SimpleNamespace(monotonic=lambda: moments[-1], sleep=sleep))
+    with pytest.raises(ConnectionClosed, match=r"^no answer in time; before that: no room$"):
+        retry_while_busy(101.0, refuse)
+    assert len(moments) == 4
+
+
 def test_a_dead_server_is_no_busy_one() -> None:
     """A closed port is reported at once, not tried until the deadline."""
     with socket.socket() as unused:
