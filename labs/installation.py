@@ -100,6 +100,11 @@ def copy_checkout(target: str) -> None:
     shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__"))
 
 
+def copy_package(source: Path, target: Path) -> None:
+    """Copy the package `source` with its byte code, which holds for the copy, but for what is being written."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.pyc.*"))
+
+
 def clean_environment() -> dict[str, str]:
     """Return the environment as it is, without what changes how an interpreter starts."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PIP_NO_COMPILE"))}

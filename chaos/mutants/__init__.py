@@ -10,10 +10,11 @@ files; one that is no longer there, or there more than once, fails: then the bug
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from labs.installation import copy_package
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,7 +55,7 @@ def mutate(name: str, package: Path) -> None:
 def put_in(name: str, edits: Sequence[Edit], package: Path) -> None:
     """Put the bug `name` into a copy of cronlock in the new directory `package`. Raises LookupError."""
     for part in ("cronlock", "bin"):
-        shutil.copytree(_ROOT / part, package / part, ignore=shutil.ignore_patterns("__pycache__"))
+        copy_package(_ROOT / part, package / part)
     sources = list((package / "cronlock").rglob("*.py"))
     for edit in edits:
         texts = {path: path.read_text() for path in sources}

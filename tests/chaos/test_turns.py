@@ -82,7 +82,8 @@ def test_recorded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _turns(out: Path, *options: str) -> list[str]:
-    return [sys.executable, "-m", "chaos.turns", f"--out={out}", "--backend=file", "--kinds=plain,pairs", *options]
+    line = [sys.executable, "-m", "chaos.turns", "--backend=file", "--kinds=plain,pairs", "--keys=4"]
+    return [*line, f"--out={out}", *options]
 
 
 @pytest.mark.usefixtures("machines")
