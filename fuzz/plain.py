@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -228,24 +229,13 @@ def _command(data: Data) -> str:
     return " ".join([*words, shlex.quote("an argument")]) if data.chance(2) else " ".join(words) + data.text(4)
 
 
-class _file:
-    """A file with some content, for as long as the block takes; gives its path."""
-
-    _path = ""
-
-    def __init__(self, content: bytes) -> None:
-        if not _file._path:
-            descriptor, _file._path = tempfile.mkstemp(prefix="cronlock-fuzz-")
-            os.close(descriptor)
-        self._content = content
-
-    def __enter__(self) -> str:
-        with open(_file._path, "wb") as file:
-            file.write(self._content)
-        return _file._path
-
-    def __exit__(self, *_error: object) -> None:
-        return None
+@contextmanager
+def _file(content: bytes) -> Iterator[str]:
+    """Give the path of a file with `content`, for as long as the block takes."""
+    with tempfile.NamedTemporaryFile(prefix="cronlock-fuzz-") as file:
+        file.write(content)
+        file.flush()
+        yield file.name
 
 
 TARGETS = (a_duration, a_key, a_name, a_url, some_settings, a_configuration, a_command_line, a_crontab)
