@@ -21,7 +21,7 @@ export NO_MKDOCS_2_WARNING = 1
 
 # Each target makes what it needs: a virtual environment, and Debian's packages for servers and tools (as root, or sudo).
 .PHONY: help demo test test-code test-ends test-here bench check lint types docs unit format reference pictures site clean
-.PHONY: test-all-pythons cron-test board-test test-servers
+.PHONY: test-all-pythons test-again cron-test board-test test-servers
 .PHONY: explore chaos torture-all mutants mutation-score takeovers soak fuzz fleet bench-standby
 
 help: ## list the targets
@@ -105,6 +105,9 @@ test-here: $(VENV)/tools ## a step of make test: all tests under the Python of .
 test-all-pythons: ## unit tests under every supported Python that is found
 	PYTHON='$(PYTHON)' sh tools/install-deps.sh venv
 	sh tools/test-pythons.sh all $(UNIT) $(ON_EACH_PYTHON)
+
+test-again: ## make test, RUNS=10 times up to the first that fails: none may fail for no reason
+	@sh tools/test-again.sh $(or $(RUNS),10) build/test-again
 
 cron-test: $(VENV)/tools ## the real cron on three machines over many ticks (minutes, as root)
 	sh tools/install-deps.sh tests
