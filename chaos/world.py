@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from labs.installation import copy_package
+from labs.installation import copy_with_byte_code
 from labs.machines import SHARED, Machine
 from labs.servers.process import Server
 
@@ -129,7 +129,7 @@ class World:
         self.history_path.chmod(0o666)  # The commands are other users'.
         # Not the files of the checkout, which somebody may be working on.
         program = shared / "program" / "cronlock"
-        copy_package(self._package / "cronlock", program)
+        copy_with_byte_code(self._package / "cronlock", program)
         compileall.compile_dir(program, quiet=2)
         subprocess.run([sys.executable, "-IS", f"{program}/bundle_writer.py"], check=True)
         (shared / "start.py").write_text((_MOVED_CLOCK if self._node_clocks else "") + _START)

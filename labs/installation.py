@@ -100,8 +100,8 @@ def copy_checkout(target: str) -> None:
     shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__"))
 
 
-def copy_package(source: Path, target: Path) -> None:
-    """Copy the package `source` with its byte code, which holds for the copy, but for what is being written."""
+def copy_with_byte_code(source: Path, target: Path) -> None:
+    """Copy a folder of modules with their byte code, which holds for the copy; what is just being written stays."""
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.pyc.*"))
 
 

@@ -83,7 +83,7 @@ class Servers:
 
 
 class Starter:
-    """Start cronlock without site packages, since editable installs import modules."""
+    """Start cronlock without site packages, since an environment's .pth files may import modules."""
 
     def __init__(self, servers: Servers, directory: Path) -> None:
         self._servers = servers

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from labs.installation import copy_package
+from labs.installation import copy_with_byte_code
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,7 +55,7 @@ def mutate(name: str, package: Path) -> None:
 def put_in(name: str, edits: Sequence[Edit], package: Path) -> None:
     """Put the bug `name` into a copy of cronlock in the new directory `package`. Raises LookupError."""
     for part in ("cronlock", "bin"):
-        copy_package(_ROOT / part, package / part)
+        copy_with_byte_code(_ROOT / part, package / part)
     sources = list((package / "cronlock").rglob("*.py"))
     for edit in edits:
         texts = {path: path.read_text() for path in sources}

@@ -12,7 +12,7 @@ import pytest
 
 import cronlock.engines
 from cronlock.engines.registry import SCHEMES
-from labs.installation import copy_package
+from labs.installation import copy_with_byte_code
 
 _PACKAGE = Path(cronlock.engines.__path__[0]).parent
 #: Engine -> what serves its URLs.
@@ -66,7 +66,7 @@ def test_every_scheme_is_tried() -> None:
 @pytest.mark.parametrize("engine", sorted(_ENGINES))
 def test_all_else_works_without_it(engine: str, tmp_path: Path) -> None:
     """Every other module is there, every other URL opens, a command runs; its own URLs are refused in one line."""
-    copy_package(_PACKAGE, tmp_path / "cronlock")
+    copy_with_byte_code(_PACKAGE, tmp_path / "cronlock")
     shutil.rmtree(tmp_path / "cronlock" / "engines" / engine)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CRONLOCK_")}
     environment |= {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1", "CRONLOCK_CONFIG": os.devnull}

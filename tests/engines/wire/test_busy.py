@@ -68,29 +68,32 @@ def test_busy_unix_socket_is_tried_again(tmp_path: Path) -> None:
         assert tries == 3
 
 
-def test_patience_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that stays busy is given up within the limit, for its own reason."""
+@pytest.fixture
+def moments(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The moments of a clock that begins at 100 and on which only pauses take time; the last one is now."""
     moments = [100.0]
 
     def sleep(seconds: float) -> None:
         moments.append(moments[-1] + seconds)
 
+    monkeypatch.setattr(stream, "time", SimpleNamespace(monotonic=lambda: moments[-1], sleep=sleep))
+    return moments
+
+
+def test_patience_ends_in_time(moments: list[float]) -> None:
+    """A server that stays busy is given up within the limit, for its own reason."""
+
     def refuse() -> None:
         raise ServerBusy("no room")
 
-    monkeypatch.setattr(stream, "time", SimpleNamespace(monotonic=lambda: moments[-1], sleep=sleep))
     with pytest.raises(ServerBusy, match="no room"):
         retry_while_busy(101.0, refuse)
     assert len(moments) > 2
     assert moments[-1] < 101.0
 
 
-def test_what_it_said_is_kept_when_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_it_said_is_kept_when_time_is_over(moments: list[float]) -> None:
     """An attempt that the limit ends does not hide why there were others; the error stays what it is."""
-    moments = [100.0]
-
-    def sleep(seconds: float) -> None:
-        moments.append(moments[-1] + seconds)
 
     def refuse() -> None:
         if len(moments) < 3:
@@ -98,7 +101,6 @@ def test_what_it_said_is_kept_when_time_is_over(monkeypatch: pytest.MonkeyPatch)
         moments.append(101.0)
         raise ConnectionClosed("no answer in time")
 
-    monkeypatch.setattr(stream, "time", SimpleNamespace(monotonic=lambda: moments[-1], sleep=sleep))
     with pytest.raises(ConnectionClosed, match=r"^no answer in time; before that: no room$"):
         retry_while_busy(101.0, refuse)
     assert len(moments) == 4
