@@ -5,6 +5,12 @@ set -eu
 
 runs=$1
 directory=$2
+case $runs in
+*[!0-9]* | '' | 0*)
+    echo "test-again.sh: RUNS=$runs: write a number from 1" >&2
+    exit 64
+    ;;
+esac
 mkdir -p "$directory"
 rm -f "$directory"/run-*.log
 run=0
