@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
-from ...errors import BackendUnavailable, ConfigError
+from ...errors import ConfigError
 from ..wire.dated import Missing
 from ..wire.http import Unanswered
-from ..wire.stream import protocol_error
+from ..wire.stream import ServerBusy, protocol_error, retry_while_busy
 from .item import KEY
 
 TYPE_CHECKING = False
@@ -43,7 +41,7 @@ class Table:
     def create(self, deadline: float) -> bool:
         """Make the table, paid for by the request, and wait for it; False if it is there already.
 
-        Raises BackendUnavailable when it is not ready in time.
+        Raises ServerBusy when it is not ready in time.
         """
         request = {
             "TableName": self.name,
@@ -53,10 +51,12 @@ class Table:
             "DeletionProtectionEnabled": True,
         }
         made = not self.service.call("CreateTable", request, deadline, ("ResourceInUseException",)).code
-        while self.describe(deadline).get("TableStatus") not in ("ACTIVE", "UPDATING"):
-            if time.monotonic() + 0.5 > deadline:
-                raise BackendUnavailable(f"{self._shown}: the table is being made: ask again in a minute")
-            time.sleep(0.25)
+
+        def see_it() -> None:
+            if self.describe(deadline).get("TableStatus") not in ("ACTIVE", "UPDATING"):
+                raise ServerBusy(f"{self._shown}: the table is being made: ask again in a minute")
+
+        retry_while_busy(deadline, see_it)
         return made
 
     def describe(self, deadline: float) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from ...value import Value, digits
 from ..wire import aws, aws_json
 from . import queue
 from .queue import FLIGHT, LONGEST
-from .wire import INVISIBLE, VISIBLE, Asking, NoQueue, Queues, count, once_there
+from .wire import INVISIBLE, VISIBLE, Asking, NoQueue, Queues, count
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -313,11 +313,7 @@ class SqsBackend:
             self._seed(key, deadline)
             return self._receive(asking.anew(), deadline)
 
-        try:
-            return once_there(take, deadline)
-        except NoQueue as error:
-            name = self.queues.name(key)
-            raise BackendUnavailable(f"{self._name}: queue {name} was made just now and is not ready yet") from error
+        return self.queues.once_there(key, take, deadline)
 
     def _seed(self, key: str, deadline: float) -> None:
         # If several nodes find no token within a minute, SQS accepts only the first one's.

@@ -10,9 +10,10 @@ from ...errors import BackendUnavailable, ConfigError
 from ..wire import aws_doctor
 from ..wire.aws import Denied
 from ..wire.doctor import judge_made, judge_server_clock
+from ..wire.stream import ServerBusy
 from .backend import SqsBackend
 from .queue import ATTRIBUTES, RETENTION
-from .wire import INVISIBLE, VISIBLE, NoQueue, Queues, count, once_there
+from .wire import INVISIBLE, VISIBLE, NoQueue, Queues, count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,8 +37,8 @@ def create(case: Case) -> Iterator[Finding]:
         queues.create(key, case.deadline())
         deadline = case.deadline()
         try:
-            once_there(lambda: queues.look(key, deadline), deadline)
-        except NoQueue:
+            queues.once_there(key, lambda: queues.look(key, deadline), deadline)
+        except ServerBusy:
             pass  # The next check finds out.
         yield judge_made(f"queue {name}", made=True)
     if case.url.params.get("create") != "yes":

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 from ...errors import BackendUnavailable, ConfigError, ForeignValue
 from ...value import Value, digits
-from ..wire.stream import protocol_error
+from ..wire.stream import ServerBusy, protocol_error, retry_while_busy
 from . import queue as sqs_queue
 
 TYPE_CHECKING = False
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
 #: Codes for a handle that is not, or no longer, of a message in flight.
 _INVALID = ("ReceiptHandleIsInvalid", "MessageNotInflight", "InvalidParameterValue", "InvalidParameterValueException")
 _NO_QUEUE = ("QueueDoesNotExist", "NonExistentQueue")
-# How long to wait for a queue that was just made before it is asked for again, in seconds.
-_NOT_YET = 0.25
 #: The attributes that count a queue's tokens.
 VISIBLE = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed")
 INVISIBLE = ("ApproximateNumberOfMessagesNotVisible",)
@@ -151,6 +147,21 @@ class Queues:
             raise self._protocol_error("no list of queues")
         return sorted(str(url).rpartition("/")[2] for url in urls)[:most]
 
+    def once_there(self, key: str, work: Callable[[], _T], deadline: float) -> _T:
+        """Do `work` again until the queue of `key`, just made, is known to all requests, for which AWS wants a second.
+
+        Raises ServerBusy if it is not by monotonic time `deadline`.
+        """
+
+        def attempt() -> _T:
+            try:
+                return work()
+            except NoQueue as error:
+                text = f"{self._name}: queue {self.name(key)} was made just now and is not ready yet"
+                raise ServerBusy(text) from error
+
+        return retry_while_busy(deadline, attempt)
+
     def name(self, key: str) -> str:
         """Return the name of the key's queue."""
         return sqs_queue.queue_name(self._base, key)
@@ -178,20 +189,6 @@ class Queues:
             f"{self._name}: there is no queue {queue}: runs make it with ?create=yes; or make it with: "
             f"aws sqs create-queue --queue-name {queue} --attributes {attributes}"
         )
-
-
-def once_there(work: Callable[[], _T], deadline: float) -> _T:
-    """Do `work` again until a queue that was just made is known to all requests, for which AWS wants a second.
-
-    Raises NoQueue at monotonic time `deadline`.
-    """
-    while True:
-        try:
-            return work()
-        except NoQueue:
-            if time.monotonic() + _NOT_YET > deadline:
-                raise
-        time.sleep(_NOT_YET)
 
 
 def count(attributes: dict[str, str], names: tuple[str, ...]) -> int:

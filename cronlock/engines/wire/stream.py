@@ -37,7 +37,7 @@ _TRY_AGAIN = (errno.EAGAIN, errno.EADDRNOTAVAIL)
 
 
 class ServerBusy(BackendUnavailable):
-    """The connection was turned away before a request was taken, for want of room: nothing was done."""
+    """The server turned a request away, for want of room or since it is not ready yet: nothing was done."""
 
 
 class ConnectionClosed(BackendUnavailable):

@@ -160,7 +160,7 @@ def test_table_that_is_still_being_made(guarded: DynamoDBStore, gate: Gate) -> N
     gate.refuse("ResourceInUseException")
     gate.answers += [(200, b'{"Table": {"TableStatus": "CREATING"}}')] * 100
     with pytest.raises(BackendUnavailable, match="being made"):
-        guarded.table.create(time.monotonic() + 1.0)
+        guarded.table.create(time.monotonic() + 4.0)
 
 
 # strict=yes
