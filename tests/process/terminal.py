@@ -90,8 +90,12 @@ class Shell:
             os.waitpid(self.pid, 0)
 
 
-# No shell: one that is stopped between its vfork and its child's exec never shows as stopped.
-LOOP = f"""'{sys.executable}' -ISc 'import time; print("rea" "dy", flush=True); time.sleep(300)'"""
+# No shell: one that is stopped between its vfork and its child's exec never shows as stopped. Ctrl-C kills it
+# without a handler of the interpreter's: a sleep that is continued may begin anew after the handler, and forget it.
+LOOP = (
+    f"'{sys.executable}' -ISc 'import signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    """print("rea" "dy", flush=True); time.sleep(300)'"""
+)
 BACKGROUND_LOOP = f"""'{sys.executable}' -ISc '
 import os, sys, time
 def wait(name):
