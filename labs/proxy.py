@@ -106,18 +106,20 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return  # The proxy was closed.
-            self.connections += 1
             try:
                 if self._refuse:
                     raise ConnectionRefusedError
                 server = socket.create_connection((HOST, self.target), timeout=10)
             except OSError:
                 client.close()
+                self.connections += 1
                 continue
             server.settimeout(None)
             connection = _Connection(self, client, server)
+            # Whoever sees the number can cut the connection.
             with self._lock:
                 self._open.append(connection)
+                self.connections += 1
             connection.start()
 
     def _upward(self, connection: _Connection, data: bytes) -> None:
