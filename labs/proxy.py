@@ -106,21 +106,27 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return  # The proxy was closed.
-            try:
-                if self._refuse:
-                    raise ConnectionRefusedError
-                server = socket.create_connection((HOST, self.target), timeout=10)
-            except OSError:
+            connection = self._connect(client)
+            # Whoever sees the number can cut the connection; and whoever was served or refused was counted.
+            self.connections += 1
+            if connection is None:
                 client.close()
-                self.connections += 1
-                continue
-            server.settimeout(None)
-            connection = _Connection(self, client, server)
-            # Whoever sees the number can cut the connection.
-            with self._lock:
-                self._open.append(connection)
-                self.connections += 1
-            connection.start()
+            else:
+                connection.start()
+
+    def _connect(self, client: socket.socket) -> _Connection | None:
+        """Return the connection of `client` to the server, which can be cut from now on; None if there is none."""
+        if self._refuse:
+            return None
+        try:
+            server = socket.create_connection((HOST, self.target), timeout=10)
+        except OSError:
+            return None
+        server.settimeout(None)
+        connection = _Connection(self, client, server)
+        with self._lock:
+            self._open.append(connection)
+        return connection
 
     def _upward(self, connection: _Connection, data: bytes) -> None:
         """Forward, drop or hold a client's bytes."""
