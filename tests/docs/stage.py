@@ -81,7 +81,7 @@ class Bare:
         self.root = Root(machine, origin)
         self.root.run("mkdir", "-p", _HOME, "/run/lock")
         self.write("/usr/local/bin/sudo", _SUDO, "755")
-        self.sh("rm -rf /etc/cron.d/* /etc/crontab /etc/cronlock.conf /var/lib/cronlock")
+        self.sh("rm -rf /etc/cron.d/* /etc/crontab")
         self.sh(f"echo {redis} redis.internal locks-1 locks-2 >>/etc/hosts")
 
     def sh(self, script: str) -> str:

@@ -145,9 +145,8 @@ mount -t tmpfs tmpfs run
 mkdir run{SHARED.removeprefix("/run")}
 mount --bind {SHARED} run{SHARED.removeprefix("/run")}
 cp -L /etc/hosts /etc/hostname etc/
-# What cronlock knows on the host, where the host's root is below: an overlay does not show what is mounted there.
-rm -f etc/cronlock.conf
-[ ! -d var/lib/cronlock ] || mount -t tmpfs -o mode=755 tmpfs var/lib/cronlock
+# The own cronlock of a host whose root is below: an overlay does not show what the machine mounted there.
+rm -rf etc/cronlock.conf var/lib/cronlock
 """
 
 
